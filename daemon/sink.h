@@ -1,0 +1,153 @@
+// A sink: where invalidations are applied (Redis). It knows commands and replies, not transactions: what
+// to delete, when to settle, what to acknowledge is the pipeline's.
+//
+// Contract, held by tests/contract for the Redis sink and for the fake:
+//  - All calls come from the one loop thread; handler calls are made only from inside step().
+//  - submit() takes a command if there is room (has_room()); commands of one connection are sent in the
+//    order of their submission; each ends exactly once, in on_done() or on_lost().
+//  - on_done() means: every reply was read and was a success. Anything else (a lost connection, a
+//    timeout, an error reply that may pass) ends in on_lost() for every command under way, the
+//    connection is closed and a new one made with capped backoff. A lost command may or may not have
+//    been applied; submitting it again is safe (G2).
+//  - Nothing blocks; buffers are bounded.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/clock.h"
+#include "daemon/record.h"
+#include "daemon/version.h"
+#include "daemon/waiting.h"
+#include "mapping/error.h"
+
+namespace evictd {
+
+enum class Act : std::uint8_t {
+  // The table of design section 4 for each key: delete unless proven fresh, leave a tombstone.
+  kInvalidate,
+  // The second delete of `fill: plain`: delete unless a checked fill is there; marks the xids as settled in
+  // the tombstone, so that a later replay knows it need not settle again.
+  kSettle,
+  // `fill: checked`: give the tombstones of these xids their full lifetime again; where one is gone,
+  // as kInvalidate.
+  kRenew,
+};
+
+// What an act is about.
+enum class Target : std::uint8_t {
+  kKeys,     // each text is a cache key
+  kTags,     // each text is a tag: its set is walked, each member treated as a key, and left with a tombstone
+  kPattern,  // each text is a glob: every key that matches is treated as a key (tag sets: as a tag)
+};
+
+// One text with the transactions that touched it. Texts of one command are distinct.
+struct Item {
+  std::uint32_t text_end = 0;  // in Command::texts, begins where the previous item ends
+  std::uint32_t xids_end = 0;  // in Command::xids, likewise
+};
+
+// One command to the sink; at most a few hundred items. Kept by the pipeline until it is done, since it
+// may have to be submitted again. Compact: two growing arrays, no allocation per item.
+struct Command {
+  Act act = Act::kInvalidate;
+  Target target = Target::kKeys;
+  bool pattern_is_tag = false;  // kPattern: the globs match tag sets
+  bool trust_filled = false;    // `fill: checked`: a filled marker may prove freshness
+  // kInvalidate: this delete is already late enough to count as the settle delete.
+  bool settled = false;
+  // Delete whatever is found and require of fills a snapshot whose xmin is beyond `floor` (gaps, an
+  // operator's purge: no xid to compare). xids are ignored then.
+  bool unconditional = false;
+  Xid floor{};
+  std::uint32_t rule = 0;  // for counting only
+  std::string texts;
+  std::vector<Xid> xids;
+  std::vector<Item> items;
+
+  std::size_t size() const { return items.size(); }
+  std::size_t bytes() const {
+    return texts.size() + xids.size() * sizeof(Xid) + items.size() * sizeof(Item);
+  }
+  std::string_view text(std::size_t index) const {
+    const std::uint32_t begin = index == 0 ? 0 : items[index - 1].text_end;
+    return std::string_view(texts).substr(begin, items[index].text_end - begin);
+  }
+};
+
+// What became of the keys of a command. Sums to the number of keys looked at (for tags and patterns:
+// the members found).
+struct Outcome {
+  std::uint64_t deleted = 0;   // was there and is gone
+  std::uint64_t absent = 0;    // was not there
+  std::uint64_t kept = 0;      // a checked fill proved to be fresh
+  std::uint64_t replayed = 0;  // this transaction had been applied to this key before
+  // Of kKeys commands: items (by index) that need no settle any more, because a replayed tombstone says that
+  // the settle was done. Sorted; usually empty.
+  std::vector<std::uint32_t> already_settled;
+};
+
+// What every command needs to know of the moment; set by the pipeline whenever it changes.
+struct SinkContext {
+  Epoch epoch;
+  // By Redis's clock: a filled marker older than this never keeps a value.
+  std::chrono::milliseconds trust_since{0};
+};
+
+// Redis is there and may be written to.
+struct SinkConnected {
+  std::optional<Record> record;
+  std::chrono::milliseconds time{0};  // Redis TIME
+  // Changes whenever the data may not be what we last saw: another process or another server (run_id).
+  std::string instance;
+};
+
+using Ticket = std::uint64_t;  // chosen by the pipeline, unique while the command is under way
+
+class SinkHandler {
+ public:
+  virtual ~SinkHandler() = default;
+  virtual void on_sink_connected(const SinkConnected& connected) = 0;
+  // `error_class` is the label of evictd_redis_errors_total.
+  virtual void on_sink_disconnected(const Error& error, std::string_view error_class) = 0;
+  // Cannot go on by itself (wrong password, ACL): kFatal or kUsage.
+  virtual void on_sink_failed(const Error& error) = 0;
+  virtual void on_done(Ticket ticket, const Outcome& outcome) = 0;
+  virtual void on_lost(Ticket ticket) = 0;
+  virtual void on_record_saved(std::uint64_t sequence) = 0;
+};
+
+struct SinkStatus {
+  bool connected = false;
+  std::string state;  // for /status
+  std::optional<std::uint64_t> evicted_keys;    // INFO stats
+  std::optional<std::string> problem;           // connected, yet not writable
+};
+
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  virtual void start(Now now) = 0;
+  virtual void step(Now now, SinkHandler& handler) = 0;
+  virtual void wait_for(Waiting& waiting) = 0;
+  virtual void set_context(const SinkContext& context) = 0;
+
+  // Room for one more command of ordinary size.
+  virtual bool has_room() const = 0;
+  // REQUIRES: connected and has_room(). `command` must stay alive and unchanged until it ends.
+  virtual void submit(Ticket ticket, const Command& command) = 0;
+
+  // Writes the record; on_record_saved(sequence) when it is stored. Lost silently with the connection (the
+  // pipeline writes a newer one after on_sink_connected). REQUIRES: connected.
+  virtual void save_record(const Record& record, std::uint64_t sequence) = 0;
+
+  // Closes politely; what is under way ends in on_lost() at the next step.
+  virtual void stop() = 0;
+  virtual SinkStatus status() const = 0;
+};
+
+}  // namespace evictd

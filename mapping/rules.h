@@ -1,0 +1,100 @@
+// Rules: the compiled form of rules.yaml (design: "Mapping: rules"). Immutable after parsing; safe to
+// read from any thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mapping/change.h"
+#include "mapping/error.h"
+
+namespace evictd {
+
+enum class FillMode : std::uint8_t { kPlain, kChecked };
+enum class OnMissing : std::uint8_t { kPurge, kStop, kIgnore };
+enum class InvalidationKind : std::uint8_t { kKey, kTag, kPurge };
+
+// "key", "tag", "purge".
+std::string_view invalidation_kind_name(InvalidationKind kind);
+
+// Where a thing stands in a file a person wrote. Lines and columns count from 1.
+struct Place {
+  std::string file;
+  int line = 0;
+  int column = 0;
+  std::string to_string() const;  // "rules.yaml:14:5"
+};
+
+// A Redis glob pattern that covers everything one template can render: each placeholder is '*', literal
+// glob characters are escaped. For a tag template it matches the names of the tag SETS ("tag:category:*").
+struct Pattern {
+  std::string glob;
+  bool is_tag = false;
+};
+
+// The Redis key of a tag's member set is kTagPrefix + the rendered tag.
+inline constexpr std::string_view kTagPrefix = "tag:";
+
+// What the daemon needs to know of one rule. The index of a rule in its RuleSet is its identity within
+// one load of the file; `name` is its identity for people and metrics across loads.
+struct RuleInfo {
+  std::string name;      // `name:` or the table; made unique with "#2", "#3"
+  std::string schema;    // "public" when the rule's table had no schema
+  std::string table;
+  Place place;
+  FillMode fill = FillMode::kPlain;
+  std::chrono::milliseconds settle{1000};  // 0 only with fill: checked
+  OnMissing on_missing = OnMissing::kPurge;
+  bool on_missing_is_explicit = false;
+  std::uint64_t collapse_after = 10'000'000;  // keys of this rule in one transaction
+  std::vector<std::string> key_templates;     // as written, for messages
+  std::vector<std::string> tag_templates;
+  // What the rule may ever delete, one per key template, tag template and purge pattern, in that order.
+  std::vector<Pattern> patterns;
+
+  std::string qualified_table() const { return schema + "." + table; }
+};
+
+class RuleSet {
+ public:
+  // Reads the text of a rules file, or of the list under `rules:` of the configuration. `file` is used
+  // in messages only. Every error carries "file:line:column".
+  static Result<RuleSet> parse(std::string_view text, const std::string& file);
+
+  RuleSet(RuleSet&&) noexcept;
+  RuleSet& operator=(RuleSet&&) noexcept;
+  ~RuleSet();
+
+  const std::vector<RuleInfo>& rules() const;
+
+  // Every distinct table named by a rule, "schema.table", in the order of the file.
+  std::vector<std::string> tables() const;
+
+  struct Compiled;  // rules_compiled.h, for the inside of mapping/
+  const Compiled& compiled() const { return *compiled_; }
+
+ private:
+  explicit RuleSet(std::unique_ptr<Compiled> compiled);
+  std::unique_ptr<Compiled> compiled_;
+};
+
+// A column that some template, condition or when_changed of a rule reads, and what that means for the
+// source. Used by `check` and `run` against the live catalogue.
+struct ColumnNeed {
+  std::uint32_t rule = 0;
+  std::string column;
+  Place place;            // of the template that names it
+  std::string where;      // "key 'product:{id}'": for messages
+  bool on_insert = false;  // the new value is needed for an insert
+  bool on_update_new = false;
+  bool on_update_old = false;  // false for immutable columns
+  bool on_delete_old = false;
+};
+std::vector<ColumnNeed> column_needs(const RuleSet& rules);
+
+}  // namespace evictd
