@@ -126,6 +126,10 @@ class Source {
   // See SourceHandler::on_gap.
   virtual void confirm_gap() = 0;
 
+  // The tables that rules name from now on ("schema.table"): published and watched. Before start(), and
+  // again after a reload of the rules.
+  virtual void set_tables(const std::vector<std::string>& tables) = 0;
+
   // The redelivery of everything unacknowledged is wanted: drop the connection and make a new one.
   virtual void restart(Now now) = 0;
 
