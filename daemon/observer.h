@@ -1,5 +1,6 @@
 // The observer: what the pipeline counts. Implemented by metrics.cpp for /metrics and by tests. Called from
-// the loop thread only, at most once per batch or command, never per row.
+// the loop thread only: once per batch, command or transaction, never per row. Rules come as RuleInfo, not as an
+// index, because work begun under the rules before a reload still ends under them.
 #pragma once
 
 #include <chrono>
@@ -16,9 +17,9 @@ class Observer {
   virtual ~Observer() = default;
   virtual void changes(std::string_view table, Operation operation, std::uint64_t count) = 0;
   // First deletes, of keys, tags or purges.
-  virtual void invalidations(std::uint32_t rule, InvalidationKind kind, const Outcome& outcome) = 0;
+  virtual void invalidations(const RuleInfo& rule, InvalidationKind kind, const Outcome& outcome) = 0;
   virtual void settle_deletes(const Outcome& outcome) = 0;
-  virtual void unmappable(std::uint32_t rule, UnmappableReason reason) = 0;
+  virtual void unmappable(const RuleInfo& rule, UnmappableReason reason) = 0;
   virtual void gap(std::string_view reason) = 0;
   virtual void gap_resolved() = 0;
   virtual void redis_error(std::string_view error_class) = 0;

@@ -15,7 +15,8 @@ namespace evictd {
 
 struct Record {
   Epoch epoch;
-  // When this epoch was first seen, by the clock of Redis: markers filled earlier are not trusted.
+  std::string source_instance;  // see SourceConnected::instance
+  // When this epoch and instance were first seen, by the clock of Redis: markers filled earlier are not trusted.
   std::chrono::milliseconds epoch_since{0};
   // Per stream of the source (PostgreSQL: stream 0, commit end LSN), the last position this evictd has
   // acknowledged or is about to: written BEFORE the source is told, so it is never behind the source.

@@ -38,6 +38,10 @@ enum class Act : std::uint8_t {
   kRenew,
 };
 
+// How much longer than `tombstone_ttl` a tombstone lives, so that one whose transaction becomes visible
+// within this time after the delete need not be renewed.
+inline constexpr std::chrono::milliseconds kTombstoneMargin{1000};
+
 // What an act is about.
 enum class Target : std::uint8_t {
   kKeys,     // each text is a cache key
@@ -64,7 +68,6 @@ struct Command {
   // operator's purge: no xid to compare). xids are ignored then.
   bool unconditional = false;
   Xid floor{};
-  std::uint32_t rule = 0;  // for counting only
   std::string texts;
   std::vector<Xid> xids;
   std::vector<Item> items;

@@ -8,8 +8,8 @@
 //  - Transactions are delivered whole and in order per stream: begin, changes, commit. After a
 //    reconnect, every transaction not acknowledged is delivered again, from its begin; a transaction
 //    cut off by the disconnect has no commit.
-//  - The source acknowledges nothing by itself except, when the handler's is_idle() says that nothing is
-//    unfinished, the stream's own keepalive positions (never past what was received).
+//  - The source acknowledges nothing by itself: what it tells the server is exactly what acknowledge() was
+//    given (repeated in keepalive replies).
 //  - Commits may arrive before other sessions can see them; snapshots tell (see design, section 4).
 #pragma once
 
@@ -44,6 +44,9 @@ struct TransactionBegin {
 
 struct SourceConnected {
   Epoch epoch;
+  // Changes when the server process is another one (PostgreSQL: postmaster start time). Versions read before
+  // are then not trusted: a crash can undo asynchronous commits and reuse their xids.
+  std::string instance;
   std::string source_identity;                  // see Record
   std::map<std::string, std::uint32_t> tables;  // see Record
   bool has_snapshots = false;                   // request_snapshot() will be answered
@@ -84,9 +87,10 @@ class SourceHandler {
   // Our own heartbeat came back through the stream.
   virtual void on_heartbeat() = 0;
 
-  // True when every transaction received so far is finished; asked before a keepalive position is
-  // acknowledged.
-  virtual bool is_idle() const = 0;
+  // The server has sent everything up to `position` and nothing of it is still to come (a keepalive of an idle
+  // or foreign-busy database). Not called between begin and commit. The pipeline acknowledges it when
+  // nothing is unfinished; the source never acknowledges by itself.
+  virtual void on_keepalive(const Position& position) = 0;
 };
 
 // Numbers for metrics and /status; absent when not known.
