@@ -1,0 +1,57 @@
+"""Child processes that end with us, whatever way we end."""
+
+import ctypes
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import tempfile
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+def start(command, *, log, user=None, death_signal=signal.SIGKILL, env=None, cwd=None):
+    """Starts a process whose output goes to the file `log`. The kernel sends it `death_signal` when the
+    thread that started it ends, so call this from the main thread."""
+
+    def die_with_parent():
+        _libc.prctl(_PR_SET_PDEATHSIG, death_signal)
+
+    extra = {}
+    if user is not None and os.geteuid() == 0:
+        account = pwd.getpwnam(user)
+        extra = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    with open(log, "ab") as output:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd,
+            start_new_session=True, preexec_fn=die_with_parent, **extra)
+
+
+def end(process, first=signal.SIGTERM, patience=10.0):
+    """Asks a process to end, then makes it. Returns its exit code, or None when there is no process."""
+    if process is None:
+        return None
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(first)
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return process.returncode
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def temporary_folder(prefix="evictd-"):
+    """A folder that any user may enter (PostgreSQL refuses to run as root, so it runs as another user)."""
+    folder = tempfile.mkdtemp(prefix=prefix)
+    os.chmod(folder, 0o755)
+    return folder

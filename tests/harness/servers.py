@@ -1,0 +1,173 @@
+"""A private PostgreSQL and a private Redis: in a temporary folder, on a free port, ended by their process."""
+
+import glob
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+
+import psycopg2
+import redis
+
+from . import process
+from .waiting import eventually
+
+
+class ServerMissing(Exception):
+    """A server program is not installed. The text says which one and how to get it."""
+
+
+def postgres_programs():
+    """The newest installed PostgreSQL's folder of programs."""
+    found = os.environ.get("EVICTD_POSTGRES_PROGRAMS")
+    if found:
+        return found
+    folders = [path for path in glob.glob("/usr/lib/postgresql/*/bin") if os.path.exists(path + "/initdb")]
+    folders.sort(key=lambda path: int(path.split("/")[4]))
+    if not folders:
+        raise ServerMissing("no PostgreSQL server under /usr/lib/postgresql: apt-get install postgresql")
+    return folders[-1]
+
+
+def redis_program():
+    program = shutil.which("redis-server")
+    if program is None:
+        raise ServerMissing("no redis-server on the PATH: apt-get install redis-server")
+    return program
+
+
+# fsync stays on: with it off, commits become visible to others before the stream sends them, and the
+# race that evictd exists for would never be tested.
+POSTGRES_SETTINGS = {
+    "fsync": "on",
+    "wal_level": "logical",
+    "max_wal_senders": "20",
+    "max_replication_slots": "40",
+    "max_prepared_transactions": "10",
+    "max_connections": "120",
+    "shared_buffers": "128MB",
+    "listen_addresses": "127.0.0.1",
+    "logging_collector": "off",
+    "log_min_messages": "warning",
+}
+
+
+class Postgres:
+    """One private cluster. Its superuser is `postgres`; there is no password on the loopback."""
+
+    OWNER = "postgres"
+
+    def __init__(self, folder, settings=None):
+        self.programs = postgres_programs()
+        self.folder = folder
+        self.data = os.path.join(folder, "data")
+        self.log = os.path.join(folder, "postgres.log")
+        self.port = process.free_port()
+        self.settings = dict(POSTGRES_SETTINGS, **(settings or {}))
+        self.process = None
+        os.makedirs(folder, exist_ok=True)
+        if os.geteuid() == 0:
+            account = pwd.getpwnam(self.OWNER)
+            os.chown(folder, account.pw_uid, account.pw_gid)
+        self._initialise()
+
+    def _run(self, *command):
+        as_owner = ["runuser", "-u", self.OWNER, "--"] if os.geteuid() == 0 else []
+        subprocess.run([*as_owner, *command], check=True, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/")
+
+    def _initialise(self):
+        self._run(f"{self.programs}/initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
+                  "--locale=C.UTF-8", "--no-sync")
+        with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as config:
+            for name, value in self.settings.items():
+                config.write(f"{name} = '{value}'\n")
+            config.write(f"port = {self.port}\nunix_socket_directories = '{self.folder}'\n")
+
+    def start(self):
+        assert self.process is None or self.process.poll() is not None, "already running"
+        # SIGQUIT: an immediate stop, should we be killed ourselves.
+        self.process = process.start([f"{self.programs}/postgres", "-D", self.data], log=self.log,
+                                     user=self.OWNER, death_signal=signal.SIGQUIT, cwd="/")
+        eventually("PostgreSQL answers", self._answers, 60)
+        return self
+
+    def _answers(self):
+        assert self.process.poll() is None, f"PostgreSQL ended:\n{self.log_tail()}"
+        try:
+            psycopg2.connect(self.url("postgres")).close()
+            return True
+        except psycopg2.OperationalError:
+            return False
+
+    def stop(self, mode="fast", patience=60.0):
+        """fast: SIGINT. immediate: SIGQUIT, as a crash."""
+        return process.end(self.process, {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode], patience)
+
+    def begin_stop(self, mode="fast"):
+        self.process.send_signal({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
+
+    def url(self, database="shop", user="postgres", port=None):
+        return f"postgresql://{user}@127.0.0.1:{port or self.port}/{database}"
+
+    def connect(self, database="shop", user="postgres", autocommit=True, **more):
+        connection = psycopg2.connect(self.url(database, user), **more)
+        connection.autocommit = autocommit
+        return connection
+
+    def execute(self, statement, parameters=None, database="shop"):
+        """One statement, or several separated by semicolons, on a connection of its own."""
+        connection = self.connect(database)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, parameters)
+                return cursor.fetchall() if cursor.description else None
+        finally:
+            connection.close()
+
+    def value(self, statement, parameters=None, database="shop"):
+        rows = self.execute(statement, parameters, database)
+        return rows[0][0] if rows else None
+
+    def log_tail(self, lines=25):
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return "".join(log.readlines()[-lines:])
+
+
+class Redis:
+    """One private redis-server without persistence."""
+
+    def __init__(self, folder, options=()):
+        self.program = redis_program()
+        self.folder = folder
+        self.log = os.path.join(folder, "redis.log")
+        self.port = process.free_port()
+        self.options = list(options)
+        self.process = None
+        os.makedirs(folder, exist_ok=True)
+
+    def start(self):
+        assert self.process is None or self.process.poll() is not None, "already running"
+        self.process = process.start(
+            [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder, "--save", "",
+             "--appendonly", "no", "--databases", "64", "--daemonize", "no", *self.options], log=self.log)
+        eventually("Redis answers", self._answers, 30)
+        return self
+
+    def _answers(self):
+        assert self.process.poll() is None, f"redis-server ended, see {self.log}"
+        try:
+            return self.client().ping()
+        except (redis.ConnectionError, redis.BusyLoadingError):
+            return False
+
+    def stop(self):
+        return process.end(self.process, signal.SIGKILL)
+
+    def url(self, database=0, port=None):
+        return f"redis://127.0.0.1:{port or self.port}/{database}"
+
+    def client(self, database=0, **more):
+        more.setdefault("socket_timeout", 30)
+        return redis.Redis(host="127.0.0.1", port=self.port, db=database, **more)
