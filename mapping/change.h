@@ -1,8 +1,9 @@
 // A change: one row event of a table, as every source hands it to the mapping.
 //
-// Nothing here owns row data: Value::text points into the source's buffer and stays valid only until
-// the call that received the Change returns. A Relation is owned by the source and outlives every
-// Change that refers to it; a new shape of the table is a new Relation object with a new `generation`.
+// Nothing here owns row data: Value::text points into the source's buffer and stays valid only
+// until the call that received the Change returns. A Relation is owned by the source and outlives
+// every Change that refers to it; a new shape of the table is a new Relation object with a new
+// `generation`.
 #pragma once
 
 #include <cstdint>
@@ -16,19 +17,19 @@ namespace evictd {
 // How a value's text has to be read to get its canonical text (canonical.h). Sources that already
 // deliver canonical text (Debezium) use kCanonical.
 enum class ValueType : std::uint8_t {
-  kText,         // used as it is
-  kBoolean,      // t/f
+  kText,     // used as it is
+  kBoolean,  // t/f
   kUuid,
   kTimestamp,    // 2024-02-03 04:05:06.789
   kTimestampTz,  // 2024-02-03 04:05:06.789+00
   kDate,
-  kBytea,        // \xdeadbeef
-  kJson,         // json and jsonb
+  kBytea,  // \xdeadbeef
+  kJson,   // json and jsonb
   kCanonical,
 };
 
 enum class ValueState : std::uint8_t {
-  kNotSent,    // the source did not send it ('n' in a pgoutput key tuple, a column without old value)
+  kNotSent,  // the source did not send it ('n' in a pgoutput key tuple, a column without old value)
   kUnchanged,  // unchanged TOAST ('u', Debezium's placeholder): exists, value unknown
   kNull,
   kText,
@@ -63,10 +64,10 @@ enum class Operation : std::uint8_t { kInsert, kUpdate, kDelete, kTruncate };
 std::string_view operation_name(Operation operation);
 
 // kInsert: new_row.  kDelete: old_row.  kTruncate: neither.
-// kUpdate: new_row, and old_row when the source sent one. An update WITHOUT old_row says: the columns
-// in the replica identity kept their values, the old values of all others are unknown (PostgreSQL
-// manual, "Logical Replication Message Formats", Update).
-// A row has one Value per column of the relation, or is empty.
+// kUpdate: new_row, and old_row when the source sent one. An update WITHOUT old_row says: the
+// columns in the replica identity kept their values, the old values of all others are unknown
+// (PostgreSQL manual, "Logical Replication Message Formats", Update). A row has one Value per
+// column of the relation, or is empty.
 struct Change {
   Operation operation = Operation::kInsert;
   const Relation* relation = nullptr;

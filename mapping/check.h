@@ -5,10 +5,11 @@
 #include <cstdio>
 #include <cstdlib>
 
-#define EVICTD_CHECK(condition)                                                                  \
-  do {                                                                                           \
-    if (!(condition)) [[unlikely]] {                                                             \
-      std::fprintf(stderr, "%s:%d: evictd invariant broken: %s\n", __FILE__, __LINE__, #condition); \
-      std::abort();                                                                              \
-    }                                                                                            \
+#define EVICTD_CHECK(condition)                                                        \
+  do {                                                                                 \
+    if (!(condition)) [[unlikely]] {                                                   \
+      std::fprintf(stderr, "%s:%d: evictd invariant broken: %s\n", __FILE__, __LINE__, \
+                   #condition);                                                        \
+      std::abort();                                                                    \
+    }                                                                                  \
   } while (false)

@@ -2,8 +2,9 @@
 //
 // Functions that can fail for reasons outside the program return tl::expected<T, Error>. Programmer
 // errors use EVICTD_CHECK (check.h) and abort. Error texts follow one grammar: lower case, no final
-// period, names in single quotes, "expected X, got Y"; configuration errors begin "file:line:column:".
-// An error is either returned or logged, never both; only the pipeline and the commands log.
+// period, names in single quotes, "expected X, got Y"; configuration errors begin
+// "file:line:column:". An error is either returned or logged, never both; only the pipeline and the
+// commands log.
 #pragma once
 
 #include <string>

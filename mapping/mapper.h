@@ -1,7 +1,8 @@
 // The mapper: one change in, the invalidations it causes out. Pure: no I/O, clock, thread or log.
 //
-// A Mapper holds, per Relation it has seen, the rules bound to column positions, so that a change is
-// mapped without looking anything up by name and without allocating. Not thread-safe; one per pipeline.
+// A Mapper holds, per Relation it has seen, the rules bound to column positions, so that a change
+// is mapped without looking anything up by name and without allocating. Not thread-safe; one per
+// pipeline.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +17,11 @@ namespace evictd {
 
 // Why a rule could not be rendered for a change. Label values of evictd_unmappable_changes_total.
 enum class UnmappableReason : std::uint8_t {
-  kNotSent,        // the value is not in the replica identity
+  kNotSent,  // the value is not in the replica identity
   kUnchangedToast,
   kMissingColumn,  // the table no longer has the column
-  kBadValue,       // not what the template expects of it (a JSON path into invalid JSON, a filter's input)
+  kBadValue,       // not what the template expects of it (a JSON path into invalid JSON, a filter's
+                   // input)
   kTooLong,        // the rendered key passes the limit
 };
 std::string_view unmappable_reason_name(UnmappableReason reason);
@@ -30,8 +32,9 @@ class InvalidationReceiver {
   virtual ~InvalidationReceiver() = default;
   virtual void key(std::uint32_t rule, std::string_view key) = 0;
   virtual void tag(std::uint32_t rule, std::string_view tag) = 0;
-  // Everything that matches rules()[rule].patterns[pattern] must go: the rule asks for it (purge:), the
-  // table was truncated (called once per pattern), or on_missing: purge applies to that template.
+  // Everything that matches rules()[rule].patterns[pattern] must go: the rule asks for it (purge:),
+  // the table was truncated (called once per pattern), or on_missing: purge applies to that
+  // template.
   virtual void purge(std::uint32_t rule, std::uint32_t pattern) = 0;
   // The rule's policy is `stop` or `ignore`, or `purge` (purge() is then called as well).
   virtual void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) = 0;
@@ -46,8 +49,9 @@ class Mapper {
   // True when some rule names the relation's table. Cheap after the first call for a Relation.
   bool is_mapped(const Relation& relation);
 
-  // Calls `receiver` once for each distinct invalidation of this change: for an update, the union of
-  // those of the old and of the new row. Never renders a key or tag from a value that was not sent.
+  // Calls `receiver` once for each distinct invalidation of this change: for an update, the union
+  // of those of the old and of the new row. Never renders a key or tag from a value that was not
+  // sent.
   void map(const Change& change, InvalidationReceiver& receiver);
 
   // Forgets a Relation that the source is about to destroy.

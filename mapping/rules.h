@@ -1,5 +1,5 @@
-// Rules: the compiled form of rules.yaml (design: "Mapping: rules"). Immutable after parsing; safe to
-// read from any thread.
+// Rules: the compiled form of rules.yaml (design: "Mapping: rules"). Immutable after parsing; safe
+// to read from any thread.
 #pragma once
 
 #include <chrono>
@@ -12,6 +12,7 @@
 
 #include "mapping/change.h"
 #include "mapping/error.h"
+#include "mapping/place.h"
 
 namespace evictd {
 
@@ -22,16 +23,9 @@ enum class InvalidationKind : std::uint8_t { kKey, kTag, kPurge };
 // "key", "tag", "purge".
 std::string_view invalidation_kind_name(InvalidationKind kind);
 
-// Where a thing stands in a file a person wrote. Lines and columns count from 1.
-struct Place {
-  std::string file;
-  int line = 0;
-  int column = 0;
-  std::string to_string() const;  // "rules.yaml:14:5"
-};
-
-// A Redis glob pattern that covers everything one template can render: each placeholder is '*', literal
-// glob characters are escaped. For a tag template it matches the names of the tag SETS ("tag:category:*").
+// A Redis glob pattern that covers everything one template can render: each placeholder is '*',
+// literal glob characters are escaped. For a tag template it matches the names of the tag SETS
+// ("tag:category:*").
 struct Pattern {
   std::string glob;
   bool is_tag = false;
@@ -40,11 +34,11 @@ struct Pattern {
 // The Redis key of a tag's member set is kTagPrefix + the rendered tag.
 inline constexpr std::string_view kTagPrefix = "tag:";
 
-// What the daemon needs to know of one rule. The index of a rule in its RuleSet is its identity within
-// one load of the file; `name` is its identity for people and metrics across loads.
+// What the daemon needs to know of one rule. The index of a rule in its RuleSet is its identity
+// within one load of the file; `name` is its identity for people and metrics across loads.
 struct RuleInfo {
-  std::string name;      // `name:` or the table; made unique with "#2", "#3"
-  std::string schema;    // "public" when the rule's table had no schema
+  std::string name;    // `name:` or the table; made unique with "#2", "#3"
+  std::string schema;  // "public" when the rule's table had no schema
   std::string table;
   Place place;
   FillMode fill = FillMode::kPlain;
@@ -54,7 +48,8 @@ struct RuleInfo {
   std::uint64_t collapse_after = 10'000'000;  // keys of this rule in one transaction
   std::vector<std::string> key_templates;     // as written, for messages
   std::vector<std::string> tag_templates;
-  // What the rule may ever delete, one per key template, tag template and purge pattern, in that order.
+  // What the rule may ever delete, one per key template, tag template and purge pattern, in that
+  // order.
   std::vector<Pattern> patterns;
 
   std::string qualified_table() const { return schema + "." + table; }
@@ -62,8 +57,8 @@ struct RuleInfo {
 
 class RuleSet {
  public:
-  // Reads the text of a rules file, or of the list under `rules:` of the configuration. `file` is used
-  // in messages only. Every error carries "file:line:column".
+  // Reads the text of a rules file, or of the list under `rules:` of the configuration. `file` is
+  // used in messages only. Every error carries "file:line:column".
   static Result<RuleSet> parse(std::string_view text, const std::string& file);
 
   RuleSet(RuleSet&&) noexcept;
@@ -83,13 +78,13 @@ class RuleSet {
   std::unique_ptr<Compiled> compiled_;
 };
 
-// A column that some template, condition or when_changed of a rule reads, and what that means for the
-// source. Used by `check` and `run` against the live catalogue.
+// A column that some template, condition or when_changed of a rule reads, and what that means for
+// the source. Used by `check` and `run` against the live catalogue.
 struct ColumnNeed {
   std::uint32_t rule = 0;
   std::string column;
-  Place place;            // of the template that names it
-  std::string where;      // "key 'product:{id}'": for messages
+  Place place;             // of the template that names it
+  std::string where;       // "key 'product:{id}'": for messages
   bool on_insert = false;  // the new value is needed for an insert
   bool on_update_new = false;
   bool on_update_old = false;  // false for immutable columns
