@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, runs every test this machine can run. ctest's own summary is the last
+# thing printed, and its exit code is ours.
+#
+#   --quick          leave out the tests that start servers for longer than a moment
+#   --soak           the fault scenarios for minutes instead of seconds
+#   --fuzz SECONDS   also run each fuzz target that long with clang's engine
+#   --sanitize       build and run with the address and undefined-behaviour sanitizers (preset asan)
+#
+# EVICTD_REQUIRE_SERVERS=1: a server that is missing is a failure instead of a skip.
+# EVICTD_SEED=N: the seed of randomized tests; without it each picks one and prints it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+  sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p}' "$0"
+}
+
+preset=dev
+groups=(build test servers)
+selection=()
+fuzz_seconds=0
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --quick) selection=(--label-exclude 'integration|faults|slow') ;;
+    --soak) export EVICTD_SOAK=1 ;;
+    --fuzz)
+      fuzz_seconds=${2:-}
+      case "$fuzz_seconds" in
+        ''|*[!0-9]*) echo "run.sh: --fuzz expects a number of seconds, got '$fuzz_seconds'" >&2; exit 2 ;;
+      esac
+      groups+=(fuzz)
+      shift ;;
+    --sanitize) preset=asan ;;
+    --help|-h) usage; exit 0 ;;
+    *) echo "run.sh: unknown option '$1'" >&2; echo "hint: tests/run.sh --help" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+say() { printf '== %s\n' "$*"; }
+
+say "packages"
+if ! deploy/packages.sh install "${groups[@]}"; then
+  if [ "${EVICTD_REQUIRE_SERVERS:-0}" = 1 ]; then
+    echo "run.sh: the packages above are required here" >&2
+    exit 1
+  fi
+  say "going on with what is installed; tests whose server is missing are skipped and say so"
+fi
+
+say "build (preset $preset)"
+cores=$(nproc)
+log=build/$preset/configure.log
+mkdir -p "build/$preset"
+if ! cmake --preset "$preset" >"$log" 2>&1; then
+  cat "$log" >&2
+  exit 1
+fi
+# Some of these files take 1 GiB to compile: a machine short of memory gets fewer at a time.
+memory_gib=$(awk '/MemAvailable/ {print int($2 / 1048576)}' /proc/meminfo)
+jobs=$cores
+if [ "$memory_gib" -lt "$jobs" ]; then jobs=$((memory_gib > 0 ? memory_gib : 1)); fi
+cmake --build --preset "$preset" -j "$jobs"
+
+if [ "$fuzz_seconds" -gt 0 ]; then
+  say "fuzz ($fuzz_seconds s for each target)"
+  tests/fuzz/run.sh "$fuzz_seconds"
+fi
+
+say "tests"
+# Two at a time even on larger machines: the tests with servers run several busy processes each.
+exec ctest --preset "$preset" --parallel 2 --no-tests=error "${selection[@]}"
