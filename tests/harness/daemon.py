@@ -1,0 +1,183 @@
+"""The built evictd as a process: only its binary, its signals, its HTTP port and its log are known here."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+
+from . import process
+from .waiting import eventually
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def binary(name="evictd"):
+    """The program under test: EVICTD_BINARY_DIR (set by ctest), else the newest build of a preset."""
+    folder = os.environ.get("EVICTD_BINARY_DIR")
+    candidates = [folder] if folder else [f"{ROOT}/build/dev", f"{ROOT}/build/release"]
+    for candidate in candidates:
+        path = os.path.join(candidate, name)
+        if os.path.exists(path):
+            return path
+    raise FileNotFoundError(f"no {name} in {' or '.join(candidates)}: cmake --preset dev && cmake --build --preset dev")
+
+
+class Metrics:
+    """One scrape of /metrics."""
+
+    _line = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)(?: \d+)?$")
+    _label = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+    def __init__(self, text):
+        self.text = text
+        self.samples = []
+        for line in text.splitlines():
+            if line.startswith("#") or not line:
+                continue
+            match = self._line.match(line)
+            assert match, f"not a metrics line: {line!r}"
+            name, labels, value = match.groups()
+            self.samples.append((name, dict(self._label.findall(labels or "")), float(value)))
+
+    def sum(self, name, **labels):
+        """The sum over all series that carry these labels; 0 when there is none."""
+        return sum(value for sample, has, value in self.samples
+                   if sample == name and all(has.get(key) == wanted for key, wanted in labels.items()))
+
+    def get(self, name, **labels):
+        """The same, but None when there is no such series."""
+        values = [value for sample, has, value in self.samples
+                  if sample == name and all(has.get(key) == wanted for key, wanted in labels.items())]
+        return sum(values) if values else None
+
+    def quantile(self, name, q):
+        """A histogram's quantile in seconds, interpolated inside its bucket as Prometheus does."""
+        buckets = sorted((float(has["le"].replace("+Inf", "inf")), value)
+                         for sample, has, value in self.samples if sample == name + "_bucket")
+        if not buckets or buckets[-1][1] == 0:
+            return None
+        rank = q * buckets[-1][1]
+        lower_bound, lower_count = 0.0, 0.0
+        for bound, count in buckets:
+            if count >= rank:
+                if bound == float("inf"):
+                    return lower_bound
+                return lower_bound + (bound - lower_bound) * (rank - lower_count) / max(count - lower_count, 1e-9)
+            lower_bound, lower_count = bound, count
+        return lower_bound
+
+
+class Evictd:
+    """One configured daemon. It may be started, ended and started again."""
+
+    def __init__(self, folder, postgres_url, redis_url, rules, *, slot="evictd", publication="evictd",
+                 postgres_more="", redis_more="", more="", program="evictd"):
+        os.makedirs(folder, exist_ok=True)
+        self.folder = folder
+        self.program = binary(program)
+        self.port = process.free_port()
+        self.log = os.path.join(folder, "evictd.log")
+        self.config = os.path.join(folder, "evictd.yaml")
+        self.rules = os.path.join(folder, "rules.yaml")
+        self.slot = slot
+        self.process = None
+        self.write_rules(rules)
+        with open(self.config, "w", encoding="utf-8") as file:
+            file.write(f"postgres:\n  url: {postgres_url}\n  slot: {slot}\n  publication: {publication}\n{_indent(postgres_more)}"
+                       f"redis:\n  url: {redis_url}\n{_indent(redis_more)}"
+                       f"http:\n  listen: 127.0.0.1:{self.port}\nlog: {{level: info, format: text}}\nrules: rules.yaml\n{more}")
+
+    def write_rules(self, text):
+        with open(self.rules, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    # The process.
+
+    def start(self, ready=True, seconds=30):
+        assert not self.is_running(), "already running"
+        self.process = process.start([self.program, "run", "-c", self.config], log=self.log)
+        if ready:
+            self.wait_until_ready(seconds)
+        return self
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def wait_until_ready(self, seconds=30):
+        def is_ready():
+            assert self.is_running(), f"evictd ended with {self.process.returncode}:\n{self.log_tail()}"
+            code, text = self.http("/readyz")
+            assert code == 200, f"/readyz says {code}: {text.strip()}"
+            return True
+
+        eventually("evictd is ready", is_ready, seconds)
+
+    def stop(self, patience=20.0):
+        """SIGTERM; the exit code."""
+        return process.end(self.process, signal.SIGTERM, patience)
+
+    def kill(self):
+        return process.end(self.process, signal.SIGKILL)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def command(self, *arguments, check=False, timeout=60, env=None):
+        """Runs another command of the binary with this configuration."""
+        return subprocess.run([self.program, *arguments, "-c", self.config], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=check,
+                              timeout=timeout, env=env)
+
+    # What it says.
+
+    def http(self, path):
+        """(status code, body), or (0, reason) when nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except (OSError, http.client.HTTPException) as error:
+            return 0, str(error)
+
+    def metrics(self):
+        code, text = self.http("/metrics")
+        assert code == 200, f"/metrics says {code}: {text}"
+        return Metrics(text)
+
+    def status(self):
+        code, text = self.http("/status")
+        assert code == 200, f"/status says {code}: {text}"
+        return json.loads(text)
+
+    def is_ready(self):
+        return self.http("/readyz")[0] == 200
+
+    def log_text(self):
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return log.read()
+
+    def log_tail(self, lines=40):
+        return "\n".join(self.log_text().splitlines()[-lines:])
+
+    # What it uses, from /proc.
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_bytes(self, field="VmRSS"):
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith(field + ":"):
+                    return int(line.split()[1]) * 1024
+        raise AssertionError(f"no {field} in /proc")
+
+
+def _indent(text):
+    return "".join(f"  {line}\n" for line in text.splitlines())
