@@ -20,6 +20,8 @@ enum class FillMode : std::uint8_t { kPlain, kChecked };
 enum class OnMissing : std::uint8_t { kPurge, kStop, kIgnore };
 enum class InvalidationKind : std::uint8_t { kKey, kTag, kPurge };
 
+struct YamlNode;  // yaml.h
+
 // "key", "tag", "purge".
 std::string_view invalidation_kind_name(InvalidationKind kind);
 
@@ -60,6 +62,8 @@ class RuleSet {
   // Reads the text of a rules file, or of the list under `rules:` of the configuration. `file` is
   // used in messages only. Every error carries "file:line:column".
   static Result<RuleSet> parse(std::string_view text, const std::string& file);
+  // The same for a tree that parse_yaml made: the rules that stand inside the configuration.
+  static Result<RuleSet> parse(const YamlNode& node);
 
   RuleSet(RuleSet&&) noexcept;
   RuleSet& operator=(RuleSet&&) noexcept;
