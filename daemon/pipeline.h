@@ -34,7 +34,7 @@ struct PipelineOptions {
   std::size_t held_bytes_max = 24 * 1024 * 1024;  // everything received and not yet finished
   std::size_t step_bytes_max = 256 * 1024;       // of the stream, per step
   std::chrono::milliseconds snapshot_interval{10};  // between two polls while something waits
-  std::chrono::milliseconds record_interval{1000};  // between two records, and so acknowledgements
+  std::chrono::milliseconds record_interval{200};  // between two records, and so acknowledgements
 };
 
 // What somebody outside may want to know, as of the last step.

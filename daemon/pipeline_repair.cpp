@@ -1,0 +1,291 @@
+// Gaps and their repair, purges, the record in Redis, and the acknowledgement.
+//
+// The order that makes a crash harmless (G1, G6):
+//   gap found -> record {gap} written -> the source may do the irreversible step -> streaming -> purge, and
+//   again after the settle -> record {no gap} written.
+//   work finished -> record {position} written -> the source is told.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "daemon/pipeline_impl.h"
+#include "mapping/check.h"
+
+namespace evictd {
+
+using namespace std::chrono_literals;
+using Level = PipelineEvent::Level;
+
+namespace {
+
+// Transactions a purge names one by one; beyond, it asks of fills a snapshot newer than all of them.
+constexpr std::size_t kPurgeXidsMax = 1024;
+// The record is written anew this often even without news, so that a Redis that forgot it has it again.
+constexpr auto kRecordRefresh = 5s;
+
+}  // namespace
+
+void Pipeline::Impl::on_gap(const Gap& gap, bool needs_confirmation) {
+  say(Level::kError, fmt::format("gap in the change stream ({}): {}", gap.reason, gap.detail),
+      "the cached values it may have touched are purged now; evictd reports ready when that is done");
+  begin_repair({.reason = gap.reason, .tables = gap.tables, .counted = true, .after_connect = needs_confirmation},
+               needs_confirmation);
+}
+
+void Pipeline::Impl::begin_repair(Repair repair, bool needs_confirmation) {
+  if (repair.counted) observer_.gap(repair.reason);
+  repairs_.emplace(next_repair_++, std::move(repair));
+  if (!record_) record_.emplace();
+  record_->gap = unresolved_gap();
+  record_dirty_ = true;
+  if (needs_confirmation) gap_needs_confirmation_ = true;
+}
+
+std::string Pipeline::Impl::unresolved_gap() const {
+  std::string reasons;
+  for (const auto& [id, repair] : repairs_) {
+    if (!reasons.empty()) reasons += ", ";
+    reasons += repair.reason;
+  }
+  return reasons;
+}
+
+void Pipeline::Impl::start_repairs() {
+  if (!sink_connected_ || repairs_.empty()) return;
+  std::vector<std::uint64_t> empty;
+  for (auto& [id, repair] : repairs_) {
+    if (repair.started) continue;
+    if (repair.after_connect && (!source_connected_ || gap_needs_confirmation_)) continue;
+    // The floor for fills wants a snapshot, when there is a server to give one.
+    if (source_connected_ && visibility_.has_snapshots() && !visibility_.latest()) continue;
+    repair.started = true;
+    for (std::uint32_t rule = 0; rule < rules_->rules().size(); ++rule) {
+      const RuleInfo& info = rules_->rules()[rule];
+      const bool affected =
+          repair.tables.empty() ||
+          std::find(repair.tables.begin(), repair.tables.end(), info.qualified_table()) != repair.tables.end();
+      for (std::uint32_t pattern = 0; affected && pattern < info.patterns.size(); ++pattern) {
+        request_purge(rule, pattern, nullptr, id);
+      }
+    }
+    if (repair.purges.empty()) empty.push_back(id);
+  }
+  for (const std::uint64_t id : empty) repair_purge_done(id, 0);
+}
+
+void Pipeline::Impl::repair_purge_done(std::uint64_t id, std::uint64_t work) {
+  const auto found = repairs_.find(id);
+  EVICTD_CHECK(found != repairs_.end());
+  found->second.purges.erase(work);
+  if (!found->second.purges.empty()) return;
+  say(Level::kInfo, fmt::format("repaired: {}", found->second.reason));
+  repairs_.erase(found);
+  record_->gap = unresolved_gap();
+  record_dirty_ = true;
+  if (repairs_.empty()) observer_.gap_resolved();
+}
+
+// One purge of a pattern scans at a time; those who ask meanwhile share the next one.
+void Pipeline::Impl::request_purge(std::uint32_t rule, std::uint32_t pattern, Work* dependent,
+                                   std::uint64_t repair) {
+  const std::pair<std::uint32_t, std::uint32_t> place{rule, pattern};
+  const auto waiting = repair == 0 ? waiting_purges_.find(place) : waiting_purges_.end();
+  Purge* purge = nullptr;
+  if (waiting != waiting_purges_.end()) {
+    purge = purges_.at(waiting->second).get();
+  } else {
+    auto made = std::make_unique<Purge>();
+    purge = made.get();
+    purge->id = next_work_++;
+    purge->session = repair == 0 ? session_ : 0;
+    purge->rules = rules_;
+    purge->rule = rule;
+    purge->pattern = pattern;
+    purge->repair = repair;
+    purge->unapplied = purge->unfinished = 1;
+    Part& part = purge->parts.emplace_back();
+    part.rule = &rules_->rules()[rule];
+    part.kind = InvalidationKind::kPurge;
+    part.command.target = Target::kPattern;
+    part.command.pattern_is_tag = part.rule->patterns[pattern].is_tag;
+    part.command.trust_filled = part.rule->fill == FillMode::kChecked;
+    part.command.texts = part.rule->patterns[pattern].glob;
+    part.command.items.push_back({static_cast<std::uint32_t>(part.command.texts.size()), 0});
+    alive_[purge->id] = purge;
+    purges_[purge->id] = std::move(made);
+    if (repair != 0) {
+      part.command.unconditional = true;
+      if (const auto& snapshot = visibility_.latest()) part.command.floor = Xid{number(snapshot->xmax()) - 1};
+      purge->visible_at = now_.steady;
+      repairs_.at(repair).purges.insert(purge->id);
+      enqueue(*purge, 0);
+      return;
+    }
+    waiting_purges_[place] = purge->id;
+    if (under_way_purges_.count(place) == 0) enqueue(*purge, 0);
+  }
+  purge->visible_at.reset();
+  purge->xids.insert(purge->xids.end(), dependent->xids.begin(), dependent->xids.end());
+  purge->dependents.push_back(dependent->id);
+  ++dependent->unapplied;
+  ++dependent->unfinished;
+}
+
+// It is about to be sent: nobody joins it any more, and its transactions are those of all who did.
+void Pipeline::Impl::prepare_purge(Purge& purge) {
+  const std::pair<std::uint32_t, std::uint32_t> place{purge.rule, purge.pattern};
+  if (const auto waiting = waiting_purges_.find(place);
+      waiting != waiting_purges_.end() && waiting->second == purge.id) {
+    waiting_purges_.erase(waiting);
+    under_way_purges_[place] = purge.id;
+  }
+  if (purge.repair != 0) return;
+  Command& command = purge.parts[0].command;
+  std::sort(purge.xids.begin(), purge.xids.end());
+  purge.xids.erase(std::unique(purge.xids.begin(), purge.xids.end()), purge.xids.end());
+  purge.seen = 0;
+  if (purge.xids.size() > kPurgeXidsMax) {
+    command.unconditional = true;
+    command.floor = purge.xids.back();
+    command.xids.clear();
+  } else {
+    command.xids = purge.xids;
+  }
+  command.items[0].xids_end = static_cast<std::uint32_t>(command.xids.size());
+  if (!visibility_.look(purge, now_.steady)) invisible_.push_back(purge.id);
+}
+
+bool Pipeline::Impl::later_purge_covers(const Purge& purge) const {
+  for (auto later = purges_.upper_bound(purge.id); later != purges_.end(); ++later) {
+    const Purge& other = *later->second;
+    const Command& command = other.parts[0].command;
+    if (!other.abandoned && other.visible_at && other.session == purge.session && command.act == Act::kInvalidate &&
+        !command.settled && command.pattern_is_tag == purge.parts[0].command.pattern_is_tag &&
+        command.texts == purge.parts[0].command.texts) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void Pipeline::Impl::purge_first_act_done(Purge& purge) {
+  if (purge.first_done) return;
+  purge.first_done = true;
+  const std::pair<std::uint32_t, std::uint32_t> place{purge.rule, purge.pattern};
+  if (const auto waiting = waiting_purges_.find(place);
+      waiting != waiting_purges_.end() && waiting->second == purge.id) {
+    waiting_purges_.erase(waiting);  // abandoned before it was sent
+  }
+  if (const auto under_way = under_way_purges_.find(place);
+      under_way != under_way_purges_.end() && under_way->second == purge.id) {
+    under_way_purges_.erase(under_way);
+    if (const auto next = waiting_purges_.find(place); next != waiting_purges_.end()) {
+      enqueue(*alive_.at(next->second), 0);
+    }
+  }
+  for (const std::uint64_t id : purge.dependents) {
+    const auto dependent = alive_.find(id);
+    if (dependent == alive_.end() || dependent->second->unapplied == 0) continue;
+    if (--dependent->second->unapplied == 0) applied(*dependent->second);
+  }
+}
+
+void Pipeline::Impl::purge_finished(Purge& purge) {
+  alive_.erase(purge.id);
+  const auto place = purges_.find(purge.id);
+  graveyard_.push_back(std::move(place->second));
+  purges_.erase(place);
+  for (const std::uint64_t id : purge.dependents) {
+    const auto dependent = alive_.find(id);
+    if (dependent == alive_.end()) continue;
+    EVICTD_CHECK(dependent->second->unfinished > 0);
+    if (--dependent->second->unfinished == 0) finished(*dependent->second);
+  }
+  if (purge.repair != 0) repair_purge_done(purge.repair, purge.id);
+}
+
+// Finished batches merge with finished neighbours, so that what waits behind one hung transaction stays small.
+void Pipeline::Impl::batch_finished(Batch& batch) {
+  alive_.erase(batch.id);
+  held_bytes_ -= batch.bytes - sizeof(Batch);
+  batch.bytes = sizeof(Batch);
+  batch.parts = {};
+  batch.xids = {};
+  batch.commits = {};
+  if (batch.place != batches_.begin()) {
+    const auto previous = std::prev(batch.place);
+    if ((*previous)->unfinished == 0) merge_into(batch, previous);
+  }
+  if (const auto next = std::next(batch.place); next != batches_.end() && (*next)->unfinished == 0) {
+    merge_into(**next, batch.place);
+  }
+}
+
+void Pipeline::Impl::merge_into(Batch& batch, std::list<std::unique_ptr<Batch>>::iterator earlier) {
+  Batch& merged = **earlier;
+  if (merged.session != batch.session || merged.abandoned != batch.abandoned) return;
+  for (const Position& end : merged.ends) {
+    const bool known = std::any_of(batch.ends.begin(), batch.ends.end(),
+                                   [&](const Position& later) { return later.stream == end.stream; });
+    if (!known) batch.ends.push_back(end);
+  }
+  batch.transactions += merged.transactions;
+  held_bytes_ -= merged.bytes;
+  graveyard_.push_back(std::move(*earlier));
+  batches_.erase(earlier);
+}
+
+// The contiguous finished prefix is what may be acknowledged (G1); never past an unfinished transaction, and
+// never a position of an earlier connection, which may speak of another history.
+void Pipeline::Impl::pop_finished() {
+  while (!batches_.empty() && batches_.front()->unfinished == 0) {
+    Batch& batch = *batches_.front();
+    if (batch.session == session_ && source_connected_ && !batch.abandoned) {
+      for (const Position& end : batch.ends) done_[end.stream] = std::max(done_[end.stream], end.value);
+    }
+    finished_transactions_ += batch.transactions;
+    held_bytes_ -= batch.bytes;
+    graveyard_.push_back(std::move(batches_.front()));
+    batches_.pop_front();
+  }
+}
+
+bool Pipeline::Impl::record_is_due() const {
+  if (record_dirty_ || record_written_at_ == SteadyTime::min()) return true;
+  const auto age = now_.steady - record_written_at_;
+  if (done_ != acknowledged_) return stopping_ || age >= options_.record_interval;
+  return source_connected_ && age >= kRecordRefresh;
+}
+
+void Pipeline::Impl::write_record() {
+  if (!sink_connected_ || !record_ || record_under_way_ != 0 || !record_is_due()) return;
+  for (const auto& [stream, position] : done_) {
+    std::uint64_t& recorded = record_->acknowledged[stream];
+    recorded = std::max(recorded, position);
+  }
+  record_positions_ = done_;
+  record_session_ = session_;
+  record_under_way_has_gap_ = !record_->gap.empty();
+  record_under_way_ = ++record_sequence_;
+  record_dirty_ = false;
+  record_written_at_ = now_.steady;
+  sink_.save_record(*record_, record_under_way_);
+}
+
+void Pipeline::Impl::on_record_saved(std::uint64_t sequence) {
+  if (sequence != record_under_way_) return;
+  record_under_way_ = 0;
+  if (gap_needs_confirmation_ && record_under_way_has_gap_) {
+    gap_needs_confirmation_ = false;
+    source_.confirm_gap();
+  }
+  if (record_session_ != session_ || !source_connected_) return;
+  for (const auto& [stream, position] : record_positions_) {
+    std::uint64_t& told = acknowledged_[stream];
+    if (position <= told) continue;
+    told = position;
+    source_.acknowledge({stream, position});
+  }
+}
+
+}  // namespace evictd
