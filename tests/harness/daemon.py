@@ -54,21 +54,28 @@ class Metrics:
                   if sample == name and all(has.get(key) == wanted for key, wanted in labels.items())]
         return sum(values) if values else None
 
-    def quantile(self, name, q):
-        """A histogram's quantile in seconds, interpolated inside its bucket as Prometheus does."""
-        buckets = sorted((float(has["le"].replace("+Inf", "inf")), value)
-                         for sample, has, value in self.samples if sample == name + "_bucket")
-        if not buckets or buckets[-1][1] == 0:
+    def quantile(self, name, q, since=None):
+        """A histogram's quantile in seconds, of what was counted after the scrape `since`; interpolated inside
+        its bucket as Prometheus does. None when nothing was counted."""
+        buckets = self._buckets(name)
+        if since is not None:
+            before = since._buckets(name)
+            buckets = {bound: count - before.get(bound, 0) for bound, count in buckets.items()}
+        total = buckets.get(float("inf"), 0)
+        if total <= 0:
             return None
-        rank = q * buckets[-1][1]
         lower_bound, lower_count = 0.0, 0.0
-        for bound, count in buckets:
-            if count >= rank:
+        for bound, count in sorted(buckets.items()):
+            if count >= q * total:
                 if bound == float("inf"):
-                    return lower_bound
-                return lower_bound + (bound - lower_bound) * (rank - lower_count) / max(count - lower_count, 1e-9)
+                    break
+                return lower_bound + (bound - lower_bound) * (q * total - lower_count) / (count - lower_count or 1)
             lower_bound, lower_count = bound, count
         return lower_bound
+
+    def _buckets(self, name):
+        return {float(has["le"].replace("+Inf", "inf")): value
+                for sample, has, value in self.samples if sample == name + "_bucket"}
 
 
 class Evictd:

@@ -10,6 +10,7 @@ import tempfile
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
+_started = []
 
 
 def start(command, *, log, user=None, death_signal=signal.SIGKILL, env=None, cwd=None):
@@ -24,9 +25,17 @@ def start(command, *, log, user=None, death_signal=signal.SIGKILL, env=None, cwd
         account = pwd.getpwnam(user)
         extra = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     with open(log, "ab") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd,
             start_new_session=True, preexec_fn=die_with_parent, **extra)
+    _started.append((process, death_signal))
+    return process
+
+
+def end_all():
+    """Ends every process that start() made and that still runs, the newest first."""
+    for process, death_signal in reversed(_started):
+        end(process, death_signal)
 
 
 def end(process, first=signal.SIGTERM, patience=10.0):

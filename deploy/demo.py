@@ -1,0 +1,168 @@
+"""The part of the demo that runs; started by demo.sh, which builds and explains."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, f"{ROOT}/tests")
+os.environ.setdefault("EVICTD_BINARY_DIR", f"{ROOT}/build/release")
+
+from harness import daemon, oracle, process, servers, shop  # noqa: E402
+from harness.waiting import eventually  # noqa: E402
+
+SECONDS_ONCE = 10
+LATENCY = "evictd_invalidation_latency_seconds"
+
+
+def say(text=""):
+    print(text, flush=True)
+
+
+def title(text):
+    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    say(f"\n{bold}== {text}{plain}")
+
+
+def milliseconds(seconds):
+    return "-" if seconds is None else f"{seconds * 1000:.1f} ms"
+
+
+class ExampleEvictd(daemon.Evictd):
+    """evictd with the example files of this folder, as they are: addresses come from the environment."""
+
+    def __init__(self, folder, postgres_url, redis_url):  # pylint: disable=super-init-not-called
+        self.program = daemon.binary()
+        self.port = process.free_port()
+        self.log = f"{folder}/evictd.log"
+        self.config = f"{ROOT}/deploy/evictd.yaml"
+        self.slot = "evictd"
+        self.process = None
+        os.environ.update(EVICTD_POSTGRES_URL=postgres_url, EVICTD_REDIS_URL=redis_url,
+                          EVICTD_LISTEN=f"127.0.0.1:{self.port}")
+
+
+def show_one(postgres, cache, keys, statement):
+    """Readers cache `keys`; a statement runs as it might in psql; the keys go."""
+    reader = postgres.connect().cursor()
+    for key in keys:
+        shop.fill(cache, reader, key)
+        say(f"  redis> GET {key:<24} {cache.get(key).decode()}")
+    writer = postgres.connect().cursor()
+    writer.execute(statement)
+    committed = time.monotonic()
+    say(f"  psql>  {statement}")
+    gone = {}
+
+    def all_gone():
+        for key in keys:
+            if key not in gone and not cache.exists(key):
+                gone[key] = time.monotonic() - committed
+        return len(gone) == len(keys)
+
+    eventually("the keys are gone", all_gone, 10, every=0.0001)
+    for key in keys:
+        say(f"  redis> GET {key:<24} (nil)   gone {milliseconds(gone[key])} after the commit returned")
+    say()
+
+
+def show_load(postgres, redis, evictd, once):
+    """A line a second until Ctrl-C, or ten of them."""
+    running = shop.Shop(postgres, redis.client, seed=os.getpid(), writers=2, readers=2, writer_pause=0.002,
+                        reader_pause=0.0005).start()
+    try:
+        say("second   writes/s   reads/s   from cache   deletes/s      lag   commit to delete: p50       p99")
+        before, begin, counts = evictd.metrics(), time.monotonic(), (0, 0, 0)
+        second = 0
+        while not once or second < SECONDS_ONCE:
+            second += 1
+            time.sleep(max(0.0, begin + second - time.monotonic()))
+            now = evictd.metrics()
+            writes, reads, hits = running.writes, running.reads, running.hits
+            deletes = sum(now.sum(name, outcome="deleted") - before.sum(name, outcome="deleted")
+                          for name in ("evictd_invalidations_total", "evictd_settle_deletes_total"))
+            share = 100 * (hits - counts[2]) / max(1, reads - counts[1])
+            say(f"{second:6}   {writes - counts[0]:8}   {reads - counts[1]:7}   {share:8.0f} %   {deletes:9.0f}   "
+                f"{now.sum('evictd_lag_seconds'):4.1f} s   {milliseconds(now.quantile(LATENCY, 0.5, before)):>21}   "
+                f"{milliseconds(now.quantile(LATENCY, 0.99, before)):>7}")
+            before, counts = now, (writes, reads, hits)
+    except KeyboardInterrupt:
+        say("\nstopping the writers (Ctrl-C again: at once)")
+    return running
+
+
+def demo(folder, once):
+    servers_folder = f"{folder}/servers"
+    title("servers")
+    postgres = servers.Postgres(f"{servers_folder}/postgres").start()
+    shop.create(postgres, ROOT)
+    redis = servers.Redis(f"{servers_folder}/redis").start()
+    say(f"PostgreSQL  psql {postgres.url()}   (wal_level=logical, fsync on; the tables of deploy/shop.sql)")
+    say(f"Redis       redis-cli -p {redis.port}")
+
+    title("evictd, with deploy/evictd.yaml and deploy/rules.yaml")
+    evictd = ExampleEvictd(folder, postgres.url(), redis.url())
+    checked = subprocess.run([evictd.program, "check", "-c", evictd.config], check=False, stdin=subprocess.DEVNULL)
+    if checked.returncode == 2:
+        raise AssertionError("evictd check refuses the example configuration")
+    evictd.start()
+    say(f"metrics     http://127.0.0.1:{evictd.port}/metrics")
+    say(f"status      http://127.0.0.1:{evictd.port}/status   (for people: http://127.0.0.1:{evictd.port}/)")
+    say(f"log         {evictd.log}")
+
+    title("one key, one row")
+    cache = redis.client()
+    shop.plant_sentinels(cache)
+    show_one(postgres, cache, ["product:7"], "update products set price_cents = 650 where id = 7")
+    say("A slug changes: what was cached under the old one and under the new one goes.")
+    show_one(postgres, cache, ["product:slug:product-8", "product:slug:new-8"],
+             "update products set slug = 'new-8' where id = 8")
+    say("A product moves: the pages tagged with either category go.")
+    show_one(postgres, cache, ["listing:1", "listing:5"], "update products set category_id = 1 where id = 9")
+
+    title("a writer, a reader, and every way a row can change" + ("" if once else "; Ctrl-C stops"))
+    running = show_load(postgres, redis, evictd, once)
+
+    title("the cache against the database")
+    oracle.converge(postgres, evictd, running)
+    values = oracle.assert_true_cache(postgres, cache)
+    say(f"every one of {values} cached values equals its row; no other key was touched")
+    code = evictd.stop()
+    if code != 0:
+        raise AssertionError(f"evictd ended with exit code {code}, expected 0")
+
+
+def main():
+    once = "--once" in sys.argv[1:]
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, interrupt)
+    folder = process.temporary_folder("evictd-demo-")
+    try:
+        demo(folder, once)
+        return 0
+    except KeyboardInterrupt:
+        say("\nstopped")
+        return 130
+    except Exception as error:  # pylint: disable=broad-except
+        say(f"\nthe demo failed: {error}")
+        if os.path.exists(f"{folder}/evictd.log"):
+            with open(f"{folder}/evictd.log", encoding="utf-8", errors="replace") as log:
+                say("the end of evictd's log:\n" + "".join(log.readlines()[-30:]))
+        return 1
+    finally:
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        process.end_all()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The demo, with the build under test instead of a release build of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+from harness import daemon
+from harness.waiting import eventually
+
+DEMO = [sys.executable, f"{daemon.ROOT}/deploy/demo.py"]
+
+
+def environment():
+    return dict(os.environ, EVICTD_BINARY_DIR=os.path.dirname(daemon.binary()), PYTHONUNBUFFERED="1")
+
+
+def processes_naming(text):
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if text.encode() in file.read():
+                    found.append(pid)
+        except OSError:
+            pass
+    return found
+
+
+def test_once_ends_with_a_true_cache():
+    ran = subprocess.run([*DEMO, "--once"], env=environment(), stdin=subprocess.DEVNULL, capture_output=True,
+                         text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"every one of \d+ cached values equals its row; no other key was touched", ran.stdout), ran.stdout
+    folder = re.search(r"log +(\S+)/evictd\.log", ran.stdout).group(1)
+    assert not os.path.exists(folder)
+    assert not processes_naming(folder)
+
+
+def test_an_ended_demo_leaves_nothing_behind(tmp_path):
+    output = tmp_path / "output"
+    with open(output, "wb") as file:
+        running = subprocess.Popen(DEMO, env=environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    try:
+        eventually("the demo shows a line", lambda: re.search(r"^ +1 +\d+", output.read_text(), re.M), 60)
+        folder = re.search(r"log +(\S+)/evictd\.log", output.read_text()).group(1)
+        assert processes_naming(folder)
+        running.send_signal(signal.SIGTERM)
+        eventually("it says that it stops", lambda: "stopping the writers" in output.read_text(), 10)
+        running.send_signal(signal.SIGTERM)
+        running.wait(30)
+    finally:
+        running.kill()
+        running.wait()
+    assert not os.path.exists(folder)
+    assert not processes_naming(folder)
+
+
+def test_an_unknown_option_is_refused_with_a_hint():
+    ran = subprocess.run([f"{daemon.ROOT}/deploy/demo.sh", "--onse"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr == "demo.sh: unknown option '--onse'\nhint: deploy/demo.sh --help\n"
