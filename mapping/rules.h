@@ -19,6 +19,17 @@ namespace evictd {
 enum class FillMode : std::uint8_t { kPlain, kChecked };
 enum class OnMissing : std::uint8_t { kPurge, kStop, kIgnore };
 enum class InvalidationKind : std::uint8_t { kKey, kTag, kPurge };
+enum class RuleMode : std::uint8_t { kDelete, kStale };
+enum class TagsMode : std::uint8_t { kMembers, kLazy };
+
+// Limits (G8) of one file, one rule, one key.
+inline constexpr std::size_t kRulesMax = 1000;
+inline constexpr std::size_t kTemplatesPerRuleMax =
+    64;  // keys, tags, purge patterns and bumps together
+inline constexpr std::size_t kConditionTextsMax = 1000;  // of one column in `where`
+inline constexpr std::size_t kKeyBytesMax = 1024;        // a rendered key or tag
+inline constexpr std::uint64_t kCollapseAfterMax = 1'000'000'000;
+inline constexpr std::chrono::milliseconds kSettleMax{3'600'000};
 
 struct YamlNode;  // yaml.h
 
@@ -50,10 +61,23 @@ struct RuleInfo {
   std::uint64_t collapse_after = 10'000'000;  // keys of this rule in one transaction
   std::vector<std::string> key_templates;     // as written, for messages
   std::vector<std::string> tag_templates;
+  std::vector<std::string> purge_patterns;
   // What the rule may ever delete, one per key template, tag template and purge pattern, in that
   // order.
   std::vector<Pattern> patterns;
+  std::uint8_t operations = 0;  // one bit per Operation of `on:`
 
+  // What later work brings; parse() refuses other values than these so far.
+  RuleMode mode = RuleMode::kDelete;
+  std::chrono::milliseconds grace{0};  // mode: stale
+  std::string version_column;          // empty: version: snapshot
+  TagsMode tags_mode = TagsMode::kMembers;
+  std::vector<std::string> bump_templates;
+  std::string announce;  // the channel; empty: none
+
+  bool is_on(Operation operation) const {
+    return (operations >> static_cast<unsigned>(operation) & 1U) != 0;
+  }
   std::string qualified_table() const { return schema + "." + table; }
 };
 
@@ -87,8 +111,11 @@ class RuleSet {
 struct ColumnNeed {
   std::uint32_t rule = 0;
   std::string column;
-  Place place;             // of the template that names it
-  std::string where;       // "key 'product:{id}'": for messages
+  Place place;        // of the template that names it
+  std::string where;  // "key 'product:{id}'", "when_changed", "where": for messages
+  // Of `where` and `when_changed`: a value that is not sent makes the rule delete more than it
+  // must, but nothing is missed. Of a template: the key cannot be built, and `on_missing` decides.
+  bool is_condition = false;
   bool on_insert = false;  // the new value is needed for an insert
   bool on_update_new = false;
   bool on_update_old = false;  // false for immutable columns

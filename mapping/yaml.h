@@ -128,11 +128,14 @@ class YamlMap {
   bool read_choice(std::string_view name, std::size_t& index,
                    std::span<const std::string_view> names);
 
-  // Keeps an error found by the caller: take(fail_at(...).value()), or take(result) of a Result.
+  // Keeps an error found by the caller.
   void take(Error error, const Place& place);
+  void take(tl::unexpected<Error> error, const Place& place);
+  // The same for one that a mistyped name explains better: it counts only when there is no other.
+  void take_last(tl::unexpected<Error> error);
   template <typename T>
   void take(const Result<T>& result, const YamlNode& node) {
-    if (!result) take(result.error(), node.place);
+    if (!result) take(tl::unexpected(result.error()), node.place);
   }
 
   // True when no error was kept so far (unknown settings are not counted before finish()).

@@ -187,7 +187,7 @@ std::string size_text(std::uint64_t bytes) { return text_with_unit(bytes, kSizeU
 
 YamlMap::YamlMap(const YamlNode& node, std::string what) : node_(&node), what_(std::move(what)) {
   if (node.kind == YamlNode::Kind::kMap || node.kind == YamlNode::Kind::kNull) return;
-  take(expected(node, "a map of settings").value(), node.place);
+  take(expected(node, "a map of settings"), node.place);
 }
 
 const YamlEntry* YamlMap::entry(std::string_view name) const {
@@ -214,10 +214,7 @@ const YamlNode* YamlMap::require(std::string_view name) {
   const YamlNode* found = find(name);
   if (found == nullptr &&
       (node_->kind == YamlNode::Kind::kMap || node_->kind == YamlNode::Kind::kNull)) {
-    take(fail_at(node_->place, fmt::format("missing setting '{}' in {}", name, what_)).value(),
-         // A missing setting is reported after what is wrong with those that are there: a mistyped
-         // name explains it better.
-         Place{{}, std::numeric_limits<int>::max(), 0});
+    take_last(fail_at(node_->place, fmt::format("missing setting '{}' in {}", name, what_)));
   }
   return found;
 }
@@ -278,13 +275,20 @@ void YamlMap::take(Error error, const Place& place) {
   error_column_ = place.column;
 }
 
+void YamlMap::take(tl::unexpected<Error> error, const Place& place) {
+  take(std::move(error.value()), place);
+}
+
+void YamlMap::take_last(tl::unexpected<Error> error) {
+  take(std::move(error.value()), Place{{}, std::numeric_limits<int>::max(), 0});
+}
+
 Result<void> YamlMap::finish() {
   for (const YamlEntry& candidate : node_->entries) {
     if (std::find(known_.begin(), known_.end(), candidate.name) != known_.end()) continue;
     take(fail_at(candidate.place,
                  fmt::format("unknown setting '{}' in {}", printable(candidate.name), what_),
-                 did_you_mean(candidate.name, known_, "settings"))
-             .value(),
+                 did_you_mean(candidate.name, known_, "settings")),
          candidate.place);
   }
   if (error_) return tl::unexpected(*error_);

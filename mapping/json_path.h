@@ -1,0 +1,36 @@
+// Reads one value out of a JSON text. The JSON library is included in json_path.cpp only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace evictd {
+
+inline constexpr std::size_t kJsonPathStepsMax = 16;
+
+enum class JsonFound : std::uint8_t {
+  kValue,    // its text was appended
+  kNull,     // JSON null, or nothing at this path: what PostgreSQL's #>> calls NULL
+  kInvalid,  // the text is not JSON
+};
+
+// Keeps its buffers between calls. Not thread-safe.
+class JsonReader {
+ public:
+  JsonReader();
+  ~JsonReader();
+
+  // Follows `path`: a name into an object (of a name given twice, the last: as PostgreSQL and
+  // applications read it), a number into an array. A string is appended unescaped, a number as it
+  // is written (never through a double), true and false, an object or array as compact JSON.
+  JsonFound find(std::string_view json, std::span<const std::string> path, std::string& out);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace evictd

@@ -1,0 +1,449 @@
+// How a change becomes invalidations.
+//
+//   operation   rows rendered                     a value that the source did not send comes from
+//   insert      new                               nowhere
+//   update      new, old                          new 'unchanged': the old row, when it has it
+//                                                 old: the new row, when the column kept its value
+//                                                 for certain (in the replica identity and no old
+//                                                 row sent; `immutable`)
+//   delete      old                               nowhere
+//   truncate    none: every pattern of the rule
+//
+// A row without a value renders no key: NULL means that the key does not exist; a missing value
+// means that the key exists and is unknown, so `on_missing` decides (G5).
+#include "mapping/mapper.h"
+
+#include <string>
+#include <unordered_map>
+
+#include "mapping/canonical.h"
+#include "mapping/check.h"
+#include "mapping/filters.h"
+#include "mapping/json_path.h"
+#include "mapping/rules_compiled.h"
+
+namespace evictd {
+
+std::string_view unmappable_reason_name(UnmappableReason reason) {
+  switch (reason) {
+    case UnmappableReason::kNotSent:
+      return "not_sent";
+    case UnmappableReason::kUnchangedToast:
+      return "unchanged_toast";
+    case UnmappableReason::kMissingColumn:
+      return "missing_column";
+    case UnmappableReason::kBadValue:
+      return "bad_value";
+    case UnmappableReason::kTooLong:
+      return "too_long";
+  }
+  return "unknown";
+}
+
+namespace {
+
+constexpr int kNoColumn = -1;
+
+enum class Side : std::uint8_t { kNew, kOld };
+
+// What a rule says, with the columns of one relation in place of their names.
+struct BoundColumn {
+  int index = kNoColumn;
+  ValueType type = ValueType::kText;
+  // An update leaves the value as it was: by promise, or because no old row was sent.
+  bool is_immutable = false;
+  bool in_identity = false;
+};
+
+struct BoundPlaceholder {
+  BoundColumn column;
+  const Placeholder* source = nullptr;
+  bool is_direct = false;  // the text as sent is the text of the key
+};
+
+struct BoundTemplate {
+  const CompiledTemplate* source = nullptr;
+  std::vector<BoundPlaceholder> placeholders;
+  // Whether the old row renders the same as the new one when an update sends no old row.
+  bool is_stable_without_old_row = true;
+};
+
+struct BoundCondition {
+  BoundColumn column;
+  const Condition* source = nullptr;
+};
+
+struct BoundRule {
+  std::uint32_t index = 0;
+  const RuleInfo* info = nullptr;
+  const CompiledRule* source = nullptr;
+  std::vector<BoundTemplate> templates;
+  std::vector<BoundCondition> where;
+  std::vector<BoundColumn> when_changed;
+};
+
+using BoundRules = std::vector<BoundRule>;
+
+BoundColumn bind_column(const std::string& name, const CompiledRule& rule,
+                        const Relation& relation) {
+  BoundColumn bound;
+  bound.is_immutable = rule.is_immutable(name);
+  for (std::size_t i = 0; i < relation.columns.size(); ++i) {
+    if (relation.columns[i].name != name) continue;
+    bound.index = static_cast<int>(i);
+    bound.type = relation.columns[i].type;
+    bound.in_identity = relation.columns[i].in_identity;
+  }
+  return bound;
+}
+
+BoundRule bind_rule(std::uint32_t index, const RuleSet::Compiled& compiled,
+                    const Relation& relation) {
+  BoundRule bound;
+  bound.index = index;
+  bound.info = &compiled.infos[index];
+  bound.source = &compiled.rules[index];
+  const CompiledRule& rule = *bound.source;
+  for (const CompiledTemplate& source : rule.templates) {
+    BoundTemplate& entry = bound.templates.emplace_back();
+    entry.source = &source;
+    for (const Placeholder& placeholder : source.compiled.placeholders) {
+      const BoundColumn column = bind_column(placeholder.column, rule, relation);
+      const bool is_direct = placeholder.path.empty() && placeholder.filters.empty() &&
+                             is_canonical_as_sent(column.type);
+      entry.placeholders.push_back({column, &placeholder, is_direct});
+      if (!column.in_identity && !column.is_immutable) entry.is_stable_without_old_row = false;
+    }
+  }
+  for (const Condition& condition : rule.where) {
+    bound.where.push_back({bind_column(condition.column, rule, relation), &condition});
+  }
+  for (const std::string& column : rule.when_changed) {
+    bound.when_changed.push_back(bind_column(column, rule, relation));
+  }
+  return bound;
+}
+
+Value value_in(std::span<const Value> row, const BoundColumn& column) {
+  const auto index = static_cast<std::size_t>(column.index);
+  return index < row.size() ? row[index] : Value{};
+}
+
+bool is_known(const Value& value) {
+  return value.state == ValueState::kText || value.state == ValueState::kNull;
+}
+
+// The value of a column in the new or the old row, or why there is none. REQUIRES: the column
+// exists.
+Value resolve(const Change& change, const BoundColumn& column, Side side) {
+  if (side == Side::kNew) {
+    const Value now = value_in(change.new_row, column);
+    if (now.state != ValueState::kUnchanged) return now;
+    const Value before = value_in(change.old_row, column);
+    return is_known(before) ? before : now;
+  }
+  const Value before = value_in(change.old_row, column);
+  if (is_known(before) || change.operation != Operation::kUpdate) return before;
+  // Here an update said nothing of the old value.
+  const Value now = value_in(change.new_row, column);
+  const bool kept = column.is_immutable || (column.in_identity && change.old_row.empty());
+  if (kept && is_known(now)) return now;
+  return now.state == ValueState::kUnchanged ? now : before;
+}
+
+// False only when it is proven that the update left the column as it was (G5).
+bool may_have_changed(const Change& change, const BoundColumn& column) {
+  if (column.index == kNoColumn) return true;
+  const Value now = value_in(change.new_row, column);
+  if (now.state == ValueState::kUnchanged || column.is_immutable) return false;
+  if (column.in_identity && change.old_row.empty()) return false;
+  const Value before = value_in(change.old_row, column);
+  if (!is_known(now) || !is_known(before)) return true;
+  return now.state != before.state || now.text != before.text;
+}
+
+}  // namespace
+
+// What one change of one rule has already caused, so that each invalidation is passed on once.
+class Emitted {
+ public:
+  void clear() {
+    texts_.clear();
+    entries_.clear();
+    purged_.clear();
+  }
+
+  // The text is built at the end of the arena.
+  std::string& texts() { return texts_; }
+  std::size_t end() const { return texts_.size(); }
+
+  // True when the text from `begin` to the end is new for this kind; otherwise it is dropped.
+  bool keep(InvalidationKind kind, std::size_t begin) {
+    const std::string_view text = std::string_view(texts_).substr(begin);
+    for (const Entry& entry : entries_) {
+      if (entry.kind != kind || entry.length != text.size()) continue;
+      if (std::string_view(texts_).substr(entry.begin, entry.length) == text) {
+        texts_.resize(begin);
+        return false;
+      }
+    }
+    entries_.push_back({kind, begin, text.size()});
+    return true;
+  }
+
+  bool keep_purge(std::uint32_t pattern) {
+    for (const std::uint32_t purged : purged_) {
+      if (purged == pattern) return false;
+    }
+    purged_.push_back(pattern);
+    return true;
+  }
+
+ private:
+  struct Entry {
+    InvalidationKind kind;
+    std::size_t begin;
+    std::size_t length;
+  };
+  std::string texts_;
+  std::vector<Entry> entries_;
+  std::vector<std::uint32_t> purged_;
+};
+
+struct Mapper::Impl {
+  explicit Impl(const RuleSet& rule_set) : rules(rule_set) {}
+
+  // What became of rendering one template for one row.
+  enum class Rendered : std::uint8_t { kText, kNull, kMissing };
+  struct Missing {
+    UnmappableReason reason = UnmappableReason::kNotSent;
+    std::string_view column;
+  };
+
+  const BoundRules& bind(const Relation& relation);
+  void map_rule(const BoundRule& rule, const Change& change, InvalidationReceiver& receiver);
+  void map_template(const BoundRule& rule, std::uint32_t index, const Change& change,
+                    InvalidationReceiver& receiver);
+  Rendered render(const BoundTemplate& entry, const Change& change, Side side, Missing& missing);
+  Rendered filtered(const BoundPlaceholder& placeholder, const Value& value);
+  bool matches(const BoundRule& rule, const Change& change, Side side);
+  void purge(const BoundRule& rule, std::uint32_t pattern, InvalidationReceiver& receiver);
+
+  const RuleSet& rules;
+  std::unordered_map<std::uint64_t, BoundRules> bound;  // by Relation::generation
+  // The relation of the last change: most changes are of the same one.
+  std::uint64_t last_generation = 0;
+  const BoundRules* last = nullptr;
+  Emitted emitted;
+  std::string scratch;
+  FilterMachine filters;
+  JsonReader json;
+};
+
+const BoundRules& Mapper::Impl::bind(const Relation& relation) {
+  if (last != nullptr && last_generation == relation.generation) return *last;
+  const auto [entry, is_new] = bound.try_emplace(relation.generation);
+  if (is_new) {
+    const RuleSet::Compiled& compiled = rules.compiled();
+    for (std::uint32_t i = 0; i < compiled.rules.size(); ++i) {
+      const RuleInfo& info = compiled.infos[i];
+      if (info.table != relation.table || info.schema != relation.schema) continue;
+      entry->second.push_back(bind_rule(i, compiled, relation));
+    }
+  }
+  last_generation = relation.generation;
+  last = &entry->second;  // stays where it is: the map is node-based
+  return *last;
+}
+
+void Mapper::Impl::purge(const BoundRule& rule, std::uint32_t pattern,
+                         InvalidationReceiver& receiver) {
+  if (emitted.keep_purge(pattern)) receiver.purge(rule.index, pattern);
+}
+
+void Mapper::Impl::map_rule(const BoundRule& rule, const Change& change,
+                            InvalidationReceiver& receiver) {
+  if (!rule.info->is_on(change.operation)) return;
+  emitted.clear();
+  const auto patterns = static_cast<std::uint32_t>(rule.info->patterns.size());
+  if (change.operation == Operation::kTruncate) {
+    for (std::uint32_t pattern = 0; pattern < patterns; ++pattern) purge(rule, pattern, receiver);
+    return;
+  }
+  if (change.operation == Operation::kUpdate && !rule.when_changed.empty()) {
+    bool changed = false;
+    for (const BoundColumn& column : rule.when_changed)
+      changed = changed || may_have_changed(change, column);
+    if (!changed) return;
+  }
+  if (!rule.where.empty()) {
+    const bool new_matches =
+        change.operation != Operation::kDelete && matches(rule, change, Side::kNew);
+    const bool old_matches =
+        change.operation != Operation::kInsert && matches(rule, change, Side::kOld);
+    if (!new_matches && !old_matches) return;
+  }
+  for (std::uint32_t i = 0; i < rule.templates.size(); ++i) map_template(rule, i, change, receiver);
+  for (std::uint32_t pattern = rule.source->first_purge_pattern; pattern < patterns; ++pattern) {
+    purge(rule, pattern, receiver);
+  }
+}
+
+// True unless a value proves the contrary.
+bool Mapper::Impl::matches(const BoundRule& rule, const Change& change, Side side) {
+  for (const BoundCondition& condition : rule.where) {
+    if (condition.column.index == kNoColumn) continue;
+    const Value value = resolve(change, condition.column, side);
+    if (!is_known(value)) continue;
+    if (value.state == ValueState::kNull) {
+      if (!condition.source->matches_null) return false;
+      continue;
+    }
+    scratch.clear();
+    append_canonical(condition.column.type, value.text, scratch);
+    bool found = false;
+    for (const std::string& text : condition.source->texts) found = found || text == scratch;
+    if (!found) return false;
+  }
+  return true;
+}
+
+void Mapper::Impl::map_template(const BoundRule& rule, std::uint32_t index, const Change& change,
+                                InvalidationReceiver& receiver) {
+  const BoundTemplate& entry = rule.templates[index];
+  const bool has_new = change.operation != Operation::kDelete;
+  const bool has_old = change.operation == Operation::kDelete ||
+                       (change.operation == Operation::kUpdate &&
+                        !(change.old_row.empty() && entry.is_stable_without_old_row));
+  bool is_missing = false;
+  Missing missing;
+  for (const Side side : {Side::kNew, Side::kOld}) {
+    if (!(side == Side::kNew ? has_new : has_old)) continue;
+    const std::size_t begin = emitted.end();
+    Missing missing_here;
+    switch (render(entry, change, side, missing_here)) {
+      case Rendered::kText:
+        if (emitted.keep(entry.source->kind, begin)) {
+          const std::string_view text = std::string_view(emitted.texts()).substr(begin);
+          if (entry.source->kind == InvalidationKind::kKey) {
+            receiver.key(rule.index, text);
+          } else {
+            receiver.tag(rule.index, text);
+          }
+        }
+        break;
+      case Rendered::kNull:
+        emitted.texts().resize(begin);
+        break;
+      case Rendered::kMissing:
+        emitted.texts().resize(begin);
+        if (!is_missing) missing = missing_here;
+        is_missing = true;
+        break;
+    }
+  }
+  if (!is_missing) return;
+  receiver.unmappable(rule.index, missing.reason, missing.column);
+  if (rule.info->on_missing == OnMissing::kPurge) purge(rule, index, receiver);
+}
+
+// Appends to the arena. A NULL anywhere proves that the key does not exist, whatever the missing
+// values are; so a missing value does not end the search for one.
+Mapper::Impl::Rendered Mapper::Impl::render(const BoundTemplate& entry, const Change& change,
+                                            Side side, Missing& missing) {
+  std::string& out = emitted.texts();
+  const std::size_t begin = out.size();
+  const std::vector<std::string>& literals = entry.source->compiled.literals;
+  Rendered result = Rendered::kText;
+  const auto too_long = [&](std::size_t more, std::string_view column) {
+    if (out.size() - begin + more <= kKeyBytesMax) return false;
+    if (result == Rendered::kText) missing = {UnmappableReason::kTooLong, column};
+    result = Rendered::kMissing;
+    return true;
+  };
+  out += literals[0];  // at most kTemplateBytesMax
+  for (std::size_t i = 0; i < entry.placeholders.size(); ++i) {
+    const BoundPlaceholder& placeholder = entry.placeholders[i];
+    const std::string_view column = placeholder.source->column;
+    Rendered outcome = Rendered::kMissing;
+    UnmappableReason reason = UnmappableReason::kMissingColumn;
+    std::string_view text;
+    if (placeholder.column.index != kNoColumn) {
+      const Value value = resolve(change, placeholder.column, side);
+      if (value.state == ValueState::kNotSent) {
+        reason = UnmappableReason::kNotSent;
+      } else if (value.state == ValueState::kUnchanged) {
+        reason = UnmappableReason::kUnchangedToast;
+      } else if (placeholder.is_direct) {
+        text = value.text;
+        outcome = value.state == ValueState::kNull ? Rendered::kNull : Rendered::kText;
+      } else {
+        reason = UnmappableReason::kBadValue;
+        outcome = filtered(placeholder, value);
+        text = scratch;
+      }
+    }
+    if (outcome == Rendered::kNull) return Rendered::kNull;
+    if (outcome == Rendered::kMissing) {
+      if (result == Rendered::kText) missing = {reason, column};
+      result = Rendered::kMissing;
+      continue;
+    }
+    const std::string& literal = literals[i + 1];
+    if (result != Rendered::kText || too_long(text.size() + literal.size(), column)) continue;
+    out += text;
+    out += literal;
+  }
+  return result;
+}
+
+// The value through path and filters, into `scratch`.
+Mapper::Impl::Rendered Mapper::Impl::filtered(const BoundPlaceholder& placeholder,
+                                              const Value& value) {
+  scratch.clear();
+  bool is_null = value.state == ValueState::kNull;
+  if (!is_null && !placeholder.source->path.empty()) {
+    switch (json.find(value.text, placeholder.source->path, scratch)) {
+      case JsonFound::kValue:
+        break;
+      case JsonFound::kNull:
+        is_null = true;
+        break;
+      case JsonFound::kInvalid:
+        return Rendered::kMissing;
+    }
+  } else if (!is_null) {
+    append_canonical(placeholder.column.type, value.text, scratch);
+  }
+  for (const Filter& filter : placeholder.source->filters) {
+    if (is_null) {
+      if (filter.kind != Filter::Kind::kDefault) continue;
+      scratch = filter.argument;
+      is_null = false;
+    } else if (!filters.apply(filter, scratch)) {
+      return Rendered::kMissing;
+    }
+  }
+  return is_null ? Rendered::kNull : Rendered::kText;
+}
+
+Mapper::Mapper(const RuleSet& rules) : impl_(std::make_unique<Impl>(rules)) {}
+Mapper::~Mapper() = default;
+
+bool Mapper::is_mapped(const Relation& relation) { return !impl_->bind(relation).empty(); }
+
+void Mapper::map(const Change& change, InvalidationReceiver& receiver) {
+  EVICTD_CHECK(change.relation != nullptr);
+  const std::size_t columns = change.relation->columns.size();
+  EVICTD_CHECK(change.new_row.empty() || change.new_row.size() == columns);
+  EVICTD_CHECK(change.old_row.empty() || change.old_row.size() == columns);
+  for (const BoundRule& rule : impl_->bind(*change.relation))
+    impl_->map_rule(rule, change, receiver);
+}
+
+void Mapper::forget(const Relation& relation) {
+  if (impl_->last_generation == relation.generation) impl_->last = nullptr;
+  impl_->bound.erase(relation.generation);
+}
+
+}  // namespace evictd

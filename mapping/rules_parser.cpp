@@ -1,0 +1,446 @@
+#include "mapping/rules_parser.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "mapping/did_you_mean.h"
+#include "mapping/rules_compiled.h"
+#include "mapping/utf8.h"
+#include "mapping/yaml.h"
+
+namespace evictd {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr std::pair<std::string_view, FillMode> kFillModes[] = {{"plain", FillMode::kPlain},
+                                                                {"checked", FillMode::kChecked}};
+constexpr std::pair<std::string_view, OnMissing> kOnMissing[] = {
+    {"purge", OnMissing::kPurge}, {"stop", OnMissing::kStop}, {"ignore", OnMissing::kIgnore}};
+constexpr std::pair<std::string_view, RuleMode> kRuleModes[] = {{"delete", RuleMode::kDelete},
+                                                                {"stale", RuleMode::kStale}};
+constexpr std::pair<std::string_view, TagsMode> kTagsModes[] = {{"members", TagsMode::kMembers},
+                                                                {"lazy", TagsMode::kLazy}};
+
+constexpr Operation kOperations[] = {Operation::kInsert, Operation::kUpdate, Operation::kDelete,
+                                     Operation::kTruncate};
+constexpr std::uint8_t kAllOperations = 0x0f;
+
+constexpr std::size_t kNameBytesMax = 128;  // it becomes a metric label
+
+// What `defaults:` may set for every rule of the file.
+struct Defaults {
+  FillMode fill = FillMode::kPlain;
+  milliseconds settle{1000};
+  OnMissing on_missing = OnMissing::kPurge;
+  bool on_missing_is_explicit = false;
+  std::uint64_t collapse_after = 10'000'000;
+};
+
+// The settings that a rule and `defaults` have in common.
+template <typename Settings>
+void read_common(YamlMap& map, Settings& settings) {
+  map.read("fill", settings.fill, kFillModes);
+  map.read("settle", settings.settle, milliseconds(0), kSettleMax);
+  if (map.read("on_missing", settings.on_missing, kOnMissing))
+    settings.on_missing_is_explicit = true;
+  map.read("collapse_after", settings.collapse_after, 1, kCollapseAfterMax);
+}
+
+Result<Defaults> parse_defaults(const YamlNode* node) {
+  Defaults defaults;
+  if (node == nullptr) return defaults;
+  YamlMap map(*node, "'defaults'");
+  read_common(map, defaults);
+  if (Result<void> done = map.finish(); !done) return tl::unexpected(done.error());
+  return defaults;
+}
+
+// "table" or "schema.table"; a part that holds a dot stands in double quotes, as in SQL.
+Result<void> parse_table(const YamlNode& node, std::string& schema, std::string& table) {
+  const Result<std::string> text = yaml_text(node);
+  if (!text) return tl::unexpected(text.error());
+  std::vector<std::string> parts(1);
+  bool quoted = false;
+  for (const char c : *text) {
+    if (c == '"') {
+      quoted = !quoted;
+    } else if (c == '.' && !quoted) {
+      parts.emplace_back();
+    } else {
+      parts.back() += c;
+    }
+  }
+  const bool has_empty =
+      std::any_of(parts.begin(), parts.end(), [](const std::string& part) { return part.empty(); });
+  if (quoted || has_empty || parts.size() > 2) {
+    return fail_at(
+        node.place,
+        fmt::format("'table': expected 'table' or 'schema.table', got {}", describe(node)),
+        "put a name that holds a dot in double quotes: 'shop.\"old.products\"'");
+  }
+  table = std::move(parts.back());
+  schema = parts.size() == 2 ? std::move(parts.front()) : "public";
+  return {};
+}
+
+Result<std::uint8_t> parse_operations(const YamlNode& node) {
+  const Result<std::vector<std::string>> texts = yaml_texts(node);
+  if (!texts) return tl::unexpected(texts.error());
+  if (texts->empty()) {
+    return fail_at(node.place, "'on': expected at least one operation, got an empty list");
+  }
+  std::string_view names[std::size(kOperations)];
+  for (std::size_t i = 0; i < std::size(names); ++i) names[i] = operation_name(kOperations[i]);
+  std::uint8_t operations = 0;
+  for (std::size_t i = 0; i < texts->size(); ++i) {
+    const Result<std::size_t> index =
+        yaml_choice(node.kind == YamlNode::Kind::kList ? node.items[i] : node, names);
+    if (!index) return tl::unexpected(index.error());
+    operations =
+        static_cast<std::uint8_t>(operations | 1U << static_cast<unsigned>(kOperations[*index]));
+  }
+  return operations;
+}
+
+Result<Condition> parse_condition(const YamlEntry& entry) {
+  Condition condition;
+  condition.column = entry.name;
+  const bool is_list = entry.value.kind == YamlNode::Kind::kList;
+  const std::span<const YamlNode> values =
+      is_list ? std::span(entry.value.items) : std::span<const YamlNode>(&entry.value, 1);
+  if (values.empty()) {
+    return fail_at(
+        entry.value.place,
+        fmt::format("'{}': expected at least one value, got an empty list", printable(entry.name)));
+  }
+  if (values.size() > kConditionTextsMax) {
+    return fail_at(entry.value.place,
+                   fmt::format("'{}': expected at most {} values, got {}", printable(entry.name),
+                               kConditionTextsMax, values.size()));
+  }
+  for (const YamlNode& value : values) {
+    if (value.kind == YamlNode::Kind::kNull) {
+      condition.matches_null = true;
+      continue;
+    }
+    Result<std::string> text = yaml_text(value);
+    if (!text) return tl::unexpected(text.error());
+    condition.texts.push_back(std::move(*text));
+  }
+  return condition;
+}
+
+// Reads one rule. Errors go to the YamlMap, which returns the first of the file.
+class RuleParser {
+ public:
+  RuleParser(const YamlNode& node, const Defaults& defaults, RuleInfo& info, CompiledRule& rule)
+      : map_(node, what(node)), info_(info), rule_(rule) {
+    info_.place = node.place;
+    info_.fill = defaults.fill;
+    info_.settle = defaults.settle;
+    info_.on_missing = defaults.on_missing;
+    info_.on_missing_is_explicit = defaults.on_missing_is_explicit;
+    info_.collapse_after = defaults.collapse_after;
+    info_.operations = kAllOperations;
+  }
+
+  Result<void> parse() {
+    if (const YamlNode* table = map_.require("table")) {
+      map_.take(parse_table(*table, info_.schema, info_.table), *table);
+    }
+    read_name();
+    if (const YamlNode* on = map_.find("on"))
+      read_into(*on, parse_operations(*on), info_.operations);
+    read_columns("when_changed", rule_.when_changed, rule_.when_changed_place);
+    read_where();
+    read_templates("keys", InvalidationKind::kKey, info_.key_templates);
+    read_templates("tags", InvalidationKind::kTag, info_.tag_templates);
+    rule_.first_purge_pattern = static_cast<std::uint32_t>(info_.patterns.size());
+    read_purge();
+    read_common(map_, info_);
+    Place immutable_place;
+    read_columns("immutable", rule_.immutable, immutable_place);
+    read_later_settings();
+    check_together();
+    return map_.finish();
+  }
+
+ private:
+  // "the rule for 'public.users'"
+  static std::string what(const YamlNode& node) {
+    for (const YamlEntry& entry : node.entries) {
+      if (entry.name != "table" || entry.value.kind != YamlNode::Kind::kText) continue;
+      return "the rule for '" + printable(entry.value.text) + "'";
+    }
+    return "this rule";
+  }
+
+  template <typename T>
+  void read_into(const YamlNode& node, Result<T> result, T& into) {
+    map_.take(result, node);
+    if (result) into = std::move(*result);
+  }
+
+  void refuse(const Place& place, std::string text, std::string hint = {}) {
+    map_.take(fail_at(place, std::move(text), std::move(hint)), place);
+  }
+
+  void read_name() {
+    if (!map_.read("name", info_.name)) return;
+    const bool plain = std::none_of(info_.name.begin(), info_.name.end(),
+                                    [](char c) { return static_cast<unsigned char>(c) < 0x20; });
+    if (info_.name.empty() || info_.name.size() > kNameBytesMax || !plain) {
+      const YamlNode& node = *map_.find("name");
+      refuse(node.place, fmt::format("'name': expected one line of 1 to {} bytes, got {}",
+                                     kNameBytesMax, describe(node)));
+    }
+  }
+
+  void read_columns(std::string_view setting, std::vector<std::string>& columns, Place& place) {
+    if (!map_.read(setting, columns)) return;
+    const YamlNode& node = *map_.find(setting);
+    place = node.place;
+    const bool has_empty = std::find(columns.begin(), columns.end(), "") != columns.end();
+    if (columns.empty() || has_empty) {
+      refuse(node.place, fmt::format("'{}': expected at least one column, got {}", setting,
+                                     columns.empty() ? "an empty list" : "an empty name"));
+    }
+  }
+
+  void read_where() {
+    const YamlNode* where = map_.find("where");
+    if (where == nullptr) return;
+    rule_.where_place = where->place;
+    if (where->kind != YamlNode::Kind::kMap || where->entries.empty()) {
+      refuse(where->place,
+             fmt::format("'where': expected a map of columns and values, got {}",
+                         where->kind == YamlNode::Kind::kMap ? "an empty one" : describe(*where)),
+             "write where: {status: [published, hidden]}");
+      return;
+    }
+    for (const YamlEntry& entry : where->entries) {
+      Result<Condition> condition = parse_condition(entry);
+      map_.take(condition, entry.value);
+      if (condition) rule_.where.push_back(std::move(*condition));
+    }
+  }
+
+  // Calls `read_one(text, place)` for each text of the setting.
+  template <typename ReadOne>
+  void read_each(std::string_view setting, std::string_view thing, std::vector<std::string>& texts,
+                 ReadOne read_one) {
+    if (!map_.read(setting, texts)) return;
+    const YamlNode& node = *map_.find(setting);
+    if (texts.empty()) {
+      refuse(node.place,
+             fmt::format("'{}': expected at least one {}, got an empty list", setting, thing));
+    }
+    if (templates_ + texts.size() > kTemplatesPerRuleMax) {
+      refuse(node.place, fmt::format("expected at most {} keys, tags and patterns in a rule",
+                                     kTemplatesPerRuleMax));
+      texts.clear();
+      return;
+    }
+    templates_ += texts.size();
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      read_one(texts[i], node.kind == YamlNode::Kind::kList ? node.items[i].place : node.place);
+    }
+  }
+
+  void read_templates(std::string_view setting, InvalidationKind kind,
+                      std::vector<std::string>& texts) {
+    const std::string_view noun = invalidation_kind_name(kind);
+    read_each(setting, noun, texts, [&](const std::string& text, const Place& place) {
+      Result<Template> compiled = parse_template(text);
+      if (!compiled) {
+        refuse(place, fmt::format("{} '{}': {}", noun, printable(text), compiled.error().text),
+               compiled.error().hint);
+        return;
+      }
+      const bool is_tag = kind == InvalidationKind::kTag;
+      // A tag's glob begins with the tags' own prefix, so it never reaches beyond them.
+      if (!is_tag && !has_telling_text(*compiled)) {
+        refuse(place,
+               fmt::format("key '{}': expected a letter or digit beside the placeholders, got none",
+                           printable(text)),
+               "its pattern would match almost every key in Redis; begin it with a name, such as "
+               "'product:{id}'");
+      }
+      info_.patterns.push_back({template_glob(*compiled, is_tag ? kTagPrefix : ""), is_tag});
+      rule_.templates.push_back({std::move(*compiled), kind, place});
+    });
+  }
+
+  void read_purge() {
+    read_each(
+        "purge", "pattern", info_.purge_patterns, [&](const std::string& text, const Place& place) {
+          if (text.empty() || text.size() > kTemplateBytesMax) {
+            refuse(place,
+                   fmt::format("'purge': expected a pattern of 1 to {} bytes, got {}",
+                               kTemplateBytesMax,
+                               text.empty() ? "an empty one" : fmt::format("{}", text.size())));
+          }
+          // Patterns are Redis's own globs, in which braces are text: a key's hash tag may be part
+          // of one. But whoever writes {id} means a placeholder.
+          if (Result<Template> compiled = parse_template(text);
+              compiled && !compiled->placeholders.empty()) {
+            refuse(place,
+                   fmt::format("purge '{}': placeholders are not supported in a pattern",
+                               printable(text)),
+                   "write '*' in their place, or '{{' and '}}' for braces that are text");
+            return;
+          }
+          std::string glob;
+          for (std::size_t i = 0; i < text.size(); ++i) {
+            glob += text[i];
+            if ((text[i] == '{' || text[i] == '}') && i + 1 < text.size() && text[i + 1] == text[i])
+              ++i;
+          }
+          info_.patterns.push_back({std::move(glob), false});
+        });
+  }
+
+  // Settings whose work has not landed: understood and checked, so that their names are taken and
+  // their mistakes are found, but refused, so that nobody believes them.
+  void read_later_settings() {
+    map_.read("mode", info_.mode, kRuleModes);
+    map_.read("grace", info_.grace, milliseconds(1), milliseconds(86'400'000));
+    if (const YamlNode* version = map_.find("version")) read_version(*version);
+    map_.read("tags_mode", info_.tags_mode, kTagsModes);
+    read_each(
+        "bump", "template", info_.bump_templates, [&](const std::string& text, const Place& place) {
+          if (Result<Template> compiled = parse_template(text); !compiled) {
+            refuse(place, fmt::format("bump '{}': {}", printable(text), compiled.error().text),
+                   compiled.error().hint);
+          }
+        });
+    map_.read("announce", info_.announce);
+    if (info_.mode != RuleMode::kDelete) refuse_later("mode", "'mode: stale' is not supported yet");
+    if (map_.has("grace")) refuse_later("grace", "'grace' is not supported yet");
+    if (!info_.version_column.empty())
+      refuse_later("version", "'version: {column: ...}' is not supported yet");
+    if (info_.tags_mode != TagsMode::kMembers)
+      refuse_later("tags_mode", "'tags_mode: lazy' is not supported yet");
+    if (map_.has("bump")) refuse_later("bump", "'bump' is not supported yet");
+    if (map_.has("announce")) refuse_later("announce", "'announce' is not supported yet");
+  }
+
+  void refuse_later(std::string_view setting, std::string text) {
+    refuse(map_.place_of(setting), std::move(text));
+  }
+
+  void read_version(const YamlNode& version) {
+    if (version.kind == YamlNode::Kind::kText && version.text == "snapshot") return;
+    if (version.kind == YamlNode::Kind::kMap) {
+      YamlMap column(version, "'version'");
+      if (column.require("column") != nullptr) column.read("column", info_.version_column);
+      map_.take(column.finish(), version);
+      return;
+    }
+    refuse(version.place, fmt::format("'version': expected 'snapshot' or {{column: name}}, got {}",
+                                      describe(version)));
+  }
+
+  // What only shows when two settings are seen together.
+  void check_together() {
+    if (!map_.has("keys") && !map_.has("tags") && !map_.has("purge") && !map_.has("bump")) {
+      map_.take_last(
+          fail_at(info_.place,
+                  "expected at least one of 'keys', 'tags' and 'purge' in " + what(map_.node())));
+    }
+    if (info_.settle.count() == 0 && info_.fill == FillMode::kPlain) {
+      refuse(map_.place_of("settle"),
+             "'settle': expected more than 0ms with 'fill: plain', got '0ms'",
+             "plain fills are made safe by the second delete; only 'fill: checked' needs none");
+    }
+    if (map_.has("when_changed") && !info_.is_on(Operation::kUpdate)) {
+      refuse(map_.place_of("when_changed"),
+             "'when_changed' has no effect: 'on' does not name 'update'");
+    }
+    check_immutable();
+  }
+
+  // A promise about a column that the rule does not use is a slip of the pen.
+  void check_immutable() {
+    std::vector<std::string_view> used;
+    for (const CompiledTemplate& entry : rule_.templates) {
+      for (const Placeholder& placeholder : entry.compiled.placeholders)
+        used.push_back(placeholder.column);
+    }
+    for (const Condition& condition : rule_.where) used.push_back(condition.column);
+    used.insert(used.end(), rule_.when_changed.begin(), rule_.when_changed.end());
+    std::sort(used.begin(), used.end());
+    used.erase(std::unique(used.begin(), used.end()), used.end());
+    for (const std::string& column : rule_.immutable) {
+      if (std::binary_search(used.begin(), used.end(), std::string_view(column)) || used.empty())
+        continue;
+      refuse(map_.find("immutable")->place,
+             fmt::format("'immutable': this rule does not use the column '{}'", printable(column)),
+             did_you_mean(column, used, "columns"));
+    }
+  }
+
+  YamlMap map_;
+  RuleInfo& info_;
+  CompiledRule& rule_;
+  std::size_t templates_ = 0;
+};
+
+// Names the rules that have no name of their own, and tells apart those that would share one.
+Result<void> name_rules(std::vector<RuleInfo>& infos) {
+  std::unordered_set<std::string> taken;
+  for (const RuleInfo& info : infos) {
+    if (info.name.empty() || taken.insert(info.name).second) continue;
+    return fail_at(info.place, fmt::format("another rule has the name '{}'", info.name),
+                   "names of rules are labels of metrics: give each its own");
+  }
+  for (RuleInfo& info : infos) {
+    if (!info.name.empty()) continue;
+    const std::string table = info.qualified_table();
+    info.name = table;
+    for (int number = 2; !taken.insert(info.name).second; ++number)
+      info.name = fmt::format("{}#{}", table, number);
+  }
+  return {};
+}
+
+Result<void> parse_rule_list(const YamlNode& list, const Defaults& defaults,
+                             RuleSet::Compiled& compiled) {
+  if (list.kind != YamlNode::Kind::kList) {
+    return fail_at(list.place, fmt::format("expected a list of rules, got {}", describe(list)),
+                   "begin each rule with '- table: ...'");
+  }
+  if (list.items.empty())
+    return fail_at(list.place, "expected at least one rule, got an empty list");
+  if (list.items.size() > kRulesMax) {
+    return fail_at(list.place,
+                   fmt::format("expected at most {} rules, got {}", kRulesMax, list.items.size()));
+  }
+  for (const YamlNode& item : list.items) {
+    RuleInfo& info = compiled.infos.emplace_back();
+    CompiledRule& rule = compiled.rules.emplace_back();
+    if (Result<void> parsed = RuleParser(item, defaults, info, rule).parse(); !parsed)
+      return parsed;
+  }
+  return name_rules(compiled.infos);
+}
+
+}  // namespace
+
+Result<void> parse_rules(const YamlNode& root, RuleSet::Compiled& compiled) {
+  if (root.kind != YamlNode::Kind::kMap) return parse_rule_list(root, Defaults{}, compiled);
+  YamlMap map(root, "the rules file");
+  const YamlNode* defaults_node = map.find("defaults");
+  const YamlNode* list = map.require("rules");
+  if (Result<void> done = map.finish(); !done) return done;
+  const Result<Defaults> defaults = parse_defaults(defaults_node);
+  if (!defaults) return tl::unexpected(defaults.error());
+  return parse_rule_list(*list, *defaults, compiled);
+}
+
+}  // namespace evictd

@@ -1,0 +1,51 @@
+// Templates of keys and tags, compiled. Grammar:
+//
+//   template    = { text | "{{" | "}}" | placeholder }
+//   placeholder = "{" name { "." name } { "|" filter } "}"
+//   name        = letters, digits, "_", "$", "-", anything beyond ASCII; or any text in double
+//   quotes ("" is one ") filter      = name [ "(" quoted ")" ]            quoted: in ' or ",
+//   doubled inside
+//
+// The first name is a column, the others a path into its JSON. White space around names and filters
+// is free.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mapping/error.h"
+#include "mapping/filters.h"
+
+namespace evictd {
+
+// Limits (G8).
+inline constexpr std::size_t kTemplateBytesMax = 1024;
+inline constexpr std::size_t kPlaceholdersPerTemplateMax = 16;
+inline constexpr std::size_t kFiltersPerPlaceholderMax = 8;
+
+struct Placeholder {
+  std::string column;
+  std::vector<std::string> path;  // into the column's JSON; empty: the column itself
+  std::vector<Filter> filters;
+};
+
+// A template is: literals[0] placeholders[0] literals[1] placeholders[1] ... literals[n].
+struct Template {
+  std::string source;  // as written
+  std::vector<std::string> literals;
+  std::vector<Placeholder> placeholders;
+};
+
+// The error has no place: the caller knows it.
+Result<Template> parse_template(std::string_view source);
+
+// The Redis glob that matches everything the template can render: "product:{id}" -> "product:*".
+// Neighbouring placeholders give one "*"; glob characters of the text are escaped.
+std::string template_glob(const Template& compiled, std::string_view prefix);
+
+// Whether the text of the template has a letter or a digit. Without one its glob ("*", "*:*") would
+// match almost every key there is, other people's included.
+bool has_telling_text(const Template& compiled);
+
+}  // namespace evictd
