@@ -1,0 +1,92 @@
+"""Other databases, other daemons, other rules."""
+
+import signal
+import threading
+
+import scenarios
+from harness import oracle
+from harness.fixtures import soak
+from harness.waiting import eventually
+
+
+def test_an_idle_database_beside_a_busy_one_frees_its_wal(postgres, cache, make_evictd):
+    postgres.execute("create database busy", database="postgres")
+    evictd = make_evictd(postgres_more="heartbeat: off").start()
+    postgres.execute("create table noise (t text)", database="busy")
+    for _ in range(50 if soak() else 5):
+        postgres.execute("insert into noise select repeat('x', 1000) from generate_series(1, 5000)", database="busy")
+
+    def follows():
+        behind = postgres.value("select pg_current_wal_lsn() - confirmed_flush_lsn from pg_replication_slots "
+                                "where slot_name = 'evictd'", database="busy")
+        assert behind < 2**20, f"{behind} bytes behind"
+        return True
+
+    eventually("the slot follows the busy neighbour", follows, 60)
+    scenarios.cached(cache, postgres, "product:1")
+    postgres.execute("update products set price_cents = 1 where id = 1")
+    scenarios.gone(cache, "product:1")
+    assert evictd.metrics().sum("evictd_gaps_total") == 0
+
+
+def test_a_second_daemon_stands_by_and_takes_over(postgres, redis, cache, make_evictd, seed):
+    first = make_evictd().start()
+    second = make_evictd().start(ready=False)
+    running = scenarios.under_load(postgres, redis, seed)
+    eventually("the second one stands by", lambda: "evictd_active 0" in second.metrics().text, 30)
+    assert first.metrics().get("evictd_active") == 1
+    assert not second.is_ready()
+    first.kill()
+    second.wait_until_ready(60)
+    assert second.metrics().get("evictd_active") == 1
+    oracle.converge(postgres, second, running)
+    oracle.assert_true_cache(postgres, cache, at_least=50)
+    assert second.metrics().sum("evictd_gaps_total") == 0
+
+
+def test_rules_added_by_a_reload_take_over_what_is_cached(postgres, cache, make_evictd, shop_rules):
+    """What was cached before its rule existed may be stale: it is purged once."""
+    without_orders = shop_rules.split("  - table: public.orders")[0]
+    evictd = make_evictd(rules=without_orders).start()
+    scenarios.cached(cache, postgres, "product:1:sold", "product:2")
+    postgres.execute("insert into orders (product_id, quantity) values (1, 5)")
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    assert cache.exists("product:1:sold")
+    evictd.write_rules(shop_rules)
+    evictd.signal(signal.SIGHUP)
+    scenarios.gone(cache, "product:1:sold", seconds=60)
+    eventually("the reload is counted",
+               lambda: evictd.metrics().sum("evictd_rules_reload_total", outcome="ok") >= 1 or
+               evictd.metrics().sum("evictd_rules_reload_total", outcome="success") >= 1)
+    oracle.converge(postgres, evictd)
+    scenarios.cached(cache, postgres, "product:1:sold")
+    postgres.execute("insert into orders (product_id, quantity) values (1, 5)")
+    scenarios.gone(cache, "product:1:sold", seconds=60)
+    oracle.converge(postgres, evictd)
+    oracle.assert_true_cache(postgres, cache)
+
+
+def test_a_bad_reload_keeps_the_old_rules(postgres, cache, make_evictd, shop_rules):
+    evictd = make_evictd().start()
+    evictd.write_rules("rules:\n  - table: public.products\n    kyes: ['product:{id}']\n")
+    evictd.signal(signal.SIGHUP)
+    eventually("it says what is wrong and where", lambda: "rules.yaml:3:5: unknown setting 'kyes'" in evictd.log_text())
+    scenarios.cached(cache, postgres, "product:1")
+    postgres.execute("update products set price_cents = 1 where id = 1")
+    scenarios.gone(cache, "product:1")
+    assert evictd.is_ready()
+
+
+def test_writers_are_never_blocked(postgres, redis, cache, make_evictd):
+    """With Redis stopped and the daemon stopped, the application still writes (G7)."""
+    evictd = make_evictd().start()
+    redis.process.send_signal(signal.SIGSTOP)
+    evictd.signal(signal.SIGSTOP)
+    writer = threading.Thread(target=postgres.execute, args=("update products set price_cents = 9",), daemon=True)
+    writer.start()
+    writer.join(30)
+    assert not writer.is_alive()
+    redis.process.send_signal(signal.SIGCONT)
+    evictd.signal(signal.SIGCONT)
+    oracle.converge(postgres, evictd)
+    oracle.assert_true_cache(postgres, cache, at_least=0)

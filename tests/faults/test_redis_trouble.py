@@ -1,0 +1,132 @@
+"""Redis is away, refuses, forgets, or answers too late. Nothing is acknowledged before it succeeded (G1)."""
+
+import signal
+import time
+
+import pytest
+import scenarios
+from harness import oracle, shop
+from harness.fixtures import soak
+from harness.proxy import Proxy
+from harness.waiting import eventually
+
+
+def writes_on(running, count=40):
+    target = running.writes + count
+    eventually("the writers write on", lambda: running.writes >= target, 60)
+
+
+@pytest.fixture
+def proxy(redis):
+    made = Proxy(redis.port)
+    yield made
+    made.stop()
+
+
+def test_out_of_reach_for_seconds(postgres, redis, cache, make_evictd, proxy, seed):
+    evictd = make_evictd(redis_url=redis.url(port=proxy.port)).start()
+    running = scenarios.under_load(postgres, redis, seed)
+    with scenarios.RedisOutOfReach(proxy):
+        eventually("evictd is no longer ready", lambda: not evictd.is_ready())
+        begin = time.monotonic()
+        eventually("lag is shown", lambda: evictd.metrics().sum("evictd_lag_seconds") > (60 if soak() else 3), 120)
+        assert time.monotonic() - begin >= 2
+        assert evictd.metrics().sum("evictd_redis_connected") == 0
+    oracle.converge(postgres, evictd, running)
+    oracle.assert_true_cache(postgres, cache, at_least=50)
+    metrics = evictd.metrics()
+    assert metrics.sum("evictd_reconnects_total", peer="redis") >= 1
+    assert metrics.sum("evictd_reconnects_total", peer="postgres") == 0, "the stream was kept alive meanwhile"
+
+
+def test_stopped_for_longer_than_a_command_may_take(postgres, redis, cache, make_evictd, seed):
+    """Its answers come late, on a connection that has been given up: they must count for nothing."""
+    evictd = make_evictd(redis_more="timeout: 1s").start()
+    running = scenarios.under_load(postgres, redis, seed)
+    for _ in range(10 if soak() else 2):
+        redis.process.send_signal(signal.SIGSTOP)
+        eventually("evictd gives the connection up", lambda: not evictd.is_ready(), 30)
+        redis.process.send_signal(signal.SIGCONT)
+        eventually("evictd is back", evictd.is_ready, 30)
+        writes_on(running)
+    oracle.converge(postgres, evictd, running)
+    oracle.assert_true_cache(postgres, cache, at_least=50)
+
+
+def test_cut_amid_replies(postgres, redis, cache, make_evictd, proxy, seed):
+    evictd = make_evictd(redis_url=redis.url(port=proxy.port)).start()
+    running = scenarios.under_load(postgres, redis, seed)
+    for size in range(1, 60 if soak() else 12):
+        writes_on(running, 10)
+        proxy.tell(f"cut_after {size * 7}")
+    proxy.tell("pass")
+    oracle.converge(postgres, evictd, running)
+    oracle.assert_true_cache(postgres, cache, at_least=50)
+
+
+def test_killed_clients_and_flushed_data(postgres, redis, cache, make_evictd, seed):
+    evictd = make_evictd().start()
+    running = scenarios.under_load(postgres, redis, seed)
+    for act in ("client kill type normal skipme yes", "script flush", "flushall", "client kill type normal skipme yes"):
+        writes_on(running)
+        redis.client().execute_command(*act.split())
+    shop.plant_sentinels(cache)  # flushed by this test itself
+    oracle.converge(postgres, evictd, running)
+    oracle.assert_true_cache(postgres, cache, at_least=50)
+
+
+# A state in which Redis refuses commands, and how it is left again.
+REFUSALS = {
+    "no replicas": (["config set min-replicas-to-write 1"], ["config set min-replicas-to-write 0"]),
+    "read only": (["replicaof 127.0.0.1 1"], ["replicaof no one"]),
+    "snapshots fail": (["config set dir /proc", "config set save 3600_1", "bgsave"],
+                       ["config set stop-writes-on-bgsave-error no"]),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_refused_for_a_while(postgres, redis, cache, make_evictd, seed, refusal):
+    evictd = make_evictd().start()
+    running = scenarios.under_load(postgres, redis, seed)
+    enter, leave = REFUSALS[refusal]
+    administrator = redis.client()
+
+    def run(commands):
+        for command in commands:
+            administrator.execute_command(*[word.replace("_", " ") for word in command.split()])
+
+    def refuses():
+        try:
+            administrator.set("session:probe", "x")
+            administrator.delete("session:probe")
+            return False
+        except Exception:  # pylint: disable=broad-except
+            return True
+
+    run(enter)
+    eventually("Redis refuses", refuses, 30)
+    try:
+        eventually("evictd says that it cannot write", lambda: not evictd.is_ready(), 30)
+        running.stop_writers()
+        end = postgres.value("select pg_current_wal_flush_lsn()::text")
+        assert evictd.metrics().sum("evictd_redis_errors_total") >= 1
+        postgres.execute("update products set price_cents = 77 where id = 7")
+        assert not postgres.value("select confirmed_flush_lsn > %s::pg_lsn from pg_replication_slots "
+                                  "where slot_name = 'evictd'", (end,)), "acknowledged what Redis refused"
+    finally:
+        run(leave)
+    oracle.converge(postgres, evictd, running)
+    oracle.assert_true_cache(postgres, cache)
+
+
+def test_full_still_deletes(postgres, redis, cache, make_evictd):
+    """Out of memory Redis refuses tombstones, and still deletes (G5)."""
+    evictd = make_evictd().start()
+    scenarios.cached(cache, postgres, "product:1", "product:2")
+    cache.config_set("maxmemory-policy", "noeviction")
+    cache.config_set("maxmemory", "1mb")
+    postgres.execute("update products set price_cents = 1 where id = 1")
+    scenarios.gone(cache, "product:1")
+    cache.config_set("maxmemory", "0")
+    oracle.converge(postgres, evictd)
+    oracle.assert_true_cache(postgres, cache)

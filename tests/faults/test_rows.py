@@ -1,0 +1,143 @@
+"""What PostgreSQL sends of a row depends on much that a user does not think of; the keys may not."""
+
+import pytest
+import scenarios
+from harness import oracle, shop
+from harness.fixtures import soak
+from harness.waiting import eventually
+
+IDENTITIES = {
+    # Old values of the primary key only.
+    "default": "alter table products replica identity default",
+    # Old values of the slug only: a deleted row's id is not sent.
+    "index": "alter table products replica identity using index products_slug_key",
+    "full": "alter table products replica identity full",
+}
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_any_replica_identity_ends_with_a_true_cache(postgres, redis, cache, make_evictd, seed, identity):
+    """Where an old value is missing, the rule's pattern is purged instead: more than needed, never less."""
+    postgres.execute(IDENTITIES[identity])
+    evictd = make_evictd().start()
+    running = scenarios.under_load(postgres, redis, seed, actions=["price", "slug", "move", "remove_or_add", "sale"])
+    target = running.writes + (2000 if soak() else 150)
+    eventually("the writers write on", lambda: running.writes >= target, 120)
+    oracle.converge(postgres, evictd, running)
+    oracle.assert_true_cache(postgres, cache, at_least=10)
+    unmappable = evictd.metrics().sum("evictd_unmappable_changes_total")
+    assert (unmappable == 0) == (identity == "full"), f"{unmappable} unmappable changes"
+
+
+def test_an_unchanged_large_value_never_becomes_a_key(postgres, cache, make_evictd):
+    postgres.execute("create table pages (id integer primary key, body text not null, views integer not null)")
+    postgres.execute("alter table pages alter column body set storage external")
+    postgres.execute("insert into pages values (1, repeat('x', 12000), 0), (2, repeat('y', 12000), 0)")
+    digest = postgres.value("select md5(body) from pages where id = 1")
+    evictd = make_evictd(rules="- table: public.pages\n  keys: ['page:{id}', 'page:body:{body|md5}']\n").start()
+    cache.set("page:1", "old")
+    cache.set(f"page:body:{digest}", "old")
+    # TOASTed and unchanged: its value is not sent.
+    postgres.execute("update pages set views = 1 where id = 1")
+    scenarios.gone(cache, "page:1", f"page:body:{digest}")
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    assert evictd.metrics().sum("evictd_unmappable_changes_total", reason="unchanged_toast") >= 1
+
+
+def test_a_large_transaction_passes_in_bounded_memory(make_postgres, make_redis, folder):
+    """With a wal_sender_timeout far below the time it takes: keepalives are answered meanwhile (G8)."""
+    from harness import daemon
+
+    rows = 2_000_000 if soak() else 300_000
+    postgres = make_postgres({"wal_sender_timeout": "3s", "max_wal_size": "4GB"})
+    redis = make_redis()
+    cache = redis.client()
+    shop.plant_sentinels(cache)
+    postgres.execute(f"create table items (id integer primary key, v integer not null); "
+                     f"insert into items select i, 0 from generate_series(1, {rows}) i")
+    evictd = daemon.Evictd(f"{folder}/evictd", postgres.url(), redis.url(),
+                           "- table: public.items\n  keys: ['item:{id}']\n").start()
+    for number in (1, rows // 2, rows):
+        cache.set(f"item:{number}", "old")
+    postgres.execute("update items set v = 1")
+    scenarios.gone(cache, "item:1", f"item:{rows // 2}", f"item:{rows}", seconds=240)
+    oracle.wait_until_acknowledged(postgres, "evictd", 120)
+    metrics = evictd.metrics()
+    assert metrics.sum("evictd_changes_total", table="public.items", op="update") == rows
+    assert metrics.sum("evictd_reconnects_total") == 0, "a keepalive was not answered in time"
+    assert evictd.memory_bytes("VmHWM") <= 64 * 2**20, f"{evictd.memory_bytes('VmHWM') >> 20} MiB at most"
+    evictd.stop()
+
+
+def test_prepared_transactions_count_when_they_commit(postgres, cache, make_evictd):
+    make_evictd().start()
+    scenarios.cached(cache, postgres, "product:1", "product:2", "product:3")
+    for name, product in (("commits", 1), ("rolls_back", 2)):
+        connection = postgres.connect()
+        with connection.cursor() as cursor:
+            cursor.execute("begin")
+            cursor.execute("update products set price_cents = 1 where id = %s", (product,))
+            cursor.execute(f"prepare transaction '{name}'")
+        connection.close()
+    # A later commit that has been applied shows that the prepared ones were passed over, not still on their way.
+    postgres.execute("update products set price_cents = 1 where id = 3")
+    scenarios.gone(cache, "product:3")
+    assert cache.exists("product:1", "product:2") == 2
+    postgres.execute("commit prepared 'commits'")
+    scenarios.gone(cache, "product:1")
+    postgres.execute("rollback prepared 'rolls_back'")
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    assert cache.exists("product:2"), "a rolled back change is no change"
+
+
+def test_settings_of_the_role_do_not_change_keys(postgres, cache, make_evictd):
+    postgres.execute("create table visits (seen_on date, at timestamptz, ratio float8, gap interval, raw bytea, "
+                     "primary key (seen_on, at))")
+    for setting in ("datestyle = 'SQL, DMY'", "timezone = 'Asia/Kolkata'", "intervalstyle = 'iso_8601'",
+                    "extra_float_digits = '-5'", "bytea_output = 'escape'"):
+        postgres.execute(f"alter role postgres set {setting}")
+    make_evictd(rules="- table: public.visits\n  keys: ['day:{seen_on}', 'at:{at}', 'ratio:{ratio}', 'gap:{gap}', "
+                      "'raw:{raw}']\n").start()
+    keys = ["day:2024-02-03", "at:2024-02-03T04:05:06.5Z", "ratio:0.30000000000000004", "gap:1 day 02:03:04", "raw:00ff"]
+    for key in keys:
+        cache.set(key, "old")
+    postgres.execute("insert into visits values ('2024-02-03', '2024-02-03 04:05:06.5Z', 0.1::float8 + 0.2, "
+                     "'1 day 2 hours 3 minutes 4 seconds', '\\x00ff')")
+    scenarios.gone(cache, *keys)
+
+
+def test_partitions_answer_to_the_rule_of_their_root(postgres, cache, make_evictd):
+    postgres.execute("create table events (id integer, region text, v integer, primary key (id, region)) "
+                     "partition by list (region); "
+                     "create table events_eu partition of events for values in ('eu'); "
+                     "create table events_us partition of events for values in ('us'); "
+                     "insert into events values (1, 'eu', 0), (2, 'us', 0), (3, 'eu', 0)")
+    evictd = make_evictd(rules="- table: public.events\n  keys: ['event:{id}']\n").start()
+    for number in (1, 2, 3):
+        cache.set(f"event:{number}", "old")
+    postgres.execute("update events set v = 1 where id = 1")
+    scenarios.gone(cache, "event:1")
+    postgres.execute("update events set region = 'us' where id = 3")
+    scenarios.gone(cache, "event:3")
+    assert cache.exists("event:2")
+    postgres.execute("create table events_asia partition of events for values in ('asia'); "
+                     "insert into events values (4, 'asia', 0)")
+    cache.set("event:4", "old")
+    postgres.execute("update events set v = 1 where id = 4")
+    scenarios.gone(cache, "event:4", seconds=60)
+    postgres.execute("truncate events")
+    scenarios.gone(cache, "event:2")
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    assert evictd.is_ready()
+
+
+def test_random_transactions_race_aggressive_readers(postgres, redis, cache, make_evictd, seed):
+    """fsync on, several writers, readers that refill as fast as they can: the window between the stream and
+    visibility is met many times."""
+    evictd = make_evictd().start()
+    running = scenarios.under_load(postgres, redis, seed, products=5, categories=2, writers=4, readers=3,
+                                   writer_pause=0, reader_pause=0, actions=["price", "slug", "review", "order", "setting"])
+    target = running.writes + (100_000 if soak() else 2000)
+    eventually("the writers write on", lambda: running.writes >= target, 1200)
+    oracle.converge(postgres, evictd, running)
+    oracle.assert_true_cache(postgres, cache, at_least=5)
