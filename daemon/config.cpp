@@ -6,6 +6,7 @@
 
 #include "daemon/config_file.h"
 #include "daemon/postgres/conninfo.h"
+#include "daemon/redis/url.h"
 #include "mapping/yaml.h"
 
 namespace evictd {
@@ -75,11 +76,14 @@ void read_postgres_url(YamlMap& map, std::string_view name, Secret& value) {
 void read_redis_url(YamlMap& map, Secret& value) {
   read_secret(map, "url", value);
   if (value.empty()) return;
-  for (const std::string_view scheme : {"redis://", "rediss://", "unix://"}) {
-    if (value.reveal().starts_with(scheme)) return;
+  if (Result<RedisAddress> address = parse_redis_url(value.reveal()); !address) {
+    std::string text = address.error().text;
+    if (constexpr std::string_view kPrefix = "redis url: "; text.starts_with(kPrefix)) {
+      text.erase(0, kPrefix.size());
+    }
+    take_at(map, "url", std::move(text),
+            "for example redis://localhost:6379/0, or rediss:// for TLS");
   }
-  take_at(map, "url", "expected a Redis URL, got another text",
-          "for example redis://localhost:6379/0, or rediss:// for TLS");
 }
 
 void read_postgres(YamlMap& root, Config& config) {
@@ -278,20 +282,37 @@ Result<ValidConfig> load_config(const std::string& file, const Environment& envi
   return parse_config(*text, file, environment);
 }
 
-Result<RuleSet> load_rules(const Config& config) {
-  const bool is_inline = config.rules_file.empty();
-  const std::string& file = is_inline ? config.file : config.rules_file;
-  Result<std::string> text = read_text_file(file, is_inline ? "configuration" : "rules file");
+namespace {
+
+Result<RuleSet> parse_rules_file(const std::string& file) {
+  Result<std::string> text = read_text_file(file, "rules file");
   if (!text) return tl::unexpected(text.error());
-  Result<YamlNode> tree = parse_yaml(*text, file);
+  return RuleSet::parse(*text, file);
+}
+
+// The rules that stand in the configuration itself, or in the file that it names.
+Result<RuleSet> parse_rules_of(const std::string& config_file) {
+  Result<std::string> text = read_text_file(config_file, "configuration");
+  if (!text) return tl::unexpected(text.error());
+  Result<YamlNode> tree = parse_yaml(*text, config_file);
   if (!tree) return tl::unexpected(tree.error());
-  const YamlNode* node = &*tree;
-  if (is_inline) {
-    YamlMap root(*tree, "the configuration");
-    node = root.require("rules");
-    if (node == nullptr) return tl::unexpected(root.finish().error());
-  }
-  Result<RuleSet> rules = RuleSet::parse(*node);
+  YamlMap root(*tree, "the configuration");
+  Config config;
+  read_rules_setting(root, config, std::filesystem::path(config_file).parent_path());
+  if (!root.ok()) return tl::unexpected(root.finish().error());
+  return config.rules_file.empty() ? RuleSet::parse(*root.find("rules"))
+                                   : parse_rules_file(config.rules_file);
+}
+
+}  // namespace
+
+Result<RuleSet> load_rules_only(const std::string& config_file) {
+  return parse_rules_of(config_file);
+}
+
+Result<RuleSet> load_rules(const Config& config) {
+  Result<RuleSet> rules =
+      config.rules_file.empty() ? parse_rules_of(config.file) : parse_rules_file(config.rules_file);
   if (!rules) return rules;
   for (const RuleInfo& rule : rules->rules()) {
     if (rule.settle < config.redis.tombstone_ttl) continue;

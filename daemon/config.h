@@ -102,6 +102,10 @@ Result<ValidConfig> parse_config(const std::string& text, const std::string& fil
 // against the configuration (settle must be shorter than tombstone_ttl).
 Result<RuleSet> load_rules(const Config& config);
 
+// The rules of a configuration whose other settings are neither checked nor needed (`evictd
+// explain`): no environment variable has to be set.
+Result<RuleSet> load_rules_only(const std::string& config_file);
+
 // The whole of a text file. `what` names it in messages: "configuration", "rules file".
 Result<std::string> read_text_file(const std::string& file, const std::string& what);
 

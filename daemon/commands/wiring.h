@@ -1,0 +1,32 @@
+// From the configuration to the parts: options of the source, the sink and the pipeline, and how
+// they are called in logs and pages. The only place that knows every room.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "daemon/config.h"
+#include "daemon/pipeline.h"
+#include "daemon/postgres/postgres_source.h"
+#include "daemon/redis/redis_sink.h"
+#include "daemon/sink.h"
+#include "daemon/source.h"
+#include "mapping/rules.h"
+
+namespace evictd {
+
+// REQUIRES: config.postgres.
+PostgresOptions postgres_options(const Config& config, const RuleSet& rules);
+RedisOptions redis_options(const Config& config);
+PipelineOptions pipeline_options(const Config& config);
+
+// PostgreSQL or Kafka, as configured. `log` must outlive the source.
+Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet& rules, Log& log);
+
+// For people, without secrets: "PostgreSQL localhost:5432/shop, slot 'evictd', publication
+// 'evictd'".
+std::string source_text(const Config& config);
+// "localhost:6379/0".
+std::string redis_text(const Config& config);
+
+}  // namespace evictd

@@ -1,0 +1,162 @@
+#include "daemon/loop.h"
+
+#include <fmt/core.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <ctime>
+
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+// A snapshot of the status is made at most this often, and is at most this old while the loop
+// turns.
+constexpr std::chrono::milliseconds kPublishInterval{100};
+// The loop turns at least this often, for /livez.
+constexpr std::chrono::milliseconds kIdleTurn{1000};
+
+LogLevel level_of(PipelineEvent::Level level) {
+  switch (level) {
+    case PipelineEvent::Level::kInfo:
+      return LogLevel::kInfo;
+    case PipelineEvent::Level::kWarning:
+      return LogLevel::kWarning;
+    case PipelineEvent::Level::kError:
+      return LogLevel::kError;
+  }
+  return LogLevel::kError;
+}
+
+}  // namespace
+
+Loop::Loop(Parts parts) : parts_(std::move(parts)) { take_rules(); }
+
+void Loop::take_rules() {
+  auto list = std::make_shared<std::vector<StatusRule>>();
+  for (const RuleInfo& rule : parts_.pipeline.rules().rules()) {
+    list->push_back({rule.name, rule.qualified_table(), rule.place.to_string()});
+  }
+  rules_ = std::move(list);
+  parts_.metrics.set_rules(parts_.pipeline.rules().rules());
+}
+
+int Loop::run() {
+  Now now = read_clocks();
+  parts_.pipeline.start(now);
+  notify_service_manager("READY=1");
+  while (true) {
+    now = read_clocks();
+    parts_.board.turned(now.steady);
+    take_signals(now);
+    if (exit_at_once_) return 1;
+    parts_.pipeline.step(now);
+    log_events(now);
+    if (const std::optional<Error>& failure = parts_.pipeline.failure()) {
+      parts_.log.error(*failure);
+      return failure->kind == ErrorKind::kUsage ? 2 : 1;
+    }
+    if (stopping_ && parts_.pipeline.finished()) {
+      parts_.log.info("stopped");
+      return 0;
+    }
+    if (stopping_ && now.steady >= stop_deadline_) {
+      parts_.log.warning(
+          fmt::format("stopped with {} transactions in hand after {} s",
+                      parts_.pipeline.status().inflight_transactions, kDrainMax.count()),
+          "they are delivered again at the next start");
+      return 0;
+    }
+    published_ = now.steady - published_at_ >= kPublishInterval;
+    if (published_) publish(now);
+    wait(now);
+  }
+}
+
+void Loop::take_signals(Now now) {
+  while (const std::optional<Signal> signal = parts_.signals.next()) {
+    if (*signal == Signal::kReload) {
+      reload(now);
+    } else if (stopping_) {
+      parts_.log.warning("asked to stop again: leaving at once");
+      exit_at_once_ = true;
+    } else {
+      begin_stop(now);
+    }
+  }
+}
+
+void Loop::begin_stop(Now now) {
+  stopping_ = true;
+  stop_deadline_ = now.steady + kDrainMax;
+  notify_service_manager("STOPPING=1");
+  parts_.log.info("stopping: finishing what is in hand");
+  parts_.pipeline.stop(now);
+  publish(now);
+}
+
+void Loop::reload(Now now) {
+  if (stopping_) return;
+  Result<RuleSet> rules = parts_.read_rules();
+  parts_.metrics.rules_reloaded(rules.has_value());
+  if (!rules) {
+    reload_problem_ = rules.error().text;
+    parts_.log.error(rules.error());
+    parts_.log.warning("the rules were not reloaded: the old ones stay");
+    publish(now);
+    return;
+  }
+  reload_problem_.clear();
+  parts_.pipeline.reload(std::move(*rules), now);
+  take_rules();
+  parts_.log.info(fmt::format("reloaded the rules: {} rules for {} tables", rules_->size(),
+                              parts_.pipeline.rules().tables().size()));
+  publish(now);
+}
+
+void Loop::log_events(Now now) {
+  for (const PipelineEvent& event : parts_.pipeline.take_events()) {
+    if (const std::optional<std::string> text = repeats_.pass(event.text, now.steady)) {
+      parts_.log.write(level_of(event.level), *text, event.hint);
+    }
+  }
+}
+
+void Loop::publish(Now now) {
+  parts_.metrics.flush();
+  auto status = std::make_shared<Status>();
+  status->identity = parts_.identity;
+  status->rules = rules_;
+  status->pipeline = parts_.pipeline.status();
+  status->source = parts_.source.status();
+  status->sink = parts_.sink.status();
+  status->stopping = stopping_;
+  status->reload_problem = reload_problem_;
+  parts_.board.publish(std::move(status));
+  published_at_ = now.steady;
+}
+
+void Loop::wait(Now now) {
+  Waiting waiting;
+  waiting.descriptors = std::move(descriptors_);
+  waiting.descriptors.clear();
+  waiting.descriptors.push_back(pollfd{parts_.signals.descriptor(), POLLIN, 0});
+  waiting.wake_at(published_ ? now.steady + kIdleTurn : published_at_ + kPublishInterval);
+  if (stopping_) waiting.wake_at(stop_deadline_);
+  parts_.pipeline.wait_for(waiting, now);
+
+  const auto pause = std::max(waiting.deadline - std::chrono::steady_clock::now(),
+                              std::chrono::steady_clock::duration(0));
+  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(pause);
+  timespec timeout{};
+  timeout.tv_sec = whole.count();
+  timeout.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(pause - whole).count();
+  const int ready =
+      ppoll(waiting.descriptors.data(), waiting.descriptors.size(), &timeout, nullptr);
+  EVICTD_CHECK(ready >= 0 || errno == EINTR || errno == ENOMEM);
+  descriptors_ = std::move(waiting.descriptors);
+}
+
+}  // namespace evictd
