@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Measures a release build of evictd beside pg_recvlogical reading the same slot contents, on this machine,
+# in one run. Prints a table; --json PATH also writes every number. Nothing here passes or fails.
+#
+#   --rows N          rows of the one large transaction (1000000)
+#   --transactions N  single-row transactions (500000)
+#   --huge N          rows of the transaction for the memory measurement (5000000)
+#   --rounds N        of each throughput case, in alternating order; medians are printed (3)
+#   --seconds N       of the latency case (20)
+#   --case NAME       large, many, latency, memory, or yardstick (pg_recvlogical alone); may be repeated
+#   --quick           a twentieth of everything, to see that it works
+#   --json PATH
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+case " $* " in *" --help "*|*" -h "*) sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p}' "$0"; exit 0 ;; esac
+deploy/packages.sh install build servers
+mkdir -p build/release
+if [ -z "${EVICTD_BINARY_DIR:-}" ]; then
+  cmake --preset release >build/release/configure.log 2>&1 || { cat build/release/configure.log >&2; exit 1; }
+  cmake --build --preset release --target evictd >&2
+  export EVICTD_BINARY_DIR=$PWD/build/release
+fi
+exec /usr/bin/python3 tests/bench/bench.py "$@"
