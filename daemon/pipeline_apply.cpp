@@ -31,7 +31,7 @@ void Pipeline::Impl::on_sink_connected(const SinkConnected& connected) {
       sink_.set_context({record_->epoch, record_->epoch_since});
       if (!record_->gap.empty()) {
         say(Level::kWarning, fmt::format("a gap was not repaired before the last stop: {}", record_->gap));
-        begin_repair({.reason = record_->gap, .tables = {}, .counted = true, .after_connect = false}, false);
+        begin_repair({.reason = record_->gap, .tables = {}, .counted = true, .after_connect = true}, false);
       }
     }
     source_started_ = true;
@@ -61,6 +61,7 @@ void Pipeline::Impl::on_sink_connected(const SinkConnected& connected) {
 
 void Pipeline::Impl::on_sink_disconnected(const Error& error, std::string_view error_class) {
   sink_connected_ = false;
+  if (record_under_way_ != 0) record_dirty_ = true;  // it may not have arrived
   record_under_way_ = 0;
   observer_.redis_error(error_class);
   observer_.reconnect("redis");
@@ -152,6 +153,9 @@ void Pipeline::Impl::first_act_done(Work& work, std::uint32_t number) {
       finish_part(work, number);
     } else if (visibility_.look(work, now_.steady)) {
       wait_for_timer(work, number, *work.visible_at + part.settle());
+    } else if (work.session == 0) {
+      // A repair does not wait for ever for transactions that merely might have been lost.
+      wait_for_timer(work, number, now_.steady + options_.tombstone_ttl);
     }
   } else if (visibility_.look(work, now_.steady)) {
     finish_part(work, number);  // the tombstones were written after everything was visible
@@ -165,13 +169,13 @@ void Pipeline::Impl::became_visible(Work& work) {
   for (std::uint32_t number = 0; number < work.parts.size(); ++number) {
     Part& part = work.parts[number];
     if (part.state != PartState::kApplied) continue;  // its first delete or renewal will look again
+    if (part.timer) timers_.erase(*part.timer);
+    part.timer.reset();
     if (part.settles()) {
       wait_for_timer(work, number, *work.visible_at + part.settle());
     } else if (now_.steady - part.written_at <= kTombstoneMargin) {
       finish_part(work, number);
     } else {
-      if (part.timer) timers_.erase(*part.timer);
-      part.timer.reset();
       part.last_renew = true;
       part.command.act = Act::kRenew;
       enqueue(work, number);
@@ -201,9 +205,13 @@ void Pipeline::Impl::run_timers() {
 
 void Pipeline::Impl::settle(Work& work, std::uint32_t number) {
   Part& part = work.parts[number];
-  if (part.command.target == Target::kPattern && later_purge_covers(static_cast<Purge&>(work))) {
-    finish_part(work, number);
-    return;
+  if (part.command.target == Target::kPattern) {
+    auto& purge = static_cast<Purge&>(work);
+    if (later_purge_covers(purge)) {
+      finish_part(work, number);
+      return;
+    }
+    if (!purge.visible_at) purge_again_when_visible(purge);
   }
   if (part.command.target == Target::kKeys) {
     Command rest;

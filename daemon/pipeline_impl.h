@@ -99,6 +99,7 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   void repair_purge_done(std::uint64_t repair, std::uint64_t work);
   void request_purge(std::uint32_t rule, std::uint32_t pattern, Work* dependent, std::uint64_t repair);
   void prepare_purge(Purge& purge);
+  void purge_again_when_visible(const Purge& purge);
   bool later_purge_covers(const Purge& purge) const;
   void purge_first_act_done(Purge& purge);
   void purge_finished(Purge& purge);

@@ -34,6 +34,7 @@ void Pipeline::Impl::on_gap(const Gap& gap, bool needs_confirmation) {
 
 void Pipeline::Impl::begin_repair(Repair repair, bool needs_confirmation) {
   if (repair.counted) observer_.gap(repair.reason);
+  if (!needs_confirmation) say(Level::kWarning, fmt::format("purging: {}", repair.reason));
   repairs_.emplace(next_repair_++, std::move(repair));
   if (!record_) record_.emplace();
   record_->gap = unresolved_gap();
@@ -115,8 +116,16 @@ void Pipeline::Impl::request_purge(std::uint32_t rule, std::uint32_t pattern, Wo
     purges_[purge->id] = std::move(made);
     if (repair != 0) {
       part.command.unconditional = true;
-      if (const auto& snapshot = visibility_.latest()) part.command.floor = Xid{number(snapshot->xmax()) - 1};
-      purge->visible_at = now_.steady;
+      if (const auto& snapshot = visibility_.latest()) {
+        // A lost commit may still be hanging invisible: whatever is in progress now may be one.
+        part.command.floor = Xid{number(snapshot->xmax()) - 1};
+        purge->xids = snapshot->in_progress();
+      }
+      if (purge->xids.empty()) {
+        purge->visible_at = now_.steady;
+      } else {
+        invisible_.push_back(purge->id);
+      }
       repairs_.at(repair).purges.insert(purge->id);
       enqueue(*purge, 0);
       return;
@@ -153,6 +162,24 @@ void Pipeline::Impl::prepare_purge(Purge& purge) {
   }
   command.items[0].xids_end = static_cast<std::uint32_t>(command.xids.size());
   if (!visibility_.look(purge, now_.steady)) invisible_.push_back(purge.id);
+}
+
+// The repair has waited long enough to report ready; should one of the transactions still in progress be a lost
+// commit after all, the pattern is purged once more when it becomes visible.
+void Pipeline::Impl::purge_again_when_visible(const Purge& purge) {
+  auto made = std::make_unique<Purge>();
+  made->id = next_work_++;
+  made->rules = purge.rules;
+  made->rule = purge.rule;
+  made->pattern = purge.pattern;
+  made->unfinished = 1;
+  made->first_done = true;
+  made->xids.assign(purge.xids.begin() + static_cast<std::ptrdiff_t>(purge.seen), purge.xids.end());
+  made->parts.push_back(purge.parts[0]);
+  made->parts[0].state = PartState::kApplied;
+  invisible_.push_back(made->id);
+  alive_[made->id] = made.get();
+  purges_[made->id] = std::move(made);
 }
 
 bool Pipeline::Impl::later_purge_covers(const Purge& purge) const {

@@ -27,6 +27,7 @@ class Snapshot {
   bool sees(Xid xid) const;
   Xid xmin() const { return xmin_; }
   Xid xmax() const { return xmax_; }
+  const std::vector<Xid>& in_progress() const { return in_progress_; }  // sorted
   std::string to_string() const;
 
  private:

@@ -1,0 +1,83 @@
+// A fake database: rows with versions, transactions that are logged before they become visible, and snapshots.
+// The world that the fake source reads and that simulated readers select from.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "daemon/clock.h"
+#include "daemon/version.h"
+
+namespace evictd::testing {
+
+// One logged transaction: which rows it changed. Its xid is also the version of the rows it wrote.
+struct Logged {
+  std::uint64_t end = 0;  // position, increasing in the order of the log
+  Xid xid{};
+  SystemTime commit_time;
+  std::vector<int> rows;
+  bool truncate = false;
+};
+
+class FakeDatabase {
+ public:
+  explicit FakeDatabase(int rows) : versions_(static_cast<std::size_t>(rows)) {}
+
+  int rows() const { return static_cast<int>(versions_.size()); }
+
+  // Writes the commit record: the stream may send it from now on, nobody can see it yet.
+  const Logged& commit(std::vector<int> rows, bool truncate, SystemTime now) {
+    Logged logged;
+    logged.end = ++log_end_ * 10;
+    logged.xid = Xid{next_xid_++};
+    logged.commit_time = now;
+    logged.rows = std::move(rows);
+    logged.truncate = truncate;
+    invisible_.insert(logged.xid);
+    log_.push_back(logged);
+    return log_.back();
+  }
+
+  void make_visible(Xid xid, SteadyTime now) {
+    if (invisible_.erase(xid) == 0) return;
+    visible_since_[xid] = now;
+    for (const Logged& logged : log_) {
+      if (logged.xid != xid) continue;
+      for (const int row : logged.rows) versions_[static_cast<std::size_t>(row)].insert(xid);
+    }
+  }
+
+  bool is_visible(Xid xid) const { return visible_since_.count(xid) != 0; }
+  SteadyTime visible_since(Xid xid) const { return visible_since_.at(xid); }
+  const std::set<Xid>& invisible() const { return invisible_; }
+
+  // The transactions whose change a reader of this row sees now.
+  const std::set<Xid>& select(int row) const { return versions_[static_cast<std::size_t>(row)]; }
+
+  Snapshot snapshot() const {
+    const std::uint64_t xmin = invisible_.empty() ? next_xid_ : number(*invisible_.begin());
+    std::string text = std::to_string(xmin) + ":" + std::to_string(next_xid_) + ":";
+    bool first = true;
+    for (const Xid xid : invisible_) {
+      text += (first ? "" : ",") + std::to_string(number(xid));
+      first = false;
+    }
+    return *Snapshot::parse(text);
+  }
+
+  const std::vector<Logged>& log() const { return log_; }
+  std::uint64_t log_end() const { return log_end_ * 10; }
+
+ private:
+  std::uint64_t next_xid_ = 1000;
+  std::uint64_t log_end_ = 0;
+  std::vector<Logged> log_;
+  std::set<Xid> invisible_;
+  std::map<Xid, SteadyTime> visible_since_;
+  std::vector<std::set<Xid>> versions_;  // per row: the visible transactions that wrote it
+};
+
+}  // namespace evictd::testing

@@ -1,0 +1,170 @@
+// A fake source over a FakeDatabase. Passes the same contract tests as the real one; its faults are switches.
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/source.h"
+#include "mapping/check.h"
+#include "tests/support/fake_database.h"
+
+namespace evictd::testing {
+
+class FakeSource final : public Source {
+ public:
+  explicit FakeSource(const FakeDatabase& database) : database_(database) {
+    relation_.id = 1;
+    relation_.generation = 1;
+    relation_.schema = "public";
+    relation_.table = "rows";
+    relation_.columns = {Column{"id", ValueType::kText, true}};
+  }
+
+  // ---- Faults
+  bool server_up = true;          // false: disconnects and does not come back
+  bool slot_taken = false;        // somebody else holds it
+  bool lose_slot = false;         // the slot is gone: a gap, then a new slot at the end of the log
+  int snapshot_delay_steps = 0;   // answers to request_snapshot() come so many steps later
+  std::size_t changes_per_step = 3;
+  bool heartbeat = false;
+  std::string instance = "server-1";
+  Epoch epoch = "1/1";
+
+  // ---- What happened
+  std::uint64_t confirmed() const { return confirmed_; }
+  std::uint64_t steps() const { return steps_; }
+  std::uint64_t lost_up_to() const { return lost_up_to_; }
+  bool connected() const { return connected_; }
+  bool is_started() const { return started_; }
+  // A new process on the same slot: what the server knows stays, what the old process knew does not.
+  void inherit(const FakeSource& before) {
+    server_up = before.server_up;
+    slot_taken = before.slot_taken;
+    lose_slot = before.lose_slot;
+    instance = before.instance;
+    epoch = before.epoch;
+    confirmed_ = before.confirmed_;
+    lost_up_to_ = before.lost_up_to_;
+  }
+
+  void start(const std::optional<Record>& last_known, Now) override {
+    started_ = true;
+    record_seen_ = last_known;
+  }
+
+  void step(Now, std::size_t bytes_max, SourceHandler& handler) override {
+    ++steps_;
+    if (!started_) return;
+    if (connected_ && (!server_up || restart_wanted_ || lose_slot)) {
+      connected_ = in_transaction_ = restart_wanted_ = false;
+      snapshot_wanted_ = 0;
+      handler.on_disconnected(Error{ErrorKind::kConnection, "fake source: disconnected", ""});
+      return;
+    }
+    restart_wanted_ = false;
+    if (!connected_) return connect(handler);
+    answer_snapshot(handler);
+    if (heartbeat) {
+      heartbeat = false;
+      handler.on_heartbeat();
+    }
+    if (bytes_max > 0) stream(handler);
+  }
+
+  void wait_for(Waiting&, bool) override {}
+
+  void acknowledge(const Position& end) override {
+    EVICTD_CHECK(connected_);
+    EVICTD_CHECK(end.value <= sent_);  // never past what was received
+    confirmed_ = std::max(confirmed_, end.value);
+  }
+
+  void request_snapshot() override { snapshot_wanted_ = 1 + snapshot_delay_steps; }
+  void confirm_gap() override { gap_confirmed_ = true; }
+  void set_tables(const std::vector<std::string>&) override {}
+  void restart(Now) override { restart_wanted_ = connected_; }
+  bool stop(Now) override { return true; }
+
+  SourceStatus status() const override {
+    SourceStatus status;
+    status.connected = status.active = connected_;
+    return status;
+  }
+
+ private:
+  void connect(SourceHandler& handler) {
+    if (!server_up) return;
+    if (slot_taken) return handler.on_standby("another fake");
+    if (lose_slot) {
+      if (!gap_reported_) {
+        gap_reported_ = true;
+        gap_confirmed_ = false;
+        handler.on_gap(Gap{"slot_lost", "the fake lost its slot", {}}, true);
+        return;
+      }
+      if (!gap_confirmed_) return;
+      lose_slot = gap_reported_ = false;
+      lost_up_to_ = confirmed_ = database_.log_end();
+    }
+    connected_ = true;
+    sent_ = confirmed_;
+    next_ = 0;
+    while (next_ < database_.log().size() && database_.log()[next_].end <= confirmed_) ++next_;
+    next_row_ = 0;
+    in_transaction_ = false;
+    SourceConnected connected;
+    connected.epoch = epoch;
+    connected.instance = instance;
+    connected.source_identity = "fake";
+    connected.has_snapshots = true;
+    handler.on_connected(connected);
+  }
+
+  void answer_snapshot(SourceHandler& handler) {
+    if (snapshot_wanted_ == 0 || --snapshot_wanted_ > 0) return;
+    handler.on_snapshot(database_.snapshot());
+  }
+
+  void stream(SourceHandler& handler) {
+    for (std::size_t budget = changes_per_step; budget > 0 && next_ < database_.log().size(); --budget) {
+      const Logged& logged = database_.log()[next_];
+      if (!in_transaction_) {
+        in_transaction_ = true;
+        next_row_ = 0;
+        handler.on_begin({0, logged.xid, logged.commit_time});
+      }
+      if (logged.truncate && next_row_ == 0) {
+        handler.on_change(Change{Operation::kTruncate, &relation_, {}, {}});
+      }
+      if (!logged.truncate && next_row_ < logged.rows.size()) {
+        const std::string id = std::to_string(logged.rows[next_row_++]);
+        const Value value{ValueState::kText, id};
+        handler.on_change(Change{Operation::kUpdate, &relation_, {}, {&value, 1}});
+        if (next_row_ < logged.rows.size()) continue;
+      }
+      in_transaction_ = false;
+      ++next_;
+      sent_ = logged.end;
+      handler.on_commit({0, logged.end});
+    }
+    if (next_ == database_.log().size() && !in_transaction_) {
+      sent_ = std::max(sent_, database_.log_end() + 1);
+      handler.on_keepalive({0, database_.log_end() + 1});
+    }
+  }
+
+  const FakeDatabase& database_;
+  Relation relation_;
+  std::optional<Record> record_seen_;
+  bool started_ = false, connected_ = false, in_transaction_ = false, restart_wanted_ = false;
+  bool gap_reported_ = false, gap_confirmed_ = false;
+  int snapshot_wanted_ = 0;
+  std::uint64_t confirmed_ = 0, sent_ = 0, steps_ = 0, lost_up_to_ = 0;
+  std::size_t next_ = 0, next_row_ = 0;
+};
+
+}  // namespace evictd::testing
