@@ -1,0 +1,44 @@
+// What an error reply of Redis means for us: the class it is counted under, and what to do.
+//
+//   class          begins with             what it says                              what we do
+//   loading        LOADING                 reading its data after a restart          wait
+//   busy           BUSY                    somebody's script runs too long           wait
+//   master_down    MASTERDOWN              a replica without its master              wait
+//   no_replicas    NOREPLICAS              fewer replicas than it must have          wait
+//   misconf        MISCONF                 cannot save its snapshot, refuses writes  wait
+//   oom            OOM                     full, refuses even this                   wait
+//   try_again      TRYAGAIN, CLUSTERDOWN   cluster in motion                         wait
+//   read_only      READONLY                became a replica                          reconnect
+//   clients        max number of clients   no connection left for us                 reconnect
+//   auth           NOAUTH, WRONGPASS, ...  wrong user or password                    a person must
+//   act noperm         NOPERM, ...             the ACL forbids a command or key          a person
+//   must act cluster        MOVED, ASK, CROSSSLOT   Redis Cluster, which is not supported     a
+//   person must act noscript       NOSCRIPT                scripts were flushed load again, send
+//   again other          anything else reconnect
+#pragma once
+
+#include <string_view>
+
+#include "mapping/error.h"
+
+namespace evictd {
+
+enum class RedisAction { kWait, kReconnect, kPerson, kReload };
+
+struct RedisErrorClass {
+  std::string_view name;  // label of evictd_redis_errors_total; static
+  RedisAction action = RedisAction::kReconnect;
+};
+
+RedisErrorClass classify_redis_error(std::string_view reply);
+
+// The reply as an Error, with what helps. kUsage when a person must act, otherwise kConnection.
+Error redis_error(std::string_view reply);
+
+// Classes that no reply stands for.
+inline constexpr std::string_view kClassConnection = "connection";
+inline constexpr std::string_view kClassTimeout = "timeout";
+inline constexpr std::string_view kClassProtocol = "protocol";
+inline constexpr std::string_view kClassTls = "tls";
+
+}  // namespace evictd

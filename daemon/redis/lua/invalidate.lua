@@ -1,0 +1,110 @@
+-- Invalidates many keys at once: the design's table, for each key.
+--   KEYS   key 1 ... key n, marker 1 ... marker n
+--   ARGV   epoch, tombstone lifetime in ms, flags, trust_since in ms, tokens
+--          (one text for all keys, or one per key)
+--   flags  'i', 's' or 'r' (invalidate, settle, renew), then any of
+--          f  a filled marker may prove freshness (trust_filled)
+--          u  unconditional: nothing proves freshness, nothing counts as replayed
+--          k  mode: stale: keep the value, mark it stale; ARGV ends with the grace in ms
+-- Returns {deleted, kept, replayed, tombstones refused, index (from 0) of each replayed key whose tokens
+-- are all settled ...}. Those not counted were absent.
+--
+-- Deletes before it writes tombstones, all keys of the call at once, so that a Redis at its memory limit
+-- still deletes; after that first write, Redis lets the rest of a script pass its limit.
+
+local function parse_command(args)
+  local flags = args[3]
+  return {
+    epoch = args[1],
+    lifetime = args[2],
+    act = string.sub(flags, 1, 1),
+    trust_filled = string.find(flags, 'f', 2, true) ~= nil,
+    unconditional = string.find(flags, 'u', 2, true) ~= nil,
+    keep_stale = string.find(flags, 'k', 2, true) ~= nil,
+    trust_since = tonumber(args[4]),
+  }
+end
+
+-- SET marker, lifetime. Returns 1 when a full Redis refuses it, else 0.
+local function write_marker(name, text, lifetime)
+  local reply = redis.pcall('SET', name, text, 'PX', lifetime)
+  if not reply.err then return 0 end
+  if string.find(reply.err, 'OOM', 1, true) then return 1 end
+  error(reply)
+end
+
+-- The longer of `lifetime` and what a marker still has to live: a tombstone never gets shorter.
+local function at_least(name, lifetime)
+  local left = redis.call('PTTL', name)
+  if left > tonumber(lifetime) then return tostring(left) end
+  return lifetime
+end
+
+-- `members`: nil, or a table that receives the keys that were deleted or absent.
+local function invalidate_keys(keys, first, n, args, c, members)
+  local call, pcall = redis.call, redis.pcall
+  local found = call('MGET', unpack(keys, first + n, first + 2 * n - 1))
+  local shared = #args == 5 and args[5] or nil
+  local prefix = 't ' .. c.epoch .. ' '
+  local lifetime = c.lifetime
+
+  local any = false
+  for i = 1, n do
+    if found[i] then any = true break end
+  end
+  if not any and not c.keep_stale then
+    -- The common case, kept lean: no markers yet.
+    local deleted = call('UNLINK', unpack(keys, first, first + n - 1))
+    local refused = 0
+    local text = shared and prefix .. shared
+    local offset = first + n - 1
+    for i = 1, n do
+      local reply = pcall('SET', keys[offset + i], text or prefix .. args[4 + i], 'PX', lifetime)
+      if reply.err then
+        if not string.find(reply.err, 'OOM', 1, true) then error(reply) end
+        refused = refused + 1
+      end
+    end
+    if members then
+      for i = 1, n do members[i] = keys[first + i - 1] end
+    end
+    return {deleted, 0, 0, refused}
+  end
+
+  local kept, replayed, refused = 0, 0, 0
+  local doomed, names, texts, lifetimes = {}, {}, {}, {}
+  local reply = {0, 0, 0, 0}
+  for i = 1, n do
+    local wanted = shared or args[4 + i]
+    local name = keys[first + n + i - 1]
+    local verdict, detail = 'delete', prefix .. wanted
+    if found[i] then verdict, detail = decide(found[i], wanted, c) end
+    if verdict == 'kept' then
+      kept = kept + 1
+    elseif verdict == 'replayed' then
+      replayed = replayed + 1
+      if detail then reply[#reply + 1] = i - 1 end
+      if c.act == 'r' then call('PEXPIRE', name, at_least(name, lifetime)) end
+    else
+      local at = #doomed + 1
+      doomed[at] = keys[first + i - 1]
+      names[at] = name
+      texts[at] = detail
+      lifetimes[at] = found[i] and string.sub(found[i], 1, 1) == 't' and at_least(name, lifetime) or lifetime
+    end
+  end
+  local deleted = 0
+  if #doomed > 0 then
+    deleted = call('UNLINK', unpack(doomed))
+    for i = 1, #doomed do refused = refused + write_marker(names[i], texts[i], lifetimes[i]) end
+  end
+  if members then
+    for i = 1, #doomed do members[i] = doomed[i] end
+  end
+  reply[1], reply[2], reply[3], reply[4] = deleted, kept, replayed, refused
+  return reply
+end
+
+local function invalidate(keys, args)
+  return invalidate_keys(keys, 1, #keys / 2, args, parse_command(args), nil)
+end

@@ -1,0 +1,288 @@
+-- The marker: evictd's small companion of a cached key. It says what is known about the value's
+-- freshness. This file is its format and every comparison; it touches no key. The daemon's scripts and the
+-- readers' functions are built from it (see the build file of this room), so they cannot disagree.
+--
+-- Name:  evictd:{<key>}, or evictd:<key> when the key has a hash tag of its own: always in the key's slot.
+--
+-- Text:  <kind> <a> <b>[ <field>]...        one space between the parts
+--
+--   t <epoch> <token>,<token>,...           tombstone: an invalidation was here
+--   f <version> <filled>                    filled by a checked fill at <filled> (ms, Redis TIME)
+--   l - -                                   nothing but a lease
+--
+--   token     what a fill has to have seen
+--     123       transaction 123 (64 bits)
+--     ~123      transaction 123 modulo 2^32, where the daemon has only the 32 bits of the stream
+--     ^123      every transaction up to 123: the snapshot's xmin must be beyond it
+--     v17       row version 17 or later
+--     and behind any of them: s = settled, d = the walk (tag, pattern) was finished
+--   version   what a fill has seen
+--     100:105:101,103   a snapshot, as pg_current_snapshot() prints it
+--     100               everything below 100 (a reader on a standby)
+--     v17               row version 17
+--     -                 not known (filled by lease)
+--   field
+--     n<version>        tombstone: besides, everything visible in this version (of the value that was here)
+--     k                 tombstone: the value was kept, it is stale (mode: stale)
+--     l<id>:<until>     a lease, until that time (ms, Redis TIME)
+--
+-- Examples:  t 7312345678901234567/1 1042
+--            t 7312345678901234567/1 ^990,1042s,1043 k l42-7:1700000000000
+--            f 1040:1044:1041 1700000000000
+--
+-- G5, in doubt delete: whatever cannot be parsed or compared proves nothing.
+
+local TOKENS_MAX = 32  -- of one tombstone; the lowest ones overflow into a floor
+local EXACT_MAX = 9007199254740992  -- 2^53: beyond it, Lua numbers skip integers
+
+-- 'evictd:{key}', or 'evictd:key' when the key has a non-empty hash tag.
+local function marker_name(key)
+  local open = string.find(key, '{', 1, true)
+  if open then
+    local close = string.find(key, '}', open + 1, true)
+    if close and close > open + 1 then return 'evictd:' .. key end
+  end
+  return 'evictd:{' .. key .. '}'
+end
+
+-- A whole number that Lua holds exactly, or nil.
+local function exact(digits)
+  if not string.find(digits, '^%d+$') then return nil end
+  local number = tonumber(digits)
+  if number > EXACT_MAX then return nil end
+  return number
+end
+
+-- A row version in a form whose order is the order of strings: unsigned integers of up to 64 bits, or
+-- timestamps such as 2024-02-03T04:05:06.789Z. The first letter keeps the two apart. nil: neither.
+local function row_version(text)
+  if string.find(text, '^%d+$') then
+    local digits = string.match(text, '^0*(%d+)$')
+    if #digits > 20 then return nil end
+    return 'n' .. string.rep('0', 20 - #digits) .. digits
+  end
+  local date, time, fraction, zone = string.match(
+    text, '^(%d%d%d%d%-%d%d%-%d%d)T(%d%d:%d%d:%d%d)%.?(%d*)(Z?)$')
+  if not date or #fraction > 9 then return nil end
+  return 't' .. zone .. date .. time .. fraction .. string.rep('0', 9 - #fraction)
+end
+
+-- True when `a` is at least `b`, both row versions as text; false as well when they cannot be compared.
+local function row_version_reaches(a, b)
+  local x, y = row_version(a), row_version(b)
+  if not x or not y or string.sub(x, 1, 1) ~= string.sub(y, 1, 1) then return false end
+  if string.sub(x, 1, 2) == 'tZ' ~= (string.sub(y, 1, 2) == 'tZ') then return false end
+  return x >= y
+end
+
+-- What a fill says it has seen -> {row=} or {xmin=, xmax=, running={}, set={}}; nil when unreadable.
+local function parse_version(text)
+  local row = string.match(text, '^v(.+)$')
+  if row then return row_version(row) and {row = row} or nil end
+  local all_below = exact(text)
+  if all_below then return {xmin = all_below, xmax = all_below, running = {}, set = {}} end
+  local low, high, list = string.match(text, '^(%d+):(%d+):([%d,]*)$')
+  if not low then return nil end
+  local xmin, xmax = exact(low), exact(high)
+  if not xmin or not xmax or xmin > xmax then return nil end
+  local running, set = {}, {}
+  for digits in string.gmatch(list, '%d+') do
+    local xid = exact(digits)
+    if not xid then return nil end
+    running[#running + 1] = xid
+    set[xid] = true
+  end
+  return {xmin = xmin, xmax = xmax, running = running, set = set}
+end
+
+-- The 64-bit transaction nearest to `near` that has these low 32 bits.
+local function widen(low, near)
+  local distance = (low - near) % 4294967296
+  if distance >= 2147483648 then distance = distance - 4294967296 end
+  return near + distance
+end
+
+local function sees_xid(version, xid)
+  return xid < version.xmin or (xid < version.xmax and not version.set[xid])
+end
+
+-- True when `version` proves that it has seen what token `id` (without its flags) asks for.
+local function sees(version, id)
+  local first = string.sub(id, 1, 1)
+  if first == 'v' then return version.row ~= nil and row_version_reaches(version.row, string.sub(id, 2)) end
+  if version.row then return false end
+  if first == '^' then
+    local floor = exact(string.sub(id, 2))
+    return floor ~= nil and version.xmin > floor
+  end
+  if first == '~' then
+    local low = exact(string.sub(id, 2))
+    return low ~= nil and sees_xid(version, widen(low, version.xmax))
+  end
+  local xid = exact(id)
+  return xid ~= nil and sees_xid(version, xid)
+end
+
+-- True when everything visible in `older` is visible in `newer`.
+local function includes(newer, older)
+  if older.row or newer.row then
+    return older.row ~= nil and newer.row ~= nil and row_version_reaches(newer.row, older.row)
+  end
+  for _, xid in ipairs(newer.running) do
+    if sees_xid(older, xid) then return false end
+  end
+  -- What is at or beyond newer.xmax must not have been visible in `older` either.
+  if older.xmax - newer.xmax > #older.running then return false end
+  for xid = newer.xmax, older.xmax - 1 do
+    if sees_xid(older, xid) then return false end
+  end
+  return true
+end
+
+-- Text -> {kind=, a=, b=, need=, kept=, lease=, lease_until=}; nil when unreadable.
+local function parse_marker(text)
+  local kind, a, b, rest = string.match(text, '^([tfl]) (%S+) (%S+)(.*)$')
+  if not kind then return nil end
+  local marker = {kind = kind, a = a, b = b}
+  for field in string.gmatch(rest, '%S+') do
+    local letter = string.sub(field, 1, 1)
+    if letter == 'n' then
+      marker.need = string.sub(field, 2)
+    elseif field == 'k' then
+      marker.kept = true
+    elseif letter == 'l' then
+      local id, till = string.match(field, '^l([^:]+):(%d+)$')
+      if not id then return nil end
+      marker.lease, marker.lease_until = id, tonumber(till)
+    else
+      return nil
+    end
+  end
+  return marker
+end
+
+local function marker_text(marker)
+  local text = marker.kind .. ' ' .. marker.a .. ' ' .. marker.b
+  if marker.need then text = text .. ' n' .. marker.need end
+  if marker.kept then text = text .. ' k' end
+  if marker.lease then text = text .. ' l' .. marker.lease .. ':' .. string.format('%.0f', marker.lease_until) end
+  return text
+end
+
+-- '123,124s' -> {{id='123', flags=''}, {id='124', flags='s'}} and {['123']=..., ['124']=...}
+local function parse_tokens(text)
+  local list, by_id = {}, {}
+  for part in string.gmatch(text, '[^,]+') do
+    local id, flags = string.match(part, '^([%^~v]?[%d:TZ%.%-]+)([sd]*)$')
+    if not id then return nil end
+    local token = {id = id, flags = flags}
+    list[#list + 1] = token
+    by_id[id] = token
+  end
+  if #list == 0 then return nil end
+  return list, by_id
+end
+
+-- The number that a token is ordered by on overflow; nil for row versions and what is not exact.
+local function token_number(id)
+  return exact(string.match(id, '^[~^]?(%d+)$') or '')
+end
+
+-- Tokens -> text of at most TOKENS_MAX tokens. One floor and one row version at most, the highest each.
+local function tokens_text(list)
+  local floor, row, plain = nil, nil, {}
+  local modulo = false
+  for _, token in ipairs(list) do
+    local first = string.sub(token.id, 1, 1)
+    if first == '^' then
+      if not floor or (token_number(token.id) or EXACT_MAX) > token_number(floor.id) then floor = token end
+    elseif first == 'v' then
+      if not row or row_version_reaches(string.sub(token.id, 2), string.sub(row.id, 2)) then row = token end
+    else
+      if first == '~' or not token_number(token.id) then modulo = true end
+      plain[#plain + 1] = token
+    end
+  end
+  if #plain > TOKENS_MAX then
+    -- Ids that have no order (modulo 2^32, beyond 2^53) cannot become a floor. '^' of the largest exact
+    -- number is never reached, so no fill is accepted until this tombstone has passed (G5).
+    if modulo then
+      return '^' .. string.format('%.0f', EXACT_MAX)
+    end
+    table.sort(plain, function(x, y) return token_number(x.id) < token_number(y.id) end)
+    local dropped = #plain - TOKENS_MAX
+    local highest = plain[dropped]
+    if not floor or token_number(highest.id) > token_number(floor.id) then
+      floor = {id = '^' .. highest.id, flags = ''}
+    end
+    local rest = {}
+    for i = dropped + 1, #plain do rest[#rest + 1] = plain[i] end
+    plain = rest
+  end
+  local parts = {}
+  if floor then parts[1] = floor.id .. floor.flags end
+  if row then parts[#parts + 1] = row.id .. row.flags end
+  for _, token in ipairs(plain) do parts[#parts + 1] = token.id .. token.flags end
+  return table.concat(parts, ',')
+end
+
+local function add_flag(flags, flag)
+  if string.find(flags, flag, 1, true) then return flags end
+  return flags .. flag
+end
+
+-- The heart: what an invalidation does to a marker that is there (design table, rows 2 to 4).
+--   text    of the marker
+--   wanted  tokens of this invalidation, as text; those born settled carry their 's'
+--   c       the command: epoch, act ('i' invalidate, 's' settle, 'r' renew), trust_filled, trust_since,
+--           unconditional
+-- Returns 'kept'; 'replayed' and whether every token is settled; or 'delete' and the new marker's text.
+local function decide(text, wanted, c)
+  local fresh = 't ' .. c.epoch .. ' ' .. wanted
+  local marker = parse_marker(text)
+  if not marker or marker.kind == 'l' then return 'delete', fresh end
+  local list = parse_tokens(wanted)
+  if not list then return 'delete', fresh end
+
+  if marker.kind == 'f' then
+    local filled = exact(marker.b)
+    if not filled or filled < c.trust_since then return 'delete', fresh end
+    local version = parse_version(marker.a)
+    if not version then return 'delete', fresh end
+    local proven = c.trust_filled and not c.unconditional
+    for _, token in ipairs(list) do
+      if proven and not sees(version, token.id) then proven = false end
+    end
+    if proven then return 'kept' end
+    -- The next fill must not go back behind the value that was here either.
+    return 'delete', fresh .. ' n' .. marker.a
+  end
+
+  if marker.a ~= c.epoch then return 'delete', fresh end
+  local have, by_id = parse_tokens(marker.b)
+  if not have then return 'delete', fresh end
+  local all_there, all_settled, wants_settled = true, true, c.act == 's'
+  for _, token in ipairs(list) do
+    local there = by_id[token.id]
+    if not there then
+      all_there = false
+    elseif not string.find(there.flags, 's', 1, true) then
+      all_settled = false
+      if string.find(token.flags, 's', 1, true) then wants_settled = true end
+    end
+  end
+  if all_there and not c.unconditional and (all_settled or not wants_settled) then
+    return 'replayed', all_settled
+  end
+  local settle = c.act == 's'
+  for _, token in ipairs(list) do
+    local there = by_id[token.id]
+    if not there then
+      there = {id = token.id, flags = ''}
+      have[#have + 1] = there
+      by_id[token.id] = there
+    end
+    if settle or string.find(token.flags, 's', 1, true) then there.flags = add_flag(there.flags, 's') end
+  end
+  return 'delete', marker_text({kind = 't', a = c.epoch, b = tokens_text(have), need = marker.need})
+end

@@ -1,0 +1,11 @@
+// The texts of lua/*.lua, made into constants by the build (embed.cmake).
+#pragma once
+
+namespace evictd {
+
+extern const char kLua_marker[];
+extern const char kLua_invalidate[];
+extern const char kLua_walk[];
+extern const char kLua_record[];
+
+}  // namespace evictd

@@ -1,0 +1,256 @@
+#include "daemon/redis/work.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <deque>
+
+#include "daemon/redis/resp.h"
+#include "daemon/redis/scripts.h"
+#include "daemon/redis/walk.h"
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+// Keys of one script call. Redis serves nobody else during a call: about 1 ms.
+constexpr std::size_t kPieceItems = 512;
+
+char* put_number(char* at, std::uint64_t number) { return std::to_chars(at, at + 20, number).ptr; }
+
+char* put(char* at, std::string_view text) {
+  std::memcpy(at, text.data(), text.size());
+  return at + text.size();
+}
+
+char* put_argument(char* at, std::string_view text) {
+  *at++ = '$';
+  at = put_number(at, text.size());
+  *at++ = '\r';
+  *at++ = '\n';
+  at = put(at, text);
+  *at++ = '\r';
+  *at++ = '\n';
+  return at;
+}
+
+// As put_argument() of append_marker_name().
+char* put_marker_argument(char* at, std::string_view key) {
+  bool braces = true;
+  if (const void* found = std::memchr(key.data(), '{', key.size())) {
+    const std::size_t open = static_cast<std::size_t>(static_cast<const char*>(found) - key.data());
+    const std::size_t close = key.find('}', open + 1);
+    braces = close == std::string_view::npos || close == open + 1;
+  }
+  *at++ = '$';
+  at = put_number(at, key.size() + (braces ? 9 : 7));
+  *at++ = '\r';
+  *at++ = '\n';
+  at = put(at, "evictd:");
+  if (braces) *at++ = '{';
+  at = put(at, key);
+  if (braces) *at++ = '}';
+  *at++ = '\r';
+  *at++ = '\n';
+  return at;
+}
+
+// True when one text of tokens holds for every item: a transaction of many rows.
+bool tokens_are_shared(const Command& command, std::size_t begin, std::size_t end) {
+  if (command.unconditional) return true;
+  const std::uint32_t first_xid = begin == 0 ? 0 : command.items[begin - 1].xids_end;
+  for (std::size_t i = begin; i < end; ++i) {
+    const std::uint32_t xids_begin = i == 0 ? 0 : command.items[i - 1].xids_end;
+    if (command.items[i].xids_end != xids_begin + 1) return end == begin + 1;
+    if (command.xids[xids_begin] != command.xids[first_xid]) return false;
+  }
+  return true;
+}
+
+// Keys, the common case: straight into script calls, all at once.
+class KeysWork final : public Work {
+ public:
+  using Work::Work;
+
+  void pump(Session& session, SteadyTime now) override {
+    if (!sent_) {
+      sent_ = true;
+      for (std::size_t begin = 0; begin < command_.size(); begin += kPieceItems) {
+        send(session, begin, now);
+      }
+    }
+    if (resend_.empty()) return;
+    // The scripts were flushed: load, and send again what was refused, behind the load.
+    session.load_script(Script::kInvalidate, now);
+    for (const std::size_t begin : resend_) send(session, begin, now);
+    resend_.clear();
+  }
+
+  bool on_reply(std::uint64_t tag, const Reply& reply) override {
+    --under_way_;
+    const std::size_t begin = tag;
+    if (reply.is_error()) {
+      if (!reply.text.starts_with("NOSCRIPT") || ++reloads_ > kReloadsMax) return false;
+      resend_.push_back(begin);
+      return true;
+    }
+    const std::size_t first_settled = outcome_.already_settled.size();
+    if (!add_outcome(reply, piece_size(begin), shared_, outcome_)) return false;
+    for (std::size_t i = first_settled; i < outcome_.already_settled.size(); ++i) {
+      outcome_.already_settled[i] += static_cast<std::uint32_t>(begin);
+    }
+    if (is_finished()) std::sort(outcome_.already_settled.begin(), outcome_.already_settled.end());
+    return true;
+  }
+
+  bool is_finished() const override { return sent_ && under_way_ == 0 && resend_.empty(); }
+
+ private:
+  static constexpr std::size_t kReloadsMax = 100;
+
+  std::size_t piece_size(std::size_t begin) const {
+    return std::min(kPieceItems, command_.size() - begin);
+  }
+
+  void send(Session& session, std::size_t begin, SteadyTime now) {
+    const std::size_t end = begin + piece_size(begin);
+    const std::size_t count = end - begin;
+    const bool shared_tokens = tokens_are_shared(command_, begin, end);
+    const std::uint32_t text_begin = begin == 0 ? 0 : command_.items[begin - 1].text_end;
+    const std::uint32_t xids_begin = begin == 0 ? 0 : command_.items[begin - 1].xids_end;
+
+    std::string& out = session.output();
+    append_command_head(out, 3 + 2 * count + 4 + (shared_tokens ? 1 : count));
+    append_argument(out, "EVALSHA");
+    append_argument(out, script(Script::kInvalidate).sha1);
+    append_argument(out, 2 * count);
+
+    // The keys and their markers, at memory speed: sized for the worst case, then cut.
+    constexpr std::size_t kArgumentFrame = 1 + 20 + 2 + 2;
+    const std::size_t text_bytes = command_.items[end - 1].text_end - text_begin;
+    const std::size_t before = out.size();
+    out.resize(before + 2 * text_bytes + count * (2 * kArgumentFrame + 9));
+    char* at = out.data() + before;
+    for (std::size_t i = begin; i < end; ++i) at = put_argument(at, command_.text(i));
+    for (std::size_t i = begin; i < end; ++i) at = put_marker_argument(at, command_.text(i));
+    out.resize(static_cast<std::size_t>(at - out.data()));
+
+    append_argument(out, shared_.context.epoch);
+    append_argument(out, shared_.lifetime);
+    append_argument(out, command_flags(command_));
+    append_argument(out, static_cast<std::uint64_t>(shared_.context.trust_since.count()));
+    if (shared_tokens) {
+      scratch_.clear();
+      append_tokens(scratch_, command_, begin);
+      append_argument(out, scratch_);
+    } else if (command_.items[end - 1].xids_end - xids_begin == count) {
+      append_single_tokens(out, begin, end);
+    } else {
+      for (std::size_t i = begin; i < end; ++i) {
+        scratch_.clear();
+        append_tokens(scratch_, command_, i);
+        append_argument(out, scratch_);
+      }
+    }
+    session.expect(*this, begin, now);
+    ++under_way_;
+  }
+
+  // Where there are as many xids as items, it is nearly always one each.
+  void append_single_tokens(std::string& out, std::size_t begin, std::size_t end) {
+    char digits[24];
+    for (std::size_t i = begin; i < end; ++i) {
+      const std::uint32_t first = i == 0 ? 0 : command_.items[i - 1].xids_end;
+      scratch_.clear();
+      if (command_.items[i].xids_end != first + 1 || command_.settled) {
+        append_tokens(scratch_, command_, i);
+        append_argument(out, scratch_);
+        continue;
+      }
+      const char* const stop = put_number(digits, number(command_.xids[first]));
+      append_argument(out, std::string_view(digits, static_cast<std::size_t>(stop - digits)));
+    }
+  }
+
+  bool sent_ = false;
+  std::size_t under_way_ = 0;
+  std::size_t reloads_ = 0;
+  std::vector<std::size_t> resend_;
+  std::string scratch_;
+};
+
+}  // namespace
+
+void WalkPacer::heavy_sent(SteadyTime now) {
+  heavy_under_way_ = true;
+  heavy_since_ = now;
+}
+
+void WalkPacer::heavy_done(SteadyTime now) {
+  heavy_under_way_ = false;
+  const auto took = now - heavy_since_;
+  const double share = std::clamp(share_, 0.01, 1.0);
+  next_heavy_ = now + std::chrono::duration_cast<SteadyTime::duration>(took * (1.0 / share - 1.0));
+}
+
+void WalkPacer::reset() {
+  walks_ = 0;
+  heavy_under_way_ = false;
+  next_heavy_ = SteadyTime{};
+}
+
+std::unique_ptr<Work> make_work(Ticket ticket, const Command& command, WorkShared& shared) {
+  if (command.target == Target::kKeys) return std::make_unique<KeysWork>(ticket, command, shared);
+  return make_walk_work(ticket, command, shared);
+}
+
+bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome) {
+  if (reply.kind != Reply::Kind::kArray || reply.elements.size() < 4) return false;
+  std::uint64_t counts[4];
+  for (std::size_t i = 0; i < reply.elements.size(); ++i) {
+    const Reply& element = reply.elements[i];
+    if (element.kind != Reply::Kind::kInteger || element.integer < 0) return false;
+    const auto value = static_cast<std::uint64_t>(element.integer);
+    if (i < 4) {
+      counts[i] = value;
+    } else {
+      if (value >= keys) return false;
+      outcome.already_settled.push_back(static_cast<std::uint32_t>(value));
+    }
+  }
+  const auto [deleted, kept, replayed, refused] = counts;
+  if (deleted + kept + replayed > keys) return false;
+  outcome.deleted += deleted;
+  outcome.kept += kept;
+  outcome.replayed += replayed;
+  outcome.absent += keys - deleted - kept - replayed;
+  shared.tombstones_refused += refused;
+  return true;
+}
+
+std::string command_flags(const Command& command) {
+  std::string flags(1, command.act == Act::kInvalidate ? 'i'
+                       : command.act == Act::kSettle   ? 's'
+                                                       : 'r');
+  if (command.trust_filled) flags += 'f';
+  if (command.unconditional) flags += 'u';
+  return flags;
+}
+
+void append_tokens(std::string& out, const Command& command, std::size_t item) {
+  if (command.unconditional) {
+    out += '^';
+    out += std::to_string(number(command.floor));
+    return;
+  }
+  const std::uint32_t begin = item == 0 ? 0 : command.items[item - 1].xids_end;
+  const std::uint32_t end = command.items[item].xids_end;
+  if (begin == end) out += "^0";  // no transaction to remember: any snapshot will do
+  for (std::uint32_t i = begin; i < end; ++i) {
+    if (i != begin) out += ',';
+    out += std::to_string(number(command.xids[i]));
+    if (command.settled && command.act == Act::kInvalidate) out += 's';
+  }
+}
+
+}  // namespace evictd
