@@ -1,10 +1,11 @@
-// The Kafka source: Debezium change events of a consumer group's partitions, as transactions (source.h).
+// The Kafka source: Debezium change events of a consumer group's partitions, as transactions
+// (source.h).
 //
-// Every record is one transaction of one change. Each assignment of a partition is a stream of its own
-// (Position::stream), its positions are offsets: the offset AFTER the record, as Kafka commits them.
-// Offsets are stored for the group only through acknowledge(); librdkafka's own background commit and
-// the commit on revoke do the rest. The group's committed offsets are the position of record; the
-// Record found in Redis only tells a first start from lost offsets.
+// Every record is one transaction of one change. Each assignment of a partition is a stream of its
+// own (Position::stream), its positions are offsets: the offset AFTER the record, as Kafka commits
+// them. Offsets are stored for the group only through acknowledge(); librdkafka's own background
+// commit and the commit on revoke do the rest. The group's committed offsets are the position of
+// record; the Record found in Redis only tells a first start from lost offsets.
 #pragma once
 
 #include <chrono>
@@ -33,8 +34,8 @@ struct KafkaOptions {
   std::string brokers;              // "host:port,host:port"
   std::string group = "evictd";     // group.id
   std::vector<std::string> topics;  // names, or regular expressions that begin with '^'
-  // Any librdkafka consumer property: security.protocol, sasl.*, ssl.*, group.instance.id, ... Those
-  // that would break a guarantee are refused by validate().
+  // Any librdkafka consumer property: security.protocol, sasl.*, ssl.*, group.instance.id, ...
+  // Those that would break a guarantee are refused by validate().
   std::map<std::string, std::string> properties;
   OnSnapshotEvent on_snapshot = OnSnapshotEvent::kIgnore;
   OnPoison on_poison = OnPoison::kPurge;
@@ -47,11 +48,13 @@ struct KafkaOptions {
   std::string connect_url;
 };
 
-// Refuses properties that contradict evictd's guarantees ("enable.auto.offset.store"), unknown ones and
-// bad values, with librdkafka's own check. kUsage; the text names the property, never its value.
+// Refuses properties that contradict evictd's guarantees ("enable.auto.offset.store"), unknown ones
+// and bad values, with librdkafka's own check. kUsage; the text names the property, never its
+// value.
 Result<void> validate(const KafkaOptions& options);
 
 // `snapshots` may be null: then settle counts from receipt (on_snapshot is never answered).
-std::unique_ptr<Source> make_kafka_source(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots);
+std::unique_ptr<Source> make_kafka_source(KafkaOptions options,
+                                          std::unique_ptr<SnapshotPoll> snapshots);
 
 }  // namespace evictd

@@ -1,0 +1,429 @@
+#include "daemon/kafka/envelope.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "daemon/kafka/envelope_state.h"
+
+namespace evictd {
+namespace {
+
+constexpr std::string_view kHeartbeatPrefix = "__debezium-heartbeat";
+
+std::optional<std::int64_t> integer(const JsonValue* json) {
+  if (json == nullptr || (json->kind != JsonKind::kNumber && json->kind != JsonKind::kString)) {
+    return std::nullopt;
+  }
+  std::int64_t number = 0;
+  const char* last = json->text.data() + json->text.size();
+  const auto [end, error] = std::from_chars(json->text.data(), last, number);
+  if (error != std::errc{} || end != last) return std::nullopt;
+  return number;
+}
+
+std::string_view string_or_empty(const JsonValue* json) {
+  return json != nullptr && json->kind == JsonKind::kString ? json->text : std::string_view{};
+}
+
+bool is_null(const JsonValue* json) { return json == nullptr || json->kind == JsonKind::kNull; }
+
+// Finest first: microseconds are what PostgreSQL has.
+std::optional<SystemTime> commit_time_of(const JsonReader& reader, std::string_view prefix) {
+  constexpr struct {
+    std::string_view name;
+    std::int64_t unit;
+  } kFields[] = {{"ts_us", kMicros}, {"ts_ns", kNanos}, {"ts_ms", kMillis}};
+  for (const auto& field : kFields) {
+    std::optional<std::int64_t> number;
+    for (const JsonField& candidate : reader.fields()) {
+      if (candidate.name.starts_with(prefix) &&
+          candidate.name.substr(prefix.size()) == field.name) {
+        number = integer(&candidate.value);
+      }
+    }
+    if (!number || *number <= 0) continue;
+    const std::int64_t micros =
+        field.unit == kNanos ? *number / 1000 : *number * (kMicros / field.unit);
+    return SystemTime(std::chrono::microseconds(micros));
+  }
+  return std::nullopt;
+}
+
+Decoded not_a_change(RecordKind kind) {
+  Decoded decoded;
+  decoded.kind = kind;
+  return decoded;
+}
+
+std::string printable(std::string_view text) {
+  std::string shown;
+  for (const char c : text.substr(0, 16)) shown += c >= ' ' && c <= '~' ? c : '?';
+  return shown;
+}
+
+}  // namespace
+
+EnvelopeDecoder::EnvelopeDecoder() = default;
+EnvelopeDecoder::~EnvelopeDecoder() = default;
+
+std::string EnvelopeDecoder::table_of_topic(std::string_view topic) {
+  const std::size_t last = topic.rfind('.');
+  if (last == std::string_view::npos || last == 0 || last + 1 == topic.size()) return {};
+  const std::size_t before = topic.rfind('.', last - 1);
+  if (before == std::string_view::npos) return {};
+  return std::string(topic.substr(before + 1));
+}
+
+const TopicTraits* EnvelopeDecoder::traits(std::string_view topic) const {
+  const auto found = topics_.find(std::string(topic));
+  return found == topics_.end() ? nullptr : &found->second->traits;
+}
+
+EnvelopeDecoder::Topic& EnvelopeDecoder::topic_of(std::string_view name) {
+  if (last_topic_ != nullptr && last_topic_->name == name) return *last_topic_;
+  auto& topic = topics_[std::string(name)];
+  if (!topic) {
+    topic = std::make_unique<Topic>();
+    topic->name = name;
+    topic->is_heartbeat = name.starts_with(kHeartbeatPrefix);
+  }
+  last_topic_ = topic.get();
+  return *topic;
+}
+
+Result<Decoded> EnvelopeDecoder::decode(const KafkaRecord& record) {
+  Topic& topic = topic_of(record.topic);
+  arena_.reset();
+  if (topic.is_heartbeat) return not_a_change(RecordKind::kHeartbeat);
+  if (!record.value) return decode_tombstone(record, topic);
+  auto payload = open_value(topic, *record.value);
+  if (!payload) return tl::unexpected(payload.error());
+  if (payload->empty()) return decode_tombstone(record, topic);  // {"schema":null,"payload":null}
+  auto decoded = decode_value(record, topic, *payload);
+  if (!decoded) return decoded;
+  if (decoded->change.operation == Operation::kDelete && record.key) {
+    topic.last_delete_key[record.partition] = *record.key;
+  } else {
+    topic.last_delete_key.erase(record.partition);
+  }
+  return decoded;
+}
+
+// Finds the payload, and learns the schema in front of it. The schema of a topic repeats in every
+// record; it is several times as long as the row, so that comparing it beats reading it.
+Result<std::string_view> EnvelopeDecoder::open_value(Topic& topic, std::string_view value) {
+  if (value.empty()) return fail(ErrorKind::kData, "expected a JSON object, got an empty value");
+  if (value[0] == '\0' || value[0] == '\1') {
+    return fail(
+        ErrorKind::kData,
+        fmt::format("expected JSON, got the framing of Avro or Protobuf (first byte {:#04x})",
+                    static_cast<unsigned>(value[0])),
+        "set value.converter and key.converter of the connector to "
+        "org.apache.kafka.connect.json.JsonConverter");
+  }
+  const std::string_view text = value_text_.assign(value);
+  if (!topic.value_prefix.empty() && text.starts_with(topic.value_prefix) && text.ends_with('}')) {
+    std::string_view payload = text.substr(topic.value_prefix.size());
+    payload.remove_suffix(1);
+    if (payload.starts_with('{')) return payload;
+  }
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  if (first == std::string_view::npos || text[first] != '{') {
+    return fail(ErrorKind::kData, fmt::format("expected a JSON object, got '{}'", printable(text)));
+  }
+  if (auto read = outer_.read_object(text); !read) return tl::unexpected(read.error());
+  const auto& fields = outer_.fields();
+  const JsonValue* schema = outer_.find("schema");
+  const JsonValue* payload = outer_.find("payload");
+  if (fields.size() != 2 || schema == nullptr || payload == nullptr ||
+      (schema->kind != JsonKind::kObject && schema->kind != JsonKind::kNull)) {
+    if (!topic.types.empty()) topic.forget_types();
+    topic.value_prefix.clear();
+    topic.traits.with_schema = false;
+    return text;
+  }
+  if (payload->kind == JsonKind::kNull) return std::string_view{};
+  if (payload->kind != JsonKind::kObject) {
+    return fail(ErrorKind::kData, "expected an object as 'payload'");
+  }
+  if (schema->kind == JsonKind::kObject && topic.schema_json != schema->text) {
+    if (auto learnt = learn_schema(topic, schema->text); !learnt)
+      return tl::unexpected(learnt.error());
+    topic.schema_json = schema->text;
+  }
+  topic.traits.with_schema = schema->kind == JsonKind::kObject;
+  // Only where the payload follows the schema and ends the record may the shortcut above be taken.
+  const auto begin = static_cast<std::size_t>(payload->text.data() - text.data());
+  topic.value_prefix =
+      fields[1].value.text.data() == payload->text.data() ? text.substr(0, begin) : "";
+  return payload->text;
+}
+
+// The column types: of "after" in an envelope, of the struct itself when flattened.
+Result<void> EnvelopeDecoder::learn_schema(Topic& topic, std::string_view schema_json) {
+  topic.forget_types();
+  JsonReader schema;
+  if (auto read = schema.read_object(schema_json); !read) return read;
+  const JsonValue* members = schema.find("fields");
+  if (members == nullptr || members->kind != JsonKind::kArray) return {};
+  JsonReader list;
+  if (auto read = list.read_array(members->text); !read) return read;
+  std::string_view row_fields = members->text;
+  for (const JsonValue& member : list.elements()) {
+    if (member.kind != JsonKind::kObject) continue;
+    JsonReader field;
+    if (auto read = field.read_object(member.text); !read) return read;
+    const std::string_view name = string_or_empty(field.find("field"));
+    if (name != "after" && name != "before") continue;
+    const JsonValue* inner = field.find("fields");
+    row_fields = inner != nullptr && inner->kind == JsonKind::kArray ? inner->text : "[]";
+  }
+  auto types = read_field_types(row_fields);
+  if (!types) return tl::unexpected(types.error());
+  topic.types = std::move(*types);
+  return {};
+}
+
+Result<Decoded> EnvelopeDecoder::decode_value(const KafkaRecord& record, Topic& topic,
+                                              std::string_view payload) {
+  if (auto read = payload_.read_object(payload); !read) return tl::unexpected(read.error());
+  const JsonValue* op = payload_.find("op");
+  if (op != nullptr && op->kind == JsonKind::kString &&
+      (payload_.find("source") != nullptr || payload_.find("before") != nullptr ||
+       payload_.find("after") != nullptr)) {
+    topic.traits.flattened = false;
+    return decode_envelope(record, topic);
+  }
+  if (payload_.find("specversion") != nullptr && payload_.find("datacontenttype") != nullptr) {
+    return fail(
+        ErrorKind::kData, "expected a Debezium event, got a CloudEvent",
+        "use org.apache.kafka.connect.json.JsonConverter instead of the CloudEvents converter");
+  }
+  if (payload_.find("status") != nullptr && payload_.find("id") != nullptr &&
+      payload_.find("event_count") != nullptr && record.topic.ends_with(".transaction")) {
+    return not_a_change(RecordKind::kTransactionMarker);
+  }
+  if (payload_.find("tableChanges") != nullptr || payload_.find("databaseName") != nullptr) {
+    if (payload_.find("ddl") != nullptr) return not_a_change(RecordKind::kSchemaChange);
+  }
+  return decode_flattened(record, topic);
+}
+
+Result<void> EnvelopeDecoder::read_source(Decoded& decoded, std::string_view source_json) {
+  if (auto read = source_.read_object(source_json); !read) return read;
+  decoded.connector = string_or_empty(source_.find("connector"));
+  decoded.server = string_or_empty(source_.find("name"));
+  // MySQL has databases only, MongoDB databases and collections; rules name them as schema and
+  // table.
+  std::string_view schema = string_or_empty(source_.find("schema"));
+  if (schema.empty()) schema = string_or_empty(source_.find("db"));
+  std::string_view table = string_or_empty(source_.find("table"));
+  if (table.empty()) table = string_or_empty(source_.find("collection"));
+  schema_name_ = schema;
+  table_name_ = table;
+  if (const auto id = integer(source_.find("txId")); id && *id > 0) {
+    decoded.transaction_id = static_cast<std::uint64_t>(*id);
+  }
+  if (const auto time = commit_time_of(source_, "")) {
+    decoded.commit_time = *time;
+    decoded.has_commit_time = true;
+  }
+  return {};
+}
+
+Result<Decoded> EnvelopeDecoder::decode_envelope(const KafkaRecord& record, Topic& topic) {
+  Decoded decoded;
+  decoded.commit_time = SystemTime(std::chrono::milliseconds(record.timestamp_ms));
+  const std::string_view op = payload_.find("op")->text;
+  if (op == "m") {
+    decoded.kind = RecordKind::kMessage;
+    return decoded;
+  }
+  schema_name_.clear();
+  table_name_.clear();
+  if (const JsonValue* source = payload_.find("source");
+      source != nullptr && source->kind == JsonKind::kObject) {
+    if (auto read = read_source(decoded, source->text); !read) {
+      return tl::unexpected(std::move(read.error()).within("'source'"));
+    }
+  }
+  if (table_name_.empty()) {
+    const std::string named = table_of_topic(record.topic);
+    const std::size_t dot = named.find('.');
+    if (dot == std::string::npos) {
+      return fail(ErrorKind::kData,
+                  "expected 'source' with the table's name, or a topic named '...schema.table'");
+    }
+    schema_name_ = named.substr(0, dot);
+    table_name_ = named.substr(dot + 1);
+  }
+  topic.traits.has_commit_times |= decoded.has_commit_time;
+  Table& table = table_of(topic, schema_name_, table_name_);
+  table.believes_old_rows = !decoded.connector.empty() && decoded.connector != "postgresql";
+  table.is_document = decoded.connector == "mongodb";
+
+  Change& change = decoded.change;
+  if (op == "c" || op == "r") {
+    change.operation = Operation::kInsert;
+    if (op == "r") decoded.kind = RecordKind::kSnapshotRow;
+  } else if (op == "u") {
+    change.operation = Operation::kUpdate;
+  } else if (op == "d") {
+    change.operation = Operation::kDelete;
+  } else if (op == "t") {
+    change.operation = Operation::kTruncate;
+  } else {
+    return fail(ErrorKind::kData,
+                fmt::format("expected an operation c, u, d, r, t or m, got '{}'", printable(op)));
+  }
+  if (change.operation == Operation::kTruncate) {
+    change.relation = table.relation.get();
+    return decoded;
+  }
+  if (auto known = learn_identity(record, topic, table); !known)
+    return tl::unexpected(known.error());
+
+  const JsonValue* before = payload_.find("before");
+  const JsonValue* after = payload_.find("after");
+  bool has_old = false;
+  bool has_new = false;
+  if (change.operation != Operation::kDelete) {
+    if (!is_null(after)) {
+      if (auto read = read_row(topic, table, *after, RowKind::kNew, new_row_); !read) {
+        return tl::unexpected(std::move(read.error()).within("'after'"));
+      }
+    } else if (table.is_document && change.operation == Operation::kUpdate) {
+      // Change streams without the full document: only the key is known.
+      if (auto read = row_from_key(record, topic, table, new_row_); !read)
+        return tl::unexpected(read.error());
+    } else {
+      return fail(ErrorKind::kData,
+                  fmt::format("expected 'after' in an event of operation '{}'", op));
+    }
+    has_new = true;
+  }
+  if (change.operation != Operation::kInsert) {
+    if (!is_null(before)) {
+      if (auto read = read_row(topic, table, *before, RowKind::kOld, old_row_); !read) {
+        return tl::unexpected(std::move(read.error()).within("'before'"));
+      }
+      has_old = true;
+    } else if (change.operation == Operation::kDelete) {
+      if (auto read = row_from_key(record, topic, table, old_row_); !read)
+        return tl::unexpected(read.error());
+      has_old = true;
+    } else {
+      table.identity_is_partial = true;
+    }
+    if (change.operation == Operation::kUpdate) topic.traits.has_old_rows |= has_old;
+  }
+  // Reading the later row may have added columns; the earlier one has no value for them.
+  const std::size_t columns = table.relation->columns.size();
+  if (has_old) old_row_.resize(columns), change.old_row = old_row_;
+  if (has_new) new_row_.resize(columns), change.new_row = new_row_;
+  change.relation = table.relation.get();
+  return decoded;
+}
+
+// ExtractNewRecordState: the new row alone, with what add.fields was told to add under names that
+// begin "__".
+Result<Decoded> EnvelopeDecoder::decode_flattened(const KafkaRecord& record, Topic& topic) {
+  Decoded decoded;
+  decoded.commit_time = SystemTime(std::chrono::milliseconds(record.timestamp_ms));
+  std::string_view op, schema, db, table_name, deleted;
+  flattened_fields_.clear();
+  for (const JsonField& field : payload_.fields()) {
+    std::string_view name = field.name;
+    if (!name.starts_with("__")) {
+      flattened_fields_.push_back(field);
+      continue;
+    }
+    name.remove_prefix(2);
+    if (name.starts_with("source_")) name.remove_prefix(7);
+    if (name == "op") op = string_or_empty(&field.value);
+    if (name == "schema") schema = string_or_empty(&field.value);
+    if (name == "db") db = string_or_empty(&field.value);
+    if (name == "table" || name == "collection") table_name = string_or_empty(&field.value);
+    if (name == "deleted")
+      deleted = field.value.kind == JsonKind::kTrue ? "true" : string_or_empty(&field.value);
+    if (name == "connector") decoded.connector = string_or_empty(&field.value);
+    if (name == "name") decoded.server = string_or_empty(&field.value);
+    if (name == "txId") {
+      if (const auto id = integer(&field.value); id && *id > 0) {
+        decoded.transaction_id = static_cast<std::uint64_t>(*id);
+      }
+    }
+  }
+  if (const auto time = commit_time_of(payload_, "__source_")) {
+    decoded.commit_time = *time;
+    decoded.has_commit_time = true;
+  }
+  const std::string named = table_of_topic(record.topic);
+  const std::size_t dot = named.find('.');
+  if (table_name.empty() && dot != std::string::npos)
+    table_name = std::string_view(named).substr(dot + 1);
+  if (schema.empty()) schema = db;
+  if (schema.empty() && dot != std::string::npos) schema = std::string_view(named).substr(0, dot);
+  if (table_name.empty() || schema.empty()) {
+    return fail(
+        ErrorKind::kData,
+        "expected a Debezium envelope with 'op', or a flattened row in a topic named "
+        "'...schema.table'",
+        "let add.fields include 'table' and 'schema', or keep the topic names Debezium gives");
+  }
+  schema_name_ = schema;
+  table_name_ = table_name;
+  topic.traits.flattened = true;
+  topic.traits.has_commit_times |= decoded.has_commit_time;
+  Table& table = table_of(topic, schema_name_, table_name_);
+  table.believes_old_rows = !decoded.connector.empty() && decoded.connector != "postgresql";
+  if (auto known = learn_identity(record, topic, table); !known)
+    return tl::unexpected(known.error());
+
+  Change& change = decoded.change;
+  if (op == "r") decoded.kind = RecordKind::kSnapshotRow;
+  change.operation = op == "c" || op == "r" ? Operation::kInsert : Operation::kUpdate;
+  if (deleted == "true" || op == "d") change.operation = Operation::kDelete;
+  const bool is_delete = change.operation == Operation::kDelete;
+  if (!is_delete) table.identity_is_partial = true;
+  std::vector<Value>& row = is_delete ? old_row_ : new_row_;
+  if (auto read = read_fields(topic, table, flattened_fields_,
+                              is_delete ? RowKind::kOld : RowKind::kNew, row);
+      !read) {
+    return tl::unexpected(read.error());
+  }
+  (is_delete ? change.old_row : change.new_row) = row;
+  change.relation = table.relation.get();
+  return decoded;
+}
+
+// The value is null. After a delete in the same partition it adds nothing; alone (flattened rows,
+// or a compacted topic that has dropped the delete before it) it is the delete, of which the key
+// alone is known.
+Result<Decoded> EnvelopeDecoder::decode_tombstone(const KafkaRecord& record, Topic& topic) {
+  Decoded decoded;
+  decoded.commit_time = SystemTime(std::chrono::milliseconds(record.timestamp_ms));
+  const auto last = topic.last_delete_key.find(record.partition);
+  if (last != topic.last_delete_key.end() && record.key && last->second == *record.key) {
+    topic.last_delete_key.erase(last);
+    decoded.kind = RecordKind::kTombstone;
+    return decoded;
+  }
+  const std::string named =
+      topic.only_table.empty() ? table_of_topic(record.topic) : topic.only_table;
+  const std::size_t dot = named.find('.');
+  if (!record.key || dot == std::string::npos) {
+    return fail(ErrorKind::kData, "expected a key of a known table with an empty value");
+  }
+  Table& table = table_of(topic, named.substr(0, dot), named.substr(dot + 1));
+  if (auto read = row_from_key(record, topic, table, old_row_); !read)
+    return tl::unexpected(read.error());
+  decoded.change.operation = Operation::kDelete;
+  decoded.change.old_row = old_row_;
+  decoded.change.relation = table.relation.get();
+  return decoded;
+}
+
+}  // namespace evictd

@@ -1,0 +1,158 @@
+#include "daemon/kafka/json_reader.h"
+
+#include <fmt/format.h>
+#include <simdjson.h>
+
+#include <cstring>
+
+namespace evictd {
+
+namespace ondemand = simdjson::ondemand;
+
+std::string_view PaddedText::assign(std::string_view text) {
+  const std::size_t needed = text.size() + simdjson::SIMDJSON_PADDING;
+  if (buffer_.size() < needed) buffer_.resize(needed * 2);
+  if (!text.empty()) std::memcpy(buffer_.data(), text.data(), text.size());
+  std::memset(buffer_.data() + text.size(), 0, simdjson::SIMDJSON_PADDING);
+  return {buffer_.data(), text.size()};
+}
+
+struct JsonReader::Parser {
+  ondemand::parser parser;
+
+  static Result<JsonValue> take(ondemand::value value);
+  Result<ondemand::document> open(std::string_view text);
+};
+
+namespace {
+
+tl::unexpected<Error> broken(simdjson::error_code code) {
+  return fail(ErrorKind::kData, fmt::format("broken JSON: {}", simdjson::error_message(code)));
+}
+
+// There is a place to go on from unless everything was read.
+bool at_end(ondemand::document& document) {
+  return document.current_location().error() == simdjson::OUT_OF_BOUNDS;
+}
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\n' || text.back() == '\r' ||
+                           text.back() == '\t')) {
+    text.remove_suffix(1);
+  }
+  return text;
+}
+
+}  // namespace
+
+Result<JsonValue> JsonReader::Parser::take(ondemand::value value) {
+  ondemand::json_type type;
+  if (const auto error = value.type().get(type)) return broken(error);
+  JsonValue taken;
+  switch (type) {
+    case ondemand::json_type::null: {
+      // The type was told from the first letter only.
+      bool is_null = false;
+      if (const auto error = value.is_null().get(is_null)) return broken(error);
+      if (!is_null) return broken(simdjson::N_ATOM_ERROR);
+      taken.kind = JsonKind::kNull;
+      break;
+    }
+    case ondemand::json_type::boolean: {
+      bool truth = false;
+      if (const auto error = value.get_bool().get(truth)) return broken(error);
+      taken.kind = truth ? JsonKind::kTrue : JsonKind::kFalse;
+      break;
+    }
+    case ondemand::json_type::number: {
+      taken.kind = JsonKind::kNumber;
+      taken.text = trimmed(value.raw_json_token());
+      // Checks the form without keeping a double: what a number must look like is short.
+      if (taken.text.find_first_not_of("0123456789+-.eE") != std::string_view::npos) {
+        return broken(simdjson::NUMBER_ERROR);
+      }
+      break;
+    }
+    case ondemand::json_type::string: {
+      taken.kind = JsonKind::kString;
+      if (const auto error = value.get_string().get(taken.text)) return broken(error);
+      break;
+    }
+    case ondemand::json_type::object: {
+      taken.kind = JsonKind::kObject;
+      ondemand::object object;
+      if (const auto error = value.get_object().get(object)) return broken(error);
+      if (const auto error = object.raw_json().get(taken.text)) return broken(error);
+      taken.text = trimmed(taken.text);
+      if (taken.text.back() != '}') return broken(simdjson::TAPE_ERROR);
+      break;
+    }
+    case ondemand::json_type::array: {
+      taken.kind = JsonKind::kArray;
+      ondemand::array array;
+      if (const auto error = value.get_array().get(array)) return broken(error);
+      if (const auto error = array.raw_json().get(taken.text)) return broken(error);
+      taken.text = trimmed(taken.text);
+      if (taken.text.back() != ']') return broken(simdjson::TAPE_ERROR);
+      break;
+    }
+  }
+  return taken;
+}
+
+Result<ondemand::document> JsonReader::Parser::open(std::string_view text) {
+  ondemand::document document;
+  const simdjson::padded_string_view padded(text.data(), text.size(),
+                                            text.size() + simdjson::SIMDJSON_PADDING);
+  if (const auto error = parser.iterate(padded).get(document)) return broken(error);
+  return document;
+}
+
+JsonReader::JsonReader() : parser_(std::make_unique<Parser>()) {}
+JsonReader::~JsonReader() = default;
+JsonReader::JsonReader(JsonReader&&) noexcept = default;
+
+Result<void> JsonReader::read_object(std::string_view text) {
+  fields_.clear();
+  auto document = parser_->open(text);
+  if (!document) return tl::unexpected(document.error());
+  ondemand::object object;
+  if (const auto error = document->get_object().get(object)) return broken(error);
+  for (auto field : object) {
+    ondemand::field found;
+    if (const auto error = std::move(field).get(found)) return broken(error);
+    JsonField& taken = fields_.emplace_back();
+    if (const auto error = found.unescaped_key().get(taken.name)) return broken(error);
+    auto value = Parser::take(found.value());
+    if (!value) return tl::unexpected(value.error());
+    taken.value = *value;
+  }
+  if (!at_end(*document)) return broken(simdjson::TRAILING_CONTENT);
+  return {};
+}
+
+Result<void> JsonReader::read_array(std::string_view text) {
+  elements_.clear();
+  auto document = parser_->open(text);
+  if (!document) return tl::unexpected(document.error());
+  ondemand::array array;
+  if (const auto error = document->get_array().get(array)) return broken(error);
+  for (auto element : array) {
+    ondemand::value found;
+    if (const auto error = std::move(element).get(found)) return broken(error);
+    auto value = Parser::take(found);
+    if (!value) return tl::unexpected(value.error());
+    elements_.push_back(*value);
+  }
+  if (!at_end(*document)) return broken(simdjson::TRAILING_CONTENT);
+  return {};
+}
+
+const JsonValue* JsonReader::find(std::string_view name) const {
+  for (auto field = fields_.rbegin(); field != fields_.rend(); ++field) {
+    if (field->name == name) return &field->value;
+  }
+  return nullptr;
+}
+
+}  // namespace evictd
