@@ -194,23 +194,36 @@ Result<void> check_bytes(std::string_view text, const std::string& file) {
   return {};
 }
 
+// In the library's own words, which say nothing of the values.
+tl::unexpected<Error> fail_syntax(const YAML::Exception& error, std::string_view text,
+                                  const std::string& file) {
+  const auto lines = static_cast<int>(std::count(text.begin(), text.end(), '\n'));
+  if (error.mark.line > lines && error.msg.find("scalar") != std::string::npos) {
+    return fail_at(Place{file, lines + 1, 1},
+                   "not valid YAML: expected a closing quote, got the end of the file",
+                   "some text above begins with a quote and does not end with one");
+  }
+  return fail_at(
+      Place{file, std::clamp(error.mark.line, 0, lines) + 1, std::max(0, error.mark.column) + 1},
+      "not valid YAML: " + error.msg, "a text that holds one of { } [ ] : # or , stands in quotes");
+}
+
 }  // namespace
 
 Result<YamlNode> parse_yaml(std::string_view text, const std::string& file) {
   if (Result<void> bytes = check_bytes(text, file); !bytes) return tl::unexpected(bytes.error());
   Builder builder(file);
   try {
-    std::istringstream stream{std::string(text)};
+    // Without the mark behind it, the library takes the end of the file for the closing quote that
+    // is missing somewhere above, and the rest of the file for one text.
+    std::istringstream stream(std::string(text) + "\n...\n");
     YAML::Parser parser(stream);
     while (parser.HandleNextDocument(builder)) {
     }
   } catch (const Stop& stop) {
     return fail_at(stop.place, stop.text, stop.hint);
   } catch (const YAML::Exception& error) {
-    // Its own words, which say nothing of the values; its what() repeats the place.
-    return fail_at(
-        Place{file, std::max(0, error.mark.line) + 1, std::max(0, error.mark.column) + 1},
-        "not valid YAML: " + error.msg);
+    return fail_syntax(error, text, file);
   } catch (const std::exception& error) {
     return fail_at(Place{file, 1, 1}, std::string("not valid YAML: ") + error.what());
   }
