@@ -44,6 +44,7 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   void on_failed(const Error& error) override;
   void on_begin(const TransactionBegin& begin) override;
   void on_change(const Change& change) override;
+  void on_unknown_change(const UnknownChange& change) override;
   void on_commit(const Position& end) override;
   void on_relation_gone(const Relation& relation) override;
   void on_gap(const Gap& gap, bool needs_confirmation) override;

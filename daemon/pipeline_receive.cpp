@@ -94,6 +94,17 @@ void Pipeline::Impl::on_change(const Change& change) {
   }
 }
 
+void Pipeline::Impl::on_unknown_change(const UnknownChange& change) {
+  say(Level::kWarning, fmt::format("a change cannot be read: {}", change.detail),
+      "what its table's rules may have cached is purged");
+  for (std::uint32_t rule = 0; rule < rules_->rules().size(); ++rule) {
+    const RuleInfo& info = rules_->rules()[rule];
+    const bool affected = change.tables.empty() || std::find(change.tables.begin(), change.tables.end(),
+                                                             info.qualified_table()) != change.tables.end();
+    for (std::uint32_t pattern = 0; affected && pattern < info.patterns.size(); ++pattern) purge(rule, pattern);
+  }
+}
+
 void Pipeline::Impl::on_commit(const Position& end) {
   if (builder_.empty()) building_since_ = now_.steady;
   builder_.commit(end);

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -59,6 +60,13 @@ struct Gap {
   std::vector<std::string> tables;  // empty: any mapped table may be affected
 };
 
+// A change of which nothing more is known than that it was one (a record that cannot be decoded, the first
+// one after a gap): everything the rules of these tables may have cached must go.
+struct UnknownChange {
+  std::vector<std::string> tables;  // "schema.table"; empty: any mapped table
+  std::string detail;               // for the log
+};
+
 class SourceHandler {
  public:
   virtual ~SourceHandler() = default;
@@ -73,6 +81,9 @@ class SourceHandler {
 
   virtual void on_begin(const TransactionBegin& begin) = 0;
   virtual void on_change(const Change& change) = 0;
+  // In the place of a change. The transaction is not finished before its purges are. The default is for
+  // those who only look on.
+  virtual void on_unknown_change(const UnknownChange&) {}
   virtual void on_commit(const Position& end) = 0;
   // A relation is about to be destroyed.
   virtual void on_relation_gone(const Relation& relation) = 0;
@@ -93,6 +104,15 @@ class SourceHandler {
   virtual void on_keepalive(const Position& position) = 0;
 };
 
+// What only a Kafka source can tell. Counters count from the start of the process.
+struct KafkaStatus {
+  std::map<std::string, std::uint64_t> lag_messages;  // by topic, of the partitions held: end - acknowledged
+  std::uint64_t rebalances = 0;
+  std::uint64_t poison_records = 0;
+  std::uint64_t dead_letters_lost = 0;  // not written: the file cannot be
+  std::optional<SystemTime> last_record_time;  // when the newest record read was committed
+};
+
 // Numbers for metrics and /status; absent when not known.
 struct SourceStatus {
   bool connected = false;
@@ -102,6 +122,7 @@ struct SourceStatus {
   std::optional<std::uint64_t> slot_retained_bytes;
   std::optional<std::int64_t> slot_safe_wal_bytes;
   std::optional<std::string> problem;  // why readiness must be refused, although connected
+  std::optional<KafkaStatus> kafka;
 };
 
 class Source {
