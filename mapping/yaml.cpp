@@ -228,7 +228,7 @@ Result<YamlNode> parse_yaml(std::string_view text, const std::string& file) {
     return fail_at(Place{file, 1, 1}, std::string("not valid YAML: ") + error.what());
   }
   YamlNode root = builder.take_root();
-  if (root.place.line == 0) root.place = Place{file, 1, 1};
+  if (root.kind == YamlNode::Kind::kNull) root.place = Place{file, 1, 1};
   return root;
 }
 

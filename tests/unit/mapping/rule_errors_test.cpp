@@ -1,0 +1,212 @@
+// Every error that a rules file can give, as a person reads it.
+#include "tests/unit/mapping/support.h"
+
+namespace evictd {
+namespace {
+
+using test::error_of;
+
+TEST(RuleErrors, TheFileAsAWhole) {
+  EXPECT_EQ(error_of(""),
+            "rules.yaml:1:1: expected a list of rules, got nothing\nhint: begin each rule with '- "
+            "table: ...'");
+  EXPECT_EQ(error_of("hello"),
+            "rules.yaml:1:1: expected a list of rules, got 'hello'\nhint: begin each rule with '- "
+            "table: ...'");
+  EXPECT_EQ(error_of("[]"), "rules.yaml:1:1: expected at least one rule, got an empty list");
+  EXPECT_EQ(error_of("rules: []"), "rules.yaml:1:8: expected at least one rule, got an empty list");
+  EXPECT_EQ(
+      error_of("rule: []"),
+      "rules.yaml:1:1: unknown setting 'rule' in the rules file\nhint: did you mean 'rules'?");
+  EXPECT_EQ(error_of("defaults: {}"), "rules.yaml:1:1: missing setting 'rules' in the rules file");
+  EXPECT_EQ(error_of("- hello"), "rules.yaml:1:3: expected a map of settings, got 'hello'");
+  std::string many;
+  for (std::size_t i = 0; i <= kRulesMax; ++i) many += "- {table: a, purge: ['a']}\n";
+  EXPECT_EQ(error_of(many), "rules.yaml:1:1: expected at most 1000 rules, got 1001");
+}
+
+TEST(RuleErrors, UnknownAndMissingSettings) {
+  EXPECT_EQ(error_of("- table: public.users\n  kyes: ['user:{id}']\n"),
+            "rules.yaml:2:3: unknown setting 'kyes' in the rule for 'public.users'\nhint: did you "
+            "mean 'keys'?");
+  EXPECT_EQ(error_of("- {keys: ['a:{id}']}"),
+            "rules.yaml:1:3: missing setting 'table' in this rule");
+  EXPECT_EQ(
+      error_of("- {table: a}"),
+      "rules.yaml:1:3: expected at least one of 'keys', 'tags' and 'purge' in the rule for 'a'");
+  EXPECT_EQ(error_of("defaults: {keys: [a]}\nrules: [{table: a, purge: [a]}]"),
+            "rules.yaml:1:12: unknown setting 'keys' in 'defaults'\nhint: known settings: 'fill', "
+            "'settle', 'on_missing', "
+            "'collapse_after'");
+}
+
+TEST(RuleErrors, Table) {
+  const std::string hint =
+      "\nhint: put a name that holds a dot in double quotes: 'shop.\"old.products\"'";
+  EXPECT_EQ(error_of("- {table: a.b.c, purge: [x]}"),
+            "rules.yaml:1:11: 'table': expected 'table' or 'schema.table', got 'a.b.c'" + hint);
+  EXPECT_EQ(error_of("- {table: .a, purge: [x]}"),
+            "rules.yaml:1:11: 'table': expected 'table' or 'schema.table', got '.a'" + hint);
+  EXPECT_EQ(error_of("- {table: 'a.\"b', purge: [x]}"),
+            "rules.yaml:1:11: 'table': expected 'table' or 'schema.table', got 'a.\"b'" + hint);
+  EXPECT_EQ(error_of("- {table: [a], purge: [x]}"),
+            "rules.yaml:1:11: 'table': expected a text, got a list\nhint: put texts that begin "
+            "with '{' or '[' in quotes");
+}
+
+TEST(RuleErrors, Name) {
+  EXPECT_EQ(error_of("- {table: a, name: '', purge: [x]}"),
+            "rules.yaml:1:20: 'name': expected one line of 1 to 128 bytes, got ''");
+  EXPECT_EQ(error_of("- {table: a, name: x, purge: [x]}\n- {table: b, name: x, purge: [x]}"),
+            "rules.yaml:2:3: another rule has the name 'x'\nhint: names of rules are labels of "
+            "metrics: give each its own");
+}
+
+TEST(RuleErrors, Operations) {
+  EXPECT_EQ(error_of("- {table: a, on: [updat], purge: [x]}"),
+            "rules.yaml:1:19: 'on': expected 'insert', 'update', 'delete' or 'truncate', got "
+            "'updat'\nhint: did you mean 'update'?");
+  EXPECT_EQ(error_of("- {table: a, on: [], purge: [x]}"),
+            "rules.yaml:1:18: 'on': expected at least one operation, got an empty list");
+  EXPECT_EQ(error_of("- {table: a, on: [insert, insert], purge: [x]}"),
+            "rules.yaml:1:27: 'on': 'insert' is given twice");
+}
+
+TEST(RuleErrors, Templates) {
+  EXPECT_EQ(error_of("- {table: a, keys: ['p:{id']}"),
+            "rules.yaml:1:21: key 'p:{id': expected '}', '|' or '.', got the end of the "
+            "text\nhint: write '{{' for a brace that is text");
+  EXPECT_EQ(
+      error_of("- {table: a, tags: ['p:{id|lowr}']}"),
+      "rules.yaml:1:21: tag 'p:{id|lowr}': unknown filter 'lowr'\nhint: did you mean 'lower'?");
+  EXPECT_EQ(error_of("- {table: a, keys: []}"),
+            "rules.yaml:1:20: 'keys': expected at least one key, got an empty list");
+  EXPECT_EQ(error_of("- {table: a, tags: []}"),
+            "rules.yaml:1:20: 'tags': expected at least one tag, got an empty list");
+  EXPECT_EQ(
+      error_of("- table: a\n  keys: [p:{id}]\n"),
+      "rules.yaml:2:12: not valid YAML: end of sequence flow not found\nhint: a text that holds "
+      "one of { } [ ] : # or , stands in quotes");
+  EXPECT_EQ(
+      error_of("- table: a\n  keys:\n    - {id}:x\n"),
+      "rules.yaml:3:11: not valid YAML: end of sequence not found\nhint: a text that holds one of "
+      "{ } [ ] : # or , stands in quotes");
+  EXPECT_EQ(
+      error_of("- table: a\n  keys: ['p:{id}]\n"),
+      "rules.yaml:3:1: not valid YAML: expected a closing quote, got the end of the file\nhint: "
+      "some text above begins with a quote and does not end with one");
+  const std::string hint =
+      "\nhint: its pattern would match almost every key in Redis; begin it with a name, such as "
+      "'product:{id}'";
+  EXPECT_EQ(
+      error_of("- {table: a, keys: ['{id}']}"),
+      "rules.yaml:1:21: key '{id}': expected a letter or digit beside the placeholders, got none" +
+          hint);
+  EXPECT_EQ(error_of("- {table: a, keys: ['{a}:{b}']}"),
+            "rules.yaml:1:21: key '{a}:{b}': expected a letter or digit beside the placeholders, "
+            "got none" +
+                hint);
+  std::string many = "- {table: a, keys: [";
+  for (std::size_t i = 0; i <= kTemplatesPerRuleMax; ++i) many += "k" + std::to_string(i) + ",";
+  EXPECT_EQ(error_of(many + "]}"),
+            "rules.yaml:1:20: expected at most 64 keys, tags and patterns in a rule");
+}
+
+TEST(RuleErrors, Purge) {
+  EXPECT_EQ(error_of("- {table: a, purge: []}"),
+            "rules.yaml:1:21: 'purge': expected at least one pattern, got an empty list");
+  EXPECT_EQ(error_of("- {table: a, purge: ['']}"),
+            "rules.yaml:1:22: 'purge': expected a pattern of 1 to 1024 bytes, got an empty one");
+  EXPECT_EQ(error_of("- {table: a, purge: ['" + std::string(1025, 'x') + "']}"),
+            "rules.yaml:1:22: 'purge': expected a pattern of 1 to 1024 bytes, got 1025");
+  EXPECT_EQ(error_of("- {table: a, purge: ['p:{id}']}"),
+            "rules.yaml:1:22: purge 'p:{id}': placeholders are not supported in a pattern\nhint: "
+            "write '*' in their place, or '{{' and '}}' for braces that are text");
+}
+
+TEST(RuleErrors, Conditions) {
+  EXPECT_EQ(error_of("- {table: a, purge: [x], where: [status]}"),
+            "rules.yaml:1:33: 'where': expected a map of columns and values, got a list\nhint: "
+            "write where: {status: [published, hidden]}");
+  EXPECT_EQ(error_of("- {table: a, purge: [x], where: {}}"),
+            "rules.yaml:1:33: 'where': expected a map of columns and values, got an empty "
+            "one\nhint: write where: {status: [published, hidden]}");
+  EXPECT_EQ(error_of("- {table: a, purge: [x], where: {status: []}}"),
+            "rules.yaml:1:42: 'status': expected at least one value, got an empty list");
+  EXPECT_EQ(error_of("- {table: a, purge: [x], where: {status: [[1]]}}"),
+            "rules.yaml:1:43: 'status': expected a text, got a list\nhint: put texts that begin "
+            "with '{' or '[' in quotes");
+  std::string many = "- {table: a, purge: [x], where: {status: [";
+  for (std::size_t i = 0; i <= kConditionTextsMax; ++i) many += std::to_string(i) + ",";
+  EXPECT_EQ(error_of(many + "]}}"),
+            "rules.yaml:1:42: 'status': expected at most 1000 values, got 1001");
+  EXPECT_EQ(error_of("- {table: a, purge: [x], when_changed: []}"),
+            "rules.yaml:1:40: 'when_changed': expected at least one column, got an empty list");
+  EXPECT_EQ(error_of("- {table: a, purge: [x], when_changed: ['']}"),
+            "rules.yaml:1:40: 'when_changed': expected at least one column, got an empty name");
+  EXPECT_EQ(error_of("- {table: a, on: [insert], purge: [x], when_changed: [b]}"),
+            "rules.yaml:1:40: 'when_changed' has no effect: 'on' does not name 'update'");
+}
+
+TEST(RuleErrors, Immutable) {
+  EXPECT_EQ(error_of("- {table: a, keys: ['a:{slug}'], immutable: [slgu]}"),
+            "rules.yaml:1:45: 'immutable': this rule does not use the column 'slgu'\nhint: did you "
+            "mean 'slug'?");
+  EXPECT_EQ(error_of("- {table: a, keys: ['a:{slug}'], immutable: []}"),
+            "rules.yaml:1:45: 'immutable': expected at least one column, got an empty list");
+}
+
+TEST(RuleErrors, FillsAndSettle) {
+  EXPECT_EQ(error_of("- {table: a, purge: [x], fill: chekced}"),
+            "rules.yaml:1:32: 'fill': expected 'plain' or 'checked', got 'chekced'\nhint: did you "
+            "mean 'checked'?");
+  EXPECT_EQ(error_of("- {table: a, purge: [x], settle: 5}"),
+            "rules.yaml:1:34: 'settle': expected a duration, got '5'\nhint: write a whole number "
+            "and a unit: 250ms, 1s, 5m or 1h");
+  EXPECT_EQ(error_of("- {table: a, purge: [x], settle: 2h}"),
+            "rules.yaml:1:34: 'settle': expected a duration from 0ms to 1h, got '2h'");
+  EXPECT_EQ(
+      error_of("- {table: a, purge: [x], settle: 0s}"),
+      "rules.yaml:1:26: 'settle': expected more than 0ms with 'fill: plain', got '0ms'\nhint: "
+      "plain fills are made safe by the second delete; only 'fill: checked' needs none");
+  EXPECT_EQ(error_of("defaults: {settle: 0s}\nrules: [{table: a, purge: [x]}]"),
+            "rules.yaml:2:9: 'settle': expected more than 0ms with 'fill: plain', got '0ms'\nhint: "
+            "plain fills are made safe by the second delete; only 'fill: checked' needs none");
+  EXPECT_EQ(error_of("- {table: a, purge: [x], on_missing: skip}"),
+            "rules.yaml:1:38: 'on_missing': expected 'purge', 'stop' or 'ignore', got 'skip'");
+  EXPECT_EQ(
+      error_of("- {table: a, purge: [x], collapse_after: 0}"),
+      "rules.yaml:1:42: 'collapse_after': expected a whole number from 1 to 1000000000, got '0'");
+}
+
+TEST(RuleErrors, SettingsOfLaterWorkAreRefused) {
+  const std::string rule = "- {table: a, keys: ['a:{id}'], ";
+  EXPECT_EQ(error_of(rule + "mode: stale}"), "rules.yaml:1:32: 'mode: stale' is not supported yet");
+  EXPECT_EQ(error_of(rule + "grace: 1m}"), "rules.yaml:1:32: 'grace' is not supported yet");
+  EXPECT_EQ(error_of(rule + "version: {column: v}}"),
+            "rules.yaml:1:32: 'version: {column: ...}' is not supported yet");
+  EXPECT_EQ(error_of(rule + "tags_mode: lazy}"),
+            "rules.yaml:1:32: 'tags_mode: lazy' is not supported yet");
+  EXPECT_EQ(error_of(rule + "bump: ['ns:a']}"), "rules.yaml:1:32: 'bump' is not supported yet");
+  EXPECT_EQ(error_of(rule + "announce: chan}"), "rules.yaml:1:32: 'announce' is not supported yet");
+}
+
+TEST(RuleErrors, SettingsOfLaterWorkAreCheckedAllTheSame) {
+  const std::string rule = "- {table: a, keys: ['a:{id}'], ";
+  EXPECT_EQ(error_of(rule + "mode: fresh}"),
+            "rules.yaml:1:38: 'mode': expected 'delete' or 'stale', got 'fresh'");
+  EXPECT_EQ(error_of(rule + "version: v}"),
+            "rules.yaml:1:41: 'version': expected 'snapshot' or {column: name}, got 'v'");
+  EXPECT_EQ(error_of(rule + "version: {colunm: v}}"),
+            "rules.yaml:1:42: unknown setting 'colunm' in 'version'\nhint: did you mean 'column'?");
+  EXPECT_EQ(error_of(rule + "tags_mode: eager}"),
+            "rules.yaml:1:43: 'tags_mode': expected 'members' or 'lazy', got 'eager'");
+}
+
+TEST(RuleErrors, YamlErrorsAreThoseOfTheReader) {
+  EXPECT_EQ(error_of("- table: a\n  keys: [x]\n  keys: [y]\n"),
+            "rules.yaml:3:3: duplicate setting 'keys'\nhint: it was given before, in line 2");
+}
+
+}  // namespace
+}  // namespace evictd
