@@ -20,6 +20,10 @@
 #define below(set) ((~(set) & ((set) + 1)) - 1) /* the xids under the set's xmin */
 #define up_to(top) ((top) * 2 - ((top) != 0))   /* every xid not above the one with this bit */
 
+#if defined(STANDBY) || defined(LSN_TOKEN) || defined(ORDER_SKIP)
+#define ORDERED /* the order of the log matters */
+#endif
+
 #ifdef REACH /* a witness: this place can be reached, so the runs that find nothing are not empty */
 #define reached(n) assert(n != REACH)
 #else
@@ -43,6 +47,9 @@ byte content;
 
 /* The daemon: what it has applied and must still see visible (and so renews); what it has acknowledged. */
 byte held, acknowledged;
+#ifdef COMPACT
+byte polled; /* the snapshot that it sends along with its commands */
+#endif
 
 /* Ghost: invalidations that count. */
 byte applied;
@@ -66,6 +73,15 @@ inline drop(d) {
   content = 0;
 }
 
+inline size() {
+  n = 0;
+  w = 0;
+  do
+  :: w < WRITERS -> n = n + ((xids >> w) & 1); w++
+  :: else -> break
+  od
+}
+
 inline shrink() {
 #ifdef ONE_XID
   do
@@ -73,12 +89,13 @@ inline shrink() {
   :: else -> break
   od;
 #endif
-  n = 0;
-  w = 0;
-  do
-  :: w < WRITERS -> n = n + ((xids >> w) & 1); w++
-  :: else -> break
-  od;
+  size();
+#ifdef COMPACT
+  if
+  :: n > CAP && within(base, polled) -> reached(8); base = polled; xids = xids & ~polled; size()
+  :: else
+  fi;
+#endif
   do
   :: n > CAP ->
      reached(1);
@@ -169,7 +186,10 @@ inline invalidate(d) {
 proctype Reader(byte me) {
   do
   :: d_step {
-       !flying[me] -> flying[me] = true; read_content[me] = visible; token[me] = visible; token_lsn[me] = last_lsn;
+       !flying[me] -> flying[me] = true; read_content[me] = visible; token[me] = visible;
+#ifdef LSN_TOKEN
+       token_lsn[me] = last_lsn;
+#endif
        printf("reader %d selects on the primary: contains %d\n", me, visible)
      }
 #ifdef STANDBY
@@ -203,7 +223,11 @@ proctype Reader(byte me) {
 
 inline log(x) {
   d_step {
-    within(BIT(x), ALL & ~logged) -> logged = logged | BIT(x); last_lsn++; lsn[x] = last_lsn;
+    within(BIT(x), ALL & ~logged) -> logged = logged | BIT(x);
+#ifdef ORDERED
+    last_lsn++;
+    lsn[x] = last_lsn;
+#endif
     printf("%d is logged\n", BIT(x))
   }
 }
@@ -275,6 +299,9 @@ proctype Daemon() {
        (held & visible) != 0 -> acknowledged = acknowledged | (held & visible); held = held & ~visible;
        printf("acknowledged: %d\n", acknowledged)
      }
+#ifdef COMPACT
+  :: d_step { polled != visible -> polled = visible; printf("the daemon's snapshot: %d\n", polled) }
+#endif
   :: atomic { held != 0 -> held = 0; printf("the daemon crashes\n") }
   od
 }
