@@ -1,0 +1,40 @@
+// Conninfo: how to reach a PostgreSQL server, as libpq reads it (URI or keywords), with the session
+// settings that evictd insists on. Knows the password, and so how to keep it out of every text.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "mapping/error.h"
+
+namespace evictd {
+
+class Conninfo {
+ public:
+  // kUsage when libpq cannot read it; the text never repeats what was given.
+  static Result<Conninfo> parse(const std::string& url);
+
+  // Sets a libpq keyword, whatever the user said.
+  void set(const std::string& keyword, const std::string& value) { values_[keyword] = value; }
+  void set_default(const std::string& keyword, const std::string& value) { values_.try_emplace(keyword, value); }
+  std::string get(const std::string& keyword) const;
+
+  // The sessions evictd opens: text forms pinned, so that a key never depends on settings of a role or a
+  // database (later options win over the user's own), dead peers noticed, and a name for pg_stat_activity.
+  void pin_session(const std::string& application_name, const std::string& client_encoding);
+
+  // The keyword form, for libpq and libpqxx. Contains the password: never to be shown.
+  std::string text() const;
+
+  // "localhost:5432", for messages.
+  std::string server() const;
+
+  // `text` without the password, on one line.
+  std::string scrub(std::string_view text) const;
+
+ private:
+  std::map<std::string, std::string> values_;
+};
+
+}  // namespace evictd
