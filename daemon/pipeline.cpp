@@ -165,7 +165,7 @@ PipelineStatus Pipeline::Impl::status() const {
   status.inflight_transactions =
       received_transactions_ - finished_transactions_ + builder_.batch().transactions;
   status.inflight_bytes = held_bytes_ + builder_.bytes();
-  status.gap = unresolved_gap();
+  status.gap = repair_reasons(false);
   if (!acknowledged_.empty()) {
     status.acknowledged = Position{acknowledged_.begin()->first, acknowledged_.begin()->second};
   }

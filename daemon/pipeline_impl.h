@@ -93,6 +93,7 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
     bool counted = true;              // a gap; false for the purge of a first start or of new rules
     bool after_connect = false;       // starts only when the source streams (again)
     bool started = false;
+    bool late = false;  // only waits for transactions that merely might be lost; no reason to refuse readiness
     std::set<std::uint64_t> purges = {};  // Work ids
   };
   void begin_repair(Repair repair, bool needs_confirmation);
@@ -109,7 +110,9 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   void pop_finished();
   bool record_is_due() const;
   void write_record();
-  std::string unresolved_gap() const;
+  // The reasons of all repairs under way, for the record; or of those that keep us from being ready.
+  std::string repair_reasons(bool with_late) const;
+  void repair_is_late(std::uint64_t repair);
 
   void say(PipelineEvent::Level level, std::string text, std::string hint = {});
   std::chrono::milliseconds redis_time() const;

@@ -37,14 +37,15 @@ void Pipeline::Impl::begin_repair(Repair repair, bool needs_confirmation) {
   if (!needs_confirmation) say(Level::kWarning, fmt::format("purging: {}", repair.reason));
   repairs_.emplace(next_repair_++, std::move(repair));
   if (!record_) record_.emplace();
-  record_->gap = unresolved_gap();
+  record_->gap = repair_reasons(true);
   record_dirty_ = true;
   if (needs_confirmation) gap_needs_confirmation_ = true;
 }
 
-std::string Pipeline::Impl::unresolved_gap() const {
+std::string Pipeline::Impl::repair_reasons(bool with_late) const {
   std::string reasons;
   for (const auto& [id, repair] : repairs_) {
+    if (repair.late && !with_late) continue;
     if (!reasons.empty()) reasons += ", ";
     reasons += repair.reason;
   }
@@ -79,11 +80,20 @@ void Pipeline::Impl::repair_purge_done(std::uint64_t id, std::uint64_t work) {
   EVICTD_CHECK(found != repairs_.end());
   found->second.purges.erase(work);
   if (!found->second.purges.empty()) return;
-  say(Level::kInfo, fmt::format("repaired: {}", found->second.reason));
+  if (!found->second.late) say(Level::kInfo, fmt::format("repaired: {}", found->second.reason));
   repairs_.erase(found);
-  record_->gap = unresolved_gap();
+  record_->gap = repair_reasons(true);
   record_dirty_ = true;
-  if (repairs_.empty()) observer_.gap_resolved();
+  if (repair_reasons(false).empty()) observer_.gap_resolved();
+}
+
+void Pipeline::Impl::repair_is_late(std::uint64_t repair) {
+  Repair& late = repairs_.at(repair);
+  if (late.late) return;
+  late.late = true;
+  say(Level::kInfo, fmt::format("repaired: {}; what is still in progress is purged after once more when it ends",
+                                late.reason));
+  if (repair_reasons(false).empty()) observer_.gap_resolved();
 }
 
 // One purge of a pattern scans at a time; those who ask meanwhile share the next one.
@@ -172,12 +182,15 @@ void Pipeline::Impl::purge_again_when_visible(const Purge& purge) {
   made->rules = purge.rules;
   made->rule = purge.rule;
   made->pattern = purge.pattern;
+  made->repair = purge.repair;
   made->unfinished = 1;
   made->first_done = true;
   made->xids.assign(purge.xids.begin() + static_cast<std::ptrdiff_t>(purge.seen), purge.xids.end());
   made->parts.push_back(purge.parts[0]);
   made->parts[0].state = PartState::kApplied;
   invisible_.push_back(made->id);
+  repairs_.at(purge.repair).purges.insert(made->id);
+  repair_is_late(purge.repair);
   alive_[made->id] = made.get();
   purges_[made->id] = std::move(made);
 }

@@ -30,8 +30,9 @@ namespace evictd {
 enum class Act : std::uint8_t {
   // The table of design section 4 for each key: delete unless proven fresh, leave a tombstone.
   kInvalidate,
-  // The second delete of `fill: plain`: delete unless a checked fill is there; marks the xids as settled in
-  // the tombstone, so that a later replay knows it need not settle again.
+  // The second delete of `fill: plain`: deletes again, unless the tombstone says that these xids are settled;
+  // marks them as settled, so that a later replay knows it need not settle again. (A filled marker proves
+  // nothing under `fill: plain`: a plain SET over a checked fill leaves the marker as it was.)
   kSettle,
   // `fill: checked`: give the tombstones of these xids their full lifetime again; where one is gone,
   // as kInvalidate.
@@ -62,7 +63,8 @@ struct Command {
   Target target = Target::kKeys;
   bool pattern_is_tag = false;  // kPattern: the globs match tag sets
   bool trust_filled = false;    // `fill: checked`: a filled marker may prove freshness
-  // kInvalidate: this delete is already late enough to count as the settle delete.
+  // kInvalidate: this delete is already late enough to count as the settle delete. Where a tombstone
+  // remembers the xids, but not that they were settled, it deletes again, as kSettle does.
   bool settled = false;
   // Delete whatever is found and require of fills a snapshot whose xmin is beyond `floor` (gaps, an
   // operator's purge: no xid to compare). xids are ignored then.

@@ -257,6 +257,7 @@ class World {
   // G1: at the moment of the acknowledgement, everything up to `end` is applied, visible and, under plain fills,
   // settled (or a later, unacknowledged transaction owes the settle of that key).
   void acknowledged(std::uint64_t end) {
+    log(fmt::format("acknowledged {}", end));
     for (const Logged& logged : database_.log()) {
       if (logged.end > end || logged.end <= source_->confirmed()) continue;
       for (const int row : logged.rows) {
@@ -270,8 +271,11 @@ class World {
           return violate(fmt::format("G1: {} acknowledged, but xid {} is not visible yet", end, number(logged.xid)));
         }
         if (!checked_ && !is_settled(logged, row) && !is_owed_by_later(row, end)) {
-          return violate(fmt::format("G1: {} acknowledged, but {} of xid {} was not settled", end, key(row),
-                                     number(logged.xid)));
+          const auto last = sink_.data.last_delete.find(key(row));
+          return violate(fmt::format(
+              "G1: {} acknowledged, but {} of xid {} was not settled: visible {} ms ago, last deleted {} ms ago", end,
+              key(row), number(logged.xid), (now_.steady - database_.visible_since(logged.xid)) / 1ms,
+              last == sink_.data.last_delete.end() ? -1 : (now_.steady - last->second) / 1ms));
         }
       }
     }

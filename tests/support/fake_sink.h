@@ -217,12 +217,13 @@ class FakeSink final : public Sink {
                              std::all_of(xids.begin(), xids.end(), [&](Xid xid) { return marker->snapshot->sees(xid); });
     const bool remembered = marker != nullptr && marker->is_tombstone && same_epoch && !command.unconditional &&
                             std::includes(marker->xids.begin(), marker->xids.end(), xids.begin(), xids.end());
-    if (filled_sees && (command.trust_filled || command.act == Act::kSettle)) {
+    if (filled_sees && command.trust_filled) {
       ++outcome.kept;
       data.last_delete[key] = now_;
       return;
     }
-    if (remembered && (command.act == Act::kInvalidate || (command.act == Act::kSettle && marker->settled))) {
+    const bool owes_settle = command.act == Act::kSettle || command.settled;
+    if (remembered && command.act != Act::kRenew && (marker->settled || !owes_settle)) {
       ++outcome.replayed;
       if (marker->settled) {
         outcome.already_settled.push_back(item);
@@ -243,12 +244,12 @@ class FakeSink final : public Sink {
     }
     ++(data.cache.erase(key) != 0 ? outcome.deleted : outcome.absent);
     data.last_delete[key] = now_;
-    if (command.act == Act::kSettle) {
+    if (owes_settle) {
       if (remembered) {
         marker->settled = std::includes(xids.begin(), xids.end(), marker->xids.begin(), marker->xids.end());
         return;
       }
-      if (marker != nullptr && marker->is_tombstone) return;
+      if (command.act == Act::kSettle && marker != nullptr && marker->is_tombstone) return;
     }
     Marker tombstone;
     tombstone.is_tombstone = true;
