@@ -6,11 +6,11 @@
 
 #include "daemon/redis/errors.h"
 #include "daemon/redis/record_text.h"
+#include "daemon/redis/redis_work.h"
 #include "daemon/redis/resp.h"
 #include "daemon/redis/session.h"
 #include "daemon/redis/transport.h"
 #include "daemon/redis/url.h"
-#include "daemon/redis/work.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -248,7 +248,7 @@ class RedisSink final : public Sink {
     }
     // Pumped first, so that a walk whose last reply came is seen to be finished.
     for (const auto& work : works_) work->pump(*session_, now);
-    std::vector<std::unique_ptr<Work>> finished;
+    std::vector<std::unique_ptr<RedisWork>> finished;
     for (auto& work : works_) {
       if (work->is_finished()) finished.push_back(std::move(work));
     }
@@ -295,7 +295,7 @@ class RedisSink final : public Sink {
     written_ = 0;
     announced_ = false;
     housekeeping_ = Housekeeping();
-    const std::vector<std::unique_ptr<Work>> lost = std::exchange(works_, {});
+    const std::vector<std::unique_ptr<RedisWork>> lost = std::exchange(works_, {});
     shared_.pacer.reset();
 
     const bool person = failure.error.kind == ErrorKind::kUsage;
@@ -324,7 +324,7 @@ class RedisSink final : public Sink {
     transport_.close();
     session_.reset();
     announced_ = false;
-    const std::vector<std::unique_ptr<Work>> lost = std::exchange(works_, {});
+    const std::vector<std::unique_ptr<RedisWork>> lost = std::exchange(works_, {});
     started_ = false;
     for (const auto& work : lost) handler.on_lost(work->ticket());
   }
@@ -362,7 +362,7 @@ class RedisSink final : public Sink {
   std::size_t written_ = 0;  // bytes at the front of the session's output that the socket has taken
   std::string input_;
   WorkShared shared_;
-  std::vector<std::unique_ptr<Work>> works_;
+  std::vector<std::unique_ptr<RedisWork>> works_;
   Housekeeping housekeeping_;
 
   bool started_ = false;

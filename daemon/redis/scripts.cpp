@@ -44,6 +44,27 @@ const std::array<ScriptText, kScriptCount>& scripts() {
   return made;
 }
 
+namespace {
+
+std::string reader_text(std::chrono::milliseconds tombstone_ttl) {
+  return "local TOMBSTONE_TTL = " + std::to_string(tombstone_ttl.count()) +
+         "  -- ms, from evictd's configuration\nlocal LIBRARY_VERSION = '" +
+         std::to_string(kLibraryVersion) + "'\n" + kLua_marker + kLua_invalidate + kLua_reader;
+}
+
+}  // namespace
+
+std::string function_library(std::chrono::milliseconds tombstone_ttl) {
+  return "#!lua name=evictd\n" + reader_text(tombstone_ttl) + kLua_library;
+}
+
+std::vector<ReaderScript> reader_scripts(std::chrono::milliseconds tombstone_ttl) {
+  const std::string text = reader_text(tombstone_ttl);
+  return {{"evictd_fill", make(text, "fill")},
+          {"evictd_get", make(text, "get")},
+          {"evictd_invalidate", make(text, "write_invalidate")}};
+}
+
 void append_marker_name(std::string& out, std::string_view key) {
   out += "evictd:";
   const std::size_t open = key.find('{');

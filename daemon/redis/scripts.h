@@ -3,9 +3,11 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace evictd {
 
@@ -26,6 +28,20 @@ struct ScriptText {
 // Made once, on first use; safe from any thread.
 const std::array<ScriptText, kScriptCount>& scripts();
 inline const ScriptText& script(Script which) { return scripts()[static_cast<std::size_t>(which)]; }
+
+// Grows with every change of the library's text that readers can notice.
+inline constexpr int kLibraryVersion = 1;
+
+// The readers' function library, as FUNCTION LOAD takes it. `tombstone_ttl` is what fills compare
+// their AGE with.
+std::string function_library(std::chrono::milliseconds tombstone_ttl);
+
+// The same functions as scripts, for servers without functions: for EVAL and EVALSHA.
+struct ReaderScript {
+  std::string_view function;  // "evictd_fill"
+  ScriptText script;
+};
+std::vector<ReaderScript> reader_scripts(std::chrono::milliseconds tombstone_ttl);
 
 // "evictd:{key}", or "evictd:key" when the key has a non-empty hash tag; appended to `out`.
 void append_marker_name(std::string& out, std::string_view key);

@@ -93,7 +93,7 @@ class Walk {
     if (reply.is_error()) return take_error(reply);
     switch (stage_) {
       case Stage::kBegin:
-        return take_begun(reply);
+        return take_begun(reply, outcome);
       case Stage::kScan:
         return take_names(reply);
       case Stage::kPage:
@@ -228,10 +228,12 @@ class Walk {
     return true;
   }
 
-  bool take_begun(const Reply& reply) {
+  bool take_begun(const Reply& reply, Outcome& outcome) {
     if (reply.kind != Reply::Kind::kArray || reply.elements.size() != 2) return false;
     shared_.tombstones_refused += static_cast<std::uint64_t>(reply.elements[1].integer);
-    stage_ = reply.elements[0].integer == 1 ? Stage::kDone : Stage::kScan;
+    const bool finished_before = reply.elements[0].integer == 1;
+    if (finished_before) ++outcome.replayed;
+    stage_ = finished_before ? Stage::kDone : Stage::kScan;
     is_large_ = over_ != Over::kMembers;
     return true;
   }
@@ -273,9 +275,9 @@ class Walk {
   std::size_t reloads_ = 0;
 };
 
-class WalkWork final : public Work {
+class WalkWork final : public RedisWork {
  public:
-  using Work::Work;
+  using RedisWork::RedisWork;
   ~WalkWork() override {
     for (std::size_t i = 0; i < walks_.size(); ++i) shared_.pacer.end_walk();
   }
@@ -331,7 +333,8 @@ class WalkWork final : public Work {
 
 }  // namespace
 
-std::unique_ptr<Work> make_walk_work(Ticket ticket, const Command& command, WorkShared& shared) {
+std::unique_ptr<RedisWork> make_walk_work(Ticket ticket, const Command& command,
+                                          WorkShared& shared) {
   return std::make_unique<WalkWork>(ticket, command, shared);
 }
 

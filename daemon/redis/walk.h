@@ -17,11 +17,12 @@
 
 #include <memory>
 
-#include "daemon/redis/work.h"
+#include "daemon/redis/redis_work.h"
 
 namespace evictd {
 
-std::unique_ptr<Work> make_walk_work(Ticket ticket, const Command& command, WorkShared& shared);
+std::unique_ptr<RedisWork> make_walk_work(Ticket ticket, const Command& command,
+                                          WorkShared& shared);
 
 // A purge leaves its tombstone here as well, and every fill looks here: keys that were absent while
 // a pattern was purged have no tombstone of their own.

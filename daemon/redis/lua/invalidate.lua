@@ -5,7 +5,7 @@
 --   flags  'i', 's' or 'r' (invalidate, settle, renew), then any of
 --          f  a filled marker may prove freshness (trust_filled)
 --          u  unconditional: nothing proves freshness, nothing counts as replayed
---          k  mode: stale: keep the value, mark it stale; ARGV ends with the grace in ms
+--          k<ms>  mode: stale: the value stays for this grace, marked stale (readers use evictd_get)
 -- Returns {deleted, kept, replayed, tombstones refused, index (from 0) of each replayed key whose tokens
 -- are all settled ...}. Those not counted were absent.
 --
@@ -20,7 +20,7 @@ local function parse_command(args)
     act = string.sub(flags, 1, 1),
     trust_filled = string.find(flags, 'f', 2, true) ~= nil,
     unconditional = string.find(flags, 'u', 2, true) ~= nil,
-    keep_stale = string.find(flags, 'k', 2, true) ~= nil,
+    grace = tonumber(string.match(flags, 'k(%d+)')),
     trust_since = tonumber(args[4]),
   }
 end
@@ -40,6 +40,24 @@ local function at_least(name, lifetime)
   return lifetime
 end
 
+-- mode: stale. The values stay, for the grace at most; their markers say so, and outlive them. A value that is
+-- evicted early is a miss; a marker that is evicted early would let a stale value pass for a fresh one,
+-- which is why this mode asks for a Redis that does not evict what has a lifetime.
+-- Returns how many values there were.
+local function keep_stale(doomed, texts, lifetimes, c)
+  local there = 0
+  for i = 1, #doomed do
+    local left = redis.call('PTTL', doomed[i])
+    if left ~= -2 then
+      there = there + 1
+      if left == -1 or left > c.grace then redis.call('PEXPIRE', doomed[i], c.grace) end
+      texts[i] = texts[i] .. ' k'
+      if tonumber(lifetimes[i]) < c.grace + 1000 then lifetimes[i] = c.grace + 1000 end
+    end
+  end
+  return there
+end
+
 -- `members`: nil, or a table that receives the keys that were deleted or absent.
 local function invalidate_keys(keys, first, n, args, c, members)
   local call, pcall = redis.call, redis.pcall
@@ -52,7 +70,7 @@ local function invalidate_keys(keys, first, n, args, c, members)
   for i = 1, n do
     if found[i] then any = true break end
   end
-  if not any and not c.keep_stale then
+  if not any and not c.grace then
     -- The common case, kept lean: no markers yet.
     local deleted = call('UNLINK', unpack(keys, first, first + n - 1))
     local refused = 0
@@ -94,7 +112,10 @@ local function invalidate_keys(keys, first, n, args, c, members)
     end
   end
   local deleted = 0
-  if #doomed > 0 then
+  if #doomed > 0 and c.grace then
+    deleted = keep_stale(doomed, texts, lifetimes, c)
+    for i = 1, #doomed do refused = refused + write_marker(names[i], texts[i], lifetimes[i]) end
+  elseif #doomed > 0 then
     deleted = call('UNLINK', unpack(doomed))
     for i = 1, #doomed do refused = refused + write_marker(names[i], texts[i], lifetimes[i]) end
   end

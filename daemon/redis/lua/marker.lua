@@ -6,7 +6,8 @@
 --
 -- Text:  <kind> <a> <b>[ <field>]...        one space between the parts
 --
---   t <epoch> <token>,<token>,...           tombstone: an invalidation was here
+--   t <epoch> <token>,<token>,...           tombstone: an invalidation was here. A writer that invalidates
+--                                           by itself knows no epoch: *<ms>, the time it did so
 --   f <version> <filled>                    filled by a checked fill at <filled> (ms, Redis TIME)
 --   l - -                                   nothing but a lease
 --
@@ -25,6 +26,7 @@
 --     n<version>        tombstone: besides, everything visible in this version (of the value that was here)
 --     k                 tombstone: the value was kept, it is stale (mode: stale)
 --     l<id>:<until>     a lease, until that time (ms, Redis TIME)
+--     d<ms>             filled: how long the reader took to make the value, for early refresh
 --
 -- Examples:  t 7312345678901234567/1 1042
 --            t 7312345678901234567/1 ^990,1042s,1043 k l42-7:1700000000000
@@ -139,7 +141,7 @@ local function includes(newer, older)
   return true
 end
 
--- Text -> {kind=, a=, b=, need=, kept=, lease=, lease_until=}; nil when unreadable.
+-- Text -> {kind=, a=, b=, need=, kept=, took=, lease=, lease_until=}; nil when unreadable.
 local function parse_marker(text)
   local kind, a, b, rest = string.match(text, '^([tfl]) (%S+) (%S+)(.*)$')
   if not kind then return nil end
@@ -150,6 +152,8 @@ local function parse_marker(text)
       marker.need = string.sub(field, 2)
     elseif field == 'k' then
       marker.kept = true
+    elseif letter == 'd' then
+      marker.took = exact(string.sub(field, 2))
     elseif letter == 'l' then
       local id, till = string.match(field, '^l([^:]+):(%d+)$')
       if not id then return nil end
@@ -165,6 +169,7 @@ local function marker_text(marker)
   local text = marker.kind .. ' ' .. marker.a .. ' ' .. marker.b
   if marker.need then text = text .. ' n' .. marker.need end
   if marker.kept then text = text .. ' k' end
+  if marker.took then text = text .. ' d' .. string.format('%.0f', marker.took) end
   if marker.lease then text = text .. ' l' .. marker.lease .. ':' .. string.format('%.0f', marker.lease_until) end
   return text
 end
@@ -231,6 +236,13 @@ local function add_flag(flags, flag)
   return flags .. flag
 end
 
+-- Whether a tombstone's epoch is that of the command. A writer's (*<ms>) is, when the epoch had begun by then.
+local function same_epoch(epoch, c)
+  if epoch == c.epoch then return true end
+  local since = exact(string.match(epoch, '^%*(%d+)$') or '')
+  return since ~= nil and since >= c.trust_since
+end
+
 -- The heart: what an invalidation does to a marker that is there (design table, rows 2 to 4).
 --   text    of the marker
 --   wanted  tokens of this invalidation, as text; those born settled carry their 's'
@@ -258,7 +270,7 @@ local function decide(text, wanted, c)
     return 'delete', fresh .. ' n' .. marker.a
   end
 
-  if marker.a ~= c.epoch then return 'delete', fresh end
+  if not same_epoch(marker.a, c) then return 'delete', fresh end
   local have, by_id = parse_tokens(marker.b)
   if not have then return 'delete', fresh end
   local all_there, all_settled, wants_settled = true, true, c.act == 's'

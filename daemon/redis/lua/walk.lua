@@ -9,7 +9,7 @@
 local function walk_tokens(name, c)
   local text = redis.call('GET', name)
   local marker = text and parse_marker(text)
-  if marker and marker.kind == 't' and marker.a == c.epoch then
+  if marker and marker.kind == 't' and same_epoch(marker.a, c) then
     local list, by_id = parse_tokens(marker.b)
     if list then return list, by_id end
   end

@@ -1,4 +1,4 @@
-// What a Command becomes on the wire. A Work sends its calls into the session, receives their
+// What a Command becomes on the wire. A RedisWork sends its calls into the session, receives their
 // replies, and is finished when the last one was a success. Pure of sockets and time of its own,
 // like the session.
 #pragma once
@@ -54,10 +54,10 @@ struct WorkShared {
   std::uint64_t wrong_type_tags = 0;     // tag keys that were no sets, deleted
 };
 
-class Work : public ReplyReceiver {
+class RedisWork : public ReplyReceiver {
  public:
   // `command` and `shared` must outlive the work.
-  Work(Ticket ticket, const Command& command, WorkShared& shared)
+  RedisWork(Ticket ticket, const Command& command, WorkShared& shared)
       : ticket_(ticket), command_(command), shared_(shared) {}
 
   // Sends what can be sent now.
@@ -76,7 +76,7 @@ class Work : public ReplyReceiver {
   Outcome outcome_;
 };
 
-std::unique_ptr<Work> make_work(Ticket ticket, const Command& command, WorkShared& shared);
+std::unique_ptr<RedisWork> make_work(Ticket ticket, const Command& command, WorkShared& shared);
 
 // Used by works of both kinds.
 

@@ -1,4 +1,4 @@
-#include "daemon/redis/work.h"
+#include "daemon/redis/redis_work.h"
 
 #include <algorithm>
 #include <charconv>
@@ -68,9 +68,9 @@ bool tokens_are_shared(const Command& command, std::size_t begin, std::size_t en
 }
 
 // Keys, the common case: straight into script calls, all at once.
-class KeysWork final : public Work {
+class KeysWork final : public RedisWork {
  public:
-  using Work::Work;
+  using RedisWork::RedisWork;
 
   void pump(Session& session, SteadyTime now) override {
     if (!sent_) {
@@ -199,7 +199,7 @@ void WalkPacer::reset() {
   next_heavy_ = SteadyTime{};
 }
 
-std::unique_ptr<Work> make_work(Ticket ticket, const Command& command, WorkShared& shared) {
+std::unique_ptr<RedisWork> make_work(Ticket ticket, const Command& command, WorkShared& shared) {
   if (command.target == Target::kKeys) return std::make_unique<KeysWork>(ticket, command, shared);
   return make_walk_work(ticket, command, shared);
 }

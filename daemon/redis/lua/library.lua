@@ -1,0 +1,8 @@
+-- Registers the readers' functions: the end of the library `evictd`.
+redis.register_function{function_name = 'evictd_fill', callback = fill}
+redis.register_function{function_name = 'evictd_get', callback = get}
+-- Deletes must work when Redis is full.
+redis.register_function{function_name = 'evictd_invalidate', callback = write_invalidate, flags = {'allow-oom'}}
+redis.register_function{function_name = 'evictd_stats', callback = stats, flags = {'no-writes'}}
+redis.register_function{
+  function_name = 'evictd_version', callback = function() return LIBRARY_VERSION end, flags = {'no-writes'}}

@@ -1,0 +1,262 @@
+-- The readers' half: fill, get, and a writer's own invalidate. Registered as functions by library.lua; for
+-- servers without functions the same texts are scripts (`evictd lua`).
+--
+-- Every call takes the key and its marker as the first two KEYS, then the tag sets ("tag:<name>"). A tag's own
+-- marker lies in the tag's slot and is named by marker_name(); it is read, never written, here. A fill also
+-- reads 'evictd:purged', where pattern purges leave their tombstone.
+--
+-- Replies are plain: Redis clients of every language read them without a wrapper.
+
+local PURGED = 'evictd:purged'
+
+-- Counted by this process of Redis, since the library was loaded. Scripts count nothing: they forget.
+local counts = {
+  stored = 0, rejected_tombstone = 0, rejected_newer = 0, rejected_age = 0, rejected_lease = 0,
+  rejected_token = 0, fresh = 0, stale = 0, miss = 0, busy = 0, leases = 0, early = 0, invalidated = 0,
+}
+local COUNT_NAMES = {
+  'stored', 'rejected_tombstone', 'rejected_newer', 'rejected_age', 'rejected_lease', 'rejected_token',
+  'fresh', 'stale', 'miss', 'busy', 'leases', 'early', 'invalidated',
+}
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- 0 <= number < 1. Redis seeds Lua's own generator alike in every script.
+local function random_share(salt)
+  local time = redis.call('TIME')
+  local hash = redis.sha1hex(time[1] .. '.' .. time[2] .. salt)
+  return tonumber(string.sub(hash, 1, 8), 16) / 4294967296
+end
+
+local function whole(text)
+  return text and string.find(text, '^%d+$') and tonumber(text) or nil
+end
+
+-- {NAME value ...} from args[first] on -> table; nil and the offending word otherwise.
+local function parse_options(args, first, known)
+  local options = {}
+  local i = first
+  while i <= #args do
+    local name = string.upper(args[i])
+    if not known[name] or args[i + 1] == nil then return nil, args[i] end
+    options[name] = args[i + 1]
+    i = i + 2
+  end
+  return options
+end
+
+-- 'v:17' -> 'v17'; snapshots and a bare xmin as they are.
+local function token_version(token)
+  local row = string.match(token, '^v:(.+)$')
+  local text = row and 'v' .. row or token
+  return text, parse_version(text)
+end
+
+-- Why a tombstone's text forbids a fill of this version; nil when it does not.
+local function tombstone_forbids(text, version)
+  if not text or string.sub(text, 1, 2) ~= 't ' then return nil end
+  local marker = parse_marker(text)
+  local list = marker and parse_tokens(marker.b)
+  if not list then return 'rejected_tombstone' end
+  for _, token in ipairs(list) do
+    if not sees(version, token.id) then return 'rejected_tombstone' end
+  end
+  if marker.need then
+    local need = parse_version(marker.need)
+    if not need or not includes(version, need) then return 'rejected_newer' end
+  end
+  return nil
+end
+
+local function marker_forbids(text, version)
+  if not text then return nil end
+  local forbidden = tombstone_forbids(text, version)
+  if forbidden then return forbidden end
+  local marker = parse_marker(text)
+  if not marker or marker.kind ~= 'f' or marker.a == '-' then return nil end
+  local filled = parse_version(marker.a)
+  if not filled or includes(version, filled) then return nil end
+  return 'rejected_newer'
+end
+
+-- The markers of the key, of purges, and of the tags, in this order.
+local function read_markers(keys)
+  local names = {keys[2], PURGED}
+  for i = 3, #keys do names[i] = marker_name(keys[i]) end
+  return redis.call('MGET', unpack(names))
+end
+
+local function rejected(reason)
+  counts[reason] = counts[reason] + 1
+  return 0
+end
+
+-- evictd_fill 2+n key marker [tag ...] token ttl_ms value [AGE ms] [JITTER percent] -> 1 stored, 0 rejected
+--   token  the text of pg_current_snapshot(), a bare xmin, v:<row version>, or lease:<id>
+--   AGE    how long ago the reader began its SELECT; a fill older than a tombstone lives is rejected
+local function fill(keys, args)
+  local lifetime = whole(args[2])
+  if #keys < 2 or #args < 3 or not lifetime or lifetime < 1 then
+    return redis.error_reply('ERR expected key marker [tag ...] token ttl_ms value, ttl_ms at least 1')
+  end
+  local options, wrong = parse_options(args, 4, {AGE = true, JITTER = true})
+  if not options then return redis.error_reply("ERR expected AGE ms or JITTER percent, got '" .. wrong .. "'") end
+  local age, jitter = whole(options.AGE or '0'), whole(options.JITTER or '0')
+  if not age or not jitter or jitter > 100 then
+    return redis.error_reply('ERR expected a whole number after AGE, and 0 to 100 after JITTER')
+  end
+  if age >= TOMBSTONE_TTL then return rejected('rejected_age') end
+
+  local call = redis.call
+  local found = read_markers(keys)
+  local old = found[1] and parse_marker(found[1])
+  local now = now_ms()
+  local lease = string.match(args[1], '^lease:(.+)$')
+  local text
+  if lease then
+    if not old or old.lease ~= lease or old.lease_until < now then return rejected('rejected_lease') end
+    -- A lease says nothing of versions: a tombstone stays one, so that its replay is still known.
+    if old.kind == 't' then
+      old.lease, old.kept = nil, nil
+      text = marker_text(old)
+    else
+      text = 'f - ' .. string.format('%.0f', now)
+    end
+  else
+    local version_text, version = token_version(args[1])
+    if not version then return rejected('rejected_token') end
+    local reason = marker_forbids(found[1], version)
+    for i = 2, #found do reason = reason or tombstone_forbids(found[i], version) end
+    if reason then return rejected(reason) end
+    text = 'f ' .. version_text .. ' ' .. string.format('%.0f', now)
+  end
+  if age > 0 and string.sub(text, 1, 1) == 'f' then text = text .. ' d' .. string.format('%.0f', age) end
+
+  if jitter > 0 then
+    lifetime = math.max(1, math.floor(lifetime * (1 - random_share(keys[1]) * jitter / 100)))
+  end
+  -- The marker outlives the value, and the tombstone that it replaces: a reader who is slower than
+  -- this value lives must still find what it has to have seen.
+  local marker_lifetime = math.max(lifetime, found[1] and call('PTTL', keys[2]) or 0)
+  for i = 3, #keys do call('SADD', keys[i], keys[1]) end
+  call('SET', keys[1], args[3], 'PX', lifetime)
+  call('SET', keys[2], text, 'PX', marker_lifetime)
+  counts.stored = counts.stored + 1
+  return 1
+end
+
+-- Gives a lease when nobody holds one -> its id, or nil.
+local function take_lease(keys, marker, text, now, lease_ms)
+  if marker and marker.lease and marker.lease_until >= now then return nil end
+  local time = redis.call('TIME')
+  local id = time[1] .. '-' .. time[2]
+  local leased = marker or {kind = 'l', a = '-', b = '-'}
+  leased.lease, leased.lease_until = id, now + lease_ms
+  local lifetime = math.max(lease_ms, text and redis.call('PTTL', keys[2]) or 0)
+  redis.call('SET', keys[2], marker_text(leased), 'PX', lifetime)
+  counts.leases = counts.leases + 1
+  return id
+end
+
+-- XFetch (Vattani and others, "Optimal probabilistic cache stampede prevention", 2015): the nearer its end and
+-- the longer it took to make, the likelier a value is refreshed before it is gone.
+local function is_early(keys, marker, beta)
+  if not marker or not marker.took then return false end
+  local left = redis.call('PTTL', keys[1])
+  if left < 0 then return false end
+  local share = random_share(keys[1])
+  if share <= 0 then return true end
+  return -marker.took * beta * math.log(share) >= left
+end
+
+-- A lazy tag: only its tombstone was written, and the value has not seen it.
+local function tag_is_newer(marker, tag_text)
+  if not tag_text or string.sub(tag_text, 1, 2) ~= 't ' then return false end
+  local version = marker and marker.kind == 'f' and parse_version(marker.a)
+  if not version then return true end
+  return tombstone_forbids(tag_text, version) ~= nil
+end
+
+-- evictd_get 2+n key marker [tag ...] [LEASE ms] [EARLY beta] -> {state, value, lease, version}
+--   fresh   the value
+--   stale   the value, out of date; with a lease for the one caller who is to refresh it
+--   miss    no value; with a lease for one caller (when LEASE was asked for)
+--   busy    no value, and another caller holds the lease: wait a little and ask again
+local function get(keys, args)
+  local options, wrong = parse_options(args, 1, {LEASE = true, EARLY = true})
+  if #keys < 2 then return redis.error_reply('ERR expected key marker [tag ...]') end
+  if not options then return redis.error_reply("ERR expected LEASE ms or EARLY beta, got '" .. wrong .. "'") end
+  local lease_ms, beta = whole(options.LEASE or '0'), tonumber(options.EARLY or '0')
+  if not lease_ms or not beta or beta < 0 then
+    return redis.error_reply('ERR expected a whole number after LEASE, and a number after EARLY')
+  end
+
+  local value = redis.call('GET', keys[1])
+  local found = read_markers(keys)
+  local marker = found[1] and parse_marker(found[1])
+  local now = now_ms()
+  local version = marker and marker.kind == 'f' and marker.a or false
+  if not value then
+    if marker and marker.lease and marker.lease_until >= now then
+      counts.busy = counts.busy + 1
+      return {'busy', false, false, false}
+    end
+    counts.miss = counts.miss + 1
+    local lease = lease_ms > 0 and take_lease(keys, marker, found[1], now, lease_ms)
+    return {'miss', false, lease or false, false}
+  end
+
+  local stale = marker and marker.kind == 't' and marker.kept
+  for i = 3, #keys do stale = stale or tag_is_newer(marker, found[i]) end
+  if stale then
+    counts.stale = counts.stale + 1
+    local lease = lease_ms > 0 and take_lease(keys, marker, found[1], now, lease_ms)
+    return {'stale', value, lease or false, version}
+  end
+  counts.fresh = counts.fresh + 1
+  local lease = false
+  if beta > 0 and lease_ms > 0 and is_early(keys, marker, beta) then
+    lease = take_lease(keys, marker, found[1], now, lease_ms) or false
+    if lease then counts.early = counts.early + 1 end
+  end
+  return {'fresh', value, lease, version}
+end
+
+-- evictd_invalidate 2 key marker xid|v:<row version> -> deleted, absent, kept or replayed
+-- For a writer, right after its own commit; the event that follows finds it done.
+local function write_invalidate(keys, args)
+  local token = args[1] and string.match(args[1], '^v:(.+)$')
+  if token then
+    token = row_version(token) and 'v' .. token
+  else
+    token = args[1] and exact(args[1]) and args[1]
+  end
+  if #keys ~= 2 or not token then
+    return redis.error_reply('ERR expected key marker and a 64-bit transaction id or v:<row version>')
+  end
+  local lifetime = string.format('%.0f', TOMBSTONE_TTL + 1000)
+  local marker = redis.call('GET', keys[2])
+  local old = marker and parse_marker(marker)
+  -- Tokens of an epoch stay in it; without one, the time tells the daemon whether it belongs to its epoch.
+  local epoch = old and old.kind == 't' and old.a or '*' .. string.format('%.0f', now_ms())
+  local command = {epoch, lifetime, 'if', '0', token}
+  local reply = invalidate_keys(keys, 1, 1, command, parse_command(command), nil)
+  counts.invalidated = counts.invalidated + 1
+  if reply[1] > 0 then return 'deleted' end
+  if reply[2] > 0 then return 'kept' end
+  if reply[3] > 0 then return 'replayed' end
+  return 'absent'
+end
+
+-- evictd_stats 0 -> {name, count, ...}
+local function stats()
+  local reply = {}
+  for _, name in ipairs(COUNT_NAMES) do
+    reply[#reply + 1] = name
+    reply[#reply + 1] = counts[name]
+  end
+  return reply
+end
