@@ -44,6 +44,7 @@ class Run:
 STALE = r"~\(content\)|>>\(content"
 STRANDED = r"member"
 TOO_LONG = r"visible_for"
+EPOCH = r"repaired"
 
 
 def holds(model, name, switches="", reaches=()):
@@ -133,6 +134,11 @@ RUNS = flatten(
     holds("lease", "with settle", "", reaches=(1, 2, 3, 4)),
     breaks("lease", "alone", "-DLEASE_ALONE"),
     breaks("lease", "settle spares the lease", "-DSETTLE_SPARES_LEASE"),
+    # A new epoch.
+    holds("epoch", "purged twice", "", reaches=(1, 2, 3, 4, 5)),
+    holds("epoch", "purged twice, trusted late", "-DTRUST_AFTER_REPAIR"),
+    breaks("epoch", "purged once", "-DONE_PURGE", EPOCH),
+    breaks("epoch", "the second purge removes markers", "-DPURGE_MARKERS", EPOCH),
 )
 
 
