@@ -62,9 +62,14 @@ def fill(cache, cursor, key):
     if time.monotonic() - begin > READER_PATIENCE:
         return False
     if key.startswith("listing:"):
-        # Listed first, so that no value exists which the tag does not know.
-        cache.sadd("tag:category:" + key.split(":")[1], key)
-    cache.set(key, value)
+        # In one transaction: a key listed before it exists could be walked, found absent and taken off the
+        # list before its value arrives, and no later change would find it.
+        with cache.pipeline(transaction=True) as together:
+            together.sadd("tag:category:" + key.split(":")[1], key)
+            together.set(key, value)
+            together.execute()
+    else:
+        cache.set(key, value)
     if time.monotonic() - begin > 2 * READER_PATIENCE * 0.9:
         cache.delete(key)
     return False
