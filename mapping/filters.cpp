@@ -293,7 +293,7 @@ Result<Filter> make_filter(std::string_view name, bool has_argument, std::string
 
 struct FilterMachine::Impl {
   struct FreeContext {
-    void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
+    void operator()(EVP_MD_CTX* freed) const { EVP_MD_CTX_free(freed); }
   };
   std::unique_ptr<EVP_MD_CTX, FreeContext> context{EVP_MD_CTX_new()};
   std::string scratch;

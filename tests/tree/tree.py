@@ -1,0 +1,218 @@
+"""The rules of the tree: each takes the files and yields what breaks it, as "path:line: what".
+
+A file is a path from the root of the tree and its text, so that the rules themselves can be tested on small
+trees that never existed.
+"""
+
+import os
+import pathlib
+import re
+
+# What the tree holds besides its own files.
+SKIPPED_FOLDERS = {".git", "build", "__pycache__", ".pytest_cache", "node_modules", ".cache"}
+TEXT_SUFFIXES = {
+    ".h", ".cpp", ".in", ".txt", ".cmake", ".json", ".md", ".py", ".sh", ".lua", ".pml", ".yaml", ".yml", ".service",
+    ".sql", ".xml", ".js", ".mjs", ".go", ".java", ".php", "",
+}
+
+
+def read_tree(root):
+    """Every text file below root: {path: text}."""
+    files = {}
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
+        for name in sorted(names):
+            path = pathlib.Path(folder, name)
+            if path.suffix not in TEXT_SUFFIXES or "corpus" in path.parts:
+                continue
+            try:
+                files[path.relative_to(root).as_posix()] = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue  # captured bytes
+    return files
+
+
+def lines_of(files, *suffixes, below=""):
+    for path, text in files.items():
+        if path.startswith(below) and path.endswith(suffixes):
+            for number, line in enumerate(text.splitlines(), 1):
+                yield path, number, line
+
+
+INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)')
+
+# What a room may include besides itself: folders end in "/".
+ROOMS = {
+    "mapping/": {"mapping/"},
+    "daemon/postgres/": {"mapping/", "daemon/interface"},
+    "daemon/kafka/": {"mapping/", "daemon/interface"},
+    "daemon/redis/": {"mapping/", "daemon/interface"},
+}
+# The headers between the pipeline and its sources and sinks.
+INTERFACE = {
+    "daemon/" + name + ".h"
+    for name in ("clock", "finding", "json", "record", "secret", "sink", "snapshot_poll", "source", "touched",
+                 "version", "waiting")
+}
+
+
+def include_directions(files):
+    """mapping/ knows nothing of daemon/; sources and sinks know nothing of each other or of the pipeline."""
+    for path, number, line in lines_of(files, ".h", ".cpp"):
+        match = INCLUDE.match(line)
+        if not match or not match[1]:
+            continue
+        included = match[1]
+        if pathlib.PurePosixPath(included).stem == "main":
+            yield f"{path}:{number}: nothing includes main"
+        for room, allowed in ROOMS.items():
+            if not path.startswith(room) or included.startswith(room):
+                continue
+            fine = included in INTERFACE if "daemon/interface" in allowed else False
+            if not fine and not any(folder.endswith("/") and included.startswith(folder) for folder in allowed):
+                yield f"{path}:{number}: {room} may not include '{included}'"
+        # The loop's decisions are driven in tests by fakes: they know the interfaces only.
+        if re.match(r"daemon/(pipeline|batch_builder|visibility|work|touched)\w*\.(h|cpp)$", path):
+            if re.match(r"daemon/(postgres|kafka|redis|commands)/|daemon/(config|metrics|http|log|status)\w*\.h", included):
+                yield f"{path}:{number}: the pipeline may not include '{included}'"
+        if path.startswith("tests/unit/mapping/") and not included.startswith(("mapping/", "tests/unit/mapping/")):
+            yield f"{path}:{number}: the tests of the mapping may not include '{included}'"
+
+
+# Each library is known to few files, so that it can be replaced and so that builds stay fast.
+LIBRARIES = {
+    "yaml-cpp/": {"mapping/yaml.cpp"},
+    "simdjson": {"mapping/json_path.cpp", "daemon/explain.cpp", "daemon/kafka/json_reader.cpp"},
+    "openssl/": {"mapping/filters.cpp", "daemon/redis/scripts.cpp", "daemon/redis/transport.cpp"},
+    "spdlog/": {"daemon/log.cpp"},
+    "prometheus/": {"daemon/metrics.cpp"},
+    "civetweb": {"daemon/http_server.cpp"},
+    "CLI/": {"daemon/command_line.cpp"},
+    "hiredis/": {"daemon/redis/resp.cpp"},
+    "libpq-fe": {"daemon/postgres/connection.cpp", "daemon/postgres/conninfo.cpp"},
+    "pqxx": {"daemon/postgres/catalogue_session.cpp"},
+    "librdkafka/": {"daemon/kafka/kafka_client.cpp"},
+}
+
+
+def libraries(files):
+    """A client library is included in the files that are named for it, and in no header of ours."""
+    for path, number, line in lines_of(files, ".h", ".cpp"):
+        match = INCLUDE.match(line)
+        if not match or not match[2] or path.startswith("tests/"):
+            continue
+        for library, allowed in LIBRARIES.items():
+            if match[2].startswith(library) and path not in allowed:
+                yield f"{path}:{number}: '{match[2]}' belongs in {' or '.join(sorted(allowed))}"
+
+
+def built_files(files):
+    """Every .cpp is named in a CMake file: a test that is not built is decoration."""
+    cmake = "\n".join(text for path, text in files.items() if path.endswith((".cmake", "CMakeLists.txt")))
+    for path in files:
+        if not path.endswith(".cpp"):
+            continue
+        name = pathlib.PurePosixPath(path).name
+        if name.endswith("_fuzz.cpp"):
+            if f"evictd_fuzz({name.removesuffix('_fuzz.cpp')} " not in cmake:
+                yield f"{path}:1: no CMakeLists.txt calls evictd_fuzz() for it"
+        elif not re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", cmake):
+            yield f"{path}:1: no CMake file names it"
+
+
+NAMED_FILE = re.compile(r"(?<![\w/.$-])((?:mapping|daemon|deploy|tests|docs|\.ci)/[\w./-]*[\w/]|[A-Z]+\.md|CMakePresets\.json)")
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
+
+
+def named_files(files):
+    """Files and folders that are named in *.md exist."""
+    known = set(files)
+    for path in files:
+        known.update(parent.as_posix() for parent in pathlib.PurePosixPath(path).parents)
+    for path, number, line in lines_of(files, ".md"):
+        for match in NAMED_FILE.finditer(line):
+            # A pattern, not a name: "tests/unit/*", "docs/recipes/<language>".
+            if match.end() < len(line) and line[match.end()] in "*<{":
+                continue
+            name = match[1].rstrip("/")
+            if name not in known and not any(other.startswith(name + "/") for other in known):
+                yield f"{path}:{number}: '{name}' does not exist"
+        for match in LINK.finditer(line):
+            target = os.path.normpath(os.path.join(os.path.dirname(path), match[1]))
+            if target not in known:
+                yield f"{path}:{number}: the link to '{match[1]}' leads nowhere"
+
+
+def line_numbers_in_documents(files):
+    """Documents name functions and files, never lines: lines move."""
+    for path, number, line in lines_of(files, ".md"):
+        if re.search(r"\w\.(?:h|cpp|lua|py|sh):\d+", line):
+            yield f"{path}:{number}: names a line of a source file"
+
+
+FOREIGN_WORDS = [
+    (re.compile(r"\bissues? #?[0-9]", re.I), "the number of an issue"),
+    (re.compile(r"/work/(?:main|shared|\.)|/tmp/(?:brief|build-)|/home/\w"), "an absolute path of one machine"),
+    (re.compile(r"\b(?:design|style|pitfalls)\.md\b"), "a document that is not part of the tree"),
+    (re.compile(r"\bsub-?agents?\b|\bclaude\b|\banthropic\b|\bthe brief\b", re.I), "how the work was done"),
+    (re.compile(r"https?://[\w.-]*(?:artifactory|nexus|pypi-proxy|\.internal\b)"), "the name of a private registry"),
+]
+
+
+def foreign_words(files):
+    """The repository speaks of evictd alone."""
+    for path, number, line in lines_of(files, *sorted(TEXT_SUFFIXES)):
+        if path.startswith("tests/tree/"):
+            continue
+        for pattern, what in FOREIGN_WORDS:
+            if match := pattern.search(line):
+                yield f"{path}:{number}: '{match[0]}' is {what}"
+
+
+BANNED = [
+    (re.compile(r"\bassert\s*\("), "use EVICTD_CHECK, which stays on in every build"),
+    (re.compile(r"\busing namespace std;"), "name what is used"),
+    (re.compile(r"\b(?:atoi|atol|atoll|atof)\s*\("), "takes anything for a number"),
+    (re.compile(r"\b(?:TODO|FIXME|XXX)\b"), "finish it, or write down why not"),
+]
+
+
+def banned_words(files):
+    """In the program itself."""
+    for path, number, line in lines_of(files, ".h", ".cpp"):
+        if path.startswith("tests/"):
+            continue
+        for pattern, instead in BANNED:
+            if match := pattern.search(line):
+                yield f"{path}:{number}: '{match[0]}': {instead}"
+
+
+def headers(files):
+    """A header begins with what it is, and is included once."""
+    for path, text in files.items():
+        if not path.endswith(".h"):
+            continue
+        if not text.startswith("//"):
+            yield f"{path}:1: a header begins by saying what it is"
+        if "#pragma once" not in text:
+            yield f"{path}:1: '#pragma once' is missing"
+
+
+def sleeping_tests(files):
+    """Unit tests have a clock of their own; where another process is driven, waiting has a condition and an end."""
+    for path, text in files.items():
+        if not path.startswith("tests/unit/") or not path.endswith((".h", ".cpp")):
+            continue
+        lines = text.splitlines()
+        for number, line in enumerate(lines, 1):
+            if not re.search(r"\b(?:sleep_for|sleep_until|usleep|nanosleep)\b", line):
+                continue
+            before = "\n".join(lines[max(0, number - 8):number])
+            if not re.search(r"\b(?:wait_for|wait_until|eventually)\w*\(", before):
+                yield f"{path}:{number}: a unit test sleeps only inside a wait with a condition and an end"
+
+
+RULES = [
+    include_directions, libraries, built_files, named_files, line_numbers_in_documents, foreign_words, banned_words,
+    headers, sleeping_tests,
+]
