@@ -33,8 +33,8 @@ SlotFacts slot_facts(CatalogueSession& session, const std::string& slot) {
       " from pg_replication_slots s left join pg_stat_activity a on a.pid = s.active_pid"
       " where s.slot_name = {}",
       version >= 130000 ? "s.wal_status" : "''", version >= 130000 ? "s.safe_wal_size" : "null",
-      version >= 140000 ? "s.two_phase" : "false", version >= 170000 ? "s.invalidation_reason" : "null",
-      session.quote(slot)));
+      version >= 140000 ? "s.two_phase" : "false",
+      version >= 170000 ? "s.invalidation_reason" : "null", session.quote(slot)));
   SlotFacts facts;
   if (rows.empty()) return facts;
   const auto& row = rows[0];
@@ -49,9 +49,12 @@ SlotFacts slot_facts(CatalogueSession& session, const std::string& slot) {
   facts.is_lost = row[7] == "lost" || !row[10].empty();
   if (!row[8].empty()) facts.safe_wal_bytes = std::stoll(row[8]);
   facts.two_phase = row[9] == "t";
-  facts.lost_reason = !row[10].empty() ? row[10] : facts.is_lost ? "more WAL than max_slot_wal_keep_size" : "";
-  facts.holder = fmt::format("pid {} ({}, {})", facts.active_pid, row[11].empty() ? "unnamed" : row[11],
-                             row[12].empty() ? "local or hidden address" : row[12]);
+  facts.lost_reason = !row[10].empty() ? row[10]
+                      : facts.is_lost  ? "more WAL than max_slot_wal_keep_size"
+                                       : "";
+  facts.holder =
+      fmt::format("pid {} ({}, {})", facts.active_pid, row[11].empty() ? "unnamed" : row[11],
+                  row[12].empty() ? "local or hidden address" : row[12]);
   facts.holder_is_evictd = row[11] == "evictd";
   return facts;
 }
@@ -73,7 +76,8 @@ const ColumnFacts* RelationFacts::find_column(std::string_view column) const {
 bool RelationFacts::has_identity() const {
   if (identity == 'f') return true;
   return identity != 'n' &&
-         std::any_of(columns.begin(), columns.end(), [](const ColumnFacts& column) { return column.in_identity; });
+         std::any_of(columns.begin(), columns.end(),
+                     [](const ColumnFacts& column) { return column.in_identity; });
 }
 
 std::vector<const RelationFacts*> TableFacts::row_relations() const {
@@ -117,13 +121,17 @@ Result<Facts> Catalogue::read_facts(const Subject& subject) {
     const auto server = session.query(
         "select current_setting('wal_level'), pg_is_in_recovery(),"
         " extract(epoch from pg_postmaster_start_time())::numeric(20,3),"
-        // Set anew when statistics are thrown away by crash recovery, which leaves the start time alone.
-        " (select coalesce(extract(epoch from stats_reset)::numeric(20,3), 0) from pg_stat_archiver),"
-        " current_database(), (select oid from pg_database where datname = current_database()), current_user,"
+        // Set anew when statistics are thrown away by crash recovery, which leaves the start time
+        // alone.
+        " (select coalesce(extract(epoch from stats_reset)::numeric(20,3), 0) from "
+        "pg_stat_archiver),"
+        " current_database(), (select oid from pg_database where datname = current_database()), "
+        "current_user,"
         " (select rolreplication or rolsuper from pg_roles where rolname = current_user),"
         " current_setting('server_encoding'),"
         " (select setting from pg_settings where name = 'wal_sender_timeout'),"
-        " case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end");
+        " case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() "
+        "end");
     const auto& row = server.at(0);
     facts.server.version = version;
     facts.server.wal_level = row[0];
@@ -140,13 +148,15 @@ Result<Facts> Catalogue::read_facts(const Subject& subject) {
     facts.slot = slot_facts(session, subject.slot);
 
     const auto publication = session.query(fmt::format(
-        "select pg_has_role(current_user, pubowner, 'USAGE'), puballtables, pubinsert, pubupdate, pubdelete,"
+        "select pg_has_role(current_user, pubowner, 'USAGE'), puballtables, pubinsert, pubupdate, "
+        "pubdelete,"
         " {}, {} from pg_publication where pubname = {}",
         version >= 110000 ? "pubtruncate" : "false", version >= 130000 ? "pubviaroot" : "false",
         session.quote(subject.publication)));
     if (!publication.empty()) {
       const auto& p = publication[0];
-      facts.publication = {true, p[0] == "t", p[1] == "t", p[6] == "t", p[2] == "t", p[3] == "t", p[4] == "t", p[5] == "t"};
+      facts.publication = {true,        p[0] == "t", p[1] == "t", p[6] == "t",
+                           p[2] == "t", p[3] == "t", p[4] == "t", p[5] == "t"};
     }
     facts.tables = read_tables(session, subject);
     return facts;
@@ -159,10 +169,12 @@ Result<SlotFacts> Catalogue::read_slot(const std::string& slot) {
 
 Result<SlotStatistics> Catalogue::read_statistics(const std::string& slot) {
   return run<SlotStatistics>([&](CatalogueSession& session) {
-    const auto rows = session.query(fmt::format(
-        "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end,"
-        " s.restart_lsn, {} from (select 1) one left join pg_replication_slots s on s.slot_name = {}",
-        session.version() >= 130000 ? "s.safe_wal_size" : "null", session.quote(slot)));
+    const auto rows = session.query(
+        fmt::format("select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else "
+                    "pg_current_wal_lsn() end,"
+                    " s.restart_lsn, {} from (select 1) one left join pg_replication_slots s on "
+                    "s.slot_name = {}",
+                    session.version() >= 130000 ? "s.safe_wal_size" : "null", session.quote(slot)));
     SlotStatistics statistics;
     statistics.wal_end = lsn_of(rows.at(0)[0]);
     statistics.restart = lsn_of(rows[0][1]);
@@ -180,13 +192,15 @@ Result<std::vector<Blocker>> Catalogue::read_blockers() {
         " order by xact_start nulls last limit 5");
     std::vector<Blocker> blockers;
     for (const auto& row : rows) {
-      blockers.push_back({std::stoi(row[0]), row[1].empty() ? "unnamed" : row[1], std::stoll(row[2])});
+      blockers.push_back(
+          {std::stoi(row[0]), row[1].empty() ? "unnamed" : row[1], std::stoll(row[2])});
     }
     return blockers;
   });
 }
 
-Result<Catalogue::Resolved> Catalogue::resolve(Oid relation, const std::vector<std::string>& tables) {
+Result<Catalogue::Resolved> Catalogue::resolve(Oid relation,
+                                               const std::vector<std::string>& tables) {
   return run<Resolved>([&](CatalogueSession& session) {
     const auto rows = session.query(fmt::format(
         "with recursive up(relation, level) as (select {}::oid, 0 union all"
@@ -207,22 +221,25 @@ Result<Catalogue::Resolved> Catalogue::resolve(Oid relation, const std::vector<s
   });
 }
 
-Result<void> Catalogue::create_publication(const std::string& publication, const std::vector<std::string>& tables) {
+Result<void> Catalogue::create_publication(const std::string& publication,
+                                           const std::vector<std::string>& tables) {
   auto done = run<bool>([&](CatalogueSession& session) {
-    session.transaction({std::string(kLockTimeout),
-                         fmt::format("create publication {} for table {}", session.quote_name(publication),
-                                     table_list(session, tables))});
+    session.transaction(
+        {std::string(kLockTimeout),
+         fmt::format("create publication {} for table {}", session.quote_name(publication),
+                     table_list(session, tables))});
     return true;
   });
   if (!done) return tl::unexpected<Error>(std::move(done.error()));
   return {};
 }
 
-Result<void> Catalogue::add_tables(const std::string& publication, const std::vector<std::string>& tables) {
+Result<void> Catalogue::add_tables(const std::string& publication,
+                                   const std::vector<std::string>& tables) {
   auto done = run<bool>([&](CatalogueSession& session) {
-    session.transaction({std::string(kLockTimeout),
-                         fmt::format("alter publication {} add table {}", session.quote_name(publication),
-                                     table_list(session, tables))});
+    session.transaction({std::string(kLockTimeout), fmt::format("alter publication {} add table {}",
+                                                                session.quote_name(publication),
+                                                                table_list(session, tables))});
     return true;
   });
   if (!done) return tl::unexpected<Error>(std::move(done.error()));
@@ -249,7 +266,8 @@ Result<void> Catalogue::drop_slot(const std::string& slot) {
 
 Result<void> Catalogue::drop_publication(const std::string& publication) {
   auto done = run<bool>([&](CatalogueSession& session) {
-    session.transaction({std::string(kLockTimeout), fmt::format("drop publication {}", session.quote_name(publication))});
+    session.transaction({std::string(kLockTimeout),
+                         fmt::format("drop publication {}", session.quote_name(publication))});
     return true;
   });
   if (!done) return tl::unexpected<Error>(std::move(done.error()));
@@ -258,7 +276,8 @@ Result<void> Catalogue::drop_publication(const std::string& publication) {
 
 Result<void> Catalogue::emit_message(const std::string& prefix, const std::string& content) {
   auto done = run<bool>([&](CatalogueSession& session) {
-    session.query(fmt::format("select pg_logical_emit_message(true, {}, {})", session.quote(prefix), session.quote(content)));
+    session.query(fmt::format("select pg_logical_emit_message(true, {}, {})", session.quote(prefix),
+                              session.quote(content)));
     return true;
   });
   if (!done) return tl::unexpected<Error>(std::move(done.error()));
@@ -266,7 +285,8 @@ Result<void> Catalogue::emit_message(const std::string& prefix, const std::strin
 }
 
 Result<std::vector<std::vector<std::string>>> Catalogue::query(const std::string& statement) {
-  return run<std::vector<std::vector<std::string>>>([&](CatalogueSession& session) { return session.query(statement); });
+  return run<std::vector<std::vector<std::string>>>(
+      [&](CatalogueSession& session) { return session.query(statement); });
 }
 
 }  // namespace evictd

@@ -1,6 +1,7 @@
-// The catalogue: what the server says about itself, our slot, our publication and the mapped tables, and the
-// few statements that change them. Blocking, through libpqxx, which is included in catalogue*.cpp only.
-// One object, one thread. A failed call leaves the object usable: the next one connects anew.
+// The catalogue: what the server says about itself, our slot, our publication and the mapped
+// tables, and the few statements that change them. Blocking, through libpqxx, which is included in
+// catalogue*.cpp only. One object, one thread. A failed call leaves the object usable: the next one
+// connects anew.
 #pragma once
 
 #include <chrono>
@@ -42,7 +43,7 @@ struct SlotFacts {
   int active_pid = 0;
   std::string holder;  // who has it: "pid 4711 (evictd, 10.0.0.7)"
   bool holder_is_evictd = false;
-  bool is_lost = false;     // what it stood for can no longer be read
+  bool is_lost = false;  // what it stood for can no longer be read
   std::string lost_reason;
   Lsn restart;
   Lsn confirmed;
@@ -72,11 +73,12 @@ struct ColumnFacts {
 struct RelationFacts {
   Oid oid = 0;
   TableName name;
-  char kind = 'r';         // pg_class.relkind
+  char kind = 'r';  // pg_class.relkind
   bool is_unlogged = false;
-  char identity = 'd';     // pg_class.relreplident
+  char identity = 'd';  // pg_class.relreplident
   bool is_published = false;
-  // Created as a partition, so that it had no rows when it became one. False for one that was attached.
+  // Created as a partition, so that it had no rows when it became one. False for one that was
+  // attached.
   bool is_born_partition = false;
   std::string row_filter;
   std::vector<ColumnFacts> columns;
@@ -89,8 +91,9 @@ struct RelationFacts {
 // A table that a rule names, with everything below it.
 struct TableFacts {
   RelationFacts table;
-  std::vector<RelationFacts> members;  // the relations below it, not itself; empty for a plain table
-  bool is_published = false;           // every row of it
+  std::vector<RelationFacts>
+      members;                // the relations below it, not itself; empty for a plain table
+  bool is_published = false;  // every row of it
 
   // The relations whose rows count: the members that hold rows, or the table itself.
   std::vector<const RelationFacts*> row_relations() const;
@@ -149,7 +152,8 @@ class Catalogue {
   Result<Resolved> resolve(Oid relation, const std::vector<std::string>& tables);
 
   // Never FOR ALL TABLES: that would break updates of tables without a replica identity.
-  Result<void> create_publication(const std::string& publication, const std::vector<std::string>& tables);
+  Result<void> create_publication(const std::string& publication,
+                                  const std::vector<std::string>& tables);
   Result<void> add_tables(const std::string& publication, const std::vector<std::string>& tables);
   // Every transaction that has an id by now has a lower one.
   Result<std::uint64_t> next_xid();
@@ -162,7 +166,8 @@ class Catalogue {
 
  private:
   struct Session;
-  // Runs `work` with a session, which is made when there is none, and turns what libpqxx throws into an Error.
+  // Runs `work` with a session, which is made when there is none, and turns what libpqxx throws
+  // into an Error.
   template <typename T, typename Work>
   Result<T> run(Work work);
 

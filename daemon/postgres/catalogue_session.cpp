@@ -12,7 +12,8 @@ namespace {
 // "ERROR:  text\nLINE 1: ..." -> "text".
 std::string first_line(std::string_view text) {
   text = text.substr(0, text.find('\n'));
-  if (const auto colon = text.find(":  "); colon != std::string_view::npos && colon < 12) text.remove_prefix(colon + 3);
+  if (const auto colon = text.find(":  "); colon != std::string_view::npos && colon < 12)
+    text.remove_prefix(colon + 3);
   return std::string(text);
 }
 
@@ -23,13 +24,16 @@ struct CatalogueSession::Handle {
   pqxx::connection connection;
 };
 
-CatalogueSession::CatalogueSession(const Conninfo& conninfo) : handle_(std::make_unique<Handle>(conninfo.text())) {
+CatalogueSession::CatalogueSession(const Conninfo& conninfo)
+    : handle_(std::make_unique<Handle>(conninfo.text())) {
   version_ = std::stoi(query("select current_setting('server_version_num')").at(0).at(0));
 }
 
 CatalogueSession::~CatalogueSession() = default;
 
-std::string CatalogueSession::quote(const std::string& text) const { return handle_->connection.quote(text); }
+std::string CatalogueSession::quote(const std::string& text) const {
+  return handle_->connection.quote(text);
+}
 
 std::string CatalogueSession::quote_name(const std::string& name) const {
   return handle_->connection.quote_name(name);
@@ -52,7 +56,8 @@ void CatalogueSession::transaction(const std::vector<std::string>& statements) {
   work.commit();
 }
 
-std::optional<Error> CatalogueSession::caught(const std::function<void()>& work, const Conninfo& conninfo) {
+std::optional<Error> CatalogueSession::caught(const std::function<void()>& work,
+                                              const Conninfo& conninfo) {
   try {
     work();
     return std::nullopt;
@@ -61,7 +66,7 @@ std::optional<Error> CatalogueSession::caught(const std::function<void()>& work,
   } catch (const pqxx::sql_error& e) {
     const std::string& state = e.sqlstate();
     // 57P0x: the server is going away. 42xxx: rights and names. Others may pass: locks, resources.
-    const ErrorKind kind = state.starts_with("57P") ? ErrorKind::kConnection
+    const ErrorKind kind = state.starts_with("57P")  ? ErrorKind::kConnection
                            : state.starts_with("42") ? ErrorKind::kUsage
                                                      : ErrorKind::kTransient;
     return Error{kind, conninfo.scrub(first_line(e.what())), {}};

@@ -1,5 +1,5 @@
-// One libpqxx connection of the catalogue. Inside the postgres room only; its .cpp is the one that includes
-// libpqxx. Methods throw libpqxx's exceptions; guard() turns them into errors.
+// One libpqxx connection of the catalogue. Inside the postgres room only; its .cpp is the one that
+// includes libpqxx. Methods throw libpqxx's exceptions; guard() turns them into errors.
 #pragma once
 
 #include <functional>
@@ -30,12 +30,13 @@ class CatalogueSession {
   // All or nothing.
   void transaction(const std::vector<std::string>& statements);
 
-  // Runs `work`; kConnection when the session is gone, kUsage when the server will never agree (rights, names),
-  // kTransient otherwise.
+  // Runs `work`; kConnection when the session is gone, kUsage when the server will never agree
+  // (rights, names), kTransient otherwise.
   template <typename T, typename Work>
   static Result<T> guard(Work work, const Conninfo& conninfo) {
     std::optional<T> result;
-    if (auto error = caught([&] { result.emplace(work()); }, conninfo)) return tl::unexpected<Error>(std::move(*error));
+    if (auto error = caught([&] { result.emplace(work()); }, conninfo))
+      return tl::unexpected<Error>(std::move(*error));
     return std::move(*result);
   }
 

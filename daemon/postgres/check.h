@@ -1,5 +1,5 @@
-// `evictd check` for PostgreSQL: PG001 to PG033, each with its cause and its fix. Blocks; opens its own
-// connections; changes nothing on the server except one logical message (PG032).
+// `evictd check` for PostgreSQL: PG001 to PG033, each with its cause and its fix. Blocks; opens its
+// own connections; changes nothing on the server except one logical message (PG032).
 #pragma once
 
 #include "daemon/finding.h"
@@ -10,7 +10,9 @@ namespace evictd {
 
 struct Record;
 
-// `record` as found in Redis, when the caller has it: lets PG011 compare the server with the one last used.
-Findings check_postgres(const PostgresOptions& options, const RuleSet& rules, const Record* record = nullptr);
+// `record` as found in Redis, when the caller has it: lets PG011 compare the server with the one
+// last used.
+Findings check_postgres(const PostgresOptions& options, const RuleSet& rules,
+                        const Record* record = nullptr);
 
 }  // namespace evictd

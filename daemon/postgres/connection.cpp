@@ -16,11 +16,13 @@ using ResultOwner = std::unique_ptr<PGresult, decltype(&PQclear)>;
 
 constexpr int kConnectSeconds = 10;
 
-// With verbosity "verbose" an error of the connection phase reads "FATAL:  28P01: text\nLOCATION: ...":
-// the only way to learn its SQLSTATE. The severity may be translated, the shape is not.
+// With verbosity "verbose" an error of the connection phase reads "FATAL:  28P01: text\nLOCATION:
+// ...": the only way to learn its SQLSTATE. The severity may be translated, the shape is not.
 void split_connect_error(std::string& text, std::string& sqlstate) {
-  if (const auto location = text.find("\nLOCATION:"); location != std::string::npos) text.resize(location);
-  for (auto colon = text.find(":  "); colon != std::string::npos; colon = text.find(":  ", colon + 1)) {
+  if (const auto location = text.find("\nLOCATION:"); location != std::string::npos)
+    text.resize(location);
+  for (auto colon = text.find(":  "); colon != std::string::npos;
+       colon = text.find(":  ", colon + 1)) {
     const std::string_view code = std::string_view(text).substr(colon + 3, 5);
     const bool is_code = code.size() == 5 && text.compare(colon + 8, 2, ": ") == 0 &&
                          std::all_of(code.begin(), code.end(), [](unsigned char c) {
@@ -61,7 +63,9 @@ void PostgresConnection::open(const Conninfo& conninfo, Now now) {
   if (PQstatus(connection_.get()) == CONNECTION_BAD) return lose_with_last_error();
   PQsetNoticeReceiver(
       connection_.get(),
-      [](void* self, const PGresult* notice) { static_cast<PostgresConnection*>(self)->hear_notice(notice); },
+      [](void* self, const PGresult* notice) {
+        static_cast<PostgresConnection*>(self)->hear_notice(notice);
+      },
       this);
   state_ = State::kConnecting;
   connect_events_ = POLLOUT;
@@ -80,14 +84,16 @@ void PostgresConnection::close() {
 
 // libpq hands an error that comes while no command runs to the notice receiver.
 void PostgresConnection::hear_notice(const void* result) {
-  const char* severity = PQresultErrorField(static_cast<const PGresult*>(result), PG_DIAG_SEVERITY_NONLOCALIZED);
+  const char* severity =
+      PQresultErrorField(static_cast<const PGresult*>(result), PG_DIAG_SEVERITY_NONLOCALIZED);
   if (severity == nullptr) return;
   const std::string_view text(severity);
   if (text == "FATAL" || text == "PANIC" || text == "ERROR") goodbye_ = failure_of(result);
 }
 
 void PostgresConnection::lose(std::string_view sqlstate, std::string_view text) {
-  const bool needs_password = connection_ != nullptr && PQconnectionNeedsPassword(connection_.get()) != 0;
+  const bool needs_password =
+      connection_ != nullptr && PQconnectionNeedsPassword(connection_.get()) != 0;
   PostgresFailure failure{std::string(sqlstate), conninfo_.scrub(text), needs_password};
   close();
   failure_ = std::move(failure);
@@ -129,7 +135,8 @@ void PostgresConnection::poll_connecting(Now now) {
   // PQconnectPoll must only be called when the socket is ready for what it asked for last.
   pollfd descriptor{PQsocket(connection_.get()), connect_events_, 0};
   if (descriptor.fd >= 0 && ::poll(&descriptor, 1, 0) == 0) {
-    if (now.steady >= connect_deadline_) lose("", "no answer from " + conninfo_.server() + " in time");
+    if (now.steady >= connect_deadline_)
+      lose("", "no answer from " + conninfo_.server() + " in time");
     return;
   }
   switch (PQconnectPoll(connection_.get())) {
@@ -190,7 +197,8 @@ PostgresFailure PostgresConnection::failure_of(const void* result) const {
     return text == nullptr ? std::string() : text;
   };
   std::string text = field(PG_DIAG_MESSAGE_PRIMARY);
-  if (const std::string detail = field(PG_DIAG_MESSAGE_DETAIL); !detail.empty()) text += " (" + detail + ")";
+  if (const std::string detail = field(PG_DIAG_MESSAGE_DETAIL); !detail.empty())
+    text += " (" + detail + ")";
   if (text.empty()) text = PQresultErrorMessage(failed);
   return PostgresFailure{field(PG_DIAG_SQLSTATE), conninfo_.scrub(text), false};
 }
@@ -202,7 +210,8 @@ void PostgresConnection::read_answer() {
     if (result == nullptr) {
       // A lost connection ends a command too.
       if (PQstatus(connection_.get()) == CONNECTION_BAD) {
-        if (answer_ && answer_->failure) return lose(answer_->failure->sqlstate, answer_->failure->text);
+        if (answer_ && answer_->failure)
+          return lose(answer_->failure->sqlstate, answer_->failure->text);
         return lose_with_last_error();
       }
       state_ = State::kIdle;
@@ -253,7 +262,8 @@ std::optional<std::string_view> PostgresConnection::read_stream(bool may_receive
   }
   if (length > 0) return std::string_view(message_, static_cast<std::size_t>(length));
   if (length == 0) return std::nullopt;
-  // The stream ended. An error that ended it has been read completely; a polite end may still be on its way.
+  // The stream ended. An error that ended it has been read completely; a polite end may still be on
+  // its way.
   if (PQisBusy(connection) != 0) {
     lose("", "the server ended the stream");
     return std::nullopt;
@@ -284,7 +294,9 @@ void PostgresConnection::end_stream() {
   flush();
 }
 
-bool PostgresConnection::uses_tls() const { return connection_ != nullptr && PQsslInUse(connection_.get()) != 0; }
+bool PostgresConnection::uses_tls() const {
+  return connection_ != nullptr && PQsslInUse(connection_.get()) != 0;
+}
 
 int PostgresConnection::server_version() const {
   return connection_ == nullptr ? 0 : PQserverVersion(connection_.get());

@@ -1,6 +1,6 @@
-// A non-blocking libpq connection: connects, runs one command at a time, and carries a COPY BOTH stream.
-// The only file that holds a PGconn. All calls from one thread; nothing blocks, except that libpq resolves a
-// host name while open() begins (give `hostaddr` where that can be slow).
+// A non-blocking libpq connection: connects, runs one command at a time, and carries a COPY BOTH
+// stream. The only file that holds a PGconn. All calls from one thread; nothing blocks, except that
+// libpq resolves a host name while open() begins (give `hostaddr` where that can be slow).
 #pragma once
 
 #include <cstddef>
@@ -28,14 +28,15 @@ struct PostgresFailure {
 class PostgresConnection {
  public:
   enum class State {
-    kClosed,      // never opened, closed, or failed: see failure()
+    kClosed,  // never opened, closed, or failed: see failure()
     kConnecting,
-    kIdle,        // ready for a command
-    kBusy,        // a command is under way
-    kStreaming,   // COPY BOTH
+    kIdle,       // ready for a command
+    kBusy,       // a command is under way
+    kStreaming,  // COPY BOTH
   };
 
-  // What a command ended with: rows (NULL is an empty text), or the failure; the connection lives on.
+  // What a command ended with: rows (NULL is an empty text), or the failure; the connection lives
+  // on.
   struct Answer {
     std::optional<PostgresFailure> failure;
     std::vector<std::vector<std::string>> rows;
@@ -64,8 +65,9 @@ class PostgresConnection {
   void send_prepared(const std::string& name);
   std::optional<Answer> take_answer();
 
-  // The next message of the stream, valid until the next call. Empty: none yet, or the stream ended (the state
-  // is then kClosed). `may_receive` false looks only at what has already been read from the socket.
+  // The next message of the stream, valid until the next call. Empty: none yet, or the stream ended
+  // (the state is then kClosed). `may_receive` false looks only at what has already been read from
+  // the socket.
   std::optional<std::string_view> read_stream(bool may_receive);
   // Queues one message. False when the connection is gone.
   bool write_stream(std::string_view message);

@@ -61,7 +61,8 @@ std::string Conninfo::get(const std::string& keyword) const {
   return found == values_.end() ? std::string() : found->second;
 }
 
-void Conninfo::pin_session(const std::string& application_name, const std::string& client_encoding) {
+void Conninfo::pin_session(const std::string& application_name,
+                           const std::string& client_encoding) {
   std::string& options = values_["options"];
   if (!options.empty()) options += ' ';
   options += kPinnedOptions;

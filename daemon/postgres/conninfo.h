@@ -17,11 +17,14 @@ class Conninfo {
 
   // Sets a libpq keyword, whatever the user said.
   void set(const std::string& keyword, const std::string& value) { values_[keyword] = value; }
-  void set_default(const std::string& keyword, const std::string& value) { values_.try_emplace(keyword, value); }
+  void set_default(const std::string& keyword, const std::string& value) {
+    values_.try_emplace(keyword, value);
+  }
   std::string get(const std::string& keyword) const;
 
-  // The sessions evictd opens: text forms pinned, so that a key never depends on settings of a role or a
-  // database (later options win over the user's own), dead peers noticed, and a name for pg_stat_activity.
+  // The sessions evictd opens: text forms pinned, so that a key never depends on settings of a role
+  // or a database (later options win over the user's own), dead peers noticed, and a name for
+  // pg_stat_activity.
   void pin_session(const std::string& application_name, const std::string& client_encoding);
 
   // The keyword form, for libpq and libpqxx. Contains the password: never to be shown.

@@ -1,4 +1,5 @@
-// What a failure of PostgreSQL means for us and for a person: its kind, one line of text, a hint. Pure.
+// What a failure of PostgreSQL means for us and for a person: its kind, one line of text, a hint.
+// Pure.
 #pragma once
 
 #include <string>
@@ -14,8 +15,8 @@ struct FailureContext {
   std::string slot;
 };
 
-// kUsage: the configuration or the server's set-up must change. kData: the stream stops at the same place
-// each time until a person helps. Everything else passes by itself.
+// kUsage: the configuration or the server's set-up must change. kData: the stream stops at the same
+// place each time until a person helps. Everything else passes by itself.
 Error explain_failure(const PostgresFailure& failure, const FailureContext& context);
 
 }  // namespace evictd

@@ -19,7 +19,8 @@ std::uint64_t next_generation() {
 }
 
 bool is_same_shape(const Relation& a, const Relation& b) {
-  if (a.schema != b.schema || a.table != b.table || a.columns.size() != b.columns.size()) return false;
+  if (a.schema != b.schema || a.table != b.table || a.columns.size() != b.columns.size())
+    return false;
   for (std::size_t i = 0; i < a.columns.size(); ++i) {
     const Column& x = a.columns[i];
     const Column& y = b.columns[i];
@@ -30,8 +31,8 @@ bool is_same_shape(const Relation& a, const Relation& b) {
 
 }  // namespace
 
-// The one reader of bytes. Past the end it returns zeros and remembers that it failed: callers read a
-// whole structure and ask ok() before they believe any of it.
+// The one reader of bytes. Past the end it returns zeros and remembers that it failed: callers read
+// a whole structure and ask ok() before they believe any of it.
 class PgoutputDecoder::Cursor {
  public:
   explicit Cursor(std::string_view bytes)
@@ -58,7 +59,8 @@ class PgoutputDecoder::Cursor {
   std::string_view text() {
     const void* zero = left() == 0 ? nullptr : std::memchr(at_, 0, left());
     if (failed_ || zero == nullptr) return cut();
-    const std::string_view result = bytes(static_cast<std::size_t>(static_cast<const char*>(zero) - at_));
+    const std::string_view result =
+        bytes(static_cast<std::size_t>(static_cast<const char*>(zero) - at_));
     ++at_;
     return result;
   }
@@ -131,7 +133,8 @@ std::optional<PgoutputDecoder::Described> PgoutputDecoder::described(std::string
   return result;
 }
 
-Result<void> PgoutputDecoder::decode(Lsn start, std::string_view message, PgoutputReceiver& receiver) {
+Result<void> PgoutputDecoder::decode(Lsn start, std::string_view message,
+                                     PgoutputReceiver& receiver) {
   Cursor cursor(message);
   const char type = cursor.letter();
   if (!cursor.ok()) return fail(ErrorKind::kData, "pgoutput message is empty");
@@ -175,7 +178,8 @@ Result<void> PgoutputDecoder::decode_begin(Cursor& cursor, PgoutputReceiver& rec
   if (!cursor.at_end()) return malformed('B', "longer than expected");
   if (in_transaction_) return malformed('B', "a transaction begins inside another");
   std::int64_t unix_time = 0;
-  if (__builtin_add_overflow(time, kPostgresEpoch, &unix_time)) return malformed('B', "impossible commit time");
+  if (__builtin_add_overflow(time, kPostgresEpoch, &unix_time))
+    return malformed('B', "impossible commit time");
   begin.commit_time = SystemTime(std::chrono::microseconds(unix_time));
   in_transaction_ = true;
   receiver.on_begin(begin);
@@ -184,7 +188,8 @@ Result<void> PgoutputDecoder::decode_begin(Cursor& cursor, PgoutputReceiver& rec
 
 Result<void> PgoutputDecoder::decode_commit(Cursor& cursor, PgoutputReceiver& receiver) {
   cursor.u8();  // flags, unused
-  cursor.u64();  // where the commit record begins: acknowledging it would send the transaction again
+  cursor
+      .u64();  // where the commit record begins: acknowledging it would send the transaction again
   const Lsn end{cursor.u64()};
   cursor.u64();  // commit time, known since the begin
   if (!cursor.ok()) return cut_short('C');
@@ -201,7 +206,8 @@ Result<void> PgoutputDecoder::decode_relation(Cursor& cursor, PgoutputReceiver& 
   Relation& relation = *shape.relation;
   relation.id = cursor.u32();
   relation.schema = cursor.text();
-  if (relation.schema.empty()) relation.schema = "pg_catalog";  // the manual: empty means pg_catalog
+  if (relation.schema.empty())
+    relation.schema = "pg_catalog";  // the manual: empty means pg_catalog
   relation.table = cursor.text();
   shape.is_full = cursor.letter() == 'f';
   const std::size_t count = cursor.u16();
@@ -222,7 +228,8 @@ Result<void> PgoutputDecoder::decode_relation(Cursor& cursor, PgoutputReceiver& 
   }
   const auto found = shapes_.find(relation.id);
   if (found != shapes_.end()) {
-    if (found->second.is_full == shape.is_full && is_same_shape(*found->second.relation, relation)) return {};
+    if (found->second.is_full == shape.is_full && is_same_shape(*found->second.relation, relation))
+      return {};
     receiver.on_relation_gone(*found->second.relation);
   }
   relation.generation = next_generation();
@@ -249,7 +256,8 @@ Result<const PgoutputDecoder::Shape*> PgoutputDecoder::shape_of(Oid relation, ch
 //   tuple   'n' of a key column   'n' of another column
 //   N, O    null                  null
 //   K       null                  not sent
-bool PgoutputDecoder::read_row(Cursor& cursor, const Shape& shape, char kind, std::vector<Value>& row) {
+bool PgoutputDecoder::read_row(Cursor& cursor, const Shape& shape, char kind,
+                               std::vector<Value>& row) {
   const std::vector<Column>& columns = shape.relation->columns;
   if (cursor.u16() != columns.size()) return false;
   row.resize(columns.size());
@@ -262,7 +270,8 @@ bool PgoutputDecoder::read_row(Cursor& cursor, const Shape& shape, char kind, st
         value.state = ValueState::kText;
         break;
       case 'n':
-        value.state = kind == 'K' && !columns[i].in_identity ? ValueState::kNotSent : ValueState::kNull;
+        value.state =
+            kind == 'K' && !columns[i].in_identity ? ValueState::kNotSent : ValueState::kNull;
         break;
       case 'u':
         value.state = ValueState::kUnchanged;
@@ -345,7 +354,8 @@ Result<void> PgoutputDecoder::decode_message(Cursor& cursor, PgoutputReceiver& r
   return {};
 }
 
-// The object identifiers of the types whose text form is not canonical (catalog/pg_type.dat; fixed for ever).
+// The object identifiers of the types whose text form is not canonical (catalog/pg_type.dat; fixed
+// for ever).
 ValueType PgoutputDecoder::type_of(Oid type) const {
   if (const auto domain = domains_.find(type); domain != domains_.end()) type = domain->second;
   switch (type) {

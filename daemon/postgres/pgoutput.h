@@ -1,9 +1,11 @@
-// The pgoutput decoder: messages of PostgreSQL's logical replication protocol, version 1, text mode, into
-// changes. Pure: no I/O, clock or log; safe on any input (fuzzed, and tested cut at every byte).
+// The pgoutput decoder: messages of PostgreSQL's logical replication protocol, version 1, text
+// mode, into changes. Pure: no I/O, clock or log; safe on any input (fuzzed, and tested cut at
+// every byte).
 //
-// Rests on: PostgreSQL manual, "Logical Replication Message Formats". Message letters are the protocol's.
-// A decoder serves one slot for the life of a source: relations survive a reconnect (the server sends
-// them again, and an equal description keeps the Relation object, so that rules stay bound to it).
+// Rests on: PostgreSQL manual, "Logical Replication Message Formats". Message letters are the
+// protocol's. A decoder serves one slot for the life of a source: relations survive a reconnect
+// (the server sends them again, and an equal description keeps the Relation object, so that rules
+// stay bound to it).
 #pragma once
 
 #include <cstdint>
@@ -24,7 +26,8 @@ namespace evictd {
 using Oid = std::uint32_t;
 
 struct BeginMessage {
-  Lsn commit_lsn;  // where the commit record begins; the position to acknowledge comes with the commit
+  Lsn commit_lsn;  // where the commit record begins; the position to acknowledge comes with the
+                   // commit
   SystemTime commit_time;
   std::uint32_t xid = 0;  // the low 32 bits
 };
@@ -54,9 +57,9 @@ class PgoutputDecoder {
   PgoutputDecoder(const PgoutputDecoder&) = delete;
   PgoutputDecoder& operator=(const PgoutputDecoder&) = delete;
 
-  // Decodes one message. `start` is where the stream says it begins; it decides nothing, because the
-  // positions of rows are not in order. kData when the bytes are not what the manual says; the stream
-  // must then be dropped.
+  // Decodes one message. `start` is where the stream says it begins; it decides nothing, because
+  // the positions of rows are not in order. kData when the bytes are not what the manual says; the
+  // stream must then be dropped.
   Result<void> decode(Lsn start, std::string_view message, PgoutputReceiver& receiver);
 
   // A new connection: a transaction that was cut off is forgotten, relations are kept.
@@ -65,8 +68,8 @@ class PgoutputDecoder {
   // Between a begin and its commit.
   bool in_transaction() const { return in_transaction_; }
 
-  // Under which name a relation's changes appear from its next description on: that of the mapped table whose
-  // partition it is. Relations without an entry keep their own.
+  // Under which name a relation's changes appear from its next description on: that of the mapped
+  // table whose partition it is. Relations without an entry keep their own.
   void set_name(Oid relation, TableName name);
   const TableName* find_name(Oid relation) const;
 

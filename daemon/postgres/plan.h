@@ -1,5 +1,5 @@
-// The plan: what the facts of the server and what we knew before say must happen before streaming: gaps to
-// report (G6), things to create or drop. Pure.
+// The plan: what the facts of the server and what we knew before say must happen before streaming:
+// gaps to report (G6), things to create or drop. Pure.
 #pragma once
 
 #include <map>
@@ -14,15 +14,17 @@
 
 namespace evictd {
 
-// What we knew of the source when we last heard of it: from the record at first, then from our own connection.
+// What we knew of the source when we last heard of it: from the record at first, then from our own
+// connection.
 struct Known {
   Epoch epoch;
   std::string identity;
-  // The last position the server was told; none when somebody else may have moved it since, as a peer does
-  // while we are standby.
+  // The last position the server was told; none when somebody else may have moved it since, as a
+  // peer does while we are standby.
   std::optional<Lsn> acknowledged;
   std::map<std::string, std::uint32_t> tables;  // see published_tables()
-  // Of mapped tables with others below them; only from our own connection, the record keeps a digest.
+  // Of mapped tables with others below them; only from our own connection, the record keeps a
+  // digest.
   std::map<std::string, std::set<Oid>> members;
 };
 
@@ -36,7 +38,9 @@ struct Plan {
   std::vector<std::string> problems;
 
   // Something must be changed on the server.
-  bool has_work() const { return drop_slot || create_slot || create_publication || !tables_to_publish.empty(); }
+  bool has_work() const {
+    return drop_slot || create_slot || create_publication || !tables_to_publish.empty();
+  }
 };
 
 struct PlanInput {
@@ -55,8 +59,8 @@ Result<Plan> make_plan(const PlanInput& input);
 // "<database oid>/<slot>": what a position lives in.
 std::string source_identity(const Facts& facts, const std::string& slot);
 
-// The mapped tables whose changes reach us, with what identifies them: "schema.table" -> OID, and for one with
-// partitions "schema.table partitions" -> a digest of the partitions.
+// The mapped tables whose changes reach us, with what identifies them: "schema.table" -> OID, and
+// for one with partitions "schema.table partitions" -> a digest of the partitions.
 std::map<std::string, std::uint32_t> published_tables(const Facts& facts);
 std::map<std::string, std::set<Oid>> table_members(const Facts& facts);
 

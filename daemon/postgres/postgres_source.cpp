@@ -18,12 +18,16 @@ constexpr std::chrono::milliseconds kDataBackoffMin{2'000};
 
 }  // namespace
 
-Requirements requirements_of(const RuleSet& rules) { return Requirements{rules.rules(), column_needs(rules)}; }
+Requirements requirements_of(const RuleSet& rules) {
+  return Requirements{rules.rules(), column_needs(rules)};
+}
 
 PostgresSource::PostgresSource(PostgresOptions options)
     : options_(std::move(options)),
-      slot_(options_.temporary_slot ? fmt::format("{}_watch_{}", options_.slot, ::getpid()) : options_.slot) {
-  heartbeat_token_ = fmt::format("{}-{}", ::getpid(), std::chrono::system_clock::now().time_since_epoch().count());
+      slot_(options_.temporary_slot ? fmt::format("{}_watch_{}", options_.slot, ::getpid())
+                                    : options_.slot) {
+  heartbeat_token_ =
+      fmt::format("{}-{}", ::getpid(), std::chrono::system_clock::now().time_since_epoch().count());
 }
 
 void PostgresSource::start(const std::optional<Record>& last_known, Now now) {
@@ -34,7 +38,8 @@ void PostgresSource::start(const std::optional<Record>& last_known, Now now) {
     known.epoch = last_known->epoch;
     known.identity = last_known->source_identity;
     known.tables = last_known->tables;
-    if (const auto found = last_known->acknowledged.find(0); found != last_known->acknowledged.end()) {
+    if (const auto found = last_known->acknowledged.find(0);
+        found != last_known->acknowledged.end()) {
       known.acknowledged = Lsn{found->second};
     }
   }
@@ -91,7 +96,8 @@ void PostgresSource::wait_for(Waiting& waiting, bool want_data) {
       if (want_data && stopped_early_ && !held_) waiting.wake_at(SteadyTime::min());
       stream_.wait_for(waiting, want_data && !is_quiet && !held_);
       waiting.wake_at(std::min({look_at_, statistics_at_, heartbeat_at_, refresh_at_}));
-      if (const auto since = snapshots_.refused_since()) waiting.wake_at(*since + options_.shutdown_grace);
+      if (const auto since = snapshots_.refused_since())
+        waiting.wake_at(*since + options_.shutdown_grace);
       if (!barrier_tables_.empty()) waiting.wake_at(barrier_at_);
       return;
     }
@@ -201,7 +207,8 @@ SourceStatus PostgresSource::status() const {
   return status;
 }
 
-// --- Ways down ---------------------------------------------------------------------------------------
+// --- Ways down
+// ---------------------------------------------------------------------------------------
 
 void PostgresSource::notice(bool is_warning, std::string text, std::string hint) {
   const PostgresNotice said{is_warning, std::move(text), std::move(hint)};
@@ -220,15 +227,16 @@ void PostgresSource::give_up(const Error& error) {
   handler_->on_failed(error);
 }
 
-// What no retry helps is final at the first start; later it is taken for a passing state (a password being
-// rotated, a server being rebuilt).
+// What no retry helps is final at the first start; later it is taken for a passing state (a
+// password being rotated, a server being rebuilt).
 void PostgresSource::trouble(Error error) {
   if (error.kind == ErrorKind::kUsage && !has_worked_) return give_up(error);
   // Progress since the last failure starts the backoff anew.
   const bool progressed = is_streaming() && (last_acknowledged_ > acknowledged_before_ ||
                                              now_.steady - streaming_since_ > 2 * kBackoffMax);
   if (progressed) backoff_ = {};
-  backoff_ = std::clamp(backoff_ * 2, error.kind == ErrorKind::kData ? kDataBackoffMin : kBackoffMin, kBackoffMax);
+  backoff_ = std::clamp(
+      backoff_ * 2, error.kind == ErrorKind::kData ? kDataBackoffMin : kBackoffMin, kBackoffMax);
   disconnect(error, backoff_);
 }
 

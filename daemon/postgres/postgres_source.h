@@ -1,10 +1,11 @@
-// The PostgreSQL source: the change stream of one logical replication slot (pgoutput, protocol 1, text),
-// as transactions (source.h). It makes its publication and slot, finds gaps (G6), waits as standby while
-// another process holds the slot, answers snapshot requests, and lets the server shut down (G7).
+// The PostgreSQL source: the change stream of one logical replication slot (pgoutput, protocol 1,
+// text), as transactions (source.h). It makes its publication and slot, finds gaps (G6), waits as
+// standby while another process holds the slot, answers snapshot requests, and lets the server shut
+// down (G7).
 //
 // Inside: three connections to the same server. The stream (replication.h) and the snapshots
-// (snapshots.h) are non-blocking and belong to the loop thread; the catalogue (catalogue.h) blocks and
-// has one thread of its own (worker.h). No text that leaves this room contains a password.
+// (snapshots.h) are non-blocking and belong to the loop thread; the catalogue (catalogue.h) blocks
+// and has one thread of its own (worker.h). No text that leaves this room contains a password.
 #pragma once
 
 #include <chrono>
@@ -25,8 +26,9 @@ struct Requirements {
 };
 Requirements requirements_of(const RuleSet& rules);
 
-// Something a person should read that does not change what the source does: a replica identity that makes a
-// rule fall back to its purge, who delays the creation of the slot, why a connection attempt failed.
+// Something a person should read that does not change what the source does: a replica identity that
+// makes a rule fall back to its purge, who delays the creation of the slot, why a connection
+// attempt failed.
 struct PostgresNotice {
   bool is_warning = false;
   std::string text;
@@ -45,7 +47,8 @@ struct PostgresOptions {
   std::chrono::milliseconds shutdown_grace{5'000};
   // Between two looks at the catalogue: publication, table identities, columns.
   std::chrono::milliseconds watch_interval{30'000};
-  // For `watch`: a temporary slot, gone with the connection; nothing is created, repaired or written.
+  // For `watch`: a temporary slot, gone with the connection; nothing is created, repaired or
+  // written.
   bool temporary_slot = false;
   // Checked against the live tables at start: a missing table or column is kUsage with its place.
   Requirements requirements;

@@ -1,13 +1,13 @@
 // The inside of the PostgreSQL source: one machine of explicit states over the three connections.
 //
-//   waiting ─► connecting ─► reading facts ─► confirming ─► repairing ─► creating slot ─► first snapshot
+//   waiting ─► connecting ─► reading facts ─► confirming ─► repairing ─► creating slot ─► first
+//   snapshot
 //      ▲            │              │         (gaps, G6)    (publication,        │               │
-//      │            │           standby ◄─── slot in use    drop slot)          │            starting
-//      │            ▼              │                                            ▼               │
-//      └──────── any failure ◄─────┴────────────────────────────────────────────┴── streaming ◄─┘
+//      │            │           standby ◄─── slot in use    drop slot)          │ starting │ ▼ │ ▼
+//      │ └──────── any failure ◄─────┴────────────────────────────────────────────┴── streaming ◄─┘
 //
-// Split over postgres_source.cpp (the interface), source_connect.cpp (up to streaming), source_stream.cpp
-// (streaming and what runs beside it).
+// Split over postgres_source.cpp (the interface), source_connect.cpp (up to streaming),
+// source_stream.cpp (streaming and what runs beside it).
 #pragma once
 
 #include <functional>
@@ -105,11 +105,12 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void on_relation_gone(const Relation& relation) override;
   void on_logical_message(std::string_view prefix, std::string_view content) override;
 
-  // Runs `work` on the side thread and `then` with its result on this one, unless the attempt to connect
-  // that it belongs to is over by then.
+  // Runs `work` on the side thread and `then` with its result on this one, unless the attempt to
+  // connect that it belongs to is over by then.
   template <typename Work, typename Then>
   void ask(Work work, Then then) {
-    worker_.submit([this, work = std::move(work), then = std::move(then), attempt = attempt_](Catalogue& catalogue) {
+    worker_.submit([this, work = std::move(work), then = std::move(then),
+                    attempt = attempt_](Catalogue& catalogue) {
       return CatalogueWorker::Completion([this, attempt, then, result = work(catalogue)]() mutable {
         if (attempt == attempt_) then(std::move(result));
       });
@@ -125,18 +126,19 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   std::string slot_;
   std::vector<std::string> tables_;
   State state_ = State::kIdle;
-  Now now_{};                       // of this step
+  Now now_{};                         // of this step
   SourceHandler* handler_ = nullptr;  // inside step() only
 
-  Conninfo conninfo_;         // as configured
-  Conninfo pinned_;           // the server that answered
+  Conninfo conninfo_;  // as configured
+  Conninfo pinned_;    // the server that answered
   ReplicationStream stream_;
   Snapshots snapshots_;
   PgoutputDecoder decoder_;
 
   // What is known of the source, from the record and from our own sessions.
   std::optional<Known> known_;
-  bool has_worked_ = false;  // streamed once: what would be a usage error may now be a passing state
+  bool has_worked_ =
+      false;  // streamed once: what would be a usage error may now be a passing state
 
   // One attempt to connect, from connecting to its failure.
   std::uint64_t attempt_ = 0;
@@ -145,7 +147,8 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   Plan plan_;
   bool slot_predates_publication_ = false;
   bool gap_confirmed_ = false;
-  std::vector<std::string> reported_gaps_;  // of this outage, so that a retry does not report them again
+  std::vector<std::string>
+      reported_gaps_;  // of this outage, so that a retry does not report them again
   std::optional<Result<std::uint64_t>> repair_answer_;
   std::vector<std::string> newly_published_;
   Lsn confirmed_;  // of the slot, when streaming begins
@@ -154,7 +157,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   SteadyTime retry_at_{};
   std::chrono::milliseconds backoff_{0};
   SteadyTime streaming_since_{};
-  Lsn acknowledged_before_;       // when the last attempt began, to see progress
+  Lsn acknowledged_before_;  // when the last attempt began, to see progress
   std::string last_trouble_;
   std::vector<PostgresNotice> notices_;  // for the next step
   std::optional<Error> pending_restart_;
@@ -165,22 +168,25 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   SteadyTime refresh_at_{};
   Xid near_{1};
   Lsn last_acknowledged_;
-  std::optional<std::pair<Lsn, std::string>> held_;  // a relation message whose name is being looked up
+  std::optional<std::pair<Lsn, std::string>>
+      held_;  // a relation message whose name is being looked up
   SteadyTime busy_window_{};
   std::size_t busy_bytes_ = 0;
   SteadyTime quiet_until_{};
-  bool stopped_early_ = false;  // there is more in the buffer than the last step was allowed to take
+  bool stopped_early_ =
+      false;  // there is more in the buffer than the last step was allowed to take
 
   // Side work.
   CatalogueWorker worker_;
   SteadyTime look_at_{}, statistics_at_{}, heartbeat_at_{}, blockers_at_{}, barrier_at_{};
-  bool looking_ = false, counting_ = false, beating_ = false, asking_blockers_ = false, polling_slot_ = false;
+  bool looking_ = false, counting_ = false, beating_ = false, asking_blockers_ = false,
+       polling_slot_ = false;
   std::string heartbeat_token_;
   std::uint64_t heartbeat_count_ = 0;
   std::optional<SlotStatistics> statistics_;
   std::string catalogue_problem_;
-  // Tables published anew while transactions were open that may have changed them before: they are purged once
-  // more when all of those have ended.
+  // Tables published anew while transactions were open that may have changed them before: they are
+  // purged once more when all of those have ended.
   Xid barrier_{0};
   std::vector<std::string> barrier_tables_;
 };

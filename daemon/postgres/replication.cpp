@@ -13,7 +13,8 @@ namespace {
 
 // Acknowledgements are told at most this often: each costs the server a wake-up.
 constexpr std::chrono::milliseconds kAcknowledgeInterval{100};
-// Silence after which the server is asked for a sign of life, and as long again until it is given up.
+// Silence after which the server is asked for a sign of life, and as long again until it is given
+// up.
 constexpr std::chrono::seconds kSilenceMax{10};
 constexpr std::chrono::milliseconds kEndPatience{2'000};
 
@@ -69,7 +70,9 @@ void ReplicationStream::close() {
   reply_wanted_ = asked_for_reply_ = false;
 }
 
-std::optional<PostgresFailure> ReplicationStream::take_failure() { return std::exchange(failure_, std::nullopt); }
+std::optional<PostgresFailure> ReplicationStream::take_failure() {
+  return std::exchange(failure_, std::nullopt);
+}
 
 void ReplicationStream::fail_with(PostgresFailure failure) {
   connection_.close();
@@ -84,7 +87,8 @@ void ReplicationStream::step(Now now) {
     connection_.step(now);
   }
   if (state_ != State::kClosed && connection_.state() == PostgresConnection::State::kClosed) {
-    return fail_with(connection_.failure().value_or(PostgresFailure{"", "the connection was closed", false}));
+    return fail_with(
+        connection_.failure().value_or(PostgresFailure{"", "the connection was closed", false}));
   }
   if (state_ == State::kConnecting && connection_.state() == PostgresConnection::State::kIdle) {
     connection_.send("IDENTIFY_SYSTEM");
@@ -100,7 +104,8 @@ void ReplicationStream::step(Now now) {
   }
   if (state_ == State::kEnding) {
     // What the server still sends is of no interest; it ends with our connection.
-    while (connection_.state() == PostgresConnection::State::kStreaming && connection_.read_stream(true)) {
+    while (connection_.state() == PostgresConnection::State::kStreaming &&
+           connection_.read_stream(true)) {
     }
     if (connection_.state() == PostgresConnection::State::kClosed || now.steady >= end_deadline_) {
       connection_.close();
@@ -108,7 +113,8 @@ void ReplicationStream::step(Now now) {
     }
     return;
   }
-  if (state_ != State::kIdentifying && state_ != State::kCreatingSlot && state_ != State::kStarting) return;
+  if (state_ != State::kIdentifying && state_ != State::kCreatingSlot && state_ != State::kStarting)
+    return;
   const auto answer = connection_.take_answer();
   if (!answer) return;
   if (answer->failure) {
@@ -117,10 +123,12 @@ void ReplicationStream::step(Now now) {
   }
   if (state_ == State::kIdentifying) {
     finish_identify(*answer);
-  } else if (state_ == State::kCreatingSlot && (answer->rows.size() != 1 || answer->rows[0].size() < 2)) {
+  } else if (state_ == State::kCreatingSlot &&
+             (answer->rows.size() != 1 || answer->rows[0].size() < 2)) {
     fail_with(PostgresFailure{"08P01", "expected one row from CREATE_REPLICATION_SLOT", false});
   } else {
-    if (state_ == State::kCreatingSlot) created_at_ = Lsn::parse(answer->rows[0][1]).value_or(Lsn{});
+    if (state_ == State::kCreatingSlot)
+      created_at_ = Lsn::parse(answer->rows[0][1]).value_or(Lsn{});
     state_ = State::kReady;
   }
 }
@@ -142,7 +150,8 @@ void ReplicationStream::wait_for(Waiting& waiting, bool want_data) const {
   if (state_ == State::kEnding) waiting.wake_at(end_deadline_);
   if (state_ == State::kStreaming) {
     waiting.wake_at(last_status_ + status_interval_);
-    if (sent_ < std::min(acknowledged_, received_)) waiting.wake_at(last_status_ + kAcknowledgeInterval);
+    if (sent_ < std::min(acknowledged_, received_))
+      waiting.wake_at(last_status_ + kAcknowledgeInterval);
     if (want_data) waiting.wake_at(last_heard_ + (asked_for_reply_ ? 2 : 1) * kSilenceMax);
   }
 }
@@ -157,9 +166,10 @@ void ReplicationStream::create_slot(const std::string& slot, bool is_temporary) 
 void ReplicationStream::start_streaming(const StartOptions& options, Now now) {
   EVICTD_CHECK(state_ == State::kReady);
   // From 0/0: the slot knows where to go on, whatever we might believe.
-  connection_.send(fmt::format("START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}{})",
-                               quoted_name(options.slot), quoted_text(quoted_name(options.publication)),
-                               options.with_messages ? ", messages 'true'" : ""));
+  connection_.send(fmt::format(
+      "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}{})",
+      quoted_name(options.slot), quoted_text(quoted_name(options.publication)),
+      options.with_messages ? ", messages 'true'" : ""));
   status_interval_ = options.status_interval;
   received_ = acknowledged_ = sent_ = options.confirmed;
   last_heard_ = now.steady;
@@ -171,7 +181,8 @@ std::optional<StreamMessage> ReplicationStream::read(bool may_receive) {
   EVICTD_CHECK(state_ == State::kStreaming);
   const auto bytes = connection_.read_stream(may_receive);
   if (!bytes) {
-    if (connection_.state() == PostgresConnection::State::kClosed) fail_with(*connection_.failure());
+    if (connection_.state() == PostgresConnection::State::kClosed)
+      fail_with(*connection_.failure());
     return std::nullopt;
   }
   heard_ = true;
@@ -188,20 +199,25 @@ std::optional<StreamMessage> ReplicationStream::read(bool may_receive) {
     reply_wanted_ = reply_wanted_ || (*bytes)[17] != 0;
     return message;
   }
-  fail_with(PostgresFailure{"08P01",
-                            fmt::format("expected a message 'w' or 'k' in the replication stream, got {:#04x} of {} bytes",
-                                        static_cast<unsigned char>(bytes->front()), bytes->size()),
-                            false});
+  fail_with(PostgresFailure{
+      "08P01",
+      fmt::format(
+          "expected a message 'w' or 'k' in the replication stream, got {:#04x} of {} bytes",
+          static_cast<unsigned char>(bytes->front()), bytes->size()),
+      false});
   return std::nullopt;
 }
 
 void ReplicationStream::advance_received(Lsn end) { received_ = std::max(received_, end); }
 
-void ReplicationStream::acknowledge(Lsn position) { acknowledged_ = std::max(acknowledged_, position); }
+void ReplicationStream::acknowledge(Lsn position) {
+  acknowledged_ = std::max(acknowledged_, position);
+}
 
 void ReplicationStream::keep_alive(Now now, bool is_reading) {
   if (state_ != State::kStreaming) return;
-  // While nothing is read, hearing nothing means nothing: the clock of silence starts with the reading.
+  // While nothing is read, hearing nothing means nothing: the clock of silence starts with the
+  // reading.
   if (heard_ || !is_reading || !was_reading_) {
     last_heard_ = now.steady;
     asked_for_reply_ = false;
@@ -211,7 +227,9 @@ void ReplicationStream::keep_alive(Now now, bool is_reading) {
   const auto silence = now.steady - last_heard_;
   if (silence >= 2 * kSilenceMax && asked_for_reply_) {
     return fail_with(PostgresFailure{
-        "", fmt::format("the server has been silent for {} s", std::chrono::duration_cast<std::chrono::seconds>(silence).count()),
+        "",
+        fmt::format("the server has been silent for {} s",
+                    std::chrono::duration_cast<std::chrono::seconds>(silence).count()),
         false});
   }
   if (silence >= kSilenceMax && !asked_for_reply_) {
@@ -226,8 +244,8 @@ void ReplicationStream::keep_alive(Now now, bool is_reading) {
 }
 
 void ReplicationStream::send_status(Now now, bool request_reply) {
-  // A position from beyond this connection would be believed: a server that was set back in time would
-  // skip everything up to it.
+  // A position from beyond this connection would be believed: a server that was set back in time
+  // would skip everything up to it.
   const Lsn finished = std::min(acknowledged_, received_);
   std::string status;
   status.reserve(34);
@@ -235,7 +253,8 @@ void ReplicationStream::send_status(Now now, bool request_reply) {
   append_u64(status, received_.value);
   append_u64(status, finished.value);
   append_u64(status, finished.value);
-  append_u64(status, static_cast<std::uint64_t>(now.system.time_since_epoch().count() - kPostgresEpoch));
+  append_u64(status,
+             static_cast<std::uint64_t>(now.system.time_since_epoch().count() - kPostgresEpoch));
   status += request_reply ? '\1' : '\0';
   last_status_ = now.steady;
   reply_wanted_ = false;

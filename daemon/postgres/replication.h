@@ -1,8 +1,10 @@
-// The replication stream: one connection that speaks PostgreSQL's streaming replication protocol, from
-// connecting to COPY BOTH, as a machine of explicit states. It knows frames and positions, not rows.
+// The replication stream: one connection that speaks PostgreSQL's streaming replication protocol,
+// from connecting to COPY BOTH, as a machine of explicit states. It knows frames and positions, not
+// rows.
 //
-// Rests on: PostgreSQL manual, "Streaming Replication Protocol". Positions it may tell the server: never
-// beyond what this connection received, because the server believes and keeps a position from the future.
+// Rests on: PostgreSQL manual, "Streaming Replication Protocol". Positions it may tell the server:
+// never beyond what this connection received, because the server believes and keeps a position from
+// the future.
 #pragma once
 
 #include <chrono>
@@ -31,7 +33,16 @@ struct StreamMessage {
 
 class ReplicationStream {
  public:
-  enum class State { kClosed, kConnecting, kIdentifying, kReady, kCreatingSlot, kStarting, kStreaming, kEnding };
+  enum class State {
+    kClosed,
+    kConnecting,
+    kIdentifying,
+    kReady,
+    kCreatingSlot,
+    kStarting,
+    kStreaming,
+    kEnding
+  };
 
   void open(const Conninfo& conninfo, Now now);
   void close();
@@ -40,14 +51,16 @@ class ReplicationStream {
   void step(Now now);
   void wait_for(Waiting& waiting, bool want_data) const;
 
-  // The last thing that failed: a command (the state is kReady again) or the connection (kClosed). Taken once.
+  // The last thing that failed: a command (the state is kReady again) or the connection (kClosed).
+  // Taken once.
   std::optional<PostgresFailure> take_failure();
 
   // What state() >= kReady knows.
   const SystemIdentity& identity() const { return identity_; }
   const PostgresConnection& connection() const { return connection_; }
 
-  // REQUIRES: kReady. kReady again when the slot exists. Can take as long as the oldest open transaction.
+  // REQUIRES: kReady. kReady again when the slot exists. Can take as long as the oldest open
+  // transaction.
   void create_slot(const std::string& slot, bool is_temporary);
   // Where the slot just created begins.
   Lsn created_at() const { return created_at_; }
@@ -55,8 +68,8 @@ class ReplicationStream {
   struct StartOptions {
     std::string slot;
     std::string publication;
-    bool with_messages = false;   // logical messages of everybody, ours among them; PostgreSQL 14
-    Lsn confirmed;                // what the slot has confirmed: streaming goes on from there
+    bool with_messages = false;  // logical messages of everybody, ours among them; PostgreSQL 14
+    Lsn confirmed;               // what the slot has confirmed: streaming goes on from there
     std::chrono::milliseconds status_interval{10'000};
   };
   // REQUIRES: kReady. kStreaming when the server agreed.
@@ -70,7 +83,8 @@ class ReplicationStream {
   void advance_received(Lsn end);
   // Everything up to `position` is finished.
   void acknowledge(Lsn position);
-  // Sends a status update when one is due. `is_reading`: data is wanted, so silence means something.
+  // Sends a status update when one is due. `is_reading`: data is wanted, so silence means
+  // something.
   void keep_alive(Now now, bool is_reading);
 
   // Tells the server the last position and that we are leaving. kClosed once it has answered.

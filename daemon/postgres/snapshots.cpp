@@ -8,7 +8,8 @@ namespace {
 
 constexpr std::chrono::milliseconds kBackoffMin{100};
 constexpr std::chrono::milliseconds kBackoffMax{2'000};
-constexpr int kSnapshotFunctionVersion = 130'000;  // pg_current_snapshot(); before: txid_current_snapshot()
+constexpr int kSnapshotFunctionVersion =
+    130'000;  // pg_current_snapshot(); before: txid_current_snapshot()
 
 }  // namespace
 
@@ -38,8 +39,8 @@ void Snapshots::lost(Now now) {
   } else if (problem_.empty()) {
     problem_ = "the connection was closed";
   }
-  // 57P03: the server accepts no sessions (any more). 57P01: this one was ended, maybe by a shutdown,
-  // which the next attempt will tell.
+  // 57P03: the server accepts no sessions (any more). 57P01: this one was ended, maybe by a
+  // shutdown, which the next attempt will tell.
   if (failure && failure->sqlstate == "57P03" && !refused_since_) refused_since_ = now.steady;
   // The unanswered request is asked again on the next connection.
   if (under_way_) is_requested_ = true;
@@ -63,8 +64,9 @@ void Snapshots::step(Now now) {
   if (connection_.state() == State::kClosed) return lost(now);
   if (connection_.state() != State::kIdle) return;
   if (!prepared_) {
-    const char* function = connection_.server_version() >= kSnapshotFunctionVersion ? "pg_current_snapshot"
-                                                                                    : "txid_current_snapshot";
+    const char* function = connection_.server_version() >= kSnapshotFunctionVersion
+                               ? "pg_current_snapshot"
+                               : "txid_current_snapshot";
     connection_.send(std::string("prepare evictd_snapshot as select ") + function +
                      "()::text, pg_is_in_recovery()");
     prepared_ = true;
@@ -92,7 +94,8 @@ void Snapshots::read_answer(const PostgresConnection::Answer& answer) {
   }
   auto snapshot = Snapshot::parse(answer.rows[0][0]);
   if (snapshot && answer.rows[0][1] == "t") {
-    // On a standby the list of transactions in progress is empty although there are some: only xmin holds.
+    // On a standby the list of transactions in progress is empty although there are some: only xmin
+    // holds.
     const std::string xmin = std::to_string(number(snapshot->xmin()));
     snapshot = Snapshot::parse(xmin + ":" + xmin + ":");
   }
@@ -106,7 +109,8 @@ void Snapshots::wait_for(Waiting& waiting) const {
     waiting.wake_at(connection_.failure() ? SteadyTime::min() : retry_at_);
     return;
   }
-  if (connection_.state() == State::kIdle && (is_requested_ || !prepared_)) waiting.wake_at(SteadyTime::min());
+  if (connection_.state() == State::kIdle && (is_requested_ || !prepared_))
+    waiting.wake_at(SteadyTime::min());
   connection_.wait_for(waiting, true);
 }
 

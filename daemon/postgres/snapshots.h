@@ -21,7 +21,8 @@ class Snapshots {
   void step(Now now);
   void wait_for(Waiting& waiting) const;
 
-  // Asks for a snapshot taken from now on and returns its number. While one is under way, a later one is taken.
+  // Asks for a snapshot taken from now on and returns its number. While one is under way, a later
+  // one is taken.
   std::uint64_t request() {
     is_requested_ = true;
     return sent_ + 1;

@@ -18,7 +18,9 @@ constexpr int kMessagesVersion = 140'000;  // the `messages` option of pgoutput
 
 }  // namespace
 
-Subject PostgresSource::subject() const { return Subject{slot_, options_.publication, tables_, true}; }
+Subject PostgresSource::subject() const {
+  return Subject{slot_, options_.publication, tables_, true};
+}
 
 FailureContext PostgresSource::failure_context() const {
   return FailureContext{conninfo_.server(), conninfo_.get("user"), slot_};
@@ -123,7 +125,8 @@ void PostgresSource::judge_facts() {
   facts_answer_.reset();
   if (!answer) {
     // The replication connection was accepted with the same user: whatever this is, it passes.
-    return trouble(Error{ErrorKind::kConnection, "cannot read the catalogue: " + answer.error().text, {}});
+    return trouble(
+        Error{ErrorKind::kConnection, "cannot read the catalogue: " + answer.error().text, {}});
   }
   facts_ = std::move(*answer);
   if (facts_.slot.exists && facts_.slot.is_active && !options_.temporary_slot) {
@@ -138,7 +141,8 @@ void PostgresSource::judge_facts() {
     if (const auto error = missing_for_rules()) return give_up(*error);
     for (const Finding& finding : check_requirements(options_.requirements, facts_)) {
       if (finding.severity != Severity::kInfo) {
-        notice(true, fmt::format("{} {}: {}", finding.id, finding.object, finding.cause), finding.fix);
+        notice(true, fmt::format("{} {}: {}", finding.id, finding.object, finding.cause),
+               finding.fix);
       }
     }
   }
@@ -147,7 +151,8 @@ void PostgresSource::judge_facts() {
   bool is_new = false;
   for (const Gap& gap : plan_.gaps) {
     const std::string text = gap.reason + ": " + gap.detail;
-    if (std::find(reported_gaps_.begin(), reported_gaps_.end(), text) != reported_gaps_.end()) continue;
+    if (std::find(reported_gaps_.begin(), reported_gaps_.end(), text) != reported_gaps_.end())
+      continue;
     reported_gaps_.push_back(text);
     is_new = true;
     handler_->on_gap(gap, true);
@@ -165,9 +170,11 @@ std::optional<Error> PostgresSource::missing_for_rules() const {
       place = rule.place.to_string() + ": ";
       break;
     }
-    return Error{ErrorKind::kUsage, fmt::format("{}table '{}' does not exist in database '{}'", place, table,
-                                                facts_.server.database),
-                 "names are matched exactly, without folding to lower case; without a schema, 'public' is meant"};
+    return Error{ErrorKind::kUsage,
+                 fmt::format("{}table '{}' does not exist in database '{}'", place, table,
+                             facts_.server.database),
+                 "names are matched exactly, without folding to lower case; without a schema, "
+                 "'public' is meant"};
   }
   return first_refusal(options_.requirements, facts_);
 }
@@ -185,13 +192,16 @@ void PostgresSource::repair() {
   }
   newly_published_ = plan_.tables_to_publish;
   ask(
-      [plan = plan_, slot = slot_, publication = options_.publication](Catalogue& side) -> Result<std::uint64_t> {
+      [plan = plan_, slot = slot_,
+       publication = options_.publication](Catalogue& side) -> Result<std::uint64_t> {
         if (plan.drop_slot) {
-          if (auto done = side.drop_slot(slot); !done) return tl::unexpected<Error>(std::move(done.error()));
+          if (auto done = side.drop_slot(slot); !done)
+            return tl::unexpected<Error>(std::move(done.error()));
         }
         if (plan.tables_to_publish.empty()) return std::uint64_t{0};
-        auto done = plan.create_publication ? side.create_publication(publication, plan.tables_to_publish)
-                                            : side.add_tables(publication, plan.tables_to_publish);
+        auto done = plan.create_publication
+                        ? side.create_publication(publication, plan.tables_to_publish)
+                        : side.add_tables(publication, plan.tables_to_publish);
         if (!done) return tl::unexpected<Error>(std::move(done.error()));
         return side.next_xid();
       },
@@ -205,22 +215,27 @@ void PostgresSource::repaired() {
     Error error = std::move(answer.error());
     if (plan_.create_publication) {
       std::vector<std::string> quoted;
-      for (const std::string& table : plan_.tables_to_publish) quoted.push_back(quoted_table(table));
-      error.text = fmt::format("cannot create publication '{}': {}", options_.publication, error.text);
-      error.hint = fmt::format("as an owner of the tables: CREATE PUBLICATION {} FOR TABLE {};", options_.publication,
-                               fmt::join(quoted, ", "));
+      for (const std::string& table : plan_.tables_to_publish)
+        quoted.push_back(quoted_table(table));
+      error.text =
+          fmt::format("cannot create publication '{}': {}", options_.publication, error.text);
+      error.hint = fmt::format("as an owner of the tables: CREATE PUBLICATION {} FOR TABLE {};",
+                               options_.publication, fmt::join(quoted, ", "));
     } else if (!plan_.tables_to_publish.empty()) {
-      error.text = fmt::format("cannot extend publication '{}': {}", options_.publication, error.text);
-      error.hint = "as an owner of the tables: " + add_table_statement(options_.publication, plan_.tables_to_publish[0]);
+      error.text =
+          fmt::format("cannot extend publication '{}': {}", options_.publication, error.text);
+      error.hint = "as an owner of the tables: " +
+                   add_table_statement(options_.publication, plan_.tables_to_publish[0]);
     } else {
       error.text = fmt::format("cannot drop slot '{}': {}", slot_, error.text);
     }
     return trouble(std::move(error));
   }
   for (const std::string& table : newly_published_) facts_.tables.at(table).is_published = true;
-  if (plan_.create_publication) notice(false, fmt::format("created publication '{}'", options_.publication));
-  // Changes made before by transactions still open are not in the stream, although they commit later. A new
-  // slot waits for them; an old one does not.
+  if (plan_.create_publication)
+    notice(false, fmt::format("created publication '{}'", options_.publication));
+  // Changes made before by transactions still open are not in the stream, although they commit
+  // later. A new slot waits for them; an old one does not.
   if (*answer != 0 && !plan_.create_slot) {
     barrier_ = Xid{*answer};
     barrier_tables_.insert(barrier_tables_.end(), newly_published_.begin(), newly_published_.end());
@@ -255,15 +270,18 @@ void PostgresSource::create_slot() {
         asking_blockers_ = false;
         if (!answer || answer->empty() || state_ != State::kCreatingSlot) return;
         const Blocker& oldest = answer->front();
-        notice(true,
-               fmt::format("creating slot '{}' waits for {} open transaction(s), the oldest of pid {} ({}), open for {} s",
-                           slot_, answer->size(), oldest.pid, oldest.application, oldest.open_seconds),
-               fmt::format("end it with SELECT pg_terminate_backend({});", oldest.pid));
+        notice(
+            true,
+            fmt::format("creating slot '{}' waits for {} open transaction(s), the oldest of pid {} "
+                        "({}), open for {} s",
+                        slot_, answer->size(), oldest.pid, oldest.application, oldest.open_seconds),
+            fmt::format("end it with SELECT pg_terminate_backend({});", oldest.pid));
       });
 }
 
 void PostgresSource::first_snapshot() {
-  // Without one, the 32-bit ids of the stream cannot be told apart from those of 2^32 transactions ago.
+  // Without one, the 32-bit ids of the stream cannot be told apart from those of 2^32 transactions
+  // ago.
   auto answer = snapshots_.take();
   if (!answer) return;
   near_ = answer->snapshot.xmax();
@@ -340,7 +358,8 @@ void PostgresSource::become_standby(const std::string& holder, bool holder_is_ev
   handler_->on_standby(fmt::format("slot '{}' is in use by {}", slot_, holder));
 }
 
-// For ever: a walsender of a process that died can hold the slot for wal_sender_timeout, a peer for years.
+// For ever: a walsender of a process that died can hold the slot for wal_sender_timeout, a peer for
+// years.
 void PostgresSource::poll_standby() {
   if (now_.steady < retry_at_ || polling_slot_) return;
   polling_slot_ = true;
@@ -365,8 +384,9 @@ void PostgresSource::learn_names(const Facts& facts) {
     decoder_.set_name(table.table.oid, root);
     for (const RelationFacts& member : table.members) {
       // A member that a rule names itself keeps its own name.
-      const bool is_named = std::find(tables_.begin(), tables_.end(),
-                                      member.name.schema + "." + member.name.table) != tables_.end();
+      const bool is_named =
+          std::find(tables_.begin(), tables_.end(), member.name.schema + "." + member.name.table) !=
+          tables_.end();
       decoder_.set_name(member.oid, is_named ? member.name : root);
       for (const ColumnFacts& column : member.columns) {
         if (column.type != column.base_type) decoder_.set_domain(column.type, column.base_type);

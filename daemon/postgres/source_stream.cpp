@@ -1,4 +1,5 @@
-// While streaming: messages into the handler, acknowledgements and signs of life back, and what runs beside.
+// While streaming: messages into the handler, acknowledgements and signs of life back, and what
+// runs beside.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,19 +15,22 @@ constexpr std::chrono::seconds kStatisticsInterval{5};
 constexpr std::chrono::seconds kBarrierInterval{1};
 constexpr std::chrono::minutes kRefreshInterval{1};
 
-// The server writes each row to the socket by itself. When that much has come within a window, the next look
-// waits a moment, so that one read takes many rows instead of one; a quiet stream is read at once.
+// The server writes each row to the socket by itself. When that much has come within a window, the
+// next look waits a moment, so that one read takes many rows instead of one; a quiet stream is read
+// at once.
 constexpr std::chrono::microseconds kBusyWindow{1'000};
-constexpr std::size_t kBusyBytes = 16 * 1024;
-constexpr std::chrono::microseconds kQuiet{200};
-// A read that brought less than this has emptied the socket (libpq reads in steps of 8 KiB and more).
+constexpr std::size_t kBusyBytes = 4 * 1024;
+constexpr std::chrono::microseconds kQuiet{500};
+// A read that brought less than this has emptied the socket (libpq reads in steps of 8 KiB and
+// more).
 constexpr std::size_t kFullRead = 8'000;
 
 }  // namespace
 
 void PostgresSource::stream(std::size_t bytes_max) {
   stream_.step(now_);  // sends what waits to be sent
-  if (stream_.state() == ReplicationStream::State::kStreaming && bytes_max > 0 && quiet_until_ <= now_.steady) {
+  if (stream_.state() == ReplicationStream::State::kStreaming && bytes_max > 0 &&
+      quiet_until_ <= now_.steady) {
     std::size_t taken = 0;
     std::size_t since_receive = 0;
     bool has_received = false;
@@ -53,13 +57,16 @@ void PostgresSource::stream(std::size_t bytes_max) {
     if (busy_bytes_ >= kBusyBytes && !stopped_early_) quiet_until_ = now_.steady + kQuiet;
   }
   if (!is_streaming()) return;
-  if (stream_.state() == ReplicationStream::State::kStreaming) stream_.keep_alive(now_, bytes_max > 0 && !held_);
+  if (stream_.state() == ReplicationStream::State::kStreaming)
+    stream_.keep_alive(now_, bytes_max > 0 && !held_);
   if (stream_.state() != ReplicationStream::State::kStreaming) return stream_failed();
 
-  // A fast shutdown waits for us to acknowledge everything; if we cannot, the server must not suffer (G7).
+  // A fast shutdown waits for us to acknowledge everything; if we cannot, the server must not
+  // suffer (G7).
   const auto refused = snapshots_.refused_since();
   if (refused && now_.steady - *refused >= options_.shutdown_grace) {
-    trouble(Error{ErrorKind::kConnection, "PostgreSQL is shutting down: leaving it with work unacknowledged",
+    trouble(Error{ErrorKind::kConnection,
+                  "PostgreSQL is shutting down: leaving it with work unacknowledged",
                   "everything unacknowledged comes again when it is back"});
   }
 }
@@ -72,7 +79,9 @@ void PostgresSource::take_message(const StreamMessage& message) {
     handler_->on_keepalive(Position{0, message.server_end.value});
     return;
   }
-  if (!message.payload.empty() && message.payload[0] == 'R' && hold_for_name(message.start, message.payload)) return;
+  if (!message.payload.empty() && message.payload[0] == 'R' &&
+      hold_for_name(message.start, message.payload))
+    return;
   decode(message.start, message.payload);
 }
 
@@ -83,15 +92,16 @@ void PostgresSource::decode(Lsn start, std::string_view payload) {
   }
 }
 
-// A relation that nobody has told us about may be a new partition of a mapped table: its rows must not pass
-// before that is known.
+// A relation that nobody has told us about may be a new partition of a mapped table: its rows must
+// not pass before that is known.
 bool PostgresSource::hold_for_name(Lsn start, std::string_view payload) {
   const auto described = PgoutputDecoder::described(payload);
   if (!described || decoder_.find_name(described->relation) != nullptr) return false;
   const std::string own_name = described->name.schema + "." + described->name.table;
   if (std::find(tables_.begin(), tables_.end(), own_name) != tables_.end()) return false;
   held_.emplace(start, std::string(payload));
-  ask([relation = described->relation, tables = tables_](Catalogue& side) { return side.resolve(relation, tables); },
+  ask([relation = described->relation,
+       tables = tables_](Catalogue& side) { return side.resolve(relation, tables); },
       [this](const Result<Catalogue::Resolved>& answer) { resolved(answer); });
   return true;
 }
@@ -99,7 +109,8 @@ bool PostgresSource::hold_for_name(Lsn start, std::string_view payload) {
 void PostgresSource::resolved(const Result<Catalogue::Resolved>& answer) {
   if (!is_streaming() || !held_) return;
   if (!answer) {
-    return trouble(Error{ErrorKind::kConnection, "cannot look up a relation: " + answer.error().text, {}});
+    return trouble(
+        Error{ErrorKind::kConnection, "cannot look up a relation: " + answer.error().text, {}});
   }
   if (answer->name) {
     decoder_.set_name(answer->relation, *answer->name);
@@ -131,7 +142,9 @@ void PostgresSource::on_commit(Lsn end) {
   handler_->on_commit(Position{0, end.value});
 }
 
-void PostgresSource::on_relation_gone(const Relation& relation) { handler_->on_relation_gone(relation); }
+void PostgresSource::on_relation_gone(const Relation& relation) {
+  handler_->on_relation_gone(relation);
+}
 
 void PostgresSource::on_logical_message(std::string_view prefix, std::string_view content) {
   if (prefix == kHeartbeatPrefix && content.starts_with(heartbeat_token_)) handler_->on_heartbeat();
@@ -142,7 +155,8 @@ void PostgresSource::deliver_snapshots() {
   if (!answer) return;
   near_ = std::max(near_, answer->snapshot.xmax());
   if (!barrier_tables_.empty() && answer->snapshot.xmin() >= barrier_) {
-    Gap gap{"unpublished", "transactions that had begun before publication have ended", std::exchange(barrier_tables_, {})};
+    Gap gap{"unpublished", "transactions that had begun before publication have ended",
+            std::exchange(barrier_tables_, {})};
     handler_->on_gap(gap, false);
   }
   if (snapshot_wanted_ == 0 || answer->number < snapshot_wanted_) return;
@@ -164,8 +178,8 @@ void PostgresSource::run_side_work() {
     statistics_at_ = now_.steady + kStatisticsInterval;
     read_statistics();
   }
-  const bool beats = options_.heartbeat.count() > 0 && !options_.temporary_slot && !facts_.server.is_standby &&
-                     facts_.server.version >= kMessagesVersion;
+  const bool beats = options_.heartbeat.count() > 0 && !options_.temporary_slot &&
+                     !facts_.server.is_standby && facts_.server.version >= kMessagesVersion;
   if (!beats) {
     heartbeat_at_ = SteadyTime::max();
   } else if (now_.steady >= heartbeat_at_) {
@@ -189,10 +203,8 @@ void PostgresSource::read_statistics() {
 
 void PostgresSource::emit_heartbeat() {
   if (std::exchange(beating_, true)) return;
-  ask(
-      [token = fmt::format("{} {}", heartbeat_token_, ++heartbeat_count_)](Catalogue& side) {
-        return side.emit_message(std::string(kHeartbeatPrefix), token);
-      },
+  ask([token = fmt::format("{} {}", heartbeat_token_, ++heartbeat_count_)](
+          Catalogue& side) { return side.emit_message(std::string(kHeartbeatPrefix), token); },
       [this](const Result<void>& answer) {
         beating_ = false;
         if (!answer) catalogue_problem_ = "cannot emit a heartbeat: " + answer.error().text;
@@ -205,8 +217,8 @@ void PostgresSource::look_at_catalogue() {
       [this](Result<Facts> answer) { looked_at_catalogue(std::move(answer)); });
 }
 
-// Anything that needs work, or changes what we follow, goes the way of a new connection: gaps are found, put
-// on record and repaired in one place.
+// Anything that needs work, or changes what we follow, goes the way of a new connection: gaps are
+// found, put on record and repaired in one place.
 void PostgresSource::looked_at_catalogue(Result<Facts> answer) {
   looking_ = false;
   if (!is_streaming()) return;
@@ -223,8 +235,10 @@ void PostgresSource::looked_at_catalogue(Result<Facts> answer) {
   }
   if (options_.temporary_slot) return;
   if (!plan->gaps.empty() || plan->has_work() || published_tables(*answer) != known_->tables) {
-    const std::string why = !plan->gaps.empty() ? plan->gaps.front().detail : "the published tables have changed";
-    return disconnect(Error{ErrorKind::kTransient, "reconnecting: " + why, {}}, std::chrono::milliseconds(0));
+    const std::string why =
+        !plan->gaps.empty() ? plan->gaps.front().detail : "the published tables have changed";
+    return disconnect(Error{ErrorKind::kTransient, "reconnecting: " + why, {}},
+                      std::chrono::milliseconds(0));
   }
   plan_.problems = plan->problems;
   learn_names(*answer);

@@ -1,5 +1,5 @@
-// The worker: the one side thread of the room. It runs jobs against the catalogue, one after the other, and
-// hands their completions back to the loop thread, which wakes by a descriptor.
+// The worker: the one side thread of the room. It runs jobs against the catalogue, one after the
+// other, and hands their completions back to the loop thread, which wakes by a descriptor.
 #pragma once
 
 #include <functional>

@@ -39,7 +39,9 @@ std::string as_owner(const std::string& command) {
   return ::geteuid() == 0 ? "runuser -u postgres -- " + command : command;
 }
 
-int run_command(const std::string& command) { return std::system((command + " >/dev/null 2>&1").c_str()); }
+int run_command(const std::string& command) {
+  return std::system((command + " >/dev/null 2>&1").c_str());
+}
 
 int free_port() {
   const int descriptor = ::socket(AF_INET, SOCK_STREAM, 0);
@@ -63,11 +65,12 @@ bool servers_are_required() {
 void PostgresSession::Closer::operator()(pg_conn* connection) const { PQfinish(connection); }
 
 PostgresSession::PostgresSession(int port, const std::string& database, const std::string& user)
-    : connection_(PQconnectdb(("host=127.0.0.1 port=" + std::to_string(port) + " dbname=" + database + " user=" + user +
-                               " application_name=test")
+    : connection_(PQconnectdb(("host=127.0.0.1 port=" + std::to_string(port) +
+                               " dbname=" + database + " user=" + user + " application_name=test")
                                   .c_str())) {
   EXPECT_EQ(PQstatus(connection_.get()), CONNECTION_OK) << PQerrorMessage(connection_.get());
-  PQsetNoticeProcessor(connection_.get(), [](void*, const char*) {}, nullptr);
+  PQsetNoticeProcessor(
+      connection_.get(), [](void*, const char*) {}, nullptr);
 }
 
 PostgresSession::~PostgresSession() = default;
@@ -78,11 +81,13 @@ Rows PostgresSession::run(const std::string& statements) {
   PGresult* result = PQexec(connection_.get(), statements.c_str());
   const auto status = PQresultStatus(result);
   EXPECT_TRUE(status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK)
-      << statements << "\n" << PQerrorMessage(connection_.get());
+      << statements << "\n"
+      << PQerrorMessage(connection_.get());
   for (int row = 0; row < PQntuples(result); ++row) {
     auto& values = rows.emplace_back();
     for (int column = 0; column < PQnfields(result); ++column) {
-      values.emplace_back(PQgetisnull(result, row, column) != 0 ? "NULL" : PQgetvalue(result, row, column));
+      values.emplace_back(PQgetisnull(result, row, column) != 0 ? "NULL"
+                                                                : PQgetvalue(result, row, column));
     }
   }
   PQclear(result);
@@ -95,7 +100,8 @@ std::string PostgresSession::value(const std::string& statement) {
 }
 
 void PostgresSession::begin(const std::string& statement) {
-  EXPECT_EQ(PQsendQuery(connection_.get(), statement.c_str()), 1) << PQerrorMessage(connection_.get());
+  EXPECT_EQ(PQsendQuery(connection_.get(), statement.c_str()), 1)
+      << PQerrorMessage(connection_.get());
 }
 
 void PostgresSession::finish() {
@@ -113,8 +119,8 @@ std::string PostgresSession::error_of(const std::string& statement) {
   return answer;
 }
 
-std::unique_ptr<PostgresServer> PostgresServer::make(std::string& why,
-                                                     const std::map<std::string, std::string>& settings) {
+std::unique_ptr<PostgresServer> PostgresServer::make(
+    std::string& why, const std::map<std::string, std::string>& settings) {
   const std::string programs = find_programs();
   if (programs.empty()) {
     why = "PostgreSQL's server programs are not installed (apt install postgresql)";
@@ -132,14 +138,17 @@ std::unique_ptr<PostgresServer> PostgresServer::make(std::string& why,
     why = "there is no user 'postgres' to run PostgreSQL as";
     return nullptr;
   }
-  if (run_command(as_owner(programs + "/initdb -D " + folder + "/data -U postgres -A trust -E UTF8 --locale=C.UTF-8")) != 0) {
+  if (run_command(as_owner(programs + "/initdb -D " + folder +
+                           "/data -U postgres -A trust -E UTF8 --locale=C.UTF-8")) != 0) {
     why = "initdb failed in " + folder;
     return nullptr;
   }
   server->port_ = free_port();
   std::ofstream conf(folder + "/data/postgresql.conf", std::ios::app);
-  conf << "listen_addresses = '127.0.0.1'\nport = " << server->port_ << "\nunix_socket_directories = '" << folder << "'\n"
-       << "wal_level = logical\nfsync = on\nmax_wal_senders = 20\nmax_replication_slots = 20\nmax_connections = 60\n"
+  conf << "listen_addresses = '127.0.0.1'\nport = " << server->port_
+       << "\nunix_socket_directories = '" << folder << "'\n"
+       << "wal_level = logical\nfsync = on\nmax_wal_senders = 20\nmax_replication_slots = "
+          "20\nmax_connections = 60\n"
        << "shared_buffers = 32MB\nautovacuum = off\nlog_min_messages = warning\n";
   for (const auto& [name, value] : settings) conf << name << " = '" << value << "'\n";
   conf.close();
@@ -160,16 +169,18 @@ PostgresServer::~PostgresServer() {
 }
 
 void PostgresServer::start() {
-  run_command(as_owner(find_programs() + "/pg_ctl -D " + folder_ + "/data -l " + folder_ + "/log -w -t 60 start"));
+  run_command(as_owner(find_programs() + "/pg_ctl -D " + folder_ + "/data -l " + folder_ +
+                       "/log -w -t 60 start"));
 }
 
 bool PostgresServer::stop(const std::string& mode, int seconds) {
-  return run_command(as_owner(find_programs() + "/pg_ctl -D " + folder_ + "/data -w -t " + std::to_string(seconds) + " -m " +
-                              mode + " stop")) == 0;
+  return run_command(as_owner(find_programs() + "/pg_ctl -D " + folder_ + "/data -w -t " +
+                              std::to_string(seconds) + " -m " + mode + " stop")) == 0;
 }
 
 void PostgresServer::begin_stop(const std::string& mode) {
-  run_command(as_owner(find_programs() + "/pg_ctl -D " + folder_ + "/data -W -m " + mode + " stop"));
+  run_command(
+      as_owner(find_programs() + "/pg_ctl -D " + folder_ + "/data -W -m " + mode + " stop"));
 }
 
 bool PostgresServer::is_running() const {
@@ -182,7 +193,8 @@ std::string PostgresServer::url(const std::string& database, const std::string& 
   return "postgresql://" + user + "@127.0.0.1:" + std::to_string(port_) + "/" + database;
 }
 
-PostgresSession PostgresServer::session(const std::string& database, const std::string& user) const {
+PostgresSession PostgresServer::session(const std::string& database,
+                                        const std::string& user) const {
   return PostgresSession(port_, database, user);
 }
 
@@ -206,7 +218,9 @@ void PostgresServer::set(const std::string& setting, const std::string& value, b
     reload.run("select pg_reload_conf()");
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
     // The postmaster tells its children one after the other; a new session has the new value.
-    while (session().value("select reset_val from pg_settings where name = '" + setting + "'").empty() &&
+    while (session()
+               .value("select reset_val from pg_settings where name = '" + setting + "'")
+               .empty() &&
            std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }

@@ -1,5 +1,5 @@
-// A private PostgreSQL for tests: initdb in a temporary folder, a free port, fsync on (with it off, the window
-// in which a commit is not visible yet disappears, and tests lie), stopped by its pid.
+// A private PostgreSQL for tests: initdb in a temporary folder, a free port, fsync on (with it off,
+// the window in which a commit is not visible yet disappears, and tests lie), stopped by its pid.
 #pragma once
 
 #include <map>
@@ -39,16 +39,18 @@ class PostgresSession {
 
 class PostgresServer {
  public:
-  // Null when PostgreSQL is not installed; `why` then says so. EVICTD_REQUIRE_SERVERS=1 makes that the
-  // caller's failure instead of a skip (see EVICTD_NEEDS_POSTGRES).
-  static std::unique_ptr<PostgresServer> make(std::string& why, const std::map<std::string, std::string>& settings = {});
+  // Null when PostgreSQL is not installed; `why` then says so. EVICTD_REQUIRE_SERVERS=1 makes that
+  // the caller's failure instead of a skip (see EVICTD_NEEDS_POSTGRES).
+  static std::unique_ptr<PostgresServer> make(
+      std::string& why, const std::map<std::string, std::string>& settings = {});
   ~PostgresServer();
   PostgresServer(const PostgresServer&) = delete;
   PostgresServer& operator=(const PostgresServer&) = delete;
 
   int port() const { return port_; }
   std::string url(const std::string& database, const std::string& user = "postgres") const;
-  PostgresSession session(const std::string& database = "postgres", const std::string& user = "postgres") const;
+  PostgresSession session(const std::string& database = "postgres",
+                          const std::string& user = "postgres") const;
 
   // A new, empty database with a unique name.
   std::string make_database();
@@ -76,10 +78,10 @@ bool servers_are_required();
 }  // namespace evictd::testing
 
 // At the top of a test or SetUp(): skips with the reason, or fails where servers are required.
-#define EVICTD_NEEDS_POSTGRES(server, why)                                              \
-  do {                                                                                  \
-    if ((server) == nullptr) {                                                          \
-      if (evictd::testing::servers_are_required()) FAIL() << (why);                      \
-      GTEST_SKIP() << (why);                                                            \
-    }                                                                                   \
+#define EVICTD_NEEDS_POSTGRES(server, why)                          \
+  do {                                                              \
+    if ((server) == nullptr) {                                      \
+      if (evictd::testing::servers_are_required()) FAIL() << (why); \
+      GTEST_SKIP() << (why);                                        \
+    }                                                               \
   } while (false)
