@@ -55,6 +55,11 @@ char* put_marker_argument(char* at, std::string_view key) {
   return at;
 }
 
+// What this command deletes needs no second delete.
+bool is_born_settled(const Command& command) {
+  return command.act == Act::kSettle || (command.settled && command.act == Act::kInvalidate);
+}
+
 // True when one text of tokens holds for every item: a transaction of many rows.
 bool tokens_are_shared(const Command& command, std::size_t begin, std::size_t end) {
   if (command.unconditional) return true;
@@ -158,16 +163,18 @@ class KeysWork final : public RedisWork {
 
   // Where there are as many xids as items, it is nearly always one each.
   void append_single_tokens(std::string& out, std::size_t begin, std::size_t end) {
+    const bool settled = is_born_settled(command_);
     char digits[24];
     for (std::size_t i = begin; i < end; ++i) {
       const std::uint32_t first = i == 0 ? 0 : command_.items[i - 1].xids_end;
       scratch_.clear();
-      if (command_.items[i].xids_end != first + 1 || command_.settled) {
+      if (command_.items[i].xids_end != first + 1) {
         append_tokens(scratch_, command_, i);
         append_argument(out, scratch_);
         continue;
       }
-      const char* const stop = put_number(digits, number(command_.xids[first]));
+      char* stop = put_number(digits, number(command_.xids[first]));
+      if (settled) *stop++ = 's';
       append_argument(out, std::string_view(digits, static_cast<std::size_t>(stop - digits)));
     }
   }
@@ -249,7 +256,7 @@ void append_tokens(std::string& out, const Command& command, std::size_t item) {
   for (std::uint32_t i = begin; i < end; ++i) {
     if (i != begin) out += ',';
     out += std::to_string(number(command.xids[i]));
-    if (command.settled && command.act == Act::kInvalidate) out += 's';
+    if (is_born_settled(command)) out += 's';
   }
 }
 

@@ -1,8 +1,8 @@
 -- Invalidates many keys at once: the design's table, for each key.
 --   KEYS   key 1 ... key n, marker 1 ... marker n
 --   ARGV   epoch, tombstone lifetime in ms, flags, trust_since in ms, tokens
---          (one text for all keys, or one per key)
---   flags  'i', 's' or 'r' (invalidate, settle, renew), then any of
+--          (one text for all keys, or one per key; those of a settle carry their 's')
+--   flags  'i', 's' or 'r' (invalidate, settle, renew; a settle is an invalidation that is born settled), then any of
 --          f  a filled marker may prove freshness (trust_filled)
 --          u  unconditional: nothing proves freshness, nothing counts as replayed
 --          k<ms>  mode: stale: the value stays for this grace, marked stale (readers use evictd_get)
@@ -58,6 +58,26 @@ local function keep_stale(doomed, texts, lifetimes, c)
   return there
 end
 
+-- The verdicts that come by the million, without taking a marker apart: it is this very invalidation's tombstone,
+-- or one of the same epoch that merely lacks its transaction. nil: decide() must look closer.
+-- `fresh` is prefix .. wanted, and wanted is one transaction. Not for 'u'.
+local function decide_quickly(text, fresh, wanted, prefix)
+  local born_settled = string.byte(wanted, -1) == 115  -- 's'
+  if text == fresh then return 'replayed', born_settled end
+  if born_settled then
+    if text .. 's' == fresh then return 'delete', fresh end
+  elseif text == fresh .. 's' then
+    return 'replayed', true
+  end
+  local first = #prefix + 1
+  if string.sub(text, 1, #prefix) ~= prefix or string.find(text, '[ %^v]', first) then return nil end
+  -- Not even a part of the text: surely none of its tokens.
+  if string.find(text, string.match(wanted, '^%d+'), first, true) then return nil end
+  local _, commas = string.gsub(text, ',', ',')
+  if commas >= TOKENS_MAX - 1 then return nil end
+  return 'delete', text .. ',' .. wanted
+end
+
 -- `members`: nil, or a table that receives the keys that were deleted or absent.
 local function invalidate_keys(keys, first, n, args, c, members)
   local call, pcall = redis.call, redis.pcall
@@ -96,7 +116,18 @@ local function invalidate_keys(keys, first, n, args, c, members)
     local wanted = shared or args[4 + i]
     local name = keys[first + n + i - 1]
     local verdict, detail = 'delete', prefix .. wanted
-    if found[i] then verdict, detail = decide(found[i], wanted, c) end
+    local keeps_lifetime = false
+    if found[i] then
+      verdict = nil
+      if not c.unconditional and string.find(wanted, '^%d+s?$') then
+        verdict, detail = decide_quickly(found[i], detail, wanted, prefix)
+      end
+      if not verdict then
+        verdict, detail = decide(found[i], wanted, c)
+        -- A tombstone never gets shorter; the quick ones have no longer lifetime than ours.
+        keeps_lifetime = string.sub(found[i], 1, 1) == 't'
+      end
+    end
     if verdict == 'kept' then
       kept = kept + 1
     elseif verdict == 'replayed' then
@@ -108,7 +139,7 @@ local function invalidate_keys(keys, first, n, args, c, members)
       doomed[at] = keys[first + i - 1]
       names[at] = name
       texts[at] = detail
-      lifetimes[at] = found[i] and string.sub(found[i], 1, 1) == 't' and at_least(name, lifetime) or lifetime
+      lifetimes[at] = keeps_lifetime and at_least(name, lifetime) or lifetime
     end
   end
   local deleted = 0

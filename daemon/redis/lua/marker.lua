@@ -246,8 +246,7 @@ end
 -- The heart: what an invalidation does to a marker that is there (design table, rows 2 to 4).
 --   text    of the marker
 --   wanted  tokens of this invalidation, as text; those born settled carry their 's'
---   c       the command: epoch, act ('i' invalidate, 's' settle, 'r' renew), trust_filled, trust_since,
---           unconditional
+--   c       the command: epoch, trust_filled, trust_since, unconditional
 -- Returns 'kept'; 'replayed' and whether every token is settled; or 'delete' and the new marker's text.
 local function decide(text, wanted, c)
   local fresh = 't ' .. c.epoch .. ' ' .. wanted
@@ -273,7 +272,7 @@ local function decide(text, wanted, c)
   if not same_epoch(marker.a, c) then return 'delete', fresh end
   local have, by_id = parse_tokens(marker.b)
   if not have then return 'delete', fresh end
-  local all_there, all_settled, wants_settled = true, true, c.act == 's'
+  local all_there, all_settled, wants_settled = true, true, false
   for _, token in ipairs(list) do
     local there = by_id[token.id]
     if not there then
@@ -286,7 +285,6 @@ local function decide(text, wanted, c)
   if all_there and not c.unconditional and (all_settled or not wants_settled) then
     return 'replayed', all_settled
   end
-  local settle = c.act == 's'
   for _, token in ipairs(list) do
     local there = by_id[token.id]
     if not there then
@@ -294,7 +292,7 @@ local function decide(text, wanted, c)
       have[#have + 1] = there
       by_id[token.id] = there
     end
-    if settle or string.find(token.flags, 's', 1, true) then there.flags = add_flag(there.flags, 's') end
+    if string.find(token.flags, 's', 1, true) then there.flags = add_flag(there.flags, 's') end
   end
   return 'delete', marker_text({kind = 't', a = c.epoch, b = tokens_text(have), need = marker.need})
 end
