@@ -70,7 +70,7 @@ local function decide_quickly(text, fresh, wanted, prefix)
     return 'replayed', true
   end
   local first = #prefix + 1
-  if string.sub(text, 1, #prefix) ~= prefix or string.find(text, '[ %^v]', first) then return nil end
+  if string.sub(text, 1, #prefix) ~= prefix or not string.find(text, '^%d[%d,sd]*$', first) then return nil end
   -- Not even a part of the text: surely none of its tokens.
   if string.find(text, string.match(wanted, '^%d+'), first, true) then return nil end
   local _, commas = string.gsub(text, ',', ',')
