@@ -35,6 +35,8 @@ constexpr Description kFilters[] = {
     {"default", Filter::Kind::kDefault, "default('text')"},
 };
 
+constexpr std::size_t kKeptBytesMax = 1024 * 1024;  // of a buffer, from one call to the next
+
 constexpr std::string_view kDateLetters = "YymdjHMS%";
 
 // Made once; never freed, since filters may run until the very end of the process.
@@ -320,6 +322,7 @@ FilterMachine::FilterMachine() : impl_(std::make_unique<Impl>()) {
 FilterMachine::~FilterMachine() = default;
 
 bool FilterMachine::apply(const Filter& filter, std::string& value) {
+  if (impl_->scratch.capacity() > kKeptBytesMax) impl_->scratch = std::string();  // G8
   switch (filter.kind) {
     case Filter::Kind::kLower:
       fold(value, true, impl_->scratch);

@@ -17,6 +17,8 @@ namespace {
 
 namespace ondemand = simdjson::ondemand;
 
+constexpr std::size_t kKeptBytesMax = 1024 * 1024;  // of the buffers, from one call to the next
+
 std::string_view trimmed(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r\n";
   const std::size_t begin = text.find_first_not_of(kSpace);
@@ -116,6 +118,8 @@ JsonFound JsonReader::find(std::string_view json, std::span<const std::string> p
   const std::size_t length_before = out.size();
   try {
     const std::size_t needed = json.size() + simdjson::SIMDJSON_PADDING;
+    // One huge document must not be paid for for ever (G8).
+    if (impl_->buffer.size() > kKeptBytesMax && needed <= kKeptBytesMax) *impl_ = Impl();
     if (impl_->buffer.size() < needed) impl_->buffer.resize(needed);
     std::copy(json.begin(), json.end(), impl_->buffer.begin());
     std::string_view text = trimmed(std::string_view(impl_->buffer.data(), json.size()));

@@ -13,14 +13,15 @@
 // means that the key exists and is unknown, so `on_missing` decides (G5).
 #include "mapping/mapper.h"
 
+#include <algorithm>
 #include <string>
 #include <unordered_map>
 
+#include "mapping/binding.h"
 #include "mapping/canonical.h"
 #include "mapping/check.h"
 #include "mapping/filters.h"
 #include "mapping/json_path.h"
-#include "mapping/rules_compiled.h"
 
 namespace evictd {
 
@@ -42,127 +43,9 @@ std::string_view unmappable_reason_name(UnmappableReason reason) {
 
 namespace {
 
-constexpr int kNoColumn = -1;
-
-enum class Side : std::uint8_t { kNew, kOld };
-
-// What a rule says, with the columns of one relation in place of their names.
-struct BoundColumn {
-  int index = kNoColumn;
-  ValueType type = ValueType::kText;
-  // An update leaves the value as it was: by promise, or because no old row was sent.
-  bool is_immutable = false;
-  bool in_identity = false;
-};
-
-struct BoundPlaceholder {
-  BoundColumn column;
-  const Placeholder* source = nullptr;
-  bool is_direct = false;  // the text as sent is the text of the key
-};
-
-struct BoundTemplate {
-  const CompiledTemplate* source = nullptr;
-  std::vector<BoundPlaceholder> placeholders;
-  // Whether the old row renders the same as the new one when an update sends no old row.
-  bool is_stable_without_old_row = true;
-};
-
-struct BoundCondition {
-  BoundColumn column;
-  const Condition* source = nullptr;
-};
-
-struct BoundRule {
-  std::uint32_t index = 0;
-  const RuleInfo* info = nullptr;
-  const CompiledRule* source = nullptr;
-  std::vector<BoundTemplate> templates;
-  std::vector<BoundCondition> where;
-  std::vector<BoundColumn> when_changed;
-};
+constexpr std::size_t kKeptBytesMax = 1024 * 1024;  // of a buffer, from one change to the next
 
 using BoundRules = std::vector<BoundRule>;
-
-BoundColumn bind_column(const std::string& name, const CompiledRule& rule,
-                        const Relation& relation) {
-  BoundColumn bound;
-  bound.is_immutable = rule.is_immutable(name);
-  for (std::size_t i = 0; i < relation.columns.size(); ++i) {
-    if (relation.columns[i].name != name) continue;
-    bound.index = static_cast<int>(i);
-    bound.type = relation.columns[i].type;
-    bound.in_identity = relation.columns[i].in_identity;
-  }
-  return bound;
-}
-
-BoundRule bind_rule(std::uint32_t index, const RuleSet::Compiled& compiled,
-                    const Relation& relation) {
-  BoundRule bound;
-  bound.index = index;
-  bound.info = &compiled.infos[index];
-  bound.source = &compiled.rules[index];
-  const CompiledRule& rule = *bound.source;
-  for (const CompiledTemplate& source : rule.templates) {
-    BoundTemplate& entry = bound.templates.emplace_back();
-    entry.source = &source;
-    for (const Placeholder& placeholder : source.compiled.placeholders) {
-      const BoundColumn column = bind_column(placeholder.column, rule, relation);
-      const bool is_direct = placeholder.path.empty() && placeholder.filters.empty() &&
-                             is_canonical_as_sent(column.type);
-      entry.placeholders.push_back({column, &placeholder, is_direct});
-      if (!column.in_identity && !column.is_immutable) entry.is_stable_without_old_row = false;
-    }
-  }
-  for (const Condition& condition : rule.where) {
-    bound.where.push_back({bind_column(condition.column, rule, relation), &condition});
-  }
-  for (const std::string& column : rule.when_changed) {
-    bound.when_changed.push_back(bind_column(column, rule, relation));
-  }
-  return bound;
-}
-
-Value value_in(std::span<const Value> row, const BoundColumn& column) {
-  const auto index = static_cast<std::size_t>(column.index);
-  return index < row.size() ? row[index] : Value{};
-}
-
-bool is_known(const Value& value) {
-  return value.state == ValueState::kText || value.state == ValueState::kNull;
-}
-
-// The value of a column in the new or the old row, or why there is none. REQUIRES: the column
-// exists.
-Value resolve(const Change& change, const BoundColumn& column, Side side) {
-  if (side == Side::kNew) {
-    const Value now = value_in(change.new_row, column);
-    if (now.state != ValueState::kUnchanged) return now;
-    const Value before = value_in(change.old_row, column);
-    return is_known(before) ? before : now;
-  }
-  const Value before = value_in(change.old_row, column);
-  if (is_known(before) || change.operation != Operation::kUpdate) return before;
-  // Here an update said nothing of the old value.
-  const Value now = value_in(change.new_row, column);
-  const bool kept = column.is_immutable || (column.in_identity && change.old_row.empty());
-  if (kept && is_known(now)) return now;
-  return now.state == ValueState::kUnchanged ? now : before;
-}
-
-// False only when it is proven that the update left the column as it was (G5).
-bool may_have_changed(const Change& change, const BoundColumn& column) {
-  if (column.index == kNoColumn) return true;
-  const Value now = value_in(change.new_row, column);
-  if (now.state == ValueState::kUnchanged || column.is_immutable) return false;
-  if (column.in_identity && change.old_row.empty()) return false;
-  const Value before = value_in(change.old_row, column);
-  if (!is_known(now) || !is_known(before)) return true;
-  return now.state != before.state || now.text != before.text;
-}
-
-}  // namespace
 
 // What one change of one rule has already caused, so that each invalidation is passed on once.
 class Emitted {
@@ -209,6 +92,8 @@ class Emitted {
   std::vector<Entry> entries_;
   std::vector<std::uint32_t> purged_;
 };
+
+}  // namespace
 
 struct Mapper::Impl {
   explicit Impl(const RuleSet& rule_set) : rules(rule_set) {}
@@ -301,9 +186,8 @@ bool Mapper::Impl::matches(const BoundRule& rule, const Change& change, Side sid
     }
     scratch.clear();
     append_canonical(condition.column.type, value.text, scratch);
-    bool found = false;
-    for (const std::string& text : condition.source->texts) found = found || text == scratch;
-    if (!found) return false;
+    const std::vector<std::string>& texts = condition.source->texts;
+    if (!std::binary_search(texts.begin(), texts.end(), scratch)) return false;
   }
   return true;
 }
@@ -437,8 +321,11 @@ void Mapper::map(const Change& change, InvalidationReceiver& receiver) {
   const std::size_t columns = change.relation->columns.size();
   EVICTD_CHECK(change.new_row.empty() || change.new_row.size() == columns);
   EVICTD_CHECK(change.old_row.empty() || change.old_row.size() == columns);
-  for (const BoundRule& rule : impl_->bind(*change.relation))
+  for (const BoundRule& rule : impl_->bind(*change.relation)) {
     impl_->map_rule(rule, change, receiver);
+  }
+  // One huge value must not be paid for for ever (G8).
+  if (impl_->scratch.capacity() > kKeptBytesMax) impl_->scratch = std::string();
 }
 
 void Mapper::forget(const Relation& relation) {

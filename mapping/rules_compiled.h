@@ -14,7 +14,7 @@ namespace evictd {
 // One column of `where`: the row matches when the column's canonical text is one of these.
 struct Condition {
   std::string column;
-  std::vector<std::string> texts;
+  std::vector<std::string> texts;  // sorted
   bool matches_null = false;
 };
 

@@ -132,6 +132,7 @@ Result<Condition> parse_condition(const YamlEntry& entry) {
     if (!text) return tl::unexpected(text.error());
     condition.texts.push_back(std::move(*text));
   }
+  std::sort(condition.texts.begin(), condition.texts.end());
   return condition;
 }
 

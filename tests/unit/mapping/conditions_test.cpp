@@ -158,6 +158,10 @@ TEST_F(WhenChanged, AnImmutableColumnDoesNotChange) {
   const RuleSet promised =
       rules_from("- {table: t, keys: ['t:{id}'], when_changed: [body], immutable: [body]}");
   EXPECT_THAT(map(promised, kTable.update({{"id", "1"}, {"body", "x"}})), IsEmpty());
+  // The source knows better than the promise.
+  EXPECT_THAT(
+      map(promised, kTable.update({{"id", "1"}, {"body", "x"}}).from({{"id", "1"}, {"body", "y"}})),
+      ElementsAre("key t:1"));
 }
 
 }  // namespace

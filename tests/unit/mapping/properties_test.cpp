@@ -133,14 +133,17 @@ bool may_apply(const World& world) {
     bool changed = false;
     for (const std::string& column : world.when_changed) {
       const auto sent = world.new_row.find(column);
-      if (sent != world.new_row.end() && sent->second.state == ValueState::kUnchanged) continue;
-      if (contains(world.immutable, column)) continue;
-      if (!world.old_row && contains(world.identity, column)) continue;
-      const Cell before = certain(world, column, true);
-      const Cell now = certain(world, column, false);
-      const bool both_known = before.state != ValueState::kNotSent &&
-                              before.state != ValueState::kUnchanged &&
-                              now.state != ValueState::kNotSent;
+      const bool is_toast =
+          sent != world.new_row.end() && sent->second.state == ValueState::kUnchanged;
+      const auto old = world.old_row ? world.old_row->find(column) : world.new_row.end();
+      const bool old_is_sent = world.old_row && old != world.old_row->end() &&
+                               old->second.state != ValueState::kUnchanged;
+      const bool new_is_sent = sent != world.new_row.end() && !is_toast;
+      const bool both_known = old_is_sent && new_is_sent;
+      if (!both_known && (is_toast || contains(world.immutable, column))) continue;
+      if (!both_known && !world.old_row && contains(world.identity, column)) continue;
+      const Cell before = both_known ? old->second : kNotSent;
+      const Cell now = both_known ? sent->second : kNotSent;
       changed = changed || !both_known || before.state != now.state || before.text != now.text;
     }
     if (!changed) return false;

@@ -1,0 +1,83 @@
+#include "mapping/binding.h"
+
+#include "mapping/canonical.h"
+
+namespace evictd {
+
+namespace {
+
+BoundColumn bind_column(const std::string& name, const CompiledRule& rule,
+                        const Relation& relation) {
+  BoundColumn bound;
+  bound.is_immutable = rule.is_immutable(name);
+  for (std::size_t i = 0; i < relation.columns.size(); ++i) {
+    if (relation.columns[i].name != name) continue;
+    bound.index = static_cast<int>(i);
+    bound.type = relation.columns[i].type;
+    bound.in_identity = relation.columns[i].in_identity;
+  }
+  return bound;
+}
+
+Value value_in(std::span<const Value> row, const BoundColumn& column) {
+  const auto index = static_cast<std::size_t>(column.index);
+  return index < row.size() ? row[index] : Value{};
+}
+
+}  // namespace
+
+BoundRule bind_rule(std::uint32_t index, const RuleSet::Compiled& compiled,
+                    const Relation& relation) {
+  BoundRule bound;
+  bound.index = index;
+  bound.info = &compiled.infos[index];
+  bound.source = &compiled.rules[index];
+  const CompiledRule& rule = *bound.source;
+  for (const CompiledTemplate& source : rule.templates) {
+    BoundTemplate& entry = bound.templates.emplace_back();
+    entry.source = &source;
+    for (const Placeholder& placeholder : source.compiled.placeholders) {
+      const BoundColumn column = bind_column(placeholder.column, rule, relation);
+      const bool is_direct = placeholder.path.empty() && placeholder.filters.empty() &&
+                             is_canonical_as_sent(column.type);
+      entry.placeholders.push_back({column, &placeholder, is_direct});
+      if (!column.in_identity && !column.is_immutable) entry.is_stable_without_old_row = false;
+    }
+  }
+  for (const Condition& condition : rule.where) {
+    bound.where.push_back({bind_column(condition.column, rule, relation), &condition});
+  }
+  for (const std::string& column : rule.when_changed) {
+    bound.when_changed.push_back(bind_column(column, rule, relation));
+  }
+  return bound;
+}
+
+Value resolve(const Change& change, const BoundColumn& column, Side side) {
+  if (side == Side::kNew) {
+    const Value now = value_in(change.new_row, column);
+    if (now.state != ValueState::kUnchanged) return now;
+    const Value before = value_in(change.old_row, column);
+    return is_known(before) ? before : now;
+  }
+  const Value before = value_in(change.old_row, column);
+  if (is_known(before) || change.operation != Operation::kUpdate) return before;
+  // Here an update said nothing of the old value.
+  const Value now = value_in(change.new_row, column);
+  const bool kept = column.is_immutable || (column.in_identity && change.old_row.empty());
+  if (kept && is_known(now)) return now;
+  return now.state == ValueState::kUnchanged ? now : before;
+}
+
+bool may_have_changed(const Change& change, const BoundColumn& column) {
+  if (column.index == kNoColumn) return true;
+  const Value now = value_in(change.new_row, column);
+  const Value before = value_in(change.old_row, column);
+  if (is_known(now) && is_known(before)) {
+    return now.state != before.state || now.text != before.text;
+  }
+  if (now.state == ValueState::kUnchanged || column.is_immutable) return false;
+  return !(column.in_identity && change.old_row.empty());
+}
+
+}  // namespace evictd

@@ -1,0 +1,68 @@
+// Rules bound to the columns of one relation, and what is certain of a column's value in a change.
+// For the inside of mapping/ only.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "mapping/change.h"
+#include "mapping/rules_compiled.h"
+
+namespace evictd {
+
+inline constexpr int kNoColumn = -1;  // the relation does not have it
+
+enum class Side : std::uint8_t { kNew, kOld };
+
+// What a rule says, with the columns of one relation in place of their names.
+struct BoundColumn {
+  int index = kNoColumn;
+  ValueType type = ValueType::kText;
+  bool is_immutable = false;  // the rule promises that no update changes it
+  bool in_identity = false;   // an update that sends no old row left it as it was
+};
+
+struct BoundPlaceholder {
+  BoundColumn column;
+  const Placeholder* source = nullptr;
+  bool is_direct = false;  // the text as sent is the text of the key
+};
+
+struct BoundTemplate {
+  const CompiledTemplate* source = nullptr;
+  std::vector<BoundPlaceholder> placeholders;
+  // Whether the old row renders the same as the new one when an update sends no old row.
+  bool is_stable_without_old_row = true;
+};
+
+struct BoundCondition {
+  BoundColumn column;
+  const Condition* source = nullptr;
+};
+
+struct BoundRule {
+  std::uint32_t index = 0;
+  const RuleInfo* info = nullptr;
+  const CompiledRule* source = nullptr;
+  std::vector<BoundTemplate> templates;
+  std::vector<BoundCondition> where;
+  std::vector<BoundColumn> when_changed;
+};
+
+// Points into `compiled`, which must outlive the result.
+BoundRule bind_rule(std::uint32_t index, const RuleSet::Compiled& compiled,
+                    const Relation& relation);
+
+// The value is there: a text, or NULL.
+inline bool is_known(const Value& value) {
+  return value.state == ValueState::kText || value.state == ValueState::kNull;
+}
+
+// The value of a column in the new or the old row; when it is not known, its state says why.
+// REQUIRES: the relation has the column.
+Value resolve(const Change& change, const BoundColumn& column, Side side);
+
+// False only when it is proven that the update left the column as it was (G5).
+bool may_have_changed(const Change& change, const BoundColumn& column);
+
+}  // namespace evictd
