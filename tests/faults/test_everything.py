@@ -57,7 +57,7 @@ def test_random_faults(postgres, redis, cache, make_evictd, seed):
         "kill evictd": kill_evictd, "kill evictd again": kill_evictd, "stop evictd": stop_evictd,
         "restart postgres": restart_postgres, "hang commits": hang_commits, "stop redis": stop_redis,
         "bad way to postgres": lambda: bad_way(to_postgres), "bad way to redis": lambda: bad_way(to_redis),
-        "truncate": lambda: postgres.execute(f"truncate {choice.choice(['reviews', 'orders', 'settings'])}"),
+        "truncate": lambda: postgres.execute_under_load(f"truncate {choice.choice(['reviews', 'orders', 'settings'])}"),
         "flush scripts": lambda: redis.client().script_flush(),
     }
     deadline = time.monotonic() + (1800 if soak() else 20)

@@ -156,7 +156,7 @@ def test_truncate_under_load(postgres, redis, cache, make_evictd, seed):
     for table in ["reviews", "orders", "settings", "products"] * (3 if soak() else 1):
         target = running.writes + 30
         eventually("the writers write on", lambda target=target: running.writes >= target, 60)
-        postgres.execute(f"truncate {table} cascade")
+        postgres.execute_under_load(f"truncate {table} cascade")
     oracle.converge(postgres, evictd, running)
     oracle.assert_true_cache(postgres, cache, at_least=50)
 

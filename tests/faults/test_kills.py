@@ -30,7 +30,7 @@ def test_killed_amid_a_large_transaction(postgres, redis, cache, make_evictd, se
     evictd = make_evictd().start()
     running = scenarios.under_load(postgres, redis, seed, products=40000)
     for _ in range(3):
-        postgres.execute("update products set price_cents = price_cents + 1")
+        postgres.execute_under_load("update products set price_cents = price_cents + 1")
         target = evictd.metrics().sum("evictd_changes_total") + choice.randint(1, 30000)
         eventually("part of it was seen",
                    lambda target=target: evictd.metrics().sum("evictd_changes_total") >= target, 30, every=0.001)

@@ -141,6 +141,14 @@ class Postgres:
         finally:
             connection.close()
 
+    def execute_under_load(self, statement):
+        """As execute(), again and again while it deadlocks with the writers of a test."""
+        while True:
+            try:
+                return self.execute(statement)
+            except psycopg2.errors.DeadlockDetected:
+                continue
+
     def value(self, statement, parameters=None, database="shop"):
         rows = self.execute(statement, parameters, database)
         return rows[0][0] if rows else None
