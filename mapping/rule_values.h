@@ -1,0 +1,22 @@
+// Single settings of a rule, read from YAML. For the inside of mapping/ only.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "mapping/error.h"
+#include "mapping/rules_compiled.h"
+#include "mapping/yaml.h"
+
+namespace evictd {
+
+// "table" or "schema.table"; a part that holds a dot stands in double quotes, as in SQL.
+Result<void> parse_table(const YamlNode& node, std::string& schema, std::string& table);
+
+// `on`: one bit per Operation.
+Result<std::uint8_t> parse_operations(const YamlNode& node);
+
+// One entry of `where`: a column, and a value or a list of values; null stands for NULL.
+Result<Condition> parse_condition(const YamlEntry& entry);
+
+}  // namespace evictd
