@@ -51,7 +51,7 @@ byte visible_for[3]; /* ticks, up to BOUND + 1 */
 mtype = { none, tombstone, filled };
 mtype marker = none;
 byte xids, base;
-bool settled; /* of the tombstone: every one of its xids was settled */
+byte settled; /* which of the tombstone's xids were settled */
 byte life;    /* ticks until the marker expires */
 bool value;
 byte content;
@@ -112,9 +112,11 @@ proctype Reader(byte me) {
           check_value()
        :: !is_plain[me] && within(xids | base, read_content[me]) ->
           value = true; content = read_content[me];
-          marker = filled; xids = 0; base = content; settled = false;
+          marker = filled; xids = 0; base = content; settled = 0;
 #ifdef MARKER_TTL_OF_VALUE
           life = 1;
+#elif defined(FILL_KEEPS_LIFE)
+          lengthen(1); /* the value's TTL, or what the tombstone had left */
 #else
           lengthen(TTL);
 #endif
@@ -157,13 +159,13 @@ inline invalidate(x, late) {
   done = late;
   lasting = true;
   if
-  :: marker == none -> drop(); marker = tombstone; xids = BIT(x); settled = late
+  :: marker == none -> drop(); marker = tombstone; xids = BIT(x); settled = late * BIT(x)
   :: marker == tombstone && (xids & BIT(x)) ->
      if
 #ifndef LATE_REPLAY_KEEPS
-     :: late && !settled -> drop(); settled = (xids == BIT(x))
+     :: late && !(settled & BIT(x)) -> drop(); settled = settled | BIT(x)
 #endif
-     :: else -> reached(2); done = done || settled
+     :: else -> reached(2); done = done || (settled & BIT(x))
      fi;
 #ifdef REPLAY_LEFT_ALONE
      lasting = false
@@ -171,8 +173,10 @@ inline invalidate(x, late) {
   :: marker == tombstone && !(xids & BIT(x)) ->
      drop();
      xids = xids | BIT(x);
-#ifndef SETTLED_STICKS
-     settled = settled && late
+#ifdef ONE_MARK_FOR_ALL
+     settled = (settled -> xids : 0) | late * BIT(x)
+#else
+     settled = settled | late * BIT(x)
 #endif
   :: marker == filled ->
      if
@@ -182,7 +186,7 @@ inline invalidate(x, late) {
         lasting = false
 #endif
 #endif
-     :: else -> drop(); marker = tombstone; xids = BIT(x); settled = late
+     :: else -> drop(); marker = tombstone; xids = BIT(x); settled = late * BIT(x)
      fi
   fi;
   if
@@ -203,9 +207,9 @@ inline settle(d) {
   fi;
   if
 #ifdef SETTLE_MARKS_ALL
-  :: marker == tombstone -> settled = true
+  :: marker == tombstone -> settled = xids
 #else
-  :: marker == tombstone && within(xids, d) -> settled = true
+  :: marker == tombstone -> settled = settled | (d & xids)
 #endif
   :: else -> skip
   fi;
@@ -226,6 +230,31 @@ inline settle(d) {
 #define may_settle(x) (seen_for[x] >= SETTLE)
 #endif
 
+/* LEAN: a transaction that is due leaves its settle to another one that is due no earlier: 1, one that was applied and
+ * found to need its settle; 2, also one whose first delete is still to come. Two transactions only. */
+#ifdef LEAN
+byte leaning;
+#if LEAN == 1
+#define will_settle(y) (held & BIT(y))
+#else
+#define will_settle(y) (logged & BIT(y))
+#endif
+
+inline lean(x, y) {
+  d_step {
+    !leaning && (held & BIT(x)) && may_settle(x) && (seen & BIT(y)) && seen_for[y] <= seen_for[x] && will_settle(y) ->
+    leaning = BIT(x);
+    held = held & ~BIT(x);
+    printf("  %d leaves its settle to %d\n", BIT(x), BIT(y))
+  }
+}
+
+inline lean_ends() {
+  acknowledged = acknowledged | leaning;
+  leaning = 0
+}
+#endif
+
 inline receive(x) {
   d_step {
     (logged & BIT(x)) ->
@@ -236,7 +265,10 @@ inline receive(x) {
 #else
     :: done ->
 #endif
-       reached(4); acknowledged = acknowledged | BIT(x); held = held & ~BIT(x)
+       reached(4); acknowledged = acknowledged | BIT(x); held = held & ~BIT(x);
+#ifdef LEAN
+       lean_ends()
+#endif
 #ifndef NO_SETTLE
     :: else -> held = held | BIT(x); wrote_for[x] = 0
 #endif
@@ -249,7 +281,11 @@ inline receive(x) {
 inline finish(x) {
 #ifndef COALESCE
   d_step {
-    (held & BIT(x)) && may_settle(x) -> settle(BIT(x)); check_value()
+    (held & BIT(x)) && may_settle(x) -> settle(BIT(x));
+#ifdef LEAN
+    lean_ends();
+#endif
+    check_value()
   }
 #else
   false
@@ -314,6 +350,10 @@ proctype Daemon() {
   :: receive(2)
   :: finish(2)
 #endif
+#ifdef LEAN
+  :: lean(0, 1)
+  :: lean(1, 0)
+#endif
 #ifdef COALESCE
   :: d_step { wait_ends -> settle(together); check_value() }
 #endif
@@ -331,6 +371,9 @@ proctype Daemon() {
 #ifndef PROMPT
   :: d_step {
        held != 0 || seen != 0 -> held = 0; seen = 0; renewed = 0;
+#ifdef LEAN
+       leaning = 0;
+#endif
        seen_for[0] = 0; seen_for[1] = 0; wrote_for[0] = 0; wrote_for[1] = 0;
 #if WRITERS > 2
        seen_for[2] = 0; wrote_for[2] = 0;
@@ -358,12 +401,17 @@ proctype Daemon() {
 #else
 #define writes_may_wait (write_may_wait(0) && write_may_wait(1))
 #endif
+#ifdef SHOWN_SOON /* no commit hangs */
+#define shown (visible == logged)
+#else
+#define shown true
+#endif
 #ifndef PROMPT
 #define prompt true
 #elif defined(COALESCE)
-#define prompt (seen == visible && within(logged, held | acknowledged) && !(wait_ends))
+#define prompt (shown && seen == visible && within(logged, held | acknowledged) && !(wait_ends))
 #else
-#define prompt (seen == visible && within(logged, held | acknowledged) && !is_due(0) && !is_due(1) && !is_due(2))
+#define prompt (shown && seen == visible && within(logged, held | acknowledged) && !is_due(0) && !is_due(1) && !is_due(2))
 #endif
 
 inline count(r) {
@@ -408,7 +456,7 @@ proctype Clock() {
 #endif
        if
        :: life > 1 -> life--
-       :: life == 1 -> life = 0; marker = none; xids = 0; base = 0; settled = false; printf("the marker expires\n"); reached(5)
+       :: life == 1 -> life = 0; marker = none; xids = 0; base = 0; settled = 0; printf("the marker expires\n"); reached(5)
        :: else
        fi;
        pass(0);
