@@ -114,6 +114,11 @@ const char* severity_name(Severity severity) {
   return "error";
 }
 
+// The server did not answer: that may be another hour's news, not a mistake in the configuration.
+bool is_unreachable(const Finding& finding) {
+  return finding.id == "PG000" || finding.id == "RD000" || finding.id == "KF000";
+}
+
 std::string counted(std::size_t count, std::string_view word) {
   return fmt::format("{} {}{}", count, word, count == 1 ? "" : "s");
 }
@@ -136,6 +141,18 @@ Findings check_files(const Config& config, const RuleSet& rules) {
                         "put the rules that you want to see singly first, or join rules"});
   }
   return findings;
+}
+
+int check_exit_code(const std::vector<CheckSection>& sections) {
+  bool unreachable = false;
+  for (const CheckSection& section : sections) {
+    for (const Finding& finding : section.findings) {
+      if (finding.severity != Severity::kError) continue;
+      if (!is_unreachable(finding)) return 2;
+      unreachable = true;
+    }
+  }
+  return unreachable ? 1 : 0;
 }
 
 std::string check_text(const std::vector<CheckSection>& sections) {

@@ -21,6 +21,9 @@ struct CheckSection {
   std::string title;  // "PostgreSQL localhost:5432/shop"
   Findings findings;
 };
+// 2 when something must be fixed, 1 when all that is wrong is that something could not be reached, else 0.
+int check_exit_code(const std::vector<CheckSection>& sections);
+
 std::string check_text(const std::vector<CheckSection>& sections);
 std::string check_json(const std::vector<CheckSection>& sections);
 

@@ -128,9 +128,9 @@ Result<void> ExplainedChange::read_row(const std::string& json, std::string_view
     simdjson::ondemand::value value;
     simdjson::ondemand::json_type type;
     if (field.unescaped_key().get(name)) return wrong("expected a JSON object");
-    const std::size_t number = column_number(name);
+    const std::size_t column = column_number(name);
     if (row.size() < relation_.columns.size()) row.resize(relation_.columns.size());
-    Cell& cell = row[number];
+    Cell& cell = row[column];
     if (cell.state != ValueState::kNotSent) {
       return wrong(fmt::format("column '{}' is given twice", name));
     }
@@ -145,15 +145,18 @@ Result<void> ExplainedChange::read_row(const std::string& json, std::string_view
       std::string_view text;
       if (value.get_string().get(text)) return wrong("expected a JSON object");
       cell.text = text;
+    } else if (double number = 0; type == simdjson::ondemand::json_type::number) {
+      cell.text = trimmed(value.raw_json_token());  // stays text, never a double
+      if (value.get_double().get(number)) return wrong("expected a JSON object");
+    } else if (bool flag = false; type == simdjson::ondemand::json_type::boolean) {
+      if (value.get_bool().get(flag)) return wrong("expected a JSON object");
+      cell.text = flag ? "true" : "false";
     } else {
-      // Numbers stay text, never a double; objects and arrays are the text of a json column.
+      // Objects and arrays are the text of a json column.
       std::string_view text;
       if (simdjson::to_json_string(value).get(text)) return wrong("expected a JSON object");
       cell.text = trimmed(text);
-      if (type == simdjson::ondemand::json_type::object ||
-          type == simdjson::ondemand::json_type::array) {
-        relation_.columns[number].type = ValueType::kJson;
-      }
+      relation_.columns[column].type = ValueType::kJson;
     }
   }
   const char* rest = nullptr;  // out of bounds at the end of the text, and that is as it should be

@@ -9,7 +9,7 @@ constexpr std::string_view kOverview = R"(evictd keeps a Redis cache true to its
 usage: evictd <command> [-c evictd.yaml] [options]
 
   run       follow the database and delete what its changes make stale
-  check     say what is wrong with the files, the database and Redis, and how to fix it
+  check     say what is wrong with files, database and Redis, and how to fix it
   explain   show what one change would delete (offline)
   watch     show what is being deleted right now, touching nothing
   purge     delete every key of a table's rules, or of a pattern
@@ -36,8 +36,8 @@ example: evictd run -c /etc/evictd/evictd.yaml
 
 constexpr std::string_view kCheck = R"(usage: evictd check [-c FILE] [--offline] [--json]
 
-Checks the files, then the database and Redis against the rules, and prints each
-problem with its fix. Changes nothing that lasts.
+Checks the files, then the database and Redis against the rules, and prints
+each problem with its fix. Changes nothing that lasts.
 
   -c, --config FILE   the configuration (default: evictd.yaml)
       --offline       the files only

@@ -1,12 +1,11 @@
 #include "daemon/loop.h"
 
 #include <fmt/core.h>
-#include <poll.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <ctime>
 
+#include "daemon/poll.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -147,14 +146,7 @@ void Loop::wait(Now now) {
   if (stopping_) waiting.wake_at(stop_deadline_);
   parts_.pipeline.wait_for(waiting, now);
 
-  const auto pause = std::max(waiting.deadline - std::chrono::steady_clock::now(),
-                              std::chrono::steady_clock::duration(0));
-  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(pause);
-  timespec timeout{};
-  timeout.tv_sec = whole.count();
-  timeout.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(pause - whole).count();
-  const int ready =
-      ppoll(waiting.descriptors.data(), waiting.descriptors.size(), &timeout, nullptr);
+  const int ready = wait_for_any(waiting);
   EVICTD_CHECK(ready >= 0 || errno == EINTR || errno == ENOMEM);
   descriptors_ = std::move(waiting.descriptors);
 }

@@ -2,7 +2,7 @@
 // reveal() is for the library that needs it, and can be searched for.
 #pragma once
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <string>
 #include <utility>

@@ -13,7 +13,11 @@ class SnapshotConnection final : public SnapshotPoll {
   void step(Now now) override { snapshots_.step(now); }
   void wait_for(Waiting& waiting) override { snapshots_.wait_for(waiting); }
   void request() override { snapshots_.request(); }
-  std::optional<Snapshot> take() override { return snapshots_.take(); }
+  std::optional<Snapshot> take() override {
+    std::optional<Snapshots::Answer> answer = snapshots_.take();
+    if (!answer) return std::nullopt;
+    return std::move(answer->snapshot);
+  }
   std::string problem() const override { return snapshots_.problem(); }
 
  private:

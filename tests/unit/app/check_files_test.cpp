@@ -1,0 +1,91 @@
+#include "daemon/check_files.h"
+
+#include <gtest/gtest.h>
+
+namespace evictd {
+namespace {
+
+std::string checked(const std::string& rules_text, const std::string& redis = "") {
+  const Result<ValidConfig> config =
+      parse_config("postgres: {url: postgresql://localhost/shop}\nredis: {url: redis://localhost" +
+                       redis + "}\nrules: rules.yaml\n",
+                   "evictd.yaml", [](const std::string&) { return std::nullopt; });
+  EXPECT_TRUE(config) << config.error().to_string();
+  const Result<RuleSet> rules = RuleSet::parse(rules_text, "rules.yaml");
+  EXPECT_TRUE(rules) << rules.error().to_string();
+  return check_text({{"files", check_files(**config, *rules)}});
+}
+
+TEST(CheckFiles, AllIsWell) {
+  EXPECT_EQ(checked("- {table: users, keys: [\"user:{id}\"]}\n"
+                    "- {table: orders, keys: [\"user:{user_id}\"]}\n"),
+            "files: nothing to say\nall is well\n");
+}
+
+TEST(CheckFiles, PlaceholdersThatTouch) {
+  EXPECT_EQ(checked("- {table: users, keys: [\"user:{id}{tenant}\", \"u:{{{id}}}:{tenant}\"]}\n"),
+            "files\n"
+            "  CF002 warning  rule 'public.users' (rules.yaml:1:3)\n"
+            "    two placeholders of 'user:{id}{tenant}' touch each other, so that different rows "
+            "can make the same key\n"
+            "    fix: put a separator between them, for example ':'\n"
+            "0 errors, 1 warning\n");
+}
+
+TEST(CheckFiles, TheSameTemplateTwice) {
+  EXPECT_EQ(checked("- {table: users, keys: [\"user:{id}\"]}\n"
+                    "- {table: public.users, keys: [\"user:{id}\"], on: [insert]}\n"),
+            "files\n"
+            "  CF002 warning  rule 'public.users#2' (rules.yaml:2:3)\n"
+            "    'user:{id}' is also in rule 'public.users' (rules.yaml:1:3), for the same table: "
+            "each change deletes it twice\n"
+            "    fix: remove it from one of the rules, unless their conditions differ\n"
+            "0 errors, 1 warning\n");
+}
+
+TEST(CheckFiles, TimesThatProtectNobody) {
+  EXPECT_EQ(
+      checked("- {table: users, keys: [\"user:{id}\"], settle: 50ms}\n", ", tombstone_ttl: 2s"),
+      "files\n"
+      "  CF004 warning  evictd.yaml:2:33\n"
+      "    tombstone_ttl is 2s: a reader that takes longer from its SELECT to its fill can "
+      "store an old value\n"
+      "    fix: set it above the time of the slowest reader, for example tombstone_ttl: "
+      "60s\n"
+      "  CF004 warning  rule 'public.users' (rules.yaml:1:3)\n"
+      "    settle is 50ms: a reader that takes longer from its SELECT to its SET leaves an "
+      "old value behind\n"
+      "    fix: set it above the time of the slowest reader, for example settle: 1s\n"
+      "0 errors, 2 warnings\n");
+}
+
+TEST(CheckFiles, MoreRulesThanLabels) {
+  std::string rules;
+  for (int i = 0; i < 201; ++i) {
+    rules += "- {table: t" + std::to_string(i) + ", keys: [\"t" + std::to_string(i) + ":{id}\"]}\n";
+  }
+  EXPECT_EQ(checked(rules),
+            "files\n"
+            "  CF005 warning  metrics\n"
+            "    201 rules: the metrics of those after the first 200 share the label "
+            "rule=\"other\"\n"
+            "    fix: put the rules that you want to see singly first, or join rules\n"
+            "0 errors, 1 warning\n");
+}
+
+TEST(CheckFiles, JsonHoldsTheSame) {
+  const Finding finding = file_finding(
+      Error{ErrorKind::kUsage, "rules.yaml:14:5: unknown setting 'kyes'", "did you mean 'keys'?"});
+  EXPECT_EQ(check_json({{"files", {finding}},
+                        {"Redis", {{"RD005", Severity::kWarning, "server", "c", ""}}}}),
+            R"({"ok":false,"errors":1,"warnings":1,"findings":[)"
+            R"({"id":"CF001","severity":"error","object":"files",)"
+            R"("cause":"rules.yaml:14:5: unknown setting 'kyes'","fix":"did you mean 'keys'?"},)"
+            R"({"id":"RD005","severity":"warning","object":"server","cause":"c","fix":""}]})"
+            "\n");
+  EXPECT_EQ(check_json({{"files", {}}}),
+            "{\"ok\":true,\"errors\":0,\"warnings\":0,\"findings\":[]}\n");
+}
+
+}  // namespace
+}  // namespace evictd

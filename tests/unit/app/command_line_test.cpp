@@ -1,0 +1,120 @@
+#include "daemon/command_line.h"
+
+#include <gtest/gtest.h>
+
+namespace evictd {
+namespace {
+
+std::string error_of(const std::vector<std::string>& arguments) {
+  const Result<CommandLine> line = parse_command_line(arguments);
+  if (line) return "no error";
+  EXPECT_EQ(line.error().kind, ErrorKind::kUsage);
+  return line.error().to_string();
+}
+
+TEST(CommandLine, ReadsEachCommand) {
+  const auto verb = [](const char* word) { return parse_command_line({word})->verb; };
+  EXPECT_EQ(verb("run"), Verb::kRun);
+  EXPECT_EQ(verb("check"), Verb::kCheck);
+  EXPECT_EQ(verb("watch"), Verb::kWatch);
+  EXPECT_EQ(verb("drop"), Verb::kDrop);
+  EXPECT_EQ(verb("lua"), Verb::kLua);
+  EXPECT_EQ(verb("--version"), Verb::kVersion);
+  EXPECT_EQ(verb("--help"), Verb::kHelp);
+  EXPECT_EQ(parse_command_line({"run"})->config, "evictd.yaml");
+  EXPECT_EQ(parse_command_line({"run", "-c", "x.yaml"})->config, "x.yaml");
+  EXPECT_EQ(parse_command_line({"run", "--config=x.yaml"})->config, "x.yaml");
+}
+
+TEST(CommandLine, ReadsTheOptionsOfCheckPurgeAndDrop) {
+  const Result<CommandLine> check = parse_command_line({"check", "--offline", "--json"});
+  EXPECT_TRUE(check->offline);
+  EXPECT_TRUE(check->json);
+  const Result<CommandLine> purge =
+      parse_command_line({"purge", "--pattern", "product:*", "--yes"});
+  EXPECT_EQ(purge->pattern, "product:*");
+  EXPECT_TRUE(purge->yes);
+  EXPECT_EQ(parse_command_line({"purge", "--table", "products"})->table, "products");
+  EXPECT_TRUE(parse_command_line({"drop", "--yes"})->yes);
+}
+
+TEST(CommandLine, ReadsExplain) {
+  const Result<CommandLine> line =
+      parse_command_line({"explain", "--table", "products", "--op", "update", "--new",
+                          R"({"id": -1})", "--identity", "id,tenant"});
+  ASSERT_TRUE(line) << line.error().to_string();
+  EXPECT_EQ(line->table, "products");
+  EXPECT_EQ(line->operation, Operation::kUpdate);
+  EXPECT_EQ(line->new_row, R"({"id": -1})");
+  EXPECT_EQ(line->identity, (std::vector<std::string>{"id", "tenant"}));
+  EXPECT_EQ(parse_command_line({"explain", "--table", "p", "--op", "truncate"})->identity,
+            std::vector<std::string>{"id"});
+}
+
+TEST(CommandLine, HelpWinsOverWhatIsMissing) {
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{"explain", "--help"},
+                                                    {"explain", "-h"},
+                                                    {"--help", "explain"},
+                                                    {"help", "explain"}}) {
+    const Result<CommandLine> line = parse_command_line(arguments);
+    ASSERT_TRUE(line);
+    EXPECT_EQ(line->verb, Verb::kHelp);
+    EXPECT_EQ(line->help_topic, "explain");
+  }
+}
+
+TEST(CommandLine, SaysWhatIsWrong) {
+  EXPECT_EQ(error_of({}), "expected a command\nhint: see 'evictd --help'");
+  EXPECT_EQ(error_of({"rnu"}), "unknown command 'rnu'\nhint: did you mean 'run'?");
+  EXPECT_EQ(error_of({"-c", "x"}),
+            "unknown option '-c'\nhint: known commands: 'run', 'check', 'explain', 'watch', "
+            "'purge', 'drop', 'lua'");
+  EXPECT_EQ(error_of({"check", "--ofline"}),
+            "unknown option '--ofline' of 'check'\nhint: did you mean '--offline'?");
+  EXPECT_EQ(error_of({"check", "--zzz=1"}),
+            "unknown option '--zzz' of 'check'\nhint: see 'evictd check --help'");
+  EXPECT_EQ(error_of({"run", "fast"}),
+            "'run' takes no argument 'fast'\nhint: see 'evictd run --help'");
+  EXPECT_EQ(error_of({"run", "-c"}), "'--config' needs a value\nhint: see 'evictd run --help'");
+  EXPECT_EQ(error_of({"explain"}), "'explain' needs '--table'\nhint: see 'evictd explain --help'");
+  EXPECT_EQ(error_of({"explain", "--table", "p"}),
+            "'explain' needs '--op'\nhint: see 'evictd explain --help'");
+  EXPECT_EQ(error_of({"explain", "--table", "p", "--op", "updat"}),
+            "expected insert, update, delete or truncate, got 'updat'\nhint: did you mean "
+            "'update'?");
+  EXPECT_EQ(error_of({"explain", "--table", "p", "--op", "insert"}),
+            "'--op insert' needs '--new'\nhint: for example --new '{\"id\": 1, \"slug\": "
+            "\"blue\"}'");
+  EXPECT_EQ(error_of({"explain", "--table", "p", "--op", "delete"}),
+            "'--op delete' needs '--old'\nhint: for example --old '{\"id\": 1}'");
+  EXPECT_EQ(error_of({"explain", "--table", "p", "--op", "truncate", "--new", "{}"}),
+            "'--op truncate' has no new row\nhint: remove '--new'");
+  EXPECT_EQ(error_of({"explain", "--table", "p", "--op", "insert", "--new", "{}", "--old", "{}"}),
+            "'--op insert' has no old row\nhint: remove '--old'");
+  EXPECT_EQ(error_of({"purge"}),
+            "'purge' needs '--table' or '--pattern'\nhint: see 'evictd purge --help'");
+  EXPECT_EQ(error_of({"purge", "--table", "t", "--pattern", "p"}),
+            "expected one of '--table' and '--pattern', got both\nhint: see 'evictd purge --help'");
+}
+
+TEST(Help, EveryCommandHasItsOwnWithAnExample) {
+  for (const char* topic : {"run", "check", "explain", "watch", "purge", "drop", "lua"}) {
+    const std::string text = help_text(topic);
+    EXPECT_TRUE(text.starts_with("usage: evictd " + std::string(topic))) << text;
+    EXPECT_NE(text.find("\nexample: evictd " + std::string(topic)), std::string::npos) << text;
+    EXPECT_NE(help_text("").find("\n  " + std::string(topic) + " "), std::string::npos) << topic;
+  }
+}
+
+TEST(Help, FitsATerminal) {
+  for (const char* topic : {"", "run", "check", "explain", "watch", "purge", "drop", "lua"}) {
+    std::size_t begin = 0;
+    const std::string text = help_text(topic);
+    for (std::size_t end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
+      EXPECT_LE(end - begin, 80u) << text.substr(begin, end - begin);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace evictd

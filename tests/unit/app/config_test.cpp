@@ -1,0 +1,386 @@
+// Every message of the configuration, as a person reads it.
+#include "daemon/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+namespace evictd {
+namespace {
+
+using std::chrono::milliseconds;
+
+std::optional<std::string> no_environment(const std::string&) { return std::nullopt; }
+
+Environment environment_of(std::map<std::string, std::string> values) {
+  return [values = std::move(values)](const std::string& name) -> std::optional<std::string> {
+    const auto found = values.find(name);
+    if (found == values.end()) return std::nullopt;
+    return found->second;
+  };
+}
+
+std::string error_of(const std::string& text, const Environment& environment = no_environment) {
+  const Result<ValidConfig> config = parse_config(text, "evictd.yaml", environment);
+  if (config) return "no error";
+  EXPECT_EQ(config.error().kind, ErrorKind::kUsage);
+  return config.error().to_string();
+}
+
+// A complete configuration with one more line in one of its sections.
+std::string with_postgres(const std::string& line) {
+  return "postgres:\n  url: postgresql://localhost/shop\n  " + line +
+         "\nredis: {url: redis://localhost}\nrules: rules.yaml\n";
+}
+std::string with_redis(const std::string& line) {
+  return "postgres: {url: postgresql://localhost/shop}\nredis:\n  url: redis://localhost\n  " +
+         line + "\nrules: rules.yaml\n";
+}
+std::string with_root(const std::string& line) {
+  return "postgres: {url: postgresql://localhost/shop}\nredis: {url: redis://localhost}\n"
+         "rules: rules.yaml\n" +
+         line + "\n";
+}
+
+TEST(Config, ReadsEverySetting) {
+  const Result<ValidConfig> config = parse_config(R"(
+postgres:
+  url: postgresql://evictd:secret@db.example:5433/shop
+  slot: evictd_shop
+  publication: shop
+  on_first_start: purge
+  heartbeat: off
+  shutdown_grace: 7s
+  client_encoding: sql_ascii
+redis:
+  url: rediss://cache.example:6380/2
+  tombstone_ttl: 2m
+  timeout: 1500ms
+  tls: {ca: ca.pem, cert: cert.pem, key: key.pem}
+http: {listen: "[::1]:9999"}
+log: {level: warning, format: json}
+limits: {inflight: 64MiB}
+rules: rules/shop.yaml
+)",
+                                                  "/etc/evictd/evictd.yaml", no_environment);
+  ASSERT_TRUE(config) << config.error().to_string();
+  const Config& c = **config;
+  EXPECT_EQ(c.postgres->url.reveal(), "postgresql://evictd:secret@db.example:5433/shop");
+  EXPECT_EQ(c.postgres->slot, "evictd_shop");
+  EXPECT_EQ(c.postgres->publication, "shop");
+  EXPECT_EQ(c.on_first_start, OnFirstStart::kPurge);
+  EXPECT_EQ(c.postgres->heartbeat, milliseconds(0));
+  EXPECT_EQ(c.postgres->shutdown_grace, milliseconds(7000));
+  EXPECT_EQ(c.postgres->client_encoding, "SQL_ASCII");
+  EXPECT_EQ(c.redis.url.reveal(), "rediss://cache.example:6380/2");
+  EXPECT_EQ(c.redis.tombstone_ttl, milliseconds(120'000));
+  EXPECT_EQ(c.redis.timeout, milliseconds(1500));
+  EXPECT_EQ(c.redis.tls_ca, "ca.pem");
+  EXPECT_EQ(c.redis.tls_cert, "cert.pem");
+  EXPECT_EQ(c.redis.tls_key, "key.pem");
+  EXPECT_EQ(c.listen->to_string(), "[::1]:9999");
+  EXPECT_EQ(c.log_level, LogLevel::kWarning);
+  EXPECT_EQ(c.log_format, LogFormat::kJson);
+  EXPECT_EQ(c.inflight_bytes_max, 64u * 1024 * 1024);
+  EXPECT_EQ(c.rules_file, "/etc/evictd/rules/shop.yaml");
+  EXPECT_EQ(c.record_name(), "evictd_shop");
+}
+
+TEST(Config, HasTheDocumentedDefaults) {
+  const Result<ValidConfig> config = parse_config(with_root(""), "evictd.yaml", no_environment);
+  ASSERT_TRUE(config) << config.error().to_string();
+  const Config& c = **config;
+  EXPECT_EQ(c.postgres->slot, "evictd");
+  EXPECT_EQ(c.postgres->publication, "evictd");
+  EXPECT_EQ(c.on_first_start, OnFirstStart::kKeep);
+  EXPECT_EQ(c.postgres->heartbeat, milliseconds(10'000));
+  EXPECT_EQ(c.postgres->shutdown_grace, milliseconds(5'000));
+  EXPECT_EQ(c.redis.tombstone_ttl, milliseconds(60'000));
+  EXPECT_EQ(c.redis.timeout, milliseconds(5'000));
+  EXPECT_EQ(c.listen->to_string(), "127.0.0.1:9464");
+  EXPECT_EQ(c.log_level, LogLevel::kInfo);
+  EXPECT_EQ(c.log_format, LogFormat::kText);
+  EXPECT_EQ(c.rules_file, "rules.yaml");
+}
+
+TEST(Config, ReadsKafka) {
+  const Result<ValidConfig> config = parse_config(R"(
+kafka:
+  brokers: broker:9092
+  group: evictd-shop
+  topics: [shop.public.products, "^shop[.]public[.].*"]
+  properties: {sasl.password: hunter2}
+  on_snapshot: invalidate
+  on_poison: skip
+  dead_letter_file: dead.bin
+  dead_letter_max: 1MiB
+  revoke_drain: 2s
+  postgres_url: host=db dbname=shop
+redis: {url: redis://localhost}
+rules: rules.yaml
+)",
+                                                  "/etc/evictd.yaml", no_environment);
+  ASSERT_TRUE(config) << config.error().to_string();
+  const KafkaSettings& kafka = *(*config)->kafka;
+  EXPECT_EQ(kafka.brokers, "broker:9092");
+  EXPECT_EQ(kafka.topics.size(), 2u);
+  EXPECT_EQ(kafka.properties.at("sasl.password").reveal(), "hunter2");
+  EXPECT_TRUE(kafka.invalidate_snapshot_events);
+  EXPECT_EQ(kafka.on_poison, KafkaSettings::OnPoison::kSkip);
+  EXPECT_EQ(kafka.dead_letter_file, "/etc/dead.bin");
+  EXPECT_EQ(kafka.dead_letter_bytes_max, 1024u * 1024);
+  EXPECT_EQ(kafka.revoke_drain, milliseconds(2000));
+  EXPECT_EQ(kafka.postgres_url.reveal(), "host=db dbname=shop");
+  EXPECT_EQ((*config)->record_name(), "evictd-shop");
+}
+
+struct WrongConfig {
+  const char* name;
+  std::string text;
+  const char* error;
+};
+
+class ConfigError : public testing::TestWithParam<WrongConfig> {};
+
+TEST_P(ConfigError, SaysWhereWhatAndHow) { EXPECT_EQ(error_of(GetParam().text), GetParam().error); }
+
+INSTANTIATE_TEST_SUITE_P(
+    All, ConfigError,
+    testing::Values(
+        WrongConfig{"UnknownSetting", with_postgres("slott: x"),
+                    "evictd.yaml:3:3: unknown setting 'slott' in 'postgres'\n"
+                    "hint: did you mean 'slot'?"},
+        WrongConfig{"UnknownSection", with_root("metrics: {}"),
+                    "evictd.yaml:4:1: unknown setting 'metrics' in the configuration\n"
+                    "hint: known settings: 'postgres', 'kafka', 'redis', 'http', 'log', 'limits', "
+                    "'rules'"},
+        WrongConfig{
+            "Duplicate", with_postgres("slot: a\n  slot: b"),
+            "evictd.yaml:4:3: duplicate setting 'slot'\nhint: it was given before, in line 3"},
+        WrongConfig{"WrongType", with_postgres("slot: [a]"),
+                    "evictd.yaml:3:9: 'slot': expected a text, got a list\n"
+                    "hint: put texts that begin with '{' or '[' in quotes"},
+        WrongConfig{"SlotName", with_postgres("slot: My-Slot"),
+                    "evictd.yaml:3:9: 'slot': expected 1 to 63 of a-z, 0-9 and '_', got 'My-Slot'"},
+        WrongConfig{"PublicationName", with_postgres("publication: ''"),
+                    "evictd.yaml:3:16: 'publication': expected 1 to 63 bytes, got 0"},
+        WrongConfig{"FirstStart", with_postgres("on_first_start: purg"),
+                    "evictd.yaml:3:19: 'on_first_start': expected 'keep' or 'purge', got 'purg'\n"
+                    "hint: did you mean 'purge'?"},
+        WrongConfig{"DurationWithoutUnit", with_redis("tombstone_ttl: 60"),
+                    "evictd.yaml:4:18: 'tombstone_ttl': expected a duration, got '60'\n"
+                    "hint: write a whole number and a unit: 250ms, 1s, 5m or 1h"},
+        WrongConfig{"TombstoneTtlTooShort", with_redis("tombstone_ttl: 10ms"),
+                    "evictd.yaml:4:18: 'tombstone_ttl': expected a duration from 1s to 24h, got "
+                    "'10ms'"},
+        WrongConfig{"HeartbeatWord", with_postgres("heartbeat: never"),
+                    "evictd.yaml:3:14: 'heartbeat': expected a duration, got 'never'\n"
+                    "hint: write a whole number and a unit: 250ms, 1s, 5m or 1h"},
+        WrongConfig{"SizeWithoutUnit", with_root("limits: {inflight: 1000}"),
+                    "evictd.yaml:4:20: 'inflight': expected a size, got '1000'\n"
+                    "hint: write a whole number and a unit: 512B, 64KiB, 64MiB or 1GiB"},
+        WrongConfig{"LogLevel", with_root("log: {level: verbose}"),
+                    "evictd.yaml:4:14: 'level': expected 'debug', 'info', 'warning' or 'error', "
+                    "got 'verbose'"},
+        WrongConfig{"Listen", with_root("http: {listen: 9464}"),
+                    "evictd.yaml:4:16: 'listen': expected host:port or 'off', got '9464'\n"
+                    "hint: for example 127.0.0.1:9464, [::1]:9464, or :9464 for every address"},
+        WrongConfig{"BothSources", with_root("kafka: {brokers: b, topics: [t]}"),
+                    "evictd.yaml:4:1: expected one source, got both 'postgres' and 'kafka'\n"
+                    "hint: run one evictd for each source"},
+        WrongConfig{"NoSource", "redis: {url: redis://localhost}\nrules: rules.yaml\n",
+                    "evictd.yaml:1:1: missing a source: expected 'postgres' or 'kafka'\n"
+                    "hint: for example: postgres: {url: postgresql://evictd@localhost/shop}"},
+        WrongConfig{"NoRedis", "postgres: {url: postgresql://localhost/shop}\nrules: rules.yaml\n",
+                    "evictd.yaml:1:1: missing setting 'redis' in the configuration"},
+        WrongConfig{"NoRules",
+                    "postgres: {url: postgresql://localhost/shop}\nredis: {url: "
+                    "redis://localhost}\n",
+                    "evictd.yaml:1:1: missing setting 'rules' in the configuration"},
+        WrongConfig{"EmptyRules",
+                    "postgres: {url: postgresql://localhost/shop}\nredis: {url: "
+                    "redis://localhost}\nrules:\n",
+                    "evictd.yaml:3:1: 'rules': expected a file name or a list of rules, got "
+                    "nothing\nhint: for example 'rules: rules.yaml'"},
+        WrongConfig{"NoUrl", "postgres: {}\nredis: {url: redis://localhost}\nrules: rules.yaml\n",
+                    "evictd.yaml:1:11: missing setting 'url' in 'postgres'"},
+        WrongConfig{"EmptyUrl",
+                    "postgres: {url: ''}\nredis: {url: redis://localhost}\nrules: rules.yaml\n",
+                    "evictd.yaml:1:17: 'url': expected a text, got an empty one"},
+        WrongConfig{"TlsWithoutTls", with_redis("tls: {ca: ca.pem}"),
+                    "evictd.yaml:4:3: 'tls' is set, but 'url' is not a rediss:// URL\n"
+                    "hint: write rediss:// for a connection with TLS, or remove 'tls'"},
+        WrongConfig{"CertificateWithoutKey",
+                    "postgres: {url: postgresql://localhost/shop}\nredis:\n  url: "
+                    "rediss://localhost\n  tls: {cert: c.pem}\nrules: rules.yaml\n",
+                    "evictd.yaml:4:9: 'cert' is set without 'key'\n"
+                    "hint: a client certificate needs both files"},
+        WrongConfig{"KafkaWithoutTopics",
+                    "kafka: {brokers: b}\nredis: {url: redis://localhost}\nrules: rules.yaml\n",
+                    "evictd.yaml:1:8: missing setting 'topics' in 'kafka'"},
+        WrongConfig{"UnsetVariable", with_postgres("slot: ${EVICTD_SLOT}"),
+                    "evictd.yaml:3:9: environment variable 'EVICTD_SLOT' is not set\n"
+                    "hint: set it before evictd starts, for example: export EVICTD_SLOT=..."},
+        WrongConfig{"MalformedVariable", with_postgres("slot: ${EVICTD SLOT}"),
+                    "evictd.yaml:3:9: expected '${NAME}' with letters, digits and '_' in the name\n"
+                    "hint: write '$${' for a literal '${'"},
+        WrongConfig{"UnclosedVariable", with_postgres("slot: ${EVICTD"),
+                    "evictd.yaml:3:9: expected '${NAME}' with letters, digits and '_' in the name\n"
+                    "hint: write '$${' for a literal '${'"}),
+    [](const testing::TestParamInfo<WrongConfig>& one) { return one.param.name; });
+
+TEST(Config, ReportsTheFirstErrorOfTheFile) {
+  EXPECT_EQ(error_of("postgres: {url: postgresql://localhost/shop, slot: A}\nredis: {url: 7}\n"),
+            "evictd.yaml:1:52: 'slot': expected 1 to 63 of a-z, 0-9 and '_', got 'A'");
+}
+
+TEST(Config, NeverShowsAUrl) {
+  const std::string wrong_redis = error_of(
+      "postgres: {url: postgresql://localhost/shop}\nredis: {url: "
+      "\"http://user:hunter2@localhost\"}\nrules: rules.yaml\n");
+  EXPECT_THAT(wrong_redis, testing::StartsWith("evictd.yaml:2:14: 'url': expected "));
+  EXPECT_THAT(wrong_redis, testing::Not(testing::HasSubstr("hunter2")));
+  const std::string wrong_postgres = error_of(
+      "postgres: {url: \"postgresql://user:hunter2@localhost/shop?slot=x\"}\n"
+      "redis: {url: redis://localhost}\nrules: rules.yaml\n");
+  EXPECT_THAT(wrong_postgres, testing::StartsWith("evictd.yaml:1:17: 'url': "));
+  EXPECT_THAT(wrong_postgres, testing::Not(testing::HasSubstr("hunter2")));
+  EXPECT_EQ(error_of("postgres: {url: [a]}\nredis: {url: redis://localhost}\nrules: r\n"),
+            "evictd.yaml:1:17: 'url': expected a text, got a list\n"
+            "hint: put texts that begin with '{' or '[' in quotes");
+}
+
+TEST(Config, NeverShowsAValueFromTheEnvironment) {
+  const std::string error =
+      error_of(with_postgres("slot: a${PASSWORD}"), environment_of({{"PASSWORD", "Hunter2"}}));
+  EXPECT_EQ(error,
+            "evictd.yaml:3:9: 'slot': expected 1 to 63 of a-z, 0-9 and '_', got another text");
+}
+
+TEST(Config, ExpandsVariablesInEveryText) {
+  const Result<ValidConfig> config = parse_config(
+      "postgres: {url: 'postgresql://u:${PW}@${HOST}/shop', slot: 's$${x'}\n"
+      "redis: {url: redis://localhost, tombstone_ttl: \"${TTL}\"}\nrules: ${RULES}.yaml\n",
+      "evictd.yaml",
+      environment_of({{"PW", "p${x}"}, {"HOST", "db"}, {"TTL", "90s"}, {"RULES", "shop"}}));
+  // The escape gives a literal "${", which a slot's name does not allow.
+  ASSERT_FALSE(config);
+  EXPECT_EQ(config.error().text,
+            "evictd.yaml:1:60: 'slot': expected 1 to 63 of a-z, 0-9 and '_', got 's${x'");
+  const Result<ValidConfig> good = parse_config(
+      "postgres: {url: 'postgresql://u:${PW}@${HOST}/shop'}\n"
+      "redis: {url: redis://localhost, tombstone_ttl: \"${TTL}\"}\nrules: ${RULES}.yaml\n",
+      "evictd.yaml",
+      environment_of({{"PW", "p1"}, {"HOST", "db"}, {"TTL", "90s"}, {"RULES", "shop"}}));
+  ASSERT_TRUE(good) << good.error().to_string();
+  EXPECT_EQ((*good)->postgres->url.reveal(), "postgresql://u:p1@db/shop");
+  EXPECT_EQ((*good)->redis.tombstone_ttl, milliseconds(90'000));
+  EXPECT_EQ((*good)->rules_file, "shop.yaml");
+}
+
+TEST(Config, ListenCanBeOff) {
+  const Result<ValidConfig> config =
+      parse_config(with_root("http: {listen: off}"), "evictd.yaml", no_environment);
+  ASSERT_TRUE(config) << config.error().to_string();
+  EXPECT_FALSE((*config)->listen.has_value());
+}
+
+TEST(Config, SaysWhyAFileCannotBeRead) {
+  const Result<ValidConfig> config = load_config("/nonexistent/evictd.yaml", no_environment);
+  ASSERT_FALSE(config);
+  EXPECT_EQ(config.error().to_string(),
+            "cannot read the configuration '/nonexistent/evictd.yaml': No such file or directory\n"
+            "hint: name it with -c FILE; deploy/evictd.yaml is an example with comments");
+  const Result<std::string> folder = read_text_file("/", "configuration");
+  ASSERT_FALSE(folder);
+  EXPECT_EQ(folder.error().text, "cannot read the configuration '/': Is a directory");
+}
+
+TEST(Secret, IsShownAsStars) { EXPECT_EQ(fmt::format("{}", Secret("hunter2")), "***"); }
+
+class RulesOfConfig : public testing::Test {
+ protected:
+  RulesOfConfig() {
+    char name[] = "/tmp/evictd-config-XXXXXX";
+    folder_ = mkdtemp(name);
+  }
+  ~RulesOfConfig() override { std::filesystem::remove_all(folder_); }
+  void write(const std::string& name, const std::string& text) {
+    std::ofstream(folder_ / name) << text;
+  }
+  Result<RuleSet> load() {
+    const Result<ValidConfig> config =
+        load_config((folder_ / "evictd.yaml").string(), no_environment);
+    EXPECT_TRUE(config) << config.error().to_string();
+    return load_rules(**config);
+  }
+  std::string without_folder(std::string text) const {
+    const std::string prefix = folder_.string() + "/";
+    for (std::size_t at; (at = text.find(prefix)) != std::string::npos;) {
+      text.erase(at, prefix.size());
+    }
+    return text;
+  }
+  std::filesystem::path folder_;
+};
+
+TEST_F(RulesOfConfig, ComeFromTheFileBesideIt) {
+  write("evictd.yaml", with_root(""));
+  write("rules.yaml", "rules:\n  - table: products\n    keys: [\"product:{id}\"]\n");
+  const Result<RuleSet> rules = load();
+  ASSERT_TRUE(rules) << rules.error().to_string();
+  EXPECT_EQ(rules->tables(), std::vector<std::string>{"public.products"});
+}
+
+TEST_F(RulesOfConfig, InlineErrorsPointIntoTheConfiguration) {
+  write("evictd.yaml",
+        "postgres: {url: postgresql://localhost/shop}\nredis: {url: redis://localhost}\n"
+        "rules:\n  - table: products\n    kyes: [\"product:{id}\"]\n");
+  const Result<RuleSet> rules = load();
+  ASSERT_FALSE(rules);
+  EXPECT_EQ(without_folder(rules.error().to_string()),
+            "evictd.yaml:5:5: unknown setting 'kyes' in the rule for 'products'\n"
+            "hint: did you mean 'keys'?");
+}
+
+TEST_F(RulesOfConfig, InlineRulesMayHoldBracesWithADollar) {
+  write("evictd.yaml",
+        "postgres: {url: postgresql://localhost/shop}\nredis: {url: redis://localhost}\n"
+        "rules:\n  - table: products\n    keys: [\"price$${{{id}\"]\n");
+  const Result<RuleSet> rules = load();
+  ASSERT_TRUE(rules) << rules.error().to_string();
+  EXPECT_EQ(rules->rules()[0].key_templates[0], "price$${{{id}");
+}
+
+TEST_F(RulesOfConfig, AMissingFileIsNamed) {
+  write("evictd.yaml", with_root(""));
+  const Result<RuleSet> rules = load();
+  ASSERT_FALSE(rules);
+  EXPECT_EQ(without_folder(rules.error().to_string()),
+            "cannot read the rules file 'rules.yaml': No such file or directory");
+}
+
+TEST_F(RulesOfConfig, SettleMustEndBeforeTheTombstone) {
+  write("evictd.yaml", with_redis("tombstone_ttl: 5s"));
+  write("rules.yaml", "- table: products\n  keys: [\"product:{id}\"]\n  settle: 5s\n");
+  const Result<RuleSet> rules = load();
+  ASSERT_FALSE(rules);
+  EXPECT_EQ(without_folder(rules.error().to_string()),
+            "rules.yaml:1:3: settle of rule 'public.products' is 5s: expected less than "
+            "'tombstone_ttl' (5s)\n"
+            "hint: shorten settle, or raise tombstone_ttl in evictd.yaml:4:3");
+}
+
+TEST_F(RulesOfConfig, CanBeReadWithoutTheRestBeingValid) {
+  write("evictd.yaml",
+        "postgres: {url: \"${UNSET}\"}\nrules: [{table: products, keys: [\"product:{id}\"]}]\n");
+  const Result<RuleSet> rules = load_rules_only((folder_ / "evictd.yaml").string());
+  ASSERT_TRUE(rules) << rules.error().to_string();
+  EXPECT_EQ(rules->rules().size(), 1u);
+}
+
+}  // namespace
+}  // namespace evictd

@@ -1,0 +1,279 @@
+#include "daemon/metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+namespace evictd {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::HasSubstr;
+using testing::Not;
+
+RuleInfo rule(const std::string& name, const std::string& table = "products") {
+  RuleInfo info;
+  info.name = name;
+  info.schema = "public";
+  info.table = table;
+  return info;
+}
+
+const Now kNow{SteadyTime(seconds(1000)), SystemTime(seconds(1'700'000'000))};
+
+// "evictd_x{...} 1" for every series of one metric, in the order of the page.
+std::vector<std::string> series(const Metrics& metrics, const std::string& name,
+                                const Status* status = nullptr) {
+  std::vector<std::string> found;
+  std::istringstream page(metrics.text(status, kNow));
+  for (std::string line; std::getline(page, line);) {
+    if (line.starts_with(name + "{") || line.starts_with(name + " ")) found.push_back(line);
+  }
+  return found;
+}
+
+Status connected_status() {
+  Status status;
+  status.pipeline.source_connected = true;
+  status.pipeline.redis_connected = true;
+  status.pipeline.active = true;
+  status.pipeline.oldest_unapplied_commit = kNow.system - milliseconds(1500);
+  status.pipeline.last_applied_commit = kNow.system - seconds(2);
+  status.pipeline.last_heartbeat = kNow.steady - seconds(3);
+  status.pipeline.inflight_transactions = 4;
+  status.pipeline.inflight_bytes = 4096;
+  status.source.lag_bytes = 100;
+  status.source.slot_retained_bytes = 200;
+  status.source.slot_safe_wal_bytes = 300;
+  status.sink.evicted_keys = 5;
+  return status;
+}
+
+// The names are API: dashboards and alerts hold them. A change here is a change for users.
+TEST(Metrics, NamesTypesAndLabelsAreFixed) {
+  Metrics metrics("1.2.3");
+  metrics.set_rules({rule("shop")});
+  metrics.redis_error("timeout");
+  const Status status = connected_status();
+  std::istringstream page(metrics.text(&status, kNow));
+  std::vector<std::string> seen;
+  for (std::string line; std::getline(page, line);) {
+    if (line.starts_with("# TYPE ")) seen.push_back(line.substr(7));
+  }
+  EXPECT_THAT(
+      seen,
+      testing::ElementsAre(
+          "evictd_active gauge", "evictd_build_info gauge", "evictd_changes_total counter",
+          "evictd_gap_unresolved gauge", "evictd_gaps_total counter",
+          "evictd_heartbeat_age_seconds gauge", "evictd_inflight_bytes gauge",
+          "evictd_inflight_transactions gauge", "evictd_invalidation_latency_seconds histogram",
+          "evictd_invalidations_total counter", "evictd_lag_seconds gauge",
+          "evictd_last_applied_commit_timestamp_seconds gauge",
+          "evictd_negative_latency_total counter", "evictd_reconnects_total counter",
+          "evictd_redis_connected gauge", "evictd_redis_errors_total counter",
+          "evictd_redis_evicted_keys_total counter", "evictd_rules_reload_total counter",
+          "evictd_settle_deletes_total counter", "evictd_slot_retained_bytes gauge",
+          "evictd_slot_safe_wal_bytes gauge", "evictd_source_connected gauge",
+          "evictd_source_lag_bytes gauge", "evictd_unmappable_changes_total counter"));
+}
+
+TEST(Metrics, EverySeriesOfARuleBeginsAtZero) {
+  Metrics metrics("1");
+  metrics.set_rules({rule("shop")});
+  EXPECT_THAT(series(metrics, "evictd_invalidations_total"),
+              testing::ElementsAre(
+                  R"(evictd_invalidations_total{kind="key",outcome="absent",rule="shop"} 0)",
+                  R"(evictd_invalidations_total{kind="key",outcome="deleted",rule="shop"} 0)",
+                  R"(evictd_invalidations_total{kind="key",outcome="kept",rule="shop"} 0)",
+                  R"(evictd_invalidations_total{kind="key",outcome="replayed",rule="shop"} 0)",
+                  R"(evictd_invalidations_total{kind="purge",outcome="absent",rule="shop"} 0)",
+                  R"(evictd_invalidations_total{kind="purge",outcome="deleted",rule="shop"} 0)",
+                  R"(evictd_invalidations_total{kind="purge",outcome="kept",rule="shop"} 0)",
+                  R"(evictd_invalidations_total{kind="purge",outcome="replayed",rule="shop"} 0)",
+                  R"(evictd_invalidations_total{kind="tag",outcome="absent",rule="shop"} 0)",
+                  R"(evictd_invalidations_total{kind="tag",outcome="deleted",rule="shop"} 0)",
+                  R"(evictd_invalidations_total{kind="tag",outcome="kept",rule="shop"} 0)",
+                  R"(evictd_invalidations_total{kind="tag",outcome="replayed",rule="shop"} 0)"));
+  EXPECT_THAT(
+      series(metrics, "evictd_changes_total"),
+      testing::ElementsAre(R"(evictd_changes_total{op="delete",table="public.products"} 0)",
+                           R"(evictd_changes_total{op="insert",table="public.products"} 0)",
+                           R"(evictd_changes_total{op="truncate",table="public.products"} 0)",
+                           R"(evictd_changes_total{op="update",table="public.products"} 0)"));
+  EXPECT_THAT(series(metrics, "evictd_unmappable_changes_total"), testing::SizeIs(5));
+  EXPECT_THAT(series(metrics, "evictd_settle_deletes_total"), testing::SizeIs(4));
+  EXPECT_THAT(series(metrics, "evictd_rules_reload_total"),
+              testing::ElementsAre(R"(evictd_rules_reload_total{outcome="failure"} 0)",
+                                   R"(evictd_rules_reload_total{outcome="success"} 0)"));
+  EXPECT_THAT(series(metrics, "evictd_reconnects_total"),
+              testing::ElementsAre(R"(evictd_reconnects_total{peer="postgres"} 0)",
+                                   R"(evictd_reconnects_total{peer="redis"} 0)"));
+}
+
+TEST(Metrics, CountsWhatThePipelineReports) {
+  Metrics metrics("1");
+  metrics.set_rules({rule("a"), rule("b")});
+  metrics.changes("public.products", Operation::kUpdate, 7);
+  metrics.invalidations(rule("b"), InvalidationKind::kTag, Outcome{3, 2, 1, 4, {}});
+  metrics.settle_deletes(Outcome{5, 0, 0, 0, {}});
+  metrics.unmappable(rule("a"), UnmappableReason::kNotSent);
+  metrics.gap("slot_lost");
+  metrics.redis_error("timeout");
+  metrics.reconnect("redis");
+  metrics.rules_reloaded(true);
+  metrics.rules_reloaded(false);
+  metrics.rules_reloaded(false);
+  const std::string page = metrics.text(nullptr, kNow);
+  for (const char* line :
+       {R"(evictd_changes_total{op="update",table="public.products"} 7)",
+        R"(evictd_invalidations_total{kind="tag",outcome="deleted",rule="b"} 3)",
+        R"(evictd_invalidations_total{kind="tag",outcome="absent",rule="b"} 2)",
+        R"(evictd_invalidations_total{kind="tag",outcome="kept",rule="b"} 1)",
+        R"(evictd_invalidations_total{kind="tag",outcome="replayed",rule="b"} 4)",
+        R"(evictd_invalidations_total{kind="tag",outcome="deleted",rule="a"} 0)",
+        R"(evictd_settle_deletes_total{outcome="deleted"} 5)",
+        R"(evictd_unmappable_changes_total{reason="not_sent",rule="a"} 1)",
+        R"(evictd_gaps_total{reason="slot_lost"} 1)",
+        R"(evictd_redis_errors_total{class="timeout"} 1)",
+        R"(evictd_reconnects_total{peer="redis"} 1)",
+        R"(evictd_rules_reload_total{outcome="success"} 1)",
+        R"(evictd_rules_reload_total{outcome="failure"} 2)",
+        R"(evictd_build_info{version="1"} 1)"}) {
+    EXPECT_THAT(page, HasSubstr(std::string(line) + "\n"));
+  }
+}
+
+TEST(Metrics, BucketsReachFromHalfAMillisecondToFiveMinutes) {
+  Metrics metrics("1");
+  metrics.invalidation_latency(microseconds(500));  // on the bound: within it
+  metrics.invalidation_latency(microseconds(501));
+  metrics.invalidation_latency(seconds(301));
+  metrics.flush();
+  const std::vector<std::string> buckets =
+      series(metrics, "evictd_invalidation_latency_seconds_bucket");
+  EXPECT_THAT(buckets,
+              testing::ElementsAre(R"(evictd_invalidation_latency_seconds_bucket{le="0.0005"} 1)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="0.001"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="0.002"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="0.005"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="0.01"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="0.02"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="0.05"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="0.1"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="0.2"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="0.5"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="1"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="2"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="5"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="10"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="20"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="60"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="120"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="300"} 2)",
+                                   R"(evictd_invalidation_latency_seconds_bucket{le="+Inf"} 3)"));
+  EXPECT_THAT(series(metrics, "evictd_invalidation_latency_seconds_count"),
+              testing::ElementsAre("evictd_invalidation_latency_seconds_count 3"));
+}
+
+TEST(Metrics, NegativeLatenciesAreClampedAndCounted) {
+  Metrics metrics("1");
+  metrics.invalidation_latency(microseconds(-700));
+  metrics.flush();
+  EXPECT_THAT(series(metrics, "evictd_negative_latency_total"),
+              testing::ElementsAre("evictd_negative_latency_total 1"));
+  EXPECT_THAT(series(metrics, "evictd_invalidation_latency_seconds_sum"),
+              testing::ElementsAre("evictd_invalidation_latency_seconds_sum 0"));
+}
+
+TEST(Metrics, LagIsComputedWhenAsked) {
+  Metrics metrics("1");
+  Status status = connected_status();
+  EXPECT_THAT(series(metrics, "evictd_lag_seconds", &status),
+              testing::ElementsAre("evictd_lag_seconds 1.5"));
+  status.pipeline.oldest_unapplied_commit = kNow.system + seconds(5);  // clocks differ
+  EXPECT_THAT(series(metrics, "evictd_lag_seconds", &status),
+              testing::ElementsAre("evictd_lag_seconds 0"));
+  status.pipeline.oldest_unapplied_commit.reset();
+  EXPECT_THAT(series(metrics, "evictd_lag_seconds", &status),
+              testing::ElementsAre("evictd_lag_seconds 0"));
+  EXPECT_THAT(series(metrics, "evictd_heartbeat_age_seconds", &status),
+              testing::ElementsAre("evictd_heartbeat_age_seconds 3"));
+  EXPECT_THAT(series(metrics, "evictd_last_applied_commit_timestamp_seconds", &status),
+              testing::ElementsAre("evictd_last_applied_commit_timestamp_seconds 1699999998"));
+}
+
+TEST(Metrics, WhatIsUnknownIsAbsent) {
+  Metrics metrics("1");
+  const Status unknown;
+  const std::string page = metrics.text(&unknown, kNow);
+  for (const char* name :
+       {"evictd_source_lag_bytes", "evictd_slot_retained_bytes", "evictd_slot_safe_wal_bytes",
+        "evictd_last_applied_commit_timestamp_seconds", "evictd_heartbeat_age_seconds",
+        "evictd_redis_evicted_keys_total"}) {
+    EXPECT_THAT(page, Not(HasSubstr(name)));
+  }
+  EXPECT_THAT(page, HasSubstr("evictd_source_connected 0\n"));
+  EXPECT_THAT(page, HasSubstr("evictd_lag_seconds 0\n"));
+}
+
+TEST(Metrics, AnUnresolvedGapIsOneUnderItsReason) {
+  Metrics metrics("1");
+  Status status = connected_status();
+  status.pipeline.gap = "slot_lost";
+  EXPECT_THAT(series(metrics, "evictd_gap_unresolved", &status),
+              testing::Contains(R"(evictd_gap_unresolved{reason="slot_lost"} 1)"));
+  status.pipeline.gap = "something_new";
+  EXPECT_THAT(
+      series(metrics, "evictd_gap_unresolved", &status),
+      testing::AllOf(testing::Contains(R"(evictd_gap_unresolved{reason="slot_lost"} 0)"),
+                     testing::Contains(R"(evictd_gap_unresolved{reason="something_new"} 1)")));
+}
+
+TEST(Metrics, AReloadAddsAndRemovesRules) {
+  Metrics metrics("1");
+  metrics.set_rules({rule("stays"), rule("goes", "orders")});
+  metrics.invalidations(rule("stays"), InvalidationKind::kKey, Outcome{3, 0, 0, 0, {}});
+  metrics.changes("public.products", Operation::kInsert, 2);
+  metrics.set_rules({rule("comes", "reviews"), rule("stays")});
+  const std::string page = metrics.text(nullptr, kNow);
+  EXPECT_THAT(page, HasSubstr(R"({kind="key",outcome="deleted",rule="stays"} 3)"));
+  EXPECT_THAT(page, HasSubstr(R"({kind="key",outcome="deleted",rule="comes"} 0)"));
+  EXPECT_THAT(page, HasSubstr(R"({op="insert",table="public.products"} 2)"));
+  EXPECT_THAT(page, HasSubstr(R"({op="insert",table="public.reviews"} 0)"));
+  EXPECT_THAT(page, Not(HasSubstr("goes")));
+  EXPECT_THAT(page, Not(HasSubstr("orders")));
+  // What was under way for a rule that is gone no longer has a series; it must not land in
+  // another's.
+  metrics.invalidations(rule("goes"), InvalidationKind::kKey, Outcome{9, 0, 0, 0, {}});
+  EXPECT_THAT(metrics.text(nullptr, kNow), Not(HasSubstr("} 9")));
+}
+
+TEST(Metrics, LabelsAreBounded) {
+  Metrics metrics("1");
+  std::vector<RuleInfo> rules;
+  for (int i = 0; i < 500; ++i) {
+    rules.push_back(rule("r" + std::to_string(i), "t" + std::to_string(i)));
+  }
+  metrics.set_rules(rules);
+  metrics.invalidations(rules[499], InvalidationKind::kKey, Outcome{2, 0, 0, 0, {}});
+  metrics.invalidations(rules[300], InvalidationKind::kKey, Outcome{1, 0, 0, 0, {}});
+  metrics.changes("public.t499", Operation::kDelete, 4);
+  for (int i = 0; i < 100; ++i) metrics.redis_error("class" + std::to_string(i));
+  const std::string page = metrics.text(nullptr, kNow);
+  EXPECT_THAT(page, HasSubstr(R"({kind="key",outcome="deleted",rule="other"} 3)"));
+  EXPECT_THAT(page, HasSubstr(R"({op="delete",table="other"} 4)"));
+  EXPECT_THAT(series(metrics, "evictd_invalidations_total"), testing::SizeIs(201 * 12));
+  EXPECT_THAT(series(metrics, "evictd_redis_errors_total"), testing::SizeIs(33));
+}
+
+TEST(Metrics, LabelValuesAreEscaped) {
+  Metrics metrics("1");
+  metrics.set_rules({rule("a\"b\\c\nd")});
+  EXPECT_THAT(metrics.text(nullptr, kNow), HasSubstr(R"(rule="a\"b\\c\nd")"));
+}
+
+}  // namespace
+}  // namespace evictd
