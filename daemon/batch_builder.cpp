@@ -51,6 +51,7 @@ Part& BatchBuilder::part_for(std::uint32_t rule, InvalidationKind kind, std::uin
     part.kind = kind;
     part.command.target = kind == InvalidationKind::kTag ? Target::kTags : Target::kKeys;
     part.command.trust_filled = part.rule->fill == FillMode::kChecked;
+    if (part.rule->fill == FillMode::kPlain) part.settle = part.rule->settle;
     if (further_xids_.size() < batch_->parts.size()) further_xids_.emplace_back();
     bytes_ += sizeof(Part);
   }

@@ -16,6 +16,13 @@ namespace evictd {
 using namespace std::chrono_literals;
 using Level = PipelineEvent::Level;
 
+namespace {
+
+// Settles of one key that are due within this part of the settle time are one.
+constexpr int kSettleTogether = 10;
+
+}  // namespace
+
 void Pipeline::Impl::on_sink_connected(const SinkConnected& connected) {
   sink_connected_ = true;
   sink_time_ = connected.time;
@@ -90,7 +97,7 @@ void Pipeline::Impl::submit_ready() {
 #else
       // A delete this late is the settle delete: readers of the old row had their time already.
       part.command.settled = part.settles() && visibility_.look(work, now_.steady) &&
-                             now_.steady - *work.visible_at >= part.settle();
+                             now_.steady - *work.visible_at >= part.settle;
 #endif
       if (part.command.target == Target::kPattern) prepare_purge(static_cast<Purge&>(work));
     }
@@ -152,7 +159,7 @@ void Pipeline::Impl::first_act_done(Work& work, std::uint32_t number) {
     if (part.command.target == Target::kKeys && part.already_settled.size() == part.command.size()) {
       finish_part(work, number);
     } else if (visibility_.look(work, now_.steady)) {
-      wait_for_timer(work, number, *work.visible_at + part.settle());
+      wait_for_timer(work, number, *work.visible_at + part.settle);
     } else if (work.session == 0) {
       // A repair does not wait for ever for transactions that merely might have been lost.
       wait_for_timer(work, number, now_.steady + options_.tombstone_ttl);
@@ -172,7 +179,7 @@ void Pipeline::Impl::became_visible(Work& work) {
     if (part.timer) timers_.erase(*part.timer);
     part.timer.reset();
     if (part.settles()) {
-      wait_for_timer(work, number, *work.visible_at + part.settle());
+      wait_for_timer(work, number, *work.visible_at + part.settle);
     } else if (now_.steady - part.written_at <= kTombstoneMargin) {
       finish_part(work, number);
     } else {
@@ -207,11 +214,12 @@ void Pipeline::Impl::settle(Work& work, std::uint32_t number) {
   Part& part = work.parts[number];
   if (part.command.target == Target::kPattern) {
     auto& purge = static_cast<Purge&>(work);
-    if (later_purge_covers(purge)) {
+    if (!purge.visible_at) {
+      purge_again_when_visible(purge);
+    } else if (later_purge_covers(purge)) {
       finish_part(work, number);
       return;
     }
-    if (!purge.visible_at) purge_again_when_visible(purge);
   }
   if (part.command.target == Target::kKeys) {
     Command rest;
@@ -243,7 +251,8 @@ void Pipeline::Impl::settle(Work& work, std::uint32_t number) {
   enqueue(work, number);
 }
 
-// True when a later batch, unfinished and so unacknowledged, will settle this key no earlier than we have to.
+// True when a later batch, unfinished and so unacknowledged, will settle this key a moment after we would: a key
+// invalidated on and on settles once per such moment. Waiting longer would stretch the bound of G4.
 bool Pipeline::Impl::left_to_later(const Work& work, const Part& part, std::uint64_t hash,
                                    std::string_view text) const {
   const Touched::Entry* entry = touched_.find(hash);
@@ -253,10 +262,12 @@ bool Pipeline::Impl::left_to_later(const Work& work, const Part& part, std::uint
   const Work& later = *found->second;
   if (later.abandoned || !later.visible_at || later.session != work.session) return false;
   const Part& its = later.parts[entry->part];
+  const auto our_due = *work.visible_at + part.settle;
+  const auto its_due = *later.visible_at + its.settle;
   return its.state != PartState::kFinished && its.command.act == Act::kInvalidate && its.already_settled.empty() &&
          !its.command.settled && its.settles() && its.command.target == Target::kKeys &&
          entry->item < its.command.size() && its.command.text(entry->item) == text &&
-         *later.visible_at + its.settle() >= *work.visible_at + part.settle();
+         its_due >= our_due && its_due <= our_due + part.settle / kSettleTogether;
 }
 
 void Pipeline::Impl::note_touched(const Batch& batch) {

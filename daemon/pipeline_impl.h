@@ -93,14 +93,19 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
     bool counted = true;              // a gap; false for the purge of a first start or of new rules
     bool after_connect = false;       // starts only when the source streams (again)
     bool started = false;
-    bool late = false;  // only waits for transactions that merely might be lost; no reason to refuse readiness
-    std::set<std::uint64_t> purges = {};  // Work ids
+    bool ready = false;                        // `purges` are done; `late` no longer keep us from being ready
+    std::set<std::uint64_t> purges = {};       // Work ids
+    std::set<std::uint64_t> late_purges = {};  // for hanging commits, and for readers that began before the gap
   };
   void begin_repair(Repair repair, bool needs_confirmation);
   void start_repairs();
   void repair_purge_done(std::uint64_t repair, std::uint64_t work);
   void request_purge(std::uint32_t rule, std::uint32_t pattern, Work* dependent, std::uint64_t repair);
   void prepare_purge(Purge& purge);
+  Purge& make_purge(std::shared_ptr<const RuleSet> rules, std::uint32_t rule, std::uint32_t pattern,
+                    std::uint64_t repair);
+  Purge& make_late_purge(std::shared_ptr<const RuleSet> rules, std::uint32_t rule, std::uint32_t pattern,
+                         std::uint64_t repair);
   void purge_again_when_visible(const Purge& purge);
   bool later_purge_covers(const Purge& purge) const;
   void purge_first_act_done(Purge& purge);
@@ -112,7 +117,6 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   void write_record();
   // The reasons of all repairs under way, for the record; or of those that keep us from being ready.
   std::string repair_reasons(bool with_late) const;
-  void repair_is_late(std::uint64_t repair);
 
   void say(PipelineEvent::Level level, std::string text, std::string hint = {});
   std::chrono::milliseconds redis_time() const;

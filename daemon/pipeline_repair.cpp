@@ -20,6 +20,7 @@ namespace {
 
 // Transactions a purge names one by one; beyond, it asks of fills a snapshot newer than all of them.
 constexpr std::size_t kPurgeXidsMax = 1024;
+constexpr std::chrono::milliseconds kPurgeSettleMin = 1s;
 // The record is written anew this often even without news, so that a Redis that forgot it has it again.
 constexpr auto kRecordRefresh = 5s;
 
@@ -45,7 +46,7 @@ void Pipeline::Impl::begin_repair(Repair repair, bool needs_confirmation) {
 std::string Pipeline::Impl::repair_reasons(bool with_late) const {
   std::string reasons;
   for (const auto& [id, repair] : repairs_) {
-    if (repair.late && !with_late) continue;
+    if (repair.ready && !with_late) continue;
     if (!reasons.empty()) reasons += ", ";
     reasons += repair.reason;
   }
@@ -78,74 +79,96 @@ void Pipeline::Impl::start_repairs() {
 void Pipeline::Impl::repair_purge_done(std::uint64_t id, std::uint64_t work) {
   const auto found = repairs_.find(id);
   EVICTD_CHECK(found != repairs_.end());
-  found->second.purges.erase(work);
-  if (!found->second.purges.empty()) return;
-  if (!found->second.late) say(Level::kInfo, fmt::format("repaired: {}", found->second.reason));
+  Repair& repair = found->second;
+  repair.purges.erase(work);
+  repair.late_purges.erase(work);
+  if (!repair.purges.empty()) return;
+  if (!repair.ready) {
+    repair.ready = true;
+    say(Level::kInfo, fmt::format("repaired: {}", repair.reason));
+    if (repair_reasons(false).empty()) observer_.gap_resolved();
+  }
+  if (!repair.late_purges.empty()) return;
   repairs_.erase(found);
   record_->gap = repair_reasons(true);
   record_dirty_ = true;
-  if (repair_reasons(false).empty()) observer_.gap_resolved();
 }
 
-void Pipeline::Impl::repair_is_late(std::uint64_t repair) {
-  Repair& late = repairs_.at(repair);
-  if (late.late) return;
-  late.late = true;
-  say(Level::kInfo, fmt::format("repaired: {}; what is still in progress is purged after once more when it ends",
-                                late.reason));
-  if (repair_reasons(false).empty()) observer_.gap_resolved();
+Purge& Pipeline::Impl::make_purge(std::shared_ptr<const RuleSet> rules, std::uint32_t rule,
+                                  std::uint32_t pattern, std::uint64_t repair) {
+  auto made = std::make_unique<Purge>();
+  Purge& purge = *made;
+  purge.id = next_work_++;
+  purge.session = repair == 0 ? session_ : 0;
+  purge.rules = std::move(rules);
+  purge.rule = rule;
+  purge.pattern = pattern;
+  purge.repair = repair;
+  purge.unapplied = purge.unfinished = 1;
+  Part& part = purge.parts.emplace_back();
+  part.rule = &purge.rules->rules()[rule];
+  part.kind = InvalidationKind::kPurge;
+  const bool checked = part.rule->fill == FillMode::kChecked;
+  part.settle = checked && repair == 0 ? options_.tombstone_ttl : std::max(part.rule->settle, kPurgeSettleMin);
+  part.command.target = Target::kPattern;
+  part.command.pattern_is_tag = part.rule->patterns[pattern].is_tag;
+  part.command.trust_filled = checked;
+  part.command.texts = part.rule->patterns[pattern].glob;
+  part.command.items.push_back({static_cast<std::uint32_t>(part.command.texts.size()), 0});
+  if (repair != 0) {
+    part.command.unconditional = true;
+    if (const auto& snapshot = visibility_.latest()) part.command.floor = Xid{number(snapshot->xmax()) - 1};
+  }
+  alive_[purge.id] = &purge;
+  purges_[purge.id] = std::move(made);
+  return purge;
+}
+
+// A purge of a repair that begins with its second act, when it becomes visible or its timer runs out.
+Purge& Pipeline::Impl::make_late_purge(std::shared_ptr<const RuleSet> rules, std::uint32_t rule,
+                                       std::uint32_t pattern, std::uint64_t repair) {
+  Purge& purge = make_purge(std::move(rules), rule, pattern, repair);
+  purge.late = true;
+  purge.unapplied = 0;
+  purge.first_done = true;
+  purge.parts[0].state = PartState::kApplied;
+  repairs_.at(repair).late_purges.insert(purge.id);
+  return purge;
 }
 
 // One purge of a pattern scans at a time; those who ask meanwhile share the next one.
 void Pipeline::Impl::request_purge(std::uint32_t rule, std::uint32_t pattern, Work* dependent,
                                    std::uint64_t repair) {
-  const std::pair<std::uint32_t, std::uint32_t> place{rule, pattern};
-  const auto waiting = repair == 0 ? waiting_purges_.find(place) : waiting_purges_.end();
-  Purge* purge = nullptr;
-  if (waiting != waiting_purges_.end()) {
-    purge = purges_.at(waiting->second).get();
-  } else {
-    auto made = std::make_unique<Purge>();
-    purge = made.get();
-    purge->id = next_work_++;
-    purge->session = repair == 0 ? session_ : 0;
-    purge->rules = rules_;
-    purge->rule = rule;
-    purge->pattern = pattern;
-    purge->repair = repair;
-    purge->unapplied = purge->unfinished = 1;
-    Part& part = purge->parts.emplace_back();
-    part.rule = &rules_->rules()[rule];
-    part.kind = InvalidationKind::kPurge;
-    part.command.target = Target::kPattern;
-    part.command.pattern_is_tag = part.rule->patterns[pattern].is_tag;
-    part.command.trust_filled = part.rule->fill == FillMode::kChecked;
-    part.command.texts = part.rule->patterns[pattern].glob;
-    part.command.items.push_back({static_cast<std::uint32_t>(part.command.texts.size()), 0});
-    alive_[purge->id] = purge;
-    purges_[purge->id] = std::move(made);
-    if (repair != 0) {
-      part.command.unconditional = true;
-      if (const auto& snapshot = visibility_.latest()) {
-        // A lost commit may still be hanging invisible: whatever is in progress now may be one.
-        part.command.floor = Xid{number(snapshot->xmax()) - 1};
-        purge->xids = snapshot->in_progress();
-      }
-      if (purge->xids.empty()) {
-        purge->visible_at = now_.steady;
-      } else {
-        invisible_.push_back(purge->id);
-      }
-      repairs_.at(repair).purges.insert(purge->id);
-      enqueue(*purge, 0);
-      return;
+  if (repair != 0) {
+    Purge& purge = make_purge(rules_, rule, pattern, repair);
+    // A lost commit may still be hanging invisible: whatever is in progress now may be one.
+    if (const auto& snapshot = visibility_.latest()) purge.xids = snapshot->in_progress();
+    if (purge.xids.empty()) {
+      purge.visible_at = now_.steady;
+    } else {
+      invisible_.push_back(purge.id);
     }
-    waiting_purges_[place] = purge->id;
-    if (under_way_purges_.count(place) == 0) enqueue(*purge, 0);
+    repairs_.at(repair).purges.insert(purge.id);
+    enqueue(purge, 0);
+    // A checked reader that began before the gap may fill until tombstone_ttl from now, over keys that were not
+    // there to be left with a tombstone.
+    if (purge.parts[0].rule->fill == FillMode::kChecked) {
+      Purge& late = make_late_purge(rules_, rule, pattern, repair);
+      late.visible_at = now_.steady;
+      wait_for_timer(late, 0, now_.steady + options_.tombstone_ttl);
+    }
+    return;
   }
-  purge->visible_at.reset();
-  purge->xids.insert(purge->xids.end(), dependent->xids.begin(), dependent->xids.end());
-  purge->dependents.push_back(dependent->id);
+  const std::pair<std::uint32_t, std::uint32_t> place{rule, pattern};
+  const auto waiting = waiting_purges_.find(place);
+  Purge& purge = waiting != waiting_purges_.end() ? *purges_.at(waiting->second) : make_purge(rules_, rule, pattern, 0);
+  if (waiting == waiting_purges_.end()) {
+    waiting_purges_[place] = purge.id;
+    if (under_way_purges_.count(place) == 0) enqueue(purge, 0);
+  }
+  purge.visible_at.reset();
+  purge.xids.insert(purge.xids.end(), dependent->xids.begin(), dependent->xids.end());
+  purge.dependents.push_back(dependent->id);
   ++dependent->unapplied;
   ++dependent->unfinished;
 }
@@ -177,29 +200,17 @@ void Pipeline::Impl::prepare_purge(Purge& purge) {
 // The repair has waited long enough to report ready; should one of the transactions still in progress be a lost
 // commit after all, the pattern is purged once more when it becomes visible.
 void Pipeline::Impl::purge_again_when_visible(const Purge& purge) {
-  auto made = std::make_unique<Purge>();
-  made->id = next_work_++;
-  made->rules = purge.rules;
-  made->rule = purge.rule;
-  made->pattern = purge.pattern;
-  made->repair = purge.repair;
-  made->unfinished = 1;
-  made->first_done = true;
-  made->xids.assign(purge.xids.begin() + static_cast<std::ptrdiff_t>(purge.seen), purge.xids.end());
-  made->parts.push_back(purge.parts[0]);
-  made->parts[0].state = PartState::kApplied;
-  invisible_.push_back(made->id);
-  repairs_.at(purge.repair).purges.insert(made->id);
-  repair_is_late(purge.repair);
-  alive_[made->id] = made.get();
-  purges_[made->id] = std::move(made);
+  Purge& late = make_late_purge(purge.rules, purge.rule, purge.pattern, purge.repair);
+  late.parts[0].command = purge.parts[0].command;
+  late.xids.assign(purge.xids.begin() + static_cast<std::ptrdiff_t>(purge.seen), purge.xids.end());
+  invisible_.push_back(late.id);
 }
 
 bool Pipeline::Impl::later_purge_covers(const Purge& purge) const {
   for (auto later = purges_.upper_bound(purge.id); later != purges_.end(); ++later) {
     const Purge& other = *later->second;
     const Command& command = other.parts[0].command;
-    if (!other.abandoned && other.visible_at && *other.visible_at >= purge.visible_at && other.session == purge.session && command.act == Act::kInvalidate &&
+    if (!other.abandoned && other.repair == purge.repair && !other.late && other.visible_at && *other.visible_at >= purge.visible_at && other.session == purge.session && command.act == Act::kInvalidate &&
         !command.settled && command.pattern_is_tag == purge.parts[0].command.pattern_is_tag &&
         command.texts == purge.parts[0].command.texts) {
       return true;

@@ -46,13 +46,11 @@ struct Part {
   // Items that a replayed, settled tombstone excuses from the settle.
   std::vector<std::uint32_t> already_settled;
 
-  // The first delete is followed by a second one (design, "Settle"). Purges always are: no tombstone stands
-  // for a key that was not there to be purged.
-  bool settles() const { return kind == InvalidationKind::kPurge || rule->fill == FillMode::kPlain; }
-  std::chrono::milliseconds settle() const {
-    using namespace std::chrono_literals;
-    return rule->settle > 0ms ? rule->settle : 1000ms;
-  }
+  // How long after its transactions became visible the second delete is due (design, "Settle"); 0: there is
+  // none. Purges always have one, because no tombstone stands for a key that was not there to be purged: under
+  // `fill: checked` they wait for the slowest reader that is promised anything, tombstone_ttl.
+  std::chrono::milliseconds settle{0};
+  bool settles() const { return settle.count() > 0; }
 };
 
 struct Work {
@@ -93,6 +91,7 @@ struct Purge final : Work {
   std::vector<std::uint64_t> dependents;  // ids of batches
   std::uint64_t repair = 0;       // the repair it belongs to, or 0
   bool first_done = false;
+  bool late = false;  // a repair's last purge, for readers that began before the gap
 };
 
 }  // namespace evictd

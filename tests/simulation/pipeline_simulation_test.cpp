@@ -317,10 +317,10 @@ class World {
         if (checked_ && !rolled_back_ && sink_.data.first_applied.count({name, xid}) != 0) {
           return violate(fmt::format("G3: {} lacks xid {}, which was applied", name, number(xid)));
         }
-        // G4, where nothing fails: the longest staleness is settle, the reader's own time for a key that
-        // changes on and on, and the pace of snapshots and steps.
+        // G4, where nothing fails: the longest staleness is settle, a tenth for settling together, and the
+        // pace of snapshots and steps.
         const auto stale = now_.steady - database_.visible_since(xid);
-        if (!checked_ && !faults_ && stale > kSettle + kReaderMax + kPace) {
+        if (!checked_ && !faults_ && stale > kSettle + kSettle / 10 + kPace) {
           return violate(fmt::format("G4: {} lacks xid {} since {} ms", name, number(xid), stale / 1ms));
         }
       }

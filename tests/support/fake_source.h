@@ -99,17 +99,21 @@ class FakeSource final : public Source {
   void connect(SourceHandler& handler) {
     if (!server_up) return;
     if (slot_taken) return handler.on_standby("another fake");
-    if (lose_slot) {
-      if (!gap_reported_) {
+    if (!gap_reported_) {
+      const std::string reason = find_gap();
+      record_compared_ = true;
+      if (!reason.empty()) {
         gap_reported_ = true;
         gap_confirmed_ = false;
-        handler.on_gap(Gap{"slot_lost", "the fake lost its slot", {}}, true);
+        handler.on_gap(Gap{reason, "found by the fake", {}}, true);
         return;
       }
-      if (!gap_confirmed_) return;
-      lose_slot = gap_reported_ = false;
-      lost_up_to_ = confirmed_ = database_.log_end();
+    } else if (!gap_confirmed_) {
+      return;
     }
+    gap_reported_ = false;
+    if (lose_slot) lost_up_to_ = confirmed_ = database_.log_end();
+    lose_slot = false;
     connected_ = true;
     sent_ = confirmed_;
     next_ = 0;
@@ -122,6 +126,15 @@ class FakeSource final : public Source {
     connected.source_identity = "fake";
     connected.has_snapshots = true;
     handler.on_connected(connected);
+  }
+
+  // As a real source does: what the record in Redis says against what the server knows.
+  std::string find_gap() const {
+    if (lose_slot) return "slot_lost";
+    if (record_compared_ || confirmed_ == 0) return "";
+    if (!record_seen_) return "record_missing";
+    const auto known = record_seen_->acknowledged.find(0);
+    return known != record_seen_->acknowledged.end() && known->second < confirmed_ ? "slot_moved" : "";
   }
 
   void answer_snapshot(SourceHandler& handler) {
@@ -161,7 +174,7 @@ class FakeSource final : public Source {
   Relation relation_;
   std::optional<Record> record_seen_;
   bool started_ = false, connected_ = false, in_transaction_ = false, restart_wanted_ = false;
-  bool gap_reported_ = false, gap_confirmed_ = false;
+  bool gap_reported_ = false, gap_confirmed_ = false, record_compared_ = false;
   int snapshot_wanted_ = 0;
   std::uint64_t confirmed_ = 0, sent_ = 0, steps_ = 0, lost_up_to_ = 0;
   std::size_t next_ = 0, next_row_ = 0;
