@@ -99,6 +99,7 @@ class KeysWork final : public RedisWork {
       resend_.push_back(begin);
       return true;
     }
+    reloads_ = 0;
     const std::size_t first_settled = outcome_.already_settled.size();
     if (!add_outcome(reply, piece_size(begin), shared_, outcome_)) return false;
     for (std::size_t i = first_settled; i < outcome_.already_settled.size(); ++i) {
@@ -111,7 +112,7 @@ class KeysWork final : public RedisWork {
   bool is_finished() const override { return sent_ && under_way_ == 0 && resend_.empty(); }
 
  private:
-  static constexpr std::size_t kReloadsMax = 100;
+  static constexpr std::size_t kReloadsMax = 100;  // in a row
 
   std::size_t piece_size(std::size_t begin) const {
     return std::min(kPieceItems, command_.size() - begin);

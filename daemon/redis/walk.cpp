@@ -15,7 +15,7 @@ constexpr std::size_t kLightKeys = 64;
 // Names looked at by one SCAN of the key space.
 constexpr std::string_view kScanCount = "1000";
 constexpr std::string_view kOwnPrefix = "evictd:";
-constexpr std::size_t kReloadsMax = 100;
+constexpr std::size_t kReloadsMax = 100;  // in a row
 
 std::string marker_name(std::string_view key) {
   std::string name;
@@ -45,10 +45,6 @@ class Walk {
       shared_.pacer.heavy_done(now);
     }
     wants_wake_ = false;
-    if (reload_) {
-      session.load_script(*reload_, now);
-      reload_.reset();
-    }
     if (under_way_ || is_done()) return;
     if (stage_ == Stage::kPage && over_ == Over::kSets) {
       if (pump_inner(session, receiver, tag, now)) return;
@@ -59,6 +55,7 @@ class Walk {
       stage_ = Stage::kDone;  // never replayed
     switch (stage_) {
       case Stage::kBegin:
+        reload_if_flushed(session, now);
         send_marker_call(session, Script::kWalkBegin);
         break;
       case Stage::kScan:
@@ -68,12 +65,14 @@ class Walk {
       case Stage::kPage:
         page_size_ = std::min(page_.size(), shared_.page_keys);
         if (!take_turn(page_size_ > kLightKeys, now)) return;
+        reload_if_flushed(session, now);
         send_page(session);
         break;
       case Stage::kUnlink:
         append_command(session.output(), {"UNLINK", name_});
         break;
       case Stage::kFinish:
+        reload_if_flushed(session, now);
         send_marker_call(session, Script::kWalkFinish);
         break;
       case Stage::kDone:
@@ -91,6 +90,7 @@ class Walk {
       heavy_came_ = true;
     }
     if (reply.is_error()) return take_error(reply);
+    reloads_ = 0;
     switch (stage_) {
       case Stage::kBegin:
         return take_begun(reply, outcome);
@@ -120,6 +120,12 @@ class Walk {
 
  private:
   enum class Stage { kBegin, kScan, kPage, kUnlink, kFinish, kDone };
+
+  // The last call was told NOSCRIPT: load it right before it is sent again.
+  void reload_if_flushed(Session& session, SteadyTime now) {
+    if (reload_) session.load_script(*reload_, now);
+    reload_.reset();
+  }
 
   // False when the pacer says "later".
   bool take_turn(bool heavy, SteadyTime now) {

@@ -6,13 +6,12 @@
 #include <poll.h>
 
 #include <functional>
-#include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "daemon/sink.h"
+#include "tests/support/sink_journal.h"
 
 namespace evictd::testing {
 
@@ -32,80 +31,6 @@ class SinkHarness {
   virtual bool knows_tags() const { return true; }
   // The connection breaks; what is under way may or may not be applied.
   virtual void break_connection() = 0;
-};
-
-// Remembers what the sink said.
-class SinkJournal final : public SinkHandler {
- public:
-  void on_sink_connected(const SinkConnected& connected) override {
-    ++connects;
-    last_connected = connected;
-  }
-  void on_sink_disconnected(const Error& error, std::string_view error_class) override {
-    ++disconnects;
-    last_error = error;
-    last_class = error_class;
-  }
-  void on_sink_failed(const Error& error) override {
-    failed = true;
-    last_error = error;
-  }
-  void on_done(Ticket ticket, const Outcome& outcome) override {
-    EXPECT_FALSE(done.contains(ticket) || lost.contains(ticket)) << "a command ended twice";
-    done[ticket] = outcome;
-  }
-  void on_lost(Ticket ticket) override {
-    EXPECT_FALSE(done.contains(ticket) || lost.contains(ticket)) << "a command ended twice";
-    lost.insert(ticket);
-  }
-  void on_record_saved(std::uint64_t sequence) override { records_saved.push_back(sequence); }
-
-  int connects = 0;
-  int disconnects = 0;
-  bool failed = false;
-  SinkConnected last_connected;
-  Error last_error;
-  std::string last_class;
-  std::map<Ticket, Outcome> done;
-  std::set<Ticket> lost;
-  std::vector<std::uint64_t> records_saved;
-};
-
-// Makes a Command in words: command(Act::kInvalidate).key("product:1", {10, 11}).
-class CommandBuilder {
- public:
-  explicit CommandBuilder(Act act, Target target = Target::kKeys) {
-    command_.act = act;
-    command_.target = target;
-  }
-  CommandBuilder& key(std::string_view text, const std::vector<std::uint64_t>& xids) {
-    command_.texts += text;
-    for (const std::uint64_t xid : xids) command_.xids.push_back(Xid{xid});
-    command_.items.push_back(Item{static_cast<std::uint32_t>(command_.texts.size()),
-                                  static_cast<std::uint32_t>(command_.xids.size())});
-    return *this;
-  }
-  CommandBuilder& trusting() {
-    command_.trust_filled = true;
-    return *this;
-  }
-  CommandBuilder& settled() {
-    command_.settled = true;
-    return *this;
-  }
-  CommandBuilder& unconditional(std::uint64_t floor) {
-    command_.unconditional = true;
-    command_.floor = Xid{floor};
-    return *this;
-  }
-  CommandBuilder& of_tags() {
-    command_.pattern_is_tag = true;
-    return *this;
-  }
-  operator Command() const { return command_; }  // NOLINT: reads as a command
-
- private:
-  Command command_;
 };
 
 class SinkContract
@@ -142,14 +67,6 @@ class SinkContract
   SinkJournal journal_;
   Ticket last_ticket_ = 0;
 };
-
-inline void expect_outcome(const Outcome& outcome, std::uint64_t deleted, std::uint64_t absent,
-                           std::uint64_t kept, std::uint64_t replayed) {
-  EXPECT_EQ(outcome.deleted, deleted) << "deleted";
-  EXPECT_EQ(outcome.absent, absent) << "absent";
-  EXPECT_EQ(outcome.kept, kept) << "kept";
-  EXPECT_EQ(outcome.replayed, replayed) << "replayed";
-}
 
 TEST_P(SinkContract, InvalidateDeletesWhatIsThere) {
   harness_->plain_set("a");

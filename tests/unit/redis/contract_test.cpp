@@ -1,6 +1,7 @@
 // The sink contract on a real Redis.
 #include "daemon/redis/scripts.h"
 #include "mapping/check.h"
+#include "tests/contract/sink_contract.h"
 #include "tests/unit/redis/sink_fixture.h"
 
 namespace evictd::testing {

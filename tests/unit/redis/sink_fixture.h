@@ -1,13 +1,16 @@
 // A RedisSink on a private redis-server, driven by the real clock.
 #pragma once
 
+#include <gtest/gtest.h>
+#include <poll.h>
+
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "daemon/redis/redis_sink.h"
-#include "tests/contract/sink_contract.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/sink_journal.h"
 
 namespace evictd::testing {
 
