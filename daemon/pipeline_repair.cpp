@@ -206,7 +206,9 @@ void Pipeline::Impl::purge_again_when_visible(const Purge& purge) {
   invisible_.push_back(late.id);
 }
 
+// Under `fill: checked` none does: it would keep what its own transactions are visible in, and ours may not be.
 bool Pipeline::Impl::later_purge_covers(const Purge& purge) const {
+  if (purge.parts[0].command.trust_filled && !purge.parts[0].command.unconditional) return false;
   for (auto later = purges_.upper_bound(purge.id); later != purges_.end(); ++later) {
     const Purge& other = *later->second;
     const Command& command = other.parts[0].command;

@@ -225,6 +225,8 @@ class FakeSink final : public Sink {
     const bool owes_settle = command.act == Act::kSettle || command.settled;
     if (remembered && command.act != Act::kRenew && (marker->settled || !owes_settle)) {
       ++outcome.replayed;
+      // A tombstone must outlive the visibility of its transactions: whoever asks again may still wait for it.
+      marker->expires = std::max(marker->expires, now_ + ttl_ + kTombstoneMargin);
       if (marker->settled) {
         outcome.already_settled.push_back(item);
         data.last_delete[key] = now_;
