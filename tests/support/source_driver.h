@@ -1,0 +1,229 @@
+// Drives a Source as the daemon's loop does, and remembers what it said, in words that tests can compare.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/source.h"
+
+namespace evictd::testing {
+
+// "insert public.products new(id=1 slug=a)"; NULL, - (not sent) and ~ (unchanged) for the other states.
+inline std::string describe_row(const Relation& relation, std::span<const Value> row) {
+  std::string text;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    if (!text.empty()) text += ' ';
+    text += relation.columns[i].name + '=';
+    switch (row[i].state) {
+      case ValueState::kNotSent:
+        text += '-';
+        break;
+      case ValueState::kUnchanged:
+        text += '~';
+        break;
+      case ValueState::kNull:
+        text += "NULL";
+        break;
+      case ValueState::kText:
+        text += row[i].text.substr(0, 60);
+        break;
+    }
+  }
+  return text;
+}
+
+inline std::string describe(const Change& change) {
+  std::string text(operation_name(change.operation));
+  text += " " + change.relation->qualified_name();
+  if (!change.old_row.empty()) text += " old(" + describe_row(*change.relation, change.old_row) + ")";
+  if (!change.new_row.empty()) text += " new(" + describe_row(*change.relation, change.new_row) + ")";
+  return text;
+}
+
+class SourceJournal final : public SourceHandler {
+ public:
+  struct Transaction {
+    Xid xid{};
+    SystemTime commit_time;
+    std::vector<std::string> changes;
+    Position end;
+  };
+  struct SeenGap {
+    Gap gap;
+    bool needs_confirmation = false;
+  };
+
+  // --- Switches
+  bool acknowledges = true;       // each commit and keepalive at once
+  bool confirms_gaps = true;      // from the next turn on
+  bool keeps_changes = true;      // off for large transactions: only counted
+  Source* source = nullptr;
+
+  // --- What happened
+  int connects = 0;
+  std::optional<SourceConnected> connected;  // none while disconnected
+  std::vector<Error> disconnects;
+  std::vector<std::string> standbys;
+  std::optional<Error> failure;
+  std::vector<Transaction> transactions;  // with at least one change
+  std::size_t empty_transactions = 0;
+  std::size_t changes = 0;
+  std::size_t committed_changes = 0;
+  std::vector<SeenGap> gaps;
+  std::vector<Snapshot> snapshots;
+  int heartbeats = 0;
+  Position keepalive;
+  Position last_commit;
+  std::map<const Relation*, bool> relations;  // alive?
+
+  std::vector<std::string> all_changes() const {
+    std::vector<std::string> all;
+    for (const Transaction& transaction : transactions) {
+      all.insert(all.end(), transaction.changes.begin(), transaction.changes.end());
+    }
+    return all;
+  }
+  bool saw(const std::string& change) const {
+    const auto all = all_changes();
+    return std::find(all.begin(), all.end(), change) != all.end();
+  }
+  bool has_gap(const std::string& reason) const {
+    return std::any_of(gaps.begin(), gaps.end(), [&](const SeenGap& seen) { return seen.gap.reason == reason; });
+  }
+
+  void on_connected(const SourceConnected& now) override {
+    ++connects;
+    EXPECT_FALSE(connected) << "connected twice";
+    connected = now;
+    open_ = false;
+  }
+  void on_disconnected(const Error& error) override {
+    connected.reset();
+    disconnects.push_back(error);
+    open_ = false;
+  }
+  void on_standby(std::string_view holder) override { standbys.emplace_back(holder); }
+  void on_failed(const Error& error) override {
+    EXPECT_FALSE(failure) << "failed twice";
+    failure = error;
+  }
+  void on_begin(const TransactionBegin& begin) override {
+    EXPECT_TRUE(connected) << "a transaction while disconnected";
+    EXPECT_FALSE(open_) << "a transaction inside another";
+    open_ = true;
+    current_ = Transaction{begin.xid, begin.commit_time, {}, {}};
+    count_ = 0;
+  }
+  void on_change(const Change& change) override {
+    EXPECT_TRUE(open_) << "a change outside a transaction";
+    relations[change.relation] = true;
+    ++changes;
+    ++count_;
+    if (keeps_changes) current_.changes.push_back(describe(change));
+  }
+  void on_commit(const Position& end) override {
+    EXPECT_TRUE(open_) << "a commit without a begin";
+    EXPECT_GT(end.value, last_commit_of_session()) << "commits out of order";
+    open_ = false;
+    current_.end = end;
+    last_commit = end;
+    committed_changes += count_;
+    if (count_ > 0) {
+      transactions.push_back(current_);
+    } else {
+      ++empty_transactions;
+    }
+    if (acknowledges) source->acknowledge(end);
+  }
+  void on_relation_gone(const Relation& relation) override { relations[&relation] = false; }
+  void on_gap(const Gap& gap, bool needs_confirmation) override {
+    gaps.push_back({gap, needs_confirmation});
+    if (needs_confirmation && confirms_gaps) source->confirm_gap();
+  }
+  void on_snapshot(const Snapshot& snapshot) override { snapshots.push_back(snapshot); }
+  void on_heartbeat() override { ++heartbeats; }
+  void on_keepalive(const Position& position) override {
+    EXPECT_FALSE(open_) << "a keepalive inside a transaction";
+    keepalive = position;
+    if (acknowledges) source->acknowledge(position);
+  }
+
+ private:
+  std::uint64_t last_commit_of_session() {
+    if (session_ != connects) {
+      session_ = connects;
+      return 0;
+    }
+    return last_commit.value;
+  }
+  Transaction current_;
+  bool open_ = false;
+  std::size_t count_ = 0;
+  int session_ = 0;
+};
+
+class SourceDriver {
+ public:
+  explicit SourceDriver(Source& source) : source_(source) { journal.source = &source; }
+
+  SourceJournal journal;
+  std::size_t bytes_max = 256 * 1024;  // per step; 0: the pipeline is full
+
+  void start(const std::optional<Record>& record = std::nullopt) { source_.start(record, read_clocks()); }
+
+  // One turn of the loop, waiting at most `patience` for something to happen.
+  void turn(std::chrono::milliseconds patience = std::chrono::milliseconds(50)) {
+    source_.step(read_clocks(), bytes_max, journal);
+    Waiting waiting;
+    source_.wait_for(waiting, bytes_max > 0);
+    const auto now = std::chrono::steady_clock::now();
+    auto left = std::chrono::nanoseconds(patience);
+    if (waiting.deadline < now + left) left = std::max(waiting.deadline, now) - now;
+    const timespec time{static_cast<time_t>(left.count() / 1'000'000'000), left.count() % 1'000'000'000};
+    ::ppoll(waiting.descriptors.data(), waiting.descriptors.size(), &time, nullptr);
+  }
+
+  // Turns until `done`. False when the time is over first.
+  bool until(const std::function<bool()>& done, std::chrono::seconds limit = std::chrono::seconds(20)) {
+    const auto deadline = std::chrono::steady_clock::now() + limit;
+    while (!done()) {
+      if (std::chrono::steady_clock::now() > deadline) return false;
+      turn();
+    }
+    return true;
+  }
+  bool until_connected(std::chrono::seconds limit = std::chrono::seconds(20)) {
+    return until([&] { return journal.connected.has_value(); }, limit);
+  }
+  // Counts changes of committed transactions.
+  bool until_changes(std::size_t count, std::chrono::seconds limit = std::chrono::seconds(20)) {
+    return until([&] { return journal.committed_changes >= count; }, limit);
+  }
+  void turn_for(std::chrono::milliseconds time) {
+    const auto deadline = std::chrono::steady_clock::now() + time;
+    while (std::chrono::steady_clock::now() < deadline) turn(std::chrono::milliseconds(10));
+  }
+  bool stop(std::chrono::seconds limit = std::chrono::seconds(10)) {
+    const auto deadline = std::chrono::steady_clock::now() + limit;
+    while (!source_.stop(read_clocks())) {
+      if (std::chrono::steady_clock::now() > deadline) return false;
+      Waiting waiting;
+      source_.wait_for(waiting, true);
+      ::poll(waiting.descriptors.data(), waiting.descriptors.size(), 10);
+    }
+    return true;
+  }
+
+ private:
+  Source& source_;
+};
+
+}  // namespace evictd::testing
