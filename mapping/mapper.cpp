@@ -53,7 +53,6 @@ class Emitted {
   void clear() {
     texts_.clear();
     entries_.clear();
-    purged_.clear();
   }
 
   // The text is built at the end of the arena.
@@ -74,14 +73,6 @@ class Emitted {
     return true;
   }
 
-  bool keep_purge(std::uint32_t pattern) {
-    for (const std::uint32_t purged : purged_) {
-      if (purged == pattern) return false;
-    }
-    purged_.push_back(pattern);
-    return true;
-  }
-
  private:
   struct Entry {
     InvalidationKind kind;
@@ -90,7 +81,6 @@ class Emitted {
   };
   std::string texts_;
   std::vector<Entry> entries_;
-  std::vector<std::uint32_t> purged_;
 };
 
 }  // namespace
@@ -112,7 +102,6 @@ struct Mapper::Impl {
   Rendered render(const BoundTemplate& entry, const Change& change, Side side, Missing& missing);
   Rendered filtered(const BoundPlaceholder& placeholder, const Value& value);
   bool matches(const BoundRule& rule, const Change& change, Side side);
-  void purge(const BoundRule& rule, std::uint32_t pattern, InvalidationReceiver& receiver);
 
   const RuleSet& rules;
   std::unordered_map<std::uint64_t, BoundRules> bound;  // by Relation::generation
@@ -141,18 +130,14 @@ const BoundRules& Mapper::Impl::bind(const Relation& relation) {
   return *last;
 }
 
-void Mapper::Impl::purge(const BoundRule& rule, std::uint32_t pattern,
-                         InvalidationReceiver& receiver) {
-  if (emitted.keep_purge(pattern)) receiver.purge(rule.index, pattern);
-}
-
 void Mapper::Impl::map_rule(const BoundRule& rule, const Change& change,
                             InvalidationReceiver& receiver) {
   if (!rule.info->is_on(change.operation)) return;
   emitted.clear();
   const auto patterns = static_cast<std::uint32_t>(rule.info->patterns.size());
   if (change.operation == Operation::kTruncate) {
-    for (std::uint32_t pattern = 0; pattern < patterns; ++pattern) purge(rule, pattern, receiver);
+    for (std::uint32_t pattern = 0; pattern < patterns; ++pattern)
+      receiver.purge(rule.index, pattern);
     return;
   }
   if (change.operation == Operation::kUpdate && !rule.when_changed.empty()) {
@@ -170,7 +155,7 @@ void Mapper::Impl::map_rule(const BoundRule& rule, const Change& change,
   }
   for (std::uint32_t i = 0; i < rule.templates.size(); ++i) map_template(rule, i, change, receiver);
   for (std::uint32_t pattern = rule.source->first_purge_pattern; pattern < patterns; ++pattern) {
-    purge(rule, pattern, receiver);
+    receiver.purge(rule.index, pattern);
   }
 }
 
@@ -228,7 +213,7 @@ void Mapper::Impl::map_template(const BoundRule& rule, std::uint32_t index, cons
   }
   if (!is_missing) return;
   receiver.unmappable(rule.index, missing.reason, missing.column);
-  if (rule.info->on_missing == OnMissing::kPurge) purge(rule, index, receiver);
+  if (rule.info->on_missing == OnMissing::kPurge) receiver.purge(rule.index, index);
 }
 
 // Appends to the arena. A NULL anywhere proves that the key does not exist, whatever the missing

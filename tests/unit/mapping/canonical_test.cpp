@@ -71,6 +71,7 @@ TEST(Canonical, JsonIsCompactOutsideItsStrings) {
             "{\"a\":[1,2.50],\"b c\":\"x  y\"}");
   EXPECT_EQ(canonical(ValueType::kJson, R"({"a": "say \"hi\" \\", "b": 1})"),
             R"({"a":"say \"hi\" \\","b":1})");
+  EXPECT_EQ(canonical(ValueType::kJson, R"( "a \" b  c" )"), R"("a \" b  c")");
 }
 
 TEST(Canonical, BrokenJsonIsNotReadPastItsEnd) {

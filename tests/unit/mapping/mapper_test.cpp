@@ -182,6 +182,18 @@ TEST(Mapper, AnotherShapeOfTheTableIsBoundAnew) {
   }
 }
 
+TEST(Mapper, ARelationMayBeForgottenRightAfterItsChange) {
+  const RuleSet rules = rules_from("- {table: t, keys: ['k:{id}']}");
+  Mapper mapper(rules);
+  const Table table("t", {"id"});
+  for (const char* id : {"1", "2"}) {
+    Journal journal(rules);
+    mapper.map(table.insert({{"id", id}}).change(), journal);
+    EXPECT_THAT(journal.entries, ElementsAre(std::string("key k:") + id));
+    mapper.forget(table.relation());
+  }
+}
+
 TEST(Mapper, ColumnNamesAreCaseSensitiveAndExact) {
   const Table table("t", {"ID", "id"});
   const RuleSet rules = rules_from("- {table: t, keys: ['k:{id}', 'K:{ID}']}");

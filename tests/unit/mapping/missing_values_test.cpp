@@ -129,6 +129,12 @@ TEST(MissingValues, OneTemplateIsReportedOncePerChange) {
               ElementsAre("missing slug: not_sent", "purge k:*:*"));
 }
 
+TEST(MissingValues, TheReasonIsThatOfTheNewRowFirst) {
+  const RuleSet rules = rules_from("- {table: t, keys: ['k:{slug}:{body}']}");
+  EXPECT_THAT(map(rules, kTable.update({{"id", "1"}, {"slug", "s"}, {"body", kUnchanged}})),
+              ElementsAre("missing body: unchanged_toast", "purge k:*:*"));
+}
+
 TEST(MissingValues, ReasonsAreLabelsOfAMetric) {
   EXPECT_EQ(unmappable_reason_name(UnmappableReason::kNotSent), "not_sent");
   EXPECT_EQ(unmappable_reason_name(UnmappableReason::kUnchangedToast), "unchanged_toast");
