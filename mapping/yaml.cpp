@@ -198,7 +198,8 @@ Result<void> check_bytes(std::string_view text, const std::string& file) {
 tl::unexpected<Error> fail_syntax(const YAML::Exception& error, std::string_view text,
                                   const std::string& file) {
   const auto lines = static_cast<int>(std::count(text.begin(), text.end(), '\n'));
-  if (error.mark.line > lines && error.msg.find("scalar") != std::string::npos) {
+  const int line_behind = lines + (text.ends_with('\n') ? 0 : 1);
+  if (error.mark.line >= line_behind && error.msg.find("scalar") != std::string::npos) {
     return fail_at(Place{file, lines + 1, 1},
                    "not valid YAML: expected a closing quote, got the end of the file",
                    "some text above begins with a quote and does not end with one");
@@ -216,7 +217,8 @@ Result<YamlNode> parse_yaml(std::string_view text, const std::string& file) {
   try {
     // Without the mark behind it, the library takes the end of the file for the closing quote that
     // is missing somewhere above, and the rest of the file for one text.
-    std::istringstream stream(std::string(text) + "\n...\n");
+    const std::string_view line_end = text.ends_with('\n') ? "" : "\n";
+    std::istringstream stream(fmt::format("{}{}...\n", text, line_end));
     YAML::Parser parser(stream);
     while (parser.HandleNextDocument(builder)) {
     }

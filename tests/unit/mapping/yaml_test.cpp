@@ -117,6 +117,7 @@ TEST(Yaml, MarksOfTheEndOfADocumentAreFine) {
   EXPECT_EQ(parsed("---\na: |\n  text\n").entries[0].value.text, "text\n");
   EXPECT_EQ(parsed("a: |\n  text").entries[0].value.text, "text\n");
   EXPECT_EQ(parsed("a: |-\n  text").entries[0].value.text, "text");
+  EXPECT_EQ(parsed("a: |+\n  text\n\n").entries[0].value.text, "text\n\n");
   EXPECT_EQ(parsed("a: plain\n  text").entries[0].value.text, "plain text");
 }
 
