@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "daemon/clock.h"
@@ -131,6 +132,8 @@ struct SinkStatus {
   std::string state;  // for /status
   std::optional<std::uint64_t> evicted_keys;    // INFO stats
   std::optional<std::string> problem;           // connected, yet not writable
+  // What readers did, by outcome: evictd_fills_total{outcome}. Empty where readers' calls are not counted.
+  std::vector<std::pair<std::string, std::uint64_t>> fills;
 };
 
 class Sink {

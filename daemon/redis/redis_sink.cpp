@@ -26,7 +26,8 @@ constexpr std::size_t kReadsPerStep = 8;
 // Receives the replies that belong to no command: INFO's and the records'.
 class Housekeeping final : public ReplyReceiver {
  public:
-  static constexpr std::uint64_t kInfoTag = 0;  // records have tags from 1
+  static constexpr std::uint64_t kInfoTag = 0;
+  static constexpr std::uint64_t kStatsTag = 1;  // records have the tags from 2 on
 
   struct Saving {
     std::uint64_t sequence = 0;
@@ -38,6 +39,7 @@ class Housekeeping final : public ReplyReceiver {
       info = parse_server_info(reply.text);
       return info.has_value();
     }
+    if (tag == kStatsTag) return take_stats(reply);
     const auto found = saving.find(tag);
     if (found == saving.end()) return false;
     if (reply.is_error()) {  // NOSCRIPT. Only the newest record matters
@@ -49,9 +51,21 @@ class Housekeeping final : public ReplyReceiver {
     return true;
   }
 
+  // {name, count, ...} of evictd_stats.
+  bool take_stats(const Reply& reply) {
+    if (reply.kind != Reply::Kind::kArray || reply.elements.size() % 2 != 0) return false;
+    fills.clear();
+    for (std::size_t i = 0; i < reply.elements.size(); i += 2) {
+      fills.emplace_back(reply.elements[i].text,
+                         static_cast<std::uint64_t>(reply.elements[i + 1].integer));
+    }
+    return true;
+  }
+
   std::optional<ServerInfo> info;
+  std::vector<std::pair<std::string, std::uint64_t>> fills;
   std::map<std::uint64_t, Saving> saving;  // by tag
-  std::uint64_t last_tag = kInfoTag;
+  std::uint64_t last_tag = kStatsTag;
   std::optional<Saving> refused;
   std::vector<std::uint64_t> saved;
 };
@@ -144,7 +158,10 @@ class RedisSink final : public Sink {
     SinkStatus status;
     status.connected = is_connected();
     status.state = state_text();
-    if (status.connected) status.evicted_keys = session_->info().evicted_keys;
+    if (status.connected) {
+      status.evicted_keys = session_->info().evicted_keys;
+      status.fills = housekeeping_.fills;
+    }
     if (status.connected && refused_until_ > last_now_) {
       status.problem = "redis is full: tombstones are refused, deletes work";
     } else if (!status.connected && reported_) {
@@ -178,7 +195,7 @@ class RedisSink final : public Sink {
                              std::to_string(options_.connect_timeout.count()) + "ms");
     }
     if (!session_) {
-      session_.emplace(address_, options_.client_name, record_key());
+      session_.emplace(address_, options_.client_name, record_key(), options_.tombstone_ttl);
       session_->begin(now);
     }
     session_->wake(now);
@@ -269,7 +286,7 @@ class RedisSink final : public Sink {
     ever_connected_ = true;
     reported_.reset();
     backoff_ = options_.backoff_first;
-    info_due_ = now + kInfoInterval;
+    info_due_ = now;  // readers' counts at once
     handler.on_sink_connected(session_->connected());
   }
 
@@ -333,6 +350,9 @@ class RedisSink final : public Sink {
     info_due_ = now + kInfoInterval;
     append_command(session_->output(), {"INFO"});
     session_->expect(housekeeping_, Housekeeping::kInfoTag, now);
+    if (!session_->has_library()) return;
+    append_command(session_->output(), {"FCALL", "evictd_stats", "0"});
+    session_->expect(housekeeping_, Housekeeping::kStatsTag, now);
   }
 
   void send_record(Housekeeping::Saving saving) {
@@ -351,6 +371,9 @@ class RedisSink final : public Sink {
                                                              : "connecting";
     if (session_->is_ready() && session_->record_problem()) {
       return "ready (" + session_->record_problem()->text + ")";
+    }
+    if (session_->is_ready() && !session_->has_library()) {
+      return "ready (no functions for readers: " + session_->library_problem() + ")";
     }
     return std::string(session_state_name(session_->state()));
   }

@@ -49,10 +49,14 @@ namespace {
 std::string reader_text(std::chrono::milliseconds tombstone_ttl) {
   return "local TOMBSTONE_TTL = " + std::to_string(tombstone_ttl.count()) +
          "  -- ms, from evictd's configuration\nlocal LIBRARY_VERSION = '" +
-         std::to_string(kLibraryVersion) + "'\n" + kLua_marker + kLua_invalidate + kLua_reader;
+         library_version(tombstone_ttl) + "'\n" + kLua_marker + kLua_invalidate + kLua_reader;
 }
 
 }  // namespace
+
+std::string library_version(std::chrono::milliseconds tombstone_ttl) {
+  return std::to_string(kLibraryVersion) + " " + std::to_string(tombstone_ttl.count());
+}
 
 std::string function_library(std::chrono::milliseconds tombstone_ttl) {
   return "#!lua name=evictd\n" + reader_text(tombstone_ttl) + kLua_library;

@@ -32,6 +32,9 @@ inline const ScriptText& script(Script which) { return scripts()[static_cast<std
 // Grows with every change of the library's text that readers can notice.
 inline constexpr int kLibraryVersion = 1;
 
+// What evictd_version answers.
+std::string library_version(std::chrono::milliseconds tombstone_ttl);
+
 // The readers' function library, as FUNCTION LOAD takes it. `tombstone_ttl` is what fills compare
 // their AGE with.
 std::string function_library(std::chrono::milliseconds tombstone_ttl);

@@ -79,6 +79,10 @@ std::string_view session_state_name(SessionState state) {
       return "reading time";
     case SessionState::kLoading:
       return "loading scripts";
+    case SessionState::kAskingLibrary:
+      return "asking for the library";
+    case SessionState::kLoadingLibrary:
+      return "loading the library";
     case SessionState::kReadingRecord:
       return "reading record";
     case SessionState::kReady:
@@ -87,8 +91,12 @@ std::string_view session_state_name(SessionState state) {
   return "";
 }
 
-Session::Session(const RedisAddress& address, std::string client_name, std::string record_key)
-    : address_(address), client_name_(std::move(client_name)), record_key_(std::move(record_key)) {}
+Session::Session(const RedisAddress& address, std::string client_name, std::string record_key,
+                 std::chrono::milliseconds tombstone_ttl)
+    : address_(address),
+      client_name_(std::move(client_name)),
+      record_key_(std::move(record_key)),
+      tombstone_ttl_(tombstone_ttl) {}
 
 void Session::begin(SteadyTime now) {
   EVICTD_CHECK(state_ == SessionState::kClosed);
@@ -118,6 +126,10 @@ void Session::enter(SessionState state, SteadyTime now) {
       return send_own({"TIME"}, now);
     case SessionState::kLoading:
       return send_own({"SCRIPT", "LOAD", scripts()[script_index_].text}, now);
+    case SessionState::kAskingLibrary:
+      return send_own({"FCALL", "evictd_version", "0"}, now);
+    case SessionState::kLoadingLibrary:
+      return send_own({"FUNCTION", "LOAD", "REPLACE", function_library(tombstone_ttl_)}, now);
     case SessionState::kReadingRecord:
       return send_own({"GET", record_key_}, now);
     case SessionState::kWaiting:
@@ -218,6 +230,13 @@ SessionResult<void> Session::take_own(const Reply& reply, SteadyTime now) {
     }
     case SessionState::kLoading:
       return take_loaded(reply, now);
+    case SessionState::kAskingLibrary:
+      take_library_version(reply, now);
+      return {};
+    case SessionState::kLoadingLibrary:
+      library_problem_.clear();
+      enter(SessionState::kReadingRecord, now);
+      return {};
     case SessionState::kReadingRecord: {
       if (reply.kind == Reply::Kind::kText) {
         auto record = record_from_text(reply.text);
@@ -247,6 +266,19 @@ SessionResult<void> Session::take_own(const Reply& reply, SteadyTime now) {
 SessionResult<void> Session::take_error(const Reply& reply, SteadyTime now) {
   if (state_ == SessionState::kNaming) {  // a name is a convenience
     enter(SessionState::kInspecting, now);
+    return {};
+  }
+  // Readers need the functions, deletes do not: what goes wrong with them is told, and tried again
+  // with the next connection.
+  if (state_ == SessionState::kAskingLibrary) {
+    library_problem_ = reply.text;
+    const bool missing = reply.text.find("Function not found") != std::string::npos;
+    enter(missing ? SessionState::kLoadingLibrary : SessionState::kReadingRecord, now);
+    return {};
+  }
+  if (state_ == SessionState::kLoadingLibrary) {
+    library_problem_ = reply.text;
+    enter(SessionState::kReadingRecord, now);
     return {};
   }
   if (state_ == SessionState::kReadingRecord && reply.text.starts_with("WRONGTYPE")) {
@@ -288,8 +320,18 @@ SessionResult<void> Session::take_loaded(const Reply& reply, SteadyTime now) {
     return protocol_failure("redis stored another script than it was sent");
   }
   ++script_index_;
-  enter(script_index_ < kScriptCount ? SessionState::kLoading : SessionState::kReadingRecord, now);
+  enter(script_index_ < kScriptCount ? SessionState::kLoading : SessionState::kAskingLibrary, now);
   return {};
+}
+
+// "<version> <tombstone_ttl in ms>". A newer library, of a newer evictd, is left alone.
+void Session::take_library_version(const Reply& reply, SteadyTime now) {
+  std::int64_t there = 0;
+  const std::string_view text = reply.text;
+  const bool is_newer =
+      read_integer(text.substr(0, text.find(' ')), there) && there > kLibraryVersion;
+  const bool is_ours = text == library_version(tombstone_ttl_);
+  enter(is_newer || is_ours ? SessionState::kReadingRecord : SessionState::kLoadingLibrary, now);
 }
 
 }  // namespace evictd

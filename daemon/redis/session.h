@@ -5,7 +5,8 @@
 //
 //   kAuthenticating -> kSelecting -> kNaming -> kInspecting -> kProbing -> kTiming -> kLoading
 //   (each script)
-//     -> kReadingRecord -> kReady
+//     -> kAskingLibrary -> kLoadingLibrary (when it is missing or older) -> kReadingRecord ->
+//     kReady
 //   kInspecting, kProbing -> kWaiting (loading, busy, cannot write) -> kInspecting
 //
 // One step is one command and its reply; only in kReady are commands pipelined.
@@ -55,6 +56,8 @@ enum class SessionState : std::uint8_t {
   kWaiting,
   kTiming,
   kLoading,
+  kAskingLibrary,
+  kLoadingLibrary,
   kReadingRecord,
   kReady,
 };
@@ -72,7 +75,9 @@ class ReplyReceiver {
 
 class Session {
  public:
-  Session(const RedisAddress& address, std::string client_name, std::string record_key);
+  // `address` must outlive the session.
+  Session(const RedisAddress& address, std::string client_name, std::string record_key,
+          std::chrono::milliseconds tombstone_ttl);
 
   // The connection is open.
   void begin(SteadyTime now);
@@ -92,6 +97,10 @@ class Session {
   void update_info(const ServerInfo& info) { info_ = info; }
   // The record was there and could not be read.
   const std::optional<Error>& record_problem() const { return record_problem_; }
+  // The readers' functions are there: this version of them, or a newer one.
+  bool has_library() const { return library_problem_.empty(); }
+  // Why they are not: an error reply.
+  const std::string& library_problem() const { return library_problem_; }
 
   // What is to be written to the socket; the owner takes bytes off the front.
   std::string& output() { return output_; }
@@ -118,11 +127,13 @@ class Session {
   SessionResult<void> take_error(const Reply& reply, SteadyTime now);
   SessionResult<void> take_info(const Reply& reply, SteadyTime now);
   SessionResult<void> take_loaded(const Reply& reply, SteadyTime now);
+  void take_library_version(const Reply& reply, SteadyTime now);
   void wait(SessionFailure reason, SteadyTime now);
 
   const RedisAddress& address_;
   std::string client_name_;
   std::string record_key_;
+  std::chrono::milliseconds tombstone_ttl_;
 
   SessionState state_ = SessionState::kClosed;
   ReplyReader reader_;
@@ -135,6 +146,7 @@ class Session {
   SinkConnected connected_;
   std::optional<SessionFailure> waiting_for_;
   std::optional<Error> record_problem_;
+  std::string library_problem_;
 };
 
 }  // namespace evictd

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "daemon/redis/record_text.h"
 
 namespace evictd {
@@ -29,7 +31,7 @@ class SessionTest : public ::testing::Test {
     address_.database = 3;
   }
 
-  Session make() { return Session(address_, "evictd", "evictd:record:{x}"); }
+  Session make() { return Session(address_, "evictd", "evictd:record:{x}", milliseconds(60'000)); }
 
   // The command at the front of the session's output, as words; takes it off.
   static std::vector<std::string> take_command(Session& session) {
@@ -60,6 +62,8 @@ class SessionTest : public ::testing::Test {
         if (one.text == words[2]) return bulk(one.sha1);
       }
     }
+    if (words[0] == "FCALL") return library_reply;
+    if (words[0] == "FUNCTION") return load_reply;
     if (words[0] == "GET") return record_reply;
     return "-ERR unexpected\r\n";
   }
@@ -81,6 +85,8 @@ class SessionTest : public ::testing::Test {
   std::string auth_reply = "+OK\r\n";
   std::string info{kInfo};
   std::string probe_reply = ":0\r\n";
+  std::string library_reply = "-ERR Function not found\r\n";
+  std::string load_reply = "$6\r\nevictd\r\n";
   std::string record_reply = "$-1\r\n";
   std::vector<std::string> asked;
   RedisAddress address_;
@@ -164,6 +170,35 @@ TEST_F(SessionTest, UnreadableRecordCountsAsNoneAndIsTold) {
     ASSERT_TRUE(session.record_problem().has_value());
     EXPECT_EQ(session.record_problem()->text.substr(0, 30), "the record 'evictd:record:{x}'");
   }
+}
+
+TEST_F(SessionTest, LibraryIsLoadedWhenMissingOrOtherAndLeftAloneWhenNewer) {
+  const auto loads = [&](std::string_view version) {
+    library_reply = version.starts_with('-') ? std::string(version) : bulk(version);
+    asked.clear();
+    Session session = make();
+    session.begin(now_);
+    EXPECT_TRUE(sign_in(session));
+    EXPECT_TRUE(session.is_ready());
+    EXPECT_TRUE(session.has_library());
+    return std::count(asked.begin(), asked.end(), "FUNCTION");
+  };
+  EXPECT_EQ(loads("-ERR Function not found\r\n"), 1);
+  EXPECT_EQ(loads(library_version(milliseconds(60'000))), 0);
+  EXPECT_EQ(loads(library_version(milliseconds(30'000))), 1) << "another tombstone_ttl";
+  EXPECT_EQ(loads("0 60000"), 1);
+  EXPECT_EQ(loads(std::to_string(kLibraryVersion + 1) + " 60000"), 0);
+}
+
+TEST_F(SessionTest, ServerWithoutFunctionsStillServesDeletes) {
+  library_reply =
+      "-ERR unknown command 'FCALL', with args beginning with: 'evictd_version' '0' \r\n";
+  Session session = make();
+  session.begin(now_);
+  ASSERT_TRUE(sign_in(session));
+  EXPECT_TRUE(session.is_ready());
+  EXPECT_FALSE(session.has_library());
+  EXPECT_EQ(std::count(asked.begin(), asked.end(), "FUNCTION"), 0);
 }
 
 TEST_F(SessionTest, WrongPasswordNeedsAPerson) {
