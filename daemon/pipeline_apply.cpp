@@ -102,6 +102,7 @@ void Pipeline::Impl::submit_ready() {
       if (part.command.target == Target::kPattern) prepare_purge(static_cast<Purge&>(work));
     }
     part.state = PartState::kUnderWay;
+    part.written_at = now_.steady;  // or a little later, by the clock of Redis
     const Ticket ticket = next_ticket_++;
     tickets_[ticket] = ready;
     sink_.submit(ticket, part.command);
@@ -117,7 +118,6 @@ void Pipeline::Impl::on_done(Ticket ticket, const Outcome& outcome) {
   Part& part = work.parts[ready.part];
   EVICTD_CHECK(part.state == PartState::kUnderWay);
   part.state = PartState::kApplied;
-  part.written_at = now_.steady;
   switch (part.command.act) {
     case Act::kInvalidate:
       observer_.invalidations(*part.rule, part.kind, outcome);
@@ -264,7 +264,8 @@ bool Pipeline::Impl::left_to_later(const Work& work, const Part& part, std::uint
   const Part& its = later.parts[entry->part];
   const auto our_due = *work.visible_at + part.settle;
   const auto its_due = *later.visible_at + its.settle;
-  return its.state != PartState::kFinished && its.command.act == Act::kInvalidate && its.already_settled.empty() &&
+  // Applied, so that what a replay would excuse from settling is known.
+  return its.state == PartState::kApplied && its.command.act == Act::kInvalidate && its.already_settled.empty() &&
          !its.command.settled && its.settles() && its.command.target == Target::kKeys &&
          entry->item < its.command.size() && its.command.text(entry->item) == text &&
          its_due >= our_due && its_due <= our_due + part.settle / kSettleTogether;

@@ -212,7 +212,7 @@ bool Pipeline::Impl::later_purge_covers(const Purge& purge) const {
   for (auto later = purges_.upper_bound(purge.id); later != purges_.end(); ++later) {
     const Purge& other = *later->second;
     const Command& command = other.parts[0].command;
-    if (!other.abandoned && other.repair == purge.repair && !other.late && other.visible_at && *other.visible_at >= purge.visible_at && other.session == purge.session && command.act == Act::kInvalidate &&
+    if (!other.abandoned && other.parts[0].state == PartState::kApplied && other.repair == purge.repair && !other.late && other.visible_at && *other.visible_at >= purge.visible_at && other.session == purge.session && command.act == Act::kInvalidate &&
         !command.settled && command.pattern_is_tag == purge.parts[0].command.pattern_is_tag &&
         command.texts == purge.parts[0].command.texts) {
       return true;

@@ -41,7 +41,7 @@ struct Part {
   Command command;
   PartState state = PartState::kWaiting;
   bool last_renew = false;  // the tombstones outlive the visibility of their transactions after this
-  SteadyTime written_at{};  // when the tombstones were last written
+  SteadyTime written_at{};  // when the tombstones were last sent to be written
   std::optional<Timers::iterator> timer;
   // Items that a replayed, settled tombstone excuses from the settle.
   std::vector<std::uint32_t> already_settled;
