@@ -51,7 +51,8 @@ def show_one(postgres, cache, keys, statement):
     reader = postgres.connect().cursor()
     for key in keys:
         shop.fill(cache, reader, key)
-        say(f"  redis> GET {key:<24} {cache.get(key).decode()}")
+        value = cache.get(key).decode()
+        say(f"  redis> GET {key:<24} {value if len(value) <= 90 else value[:90] + ' ...'}")
     writer = postgres.connect().cursor()
     writer.execute(statement)
     committed = time.monotonic()
