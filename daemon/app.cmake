@@ -38,6 +38,7 @@ add_executable(evictd
   commands/explain_command.cpp
   commands/purge.cpp
   commands/run.cpp
+  commands/sink_run.cpp
   commands/snapshot_connection.cpp
   commands/watch.cpp
   commands/wiring.cpp

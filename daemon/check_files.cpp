@@ -114,11 +114,6 @@ const char* severity_name(Severity severity) {
   return "error";
 }
 
-// The server did not answer: that may be another hour's news, not a mistake in the configuration.
-bool is_unreachable(const Finding& finding) {
-  return finding.id == "PG000" || finding.id == "RD000" || finding.id == "KF000";
-}
-
 std::string counted(std::size_t count, std::string_view word) {
   return fmt::format("{} {}{}", count, word, count == 1 ? "" : "s");
 }
@@ -148,7 +143,7 @@ int check_exit_code(const std::vector<CheckSection>& sections) {
   for (const CheckSection& section : sections) {
     for (const Finding& finding : section.findings) {
       if (finding.severity != Severity::kError) continue;
-      if (!is_unreachable(finding)) return 2;
+      if (!finding.is_unreachable) return 2;
       unreachable = true;
     }
   }

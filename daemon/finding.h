@@ -14,6 +14,8 @@ struct Finding {
   std::string object;  // what it is about: "public.products", "slot 'evictd'", "rules.yaml:14:5"
   std::string cause;   // one line: what was expected, what was found
   std::string fix;     // one line: the statement or setting that helps; may be empty for kInfo
+  // A server did not answer: perhaps only now, while the rest of the configuration may be right.
+  bool is_unreachable = false;
 };
 
 using Findings = std::vector<Finding>;

@@ -35,10 +35,15 @@ constexpr std::array kReasons = {UnmappableReason::kNotSent, UnmappableReason::k
 constexpr std::size_t kOutcomeCount = 4;
 constexpr std::array<const char*, kOutcomeCount> kOutcomes = {"deleted", "absent", "kept",
                                                               "replayed"};
-// What sources and the pipeline report; others begin when they first happen.
-constexpr std::array kGapReasons = {"slot_missing",  "slot_lost",      "slot_moved",
-                                    "epoch_changed", "record_missing", "table_recreated",
-                                    "unpublished",   "redis_lost_data"};
+// What the sources, the pipeline and the sink report; others begin when they first happen.
+constexpr std::array kPostgresGaps = {"slot_missing",  "slot_lost",      "slot_moved",
+                                      "epoch_changed", "record_missing", "table_recreated",
+                                      "table_added",   "unpublished",    "redis_rollback"};
+constexpr std::array kKafkaGaps = {"offsets_lost", "topic_recreated", "record_missing",
+                                   "redis_rollback"};
+constexpr std::array kErrorClasses = {"connection", "timeout", "protocol", "tls",
+                                      "loading",    "busy",    "oom",      "misconf",
+                                      "read_only",  "auth",    "noperm",   "other"};
 constexpr const char* kOther = "other";
 // Labels that come from other rooms are few and fixed; this holds if one is not.
 constexpr std::size_t kOpenLabelsMax = 32;
@@ -152,6 +157,7 @@ struct Metrics::Impl {
     return counter;
   }
   std::map<std::string, Counter*, std::less<>> gap_reasons;
+  std::vector<std::string> known_gaps;  // constant after construction: text() reads it
   std::map<std::string, Counter*, std::less<>> error_classes;
   std::map<std::string, Counter*, std::less<>> peers;
 
@@ -203,8 +209,19 @@ Metrics::Metrics(std::string_view version, std::string_view source_peer)
   for (std::size_t i = 0; i < kOutcomeCount; ++i) {
     impl_->settle_outcomes[i] = &impl_->settles.Add({{"outcome", kOutcomes[i]}});
   }
-  for (const char* reason : kGapReasons) {
-    Impl::open_label(impl_->gaps, "reason", reason, impl_->gap_reasons);
+  const auto begin_gaps = [&](const auto& reasons) {
+    for (const char* reason : reasons) {
+      Impl::open_label(impl_->gaps, "reason", reason, impl_->gap_reasons);
+      impl_->known_gaps.emplace_back(reason);
+    }
+  };
+  if (source_peer == "kafka") {
+    begin_gaps(kKafkaGaps);
+  } else {
+    begin_gaps(kPostgresGaps);
+  }
+  for (const char* error_class : kErrorClasses) {
+    Impl::open_label(impl_->redis_errors, "class", error_class, impl_->error_classes);
   }
   for (const std::string_view peer : {source_peer, std::string_view("redis")}) {
     Impl::open_label(impl_->reconnects, "peer", peer, impl_->peers);
@@ -361,7 +378,7 @@ void Metrics::Impl::append_status(std::vector<MetricFamily>& out, const Status& 
     sample(unresolved, reason == pipeline.gap ? 1 : 0).label = {{"reason", reason}};
     named = named || reason == pipeline.gap;
   };
-  for (const char* reason : kGapReasons) add_reason(reason);
+  for (const std::string& reason : known_gaps) add_reason(reason);
   if (!named) add_reason(pipeline.gap);
   out.push_back(std::move(unresolved));
 }

@@ -1,5 +1,6 @@
 #include "daemon/postgres/drop.h"
 
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -7,6 +8,7 @@
 #include <string>
 
 #include "daemon/commands/commands.h"
+#include "daemon/commands/sink_run.h"
 #include "daemon/commands/wiring.h"
 
 namespace evictd {
@@ -27,6 +29,25 @@ Result<bool> agreed(const CommandLine& request, const Config& config) {
   std::string answer;
   std::getline(std::cin, answer);
   return answer == "y" || answer == "yes";
+}
+
+// evictd's record goes the way of a cached key; what is left of it ends with its tombstone.
+Result<void> drop_record(const Config& config, Signals& signals) {
+  Result<std::unique_ptr<Sink>> sink = make_redis_sink(redis_options(config));
+  if (!sink) return tl::unexpected(sink.error());
+  Command command;
+  command.act = Act::kInvalidate;
+  command.target = Target::kKeys;
+  command.unconditional = true;
+  command.texts = fmt::format("evictd:record:{{{}}}", redis_options(config).record_name);
+  command.items.push_back(Item{static_cast<std::uint32_t>(command.texts.size()), 0});
+  return run_on_sink(**sink, {command}, signals, [](const Command& done, const Outcome& outcome) {
+    if (outcome.deleted > 0) {
+      fmt::print("removed the record '{}' from Redis\n", done.texts);
+    } else {
+      fmt::print("the record '{}' is not in Redis\n", done.texts);
+    }
+  });
 }
 
 }  // namespace
@@ -50,7 +71,10 @@ int drop_command(const CommandLine& request) {
       drop_postgres(postgres_options(**config, *rules));
   if (!dropped) return report(dropped.error());
   for (const std::string& line : *dropped) std::puts(line.c_str());
-  return kExitDone;
+  std::fflush(stdout);
+  Signals signals;  // only now: Ctrl-C at the question above ends the program as usual
+  const Result<void> record = drop_record(**config, signals);
+  return record ? kExitDone : report(record.error());
 }
 
 }  // namespace evictd

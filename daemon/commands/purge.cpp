@@ -1,11 +1,10 @@
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <map>
 
 #include "daemon/commands/commands.h"
+#include "daemon/commands/sink_run.h"
 #include "daemon/commands/snapshot_connection.h"
 #include "daemon/commands/wiring.h"
 #include "daemon/explain.h"
@@ -15,8 +14,6 @@
 namespace evictd {
 namespace {
 
-// Without Redis for this long, the command gives up; what was purged stays purged.
-constexpr std::chrono::seconds kRedisPatience{15};
 constexpr std::chrono::seconds kSnapshotPatience{5};
 
 // What to purge: (glob, whether it names tag sets), each once, in the order of the rules.
@@ -88,108 +85,27 @@ std::optional<Snapshot> snapshot_now(const Config& config, std::string& problem)
   return std::nullopt;
 }
 
-// Submits one command per pattern, one after the other, again when the connection was lost under
-// it.
-class Purger final : public SinkHandler {
- public:
-  Purger(Sink& sink, Patterns patterns, Xid floor)
-      : sink_(sink), patterns_(std::move(patterns)), floor_(floor) {}
-
-  bool finished() const { return next_ == patterns_.size(); }
-  const std::optional<Error>& failure() const { return failure_; }
-  bool connected() const { return connected_; }
-  const std::string& problem() const { return problem_; }
-
-  void submit_next() {
-    if (!connected_ || under_way_ || finished() || !sink_.has_room()) return;
-    command_ = Command{};
-    command_.act = Act::kInvalidate;
-    command_.target = Target::kPattern;
-    command_.pattern_is_tag = patterns_[next_].is_tag;
-    command_.unconditional = true;
-    command_.floor = floor_;
-    command_.texts = patterns_[next_].glob;
-    command_.items.push_back(Item{static_cast<std::uint32_t>(command_.texts.size()), 0});
-    under_way_ = true;
-    sink_.submit(next_ + 1, command_);
-  }
-
-  void on_sink_connected(const SinkConnected& connected) override {
-    connected_ = true;
-    // Tombstones of the epoch that the running evictd works in, if one ever ran here.
-    SinkContext context;
-    context.epoch = connected.record ? connected.record->epoch : "purge";
-    sink_.set_context(context);
-  }
-  void on_sink_disconnected(const Error& error, std::string_view) override {
-    connected_ = false;
-    problem_ = error.text;
-  }
-  void on_sink_failed(const Error& error) override { failure_ = error; }
-  void on_done(Ticket, const Outcome& outcome) override {
-    std::printf("%s  deleted %llu, already gone %llu\n",
-                printable_text(patterns_[next_].glob).c_str(),
-                static_cast<unsigned long long>(outcome.deleted),
-                static_cast<unsigned long long>(outcome.absent));
-    std::fflush(stdout);
-    under_way_ = false;
-    ++next_;
-  }
-  void on_lost(Ticket) override { under_way_ = false; }
-  void on_record_saved(std::uint64_t) override {}
-
- private:
-  Sink& sink_;
-  const Patterns patterns_;
-  const Xid floor_;
-  std::size_t next_ = 0;
-  Command command_;
-  bool under_way_ = false;
-  bool connected_ = false;
-  std::string problem_ = "no answer";
-  std::optional<Error> failure_;
-};
-
-// A line that overwrites itself, for a person who waits; nothing when nobody is there to see it.
-void show_progress(std::chrono::steady_clock::duration elapsed) {
-  if (isatty(STDERR_FILENO) == 0) return;
-  std::fprintf(
-      stderr, "purging ... %lld s\r",
-      static_cast<long long>(std::chrono::duration_cast<std::chrono::seconds>(elapsed).count()));
+Command command_of(const Pattern& pattern, Xid floor) {
+  Command command;
+  command.act = Act::kInvalidate;
+  command.target = Target::kPattern;
+  command.pattern_is_tag = pattern.is_tag;
+  command.unconditional = true;
+  command.floor = floor;
+  command.texts = pattern.glob;
+  command.items.push_back(Item{static_cast<std::uint32_t>(command.texts.size()), 0});
+  return command;
 }
 
-int purge(Sink& sink, Purger& purger, Signals& signals) {
-  const SteadyTime begin = read_clocks().steady;
-  SteadyTime connected_at = begin;
-  sink.start(read_clocks());
-  while (!purger.finished()) {
-    const Now now = read_clocks();
-    sink.step(now, purger);
-    if (purger.failure()) return report(*purger.failure());
-    purger.submit_next();
-    if (purger.connected()) connected_at = now.steady;
-    if (now.steady - connected_at > kRedisPatience) {
-      return report(Error{ErrorKind::kFatal, "gave up on Redis: " + purger.problem(),
-                          "run the command again when Redis is there"});
-    }
-    while (const std::optional<Signal> signal = signals.next()) {
-      if (*signal == Signal::kStop) return kExitFailed;
-    }
-    show_progress(now.steady - begin);
-    Waiting waiting;
-    waiting.descriptors.push_back(pollfd{signals.descriptor(), POLLIN, 0});
-    waiting.wake_at(now.steady + std::chrono::seconds(1));
-    sink.wait_for(waiting);
-    wait_for_any(waiting);
-  }
-  sink.stop();
-  return kExitDone;
+void print_outcome(const Command& command, const Outcome& outcome) {
+  fmt::print("{}  deleted {}, already gone {}\n", printable_text(command.texts), outcome.deleted,
+             outcome.absent);
+  std::fflush(stdout);
 }
 
 }  // namespace
 
 int purge_command(const CommandLine& request) {
-  Signals signals;
   const Result<ValidConfig> config = load_config(request.config, process_environment);
   if (!config) return report(config.error());
   const Result<RuleSet> rules = load_rules(**config);
@@ -210,8 +126,11 @@ int purge_command(const CommandLine& request) {
   }
   // Everything that is in progress now, or later, must be visible to a fill (design, section 4).
   const Xid floor = snapshot ? Xid{number(snapshot->xmax()) - 1} : Xid{0};
-  Purger purger(**sink, std::move(*patterns), floor);
-  return purge(**sink, purger, signals);
+  std::vector<Command> commands;
+  for (const Pattern& pattern : *patterns) commands.push_back(command_of(pattern, floor));
+  Signals signals;
+  const Result<void> done = run_on_sink(**sink, commands, signals, print_outcome);
+  return done ? kExitDone : report(done.error());
 }
 
 }  // namespace evictd

@@ -87,5 +87,21 @@ TEST(CheckFiles, JsonHoldsTheSame) {
             "{\"ok\":true,\"errors\":0,\"warnings\":0,\"findings\":[]}\n");
 }
 
+TEST(CheckFiles, ExitCodeTellsWhatToDo) {
+  const auto exit_code = [](Severity severity, bool unreachable) {
+    Finding finding{"X", severity, "o", "c", "f"};
+    finding.is_unreachable = unreachable;
+    return check_exit_code({{"files", {}}, {"x", {finding}}});
+  };
+  EXPECT_EQ(exit_code(Severity::kError, false), 2);
+  EXPECT_EQ(exit_code(Severity::kError, true), 1);
+  EXPECT_EQ(exit_code(Severity::kWarning, false), 0);
+  EXPECT_EQ(exit_code(Severity::kInfo, false), 0);
+  Finding away{"X", Severity::kError, "o", "c", "f"};
+  away.is_unreachable = true;
+  EXPECT_EQ(check_exit_code({{"a", {away}}, {"b", {{"Y", Severity::kError, "o", "c", "f"}}}}), 2);
+  EXPECT_EQ(check_exit_code({}), 0);
+}
+
 }  // namespace
 }  // namespace evictd

@@ -56,7 +56,6 @@ Status connected_status() {
 TEST(Metrics, NamesTypesAndLabelsAreFixed) {
   Metrics metrics("1.2.3");
   metrics.set_rules({rule("shop")});
-  metrics.redis_error("timeout");
   const Status status = connected_status();
   std::istringstream page(metrics.text(&status, kNow));
   std::vector<std::string> seen;
