@@ -65,10 +65,14 @@ std::optional<Error> CatalogueSession::caught(const std::function<void()>& work,
     return Error{ErrorKind::kConnection, conninfo.scrub(first_line(e.what())), {}};
   } catch (const pqxx::sql_error& e) {
     const std::string& state = e.sqlstate();
-    // 57P0x: the server is going away. 42xxx: rights and names. Others may pass: locks, resources.
-    const ErrorKind kind = state.starts_with("57P")  ? ErrorKind::kConnection
-                           : state.starts_with("42") ? ErrorKind::kUsage
-                                                     : ErrorKind::kTransient;
+    // 57P0x: the server is going away. 42xxx, rights and names: it will never agree. libpqxx 6
+    // tells these by the type of the exception only. Others may pass: locks, resources.
+    const bool is_usage = state.starts_with("42") ||
+                          dynamic_cast<const pqxx::insufficient_privilege*>(&e) != nullptr ||
+                          dynamic_cast<const pqxx::syntax_error*>(&e) != nullptr;
+    const ErrorKind kind = state.starts_with("57P") ? ErrorKind::kConnection
+                           : is_usage               ? ErrorKind::kUsage
+                                                    : ErrorKind::kTransient;
     return Error{kind, conninfo.scrub(first_line(e.what())), {}};
   } catch (const std::exception& e) {
     return Error{ErrorKind::kConnection, conninfo.scrub(first_line(e.what())), {}};

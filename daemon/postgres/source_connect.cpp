@@ -132,13 +132,15 @@ void PostgresSource::judge_facts() {
   if (facts_.slot.exists && facts_.slot.is_active && !options_.temporary_slot) {
     return become_standby(facts_.slot.holder, facts_.slot.holder_is_evictd);
   }
+  if (!has_worked_) {
+    if (const auto error = missing_for_rules()) return give_up(*error);
+  }
   PlanInput input = plan_input(facts_);
   input.epoch = stream_.identity().system + "/" + stream_.identity().timeline;
   Result<Plan> plan = make_plan(input);
   if (!plan) return trouble(plan.error());
   plan_ = std::move(*plan);
   if (!has_worked_) {
-    if (const auto error = missing_for_rules()) return give_up(*error);
     for (const Finding& finding : check_requirements(options_.requirements, facts_)) {
       if (finding.severity != Severity::kInfo) {
         notice(true, fmt::format("{} {}: {}", finding.id, finding.object, finding.cause),

@@ -214,13 +214,11 @@ void PostgresServer::set(const std::string& setting, const std::string& value, b
     stop("fast");
     start();
   } else {
-    auto reload = session();
-    reload.run("select pg_reload_conf()");
+    const std::string before = session().value("select pg_conf_load_time()");
+    session().run("select pg_reload_conf()");
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    // The postmaster tells its children one after the other; a new session has the new value.
-    while (session()
-               .value("select reset_val from pg_settings where name = '" + setting + "'")
-               .empty() &&
+    // A new session has what the postmaster has read.
+    while (session().value("select pg_conf_load_time()") == before &&
            std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }

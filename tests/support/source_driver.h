@@ -1,4 +1,5 @@
-// Drives a Source as the daemon's loop does, and remembers what it said, in words that tests can compare.
+// Drives a Source as the daemon's loop does, and remembers what it said, in words that tests can
+// compare.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -16,7 +17,8 @@
 
 namespace evictd::testing {
 
-// "insert public.products new(id=1 slug=a)"; NULL, - (not sent) and ~ (unchanged) for the other states.
+// "insert public.products new(id=1 slug=a)"; NULL, - (not sent) and ~ (unchanged) for the other
+// states.
 inline std::string describe_row(const Relation& relation, std::span<const Value> row) {
   std::string text;
   for (std::size_t i = 0; i < row.size(); ++i) {
@@ -43,8 +45,10 @@ inline std::string describe_row(const Relation& relation, std::span<const Value>
 inline std::string describe(const Change& change) {
   std::string text(operation_name(change.operation));
   text += " " + change.relation->qualified_name();
-  if (!change.old_row.empty()) text += " old(" + describe_row(*change.relation, change.old_row) + ")";
-  if (!change.new_row.empty()) text += " new(" + describe_row(*change.relation, change.new_row) + ")";
+  if (!change.old_row.empty())
+    text += " old(" + describe_row(*change.relation, change.old_row) + ")";
+  if (!change.new_row.empty())
+    text += " new(" + describe_row(*change.relation, change.new_row) + ")";
   return text;
 }
 
@@ -62,9 +66,9 @@ class SourceJournal final : public SourceHandler {
   };
 
   // --- Switches
-  bool acknowledges = true;       // each commit and keepalive at once
-  bool confirms_gaps = true;      // from the next turn on
-  bool keeps_changes = true;      // off for large transactions: only counted
+  bool acknowledges = true;   // each commit and keepalive at once
+  bool confirms_gaps = true;  // from the next turn on
+  bool keeps_changes = true;  // off for large transactions: only counted
   Source* source = nullptr;
 
   // --- What happened
@@ -96,7 +100,8 @@ class SourceJournal final : public SourceHandler {
     return std::find(all.begin(), all.end(), change) != all.end();
   }
   bool has_gap(const std::string& reason) const {
-    return std::any_of(gaps.begin(), gaps.end(), [&](const SeenGap& seen) { return seen.gap.reason == reason; });
+    return std::any_of(gaps.begin(), gaps.end(),
+                       [&](const SeenGap& seen) { return seen.gap.reason == reason; });
   }
 
   void on_connected(const SourceConnected& now) override {
@@ -177,7 +182,9 @@ class SourceDriver {
   SourceJournal journal;
   std::size_t bytes_max = 256 * 1024;  // per step; 0: the pipeline is full
 
-  void start(const std::optional<Record>& record = std::nullopt) { source_.start(record, read_clocks()); }
+  void start(const std::optional<Record>& record = std::nullopt) {
+    source_.start(record, read_clocks());
+  }
 
   // One turn of the loop, waiting at most `patience` for something to happen.
   void turn(std::chrono::milliseconds patience = std::chrono::milliseconds(50)) {
@@ -187,12 +194,14 @@ class SourceDriver {
     const auto now = std::chrono::steady_clock::now();
     auto left = std::chrono::nanoseconds(patience);
     if (waiting.deadline < now + left) left = std::max(waiting.deadline, now) - now;
-    const timespec time{static_cast<time_t>(left.count() / 1'000'000'000), left.count() % 1'000'000'000};
+    const timespec time{static_cast<time_t>(left.count() / 1'000'000'000),
+                        left.count() % 1'000'000'000};
     ::ppoll(waiting.descriptors.data(), waiting.descriptors.size(), &time, nullptr);
   }
 
   // Turns until `done`. False when the time is over first.
-  bool until(const std::function<bool()>& done, std::chrono::seconds limit = std::chrono::seconds(20)) {
+  bool until(const std::function<bool()>& done,
+             std::chrono::seconds limit = std::chrono::seconds(20)) {
     const auto deadline = std::chrono::steady_clock::now() + limit;
     while (!done()) {
       if (std::chrono::steady_clock::now() > deadline) return false;

@@ -40,14 +40,18 @@ class SourceTest : public ::testing::Test {
     if (server == nullptr || !server->is_running()) return;
     // A slot left behind would keep WAL and hold up other tests.
     auto cleaner = server->session();
-    cleaner.run("select pg_terminate_backend(active_pid) from pg_replication_slots where database = '" + database +
-                "' and active_pid is not null");
-    for (int i = 0; i < 500 && cleaner.value("select count(*) from pg_replication_slots where database = '" + database +
-                                             "' and active") != "0";
+    cleaner.run(
+        "select pg_terminate_backend(active_pid) from pg_replication_slots where database = '" +
+        database + "' and active_pid is not null");
+    for (int i = 0;
+         i < 500 && cleaner.value("select count(*) from pg_replication_slots where database = '" +
+                                  database + "' and active") != "0";
          ++i) {
       ::poll(nullptr, 0, 10);
     }
-    cleaner.run("select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '" + database + "'");
+    cleaner.run(
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '" +
+        database + "'");
   }
 
   PostgresOptions options() const {
@@ -69,7 +73,8 @@ class SourceTest : public ::testing::Test {
   }
 
   // Streaming, with the record of a first start.
-  void stream(const std::vector<std::string>& tables, const std::optional<Record>& record = std::nullopt) {
+  void stream(const std::vector<std::string>& tables,
+              const std::optional<Record>& record = std::nullopt) {
     make(tables, options());
     driver->start(record);
     ASSERT_TRUE(driver->until_connected()) << explain();
@@ -92,16 +97,19 @@ class SourceTest : public ::testing::Test {
 
   std::string explain() {
     std::string text;
-    for (const Error& error : journal().disconnects) text += "disconnected: " + error.to_string() + "\n";
+    for (const Error& error : journal().disconnects)
+      text += "disconnected: " + error.to_string() + "\n";
     if (journal().failure) text += "failed: " + journal().failure->to_string() + "\n";
     for (const PostgresNotice& notice : notices) text += "notice: " + notice.text + "\n";
     for (const std::string& standby : journal().standbys) text += "standby: " + standby + "\n";
-    for (const auto& seen : journal().gaps) text += "gap: " + seen.gap.reason + ": " + seen.gap.detail + "\n";
+    for (const auto& seen : journal().gaps)
+      text += "gap: " + seen.gap.reason + ": " + seen.gap.detail + "\n";
     return text + "state: " + source->status().state;
   }
 
   std::string slot_value(const std::string& expression) {
-    return sql->value("select " + expression + " from pg_replication_slots where slot_name = '" + slot + "'");
+    return sql->value("select " + expression + " from pg_replication_slots where slot_name = '" +
+                      slot + "'");
   }
 
   PostgresServer* server = nullptr;

@@ -19,9 +19,10 @@ TEST_F(PostgresSourceTest, FirstStartCreatesPublicationAndSlotAndStreams) {
   sql->run("delete from products where id = 2");
   ASSERT_TRUE(driver->until_changes(4));
 
-  EXPECT_THAT(journal().all_changes(),
-              ElementsAre("insert public.products new(id=1 slug=a)", "insert public.products new(id=2 slug=b)",
-                          "update public.products new(id=1 slug=x)", "delete public.products old(id=2 slug=-)"));
+  EXPECT_THAT(journal().all_changes(), ElementsAre("insert public.products new(id=1 slug=a)",
+                                                   "insert public.products new(id=2 slug=b)",
+                                                   "update public.products new(id=1 slug=x)",
+                                                   "delete public.products old(id=2 slug=-)"));
   EXPECT_TRUE(journal().gaps.empty());
   EXPECT_THAT(journal().connected->tables, ::testing::Contains(::testing::Key("public.products")));
   EXPECT_TRUE(journal().connected->has_snapshots);
@@ -46,7 +47,8 @@ TEST_F(PostgresSourceTest, OnlyWhatWasAcknowledgedIsNotSentAgain) {
   sql->run("create table products (id int primary key)");
   stream({"public.products"});
   journal().acknowledges = false;
-  for (int id = 1; id <= 3; ++id) sql->run("insert into products values (" + std::to_string(id) + ")");
+  for (int id = 1; id <= 3; ++id)
+    sql->run("insert into products values (" + std::to_string(id) + ")");
   ASSERT_TRUE(driver->until_changes(3));
   const Position second = journal().transactions[1].end;
   source->acknowledge(second);
@@ -102,7 +104,9 @@ TEST_F(PostgresSourceTest, SnapshotsAreTakenAfterTheyWereAskedFor) {
 
 // P1: a commit reaches the stream before other sessions can see it.
 TEST_F(PostgresSourceTest, ACommitThatHangsBehindItsStandbyArrivesAndIsNotVisible) {
-  sql->run("create table products (id int primary key, slug text); insert into products values (1, 'old')");
+  sql->run(
+      "create table products (id int primary key, slug text); insert into products values (1, "
+      "'old')");
   stream({"public.products"});
   server->set("synchronous_standby_names", "nobody");
   auto writer = server->session(database);
@@ -137,7 +141,9 @@ TEST_F(PostgresSourceTest, IdleDatabaseBesideABusyOneFollowsTheLog) {
   auto neighbour = server->session(server->make_database());
   neighbour.run("create table noise as select generate_series(1, 100000) n");
   const std::string head = sql->value("select pg_current_wal_lsn()");
-  EXPECT_TRUE(driver->until([&] { return slot_value("confirmed_flush_lsn >= '" + head + "'") == "t"; })) << explain();
+  EXPECT_TRUE(driver->until([&] {
+    return slot_value("confirmed_flush_lsn >= '" + head + "'") == "t";
+  })) << explain();
   EXPECT_EQ(journal().changes, 0u);
 }
 
@@ -146,7 +152,8 @@ TEST_F(PostgresSourceTest, NothingIsAcknowledgedByItself) {
   stream({"public.products"});
   journal().acknowledges = false;
   const std::string before = slot_value("confirmed_flush_lsn");
-  sql->run("insert into products values (1); create table noise as select generate_series(1, 10000) n");
+  sql->run(
+      "insert into products values (1); create table noise as select generate_series(1, 10000) n");
   ASSERT_TRUE(driver->until_changes(1));
   driver->turn_for(std::chrono::milliseconds(500));
   ASSERT_TRUE(driver->stop());
@@ -159,7 +166,9 @@ TEST_F(PostgresSourceTest, ABigTransactionWaitsWhileThePipelineIsFull) {
   server->set("wal_sender_timeout", "1500ms");
   stream({"public.products"});
   journal().keeps_changes = false;
-  sql->run("insert into products select g, 'a slug of some length ' || g from generate_series(1, 200000) g");
+  sql->run(
+      "insert into products select g, 'a slug of some length ' || g from generate_series(1, "
+      "200000) g");
   ASSERT_TRUE(driver->until([&] { return journal().changes > 1000; }));
   driver->bytes_max = 0;
   driver->turn_for(std::chrono::milliseconds(50));
@@ -216,7 +225,8 @@ TEST_F(PostgresSourceTest, SecondDaemonWaitsAsStandbyAndTakesOver) {
 }
 
 TEST_F(PostgresSourceTest, WatchingUsesATemporarySlotAndTouchesNothing) {
-  sql->run("create table products (id int primary key); create publication evictd for table products");
+  sql->run(
+      "create table products (id int primary key); create publication evictd for table products");
   PostgresOptions chosen = options();
   chosen.temporary_slot = true;
   make({"public.products"}, chosen);
@@ -224,9 +234,14 @@ TEST_F(PostgresSourceTest, WatchingUsesATemporarySlotAndTouchesNothing) {
   ASSERT_TRUE(driver->until_connected()) << explain();
   sql->run("insert into products values (1)");
   ASSERT_TRUE(driver->until_changes(1));
-  EXPECT_EQ(sql->value("select count(*) from pg_replication_slots where database = '" + database + "' and temporary"), "1");
+  EXPECT_EQ(sql->value("select count(*) from pg_replication_slots where database = '" + database +
+                       "' and temporary"),
+            "1");
   ASSERT_TRUE(driver->stop());
-  EXPECT_EQ(sql->value("select count(*) from pg_replication_slots where database = '" + database + "'"), "0");
+  EXPECT_TRUE(driver->until([&] {
+    return sql->value("select count(*) from pg_replication_slots where database = '" + database +
+                      "'") == "0";
+  }));
 }
 
 TEST_F(PostgresSourceTest, SlotCreationSaysWhoItWaitsFor) {
@@ -236,9 +251,12 @@ TEST_F(PostgresSourceTest, SlotCreationSaysWhoItWaitsFor) {
   make({"public.products"}, options());
   driver->start();
   ASSERT_TRUE(driver->until([&] {
-    return std::any_of(notices.begin(), notices.end(), [](const PostgresNotice& notice) { return notice.is_warning; });
+    return std::any_of(notices.begin(), notices.end(),
+                       [](const PostgresNotice& notice) { return notice.is_warning; });
   })) << explain();
-  EXPECT_THAT(notices.back().text, HasSubstr("creating slot '" + slot + "' waits for 1 open transaction(s), the oldest of pid "));
+  EXPECT_THAT(notices.back().text,
+              HasSubstr("creating slot '" + slot +
+                        "' waits for 1 open transaction(s), the oldest of pid "));
   EXPECT_THAT(notices.back().text, HasSubstr("(test)"));
   EXPECT_THAT(notices.back().hint, HasSubstr("SELECT pg_terminate_backend("));
   EXPECT_EQ(source->status().state, "creating slot");
@@ -260,9 +278,11 @@ TEST_F(PostgresSourceTest, StatusKnowsTheNumbersOfTheSlot) {
 }
 
 TEST_F(PostgresSourceTest, ALeastPrivilegedRoleStreamsWhatAnOwnerPrepared) {
-  sql->run("create table products (id int primary key); create publication evictd for table products");
-  sql->run("do $$ begin if not exists (select from pg_roles where rolname = 'plain_repl') then"
-           " create role plain_repl login replication; end if; end $$");
+  sql->run(
+      "create table products (id int primary key); create publication evictd for table products");
+  sql->run(
+      "do $$ begin if not exists (select from pg_roles where rolname = 'plain_repl') then"
+      " create role plain_repl login replication; end if; end $$");
   user = "plain_repl";
   stream({"public.products"});
   sql->run("insert into products values (1)");
