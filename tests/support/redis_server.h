@@ -66,8 +66,10 @@ class RedisServer {
   std::string url() const { return "redis://127.0.0.1:" + std::to_string(port_) + "/0"; }
   const std::string& directory() const { return directory_; }
 
-  void kill();            // -9
-  void start_again();     // on the same port, with the same settings; REQUIRES: killed
+  void kill();         // -9
+  void start_again();  // on the same port, with the same settings; REQUIRES: killed
+  // For the next start_again(), in place of those given at first.
+  void set_settings(std::vector<std::string> settings) { settings_ = std::move(settings); }
   void freeze();          // SIGSTOP
   void thaw();            // SIGCONT
   RedisClient& client();  // made on first use, and anew after start_again()
