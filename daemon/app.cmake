@@ -36,6 +36,7 @@ add_executable(evictd
   commands/check.cpp
   commands/drop.cpp
   commands/explain_command.cpp
+  commands/lua.cpp
   commands/purge.cpp
   commands/run.cpp
   commands/sink_run.cpp
@@ -45,7 +46,7 @@ add_executable(evictd
 )
 target_include_directories(evictd PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/generated)
 target_link_libraries(evictd PRIVATE evictd_app evictd_postgres evictd_redis)
-if(TARGET evictd_kafka AND EVICTD_APP_KAFKA)  # off until the rooms link together
+if(TARGET evictd_kafka)
   target_compile_definitions(evictd PRIVATE EVICTD_WITH_KAFKA)
   target_link_libraries(evictd PRIVATE evictd_kafka)
 endif()

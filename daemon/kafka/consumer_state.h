@@ -29,10 +29,10 @@ struct Assignment {
   std::int64_t began_at = 0;
   std::int64_t delivered = 0;
   std::int64_t acknowledged = 0;
-  bool acknowledged_is_new = false;   // not handed to librdkafka yet
-  bool was_acknowledged = false;      // anything at all
-  std::int64_t announced = 0;         // the end of the last transaction given to the handler
-  bool is_draining = false;           // to be given back: nothing more is read from it
+  bool acknowledged_is_new = false;      // not handed to librdkafka yet
+  bool was_acknowledged = false;         // anything at all
+  std::int64_t announced = 0;            // the end of the last transaction given to the handler
+  bool is_draining = false;              // to be given back: nothing more is read from it
   std::optional<UnknownChange> missing;  // a gap before began_at, to be purged first
 };
 
@@ -68,7 +68,8 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void on_client_error(const Error& error) override;
   void on_offset_lost(const TopicPartition& partition) override;
   void look_up();
-  void looked_up(const std::vector<TopicPartition>& partitions, Result<std::vector<PartitionOffsets>> result);
+  void looked_up(const std::vector<TopicPartition>& partitions,
+                 Result<std::vector<PartitionOffsets>> result);
   void begin_partition(const PartitionOffsets& offsets,
                        std::vector<std::pair<TopicPartition, std::int64_t>>& begin,
                        std::vector<std::pair<TopicPartition, std::int64_t>>& commit);
@@ -110,7 +111,8 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   Now now_{};
   SourceHandler* handler_ = nullptr;  // during step()
   std::shared_ptr<KafkaClient> client_;
-  std::uint64_t session_ = 0;  // counts clients: what a helper's job says of an earlier one is dropped
+  std::uint64_t session_ =
+      0;  // counts clients: what a helper's job says of an earlier one is dropped
   bool was_connected_ = false;
   bool is_announced_ = false;  // on_connected was called for this client
   State after_close_ = State::kOpening;
@@ -121,12 +123,12 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   SteadyTime retry_at_ = SteadyTime::max();
   std::chrono::milliseconds backoff_{0};
 
-  std::set<std::string> servers_;   // topic prefixes of everything subscribed
-  std::set<std::string> topics_;    // that the servers were learnt from
-  std::set<TopicPartition> first_start_;      // existed before a new group began
+  std::set<std::string> servers_;         // topic prefixes of everything subscribed
+  std::set<std::string> topics_;          // that the servers were learnt from
+  std::set<TopicPartition> first_start_;  // existed before a new group began
   bool record_is_missing_ = false;
-  std::map<TopicPartition, std::int64_t> began_;  // by this process, as a new group
-  std::set<TopicPartition> read_before_;          // acknowledged by this process
+  std::map<TopicPartition, std::int64_t> began_;          // by this process, as a new group
+  std::set<TopicPartition> read_before_;                  // acknowledged by this process
   std::map<TopicPartition, std::uint32_t> incarnations_;  // raised with each gap: another stream
 
   std::vector<Assignment> assignments_;
@@ -134,7 +136,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   std::optional<std::vector<TopicPartition>> to_assign_;  // owed to the group
   bool looking_up_ = false;
   SteadyTime look_up_at_ = SteadyTime::max();
-  std::vector<TopicPartition> to_give_back_;              // owed to the group
+  std::vector<TopicPartition> to_give_back_;  // owed to the group
   SteadyTime give_back_at_ = SteadyTime::max();
 
   std::optional<Snapshot> latest_snapshot_;

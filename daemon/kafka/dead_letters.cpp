@@ -20,9 +20,10 @@ void DeadLetters::keep(const KafkaRecord& record, const Error& error) {
   if (path_.empty()) return;
   std::string text = error.text;
   std::replace(text.begin(), text.end(), '\n', ' ');
-  std::string letter = fmt::format("evictd-dead-letter topic={} partition={} offset={} key_bytes={} value_bytes={} error={}\n",
-                                   record.topic, record.partition, record.offset, size_text(record.key),
-                                   size_text(record.value), text);
+  std::string letter = fmt::format(
+      "evictd-dead-letter topic={} partition={} offset={} key_bytes={} value_bytes={} error={}\n",
+      record.topic, record.partition, record.offset, size_text(record.key), size_text(record.value),
+      text);
   letter += record.key.value_or("");
   letter += record.value.value_or("");
   if (letter.size() >= half_) letter.resize(half_ - 1);

@@ -2,11 +2,12 @@
 //
 // Each is framed by one line of text, so that `less` shows it and a script can read it:
 //
-//   evictd-dead-letter topic=<topic> partition=<n> offset=<n> key_bytes=<n|-> value_bytes=<n|-> error=<text>\n
-//   <key bytes><value bytes>\n
+//   evictd-dead-letter topic=<topic> partition=<n> offset=<n> key_bytes=<n|-> value_bytes=<n|->
+//   error=<text>\n <key bytes><value bytes>\n
 //
-// The file never grows beyond half of its limit: then it becomes <file>.1 (replacing an older one) and a new
-// one begins. A record larger than that is cut. Owned by the loop thread; a failure is counted, never fatal.
+// The file never grows beyond half of its limit: then it becomes <file>.1 (replacing an older one)
+// and a new one begins. A record larger than that is cut. Owned by the loop thread; a failure is
+// counted, never fatal.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ namespace evictd {
 class DeadLetters {
  public:
   // An empty path: nothing is kept.
-  DeadLetters(std::string path, std::uint64_t bytes_max) : path_(std::move(path)), half_(bytes_max / 2) {}
+  DeadLetters(std::string path, std::uint64_t bytes_max)
+      : path_(std::move(path)), half_(bytes_max / 2) {}
 
   void keep(const KafkaRecord& record, const Error& error);
   // Records that were to be kept and could not be written.

@@ -30,7 +30,7 @@ std::string_view string_or_empty(const JsonValue* json) {
 bool is_null(const JsonValue* json) { return json == nullptr || json->kind == JsonKind::kNull; }
 
 // Finest first: microseconds are what PostgreSQL has.
-std::optional<SystemTime> commit_time_of(const JsonReader& reader, std::string_view prefix) {
+std::optional<SystemTime> commit_time_of(const JsonLevel& reader, std::string_view prefix) {
   constexpr struct {
     std::string_view name;
     std::int64_t unit;
@@ -164,16 +164,16 @@ Result<std::string_view> EnvelopeDecoder::open_value(Topic& topic, std::string_v
 // The column types: of "after" in an envelope, of the struct itself when flattened.
 Result<void> EnvelopeDecoder::learn_schema(Topic& topic, std::string_view schema_json) {
   topic.forget_types();
-  JsonReader schema;
+  JsonLevel schema;
   if (auto read = schema.read_object(schema_json); !read) return read;
   const JsonValue* members = schema.find("fields");
   if (members == nullptr || members->kind != JsonKind::kArray) return {};
-  JsonReader list;
+  JsonLevel list;
   if (auto read = list.read_array(members->text); !read) return read;
   std::string_view row_fields = members->text;
   for (const JsonValue& member : list.elements()) {
     if (member.kind != JsonKind::kObject) continue;
-    JsonReader field;
+    JsonLevel field;
     if (auto read = field.read_object(member.text); !read) return read;
     const std::string_view name = string_or_empty(field.find("field"));
     if (name != "after" && name != "before") continue;

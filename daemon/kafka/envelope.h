@@ -26,7 +26,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/kafka/field_type.h"
-#include "daemon/kafka/json_reader.h"
+#include "daemon/kafka/json_level.h"
 #include "mapping/change.h"
 #include "mapping/error.h"
 
@@ -125,12 +125,12 @@ class EnvelopeDecoder {
   PaddedText value_text_;
   PaddedText key_text_;
   PaddedText document_text_[3];  // old, new, id
-  JsonReader outer_;
-  JsonReader payload_;
-  JsonReader source_;
-  JsonReader key_;
-  JsonReader rows_[2];
-  JsonReader nested_;
+  JsonLevel outer_;
+  JsonLevel payload_;
+  JsonLevel source_;
+  JsonLevel key_;
+  JsonLevel rows_[2];
+  JsonLevel nested_;
   TextArena arena_;
   std::vector<Value> old_row_;
   std::vector<Value> new_row_;

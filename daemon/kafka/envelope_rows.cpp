@@ -182,7 +182,7 @@ Result<void> EnvelopeDecoder::row_from_key(const KafkaRecord& record, Topic& top
 
 Result<void> EnvelopeDecoder::read_row(Topic& topic, Table& table, const JsonValue& json,
                                        RowKind kind, std::vector<Value>& row) {
-  JsonReader& reader = rows_[kind == RowKind::kOld ? 0 : 1];
+  JsonLevel& reader = rows_[kind == RowKind::kOld ? 0 : 1];
   if (json.kind == JsonKind::kString && table.is_document) {
     const std::string_view document =
         document_text_[kind == RowKind::kOld ? 0 : 1].assign(json.text);
@@ -260,7 +260,7 @@ Result<Value> EnvelopeDecoder::document_value(const JsonValue& json) {
     default:
       return Value{ValueState::kText, json.text};
   }
-  JsonReader wrapper;
+  JsonLevel wrapper;
   PaddedText padded;
   if (auto read = wrapper.read_object(padded.assign(json.text)); !read)
     return tl::unexpected(read.error());

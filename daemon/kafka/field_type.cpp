@@ -61,7 +61,7 @@ bool read_number(std::string_view text, Number& number) {
 Result<FieldType> read_type(std::string_view schema_json, int depth) {
   if (depth > kArrayDepthMax)
     return fail(ErrorKind::kData, "arrays nested too deeply in the schema");
-  JsonReader schema;
+  JsonLevel schema;
   if (auto read = schema.read_object(schema_json); !read) return tl::unexpected(read.error());
   const JsonValue* type_name = schema.find("type");
   if (type_name == nullptr || type_name->kind != JsonKind::kString) {
@@ -82,7 +82,7 @@ Result<FieldType> read_type(std::string_view schema_json, int depth) {
   }
   if (const JsonValue* parameters = schema.find("parameters");
       parameters != nullptr && parameters->kind == JsonKind::kObject) {
-    JsonReader reader;
+    JsonLevel reader;
     if (auto read = reader.read_object(parameters->text); !read)
       return tl::unexpected(read.error());
     if (const JsonValue* scale = reader.find("scale")) read_number(scale->text, type.scale);
@@ -134,7 +134,7 @@ Result<Value> decimal_value(std::string_view base64, std::int32_t scale, TextAre
 
 Result<Value> variable_decimal_value(std::string_view json, TextArena& arena) {
   PaddedText padded;
-  JsonReader reader;
+  JsonLevel reader;
   if (auto read = reader.read_object(padded.assign(json)); !read)
     return tl::unexpected(read.error());
   const JsonValue* scale = reader.find("scale");
@@ -262,7 +262,7 @@ Result<Value> array_value(const FieldType& type, const JsonValue& json, TextAren
   if (json.kind != JsonKind::kArray) return expected("an array");
   if (depth > kArrayDepthMax) return expected("an array that is not nested so deeply");
   PaddedText padded;
-  JsonReader reader;
+  JsonLevel reader;
   if (auto read = reader.read_array(padded.assign(json.text)); !read)
     return tl::unexpected(read.error());
   if (reader.elements().size() == 1 && is_unavailable_element(reader.elements()[0])) {
@@ -326,12 +326,12 @@ Result<FieldType> read_field_type(std::string_view schema_json) {
 Result<FieldTypes> read_field_types(std::string_view fields_json) {
   FieldTypes types;
   PaddedText padded;
-  JsonReader columns;
+  JsonLevel columns;
   if (auto read = columns.read_array(padded.assign(fields_json)); !read)
     return tl::unexpected(read.error());
   for (const JsonValue& column : columns.elements()) {
     if (column.kind != JsonKind::kObject) continue;
-    JsonReader field;
+    JsonLevel field;
     if (auto read = field.read_object(column.text); !read) return tl::unexpected(read.error());
     const JsonValue* name = field.find("field");
     if (name == nullptr || name->kind != JsonKind::kString) continue;
@@ -347,7 +347,7 @@ Result<FieldTypes> read_field_types(std::string_view fields_json) {
 
 Result<FieldTypes> read_struct_types(std::string_view schema_json) {
   PaddedText padded;
-  JsonReader schema;
+  JsonLevel schema;
   if (auto read = schema.read_object(padded.assign(schema_json)); !read)
     return tl::unexpected(read.error());
   const JsonValue* fields = schema.find("fields");

@@ -13,7 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "daemon/kafka/json_reader.h"
+#include "daemon/kafka/json_level.h"
 #include "mapping/change.h"
 #include "mapping/error.h"
 

@@ -53,7 +53,8 @@ void HelperThread::work(const std::stop_token& stop) {
     Job job;
     {
       std::unique_lock lock(mutex_);
-      if (!wake_.wait(lock, stop, [this] { return !jobs_.empty(); }) || stop.stop_requested()) return;
+      if (!wake_.wait(lock, stop, [this] { return !jobs_.empty(); }) || stop.stop_requested())
+        return;
       job = std::move(jobs_.front());
       jobs_.pop_front();
     }

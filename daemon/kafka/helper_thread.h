@@ -1,5 +1,5 @@
-// One thread for the few calls of librdkafka that block. A job runs there and returns what is to be done with its
-// result, which then runs on the loop thread, inside finish().
+// One thread for the few calls of librdkafka that block. A job runs there and returns what is to be
+// done with its result, which then runs on the loop thread, inside finish().
 #pragma once
 
 #include <condition_variable>

@@ -16,11 +16,13 @@ namespace {
 
 constexpr std::size_t kBatchRecords = 512;
 
-// Settings that differ from librdkafka's defaults. The user's own come after and win, except the refused ones.
+// Settings that differ from librdkafka's defaults. The user's own come after and win, except the
+// refused ones.
 constexpr std::pair<const char*, const char*> kDefaults[] = {
     {"client.id", "evictd"},
     {"partition.assignment.strategy", "cooperative-sticky"},
-    // How soon a new topic or partition is noticed; until then its records wait in Kafka, they are not lost.
+    // How soon a new topic or partition is noticed; until then its records wait in Kafka, they are
+    // not lost.
     {"topic.metadata.refresh.interval.ms", "10000"},
     {"auto.commit.interval.ms", "1000"},
     {"queued.max.messages.kbytes", "16384"},
@@ -37,7 +39,8 @@ constexpr struct {
 } kPinned[] = {
     {"enable.auto.offset.store", "false", "an offset is stored when Redis has answered (G1)"},
     {"enable.auto.commit", "true", "stored offsets are committed in the background and on revoke"},
-    {"auto.offset.reset", "error", "a lost offset is a gap that evictd repairs, not a place to skip to (G6)"},
+    {"auto.offset.reset", "error",
+     "a lost offset is a gap that evictd repairs, not a place to skip to (G6)"},
     {"enable.partition.eof", "false", "the end of a partition is no event here"},
 };
 
@@ -50,7 +53,9 @@ struct ConfDeleter {
 using Conf = std::unique_ptr<rd_kafka_conf_t, ConfDeleter>;
 
 struct ListDeleter {
-  void operator()(rd_kafka_topic_partition_list_t* list) const { rd_kafka_topic_partition_list_destroy(list); }
+  void operator()(rd_kafka_topic_partition_list_t* list) const {
+    rd_kafka_topic_partition_list_destroy(list);
+  }
 };
 using List = std::unique_ptr<rd_kafka_topic_partition_list_t, ListDeleter>;
 
@@ -72,7 +77,8 @@ List list_of(const std::vector<TopicPartition>& partitions) {
 
 std::vector<TopicPartition> partitions_of(const rd_kafka_topic_partition_list_t* list) {
   std::vector<TopicPartition> partitions;
-  for (int i = 0; i < list->cnt; ++i) partitions.push_back({list->elems[i].topic, list->elems[i].partition});
+  for (int i = 0; i < list->cnt; ++i)
+    partitions.push_back({list->elems[i].topic, list->elems[i].partition});
   return partitions;
 }
 
@@ -97,7 +103,8 @@ Result<Conf> make_conf(const KafkaOptions& options) {
       }
     }
     switch (set(name, value)) {
-      case RD_KAFKA_CONF_OK: break;
+      case RD_KAFKA_CONF_OK:
+        break;
       case RD_KAFKA_CONF_UNKNOWN:
         return fail(ErrorKind::kUsage, fmt::format("unknown Kafka property '{}'", name),
                     "librdkafka's CONFIGURATION.md lists them");
@@ -151,7 +158,8 @@ Error error_of(rd_kafka_resp_err_t code, const char* detail) {
       error.kind = ErrorKind::kTransient;
       error.hint = "evictd goes on trying";
       break;
-    default: error.kind = ErrorKind::kTransient;
+    default:
+      error.kind = ErrorKind::kTransient;
   }
   return error;
 }
@@ -195,11 +203,12 @@ struct KafkaClient::Impl {
   bool last_is_assigned = false;
   std::string last_topic_name;
 
-  static void on_rebalance(rd_kafka_t* consumer, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t* list,
-                           void* opaque) {
+  static void on_rebalance(rd_kafka_t* consumer, rd_kafka_resp_err_t code,
+                           rd_kafka_topic_partition_list_t* list, void* opaque) {
     auto& self = *static_cast<Impl*>(opaque);
     const bool is_assign = code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-    // While closing, the last revoke comes on the closing thread and needs no work of ours any more.
+    // While closing, the last revoke comes on the closing thread and needs no work of ours any
+    // more.
     if (self.closing || self.handler == nullptr) {
       self.change_assignment(consumer, is_assign ? nullptr : list, false);
       return;
@@ -226,14 +235,16 @@ struct KafkaClient::Impl {
     self.handler->on_client_error(error_of(error_code, reason));
   }
 
-  static void on_log(const rd_kafka_t*, int, const char*, const char*) {}  // errors come by on_error
+  static void on_log(const rd_kafka_t*, int, const char*, const char*) {
+  }  // errors come by on_error
 
   // `list` null: take nothing.
   void change_assignment(rd_kafka_t* of, rd_kafka_topic_partition_list_t* list, bool add) {
     const bool cooperative = std::string_view(rd_kafka_rebalance_protocol(of)) == "COOPERATIVE";
     if (cooperative) {
       if (list == nullptr) return;
-      rd_kafka_error_t* error = add ? rd_kafka_incremental_assign(of, list) : rd_kafka_incremental_unassign(of, list);
+      rd_kafka_error_t* error =
+          add ? rd_kafka_incremental_assign(of, list) : rd_kafka_incremental_unassign(of, list);
       if (error != nullptr) rd_kafka_error_destroy(error);
     } else {
       rd_kafka_assign(of, add ? list : nullptr);
@@ -244,7 +255,8 @@ struct KafkaClient::Impl {
     while (batch_next < batch_size) rd_kafka_message_destroy(batch[batch_next++]);
   }
 
-  // What was fetched of a partition before it was given up must not be mixed with what is fetched of it later.
+  // What was fetched of a partition before it was given up must not be mixed with what is fetched
+  // of it later.
   void drop_unassigned() {
     std::size_t kept = batch_next;
     for (std::size_t i = batch_next; i < batch_size; ++i) {
@@ -281,10 +293,12 @@ struct KafkaClient::Impl {
       case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
       case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
       case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-        handler->on_client_error({ErrorKind::kTransient, fmt::format("kafka: topic '{}' does not exist", topic),
+        handler->on_client_error({ErrorKind::kTransient,
+                                  fmt::format("kafka: topic '{}' does not exist", topic),
                                   "evictd reads it as soon as it exists"});
         return;
-      default: break;
+      default:
+        break;
     }
     Error error = error_of(message.err, rd_kafka_message_errstr(&message));
     if (!topic.empty()) error.text += fmt::format(" (topic '{}')", topic);
@@ -309,7 +323,8 @@ Result<std::unique_ptr<KafkaClient>> KafkaClient::make(const KafkaOptions& optio
   impl->consumer = rd_kafka_new(RD_KAFKA_CONSUMER, conf->get(), reason, sizeof reason);
   if (impl->consumer == nullptr) {
     ::close(impl->event_descriptor);
-    return fail(ErrorKind::kUsage, fmt::format("kafka: {}", reason), "check 'properties' of the 'kafka' section");
+    return fail(ErrorKind::kUsage, fmt::format("kafka: {}", reason),
+                "check 'properties' of the 'kafka' section");
   }
   conf->release();
   rd_kafka_poll_set_consumer(impl->consumer);
@@ -334,7 +349,8 @@ int KafkaClient::descriptor() const { return impl_->event_descriptor; }
 
 void KafkaClient::clear_descriptor() {
   std::uint64_t count = 0;
-  if (::read(impl_->event_descriptor, &count, sizeof count) == sizeof count) impl_->may_have_more = true;
+  if (::read(impl_->event_descriptor, &count, sizeof count) == sizeof count)
+    impl_->may_have_more = true;
 }
 
 Result<void> KafkaClient::subscribe() {
@@ -363,7 +379,8 @@ const KafkaRecord* KafkaClient::front(KafkaClientHandler& handler) {
   Impl& impl = *impl_;
   for (;;) {
     if (impl.batch_next == impl.batch_size) {
-      const ssize_t count = rd_kafka_consume_batch_queue(impl.records, 0, impl.batch.data(), impl.batch.size());
+      const ssize_t count =
+          rd_kafka_consume_batch_queue(impl.records, 0, impl.batch.data(), impl.batch.size());
       impl.batch_next = 0;
       impl.batch_size = count > 0 ? static_cast<std::size_t>(count) : 0;
       impl.may_have_more = impl.batch_size > 0;
@@ -397,16 +414,15 @@ const KafkaRecord* KafkaClient::front(KafkaClientHandler& handler) {
   }
 }
 
-void KafkaClient::pop() {
-  rd_kafka_message_destroy(impl_->batch[impl_->batch_next++]);
-}
+void KafkaClient::pop() { rd_kafka_message_destroy(impl_->batch[impl_->batch_next++]); }
 
 bool KafkaClient::may_have_more() const { return impl_->may_have_more; }
 
 void KafkaClient::assign(const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets) {
   for (const auto& [at, offset] : offsets) {
     // Before the fetch begins, so that no record of the partition takes the way of the events.
-    rd_kafka_queue_t* queue = rd_kafka_queue_get_partition(impl_->consumer, at.topic.c_str(), at.partition);
+    rd_kafka_queue_t* queue =
+        rd_kafka_queue_get_partition(impl_->consumer, at.topic.c_str(), at.partition);
     if (queue != nullptr) {
       rd_kafka_queue_forward(queue, impl_->records);
       rd_kafka_queue_destroy(queue);
@@ -429,14 +445,16 @@ void KafkaClient::store(const std::vector<std::pair<TopicPartition, std::int64_t
   rd_kafka_offsets_store(impl_->consumer, list_of(offsets).get());
 }
 
-void KafkaClient::commit_stored(const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets) {
+void KafkaClient::commit_stored(
+    const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets) {
   if (offsets.empty()) return;
   rd_kafka_commit(impl_->consumer, list_of(offsets).get(), 1);
 }
 
 std::optional<std::int64_t> KafkaClient::known_end(const TopicPartition& at) const {
   std::int64_t low = 0, high = 0;
-  const auto code = rd_kafka_get_watermark_offsets(impl_->consumer, at.topic.c_str(), at.partition, &low, &high);
+  const auto code =
+      rd_kafka_get_watermark_offsets(impl_->consumer, at.topic.c_str(), at.partition, &low, &high);
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR || high < 0) return std::nullopt;
   return high;
 }
@@ -450,12 +468,14 @@ Result<std::map<std::string, std::int32_t>> KafkaClient::matching_topics() {
   std::map<std::string, std::int32_t> topics;
   for (const std::string& wanted : impl_->options.topics) {
     regex_t compiled;
-    if (is_pattern(wanted) && regcomp(&compiled, wanted.c_str(), REG_EXTENDED | REG_NOSUB) != 0) continue;
+    if (is_pattern(wanted) && regcomp(&compiled, wanted.c_str(), REG_EXTENDED | REG_NOSUB) != 0)
+      continue;
     for (int i = 0; i < metadata->topic_cnt; ++i) {
       const auto& topic = metadata->topics[i];
       const bool matches = is_pattern(wanted) ? regexec(&compiled, topic.topic, 0, nullptr, 0) == 0
                                               : wanted == topic.topic;
-      if (matches && topic.err == RD_KAFKA_RESP_ERR_NO_ERROR) topics[topic.topic] = topic.partition_cnt;
+      if (matches && topic.err == RD_KAFKA_RESP_ERR_NO_ERROR)
+        topics[topic.topic] = topic.partition_cnt;
     }
     if (is_pattern(wanted)) regfree(&compiled);
   }
@@ -463,7 +483,8 @@ Result<std::map<std::string, std::int32_t>> KafkaClient::matching_topics() {
   return topics;
 }
 
-Result<std::vector<PartitionOffsets>> KafkaClient::look_up(const std::vector<TopicPartition>& partitions) {
+Result<std::vector<PartitionOffsets>> KafkaClient::look_up(
+    const std::vector<TopicPartition>& partitions) {
   std::vector<PartitionOffsets> found;
   if (partitions.empty()) return found;
   const List list = list_of(partitions);
@@ -478,8 +499,9 @@ Result<std::vector<PartitionOffsets>> KafkaClient::look_up(const std::vector<Top
       return tl::unexpected(error_of(element.err, nullptr).within(offsets.at.to_string()));
     }
     if (element.offset >= 0) offsets.committed = element.offset;
-    if (const auto code = rd_kafka_query_watermark_offsets(impl_->consumer, element.topic, element.partition,
-                                                           &offsets.low, &offsets.high, kCallTimeoutMs);
+    if (const auto code =
+            rd_kafka_query_watermark_offsets(impl_->consumer, element.topic, element.partition,
+                                             &offsets.low, &offsets.high, kCallTimeoutMs);
         code != RD_KAFKA_RESP_ERR_NO_ERROR) {
       return tl::unexpected(error_of(code, nullptr).within(offsets.at.to_string()));
     }
@@ -491,7 +513,8 @@ Result<std::vector<PartitionOffsets>> KafkaClient::look_up(const std::vector<Top
 Result<bool> KafkaClient::group_has_offsets(const std::map<std::string, std::int32_t>& topics) {
   std::vector<TopicPartition> partitions;
   for (const auto& [topic, count] : topics) {
-    for (std::int32_t partition = 0; partition < count; ++partition) partitions.push_back({topic, partition});
+    for (std::int32_t partition = 0; partition < count; ++partition)
+      partitions.push_back({topic, partition});
   }
   if (partitions.empty()) return false;
   const List list = list_of(partitions);
@@ -499,7 +522,8 @@ Result<bool> KafkaClient::group_has_offsets(const std::map<std::string, std::int
       code != RD_KAFKA_RESP_ERR_NO_ERROR) {
     return tl::unexpected(error_of(code, nullptr).within("cannot read the committed offsets"));
   }
-  return std::any_of(list->elems, list->elems + list->cnt, [](const auto& element) { return element.offset >= 0; });
+  return std::any_of(list->elems, list->elems + list->cnt,
+                     [](const auto& element) { return element.offset >= 0; });
 }
 
 void KafkaClient::close() {

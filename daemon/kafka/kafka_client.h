@@ -1,14 +1,15 @@
 // One librdkafka consumer: the only file pair of the daemon that knows the library.
 //
-// Records and events are kept in two queues. Events (rebalances, errors) are served at every turn of the loop,
-// whether or not Redis keeps up; that is also what Kafka takes for a sign of life (max.poll.interval.ms). Records
-// wait in a queue of their own, bounded by queued.max.messages.kbytes, until somebody has room for them, so
-// that nothing has to be paused, dropped and fetched again when Redis is slow.
+// Records and events are kept in two queues. Events (rebalances, errors) are served at every turn
+// of the loop, whether or not Redis keeps up; that is also what Kafka takes for a sign of life
+// (max.poll.interval.ms). Records wait in a queue of their own, bounded by
+// queued.max.messages.kbytes, until somebody has room for them, so that nothing has to be paused,
+// dropped and fetched again when Redis is slow.
 //
 // Offsets are never stored by the library itself: store() is the only way.
 //
-// Threads: everything belongs to the loop thread, except the functions under "may block", which one helper
-// thread may call at the same time.
+// Threads: everything belongs to the loop thread, except the functions under "may block", which one
+// helper thread may call at the same time.
 #pragma once
 
 #include <compare>
@@ -45,9 +46,11 @@ class KafkaClientHandler {
   virtual ~KafkaClientHandler() = default;
   // The group has given us these; answer with assign(), soon.
   virtual void on_assigned(std::vector<TopicPartition> partitions) = 0;
-  // The group wants these back; answer with unassign(). `lost`: it has given them to others already.
+  // The group wants these back; answer with unassign(). `lost`: it has given them to others
+  // already.
   virtual void on_revoked(std::vector<TopicPartition> partitions, bool lost) = 0;
-  // kTransient: librdkafka goes on trying. kConnection: this client must be made anew. kFatal, kUsage: the end.
+  // kTransient: librdkafka goes on trying. kConnection: this client must be made anew. kFatal,
+  // kUsage: the end.
   virtual void on_client_error(const Error& error) = 0;
   // No record of this partition can be read where we stand.
   virtual void on_offset_lost(const TopicPartition& partition) = 0;
@@ -66,8 +69,8 @@ class KafkaClient {
   Result<void> subscribe();
   void serve_events(KafkaClientHandler& handler);
 
-  // The oldest record fetched and not yet popped, of a partition assigned by assign(); null when there is none.
-  // `may_have_more` tells whether to ask again without waiting for the descriptor.
+  // The oldest record fetched and not yet popped, of a partition assigned by assign(); null when
+  // there is none. `may_have_more` tells whether to ask again without waiting for the descriptor.
   const KafkaRecord* front(KafkaClientHandler& handler);
   void pop();
   bool may_have_more() const;

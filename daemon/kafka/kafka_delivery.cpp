@@ -11,8 +11,9 @@ namespace {
 // Room for the bookkeeping of a record, so that a flood of empty ones is bounded as well.
 constexpr std::size_t kRecordOverhead = 64;
 
-// Ids that no snapshot speaks of: never proven visible (G5), yet the same at each delivery of a record, so that
-// a replay is recognised (G2). They lie beyond the 2^53 that the scripts compare as numbers.
+// Ids that no snapshot speaks of: never proven visible (G5), yet the same at each delivery of a
+// record, so that a replay is recognised (G2). They lie beyond the 2^53 that the scripts compare as
+// numbers.
 constexpr std::uint64_t kUniqueFlag = 1ULL << 62;
 constexpr int kOffsetBits = 40;
 // A 32-bit id that nothing has widened.
@@ -22,8 +23,8 @@ constexpr std::uint64_t kNarrowFlag = 1ULL << 63;
 std::string sanitized(std::string_view name) {
   std::string text;
   for (const char c : name) {
-    const bool allowed = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-                         c == '-' || c == '_';
+    const bool allowed = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                         (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_';
     text += allowed ? c : '_';
   }
   return text;
@@ -41,8 +42,10 @@ void KafkaSource::deliver(std::size_t bytes_max) {
     const KafkaRecord* record = client_->front(*this);
     if (record == nullptr) break;
     Assignment* assignment = find(*record);
-    if (assignment != nullptr && !assignment->is_draining && record->offset >= assignment->delivered) {
-      taken += kRecordOverhead + record->key.value_or("").size() + record->value.value_or("").size();
+    if (assignment != nullptr && !assignment->is_draining &&
+        record->offset >= assignment->delivered) {
+      taken +=
+          kRecordOverhead + record->key.value_or("").size() + record->value.value_or("").size();
       deliver_record(*record, *assignment);
     }
     client_->pop();
@@ -54,7 +57,8 @@ Assignment* KafkaSource::find(const KafkaRecord& record) {
   const auto matches = [&](const Assignment& assignment) {
     return assignment.at.partition == record.partition && assignment.at.topic == record.topic;
   };
-  if (last_found_ < assignments_.size() && matches(assignments_[last_found_])) return &assignments_[last_found_];
+  if (last_found_ < assignments_.size() && matches(assignments_[last_found_]))
+    return &assignments_[last_found_];
   const auto found = std::find_if(assignments_.begin(), assignments_.end(), matches);
   if (found == assignments_.end()) return nullptr;
   last_found_ = static_cast<std::size_t>(found - assignments_.begin());
@@ -71,11 +75,14 @@ void KafkaSource::deliver_record(const KafkaRecord& record, Assignment& assignme
   }
   assignment.delivered = next;
   if (decoded->kind == RecordKind::kHeartbeat) handler_->on_heartbeat();
-  if (decoded->commit_time.time_since_epoch().count() > 0) numbers_.last_record_time = decoded->commit_time;
+  if (decoded->commit_time.time_since_epoch().count() > 0)
+    numbers_.last_record_time = decoded->commit_time;
   const bool wanted = decoded->kind == RecordKind::kChange ||
-                      (decoded->kind == RecordKind::kSnapshotRow && options_.on_snapshot == OnSnapshotEvent::kInvalidate);
+                      (decoded->kind == RecordKind::kSnapshotRow &&
+                       options_.on_snapshot == OnSnapshotEvent::kInvalidate);
   if (!wanted) return;
-  handler_->on_begin({assignment.stream, xid_of(*decoded, assignment, record.offset), decoded->commit_time});
+  handler_->on_begin(
+      {assignment.stream, xid_of(*decoded, assignment, record.offset), decoded->commit_time});
   handler_->on_change(decoded->change);
   handler_->on_commit({assignment.stream, static_cast<std::uint64_t>(next)});
   assignment.announced = next;
@@ -85,14 +92,16 @@ void KafkaSource::deliver_record(const KafkaRecord& record, Assignment& assignme
 void KafkaSource::announce_ignored() {
   for (Assignment& assignment : assignments_) {
     if (assignment.delivered == assignment.announced || assignment.is_draining) continue;
-    handler_->on_begin({assignment.stream, unique_xid(assignment, assignment.delivered), now_.system});
+    handler_->on_begin(
+        {assignment.stream, unique_xid(assignment, assignment.delivered), now_.system});
     handler_->on_commit({assignment.stream, static_cast<std::uint64_t>(assignment.delivered)});
     assignment.announced = assignment.delivered;
   }
 }
 
-// The purge after a gap is acknowledged like a record: with the offset where reading goes on. Until then nothing
-// is committed for the partition, so that whoever reads it next finds the gap again (G6).
+// The purge after a gap is acknowledged like a record: with the offset where reading goes on. Until
+// then nothing is committed for the partition, so that whoever reads it next finds the gap again
+// (G6).
 void KafkaSource::deliver_missing(Assignment& assignment) {
   handler_->on_begin({assignment.stream, unique_xid(assignment, assignment.began_at), now_.system});
   handler_->on_unknown_change(*assignment.missing);
@@ -103,7 +112,8 @@ void KafkaSource::deliver_missing(Assignment& assignment) {
 }
 
 // False when the record ends evictd.
-bool KafkaSource::deliver_poison(const KafkaRecord& record, Assignment& assignment, const Error& error) {
+bool KafkaSource::deliver_poison(const KafkaRecord& record, Assignment& assignment,
+                                 const Error& error) {
   bool known = false;
   const std::vector<std::string> tables = tables_of_topic(assignment.at.topic, known);
   if (known && tables.empty()) return true;  // a topic that no rule speaks of
@@ -114,7 +124,8 @@ bool KafkaSource::deliver_poison(const KafkaRecord& record, Assignment& assignme
   if (options_.on_poison == OnPoison::kStop) {
     Error fatal = error;
     fatal.kind = ErrorKind::kFatal;
-    if (fatal.hint.empty()) fatal.hint = "on_poison: purge drops what it may have touched and goes on";
+    if (fatal.hint.empty())
+      fatal.hint = "on_poison: purge drops what it may have touched and goes on";
     fail_for_good(std::move(fatal).within(place));
     return false;
   }
@@ -125,8 +136,8 @@ bool KafkaSource::deliver_poison(const KafkaRecord& record, Assignment& assignme
   return true;
 }
 
-// The mapped tables whose changes the topic carries. `known`: all tables of the topic are; otherwise an empty
-// answer means any.
+// The mapped tables whose changes the topic carries. `known`: all tables of the topic are;
+// otherwise an empty answer means any.
 std::vector<std::string> KafkaSource::tables_of_topic(const std::string& topic, bool& known) const {
   std::set<std::string> candidates;
   if (const TopicTraits* traits = decoder_.traits(topic)) candidates = traits->tables;
@@ -135,7 +146,8 @@ std::vector<std::string> KafkaSource::tables_of_topic(const std::string& topic, 
   known = !candidates.empty();
   std::vector<std::string> tables;
   for (const std::string& table : mapped_tables_) {
-    if (candidates.contains(table) || candidates.contains(sanitized(table))) tables.push_back(table);
+    if (candidates.contains(table) || candidates.contains(sanitized(table)))
+      tables.push_back(table);
   }
   return tables;
 }
@@ -153,9 +165,11 @@ Xid KafkaSource::unique_xid(const Assignment& assignment, std::int64_t offset) c
 }
 
 // PostgreSQL's transaction ids compare with the snapshots of readers; only those of one server do.
-Xid KafkaSource::xid_of(const Decoded& decoded, const Assignment& assignment, std::int64_t offset) const {
+Xid KafkaSource::xid_of(const Decoded& decoded, const Assignment& assignment,
+                        std::int64_t offset) const {
   const bool is_postgres = decoded.connector == "postgresql";
-  const bool is_ours = servers_.size() == 1 && (decoded.server.empty() || decoded.server == *servers_.begin());
+  const bool is_ours =
+      servers_.size() == 1 && (decoded.server.empty() || decoded.server == *servers_.begin());
   if (!is_postgres || !is_ours || !decoded.transaction_id) return unique_xid(assignment, offset);
   const auto low = static_cast<std::uint32_t>(*decoded.transaction_id);
   if (latest_snapshot_) return widen_xid(low, latest_snapshot_->xmax());

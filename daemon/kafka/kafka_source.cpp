@@ -31,14 +31,16 @@ std::uint32_t stream_of(const TopicPartition& at, std::uint32_t incarnation) {
   std::uint32_t hash = 2166136261U;
   const auto mix = [&](unsigned char byte) { hash = (hash ^ byte) * 16777619U; };
   for (const char c : at.topic) mix(static_cast<unsigned char>(c));
-  for (int shift = 0; shift < 32; shift += 8) mix(static_cast<unsigned char>(at.partition >> shift));
+  for (int shift = 0; shift < 32; shift += 8)
+    mix(static_cast<unsigned char>(at.partition >> shift));
   for (int shift = 0; shift < 32; shift += 8) mix(static_cast<unsigned char>(incarnation >> shift));
   return hash;
 }
 
 }  // namespace
 
-std::unique_ptr<Source> make_kafka_source(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots) {
+std::unique_ptr<Source> make_kafka_source(KafkaOptions options,
+                                          std::unique_ptr<SnapshotPoll> snapshots) {
   return std::make_unique<KafkaSource>(std::move(options), std::move(snapshots));
 }
 
@@ -89,7 +91,8 @@ void KafkaSource::open() {
     auto result = std::make_shared<Result<Opened>>(attempt());
     return [this, session, result] {
       // Without a handler the source is being stopped.
-      if (session == session_ && state_ == State::kOpening && handler_ != nullptr) opened(std::move(*result));
+      if (session == session_ && state_ == State::kOpening && handler_ != nullptr)
+        opened(std::move(*result));
     };
   });
 }
@@ -98,7 +101,8 @@ void KafkaSource::opened(Result<Opened> result) {
   if (!result) {
     Error error = result.error();
     const bool is_setting = error.kind == ErrorKind::kUsage;
-    if (error.kind == ErrorKind::kFatal || (is_setting && !was_connected_)) return fail_for_good(std::move(error));
+    if (error.kind == ErrorKind::kFatal || (is_setting && !was_connected_))
+      return fail_for_good(std::move(error));
     if (last_problem_ != error.text) {
       last_problem_ = error.text;
       handler_->on_disconnected(error);
@@ -119,11 +123,13 @@ void KafkaSource::opened(Result<Opened> result) {
       record_is_missing_ = true;
     } else {
       for (const auto& [topic, count] : result->topics) {
-        for (std::int32_t partition = 0; partition < count; ++partition) first_start_.insert({topic, partition});
+        for (std::int32_t partition = 0; partition < count; ++partition)
+          first_start_.insert({topic, partition});
       }
     }
   }
-  topic_problem_ = result->topics.empty() ? "no topic exists yet that 'topics' names or matches" : "";
+  topic_problem_ =
+      result->topics.empty() ? "no topic exists yet that 'topics' names or matches" : "";
   is_announced_ = false;
   state_ = State::kJoining;
   if (auto subscribed = client_->subscribe(); !subscribed) fail_for_good(subscribed.error());
@@ -141,7 +147,8 @@ bool KafkaSource::learn_servers(const std::set<std::string>& topics) {
 }
 
 void KafkaSource::retry_later() {
-  backoff_ = backoff_ == 0ms ? std::chrono::milliseconds(kBackoffFirst) : std::min<std::chrono::milliseconds>(backoff_ * 2, kBackoffMax);
+  backoff_ = backoff_ == 0ms ? std::chrono::milliseconds(kBackoffFirst)
+                             : std::min<std::chrono::milliseconds>(backoff_ * 2, kBackoffMax);
   retry_at_ = now_.steady + backoff_;
   state_ = State::kOpening;
 }
@@ -161,12 +168,14 @@ void KafkaSource::announce_connection() {
   connected.has_snapshots = snapshots_ != nullptr;
   if (record_is_missing_) {
     record_is_missing_ = false;
-    handler_->on_gap({"record_missing",
-                      fmt::format("group '{}' has read before, but this Redis has no record of it: it may hold values "
-                                  "of another time",
-                                  options_.group),
-                      {}},
-                     false);
+    handler_->on_gap(
+        {"record_missing",
+         fmt::format(
+             "group '{}' has read before, but this Redis has no record of it: it may hold values "
+             "of another time",
+             options_.group),
+         {}},
+        false);
   }
   handler_->on_connected(connected);
 }
@@ -183,8 +192,10 @@ void KafkaSource::look_up() {
   look_up_at_ = SteadyTime::max();
   if (!to_assign_ || looking_up_) return;
   looking_up_ = true;
-  helper_.run([this, session = session_, client = client_, partitions = *to_assign_]() -> HelperThread::Completion {
-    auto result = std::make_shared<Result<std::vector<PartitionOffsets>>>(client->look_up(partitions));
+  helper_.run([this, session = session_, client = client_,
+               partitions = *to_assign_]() -> HelperThread::Completion {
+    auto result =
+        std::make_shared<Result<std::vector<PartitionOffsets>>>(client->look_up(partitions));
     return [this, session, result, partitions] {
       if (session != session_ || state_ == State::kClosing) return;
       looking_up_ = false;
@@ -207,7 +218,8 @@ void KafkaSource::looked_up(const std::vector<TopicPartition>& partitions,
   for (const PartitionOffsets& offsets : *result) topics.insert(offsets.at.topic);
   if (learn_servers(topics) && is_announced_) {
     // Another database's transactions have come in: versions of before do not compare with theirs.
-    return disconnect({ErrorKind::kConnection, "kafka: topics of another Debezium server have appeared", {}});
+    return disconnect(
+        {ErrorKind::kConnection, "kafka: topics of another Debezium server have appeared", {}});
   }
   if (!topics.empty()) topic_problem_.clear();
   announce_connection();
@@ -241,7 +253,8 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
   }
   const auto incarnation = incarnations_.find(at);
   assignment.stream = stream_of(at, incarnation == incarnations_.end() ? 0 : incarnation->second);
-  assignment.began_at = assignment.delivered = assignment.acknowledged = assignment.announced = start.offset;
+  assignment.began_at = assignment.delivered = assignment.acknowledged = assignment.announced =
+      start.offset;
   if (start.is_new_group) {
     began_.emplace(at, start.offset);
     commit.emplace_back(at, start.offset);
@@ -274,13 +287,14 @@ void KafkaSource::on_revoked(std::vector<TopicPartition> partitions, bool lost) 
   give_back_at_ = now_.steady + options_.revoke_drain;
 }
 
-// Partitions that are to be given back wait until what was delivered from them is finished, so that whoever gets
-// them need not do it again.
+// Partitions that are to be given back wait until what was delivered from them is finished, so that
+// whoever gets them need not do it again.
 void KafkaSource::drain() {
   if (give_back_at_ == SteadyTime::max()) return;
-  const bool is_busy = std::any_of(assignments_.begin(), assignments_.end(), [](const Assignment& assignment) {
-    return assignment.is_draining && assignment.acknowledged < assignment.announced;
-  });
+  const bool is_busy =
+      std::any_of(assignments_.begin(), assignments_.end(), [](const Assignment& assignment) {
+        return assignment.is_draining && assignment.acknowledged < assignment.announced;
+      });
   if (is_busy && now_.steady < give_back_at_) return;
   store_offsets();
   std::vector<std::pair<TopicPartition, std::int64_t>> offsets;
@@ -308,12 +322,14 @@ void KafkaSource::give_back(const std::vector<TopicPartition>& partitions) {
 
 void KafkaSource::on_client_error(const Error& error) {
   switch (error.kind) {
-    case ErrorKind::kFatal: return fail_for_good(error);
+    case ErrorKind::kFatal:
+      return fail_for_good(error);
     case ErrorKind::kUsage:
       if (!was_connected_) return fail_for_good(error);
       broker_problem_ = error.text;
       break;
-    case ErrorKind::kConnection: return disconnect(error);
+    case ErrorKind::kConnection:
+      return disconnect(error);
     case ErrorKind::kTransient:
     case ErrorKind::kData:
       if (error.text.find("does not exist") != std::string::npos) {
@@ -326,10 +342,13 @@ void KafkaSource::on_client_error(const Error& error) {
   if (probe_at_ == SteadyTime::max()) probe_at_ = now_.steady + kProbeEach;
 }
 
-// Retention has overtaken us, or the topic is another one. A new client sees it as any restart would.
+// Retention has overtaken us, or the topic is another one. A new client sees it as any restart
+// would.
 void KafkaSource::on_offset_lost(const TopicPartition& partition) {
-  disconnect({ErrorKind::kConnection,
-              fmt::format("kafka: {}: the records where evictd reads are gone", partition.to_string()), {}});
+  disconnect(
+      {ErrorKind::kConnection,
+       fmt::format("kafka: {}: the records where evictd reads are gone", partition.to_string()),
+       {}});
 }
 
 void KafkaSource::fail_for_good(Error error) {
@@ -343,7 +362,8 @@ void KafkaSource::disconnect(Error error) {
 void KafkaSource::restart(Now now) {
   now_ = now;
   if (!client_) return;
-  pending_disconnect_ = Error{ErrorKind::kConnection, "kafka: everything not acknowledged is read again", {}};
+  pending_disconnect_ =
+      Error{ErrorKind::kConnection, "kafka: everything not acknowledged is read again", {}};
 }
 
 // librdkafka tells when it has lost all brokers, but not when it has them again.
@@ -412,7 +432,8 @@ void KafkaSource::acknowledge(const Position& end) {
   for (Assignment& assignment : assignments_) {
     if (assignment.stream != end.stream) continue;
     const auto offset = static_cast<std::int64_t>(end.value);
-    // An earlier assignment of the partition may still be finishing; it says nothing about this one.
+    // An earlier assignment of the partition may still be finishing; it says nothing about this
+    // one.
     if (offset <= assignment.acknowledged || offset > assignment.announced) return;
     assignment.acknowledged = offset;
     assignment.acknowledged_is_new = true;
@@ -503,13 +524,27 @@ SourceStatus KafkaSource::status() const {
   status.connected = state_ == State::kStreaming && broker_problem_.empty();
   status.active = !assignments_.empty();
   switch (state_) {
-    case State::kIdle: status.state = "not started"; break;
-    case State::kOpening: status.state = "connecting"; break;
-    case State::kJoining: status.state = "joining the group"; break;
-    case State::kStreaming: status.state = assignments_.empty() ? "no partition" : "streaming"; break;
-    case State::kClosing: status.state = "closing"; break;
-    case State::kStopped: status.state = "stopped"; break;
-    case State::kFailed: status.state = "failed"; break;
+    case State::kIdle:
+      status.state = "not started";
+      break;
+    case State::kOpening:
+      status.state = "connecting";
+      break;
+    case State::kJoining:
+      status.state = "joining the group";
+      break;
+    case State::kStreaming:
+      status.state = assignments_.empty() ? "no partition" : "streaming";
+      break;
+    case State::kClosing:
+      status.state = "closing";
+      break;
+    case State::kStopped:
+      status.state = "stopped";
+      break;
+    case State::kFailed:
+      status.state = "failed";
+      break;
   }
   if (!broker_problem_.empty()) {
     status.problem = broker_problem_;

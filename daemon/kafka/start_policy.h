@@ -11,12 +11,14 @@ namespace evictd {
 
 struct StartFacts {
   PartitionOffsets offsets;
-  // Nobody of the group has ever worked here, and the partition existed before we came: what it holds is older
-  // than our care for the cache.
+  // Nobody of the group has ever worked here, and the partition existed before we came: what it
+  // holds is older than our care for the cache.
   bool is_first_start = false;
-  // Offsets of this partition have been acknowledged before, by this process or by the record in Redis.
+  // Offsets of this partition have been acknowledged before, by this process or by the record in
+  // Redis.
   bool was_read_before = false;
-  // Where this process began when it last held the partition, should the commit of that not have arrived.
+  // Where this process began when it last held the partition, should the commit of that not have
+  // arrived.
   std::optional<std::int64_t> began_at;
 };
 
@@ -29,12 +31,12 @@ struct Start {
 
 //   committed                 records left       begin        gap
 //   within [low, high]        all since          committed    -
-//   below low                 not all            low          offset_out_of_range (deleted by retention)
-//   beyond high               not ours           low          topic_recreated (or cut off by an unclean election)
-//   none, first start         -                  high         - (on_first_start decides about the cache)
-//   none, read before         unknown            low          offsets_lost
-//   none, low is 0            all                0            - (new partition, new topic)
-//   none, low is beyond 0     not all            low          offsets_lost
+//   below low                 not all            low          offset_out_of_range (deleted by
+//   retention) beyond high               not ours           low          topic_recreated (or cut
+//   off by an unclean election) none, first start         -                  high         -
+//   (on_first_start decides about the cache) none, read before         unknown            low
+//   offsets_lost none, low is 0            all                0            - (new partition, new
+//   topic) none, low is beyond 0     not all            low          offsets_lost
 Start start_of(const StartFacts& facts);
 
 }  // namespace evictd

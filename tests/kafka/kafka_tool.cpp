@@ -7,8 +7,9 @@
 //   kafka_tool BROKERS trim TOPIC PARTITION BEFORE_OFFSET
 //   kafka_tool BROKERS forget GROUP TOPIC PARTITIONS
 //   kafka_tool BROKERS offsets GROUP TOPIC PARTITIONS      "committed low high" by partition
-//   kafka_tool BROKERS produce TOPIC PARTITION             lines "KEY VALUE" in hex; '-': null, '.': empty
-//   kafka_tool BROKERS drain TOPIC RECORDS                 reads and discards; prints seconds
+//   kafka_tool BROKERS produce TOPIC PARTITION             lines "KEY VALUE" in hex; '-': null,
+//   '.': empty kafka_tool BROKERS drain TOPIC RECORDS                 reads and discards; prints
+//   seconds
 #include <librdkafka/rdkafka.h>
 
 #include <chrono>
@@ -36,7 +37,9 @@ rd_kafka_t* make(rd_kafka_type_t type, const std::string& brokers,
   rd_kafka_conf_set(conf, "bootstrap.servers", brokers.c_str(), reason, sizeof reason);
   rd_kafka_conf_set_log_cb(conf, [](const rd_kafka_t*, int, const char*, const char*) {});
   for (const auto& [name, value] : more) {
-    if (rd_kafka_conf_set(conf, name.c_str(), value.c_str(), reason, sizeof reason) != RD_KAFKA_CONF_OK) die(reason);
+    if (rd_kafka_conf_set(conf, name.c_str(), value.c_str(), reason, sizeof reason) !=
+        RD_KAFKA_CONF_OK)
+      die(reason);
   }
   rd_kafka_t* client = rd_kafka_new(type, conf, reason, sizeof reason);
   if (client == nullptr) die(reason);
@@ -53,7 +56,8 @@ void admin(rd_kafka_t* client,
   request(options, queue);
   rd_kafka_event_t* event = rd_kafka_queue_poll(queue, kTimeoutMs + 1000);
   if (event == nullptr) die("no answer");
-  if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR) die(rd_kafka_event_error_string(event));
+  if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+    die(rd_kafka_event_error_string(event));
   const auto check_topics = [](const rd_kafka_topic_result_t** results, std::size_t count) {
     for (std::size_t i = 0; i < count; ++i) {
       if (rd_kafka_topic_result_error(results[i]) != RD_KAFKA_RESP_ERR_NO_ERROR) {
@@ -74,7 +78,8 @@ void admin(rd_kafka_t* client,
     if (error != nullptr) die(rd_kafka_error_string(error));
     const auto* partitions = rd_kafka_group_result_partitions(groups[0]);
     for (int i = 0; partitions != nullptr && i < partitions->cnt; ++i) {
-      if (partitions->elems[i].err != RD_KAFKA_RESP_ERR_NO_ERROR) die(rd_kafka_err2str(partitions->elems[i].err));
+      if (partitions->elems[i].err != RD_KAFKA_RESP_ERR_NO_ERROR)
+        die(rd_kafka_err2str(partitions->elems[i].err));
     }
   }
   rd_kafka_event_destroy(event);
@@ -91,8 +96,10 @@ std::string unhex(const std::string& text) {
 }
 
 void produce(const std::string& brokers, const std::string& topic, int partition) {
-  rd_kafka_t* client = make(RD_KAFKA_PRODUCER, brokers, {{"linger.ms", "5"}, {"queue.buffering.max.messages", "1000000"},
-                                                         {"queue.buffering.max.kbytes", "1048576"}});
+  rd_kafka_t* client = make(RD_KAFKA_PRODUCER, brokers,
+                            {{"linger.ms", "5"},
+                             {"queue.buffering.max.messages", "1000000"},
+                             {"queue.buffering.max.kbytes", "1048576"}});
   std::string line;
   while (std::getline(std::cin, line)) {
     const std::size_t space = line.find(' ');
@@ -112,14 +119,17 @@ void produce(const std::string& brokers, const std::string& topic, int partition
       rd_kafka_poll(client, 100);
     }
   }
-  if (rd_kafka_flush(client, 60'000) != RD_KAFKA_RESP_ERR_NO_ERROR) die("not everything was delivered");
+  if (rd_kafka_flush(client, 60'000) != RD_KAFKA_RESP_ERR_NO_ERROR)
+    die("not everything was delivered");
   rd_kafka_destroy(client);
 }
 
 // The benchmark's yardstick: librdkafka's own consumer, which throws every record away.
 void drain(const std::string& brokers, const std::string& topic, long records) {
-  rd_kafka_t* client = make(RD_KAFKA_CONSUMER, brokers, {{"group.id", "drain"}, {"enable.auto.commit", "false"},
-                                                         {"queued.max.messages.kbytes", "16384"}});
+  rd_kafka_t* client = make(RD_KAFKA_CONSUMER, brokers,
+                            {{"group.id", "drain"},
+                             {"enable.auto.commit", "false"},
+                             {"queued.max.messages.kbytes", "16384"}});
   rd_kafka_poll_set_consumer(client);
   rd_kafka_topic_partition_list_t* list = rd_kafka_topic_partition_list_new(1);
   rd_kafka_topic_partition_list_add(list, topic.c_str(), 0)->offset = 0;
@@ -137,7 +147,8 @@ void drain(const std::string& brokers, const std::string& topic, long records) {
       rd_kafka_message_destroy(batch[i]);
     }
   }
-  std::printf("%.6f\n", std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  std::printf("%.6f\n",
+              std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   rd_kafka_queue_destroy(queue);
   rd_kafka_consumer_close(client);
   rd_kafka_destroy(client);
@@ -151,14 +162,17 @@ int main(int argc, char** argv) {
   const std::string& brokers = arguments[0];
   const std::string& command = arguments[1];
   const std::string& topic = arguments[2];
-  const auto number = [&](std::size_t i) { return i < arguments.size() ? std::stol(arguments[i]) : 0; };
+  const auto number = [&](std::size_t i) {
+    return i < arguments.size() ? std::stol(arguments[i]) : 0;
+  };
   char reason[512];
   if (command == "produce") return produce(brokers, topic, static_cast<int>(number(3))), 0;
   if (command == "drain") return drain(brokers, topic, number(3)), 0;
   if (command == "topics") {
     rd_kafka_t* client = make(RD_KAFKA_PRODUCER, brokers);
     const rd_kafka_metadata_t* metadata = nullptr;
-    const auto code = rd_kafka_metadata(client, 1, nullptr, &metadata, static_cast<int>(number(2)) * 1000);
+    const auto code =
+        rd_kafka_metadata(client, 1, nullptr, &metadata, static_cast<int>(number(2)) * 1000);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) die(rd_kafka_err2str(code));
     for (int i = 0; i < metadata->topic_cnt; ++i) {
       std::printf("%s %d\n", metadata->topics[i].topic, metadata->topics[i].partition_cnt);
@@ -173,9 +187,11 @@ int main(int argc, char** argv) {
       auto code = rd_kafka_committed(client, list, kTimeoutMs);
       if (code != RD_KAFKA_RESP_ERR_NO_ERROR) die(rd_kafka_err2str(code));
       std::int64_t low = 0, high = 0;
-      code = rd_kafka_query_watermark_offsets(client, arguments[3].c_str(), partition, &low, &high, kTimeoutMs);
+      code = rd_kafka_query_watermark_offsets(client, arguments[3].c_str(), partition, &low, &high,
+                                              kTimeoutMs);
       if (code != RD_KAFKA_RESP_ERR_NO_ERROR) die(rd_kafka_err2str(code));
-      std::printf("%lld %lld %lld\n", static_cast<long long>(list->elems[0].offset < 0 ? -1 : list->elems[0].offset),
+      std::printf("%lld %lld %lld\n",
+                  static_cast<long long>(list->elems[0].offset < 0 ? -1 : list->elems[0].offset),
                   static_cast<long long>(low), static_cast<long long>(high));
       rd_kafka_topic_partition_list_destroy(list);
     }
@@ -184,18 +200,20 @@ int main(int argc, char** argv) {
   rd_kafka_t* client = make(RD_KAFKA_PRODUCER, brokers);
   admin(client, [&](rd_kafka_AdminOptions_t* options, rd_kafka_queue_t* queue) {
     if (command == "create") {
-      rd_kafka_NewTopic_t* request = rd_kafka_NewTopic_new(topic.c_str(), static_cast<int>(number(3)), 1, reason, sizeof reason);
+      rd_kafka_NewTopic_t* request = rd_kafka_NewTopic_new(
+          topic.c_str(), static_cast<int>(number(3)), 1, reason, sizeof reason);
       rd_kafka_CreateTopics(client, &request, 1, options, queue);
     } else if (command == "delete") {
       rd_kafka_DeleteTopic_t* request = rd_kafka_DeleteTopic_new(topic.c_str());
       rd_kafka_DeleteTopics(client, &request, 1, options, queue);
     } else if (command == "partitions") {
-      rd_kafka_NewPartitions_t* request =
-          rd_kafka_NewPartitions_new(topic.c_str(), static_cast<std::size_t>(number(3)), reason, sizeof reason);
+      rd_kafka_NewPartitions_t* request = rd_kafka_NewPartitions_new(
+          topic.c_str(), static_cast<std::size_t>(number(3)), reason, sizeof reason);
       rd_kafka_CreatePartitions(client, &request, 1, options, queue);
     } else if (command == "trim") {
       rd_kafka_topic_partition_list_t* list = rd_kafka_topic_partition_list_new(1);
-      rd_kafka_topic_partition_list_add(list, topic.c_str(), static_cast<int>(number(3)))->offset = number(4);
+      rd_kafka_topic_partition_list_add(list, topic.c_str(), static_cast<int>(number(3)))->offset =
+          number(4);
       rd_kafka_DeleteRecords_t* request = rd_kafka_DeleteRecords_new(list);
       rd_kafka_DeleteRecords(client, &request, 1, options, queue);
     } else if (command == "forget") {
@@ -203,7 +221,8 @@ int main(int argc, char** argv) {
       for (int partition = 0; partition < number(4); ++partition) {
         rd_kafka_topic_partition_list_add(list, arguments[3].c_str(), partition);
       }
-      rd_kafka_DeleteConsumerGroupOffsets_t* request = rd_kafka_DeleteConsumerGroupOffsets_new(topic.c_str(), list);
+      rd_kafka_DeleteConsumerGroupOffsets_t* request =
+          rd_kafka_DeleteConsumerGroupOffsets_new(topic.c_str(), list);
       rd_kafka_DeleteConsumerGroupOffsets(client, &request, 1, options, queue);
     } else {
       die("unknown command '" + command + "'");

@@ -35,7 +35,9 @@ class KafkaSourceTest : public testing::Test {
  protected:
   KafkaSourceTest() { kafka.create_topic(kTopic, 1); }
 
-  void produce(int id) { kafka.produce(kTopic, 0, fmt::format(R"({{"id":{}}})", id), insert_of(id, 700 + id)); }
+  void produce(int id) {
+    kafka.produce(kTopic, 0, fmt::format(R"({{"id":{}}})", id), insert_of(id, 700 + id));
+  }
   // A group that has read before, and stands at the beginning.
   Record record_of_before() {
     kafka.commit("g", kTopic, 0, 0);
@@ -49,7 +51,8 @@ TEST_F(KafkaSourceTest, FirstStartBeginsAtTheEndAndCommitsThat) {
   produce(1);
   Driver daemon(options_for(kafka));
   ASSERT_TRUE(daemon.until([&] { return daemon.seen.connections == 1; }));
-  ASSERT_TRUE(daemon.until([&] { return kafka.committed("g", kTopic, 0) == 1; })) << "the end, before any record";
+  ASSERT_TRUE(daemon.until([&] { return kafka.committed("g", kTopic, 0) == 1; }))
+      << "the end, before any record";
   produce(2);
   ASSERT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == 1; }));
   EXPECT_THAT(daemon.seen.changes, ElementsAre("insert public.items 2"));
@@ -70,7 +73,8 @@ TEST_F(KafkaSourceTest, OffsetsAreCommittedOnlyWhenAcknowledged) {
   daemon.source->acknowledge(daemon.seen.commits[0]);
   ASSERT_TRUE(daemon.until([&] { return kafka.committed("g", kTopic, 0) == 1; }));
   daemon.stop();
-  EXPECT_EQ(kafka.committed("g", kTopic, 0), 1) << "closing must not commit what Redis has not answered";
+  EXPECT_EQ(kafka.committed("g", kTopic, 0), 1)
+      << "closing must not commit what Redis has not answered";
 }
 
 TEST_F(KafkaSourceTest, ARestartDeliversWhatWasNotAcknowledged) {
@@ -121,7 +125,8 @@ TEST_F(KafkaSourceTest, NothingIsTakenWhileThePipelineIsFull) {
   ASSERT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == 1; }));
   daemon.bytes_max = 1 << 20;
   ASSERT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == 3; }));
-  EXPECT_THAT(daemon.seen.changes, ElementsAre("insert public.items 1", "insert public.items 2", "insert public.items 3"));
+  EXPECT_THAT(daemon.seen.changes, ElementsAre("insert public.items 1", "insert public.items 2",
+                                               "insert public.items 3"));
 }
 
 TEST_F(KafkaSourceTest, IgnoredRecordsMoveThePosition) {
@@ -147,7 +152,8 @@ TEST_F(KafkaSourceTest, SnapshotRowsInvalidateWhenAsked) {
 
 TEST_F(KafkaSourceTest, PoisonIsPurgedKeptAndCommittedAfterwards) {
   const Record record = record_of_before();
-  const std::string file = testing::TempDir() + "/evictd-dead-letters-" + std::to_string(::getpid());
+  const std::string file =
+      testing::TempDir() + "/evictd-dead-letters-" + std::to_string(::getpid());
   std::filesystem::remove(file);
   KafkaOptions options = options_for(kafka);
   options.dead_letter_file = file;
@@ -162,9 +168,10 @@ TEST_F(KafkaSourceTest, PoisonIsPurgedKeptAndCommittedAfterwards) {
   std::ifstream stream(file);
   std::stringstream content;
   content << stream.rdbuf();
-  EXPECT_EQ(content.str(),
-            "evictd-dead-letter topic=shop.public.items partition=0 offset=0 key_bytes=1 value_bytes=7 "
-            "error=expected a JSON object, got 'garbage'\nkgarbage\n");
+  EXPECT_EQ(
+      content.str(),
+      "evictd-dead-letter topic=shop.public.items partition=0 offset=0 key_bytes=1 value_bytes=7 "
+      "error=expected a JSON object, got 'garbage'\nkgarbage\n");
   std::filesystem::remove(file);
 }
 
@@ -177,7 +184,8 @@ TEST_F(KafkaSourceTest, PoisonMayStopEvictd) {
   ASSERT_TRUE(daemon.until([&] { return daemon.seen.failed.has_value(); }));
   EXPECT_EQ(daemon.seen.failed->kind, ErrorKind::kFatal);
   EXPECT_EQ(daemon.seen.failed->text,
-            "shop.public.items[0] offset 0: expected JSON, got the framing of Avro or Protobuf (first byte 0x00)");
+            "shop.public.items[0] offset 0: expected JSON, got the framing of Avro or Protobuf "
+            "(first byte 0x00)");
   EXPECT_THAT(daemon.seen.failed->hint, HasSubstr("JsonConverter"));
   EXPECT_EQ(kafka.committed("g", kTopic, 0), 0);
 }
@@ -230,7 +238,8 @@ TEST_F(KafkaSourceTest, OffsetsThatAreGoneWhileTheRecordKnowsThePartitionAreAGap
   options.group = "the same group after its offsets were deleted";
   Driver daemon(options, record);
   ASSERT_TRUE(daemon.until([&] { return !daemon.seen.changes.empty(); }));
-  EXPECT_THAT(daemon.seen.lines, testing::IsSupersetOf({"gap: offsets_lost public.items", "unknown: public.items"}));
+  EXPECT_THAT(daemon.seen.lines,
+              testing::IsSupersetOf({"gap: offsets_lost public.items", "unknown: public.items"}));
 }
 
 TEST_F(KafkaSourceTest, ACommittedOffsetBeyondTheEndIsAGap) {
@@ -272,9 +281,10 @@ TEST_F(KafkaSourceTest, RestartReadsEverythingUnacknowledgedAgain) {
   ASSERT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == 1; }));
   daemon.source->restart(read_clocks());
   ASSERT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == 2; }));
-  EXPECT_THAT(daemon.seen.lines, ElementsAre("connected", "insert public.items 1",
-                                             "disconnected: kafka: everything not acknowledged is read again",
-                                             "connected", "insert public.items 1"));
+  EXPECT_THAT(daemon.seen.lines,
+              ElementsAre("connected", "insert public.items 1",
+                          "disconnected: kafka: everything not acknowledged is read again",
+                          "connected", "insert public.items 1"));
 }
 
 TEST_F(KafkaSourceTest, ANewGroupsRestartBeforeItsCommitArrivesLosesNothing) {
@@ -322,9 +332,11 @@ TEST_F(KafkaSourceTest, LagCountsWhatIsNotAcknowledged) {
   Driver daemon(options_for(kafka), record);
   daemon.acknowledges = false;
   for (int id = 1; id <= 3; ++id) produce(id);
-  ASSERT_TRUE(daemon.until([&] { return daemon.source->status().kafka->lag_messages[kTopic] == 3; }));
+  ASSERT_TRUE(
+      daemon.until([&] { return daemon.source->status().kafka->lag_messages[kTopic] == 3; }));
   daemon.acknowledges = true;
-  ASSERT_TRUE(daemon.until([&] { return daemon.source->status().kafka->lag_messages[kTopic] == 0; }));
+  ASSERT_TRUE(
+      daemon.until([&] { return daemon.source->status().kafka->lag_messages[kTopic] == 0; }));
 }
 
 TEST_F(KafkaSourceTest, LateAcknowledgementsOfAnEarlierAssignmentAreIgnored) {
@@ -347,7 +359,8 @@ class KafkaGroup : public testing::Test {
   static constexpr int kPartitions = 4;
   KafkaGroup() {
     kafka.create_topic(kTopic, kPartitions);
-    for (int partition = 0; partition < kPartitions; ++partition) kafka.commit("g", kTopic, partition, 0);
+    for (int partition = 0; partition < kPartitions; ++partition)
+      kafka.commit("g", kTopic, partition, 0);
   }
   void produce_everywhere(int first, int count) {
     for (int id = first; id < first + count; ++id) {
@@ -363,12 +376,16 @@ TEST_F(KafkaGroup, ASecondDaemonTakesItsShareAndNothingIsLost) {
   ASSERT_TRUE(first.until([&] { return first.seen.changes.size() == 20; }));
   Driver second(options_for(kafka), Record{});
   const auto both = [&](const std::function<bool()>& condition) {
-    return first.until([&] {
-      second.step();
-      return condition();
-    }, std::chrono::seconds(40));
+    return first.until(
+        [&] {
+          second.step();
+          return condition();
+        },
+        std::chrono::seconds(40));
   };
-  ASSERT_TRUE(both([&] { return second.source->status().active && second.source->status().kafka->rebalances > 0; }));
+  ASSERT_TRUE(both([&] {
+    return second.source->status().active && second.source->status().kafka->rebalances > 0;
+  }));
   produce_everywhere(20, 40);
   ASSERT_TRUE(both([&] {
     std::set<std::string> seen(first.seen.changes.begin(), first.seen.changes.end());
@@ -386,17 +403,22 @@ TEST_F(KafkaGroup, APartitionIsGivenBackOnlyWhenWhatItDeliveredIsFinished) {
   produce_everywhere(0, 8);
   ASSERT_TRUE(first.until([&] { return first.seen.changes.size() == 8; }));
   Driver second(options_for(kafka), Record{});
-  // The group asks for partitions back; while nothing is acknowledged they stay, up to revoke_drain.
-  ASSERT_TRUE(first.until([&] {
-    second.step();
-    return first.source->status().kafka->rebalances >= 2;
-  }, std::chrono::seconds(40)));
+  // The group asks for partitions back; while nothing is acknowledged they stay, up to
+  // revoke_drain.
+  ASSERT_TRUE(first.until(
+      [&] {
+        second.step();
+        return first.source->status().kafka->rebalances >= 2;
+      },
+      std::chrono::seconds(40)));
   EXPECT_FALSE(second.source->status().active);
   first.acknowledges = true;
-  ASSERT_TRUE(first.until([&] {
-    second.step();
-    return second.source->status().active;
-  }, std::chrono::seconds(40)));
+  ASSERT_TRUE(first.until(
+      [&] {
+        second.step();
+        return second.source->status().active;
+      },
+      std::chrono::seconds(40)));
   EXPECT_TRUE(second.seen.changes.empty()) << "committed before it was given back";
 }
 
@@ -471,14 +493,17 @@ TEST(KafkaOptionsTest, RefuseWhatAGuaranteeRestsOn) {
             "hint: evictd sets it to 'false': an offset is stored when Redis has answered (G1)");
   EXPECT_EQ(refusal("auto.offset.reset", "latest"),
             "the Kafka property 'auto.offset.reset' cannot be set\n"
-            "hint: evictd sets it to 'error': a lost offset is a gap that evictd repairs, not a place to skip to (G6)");
-  EXPECT_EQ(refusal("group.id", "x"),
-            "the Kafka property 'group.id' cannot be set\nhint: use 'group' of the 'kafka' section");
+            "hint: evictd sets it to 'error': a lost offset is a gap that evictd repairs, not a "
+            "place to skip to (G6)");
+  EXPECT_EQ(
+      refusal("group.id", "x"),
+      "the Kafka property 'group.id' cannot be set\nhint: use 'group' of the 'kafka' section");
 }
 
 TEST(KafkaOptionsTest, NameTheBadPropertyAndNeverItsValue) {
-  EXPECT_EQ(refusal("sasl.pasword", "s3cret"),
-            "unknown Kafka property 'sasl.pasword'\nhint: librdkafka's CONFIGURATION.md lists them");
+  EXPECT_EQ(
+      refusal("sasl.pasword", "s3cret"),
+      "unknown Kafka property 'sasl.pasword'\nhint: librdkafka's CONFIGURATION.md lists them");
   EXPECT_EQ(refusal("security.protocol", "s3cret"),
             "bad value of the Kafka property 'security.protocol'\n"
             "hint: librdkafka's CONFIGURATION.md says what it may be");

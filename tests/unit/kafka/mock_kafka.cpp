@@ -37,27 +37,32 @@ MockKafka::~MockKafka() {
 }
 
 void MockKafka::create_topic(const std::string& topic, int partitions) {
-  ASSERT_EQ(rd_kafka_mock_topic_create(cluster_, topic.c_str(), partitions, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
+  ASSERT_EQ(rd_kafka_mock_topic_create(cluster_, topic.c_str(), partitions, 1),
+            RD_KAFKA_RESP_ERR_NO_ERROR);
 }
 
-void MockKafka::produce(const std::string& topic, int partition, const std::string& key, const std::string& value) {
-  const auto code = rd_kafka_producev(producer_, RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(partition),
-                                      RD_KAFKA_V_KEY(key.data(), key.size()),
-                                      RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()),
-                                      RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+void MockKafka::produce(const std::string& topic, int partition, const std::string& key,
+                        const std::string& value) {
+  const auto code =
+      rd_kafka_producev(producer_, RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(partition),
+                        RD_KAFKA_V_KEY(key.data(), key.size()),
+                        RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()),
+                        RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
   ASSERT_EQ(code, RD_KAFKA_RESP_ERR_NO_ERROR) << rd_kafka_err2str(code);
   ASSERT_EQ(rd_kafka_flush(producer_, kTimeoutMs), RD_KAFKA_RESP_ERR_NO_ERROR);
 }
 
 void MockKafka::produce_null(const std::string& topic, int partition, const std::string& key) {
-  const auto code = rd_kafka_producev(producer_, RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(partition),
-                                      RD_KAFKA_V_KEY(key.data(), key.size()), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-                                      RD_KAFKA_V_END);
+  const auto code =
+      rd_kafka_producev(producer_, RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(partition),
+                        RD_KAFKA_V_KEY(key.data(), key.size()),
+                        RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
   ASSERT_EQ(code, RD_KAFKA_RESP_ERR_NO_ERROR);
   ASSERT_EQ(rd_kafka_flush(producer_, kTimeoutMs), RD_KAFKA_RESP_ERR_NO_ERROR);
 }
 
-std::int64_t MockKafka::committed(const std::string& group, const std::string& topic, int partition) {
+std::int64_t MockKafka::committed(const std::string& group, const std::string& topic,
+                                  int partition) {
   rd_kafka_t* client = client_of(RD_KAFKA_CONSUMER, brokers(), group);
   rd_kafka_topic_partition_list_t* list = rd_kafka_topic_partition_list_new(1);
   rd_kafka_topic_partition_list_add(list, topic.c_str(), partition);
@@ -68,7 +73,8 @@ std::int64_t MockKafka::committed(const std::string& group, const std::string& t
   return offset < 0 ? -1 : offset;
 }
 
-void MockKafka::commit(const std::string& group, const std::string& topic, int partition, std::int64_t offset) {
+void MockKafka::commit(const std::string& group, const std::string& topic, int partition,
+                       std::int64_t offset) {
   rd_kafka_t* client = client_of(RD_KAFKA_CONSUMER, brokers(), group);
   rd_kafka_topic_partition_list_t* list = rd_kafka_topic_partition_list_new(1);
   rd_kafka_topic_partition_list_add(list, topic.c_str(), partition)->offset = offset;
@@ -117,7 +123,8 @@ std::size_t Recorder::count(const std::string& line) const {
   return static_cast<std::size_t>(std::count(lines.begin(), lines.end(), line));
 }
 
-Driver::Driver(KafkaOptions options, std::optional<Record> record, std::unique_ptr<SnapshotPoll> snapshots)
+Driver::Driver(KafkaOptions options, std::optional<Record> record,
+               std::unique_ptr<SnapshotPoll> snapshots)
     : source(make_kafka_source(std::move(options), std::move(snapshots))) {
   source->set_tables({"public.items", "public.orders"});
   source->start(record, read_clocks());
@@ -128,8 +135,11 @@ Driver::~Driver() { stop(); }
 void Driver::step() {
   Waiting waiting;
   source->wait_for(waiting, bytes_max > 0);
-  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(waiting.deadline - read_clocks().steady);
-  const int timeout = waiting.deadline == SteadyTime::max() ? 50 : static_cast<int>(std::clamp<long>(left.count(), 0, 50));
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(waiting.deadline -
+                                                                          read_clocks().steady);
+  const int timeout = waiting.deadline == SteadyTime::max()
+                          ? 50
+                          : static_cast<int>(std::clamp<long>(left.count(), 0, 50));
   ::poll(waiting.descriptors.data(), waiting.descriptors.size(), timeout);
   source->step(read_clocks(), bytes_max, seen);
   if (acknowledges) acknowledge_all();
@@ -156,9 +166,10 @@ void Driver::stop() {
 }
 
 std::string insert_of(int id, int transaction) {
-  return fmt::format(R"({{"before":null,"after":{{"id":{}}},"source":{{"connector":"postgresql","name":"shop",)"
-                     R"("schema":"public","table":"items","txId":{},"ts_ms":1700000000000}},"op":"c"}})",
-                     id, transaction);
+  return fmt::format(
+      R"({{"before":null,"after":{{"id":{}}},"source":{{"connector":"postgresql","name":"shop",)"
+      R"("schema":"public","table":"items","txId":{},"ts_ms":1700000000000}},"op":"c"}})",
+      id, transaction);
 }
 
 }  // namespace evictd

@@ -1,4 +1,5 @@
-// librdkafka's mock cluster, a producer into it, and a driver for a Kafka source: what the consumer tests need.
+// librdkafka's mock cluster, a producer into it, and a driver for a Kafka source: what the consumer
+// tests need.
 #pragma once
 
 #include <librdkafka/rdkafka.h>
@@ -24,11 +25,13 @@ class MockKafka {
   rd_kafka_mock_cluster_t* cluster() { return cluster_; }
   void create_topic(const std::string& topic, int partitions);
   // Returns when the cluster has it.
-  void produce(const std::string& topic, int partition, const std::string& key, const std::string& value);
+  void produce(const std::string& topic, int partition, const std::string& key,
+               const std::string& value);
   void produce_null(const std::string& topic, int partition, const std::string& key);
   // What the group has committed, or -1.
   std::int64_t committed(const std::string& group, const std::string& topic, int partition);
-  void commit(const std::string& group, const std::string& topic, int partition, std::int64_t offset);
+  void commit(const std::string& group, const std::string& topic, int partition,
+              std::int64_t offset);
 
  private:
   rd_kafka_t* producer_;
@@ -39,8 +42,12 @@ class MockKafka {
 class Recorder final : public SourceHandler {
  public:
   void on_connected(const SourceConnected& connected) override;
-  void on_disconnected(const Error& error) override { lines.push_back("disconnected: " + error.text); }
-  void on_standby(std::string_view holder) override { lines.push_back("standby: " + std::string(holder)); }
+  void on_disconnected(const Error& error) override {
+    lines.push_back("disconnected: " + error.text);
+  }
+  void on_standby(std::string_view holder) override {
+    lines.push_back("standby: " + std::string(holder));
+  }
   void on_failed(const Error& error) override { failed = error; }
   void on_begin(const TransactionBegin& begin) override { begun = begin; }
   void on_change(const Change& change) override;
@@ -76,7 +83,8 @@ class Driver {
   ~Driver();
 
   // Steps until the condition holds; false after the deadline.
-  bool until(const std::function<bool()>& condition, std::chrono::seconds deadline = std::chrono::seconds(20));
+  bool until(const std::function<bool()>& condition,
+             std::chrono::seconds deadline = std::chrono::seconds(20));
   void step();
   void acknowledge_all();
   void stop();

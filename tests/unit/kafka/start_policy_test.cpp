@@ -23,7 +23,8 @@ TEST(StartPolicy, ReadsWhatIsLeftAfterRetention) {
   const Start start = start_of(facts(4, 10, 20));
   EXPECT_EQ(start.offset, 10);
   EXPECT_EQ(start.gap, "offset_out_of_range");
-  EXPECT_EQ(start.detail, "t[3]: the committed offset is 4, but the first record left is 10: 6 records are gone");
+  EXPECT_EQ(start.detail,
+            "t[3]: the committed offset is 4, but the first record left is 10: 6 records are gone");
 }
 
 TEST(StartPolicy, ReadsARecreatedTopicFromItsBeginning) {
@@ -31,7 +32,8 @@ TEST(StartPolicy, ReadsARecreatedTopicFromItsBeginning) {
   EXPECT_EQ(start.offset, 0);
   EXPECT_EQ(start.gap, "topic_recreated");
   EXPECT_EQ(start.detail,
-            "t[3]: the committed offset is 500, but the partition ends at 20: it is not the one that was read before");
+            "t[3]: the committed offset is 500, but the partition ends at 20: it is not the one "
+            "that was read before");
 }
 
 TEST(StartPolicy, BeginsAtTheEndOnceForANewGroup) {
@@ -54,7 +56,8 @@ TEST(StartPolicy, NoticesDeletedOffsets) {
   Start start = start_of(facts(std::nullopt, 5, 20));
   EXPECT_EQ(start.offset, 5);
   EXPECT_EQ(start.gap, "offsets_lost");
-  EXPECT_EQ(start.detail, "t[3]: the group has no committed offset, and the first 5 records are gone");
+  EXPECT_EQ(start.detail,
+            "t[3]: the group has no committed offset, and the first 5 records are gone");
 
   StartFacts given = facts(std::nullopt, 0, 20);
   given.was_read_before = true;

@@ -2,7 +2,7 @@
 // simdjson.
 //
 // Numbers stay text (a 64-bit id or a decimal must not pass through a double). Objects and arrays
-// stay raw text, to be read by another JsonReader if wanted. Everything a reader hands out points
+// stay raw text, to be read by another JsonLevel if wanted. Everything a reader hands out points
 // into the text it was given or into the reader itself and stays valid until its next read.
 #pragma once
 
@@ -42,11 +42,11 @@ class PaddedText {
   std::string buffer_;
 };
 
-class JsonReader {
+class JsonLevel {
  public:
-  JsonReader();
-  ~JsonReader();
-  JsonReader(JsonReader&&) noexcept;
+  JsonLevel();
+  ~JsonLevel();
+  JsonLevel(JsonLevel&&) noexcept;
 
   // `text` must lie within a PaddedText. kData with a short text on anything but a whole object.
   Result<void> read_object(std::string_view text);

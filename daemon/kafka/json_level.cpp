@@ -1,4 +1,4 @@
-#include "daemon/kafka/json_reader.h"
+#include "daemon/kafka/json_level.h"
 
 #include <fmt/format.h>
 #include <simdjson.h>
@@ -17,7 +17,7 @@ std::string_view PaddedText::assign(std::string_view text) {
   return {buffer_.data(), text.size()};
 }
 
-struct JsonReader::Parser {
+struct JsonLevel::Parser {
   ondemand::parser parser;
 
   static Result<JsonValue> take(ondemand::value value);
@@ -45,7 +45,7 @@ std::string_view trimmed(std::string_view text) {
 
 }  // namespace
 
-Result<JsonValue> JsonReader::Parser::take(ondemand::value value) {
+Result<JsonValue> JsonLevel::Parser::take(ondemand::value value) {
   ondemand::json_type type;
   if (const auto error = value.type().get(type)) return broken(error);
   JsonValue taken;
@@ -100,7 +100,7 @@ Result<JsonValue> JsonReader::Parser::take(ondemand::value value) {
   return taken;
 }
 
-Result<ondemand::document> JsonReader::Parser::open(std::string_view text) {
+Result<ondemand::document> JsonLevel::Parser::open(std::string_view text) {
   ondemand::document document;
   const simdjson::padded_string_view padded(text.data(), text.size(),
                                             text.size() + simdjson::SIMDJSON_PADDING);
@@ -108,11 +108,11 @@ Result<ondemand::document> JsonReader::Parser::open(std::string_view text) {
   return document;
 }
 
-JsonReader::JsonReader() : parser_(std::make_unique<Parser>()) {}
-JsonReader::~JsonReader() = default;
-JsonReader::JsonReader(JsonReader&&) noexcept = default;
+JsonLevel::JsonLevel() : parser_(std::make_unique<Parser>()) {}
+JsonLevel::~JsonLevel() = default;
+JsonLevel::JsonLevel(JsonLevel&&) noexcept = default;
 
-Result<void> JsonReader::read_object(std::string_view text) {
+Result<void> JsonLevel::read_object(std::string_view text) {
   fields_.clear();
   auto document = parser_->open(text);
   if (!document) return tl::unexpected(document.error());
@@ -131,7 +131,7 @@ Result<void> JsonReader::read_object(std::string_view text) {
   return {};
 }
 
-Result<void> JsonReader::read_array(std::string_view text) {
+Result<void> JsonLevel::read_array(std::string_view text) {
   elements_.clear();
   auto document = parser_->open(text);
   if (!document) return tl::unexpected(document.error());
@@ -148,7 +148,7 @@ Result<void> JsonReader::read_array(std::string_view text) {
   return {};
 }
 
-const JsonValue* JsonReader::find(std::string_view name) const {
+const JsonValue* JsonLevel::find(std::string_view name) const {
   for (auto field = fields_.rbegin(); field != fields_.rend(); ++field) {
     if (field->name == name) return &field->value;
   }
