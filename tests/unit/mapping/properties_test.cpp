@@ -3,7 +3,6 @@
 //
 // RapidCheck prints the seed of a failure; RC_PARAMS="seed=..." runs it again.
 #include <optional>
-#include <regex>
 #include <set>
 
 #include "tests/unit/mapping/support.h"
@@ -318,16 +317,29 @@ rules:
     tags_mode: members
 )";
 
+// "f:LINE:COLUMN: text", both from 1; one line; no period at the end.
+bool is_placed(std::string_view text) {
+  if (!text.starts_with("f:")) return false;
+  text.remove_prefix(2);
+  for (int i = 0; i < 2; ++i) {
+    const std::size_t digits = text.find_first_not_of("0123456789");
+    if (digits == 0 || digits == std::string_view::npos || text[0] == '0') return false;
+    if (text[digits] != ':') return false;
+    text.remove_prefix(digits + 1);
+  }
+  return text.starts_with(' ') && text.size() > 1 && text.find('\n') == std::string_view::npos &&
+         !text.ends_with('.');
+}
+
 void expect_parsed_or_placed(const std::string& text) {
   const Result<RuleSet> rules = RuleSet::parse(text, "f");
   if (rules) {
     RC_ASSERT(!rules->rules().empty());
     return;
   }
-  static const std::regex kPlaced(R"(f:[1-9][0-9]*:[1-9][0-9]*: [^\n]*[^.\n])");
   RC_LOG(rules.error().text);
   RC_ASSERT(rules.error().kind == ErrorKind::kUsage);
-  RC_ASSERT(std::regex_match(rules.error().text, kPlaced));
+  RC_ASSERT(is_placed(rules.error().text));
   RC_ASSERT(rules.error().hint.find('\n') == std::string::npos);
 }
 
