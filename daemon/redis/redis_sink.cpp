@@ -312,8 +312,7 @@ class RedisSink final : public Sink {
     written_ = 0;
     announced_ = false;
     housekeeping_ = Housekeeping();
-    const std::vector<std::unique_ptr<RedisWork>> lost = std::exchange(works_, {});
-    shared_.pacer.reset();
+    const std::vector<Ticket> lost = end_works();
 
     const bool person = failure.error.kind == ErrorKind::kUsage;
     if (person && !ever_connected_) {
@@ -324,7 +323,16 @@ class RedisSink final : public Sink {
     }
     retry_due_ = now + next_backoff();
     report(failure, handler);
-    for (const auto& work : lost) handler.on_lost(work->ticket());
+    for (const Ticket ticket : lost) handler.on_lost(ticket);
+  }
+
+  // Ends all work under way and returns its tickets. The pacer forgets last: a walk that ends still counts itself out.
+  std::vector<Ticket> end_works() {
+    std::vector<Ticket> tickets;
+    for (const auto& work : works_) tickets.push_back(work->ticket());
+    works_.clear();
+    shared_.pacer.reset();
+    return tickets;
   }
 
   // Doubles up to its maximum, and strays by a quarter, so that many daemons do not return at once.
@@ -341,9 +349,8 @@ class RedisSink final : public Sink {
     transport_.close();
     session_.reset();
     announced_ = false;
-    const std::vector<std::unique_ptr<RedisWork>> lost = std::exchange(works_, {});
     started_ = false;
-    for (const auto& work : lost) handler.on_lost(work->ticket());
+    for (const Ticket ticket : end_works()) handler.on_lost(ticket);
   }
 
   void ask_info(SteadyTime now) {
