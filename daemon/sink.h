@@ -133,7 +133,7 @@ struct SinkStatus {
   std::optional<std::uint64_t> evicted_keys;    // INFO stats
   std::optional<std::string> problem;           // connected, yet not writable
   // What readers did, by outcome: evictd_fills_total{outcome}. Empty where readers' calls are not counted.
-  std::vector<std::pair<std::string, std::uint64_t>> fills;
+  std::vector<std::pair<std::string, std::uint64_t>> fills = {};
 };
 
 class Sink {
