@@ -1,5 +1,6 @@
 """Redis is away, refuses, forgets, or answers too late. Nothing is acknowledged before it succeeded (G1)."""
 
+import os
 import signal
 import time
 
@@ -79,7 +80,8 @@ def test_killed_clients_and_flushed_data(postgres, redis, cache, make_evictd, se
 REFUSALS = {
     "no replicas": (["config set min-replicas-to-write 1"], ["config set min-replicas-to-write 0"]),
     "read only": (["replicaof 127.0.0.1 1"], ["replicaof no one"]),
-    "snapshots fail": (["config set dir /proc", "config set save 3600_1", "bgsave"],
+    # A folder where the file should be: the snapshot cannot be put into place.
+    "snapshots fail": (["config set dbfilename folder", "config set save 3600_1", "bgsave"],
                        ["config set stop-writes-on-bgsave-error no"]),
 }
 
@@ -103,6 +105,7 @@ def test_refused_for_a_while(postgres, redis, cache, make_evictd, seed, refusal)
         except Exception:  # pylint: disable=broad-except
             return True
 
+    os.makedirs(f"{redis.folder}/folder", exist_ok=True)
     run(enter)
     eventually("Redis refuses", refuses, 30)
     try:
