@@ -306,6 +306,11 @@ Result<Decoded> EnvelopeDecoder::decode_envelope(const KafkaRecord& record, Topi
   }
   if (change.operation != Operation::kInsert) {
     if (!is_null(before)) {
+      if (has_new && !table.believes_old_rows && before->kind == JsonKind::kObject) {
+        if (auto learnt = learn_from_update(table, before->text); !learnt) {
+          return tl::unexpected(learnt.error());
+        }
+      }
       if (auto read = read_row(topic, table, *before, RowKind::kOld, old_row_); !read) {
         return tl::unexpected(std::move(read.error()).within("'before'"));
       }
@@ -315,7 +320,7 @@ Result<Decoded> EnvelopeDecoder::decode_envelope(const KafkaRecord& record, Topi
         return tl::unexpected(read.error());
       has_old = true;
     } else {
-      table.identity_is_partial = true;
+      table.identity = Identity::kPartial;
     }
     if (change.operation == Operation::kUpdate) topic.traits.has_old_rows |= has_old;
   }
@@ -387,7 +392,7 @@ Result<Decoded> EnvelopeDecoder::decode_flattened(const KafkaRecord& record, Top
   change.operation = op == "c" || op == "r" ? Operation::kInsert : Operation::kUpdate;
   if (deleted == "true" || op == "d") change.operation = Operation::kDelete;
   const bool is_delete = change.operation == Operation::kDelete;
-  if (!is_delete) table.identity_is_partial = true;
+  if (!is_delete) table.identity = Identity::kPartial;
   std::vector<Value>& row = is_delete ? old_row_ : new_row_;
   if (auto read = read_fields(topic, table, flattened_fields_,
                               is_delete ? RowKind::kOld : RowKind::kNew, row);

@@ -7,8 +7,8 @@
 //
 // The old row of an event is believed only as far as it can be. PostgreSQL sends old values of the
 // replica identity only, and Debezium writes null or zero into the columns it got none for; so such
-// a value of a column outside the key counts as not sent, unless the row shows that the identity is
-// FULL (G5).
+// a value of a column outside the key counts as not sent, unless the events show that the identity
+// is FULL (G5).
 //
 // Not thread-safe. Everything in a Decoded stays valid until the next decode() only.
 #pragma once
@@ -109,6 +109,7 @@ class EnvelopeDecoder {
                         std::vector<Value>& row);
   Result<void> read_fields(Topic& topic, Table& table, const std::vector<JsonField>& fields,
                            RowKind kind, std::vector<Value>& row);
+  Result<void> learn_from_update(Table& table, std::string_view before_json);
   void doubt_old_row(Table& table, const std::vector<JsonField>& fields, std::vector<Value>& row);
   Result<void> row_from_key(const KafkaRecord& record, Topic& topic, Table& table,
                             std::vector<Value>& row);

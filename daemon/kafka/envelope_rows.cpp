@@ -214,7 +214,28 @@ Result<void> EnvelopeDecoder::read_fields(Topic& topic, Table& table,
           std::move(value.error()).within(fmt::format("column '{}'", field.name)));
     row[*column] = *value;
   }
-  if (kind == RowKind::kOld && !table.believes_old_rows) doubt_old_row(table, fields, row);
+  const bool may_doubt = !table.believes_old_rows && table.identity != Identity::kFull;
+  if (kind == RowKind::kOld && may_doubt) doubt_old_row(table, fields, row);
+  return {};
+}
+
+// Whether the old row of an update could have come of any identity but FULL. It could not when it
+// has a value wherever the new row has one, the key included, and in two columns outside the key at
+// least. The new row has been read into rows_[1].
+Result<void> EnvelopeDecoder::learn_from_update(Table& table, std::string_view before_json) {
+  if (table.identity == Identity::kFull) return {};
+  if (auto read = rows_[0].read_object(before_json); !read) {
+    return tl::unexpected(std::move(read.error()).within("'before'"));
+  }
+  int beyond_the_key = 0;
+  for (const JsonField& field : rows_[1].fields()) {
+    const std::size_t column = table.index.at(std::string(field.name));
+    if (looks_unset(table.types[column], field.value)) continue;
+    const JsonValue* old = rows_[0].find(field.name);
+    if (old == nullptr || looks_unset(table.types[column], *old)) return {};
+    if (!table.relation->columns[column].in_identity) ++beyond_the_key;
+  }
+  if (beyond_the_key >= 2) table.identity = Identity::kFull;
   return {};
 }
 
@@ -239,7 +260,7 @@ void EnvelopeDecoder::doubt_old_row(Table& table, const std::vector<JsonField>& 
       shows_more_than_the_key = true;
     }
   }
-  if (shows_more_than_the_key && !table.identity_is_partial) return;
+  if (shows_more_than_the_key && table.identity != Identity::kPartial) return;
   for (const JsonField& field : fields) {
     const std::size_t column = table.index.at(std::string(field.name));
     if (is_doubtful(field, column)) row[column] = Value{ValueState::kNotSent, {}};

@@ -16,15 +16,22 @@ namespace evictd {
 inline constexpr std::size_t kColumnsMax = 4096;
 inline constexpr std::size_t kTablesPerTopicMax = 1024;
 
+// PostgreSQL's replica identity, as far as the events show it.
+enum class Identity : std::uint8_t {
+  kUnknown,
+  kPartial,  // an update came without an old row
+  kFull,     // an update came with an old row that has a value wherever the new one has
+};
+
 // The columns of a table as its rows have shown them. They are only ever added: a column that
 // vanished from the rows has no value in them any more.
 struct EnvelopeDecoder::Table {
   std::unique_ptr<Relation> relation;
   std::vector<FieldType> types;  // one per column
   std::unordered_map<std::string, std::size_t> index;
-  bool believes_old_rows = false;    // the connector always sends whole old rows
-  bool identity_is_partial = false;  // an update came without an old row: its identity is not FULL
-  bool is_document = false;          // MongoDB: rows are JSON texts, absent fields are null
+  bool believes_old_rows = false;  // the connector always sends whole old rows
+  Identity identity = Identity::kUnknown;
+  bool is_document = false;  // MongoDB: rows are JSON texts, absent fields are null
   bool identity_is_known = false;
   std::uint64_t types_generation = 0;  // of Topic::types_generation, when the types were last taken
 };

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
@@ -11,6 +12,7 @@ namespace evictd {
 namespace {
 
 constexpr int kArrayDepthMax = 16;
+constexpr std::size_t kBitsMax = 64 * 1024;
 
 struct Logical {
   std::string_view name;
@@ -111,14 +113,20 @@ const std::string& unavailable_base64() {
   return text;
 }
 
-// Arrays of numbers or UUIDs cannot hold the placeholder's text; Debezium puts its hash code there,
-// or the UUID made of its MD5 sum.
-bool is_unavailable_element(const JsonValue& element) {
-  constexpr std::string_view kHashCode = "-550475282";
+// Arrays of numbers or UUIDs cannot hold the placeholder's text: Debezium puts its bytes there as
+// numbers, or the UUID made of its MD5 sum.
+bool is_unavailable_array(const std::vector<JsonValue>& elements) {
   constexpr std::string_view kNameUuid = "b68a35a7-17ad-35b3-af2a-ae46edb4545a";
-  return element.is_string(kUnavailableValue) || element.is_string(unavailable_base64()) ||
-         element.is_string(kNameUuid) ||
-         (element.kind == JsonKind::kNumber && element.text == kHashCode);
+  if (elements.size() == 1) {
+    const JsonValue& only = elements[0];
+    return only.is_string(kUnavailableValue) || only.is_string(unavailable_base64()) ||
+           only.is_string(kNameUuid);
+  }
+  return std::equal(elements.begin(), elements.end(), kUnavailableValue.begin(),
+                    kUnavailableValue.end(), [](const JsonValue& element, char byte) {
+                      return element.kind == JsonKind::kNumber &&
+                             element.text == std::to_string(static_cast<int>(byte));
+                    });
 }
 
 Result<Value> array_value(const FieldType& type, const JsonValue& json, TextArena& arena,
@@ -247,8 +255,10 @@ Result<Value> value_at(const FieldType& type, const JsonValue& json, TextArena& 
       if (!is_string) return expected("bits in base64");
       const auto bytes = decode_base64(json.text);
       if (!bytes || type.length < 0) return expected("bits in base64");
-      // bit varying without a limit is declared with the largest length there is.
-      const std::size_t length = std::min(static_cast<std::size_t>(type.length), bytes->size() * 8);
+      // Debezium leaves out the zero bytes at the high end. The length is that of the column; bit
+      // varying does not tell its own, and without a limit declares the largest there is.
+      const auto declared = static_cast<std::size_t>(type.length);
+      const std::size_t length = declared <= kBitsMax ? declared : bytes->size() * 8;
       return text_value(arena.keep(bit_text(*bytes, length)));
     }
     case FieldKind::kArray:
@@ -265,7 +275,7 @@ Result<Value> array_value(const FieldType& type, const JsonValue& json, TextAren
   JsonLevel reader;
   if (auto read = reader.read_array(padded.assign(json.text)); !read)
     return tl::unexpected(read.error());
-  if (reader.elements().size() == 1 && is_unavailable_element(reader.elements()[0])) {
+  if (is_unavailable_array(reader.elements())) {
     return Value{ValueState::kUnchanged, {}};
   }
   if (type.kind == FieldKind::kUnknown) return text_value(json.text);

@@ -4,7 +4,7 @@
 #
 #   tests/kafka/fetch.sh FOLDER
 set -euo pipefail
-folder=${1:?usage: tests/kafka/fetch.sh FOLDER}
+folder=$(realpath -m "${1:?usage: tests/kafka/fetch.sh FOLDER}")
 pom=$(cd "$(dirname "$0")" && pwd)/pom.xml
 
 # The mark says which pom the jars belong to.
@@ -17,7 +17,7 @@ for program in mvn java; do
     exit 1
   fi
 done
-rm -rf "$folder"
+[ ! -e "$mark" ] || rm -rf "$folder"
 mkdir -p "$folder"
 # Written to a file of its own: a second try then sees what the first one could not get.
 if ! mvn -q -B -U -f "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$folder" \
