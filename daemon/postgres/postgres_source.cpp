@@ -115,7 +115,10 @@ void PostgresSource::acknowledge(const Position& end) {
   if (known_) known_->acknowledged = std::max(known_->acknowledged.value_or(Lsn{}), position);
 }
 
-void PostgresSource::request_snapshot() { snapshot_wanted_ = snapshots_.request(); }
+void PostgresSource::request_snapshot() {
+  last_wanted_ = snapshots_.request();
+  if (first_wanted_ == 0) first_wanted_ = last_wanted_;
+}
 
 void PostgresSource::confirm_gap() { gap_confirmed_ = true; }
 

@@ -163,7 +163,9 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   std::optional<Error> pending_restart_;
 
   // Streaming.
-  std::uint64_t snapshot_wanted_ = 0;  // number of the one the pipeline asked for; 0: none
+  // Numbers of the snapshots that answer the first and the last request not answered yet; 0: none.
+  std::uint64_t first_wanted_ = 0;
+  std::uint64_t last_wanted_ = 0;
   std::uint64_t refresh_number_ = 0;
   SteadyTime refresh_at_{};
   Xid near_{1};

@@ -314,7 +314,7 @@ void PostgresSource::streaming_began() {
   stopped_early_ = false;
   quiet_until_ = busy_window_ = {};
   busy_bytes_ = 0;
-  snapshot_wanted_ = 0;
+  first_wanted_ = last_wanted_ = 0;
   streaming_since_ = now_.steady;
   last_acknowledged_ = confirmed_;
   acknowledged_before_ = confirmed_;

@@ -20,7 +20,7 @@ constexpr std::chrono::minutes kRefreshInterval{1};
 // at once.
 constexpr std::chrono::microseconds kBusyWindow{1'000};
 constexpr std::size_t kBusyBytes = 4 * 1024;
-constexpr std::chrono::microseconds kQuiet{500};
+constexpr std::chrono::microseconds kQuiet{1'000};
 // A read that brought less than this has emptied the socket (libpq reads in steps of 8 KiB and
 // more).
 constexpr std::size_t kFullRead = 8'000;
@@ -159,8 +159,8 @@ void PostgresSource::deliver_snapshots() {
             std::exchange(barrier_tables_, {})};
     handler_->on_gap(gap, false);
   }
-  if (snapshot_wanted_ == 0 || answer->number < snapshot_wanted_) return;
-  snapshot_wanted_ = 0;
+  if (first_wanted_ == 0 || answer->number < first_wanted_) return;
+  first_wanted_ = last_wanted_ > answer->number ? last_wanted_ : 0;
   handler_->on_snapshot(answer->snapshot);
 }
 

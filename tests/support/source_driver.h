@@ -177,23 +177,33 @@ class SourceJournal final : public SourceHandler {
 
 class SourceDriver {
  public:
-  explicit SourceDriver(Source& source) : source_(source) { journal.source = &source; }
+  // The time, for sources that are driven by a clock of their own; moved on by each turn. Empty:
+  // the real one.
+  using Clock = std::function<Now(std::chrono::milliseconds)>;
+
+  explicit SourceDriver(Source& source, Clock clock = {})
+      : source_(source), clock_(std::move(clock)) {
+    journal.source = &source;
+  }
+  Now now() { return clock_ ? clock_(std::chrono::milliseconds(0)) : read_clocks(); }
 
   SourceJournal journal;
   std::size_t bytes_max = 256 * 1024;  // per step; 0: the pipeline is full
 
-  void start(const std::optional<Record>& record = std::nullopt) {
-    source_.start(record, read_clocks());
-  }
+  void start(const std::optional<Record>& record = std::nullopt) { source_.start(record, now()); }
 
   // One turn of the loop, waiting at most `patience` for something to happen.
   void turn(std::chrono::milliseconds patience = std::chrono::milliseconds(50)) {
-    source_.step(read_clocks(), bytes_max, journal);
+    source_.step(now(), bytes_max, journal);
+    if (clock_) {
+      clock_(std::chrono::milliseconds(10));
+      return;
+    }
     Waiting waiting;
     source_.wait_for(waiting, bytes_max > 0);
-    const auto now = std::chrono::steady_clock::now();
+    const auto steady = std::chrono::steady_clock::now();
     auto left = std::chrono::nanoseconds(patience);
-    if (waiting.deadline < now + left) left = std::max(waiting.deadline, now) - now;
+    if (waiting.deadline < steady + left) left = std::max(waiting.deadline, steady) - steady;
     const timespec time{static_cast<time_t>(left.count() / 1'000'000'000),
                         left.count() % 1'000'000'000};
     ::ppoll(waiting.descriptors.data(), waiting.descriptors.size(), &time, nullptr);
@@ -222,7 +232,7 @@ class SourceDriver {
   }
   bool stop(std::chrono::seconds limit = std::chrono::seconds(10)) {
     const auto deadline = std::chrono::steady_clock::now() + limit;
-    while (!source_.stop(read_clocks())) {
+    while (!source_.stop(now())) {
       if (std::chrono::steady_clock::now() > deadline) return false;
       Waiting waiting;
       source_.wait_for(waiting, true);
@@ -233,6 +243,7 @@ class SourceDriver {
 
  private:
   Source& source_;
+  Clock clock_;
 };
 
 }  // namespace evictd::testing

@@ -58,6 +58,7 @@ SCENARIOS = {
         truncate t cascade;
         select pg_logical_emit_message(true, 'evictd', 'in a transaction');
         select pg_logical_emit_message(false, 'evictd', 'outside one');
+        insert into t values (2);
     """,
     "ddl": """
         create table t (id int primary key, slug text);

@@ -183,7 +183,8 @@ TEST(Pgoutput, TruncateNamesEveryTableItReached) {
   EXPECT_EQ(d.error, "");
   EXPECT_THAT(d.recorder.heard,
               ElementsAre("insert public.t new(id=1)", "truncate public.t", "truncate public.u",
-                          "message evictd: in a transaction", "message evictd: outside one"));
+                          "message evictd: in a transaction", "message evictd: outside one",
+                          "insert public.t new(id=2)"));
 }
 
 TEST(Pgoutput, RowsAreReadByTheDescriptionInForce) {
@@ -248,7 +249,8 @@ TEST(Pgoutput, EveryCutOfEveryMessageIsAnErrorAndNothingIsMadeUp) {
         whole.decoder.decode(Lsn{1}, std::string_view(exact.get(), cut), whole.recorder).map([&] {
           ADD_FAILURE() << name << " message " << i << " '" << message[0] << "' cut at " << cut;
         });
-        if (message[0] != 'T') EXPECT_EQ(whole.recorder.heard.size(), heard);
+        if (message[0] == 'T') continue;  // the tables before the cut were told
+        EXPECT_EQ(whole.recorder.heard.size(), heard);
       }
       EXPECT_FALSE(whole.decoder.decode(Lsn{1}, message + "x", whole.recorder))
           << name << " message " << i;
