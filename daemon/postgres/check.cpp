@@ -99,7 +99,7 @@ void gather_sessions(Catalogue& catalogue, CheckFacts& check) {
     for (const auto& row : *pinned) check.pins_refused.push_back(row[0]);
   }
   const auto asynchronous = catalogue.query(
-      "select 'the server' from pg_settings where name = 'synchronous_commit' and reset_val = 'off'"
+      "select 'the server' from pg_settings where name = 'synchronous_commit' and setting = 'off' and source like '%file'"
       " union all select case when s.setrole <> 0 then 'role ' || pg_get_userbyid(s.setrole)::text "
       "else 'database' end"
       " from pg_db_role_setting s, unnest(s.setconfig) c where c = 'synchronous_commit=off'"

@@ -292,11 +292,11 @@ TEST_F(PostgresCheckTest, WhatIsWrongIsFound) {
   sql->run(
       "create table products (id int primary key, slug text, total int generated always as (1) "
       "stored);"
-      "create table noted (id int); create table some (id int primary key); create view seen as "
+      "create table noted (id int); create table filtered (id int primary key); create view seen as "
       "select 1 as id;"
       "create table parts (id int primary key) partition by range (id);"
       "create table parts_1 partition of parts for values from (0) to (10);"
-      "create publication evictd for table products (id), parts, some where (id > 5) with (publish "
+      "create publication evictd for table products (id), parts, filtered where (id > 5) with (publish "
       "= 'insert, truncate');");
   sql->run("alter database " + database + " set datestyle = 'SQL'; alter database " + database +
            " set synchronous_commit = off");
@@ -307,7 +307,7 @@ TEST_F(PostgresCheckTest, WhatIsWrongIsFound) {
       "public.noted, keys: ['c:{id}']}\n"
       "- {table: public.seen, keys: ['d:{id}']}\n- {table: public.parts, keys: ['e:{id}']}\n- "
       "{table: public.gone, keys: ['f:{id}']}\n"
-      "- {table: public.some, keys: ['g:{id}']}\n");
+      "- {table: public.filtered, keys: ['g:{id}']}\n");
   for (const char* id : {"PG009", "PG015", "PG016", "PG017", "PG018", "PG020", "PG022", "PG023",
                          "PG024", "PG026", "PG028", "PG030"}) {
     EXPECT_NE(find(found, id), nullptr) << id << " not in " << ids(found);
