@@ -25,7 +25,7 @@ struct RedisOptions {
   // How long a tombstone lives after its transaction became visible.
   std::chrono::milliseconds tombstone_ttl{60'000};
   // Added to it: an invalidation is applied before we know of the visibility, never long after.
-  std::chrono::milliseconds tombstone_margin{1'000};
+  std::chrono::milliseconds tombstone_margin = kTombstoneMargin;
 
   std::chrono::milliseconds connect_timeout{5'000};
   // No reply for this long while something is under way: the connection is given up.

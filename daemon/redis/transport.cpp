@@ -340,11 +340,11 @@ Result<Transport::State> Transport::advance() {
 
 Result<std::size_t> Transport::read(std::string& bytes, std::size_t limit) {
   EVICTD_CHECK(impl_->state == State::kOpen);
-  const std::size_t before = bytes.size();
-  bytes.resize(before + limit);
-  char* const into = bytes.data() + before;
-  auto got = impl_->ssl ? impl_->read_tls(into, limit) : impl_->read_plain(into, limit);
-  bytes.resize(before + (got ? *got : 0));
+  // By way of the stack: making room in the string would fill it with zeroes first, at every look.
+  char buffer[kReadMax];
+  limit = std::min(limit, kReadMax);
+  auto got = impl_->ssl ? impl_->read_tls(buffer, limit) : impl_->read_plain(buffer, limit);
+  if (got) bytes.append(buffer, *got);
   return got;
 }
 

@@ -41,7 +41,9 @@ class Transport {
   // Moves on as far as possible without blocking. The error says what failed and where.
   Result<State> advance();
 
-  // Appends at most `limit` bytes to `bytes`; returns how many, 0 when none are there now. An end
+  static constexpr std::size_t kReadMax = 64 * 1024;
+
+  // Appends at most `limit`, and kReadMax, bytes to `bytes`; returns how many, 0 when none are there now. An end
   // of the stream is an error. REQUIRES: kOpen.
   Result<std::size_t> read(std::string& bytes, std::size_t limit);
   // Returns how many bytes were taken, 0 when there is no room now. REQUIRES: kOpen.

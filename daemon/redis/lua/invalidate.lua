@@ -2,7 +2,8 @@
 --   KEYS   key 1 ... key n, marker 1 ... marker n
 --   ARGV   epoch, tombstone lifetime in ms, flags, trust_since in ms, tokens
 --          (one text for all keys, or one per key; those of a settle carry their 's')
---   flags  'i', 's' or 'r' (invalidate, settle, renew; a settle is an invalidation that is born settled), then any of
+--   flags  'i', 's' or 'r' (invalidate, settle, renew), then any of the letters below. To this script the three are one:
+--          a settle's tokens are born settled, and whatever is found gets its full lifetime again
 --          f  a filled marker may prove freshness (trust_filled)
 --          u  unconditional: nothing proves freshness, nothing counts as replayed
 --          k<ms>  mode: stale: the value stays for this grace, marked stale (readers use evictd_get)
@@ -78,6 +79,11 @@ local function decide_quickly(text, fresh, wanted, prefix)
   return 'delete', text .. ',' .. wanted
 end
 
+-- A marker that stays as it is must still live as long as one written now: readers count from here.
+local function lengthen(name, lifetime)
+  if redis.call('PTTL', name) < tonumber(lifetime) then redis.call('PEXPIRE', name, lifetime) end
+end
+
 -- `members`: nil, or a table that receives the keys that were deleted or absent.
 local function invalidate_keys(keys, first, n, args, c, members)
   local call, pcall = redis.call, redis.pcall
@@ -130,10 +136,11 @@ local function invalidate_keys(keys, first, n, args, c, members)
     end
     if verdict == 'kept' then
       kept = kept + 1
+      lengthen(name, lifetime)
     elseif verdict == 'replayed' then
       replayed = replayed + 1
       if detail then reply[#reply + 1] = i - 1 end
-      if c.act == 'r' then call('PEXPIRE', name, at_least(name, lifetime)) end
+      lengthen(name, lifetime)
     else
       local at = #doomed + 1
       doomed[at] = keys[first + i - 1]

@@ -14,7 +14,7 @@
 --   token     what a fill has to have seen
 --     123       transaction 123 (64 bits)
 --     ~123      transaction 123 modulo 2^32, where the daemon has only the 32 bits of the stream
---     ^123      every transaction up to 123: the snapshot's xmin must be beyond it
+--     ^123      every transaction up to 123: the snapshot's xmin must be beyond it (^0: nothing)
 --     v17       row version 17 or later
 --     and behind any of them: s = settled, d = the walk (tag, pattern) was finished
 --   version   what a fill has seen
@@ -110,6 +110,7 @@ end
 
 -- True when `version` proves that it has seen what token `id` (without its flags) asks for.
 local function sees(version, id)
+  if id == '^0' then return true end  -- asks for nothing
   local first = string.sub(id, 1, 1)
   if first == 'v' then return version.row ~= nil and row_version_reaches(version.row, string.sub(id, 2)) end
   if version.row then return false end

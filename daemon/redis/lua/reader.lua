@@ -1,13 +1,17 @@
 -- The readers' half: fill, get, and a writer's own invalidate. Registered as functions by library.lua; for
 -- servers without functions the same texts are scripts (`evictd lua`).
 --
--- Every call takes the key and its marker as the first two KEYS, then the tag sets ("tag:<name>"). A tag's own
--- marker lies in the tag's slot and is named by marker_name(); it is read, never written, here. A fill also
--- reads 'evictd:purged', where pattern purges leave their tombstone.
+-- Every call takes the key and its marker as the first two KEYS, then the tags:
+--   tag:<name>            members: the tag's set, which the key joins. Its marker is named by marker_name(), only
+--                         read here: a tag's invalidation deletes the members themselves
+--   evictd:{tag:<name>}   lazy: the tag's marker itself, there is no set. It must outlive every value that rests
+--                         on it: a fill creates and lengthens it; where it is gone, get says stale
+-- A fill also reads 'evictd:purged', where pattern purges leave their tombstone.
 --
 -- Replies are plain: Redis clients of every language read them without a wrapper.
 
 local PURGED = 'evictd:purged'
+local MARGIN = 1000  -- ms, as the daemon's tombstones have it
 
 -- Counted by this process of Redis, since the library was loaded. Scripts count nothing: they forget.
 local counts = {
@@ -82,16 +86,29 @@ local function marker_forbids(text, version)
   return 'rejected_newer'
 end
 
+local function is_lazy_tag(name)
+  return string.sub(name, 1, 7) == 'evictd:'
+end
+
 -- The markers of the key, of purges, and of the tags, in this order.
 local function read_markers(keys)
   local names = {keys[2], PURGED}
-  for i = 3, #keys do names[i] = marker_name(keys[i]) end
+  for i = 3, #keys do names[i] = is_lazy_tag(keys[i]) and keys[i] or marker_name(keys[i]) end
   return redis.call('MGET', unpack(names))
 end
 
 local function rejected(reason)
   counts[reason] = counts[reason] + 1
   return 0
+end
+
+-- A lazy tag's marker, there for at least as long as this value: "nothing to have seen" when it is new.
+local function keep_lazy_tag(name, text, lifetime, now)
+  if not text then
+    redis.call('SET', name, 't *' .. string.format('%.0f', now) .. ' ^0', 'PX', lifetime)
+  elseif redis.call('PTTL', name) < lifetime then
+    redis.call('PEXPIRE', name, lifetime)
+  end
 end
 
 -- evictd_fill 2+n key marker [tag ...] token ttl_ms value [AGE ms] [JITTER percent] -> 1 stored, 0 rejected
@@ -138,10 +155,16 @@ local function fill(keys, args)
   if jitter > 0 then
     lifetime = math.max(1, math.floor(lifetime * (1 - random_share(keys[1]) * jitter / 100)))
   end
-  -- The marker outlives the value, and the tombstone that it replaces: a reader who is slower than
-  -- this value lives must still find what it has to have seen.
-  local marker_lifetime = math.max(lifetime, found[1] and call('PTTL', keys[2]) or 0)
-  for i = 3, #keys do call('SADD', keys[i], keys[1]) end
+  -- The marker outlives the value, the tombstone that it replaces, and any reader that a tombstone would have
+  -- outlived: whoever is slower than this value lives must still find what it has to have seen.
+  local marker_lifetime = math.max(lifetime, TOMBSTONE_TTL + MARGIN, found[1] and call('PTTL', keys[2]) or 0)
+  for i = 3, #keys do
+    if is_lazy_tag(keys[i]) then
+      keep_lazy_tag(keys[i], found[i], marker_lifetime, now)
+    else
+      call('SADD', keys[i], keys[1])
+    end
+  end
   call('SET', keys[1], args[3], 'PX', lifetime)
   call('SET', keys[2], text, 'PX', marker_lifetime)
   counts.stored = counts.stored + 1
@@ -172,9 +195,11 @@ local function is_early(keys, marker, beta)
   return -marker.took * beta * math.log(share) >= left
 end
 
--- A lazy tag: only its tombstone was written, and the value has not seen it.
-local function tag_is_newer(marker, tag_text)
-  if not tag_text or string.sub(tag_text, 1, 2) ~= 't ' then return false end
+-- Whether the value has not seen a tag's tombstone. That of a lazy tag must be there: without it, nothing can be
+-- said of what it asked for (G5).
+local function tag_is_newer(marker, name, tag_text)
+  if not tag_text then return is_lazy_tag(name) end
+  if string.sub(tag_text, 1, 2) ~= 't ' then return is_lazy_tag(name) end
   local version = marker and marker.kind == 'f' and parse_version(marker.a)
   if not version then return true end
   return tombstone_forbids(tag_text, version) ~= nil
@@ -210,7 +235,7 @@ local function get(keys, args)
   end
 
   local stale = marker and marker.kind == 't' and marker.kept
-  for i = 3, #keys do stale = stale or tag_is_newer(marker, found[i]) end
+  for i = 3, #keys do stale = stale or tag_is_newer(marker, keys[i], found[i]) end
   if stale then
     counts.stale = counts.stale + 1
     local lease = lease_ms > 0 and take_lease(keys, marker, found[1], now, lease_ms)
@@ -237,7 +262,7 @@ local function write_invalidate(keys, args)
   if #keys ~= 2 or not token then
     return redis.error_reply('ERR expected key marker and a 64-bit transaction id or v:<row version>')
   end
-  local lifetime = string.format('%.0f', TOMBSTONE_TTL + 1000)
+  local lifetime = string.format('%.0f', TOMBSTONE_TTL + MARGIN)
   local marker = redis.call('GET', keys[2])
   local old = marker and parse_marker(marker)
   -- Tokens of an epoch stay in it; without one, the time tells the daemon whether it belongs to its epoch.

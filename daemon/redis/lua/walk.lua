@@ -51,9 +51,11 @@ local function walk_begin(keys, args)
     if c.unconditional then finished = 0 end
   end
   for _, name in ipairs(keys) do
-    if finished == 0 or c.act == 'r' then
+    if finished == 0 then
       -- No flag yet: it is not finished.
       refused = refused + mark_walk(name, args, c, '')
+    else
+      lengthen(name, c.lifetime)
     end
   end
   return {finished, refused}

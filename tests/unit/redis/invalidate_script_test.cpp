@@ -242,6 +242,15 @@ TEST_F(InvalidateScript, RenewInvalidatesWhereTheTombstoneIsGone) {
   EXPECT_EQ(marker("k"), "t e/1 10");
 }
 
+TEST_F(InvalidateScript, WhateverStaysAsItIsLivesAsLongAsIfWrittenNow) {
+  for (const char* text : {"t e/1 10", "t e/1 10s", "f 20:20: 1700000000000"}) {
+    redis().command({"SET", marker_of("k"), text, "PX", "1000"});
+    invalidate("k", "10", {.flags = "if"});
+    EXPECT_EQ(marker("k"), text);
+    EXPECT_GT(redis().integer({"PTTL", marker_of("k")}), 55'000) << text;
+  }
+}
+
 // ---- unconditional
 
 TEST_F(InvalidateScript, UnconditionalNeitherKeepsNorReplays) {

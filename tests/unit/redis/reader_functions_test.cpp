@@ -103,6 +103,14 @@ TEST_F(ReaderFunctions, MarkerOutlivesAShortValueAsLongAsTheTombstoneDid) {  // 
   EXPECT_EQ(fill("k", "10:11:10"), 0) << "a slow reader with the old row";
 }
 
+TEST_F(ReaderFunctions, MarkerOutlivesASlowReaderAlsoWhereNoTombstoneWas) {  // G3
+  EXPECT_EQ(call({"evictd_fill", "2", "k", marker_of("k"), "11:11:", "50", "v"}).integer, 1);
+  EXPECT_EQ(invalidate("k", "10", {.flags = "if"}), "kept");
+  while (redis().exists("k")) {
+  }
+  EXPECT_EQ(fill("k", "10:11:10"), 0) << "the event kept the value and wrote nothing";
+}
+
 TEST_F(ReaderFunctions, UnreadableTokensAreRejected) {
   for (const char* token :
        {"", "x", "1:2", "5:4:", "1:2:x", "v:", "v:x", "v:1.5", "-1", "v:2024-02-03"}) {
@@ -168,7 +176,7 @@ TEST_F(ReaderFunctions, FillThatRacedATagsInvalidationIsRejected) {  // G3
   EXPECT_EQ(fill_tagged("k", {"tag:a"}, "23:25:"), 1);
 }
 
-TEST_F(ReaderFunctions, LazyTagMakesAnOlderValueStale) {
+TEST_F(ReaderFunctions, MemberTagsTombstoneMakesAnOlderValueStaleUntilTheWalkReachesIt) {
   fill_tagged("k", {"tag:a"}, "20:25:");
   EXPECT_EQ(get({"k", "tag:a"}).state, "fresh");
   invalidate_tag("a", "22");
@@ -178,10 +186,48 @@ TEST_F(ReaderFunctions, LazyTagMakesAnOlderValueStale) {
   EXPECT_EQ(get({"k"}).state, "fresh") << "a reader who names no tag asks about none";
 }
 
+TEST_F(ReaderFunctions, LazyTagMakesAnOlderValueStale) {
+  const std::string tag = marker_of("tag:a");
+  EXPECT_EQ(fill_tagged("k", {tag}, "20:25:"), 1);
+  EXPECT_FALSE(redis().exists("tag:a")) << "a lazy tag has no members";
+  EXPECT_EQ(get({"k", tag}).state, "fresh");
+  invalidate_tag("a", "22");
+  EXPECT_EQ(get({"k", tag}).state, "fresh") << "22 is in the value";
+  invalidate_tag("a", "26");
+  EXPECT_EQ(get({"k", tag}).state, "stale");
+  EXPECT_EQ(fill_tagged("k", {tag}, "20:25:"), 0);
+  EXPECT_EQ(fill_tagged("k", {tag}, "27:27:"), 1);
+  EXPECT_EQ(get({"k", tag}).state, "fresh");
+}
+
+TEST_F(ReaderFunctions, LazyTagsMarkerOutlivesItsValuesAndIsNeverShortened) {
+  const std::string tag = marker_of("tag:a");
+  call({"evictd_fill", "3", "k", marker_of("k"), tag, "20:25:", "500000", "v"});
+  EXPECT_GT(redis().integer({"PTTL", tag}), 490'000);
+  invalidate_tag("a", "26");
+  EXPECT_GT(redis().integer({"PTTL", tag}), 490'000) << "or the value would pass for fresh again";
+  EXPECT_EQ(get({"k", tag}).state, "stale");
+  fill_tagged("j", {tag}, "27:27:");
+  EXPECT_GT(redis().integer({"PTTL", tag}), 490'000);
+}
+
+TEST_F(ReaderFunctions, LazyTagWhoseMarkerIsGoneMakesValuesStale) {  // G5
+  const std::string tag = marker_of("tag:a");
+  fill_tagged("k", {tag}, "20:25:");
+  redis().command({"DEL", tag});
+  EXPECT_EQ(get({"k", tag}).state, "stale");
+}
+
 TEST_F(ReaderFunctions, LazyTagMakesAnUnversionedValueStale) {  // G5
   redis().set("k", "plain");
   invalidate_tag("a", "22");
-  EXPECT_EQ(get({"k", "tag:a"}).state, "stale");
+  EXPECT_EQ(get({"k", marker_of("tag:a")}).state, "stale");
+}
+
+TEST_F(ReaderFunctions, LazyTagWithRowVersions) {
+  const std::string tag = marker_of("tag:a");
+  EXPECT_EQ(fill_tagged("k", {tag}, "v:17"), 1);
+  EXPECT_EQ(get({"k", tag}).state, "fresh");
 }
 
 // ---- get and leases
