@@ -20,6 +20,7 @@ add_library(evictd_app STATIC
   log.cpp
   loop.cpp
   metrics.cpp
+  metrics_status.cpp
   poll.cpp
   signals.cpp
   status.cpp

@@ -52,10 +52,13 @@ void add_options(CLI::App& app, CommandLine& into, std::string& operation) {
     case Verb::kDrop:
       app.add_flag("--yes", into.yes);
       break;
+    case Verb::kLua:
+      app.add_flag("--scripts", into.scripts);
+      break;
     default:
       break;
   }
-  if (into.verb != Verb::kLua) app.add_option("-c,--config", into.config);
+  app.add_option("-c,--config", into.config);
 }
 
 Result<void> read_operation(CommandLine& into, const std::string& operation) {

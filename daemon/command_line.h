@@ -36,8 +36,9 @@ struct CommandLine {
   std::string new_row;                         // JSON
   std::vector<std::string> identity = {"id"};  // columns of the replica identity
 
-  std::string pattern;  // purge
-  bool yes = false;     // purge, drop
+  std::string pattern;   // purge
+  bool scripts = false;  // lua
+  bool yes = false;      // purge, drop
 };
 
 // `arguments` without the program's name. Errors are kUsage.

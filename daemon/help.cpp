@@ -14,7 +14,7 @@ usage: evictd <command> [-c evictd.yaml] [options]
   watch     show what is being deleted right now, touching nothing
   purge     delete every key of a table's rules, or of a pattern
   drop      remove the replication slot and the publication from the database
-  lua       print the scripts that evictd and readers run in Redis
+  lua       print the functions that readers call in Redis
 
   evictd <command> --help   options and an example
   evictd --version
@@ -105,12 +105,16 @@ record from Redis. The next 'evictd run' begins anew. Stop evictd first.
 example: evictd drop -c evictd.yaml --yes
 )";
 
-constexpr std::string_view kLua = R"(usage: evictd lua
+constexpr std::string_view kLua = R"(usage: evictd lua [-c FILE] [--scripts]
 
-Prints the scripts that evictd and readers run in Redis, for servers where they
-are loaded by hand.
+Prints the function library that readers call (FCALL evictd_fill ...), as FUNCTION
+LOAD takes it. 'evictd run' loads it by itself.
 
-example: evictd lua > evictd.lua
+  -c, --config FILE   the configuration, for its tombstone_ttl (default: evictd.yaml)
+      --scripts       single scripts for EVAL and EVALSHA instead, for servers
+                      without functions
+
+example: evictd lua | redis-cli -x FUNCTION LOAD REPLACE
 )";
 
 }  // namespace

@@ -49,7 +49,7 @@ int Loop::run() {
   while (true) {
     now = read_clocks();
     parts_.board.turned(now.steady);
-    take_signals(now);
+    if (signals_came_) take_signals(now);
     if (exit_at_once_) return 1;
     parts_.pipeline.step(now);
     log_events(now);
@@ -89,7 +89,7 @@ void Loop::take_signals(Now now) {
 
 void Loop::begin_stop(Now now) {
   stopping_ = true;
-  stop_deadline_ = now.steady + kDrainMax;
+  stop_deadline_ = now.steady + parts_.drain_max;
   notify_service_manager("STOPPING=1");
   parts_.log.info("stopping: finishing what is in hand");
   parts_.pipeline.stop(now);
@@ -149,6 +149,7 @@ void Loop::wait(Now now) {
   const int ready = wait_for_any(waiting);
   EVICTD_CHECK(ready >= 0 || errno == EINTR || errno == ENOMEM);
   descriptors_ = std::move(waiting.descriptors);
+  signals_came_ = ready > 0 && descriptors_.front().revents != 0;
 }
 
 }  // namespace evictd

@@ -33,6 +33,7 @@ class Loop {
     std::shared_ptr<const StatusIdentity> identity;
     // Reads the rules again; the error is logged, and the old rules stay.
     std::function<Result<RuleSet>()> read_rules;
+    std::chrono::milliseconds drain_max = kDrainMax;
   };
   explicit Loop(Parts parts);
 
@@ -55,6 +56,7 @@ class Loop {
   std::vector<pollfd> descriptors_;  // kept between turns for its memory
   SteadyTime published_at_{};
   bool published_ = false;  // in this turn
+  bool signals_came_ = false;
   bool stopping_ = false;
   bool exit_at_once_ = false;
   SteadyTime stop_deadline_{};

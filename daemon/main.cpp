@@ -41,7 +41,7 @@ int dispatch(const CommandLine& request) {
     case Verb::kDrop:
       return drop_command(request);
     case Verb::kLua:
-      break;
+      return lua_command(request);
   }
   return kExitUsage;
 }

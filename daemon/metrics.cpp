@@ -11,6 +11,8 @@
 #include <sstream>
 #include <utility>
 
+#include "daemon/metrics_status.h"
+
 namespace evictd {
 namespace {
 
@@ -19,7 +21,6 @@ using prometheus::Counter;
 using prometheus::Family;
 using prometheus::Labels;
 using prometheus::MetricFamily;
-using prometheus::MetricType;
 
 // 0.5 ms to 300 s, in seconds.
 const std::vector<double> kLatencyBounds = {
@@ -56,38 +57,6 @@ void add(const OutcomeCounters& counters, const Outcome& outcome) {
   for (std::size_t i = 0; i < kOutcomeCount; ++i) {
     if (values[i] > 0) counters[i]->Increment(static_cast<double>(values[i]));
   }
-}
-
-MetricFamily family(std::string name, std::string help, MetricType type) {
-  MetricFamily result;
-  result.name = std::move(name);
-  result.help = std::move(help);
-  result.type = type;
-  return result;
-}
-
-ClientMetric& sample(MetricFamily& into, double value) {
-  ClientMetric metric;
-  metric.gauge.value = value;
-  metric.counter.value = value;
-  into.metric.push_back(std::move(metric));
-  return into.metric.back();
-}
-
-void gauge(std::vector<MetricFamily>& out, std::string name, std::string help,
-           std::optional<double> value) {
-  if (!value) return;  // unknown is absent, not 0
-  sample(out.emplace_back(family(std::move(name), std::move(help), MetricType::Gauge)), *value);
-}
-
-template <typename Number>
-std::optional<double> as_double(const std::optional<Number>& value) {
-  if (!value) return std::nullopt;
-  return static_cast<double>(*value);
-}
-
-double seconds(std::chrono::nanoseconds duration) {
-  return std::chrono::duration<double>(duration).count();
 }
 
 // The series of one rule.
@@ -199,8 +168,6 @@ struct Metrics::Impl {
           &changes.Add({{"table", label}, {"op", std::string(operation_name(kOperations[i]))}});
     }
   }
-
-  void append_status(std::vector<MetricFamily>& out, const Status& status, Now now) const;
 };
 
 Metrics::Metrics(std::string_view version, std::string_view source_peer)
@@ -325,71 +292,23 @@ void Metrics::invalidation_latency(std::chrono::microseconds latency) {
     impl_->negative_latencies.Increment();
     latency = std::chrono::microseconds(0);
   }
-  const double value = seconds(latency);
+  const double value = std::chrono::duration<double>(latency).count();
   const auto bucket = std::lower_bound(kLatencyBounds.begin(), kLatencyBounds.end(), value);
   impl_->bucket_counts[static_cast<std::size_t>(bucket - kLatencyBounds.begin())] += 1;
   impl_->latency_sum += value;
   impl_->latency_dirty = true;
 }
 
-void Metrics::Impl::append_status(std::vector<MetricFamily>& out, const Status& status,
-                                  Now now) const {
-  const PipelineStatus& pipeline = status.pipeline;
-  gauge(out, "evictd_source_connected", "1 while connected to the source.",
-        pipeline.source_connected ? 1 : 0);
-  gauge(out, "evictd_redis_connected", "1 while connected to Redis.",
-        pipeline.redis_connected ? 1 : 0);
-  gauge(out, "evictd_active", "1 holds the slot, 0 waits as standby.", pipeline.active ? 1 : 0);
-  gauge(out, "evictd_lag_seconds",
-        "Age of the oldest transaction received and not yet applied; 0 when there is none.",
-        seconds(lag(pipeline, now.system)));
-  if (pipeline.last_applied_commit) {
-    gauge(out, "evictd_last_applied_commit_timestamp_seconds",
-          "Commit time of the last transaction applied.",
-          seconds(pipeline.last_applied_commit->time_since_epoch()));
-  }
-  if (pipeline.last_heartbeat) {
-    gauge(out, "evictd_heartbeat_age_seconds",
-          "Since our own heartbeat came back through the stream.",
-          seconds(now.steady - *pipeline.last_heartbeat));
-  }
-  gauge(out, "evictd_inflight_transactions", "Transactions received and not yet finished.",
-        static_cast<double>(pipeline.inflight_transactions));
-  gauge(out, "evictd_inflight_bytes", "Memory held for transactions not yet finished.",
-        static_cast<double>(pipeline.inflight_bytes));
-  gauge(out, "evictd_source_lag_bytes", "WAL end of the server minus what was acknowledged.",
-        as_double(status.source.lag_bytes));
-  gauge(out, "evictd_slot_retained_bytes", "WAL that the server keeps for the slot.",
-        as_double(status.source.slot_retained_bytes));
-  gauge(out, "evictd_slot_safe_wal_bytes", "WAL that can be written before the slot is lost.",
-        as_double(status.source.slot_safe_wal_bytes));
-  if (status.sink.evicted_keys) {
-    sample(
-        out.emplace_back(family("evictd_redis_evicted_keys_total",
-                                "Keys that Redis evicted for memory (INFO).", MetricType::Counter)),
-        static_cast<double>(*status.sink.evicted_keys));
-  }
-
-  MetricFamily unresolved =
-      family("evictd_gap_unresolved", "1 while a gap of this reason is being repaired.",
-             MetricType::Gauge);
-  bool named = pipeline.gap.empty();
-  const auto add_reason = [&](const std::string& reason) {
-    sample(unresolved, reason == pipeline.gap ? 1 : 0).label = {{"reason", reason}};
-    named = named || reason == pipeline.gap;
-  };
-  for (const std::string& reason : known_gaps) add_reason(reason);
-  if (!named) add_reason(pipeline.gap);
-  out.push_back(std::move(unresolved));
-}
-
 std::string Metrics::text(const Status* status, Now now) const {
   std::vector<MetricFamily> families = impl_->registry.Collect();
-  MetricFamily build =
-      family("evictd_build_info", "Always 1; the version is a label.", MetricType::Gauge);
-  sample(build, 1).label = {{"version", impl_->version}};
+  MetricFamily build;
+  build.name = "evictd_build_info";
+  build.help = "Always 1; the version is a label.";
+  build.type = prometheus::MetricType::Gauge;
+  build.metric.emplace_back().gauge.value = 1;
+  build.metric.back().label = {{"version", impl_->version}};
   families.push_back(std::move(build));
-  if (status != nullptr) impl_->append_status(families, *status, now);
+  if (status != nullptr) append_status_metrics(families, *status, impl_->known_gaps, now);
 
   // A family without a series says nothing (no error of Redis so far); and a steady order reads
   // better.

@@ -7,10 +7,7 @@
 #include "daemon/check_files.h"
 #include "daemon/commands/commands.h"
 #include "daemon/commands/wiring.h"
-#if __has_include("daemon/redis/check.h")
 #include "daemon/redis/check.h"
-#define EVICTD_HAS_CHECK_REDIS 1
-#endif
 
 namespace evictd {
 namespace {
@@ -38,10 +35,8 @@ int check_command(const CommandLine& request) {
     sections.push_back(
         {source_text(**config), check_postgres(postgres_options(**config, *rules), *rules)});
   }
-#ifdef EVICTD_HAS_CHECK_REDIS
   sections.push_back(
       {"Redis " + redis_text(**config), check_redis(redis_options(**config), *rules)});
-#endif
   return print(request, sections);
 }
 

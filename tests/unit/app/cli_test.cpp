@@ -179,6 +179,16 @@ TEST_F(Cli, PurgeOfAnUnknownPatternNeedsYes) {
             "no rule names the table 'public.product'\nhint: did you mean 'public.products'?\n");
 }
 
+TEST_F(Cli, LuaNeedsNoConfiguration) {
+  const Outcome library = run({"lua"});
+  EXPECT_EQ(library.exit_code, 0) << library.err;
+  EXPECT_THAT(library.out, testing::StartsWith("#!lua name=evictd\n"));
+  const Outcome scripts = run({"lua", "--scripts"});
+  EXPECT_EQ(scripts.exit_code, 0) << scripts.err;
+  EXPECT_THAT(scripts.out, HasSubstr("-- evictd_fill "));
+  EXPECT_EQ(run({"lua", "-c", "none.yaml"}).exit_code, 2);
+}
+
 TEST_F(Cli, DropWithoutATerminalNeedsYes) {
   write_config();
   const Outcome wrong = run({"drop"});

@@ -36,6 +36,7 @@ TEST(CommandLine, ReadsTheOptionsOfCheckPurgeAndDrop) {
   EXPECT_TRUE(purge->yes);
   EXPECT_EQ(parse_command_line({"purge", "--table", "products"})->table, "products");
   EXPECT_TRUE(parse_command_line({"drop", "--yes"})->yes);
+  EXPECT_TRUE(parse_command_line({"lua", "--scripts"})->scripts);
 }
 
 TEST(CommandLine, ReadsExplain) {

@@ -1,0 +1,18 @@
+// The metrics that are read from the status when somebody asks, rather than counted. A file of its
+// own beside metrics.cpp, and for its use only: it shows prometheus-cpp.
+#pragma once
+
+#include <prometheus/metric_family.h>
+
+#include <string>
+#include <vector>
+
+#include "daemon/status.h"
+
+namespace evictd {
+
+// `gap_reasons`: those whose series is there before they first happen.
+void append_status_metrics(std::vector<prometheus::MetricFamily>& out, const Status& status,
+                           const std::vector<std::string>& gap_reasons, Now now);
+
+}  // namespace evictd

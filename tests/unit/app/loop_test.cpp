@@ -1,0 +1,197 @@
+// The loop of `evictd run` over a fake source and a fake sink: signals, reload, exit codes.
+#include "daemon/loop.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "tests/support/fake_sink.h"
+#include "tests/support/fake_source.h"
+
+namespace evictd {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+
+constexpr const char* kRules = "- {table: rows, keys: [\"row:{id}\"]}\n";
+
+RuleSet rules_of(const std::string& text) { return *RuleSet::parse(text, "rules.yaml"); }
+
+// Fails as soon as it is stepped.
+class FailingSource final : public Source {
+ public:
+  explicit FailingSource(ErrorKind kind) : kind_(kind) {}
+  void start(const std::optional<Record>&, Now) override {}
+  void step(Now, std::size_t, SourceHandler& handler) override {
+    handler.on_failed(Error{kind_, "the source failed", "mend it"});
+  }
+  void wait_for(Waiting&, bool) override {}
+  void acknowledge(const Position&) override {}
+  void request_snapshot() override {}
+  void confirm_gap() override {}
+  void set_tables(const std::vector<std::string>&) override {}
+  void restart(Now) override {}
+  bool stop(Now) override { return true; }
+  SourceStatus status() const override { return {}; }
+
+ private:
+  ErrorKind kind_;
+};
+
+class LoopTest : public ::testing::Test {
+ protected:
+  LoopTest() {
+    auto identity = std::make_shared<StatusIdentity>();
+    identity->version = "1";
+    identity_ = identity;
+    board_.turned(read_clocks().steady);
+  }
+
+  // Runs the loop here while `drive` acts from a second thread, as a person at the console would.
+  int run(Source& source, std::function<void()> drive,
+          milliseconds drain_max = milliseconds(60'000)) {
+    Pipeline pipeline(rules_of(kRules), source, sink_, metrics_, PipelineOptions{});
+    Loop loop({pipeline, source, sink_, metrics_, board_, signals_, log_, identity_,
+               [this] { return RuleSet::parse(rules_text_, "rules.yaml"); }, drain_max});
+    std::thread driver(std::move(drive));
+    const int exit_code = loop.run();
+    driver.join();
+    return exit_code;
+  }
+
+  // False when it does not come true in time.
+  static bool eventually(const std::function<bool()>& condition) {
+    for (int i = 0; i < 3000; ++i) {
+      if (condition()) return true;
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+    return condition();
+  }
+  bool is_ready() { return readiness_problems(board_, read_clocks().steady).empty(); }
+  bool is_stopping() {
+    const auto status = board_.read();
+    return status && status->stopping;
+  }
+  static void send(int signal) { kill(getpid(), signal); }
+
+  Signals signals_;
+  testing::FakeDatabase database_{10};
+  testing::FakeSink sink_{milliseconds(60'000)};
+  testing::FakeSource source_{database_};
+  Metrics metrics_{"1"};
+  StatusBoard board_;
+  Log log_{LogLevel::kError, LogFormat::kText};
+  std::shared_ptr<const StatusIdentity> identity_;
+  std::string rules_text_ = kRules;
+};
+
+TEST_F(LoopTest, StopsWhenAskedWithNothingInHand) {
+  EXPECT_EQ(run(source_,
+                [this] {
+                  EXPECT_TRUE(eventually([this] { return is_ready(); }));
+                  send(SIGTERM);
+                }),
+            0);
+  EXPECT_TRUE(is_stopping());
+}
+
+TEST_F(LoopTest, FinishesWhatIsInHandBeforeItStops) {
+  const testing::Logged& logged = database_.commit({1, 2, 3}, false, read_clocks().system);
+  database_.make_visible(logged.xid, read_clocks().steady);
+  const std::uint64_t end = logged.end;
+  EXPECT_EQ(run(source_,
+                [this] {
+                  EXPECT_TRUE(eventually([this] {
+                    const auto status = board_.read();
+                    return status && status->pipeline.inflight_transactions > 0;
+                  }));
+                  send(SIGINT);
+                }),
+            0);
+  EXPECT_GE(source_.confirmed(), end);
+}
+
+TEST_F(LoopTest, TheDrainIsBounded) {
+  const testing::Logged& logged = database_.commit({1}, false, read_clocks().system);
+  const std::uint64_t end = logged.end;  // and it never becomes visible: it cannot be finished
+  EXPECT_EQ(run(
+                source_,
+                [this] {
+                  EXPECT_TRUE(eventually([this] {
+                    const auto status = board_.read();
+                    return status && status->pipeline.inflight_transactions > 0;
+                  }));
+                  send(SIGTERM);
+                },
+                milliseconds(50)),
+            0);
+  EXPECT_LT(source_.confirmed(), end);  // it is delivered again at the next start (G1)
+}
+
+TEST_F(LoopTest, ASecondSignalLeavesAtOnce) {
+  database_.commit({1}, false, read_clocks().system);
+  EXPECT_EQ(run(source_,
+                [this] {
+                  EXPECT_TRUE(eventually([this] {
+                    const auto status = board_.read();
+                    return status && status->pipeline.inflight_transactions > 0;
+                  }));
+                  send(SIGTERM);
+                  EXPECT_TRUE(eventually([this] { return is_stopping(); }));
+                  send(SIGTERM);
+                }),
+            1);
+}
+
+TEST_F(LoopTest, AReloadTakesGoodRulesAndRefusesBadOnes) {
+  EXPECT_EQ(
+      run(source_,
+          [this] {
+            EXPECT_TRUE(eventually([this] { return is_ready(); }));
+            rules_text_ = "- {table: rows}\n";
+            send(SIGHUP);
+            EXPECT_TRUE(eventually([this] { return !board_.read()->reload_problem.empty(); }));
+            EXPECT_THAT(board_.read()->reload_problem, HasSubstr("rules.yaml:1:3: "));
+            EXPECT_EQ(board_.read()->rules->size(), 1u);
+            EXPECT_THAT(metrics_.text(nullptr, read_clocks()),
+                        HasSubstr(R"(evictd_rules_reload_total{outcome="failure"} 1)"));
+            rules_text_ = std::string(kRules) + "- {table: more, keys: [\"more:{id}\"]}\n";
+            send(SIGHUP);
+            EXPECT_TRUE(eventually([this] { return board_.read()->rules->size() == 2; }));
+            EXPECT_EQ(board_.read()->reload_problem, "");
+            const std::string page = metrics_.text(nullptr, read_clocks());
+            EXPECT_THAT(page, HasSubstr(R"(evictd_rules_reload_total{outcome="success"} 1)"));
+            EXPECT_THAT(page, HasSubstr(R"(op="insert",table="public.more"} 0)"));
+            send(SIGTERM);
+          }),
+      0);
+}
+
+TEST_F(LoopTest, AWrongConfigurationIsExitCodeTwo) {
+  FailingSource misconfigured(ErrorKind::kUsage);
+  EXPECT_EQ(run(misconfigured, [] {}), 2);
+}
+
+TEST_F(LoopTest, AnyOtherFailureIsExitCodeOne) {
+  FailingSource broken(ErrorKind::kFatal);
+  EXPECT_EQ(run(broken, [] {}), 1);
+}
+
+TEST_F(LoopTest, KeepsTurningWhileNothingHappens) {
+  EXPECT_EQ(run(source_,
+                [this] {
+                  EXPECT_TRUE(eventually([this] { return is_ready(); }));
+                  const SteadyTime before = board_.last_turn();
+                  EXPECT_TRUE(
+                      eventually([&] { return board_.last_turn() > before + milliseconds(1100); }));
+                  send(SIGTERM);
+                }),
+            0);
+}
+
+}  // namespace
+}  // namespace evictd
