@@ -72,6 +72,26 @@ def killed_while_redis_is_out_of_reach(postgres, cache, evictd, proxy):
     assert not acknowledged, "acknowledged a change that was not applied, and was lucky"
 
 
+def killed_right_after_an_acknowledgement(postgres, cache, evictd, proxy):
+    """Redis is slower than the stream, so that far more is received than applied when the commit arrives. Once
+    the server is told that it need not send the transaction again, every key must be gone (G1)."""
+    rows = 60_000
+    postgres.execute(f"create table items (id integer primary key, v integer not null); "
+                     f"insert into items select i, 0 from generate_series(1, {rows}) i")
+    evictd.write_rules("- table: public.items\n  keys: ['item:{id}']\n")
+    evictd.start()
+    keys = [f"item:{i}" for i in range(1, rows + 1)]
+    cache.mset(dict.fromkeys(keys, "old"))
+    # About 1 MiB per second; the keys of this transaction are some 5 MiB on their way.
+    proxy.tell("slice 16384")
+    proxy.tell("delay 16")
+    postgres.execute("update items set v = 1")
+    oracle.wait_until_acknowledged(postgres, "evictd", 120)
+    evictd.kill()
+    left = cache.exists(*keys)
+    assert left == 0, f"acknowledged, and {left} of {rows} keys are still cached"
+
+
 def refilled_before_the_commit_is_visible(postgres, cache, evictd):
     """A commit is decoded and its keys are deleted while no other session can see it yet: plain readers put
     the old row back. Only a later delete mends that (G4)."""

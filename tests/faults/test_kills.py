@@ -6,6 +6,7 @@ import signal
 import scenarios
 from harness import oracle
 from harness.fixtures import soak
+from harness.proxy import Proxy
 from harness.waiting import eventually
 
 
@@ -22,6 +23,12 @@ def test_killed_at_random_under_load(postgres, redis, cache, make_evictd, seed):
     oracle.converge(postgres, evictd, running)
     oracle.assert_true_cache(postgres, cache, at_least=50)
     assert evictd.metrics().sum("evictd_gaps_total") == 0, "a kill is no gap: everything is sent again"
+
+
+def test_killed_while_redis_is_out_of_reach(postgres, redis, cache, make_evictd):
+    proxy = Proxy(redis.port)
+    scenarios.killed_while_redis_is_out_of_reach(postgres, cache, make_evictd(redis_url=redis.url(port=proxy.port)), proxy)
+    proxy.stop()
 
 
 def test_killed_amid_a_large_transaction(postgres, redis, cache, make_evictd, seed):
