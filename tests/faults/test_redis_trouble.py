@@ -81,7 +81,7 @@ REFUSALS = {
     "no replicas": (["config set min-replicas-to-write 1"], ["config set min-replicas-to-write 0"]),
     "read only": (["replicaof 127.0.0.1 1"], ["replicaof no one"]),
     # A folder where the file should be: the snapshot cannot be put into place.
-    "snapshots fail": (["config set dbfilename folder", "config set save 3600_1", "bgsave"],
+    "snapshots fail": (["config set save 3600_1", "bgsave"],
                        ["config set stop-writes-on-bgsave-error no"]),
 }
 
@@ -105,7 +105,7 @@ def test_refused_for_a_while(postgres, redis, cache, make_evictd, seed, refusal)
         except Exception:  # pylint: disable=broad-except
             return True
 
-    os.makedirs(f"{redis.folder}/folder", exist_ok=True)
+    os.makedirs(f"{redis.folder}/dump.rdb", exist_ok=True)
     run(enter)
     eventually("Redis refuses", refuses, 30)
     try:
