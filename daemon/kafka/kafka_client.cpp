@@ -1,7 +1,6 @@
 #include "daemon/kafka/kafka_client.h"
 
 #include <fmt/format.h>
-#include <librdkafka/rdkafka.h>
 #include <regex.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -10,6 +9,8 @@
 #include <array>
 #include <atomic>
 #include <set>
+
+#include "daemon/kafka/librdkafka.h"
 
 namespace evictd {
 namespace {
@@ -47,11 +48,6 @@ constexpr struct {
 constexpr const char* kOwnSettings[][2] = {
     {"bootstrap.servers", "brokers"}, {"metadata.broker.list", "brokers"}, {"group.id", "group"}};
 
-struct ConfDeleter {
-  void operator()(rd_kafka_conf_t* conf) const { rd_kafka_conf_destroy(conf); }
-};
-using Conf = std::unique_ptr<rd_kafka_conf_t, ConfDeleter>;
-
 struct ListDeleter {
   void operator()(rd_kafka_topic_partition_list_t* list) const {
     rd_kafka_topic_partition_list_destroy(list);
@@ -82,9 +78,21 @@ std::vector<TopicPartition> partitions_of(const rd_kafka_topic_partition_list_t*
   return partitions;
 }
 
-Result<Conf> make_conf(const KafkaOptions& options) {
+// One line, for a person.
+std::string message_of(rd_kafka_resp_err_t code, const char* detail) {
+  std::string text = rd_kafka_err2str(code);
+  if (detail != nullptr && *detail != '\0' && text != detail) text += std::string(": ") + detail;
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return text;
+}
+
+bool is_pattern(const std::string& topic) { return topic.starts_with('^'); }
+
+}  // namespace
+
+Result<KafkaConf> make_kafka_conf(const KafkaOptions& options) {
   char reason[512];
-  Conf conf(rd_kafka_conf_new());
+  KafkaConf conf(rd_kafka_conf_new());
   const auto set = [&](const std::string& name, const std::string& value) {
     return rd_kafka_conf_set(conf.get(), name.c_str(), value.c_str(), reason, sizeof reason);
   };
@@ -122,15 +130,7 @@ Result<Conf> make_conf(const KafkaOptions& options) {
   return conf;
 }
 
-// One line, for a person.
-std::string message_of(rd_kafka_resp_err_t code, const char* detail) {
-  std::string text = rd_kafka_err2str(code);
-  if (detail != nullptr && *detail != '\0' && text != detail) text += std::string(": ") + detail;
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  return text;
-}
-
-Error error_of(rd_kafka_resp_err_t code, const char* detail) {
+Error kafka_error(rd_kafka_resp_err_t code, const char* detail) {
   Error error;
   error.text = "kafka: " + message_of(code, detail);
   switch (code) {
@@ -164,10 +164,6 @@ Error error_of(rd_kafka_resp_err_t code, const char* detail) {
   return error;
 }
 
-bool is_pattern(const std::string& topic) { return topic.starts_with('^'); }
-
-}  // namespace
-
 Result<void> validate(const KafkaOptions& options) {
   for (const std::string& topic : options.topics) {
     if (!is_pattern(topic)) continue;
@@ -178,7 +174,7 @@ Result<void> validate(const KafkaOptions& options) {
     }
     regfree(&compiled);
   }
-  auto conf = make_conf(options);
+  auto conf = make_kafka_conf(options);
   if (!conf) return tl::unexpected(conf.error());
   return {};
 }
@@ -227,12 +223,12 @@ struct KafkaClient::Impl {
     char fatal[512] = "";
     if (error_code == RD_KAFKA_RESP_ERR__FATAL) {
       const auto original = rd_kafka_fatal_error(consumer, fatal, sizeof fatal);
-      Error error = error_of(original, fatal);
+      Error error = kafka_error(original, fatal);
       error.kind = ErrorKind::kFatal;
       self.handler->on_client_error(error);
       return;
     }
-    self.handler->on_client_error(error_of(error_code, reason));
+    self.handler->on_client_error(kafka_error(error_code, reason));
   }
 
   static void on_log(const rd_kafka_t*, int, const char*, const char*) {
@@ -300,7 +296,7 @@ struct KafkaClient::Impl {
       default:
         break;
     }
-    Error error = error_of(message.err, rd_kafka_message_errstr(&message));
+    Error error = kafka_error(message.err, rd_kafka_message_errstr(&message));
     if (!topic.empty()) error.text += fmt::format(" (topic '{}')", topic);
     handler->on_client_error(error);
   }
@@ -309,7 +305,7 @@ struct KafkaClient::Impl {
 KafkaClient::KafkaClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Result<std::unique_ptr<KafkaClient>> KafkaClient::make(const KafkaOptions& options) {
-  auto conf = make_conf(options);
+  auto conf = make_kafka_conf(options);
   if (!conf) return tl::unexpected(conf.error());
   auto impl = std::make_unique<Impl>();
   impl->options = options;
@@ -360,7 +356,7 @@ Result<void> KafkaClient::subscribe() {
   }
   const auto code = rd_kafka_subscribe(impl_->consumer, topics.get());
   if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
-  Error error = error_of(code, nullptr);
+  Error error = kafka_error(code, nullptr);
   if (code == RD_KAFKA_RESP_ERR__INVALID_ARG) error.kind = ErrorKind::kUsage;
   return tl::unexpected(std::move(error).within("cannot subscribe"));
 }
@@ -463,7 +459,7 @@ Result<std::map<std::string, std::int32_t>> KafkaClient::matching_topics() {
   const rd_kafka_metadata_t* metadata = nullptr;
   const auto code = rd_kafka_metadata(impl_->consumer, 1, nullptr, &metadata, kCallTimeoutMs);
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-    return tl::unexpected(error_of(code, nullptr).within("cannot list the topics"));
+    return tl::unexpected(kafka_error(code, nullptr).within("cannot list the topics"));
   }
   std::map<std::string, std::int32_t> topics;
   for (const std::string& wanted : impl_->options.topics) {
@@ -490,20 +486,20 @@ Result<std::vector<PartitionOffsets>> KafkaClient::look_up(
   const List list = list_of(partitions);
   if (const auto code = rd_kafka_committed(impl_->consumer, list.get(), kCallTimeoutMs);
       code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-    return tl::unexpected(error_of(code, nullptr).within("cannot read the committed offsets"));
+    return tl::unexpected(kafka_error(code, nullptr).within("cannot read the committed offsets"));
   }
   for (int i = 0; i < list->cnt; ++i) {
     const auto& element = list->elems[i];
     PartitionOffsets offsets{{element.topic, element.partition}, std::nullopt, 0, 0};
     if (element.err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-      return tl::unexpected(error_of(element.err, nullptr).within(offsets.at.to_string()));
+      return tl::unexpected(kafka_error(element.err, nullptr).within(offsets.at.to_string()));
     }
     if (element.offset >= 0) offsets.committed = element.offset;
     if (const auto code =
             rd_kafka_query_watermark_offsets(impl_->consumer, element.topic, element.partition,
                                              &offsets.low, &offsets.high, kCallTimeoutMs);
         code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-      return tl::unexpected(error_of(code, nullptr).within(offsets.at.to_string()));
+      return tl::unexpected(kafka_error(code, nullptr).within(offsets.at.to_string()));
     }
     found.push_back(std::move(offsets));
   }
@@ -520,7 +516,7 @@ Result<bool> KafkaClient::group_has_offsets(const std::map<std::string, std::int
   const List list = list_of(partitions);
   if (const auto code = rd_kafka_committed(impl_->consumer, list.get(), kCallTimeoutMs);
       code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-    return tl::unexpected(error_of(code, nullptr).within("cannot read the committed offsets"));
+    return tl::unexpected(kafka_error(code, nullptr).within("cannot read the committed offsets"));
   }
   return std::any_of(list->elems, list->elems + list->cnt,
                      [](const auto& element) { return element.offset >= 0; });

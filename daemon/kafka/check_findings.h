@@ -1,0 +1,31 @@
+// The judgements of `evictd check` that need no cluster: what topics, records and connector
+// settings say. Pure.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "daemon/finding.h"
+#include "daemon/kafka/connect_rest.h"
+#include "daemon/kafka/kafka_admin.h"
+#include "mapping/rules.h"
+
+namespace evictd {
+
+// Debezium's heartbeats and transaction markers: matched by patterns, of no rule's concern.
+bool is_control_topic(const std::string& topic);
+
+// KF002. `topics`: the existing ones that are subscribed.
+void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
+                       const std::map<std::string, std::int32_t>& topics, Findings& findings);
+
+// KF005. At most one finding of a kind for each topic.
+void check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
+                   Findings& findings);
+
+// KF007.
+void check_connectors(const ConnectorSettings& connectors, const KafkaOptions& options,
+                      Findings& findings);
+
+}  // namespace evictd

@@ -1,0 +1,162 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "daemon/kafka/check_findings.h"
+
+namespace evictd {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+RuleSet rules_from(std::string_view text) {
+  auto rules = RuleSet::parse(text, "rules.yaml");
+  EXPECT_TRUE(rules) << rules.error().text;
+  return std::move(*rules);
+}
+
+std::vector<std::string> texts(const Findings& findings) {
+  std::vector<std::string> lines;
+  for (const Finding& finding : findings) {
+    constexpr const char* kSeverities[] = {"error", "warning", "info"};
+    lines.push_back(finding.id + " " + kSeverities[static_cast<int>(finding.severity)] + " " +
+                    finding.object + ": " + finding.cause);
+  }
+  return lines;
+}
+
+KeptRecord kept(std::optional<std::string> key, std::optional<std::string> value) {
+  KeptRecord record;
+  record.at = {"shop.public.items", 0};
+  record.key = std::move(key);
+  record.value = std::move(value);
+  return record;
+}
+
+constexpr const char* kRules = "- {table: public.items, keys: ['i:{id}', 'slug:{slug}']}";
+
+std::vector<std::string> sampled(std::vector<KeptRecord> records) {
+  Findings findings;
+  check_records(records, rules_from(kRules), findings);
+  return texts(findings);
+}
+
+TEST(KafkaCheck, NamesAndPatternsThatFindNothing) {
+  KafkaOptions options;
+  options.topics = {"shop.public.items", "^nothing[.]"};
+  Findings findings;
+  check_topic_names(options, rules_from(kRules), {}, findings);
+  EXPECT_THAT(texts(findings),
+              ElementsAre("KF002 warning shop.public.items: the topic does not exist",
+                          "KF002 warning ^nothing[.]: the pattern matches no topic"));
+}
+
+TEST(KafkaCheck, TablesWithoutTopicAndTopicsWithoutRows) {
+  KafkaOptions options;
+  options.topics = {"^shop", "^__debezium"};
+  Findings findings;
+  check_topic_names(
+      options, rules_from(kRules),
+      {{"shop.public.orders", 1}, {"shop.transaction", 1}, {"__debezium-heartbeat.shop", 1}},
+      findings);
+  EXPECT_THAT(
+      texts(findings),
+      ElementsAre("KF002 info '__debezium-heartbeat.shop', 'shop.transaction': matched by "
+                  "'topics', but carry no "
+                  "rows: their records are ignored",
+                  "KF002 warning public.items: a rule names it, but no topic is named after it"));
+}
+
+TEST(KafkaCheck, ARecordThatCannotBeDecoded) {
+  EXPECT_THAT(sampled({kept("k", std::string("\0\0\0\0\1x", 6)), kept("k", "garbage")}),
+              ElementsAre("KF005 error shop.public.items[0] offset 0: expected JSON, got the "
+                          "framing of Avro or Protobuf "
+                          "(first byte 0x00)"));
+}
+
+TEST(KafkaCheck, OldValuesThatAreNotSent) {
+  EXPECT_THAT(
+      sampled(
+          {kept(R"({"id":1})",
+                R"({"before":null,"after":{"id":1,"slug":"a"},"source":{"connector":"postgresql",)"
+                R"("ts_ms":1700000000000,"schema":"public","table":"items"},"op":"u"})")}),
+      ElementsAre("KF005 warning shop.public.items: updates come without the old row; rules read "
+                  "old values of "
+                  "'id', 'slug'"));
+}
+
+TEST(KafkaCheck, FlattenedRowsAndMissingColumns) {
+  EXPECT_THAT(sampled({kept(R"({"id":1})", R"({"id":1})")}),
+              ElementsAre("KF005 error shop.public.items: its rows of 'public.items' have no "
+                          "column 'slug', which a rule "
+                          "reads",
+                          "KF005 warning shop.public.items: is flattened by ExtractNewRecordState: "
+                          "old values are not "
+                          "sent, and a truncate is not either",
+                          "KF005 info shop.public.items: its records have no commit time: lag is "
+                          "measured from when "
+                          "Kafka got them"));
+}
+
+TEST(KafkaCheck, NumbersThatMayBeDates) {
+  EXPECT_THAT(
+      sampled({kept(
+          R"({"id":1})",
+          R"({"before":null,"after":{"id":1,"slug":1706933106789},"source":{"connector":"postgresql",)"
+          R"("ts_ms":1700000000000,"schema":"public","table":"items"},"op":"c"})")}),
+      ElementsAre("KF005 info shop.public.items: comes without a schema: should 'slug' be a date "
+                  "or time, its "
+                  "keys hold the bare number"));
+}
+
+std::vector<std::string> connector_findings(
+    std::map<std::string, std::string> settings,
+    OnSnapshotEvent on_snapshot = OnSnapshotEvent::kIgnore) {
+  KafkaOptions options;
+  options.on_snapshot = on_snapshot;
+  Findings findings;
+  check_connectors({{"shop", std::move(settings)}}, options, findings);
+  return texts(findings);
+}
+
+TEST(KafkaCheck, ConnectorSettings) {
+  EXPECT_THAT(
+      connector_findings({{"connector.class", "io.debezium.connector.mysql.MySqlConnector"}}),
+      ElementsAre("KF007 warning connector 'shop': skips truncate (skipped.operations): a TRUNCATE "
+                  "invalidates "
+                  "nothing",
+                  "KF007 warning connector 'shop': sends no heartbeats: silence cannot be told "
+                  "from a connector "
+                  "that stands still, and the slot of an idle database holds WAL"));
+  const std::map<std::string, std::string> good = {
+      {"connector.class", "io.debezium.connector.mysql.MySqlConnector"},
+      {"skipped.operations", "none"},
+      {"heartbeat.interval.ms", "1000"}};
+  EXPECT_THAT(connector_findings(good), IsEmpty());
+  EXPECT_THAT(
+      connector_findings(good, OnSnapshotEvent::kInvalidate),
+      ElementsAre(
+          "KF007 warning connector 'shop': snapshot.mode=initial sends every row, and on_snapshot: "
+          "invalidate deletes them all from the cache"));
+  auto flattened = good;
+  flattened["transforms.x.type"] = "io.debezium.transforms.ExtractNewRecordState";
+  flattened["tombstones.on.delete"] = "false";
+  EXPECT_THAT(connector_findings(flattened),
+              ElementsAre("KF007 error connector 'shop': flattens rows and sends no tombstones: a "
+                          "delete invalidates "
+                          "nothing"));
+  EXPECT_THAT(connector_findings({{"connector.class", "org.example.Sink"}}), IsEmpty());
+}
+
+TEST(KafkaCheck, ConnectorsAreReadFromTheRestAnswer) {
+  const auto connectors = parse_connectors(
+      R"({"shop":{"info":{"name":"shop","config":{"connector.class":"C","a.b":"1"},"tasks":[]}},"odd":{}})");
+  ASSERT_TRUE(connectors);
+  EXPECT_EQ(*connectors, (ConnectorSettings{{"shop", {{"connector.class", "C"}, {"a.b", "1"}}}}));
+  EXPECT_FALSE(parse_connectors("<html>"));
+  EXPECT_EQ(read_connectors("https://x").error().text,
+            "expected 'http://host:port', got 'https://x'");
+}
+
+}  // namespace
+}  // namespace evictd
