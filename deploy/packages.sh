@@ -9,6 +9,7 @@
 # Groups: build    compiler and libraries
 #         test     test libraries and tools
 #         servers  PostgreSQL, Redis and what drives them in tests and the demo
+#         kafka    what fetches and runs Apache Kafka, Debezium and MariaDB in their tests
 #         fuzz     clang with its fuzzing engine
 #         run      the shared libraries of a built evictd
 set -euo pipefail
@@ -22,12 +23,13 @@ packages_of() {
         prometheus-cpp-dev libcivetweb-dev zlib1g-dev ;;
     test) echo libgtest-dev libgmock-dev librapidcheck-dev python3 python3-pytest spin gcc ;;
     servers) echo postgresql redis-server python3 python3-psycopg2 python3-redis ;;
+    kafka) echo default-jre-headless maven mariadb-server ;;
     fuzz) echo clang-14 libclang-rt-14-dev ;;
     run)
       echo libpq5 libpqxx-6.4 libhiredis0.14 libssl3 librdkafka1 libyaml-cpp0.7 libsimdjson14 \
         libspdlog1.10 libfmt9 libprometheus-cpp-core1.0 libcivetweb1 ca-certificates ;;
     *)
-      echo "packages.sh: unknown group '$1', expected build, test, servers, fuzz or run" >&2
+      echo "packages.sh: unknown group '$1', expected build, test, servers, kafka, fuzz or run" >&2
       exit 2 ;;
   esac
 }
