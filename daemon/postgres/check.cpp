@@ -99,7 +99,8 @@ void gather_sessions(Catalogue& catalogue, CheckFacts& check) {
     for (const auto& row : *pinned) check.pins_refused.push_back(row[0]);
   }
   const auto asynchronous = catalogue.query(
-      "select 'the server' from pg_settings where name = 'synchronous_commit' and setting = 'off' and source like '%file'"
+      "select 'the server' from pg_settings where name = 'synchronous_commit' and setting = 'off' "
+      "and source like '%file'"
       " union all select case when s.setrole <> 0 then 'role ' || pg_get_userbyid(s.setrole)::text "
       "else 'database' end"
       " from pg_db_role_setting s, unnest(s.setconfig) c where c = 'synchronous_commit=off'"
@@ -133,8 +134,9 @@ void try_round_trip(StreamProbe& probe, Catalogue& catalogue, const PostgresOpti
                     Findings& findings) {
   const std::string content = fmt::format("check-{}", ::getpid());
   const auto outcome = probe.round_trip(
-      fmt::format("{}_check_{}", options.slot, ::getpid()), options.publication, "evictd", content,
-      [&] { return catalogue.emit_message("evictd", content).has_value(); }, kRoundTripMax);
+      fmt::format("{}_check_{}", options.slot.substr(0, 40), ::getpid()), options.publication,
+      "evictd", content, [&] { return catalogue.emit_message("evictd", content).has_value(); },
+      kRoundTripMax);
   const std::string object = "stream";
   switch (outcome) {
     case StreamProbe::Outcome::kArrived:

@@ -302,6 +302,10 @@ int PostgresConnection::server_version() const {
   return connection_ == nullptr ? 0 : PQserverVersion(connection_.get());
 }
 
+int PostgresConnection::backend_pid() const {
+  return connection_ == nullptr ? 0 : PQbackendPID(connection_.get());
+}
+
 void PostgresConnection::pin_server(Conninfo& conninfo) const {
   if (connection_ == nullptr) return;
   const auto pin = [&](const char* keyword, const char* value) {

@@ -80,6 +80,8 @@ class PostgresConnection {
 
   // "18" -> 180000; REQUIRES: connected.
   int server_version() const;
+  // The process that serves us; 0 when there is none.
+  int backend_pid() const;
   // Host, address and port that were really connected to, put into `conninfo`.
   void pin_server(Conninfo& conninfo) const;
 

@@ -28,6 +28,10 @@ Error explain_failure(const PostgresFailure& failure, const FailureContext& cont
             at + "the stream stops at a value that is not valid text: " + failure.text,
             "set postgres.client_encoding: SQL_ASCII to pass such bytes on unchanged"};
   }
+  if (state == "42602") {
+    return {ErrorKind::kUsage, text,
+            "postgres.slot: lower-case letters, digits and underscores, at most 63 of them"};
+  }
   if (state == "53400") {
     return {ErrorKind::kTransient, text,
             "raise max_replication_slots, or drop a slot that nobody uses"};

@@ -12,9 +12,10 @@ namespace evictd {
 namespace {
 
 constexpr std::chrono::milliseconds kBackoffMin{100};
-constexpr std::chrono::milliseconds kBackoffMax{10'000};
+constexpr std::chrono::milliseconds kBackoffMax{3'000};
 // An error in the data comes back at the same place each time: no hurry.
 constexpr std::chrono::milliseconds kDataBackoffMin{2'000};
+constexpr std::chrono::milliseconds kDataBackoffMax{30'000};
 
 }  // namespace
 
@@ -24,8 +25,9 @@ Requirements requirements_of(const RuleSet& rules) {
 
 PostgresSource::PostgresSource(PostgresOptions options)
     : options_(std::move(options)),
-      slot_(options_.temporary_slot ? fmt::format("{}_watch_{}", options_.slot, ::getpid())
-                                    : options_.slot) {
+      slot_(options_.temporary_slot
+                ? fmt::format("{}_watch_{}", options_.slot.substr(0, 40), ::getpid())
+                : options_.slot) {
   heartbeat_token_ =
       fmt::format("{}-{}", ::getpid(), std::chrono::system_clock::now().time_since_epoch().count());
 }
@@ -238,8 +240,9 @@ void PostgresSource::trouble(Error error) {
   const bool progressed = is_streaming() && (last_acknowledged_ > acknowledged_before_ ||
                                              now_.steady - streaming_since_ > 2 * kBackoffMax);
   if (progressed) backoff_ = {};
-  backoff_ = std::clamp(
-      backoff_ * 2, error.kind == ErrorKind::kData ? kDataBackoffMin : kBackoffMin, kBackoffMax);
+  const bool is_data = error.kind == ErrorKind::kData;
+  backoff_ = std::clamp(backoff_ * 2, is_data ? kDataBackoffMin : kBackoffMin,
+                        is_data ? kDataBackoffMax : kBackoffMax);
   disconnect(error, backoff_);
 }
 

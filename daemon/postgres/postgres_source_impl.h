@@ -1,13 +1,16 @@
 // The inside of the PostgreSQL source: one machine of explicit states over the three connections.
 //
-//   waiting ─► connecting ─► reading facts ─► confirming ─► repairing ─► creating slot ─► first
-//   snapshot
-//      ▲            │              │         (gaps, G6)    (publication,        │               │
-//      │            │           standby ◄─── slot in use    drop slot)          │ starting │ ▼ │ ▼
-//      │ └──────── any failure ◄─────┴────────────────────────────────────────────┴── streaming ◄─┘
+// clang-format off
+//   waiting -> connecting -> reading facts -> confirming -> repairing -> creating slot -> first snapshot -> starting -> streaming
+//                                  |         (gaps, G6)   (publication,                                                    |
+//                               standby                    drop slot)                                                      |
+//                              (slot in use)                                                                               |
+//      ^                           |                                                                                       |
+//      +---------------------------+--------------------- any failure, a new connection -----------------------------------+
+// clang-format on
 //
-// Split over postgres_source.cpp (the interface), source_connect.cpp (up to streaming),
-// source_stream.cpp (streaming and what runs beside it).
+// Split over postgres_source.cpp (the interface and the ways down), source_connect.cpp (up to
+// streaming), source_standby.cpp, and source_stream.cpp (streaming and what runs beside it).
 #pragma once
 
 #include <functional>
@@ -152,6 +155,9 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   std::optional<Result<std::uint64_t>> repair_answer_;
   std::vector<std::string> newly_published_;
   Lsn confirmed_;  // of the slot, when streaming begins
+  // The server's process of our last stream: it lets go of the slot a moment after we left.
+  int own_pid_ = 0;
+  int release_waits_ = 0;
 
   // Retries.
   SteadyTime retry_at_{};

@@ -80,7 +80,7 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
   const std::string table = full_name(relation);
   if (column == nullptr) {
     const Error error = no_such_column(rule, need, relation);
-    finding.id = "PG019";
+    finding.id = "PG018";
     finding.cause = fmt::format("{} names column '{}', which table '{}' does not have", need.where,
                                 need.column, table);
     finding.fix = error.hint;

@@ -10,9 +10,10 @@
 namespace evictd {
 namespace {
 
-constexpr std::chrono::seconds kStandbyInterval{1};
 constexpr std::chrono::seconds kBlockersInterval{5};
-constexpr std::chrono::seconds kStatisticsInterval{5};
+// How long our own last stream may take to let go of the slot before it counts as somebody else's.
+constexpr std::chrono::milliseconds kReleaseInterval{50};
+constexpr int kReleaseWaitsMax = 100;
 constexpr std::chrono::milliseconds kStatusIntervalMax{10'000};
 constexpr int kMessagesVersion = 140'000;  // the `messages` option of pgoutput
 
@@ -130,6 +131,15 @@ void PostgresSource::judge_facts() {
   }
   facts_ = std::move(*answer);
   if (facts_.slot.exists && facts_.slot.is_active && !options_.temporary_slot) {
+    if (facts_.slot.active_pid == own_pid_ && release_waits_ < kReleaseWaitsMax) {
+      ++release_waits_;
+      stream_.close();
+      snapshots_.stop();
+      ++attempt_;
+      state_ = State::kWaiting;
+      retry_at_ = now_.steady + kReleaseInterval;
+      return;
+    }
     return become_standby(facts_.slot.holder, facts_.slot.holder_is_evictd);
   }
   if (!has_worked_) {
@@ -307,6 +317,8 @@ void PostgresSource::start_streaming() {
 void PostgresSource::streaming_began() {
   state_ = State::kStreaming;
   has_worked_ = true;
+  own_pid_ = stream_.connection().backend_pid();
+  release_waits_ = 0;
   last_trouble_.clear();
   reported_gaps_.clear();
   decoder_.restart();
@@ -341,43 +353,6 @@ void PostgresSource::streaming_began() {
   handler_->on_connected(connected);
   // What the slot has confirmed is finished, and makes a position to compare with after a restart.
   if (!options_.temporary_slot) handler_->on_keepalive(Position{0, confirmed_.value});
-}
-
-void PostgresSource::become_standby(const std::string& holder, bool holder_is_evictd) {
-  const bool was_streaming = is_streaming();
-  stream_.close();
-  snapshots_.stop();
-  ++attempt_;
-  polling_slot_ = false;
-  state_ = State::kStandby;
-  retry_at_ = now_.steady + kStandbyInterval;
-  // A peer moves the slot as it works; anybody else who does would leave a gap.
-  if (known_ && holder_is_evictd) known_->acknowledged.reset();
-  if (was_streaming) {
-    handler_->on_disconnected(Error{ErrorKind::kTransient, "another process took the slot", {}});
-  }
-  last_trouble_.clear();
-  handler_->on_standby(fmt::format("slot '{}' is in use by {}", slot_, holder));
-}
-
-// For ever: a walsender of a process that died can hold the slot for wal_sender_timeout, a peer for
-// years.
-void PostgresSource::poll_standby() {
-  if (now_.steady < retry_at_ || polling_slot_) return;
-  polling_slot_ = true;
-  ask([slot = slot_](Catalogue& side) { return side.read_slot(slot); },
-      [this](Result<SlotFacts> answer) {
-        polling_slot_ = false;
-        if (state_ != State::kStandby) return;
-        retry_at_ = now_.steady + kStandbyInterval;
-        if (answer && answer->exists && answer->is_active) {
-          if (known_ && answer->holder_is_evictd) known_->acknowledged.reset();
-          handler_->on_standby(fmt::format("slot '{}' is in use by {}", slot_, answer->holder));
-          return;
-        }
-        state_ = State::kWaiting;
-        retry_at_ = now_.steady;
-      });
 }
 
 void PostgresSource::learn_names(const Facts& facts) {

@@ -292,11 +292,13 @@ TEST_F(PostgresCheckTest, WhatIsWrongIsFound) {
   sql->run(
       "create table products (id int primary key, slug text, total int generated always as (1) "
       "stored);"
-      "create table noted (id int); create table filtered (id int primary key); create view seen as "
+      "create table noted (id int); create table filtered (id int primary key); create view seen "
+      "as "
       "select 1 as id;"
       "create table parts (id int primary key) partition by range (id);"
       "create table parts_1 partition of parts for values from (0) to (10);"
-      "create publication evictd for table products (id), parts, filtered where (id > 5) with (publish "
+      "create publication evictd for table products (id), parts, filtered where (id > 5) with "
+      "(publish "
       "= 'insert, truncate');");
   sql->run("alter database " + database + " set datestyle = 'SQL'; alter database " + database +
            " set synchronous_commit = off");

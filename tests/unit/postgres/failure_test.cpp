@@ -27,6 +27,14 @@ TEST(Failure, WhatAPersonMustChangeIsUsage) {
       "hint: ALTER ROLE \"evictd\" REPLICATION;");
 }
 
+TEST(Failure, AnImpossibleSlotNameIsUsage) {
+  const Error error =
+      explained("42602", "replication slot name \"My-Slot\" contains invalid character");
+  EXPECT_EQ(error.kind, ErrorKind::kUsage);
+  EXPECT_EQ(error.hint,
+            "postgres.slot: lower-case letters, digits and underscores, at most 63 of them");
+}
+
 TEST(Failure, APoolerIsRecognised) {
   const std::string expected =
       "PostgreSQL at db:5432: expected a server that speaks the replication protocol, got: ";

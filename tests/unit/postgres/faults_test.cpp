@@ -161,6 +161,16 @@ TEST_F(PostgresFaultTest, TableWithoutAKeyIsRefusedBecausePublishingWouldBreakIt
               HasSubstr("table 'public.products' has no replica identity and cannot be published"));
 }
 
+TEST_F(PostgresFaultTest, AnImpossibleSlotNameEndsTheFirstStart) {
+  sql->run("create table products (id int primary key)");
+  PostgresOptions chosen = options();
+  chosen.slot = "My-Slot";
+  EXPECT_THAT(
+      failure_of({"public.products"}, chosen),
+      HasSubstr(
+          "hint: postgres.slot: lower-case letters, digits and underscores, at most 63 of them"));
+}
+
 TEST_F(PostgresFaultTest, ForeignSlotsAreRefused) {
   sql->run("create table products (id int primary key)");
   sql->run("select pg_create_logical_replication_slot('" + slot + "', 'test_decoding')");
@@ -215,6 +225,40 @@ TEST_F(PostgresFaultTest, AByteThatIsNoTextIsExplainedAndNotRetriedInATightLoop)
   driver->start(last);
   ASSERT_TRUE(driver->until_changes(1)) << explain();
   EXPECT_EQ(journal().all_changes()[0], "insert public.products new(id=1 slug=caf\xe9)");
+}
+
+TEST_F(PostgresFaultTest, PasswordsAndTlsWorkAsLibpqDoesThem) {
+  sql->run("create table products (id int primary key)");
+  sql->run(
+      "do $$ begin if not exists (select from pg_roles where rolname = 'scram_user') then"
+      " create role scram_user login superuser password 'it''s secret'; end if; end $$");
+  sql->run(
+      "copy (select 1) to program 'openssl req -new -x509 -days 2 -nodes -subj /CN=localhost "
+      "-keyout server.key"
+      " -out server.crt 2>/dev/null && chmod 600 server.key'");
+  sql->run(
+      "copy (select 1) to program 'sed -i \"1i hostssl all scram_user 127.0.0.1/32 scram-sha-256\" "
+      "pg_hba.conf'");
+  server->set("ssl", "on");
+  const std::string where =
+      "@127.0.0.1:" + std::to_string(server->port()) + "/" + database + "?sslmode=require";
+  PostgresOptions chosen = options();
+  chosen.url = "postgresql://scram_user:wrong-one" + where;
+  const std::string text = failure_of({"public.products"}, chosen);
+  EXPECT_THAT(text, HasSubstr("password authentication failed for user \"scram_user\""));
+  EXPECT_THAT(text, Not(HasSubstr("wrong-one")));
+
+  chosen.url = "postgresql://scram_user:it%27s%20secret" + where;
+  make({"public.products"}, chosen);
+  driver->start();
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  EXPECT_EQ(sql->value("select string_agg(distinct ssl::text, ',') from pg_stat_ssl join "
+                       "pg_stat_activity using (pid)"
+                       " where application_name like 'evictd%'"),
+            "true");
+  driver->bytes_max = 10'000;  // what TLS has already decrypted is not seen by poll()
+  sql->run("insert into products select generate_series(1, 20000)");
+  ASSERT_TRUE(driver->until_changes(20'000)) << explain();
 }
 
 TEST_F(PostgresFaultTest, DropRemovesWhatWeLeaveBehind) {

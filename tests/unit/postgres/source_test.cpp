@@ -84,6 +84,7 @@ TEST_F(PostgresSourceTest, RestartDeliversEverythingUnacknowledgedAgain) {
   ASSERT_TRUE(driver->until_changes(2));
   EXPECT_EQ(journal().connects, 2);
   EXPECT_EQ(journal().disconnects.size(), 1u);
+  EXPECT_TRUE(journal().standbys.empty()) << "our own last stream is nobody to wait for";
   EXPECT_EQ(journal().all_changes()[0], journal().all_changes()[1]);
   EXPECT_TRUE(journal().gaps.empty());
 }
