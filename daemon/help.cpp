@@ -107,10 +107,10 @@ example: evictd drop -c evictd.yaml --yes
 
 constexpr std::string_view kLua = R"(usage: evictd lua [-c FILE] [--scripts]
 
-Prints the function library that readers call (FCALL evictd_fill ...), as FUNCTION
-LOAD takes it. 'evictd run' loads it by itself.
+Prints the function library that readers call (FCALL evictd_fill ...), as
+FUNCTION LOAD takes it. 'evictd run' loads it by itself.
 
-  -c, --config FILE   the configuration, for its tombstone_ttl (default: evictd.yaml)
+  -c, --config FILE   holds tombstone_ttl (default: evictd.yaml)
       --scripts       single scripts for EVAL and EVALSHA instead, for servers
                       without functions
 

@@ -1,4 +1,4 @@
-#include "daemon/postgres/check.h"
+#include "daemon/redis/check.h"
 
 #include <fmt/core.h>
 
@@ -7,7 +7,6 @@
 #include "daemon/check_files.h"
 #include "daemon/commands/commands.h"
 #include "daemon/commands/wiring.h"
-#include "daemon/redis/check.h"
 
 namespace evictd {
 namespace {
@@ -31,10 +30,7 @@ int check_command(const CommandLine& request) {
       {fmt::format("files, {} rules for {} tables", rules->rules().size(), rules->tables().size()),
        check_files(**config, *rules)});
   if (request.offline) return print(request, sections);
-  if ((*config)->postgres) {
-    sections.push_back(
-        {source_text(**config), check_postgres(postgres_options(**config, *rules), *rules)});
-  }
+  sections.push_back({source_text(**config), check_source(**config, *rules)});
   sections.push_back(
       {"Redis " + redis_text(**config), check_redis(redis_options(**config), *rules)});
   return print(request, sections);

@@ -2,10 +2,12 @@
 
 #include <fmt/core.h>
 
+#include "daemon/postgres/check.h"
 #include "daemon/postgres/conninfo.h"
 #include "daemon/redis/url.h"
 #ifdef EVICTD_WITH_KAFKA
 #include "daemon/commands/snapshot_connection.h"
+#include "daemon/kafka/check.h"
 #include "daemon/kafka/kafka_source.h"
 #endif
 
@@ -118,6 +120,21 @@ Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet&
     }
   };
   return make_postgres_source(std::move(options));
+}
+
+Findings check_source(const Config& config, const RuleSet& rules) {
+  if (config.postgres) return check_postgres(postgres_options(config, rules), rules);
+#ifdef EVICTD_WITH_KAFKA
+  const KafkaOptions options = kafka_options(*config.kafka);
+  if (Result<void> valid = validate(options); !valid) {
+    return {{"CF001", Severity::kError, config.kafka->place.to_string(), valid.error().text,
+             valid.error().hint}};
+  }
+  return check_kafka(options, rules);
+#else
+  return {{"CF001", Severity::kError, config.kafka->place.to_string(),
+           "this evictd was built without Kafka", "build it with -DEVICTD_KAFKA=ON"}};
+#endif
 }
 
 std::string source_text(const Config& config) {

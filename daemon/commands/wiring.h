@@ -6,6 +6,7 @@
 #include <string>
 
 #include "daemon/config.h"
+#include "daemon/finding.h"
 #include "daemon/pipeline.h"
 #include "daemon/postgres/postgres_source.h"
 #include "daemon/redis/redis_sink.h"
@@ -22,6 +23,9 @@ PipelineOptions pipeline_options(const Config& config);
 
 // PostgreSQL or Kafka, as configured. `log` must outlive the source.
 Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet& rules, Log& log);
+
+// What `evictd check` finds about the source, live.
+Findings check_source(const Config& config, const RuleSet& rules);
 
 // For people, without secrets: "PostgreSQL localhost:5432/shop, slot 'evictd', publication
 // 'evictd'".
