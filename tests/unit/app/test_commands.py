@@ -1,0 +1,140 @@
+"""The commands of the built evictd against a private PostgreSQL and Redis: what they do and what they say.
+tests/unit/app/cli_test.cpp holds what needs no server."""
+
+import os
+import signal
+
+from harness import process
+from harness.waiting import eventually
+
+RULES = """
+rules:
+  - table: products
+    keys: ["product:{id}", "product:slug:{slug}"]
+    tags: ["category:{category_id}"]
+"""
+
+
+def full_identity(postgres):
+    postgres.execute("alter table products replica identity full")
+
+
+def test_check_is_clean_enough_to_run(postgres, redis, cache, make_evictd):
+    full_identity(postgres)
+    checked = make_evictd(rules=RULES).command("check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert " error " not in checked.stdout
+    assert "\n0 errors, " in checked.stdout or checked.stdout.endswith("all is well\n")
+
+
+def test_check_names_a_missing_table_and_its_line(postgres, redis, cache, make_evictd):
+    checked = make_evictd(rules="- {table: produkte, keys: [\"product:{id}\"]}\n").command("check")
+    assert checked.returncode == 2, checked.stdout
+    assert "public.produkte" in checked.stdout and "rules.yaml:1:3" in checked.stdout, checked.stdout
+
+
+def test_check_fails_when_a_server_is_away(postgres, redis, cache, make_evictd):
+    away = make_evictd(rules=RULES, redis_url="redis://127.0.0.1:1").command("check")
+    assert away.returncode != 0, away.stdout
+    assert "RD001 error" in away.stdout
+    away = make_evictd(rules=RULES, postgres_url="postgresql://postgres@127.0.0.1:1/shop").command("check")
+    assert away.returncode != 0, away.stdout
+    assert "PG001 error" in away.stdout
+
+
+def test_run_ends_with_two_when_the_configuration_is_wrong(postgres, redis, cache, make_evictd):
+    """Exit code 2, one error line with its hint, and no password in it."""
+    wrong = make_evictd(rules=RULES, redis_url=redis.url().replace("redis://", "redis://:hunter2@"))
+    wrong.start(ready=False)
+    assert wrong.process.wait(timeout=20) == 2, wrong.log_tail()
+    assert "hunter2" not in wrong.log_tail()
+    wrong = make_evictd(rules="- {table: products, keys: [\"product:{nr}\"]}\n")
+    wrong.start(ready=False)
+    assert wrong.process.wait(timeout=20) == 2, wrong.log_tail()
+    assert "rules.yaml:1:28" in wrong.log_tail() and "nr" in wrong.log_tail(), wrong.log_tail()
+
+
+def test_purge_deletes_a_tables_keys_and_nothing_else(postgres, redis, cache, make_evictd):
+    evictd = make_evictd(rules=RULES).start()
+    cache.mset({"product:1": "a", "product:slug:x": "b", "order:1": "mine"})
+    cache.set("by-tag", "c")
+    cache.sadd("tag:category:5", "by-tag")
+    purged = evictd.command("purge", "--table", "products")
+    assert purged.returncode == 0, purged.stderr
+    assert purged.stdout.startswith("product:*  deleted 2, already gone 0\n"), purged.stdout
+    assert purged.stderr == ""  # a snapshot was to be had
+    assert cache.exists("product:1", "product:slug:x", "by-tag", "tag:category:5") == 0
+    assert cache.get("order:1") == b"mine"
+    # The daemon goes on working with the same keys.
+    cache.set("product:1", "again")
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 1")
+    eventually("the key is gone", lambda: cache.get("product:1") is None)
+
+
+def test_purge_without_a_database_warns_and_purges(postgres, redis, cache, make_evictd):
+    cache.set("product:1", "a")
+    evictd = make_evictd(rules=RULES, postgres_url="postgresql://postgres@127.0.0.1:1/shop")
+    purged = evictd.command("purge", "--pattern", "product:*")
+    assert purged.returncode == 0, purged.stderr
+    assert purged.stderr.startswith("warning: no snapshot of the database ("), purged.stderr
+    assert cache.get("product:1") is None
+
+
+def test_watch_prints_and_touches_nothing(postgres, redis, cache, make_evictd, folder):
+    full_identity(postgres)
+    evictd = make_evictd(rules=RULES).start()  # makes the publication
+    assert evictd.stop() == 0
+    cache.set("product:1", "stays")
+    out = os.path.join(folder, "watch.out")
+    watching = process.start([evictd.program, "watch", "-c", evictd.config], log=out)
+
+    def said(text):
+        with open(out, encoding="utf-8") as file:
+            return text in file.read()
+
+    try:
+        eventually("watch streams", lambda: said("watching 1 tables"))
+        postgres.execute("update products set slug = 'new' where id = 1")
+        eventually("watch prints", lambda: said("update public.products  key product:slug:new"))
+        assert said("key product:1  rule 'public.products'")
+    finally:
+        process.end(watching, signal.SIGINT)
+    assert watching.returncode == 0
+    assert cache.get("product:1") == b"stays"
+    eventually("the temporary slot is gone",
+               lambda: postgres.value("select count(*) from pg_replication_slots where slot_name like '%watch%'") == 0)
+
+
+def test_watch_without_a_publication_says_so(postgres, redis, cache, make_evictd):
+    watched = make_evictd(rules=RULES).command("watch")
+    assert watched.returncode == 2, watched.stderr
+    assert "publication 'evictd'" in watched.stderr, watched.stderr
+
+
+def test_drop_is_refused_while_evictd_runs(postgres, redis, cache, make_evictd):
+    evictd = make_evictd(rules=RULES).start()
+    dropped = evictd.command("drop", "--yes")
+    assert dropped.returncode == 2
+    assert "slot 'evictd' is in use by" in dropped.stderr, dropped.stderr
+    assert evictd.stop() == 0
+    dropped = evictd.command("drop", "--yes")
+    assert dropped.returncode == 0, dropped.stderr
+    assert cache.exists("evictd:record:{evictd}") == 0
+
+
+def test_a_reload_takes_new_rules(postgres, redis, cache, make_evictd):
+    evictd = make_evictd(rules=RULES).start()
+    evictd.write_rules(RULES + "  - {table: settings, purge: [\"config:*\"]}\n")
+    evictd.signal(signal.SIGHUP)
+    eventually("the rules are reloaded",
+               lambda: evictd.metrics().sum("evictd_rules_reload_total", outcome="success") == 1)
+    evictd.wait_until_ready()
+    cache.set("config:theme", "old")
+    postgres.execute("update settings set value = value || '!'")
+    eventually("the new rule deletes", lambda: cache.get("config:theme") is None)
+    evictd.write_rules("rules: 7\n")
+    evictd.signal(signal.SIGHUP)
+    eventually("the failure is counted",
+               lambda: evictd.metrics().sum("evictd_rules_reload_total", outcome="failure") == 1)
+    evictd.wait_until_ready()  # the old rules stay
+    assert "rules.yaml:1:8: " in evictd.log_tail()
