@@ -12,8 +12,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// How long an open batch waits for company while Redis is busy anyway, or inside a transaction.
+// How long an open batch waits for company while Redis is busy anyway, or for more of the same transaction.
 constexpr auto kBatchAgeMax = 1ms;
+constexpr auto kSliceAgeMax = 5ms;
 // Commands waiting for room in the sink before the source is no longer read.
 constexpr std::size_t kReadyMax = 32;
 // A stop that cannot reach Redis gives up after this: nothing is lost, it will be delivered again.
@@ -62,8 +63,7 @@ void Pipeline::Impl::step(Now now) {
   if (source_started_) poll_snapshots();
   pop_finished();
   write_record();
-  sink_.step(now, *this);
-  graveyard_.clear();
+  graveyard_.clear();  // what was submitted leaves in wait_for()
 
   if (!stopping_) return;
   // A repair under way stays on record, and begins anew after the restart.
@@ -79,8 +79,8 @@ void Pipeline::Impl::step(Now now) {
 // transaction is on its way, a moment's wait makes one command of many.
 bool Pipeline::Impl::batch_should_wait() const {
   if (stopping_ || builder_.full()) return false;
-  if (now_.steady - building_since_ >= kBatchAgeMax) return false;
-  return tickets_.size() >= 2 || builder_.in_transaction();
+  const auto age = now_.steady - building_since_;
+  return builder_.in_transaction() ? age < kSliceAgeMax : age < kBatchAgeMax && tickets_.size() >= 2;
 }
 
 bool Pipeline::Impl::wants_data() const {
@@ -93,7 +93,9 @@ void Pipeline::Impl::wait_for(Waiting& waiting, Now now) {
   if (source_started_) source_.wait_for(waiting, wants_data());
   sink_.wait_for(waiting);
   if (!timers_.empty()) waiting.wake_at(timers_.begin()->first);
-  if (!builder_.empty()) waiting.wake_at(building_since_ + kBatchAgeMax);
+  if (!builder_.empty()) {
+    waiting.wake_at(building_since_ + (builder_.in_transaction() ? kSliceAgeMax : kBatchAgeMax));
+  }
   const bool poll_waits = visibility_.has_snapshots() && !visibility_.poll_under_way() && source_connected_ &&
                           (!invisible_.empty() || !visibility_.latest());
   if (poll_waits) waiting.wake_at(std::max(visibility_.next_poll(), now.steady));

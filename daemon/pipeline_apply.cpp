@@ -48,17 +48,10 @@ void Pipeline::Impl::on_sink_connected(const SinkConnected& connected) {
   say(Level::kInfo, "redis connected again");
   if (!another) return;
   // Another process or another server. What the record says was on record before it, so were all deletes
-  // before it; later ones may be lost and are asked for again. If the record itself went back, deletes
+  // before it; later ones may be lost and are asked for again. If the record itself is not the last one, deletes
   // acknowledged long ago may be undone as well (a restart from an old dump, a replica promoted too early).
-  bool rolled_back = false;
-  if (record_written_at_ != SteadyTime::min() && record_) {
-    rolled_back = !connected.record || connected.record->epoch != record_->epoch;
-    for (const auto& [stream, position] : acknowledged_) {
-      if (rolled_back) break;
-      const auto known = connected.record->acknowledged.find(stream);
-      rolled_back = known == connected.record->acknowledged.end() || known->second < position;
-    }
-  }
+  const bool rolled_back = (record_saved_ || record_sent_) && (!connected.record || (connected.record != record_saved_ &&
+                                                                                    connected.record != record_sent_));
   if (rolled_back) {
     begin_repair({.reason = "redis_rollback", .tables = {}, .counted = true, .after_connect = false}, false);
   }

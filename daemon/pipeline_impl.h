@@ -181,6 +181,8 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
 
   // Repair, record, acknowledgement.
   std::optional<Record> record_;  // as it should stand in Redis
+  std::optional<Record> record_saved_;  // the last one known to be stored
+  std::optional<Record> record_sent_;   // the last one sent
   bool record_dirty_ = false;     // something that must not wait changed
   bool gap_needs_confirmation_ = false;
   std::uint64_t record_sequence_ = 0;

@@ -322,12 +322,14 @@ void Pipeline::Impl::write_record() {
   record_under_way_ = ++record_sequence_;
   record_dirty_ = false;
   record_written_at_ = now_.steady;
+  record_sent_ = record_;
   sink_.save_record(*record_, record_under_way_);
 }
 
 void Pipeline::Impl::on_record_saved(std::uint64_t sequence) {
   if (sequence != record_under_way_) return;
   record_under_way_ = 0;
+  record_saved_ = record_sent_;
   if (gap_needs_confirmation_ && record_under_way_has_gap_) {
     gap_needs_confirmation_ = false;
     source_.confirm_gap();

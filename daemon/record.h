@@ -27,6 +27,8 @@ struct Record {
   std::map<std::string, std::uint32_t> tables;
   // A gap that was found and not yet repaired: its reason, empty when there is none.
   std::string gap;
+
+  friend bool operator==(const Record&, const Record&) = default;
 };
 
 }  // namespace evictd
