@@ -17,6 +17,11 @@ namespace evictd {
 enum class Xid : std::uint64_t {};
 constexpr std::uint64_t number(Xid xid) { return static_cast<std::uint64_t>(xid); }
 
+// An id that no snapshot speaks of: a source without transaction ids of its own makes such ids up, so that
+// replays are recognised. Never proven visible to a reader (G5); its transaction counts as visible when received.
+inline constexpr std::uint64_t kOpaqueXidFlag = 1ULL << 62;
+constexpr bool is_opaque(Xid xid) { return number(xid) >= kOpaqueXidFlag; }
+
 // A snapshot as pg_current_snapshot() prints it: which transactions are visible to its owner.
 class Snapshot {
  public:

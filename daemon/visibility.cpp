@@ -34,8 +34,16 @@ bool Visibility::look(Work& work, SteadyTime now) const {
     return true;
   }
   if (!latest_) return false;
-  while (work.seen < work.xids.size() && latest_->sees(work.xids[work.seen])) ++work.seen;
+  while (work.seen < work.xids.size() &&
+         (is_opaque(work.xids[work.seen]) || latest_->sees(work.xids[work.seen]))) {
+    ++work.seen;
+  }
   if (work.seen < work.xids.size()) return false;
+  if (std::any_of(work.xids.begin(), work.xids.end(), is_opaque)) {
+    // An earlier snapshot says nothing about these.
+    work.visible_at = now;
+    return true;
+  }
   for (const Received& received : received_) {
     const auto sees = [&](Xid xid) { return received.snapshot.sees(xid); };
     if (std::all_of(work.xids.begin(), work.xids.end(), sees)) {

@@ -150,6 +150,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   std::string broker_problem_;  // all brokers down, as far as librdkafka says
   std::string topic_problem_;
   bool probing_ = false;
+  std::map<TopicPartition, std::int64_t> ends_;
   SteadyTime probe_at_ = SteadyTime::max();
 
   HelperThread helper_;  // last: joined before what its jobs use is destroyed

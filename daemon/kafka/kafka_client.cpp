@@ -29,6 +29,8 @@ constexpr std::pair<const char*, const char*> kDefaults[] = {
     {"queued.max.messages.kbytes", "16384"},
     {"fetch.wait.max.ms", "100"},
     {"socket.keepalive.enable", "true"},
+    // A broker that comes back is used again at once.
+    {"reconnect.backoff.max.ms", "1000"},
     {"allow.auto.create.topics", "false"},
 };
 
@@ -520,6 +522,21 @@ Result<bool> KafkaClient::group_has_offsets(const std::map<std::string, std::int
   }
   return std::any_of(list->elems, list->elems + list->cnt,
                      [](const auto& element) { return element.offset >= 0; });
+}
+
+Result<std::vector<std::pair<TopicPartition, std::int64_t>>> KafkaClient::ends(
+    const std::vector<TopicPartition>& partitions) {
+  std::vector<std::pair<TopicPartition, std::int64_t>> found;
+  for (const TopicPartition& at : partitions) {
+    std::int64_t low = 0, high = 0;
+    const auto code = rd_kafka_query_watermark_offsets(impl_->consumer, at.topic.c_str(),
+                                                       at.partition, &low, &high, kCallTimeoutMs);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+      return tl::unexpected(kafka_error(code, nullptr).within(at.to_string()));
+    }
+    found.emplace_back(at, high);
+  }
+  return found;
 }
 
 void KafkaClient::close() {

@@ -88,6 +88,9 @@ class KafkaClient {
   // Whether our group has committed an offset of any of their partitions.
   Result<bool> group_has_offsets(const std::map<std::string, std::int32_t>& topics);
   Result<std::vector<PartitionOffsets>> look_up(const std::vector<TopicPartition>& partitions);
+  // Where the partitions end now; known_end() is as old as the last fetch that arrived.
+  Result<std::vector<std::pair<TopicPartition, std::int64_t>>> ends(
+      const std::vector<TopicPartition>& partitions);
   void close();
 
   static constexpr int kCallTimeoutMs = 10'000;

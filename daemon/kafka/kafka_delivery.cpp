@@ -14,7 +14,6 @@ constexpr std::size_t kRecordOverhead = 64;
 // Ids that no snapshot speaks of: never proven visible (G5), yet the same at each delivery of a
 // record, so that a replay is recognised (G2). They lie beyond the 2^53 that the scripts compare as
 // numbers.
-constexpr std::uint64_t kUniqueFlag = 1ULL << 62;
 constexpr int kOffsetBits = 40;
 // A 32-bit id that nothing has widened.
 constexpr std::uint64_t kNarrowFlag = 1ULL << 63;
@@ -160,7 +159,7 @@ void KafkaSource::report_retired() {
 
 Xid KafkaSource::unique_xid(const Assignment& assignment, std::int64_t offset) const {
   const std::uint64_t where = assignment.stream & ((1U << (62 - kOffsetBits)) - 1);
-  return Xid{kUniqueFlag | (where << kOffsetBits) |
+  return Xid{kOpaqueXidFlag | (where << kOffsetBits) |
              (static_cast<std::uint64_t>(offset) & ((1ULL << kOffsetBits) - 1))};
 }
 

@@ -15,7 +15,8 @@ using namespace std::chrono_literals;
 constexpr auto kBackoffFirst = 500ms;
 constexpr auto kBackoffMax = 30'000ms;
 constexpr auto kMeasureEach = 1s;
-constexpr auto kProbeEach = 2s;
+constexpr auto kProbeEach = 5s;
+constexpr auto kProbeSoon = 1s;
 // xids are widened to the nearest of a snapshot; an old one would do for days.
 constexpr auto kSnapshotRefresh = 60s;
 
@@ -131,6 +132,8 @@ void KafkaSource::opened(Result<Opened> result) {
   topic_problem_ =
       result->topics.empty() ? "no topic exists yet that 'topics' names or matches" : "";
   is_announced_ = false;
+  ends_.clear();
+  probe_at_ = now_.steady + kProbeSoon;
   state_ = State::kJoining;
   if (auto subscribed = client_->subscribe(); !subscribed) fail_for_good(subscribed.error());
 }
@@ -339,7 +342,7 @@ void KafkaSource::on_client_error(const Error& error) {
       broker_problem_ = error.text;
       break;
   }
-  if (probe_at_ == SteadyTime::max()) probe_at_ = now_.steady + kProbeEach;
+  probe_at_ = std::min(probe_at_, now_.steady + kProbeSoon);
 }
 
 // Retention has overtaken us, or the topic is another one. A new client sees it as any restart
@@ -366,20 +369,32 @@ void KafkaSource::restart(Now now) {
       Error{ErrorKind::kConnection, "kafka: everything not acknowledged is read again", {}};
 }
 
-// librdkafka tells when it has lost all brokers, but not when it has them again.
+// Asks where the partitions end: what a fetch last told is old when fetches do not arrive. The
+// answer also shows that the brokers are there again, which librdkafka itself does not tell.
 void KafkaSource::probe_brokers() {
   if (probing_ || now_.steady < probe_at_ || !client_) return;
   probing_ = true;
   probe_at_ = SteadyTime::max();
-  helper_.run([this, session = session_, client = client_]() -> HelperThread::Completion {
-    const bool reached = client->matching_topics().has_value();
-    return [this, session, reached] {
-      probing_ = false;
-      if (session != session_) return;
-      if (reached) broker_problem_.clear();
-      if (!broker_problem_.empty()) probe_at_ = now_.steady + kProbeEach;
-    };
-  });
+  std::vector<TopicPartition> partitions;
+  for (const Assignment& assignment : assignments_) partitions.push_back(assignment.at);
+  helper_.run(
+      [this, session = session_, client = client_, partitions]() -> HelperThread::Completion {
+        using Ends = std::vector<std::pair<TopicPartition, std::int64_t>>;
+        auto result = std::make_shared<Result<Ends>>(Ends{});
+        if (auto topics = client->matching_topics(); !topics) {
+          *result = tl::unexpected(topics.error());
+        } else {
+          *result = client->ends(partitions);
+        }
+        return [this, session, result] {
+          probing_ = false;
+          if (session != session_) return;
+          broker_problem_ = *result ? "" : result->error().text;
+          if (*result)
+            ends_ = std::map<TopicPartition, std::int64_t>((*result)->begin(), (*result)->end());
+          probe_at_ = now_.steady + (*result ? kProbeEach : kProbeSoon);
+        };
+      });
 }
 
 // ---- closing
@@ -507,9 +522,11 @@ void KafkaSource::measure() {
   numbers_.lag_messages.clear();
   for (const Assignment& assignment : assignments_) {
     std::uint64_t& lag = numbers_.lag_messages[assignment.at.topic];
-    if (const auto end = client_->known_end(assignment.at); end && *end > assignment.acknowledged) {
-      lag += static_cast<std::uint64_t>(*end - assignment.acknowledged);
-    }
+    std::int64_t end = client_->known_end(assignment.at).value_or(0);
+    if (const auto asked = ends_.find(assignment.at); asked != ends_.end())
+      end = std::max(end, asked->second);
+    const std::int64_t done = std::max(assignment.acknowledged, assignment.began_at);
+    if (end > done) lag += static_cast<std::uint64_t>(end - done);
   }
   numbers_.dead_letters_lost = dead_letters_.lost();
   if (snapshots_ && latest_snapshot_ && !own_request_ && !pipeline_waits_ &&

@@ -37,8 +37,9 @@ def wait_for_debezium(postgres, slot="debezium_shop", seconds=60, database="shop
     oracle.wait_until_acknowledged(postgres, slot, seconds, database)
 
 
-def wait_for_daemons(daemons, seconds=60):
-    """The group has read and finished everything that is in its topics."""
+def wait_for_daemons(daemons, seconds=60, client=None, prefix=None):
+    """The group has read and finished everything that is in its topics: by their own account, and with a client by
+    the offsets that Kafka has."""
 
     def caught_up():
         lag = 0
@@ -49,6 +50,11 @@ def wait_for_daemons(daemons, seconds=60):
             assert metrics.get("evictd_inflight_transactions") == 0, "transactions are unfinished"
             assert not metrics.get("evictd_gap_unresolved"), "a gap is unresolved"
         assert lag == 0, f"{lag:g} records are not acknowledged"
+        if client is not None:
+            for topic, partitions in client.topics().items():
+                if topic.startswith(prefix):
+                    for at, (committed, _, high) in enumerate(client.offsets(daemons[0].group, topic, partitions)):
+                        assert high == 0 or committed >= high, f"{topic}[{at}]: committed {committed} of {high}"
         return True
 
     eventually("the daemons have caught up", caught_up, seconds, every=0.1)

@@ -68,7 +68,7 @@ class Group:
         self.wait_for_debezium()
         for one in self.daemons:
             one.wait_until_ready(60)
-        wait_for_daemons(self.daemons, 90)
+        wait_for_daemons(self.daemons, 90, self.client, self.name + ".public.")
         if running is not None:
             running.stop()
         return oracle.assert_true_cache(self.postgres, self.cache, at_least)

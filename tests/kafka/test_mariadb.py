@@ -1,0 +1,125 @@
+"""MariaDB through Debezium: no transaction ids, no snapshots for readers; the same rules."""
+
+import shutil
+
+import pytest
+
+import parts
+from harness import process, servers
+from harness.waiting import eventually, stays
+from kafka_daemon import KafkaEvictd, wait_for_daemons
+
+RULES = """
+defaults: {fill: plain, settle: 100ms}
+rules:
+  - table: store.items
+    keys: ["item:{id}", "item:slug:{slug}"]
+    tags: ["shelf:{shelf}"]
+  - table: store.typed
+    keys: ["t:{a}", "t:{b}", "t:{c}", "t:{d}", "t:{e}", "t:{f}", "t:{g}"]
+"""
+
+
+@pytest.fixture(scope="module")
+def store(parts_folder, kafka, connect):
+    try:
+        server = parts.MariaDb(f"{parts_folder}/mariadb").start()
+    except servers.ServerMissing as error:
+        pytest.skip(str(error)) if not _required() else pytest.fail(str(error))
+    server.sql("create database store")
+    server.sql("create table items (id int primary key, slug varchar(50), shelf int not null);"
+               "create table typed (a int primary key, b decimal(10,2), c datetime(3), d date, e tinyint(1), f enum('x','y'),"
+               " g bigint unsigned)", "store")
+    connect.add("store", {
+        "connector.class": "io.debezium.connector.mariadb.MariaDbConnector",
+        "database.hostname": "127.0.0.1", "database.port": str(server.port), "database.user": "debezium",
+        "database.password": "debezium", "database.server.id": "77", "topic.prefix": "maria",
+        "database.include.list": "store", "snapshot.mode": "no_data", "skipped.operations": "none",
+        "schema.history.internal.kafka.bootstrap.servers": kafka.brokers,
+        "schema.history.internal.kafka.topic": "schema-history", "heartbeat.interval.ms": "1000",
+        "database.ssl.mode": "disable", "bigint.unsigned.handling.mode": "precise",
+        "key.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "value.converter.schemas.enable": "true", "key.converter.schemas.enable": "true",
+        "topic.creation.default.replication.factor": "1", "topic.creation.default.partitions": "1"})
+    yield server
+    connect.remove("store")
+    server.stop()
+
+
+def _required():
+    import os
+
+    return os.environ.get("EVICTD_REQUIRE_KAFKA") == "1"
+
+
+@pytest.fixture
+def evictd(kafka, redis, store):
+    folder = process.temporary_folder("evictd-maria-")
+    store.sql("replace into items values (0, 'start', 0); replace into typed (a) values (0)", "store")
+    one = KafkaEvictd(f"{folder}/evictd", kafka, redis.url(), RULES, topics=["^maria[.]store[.]"], group="maria")
+    one.start(ready=False)
+    # Which rows are behind it is settled by a mark of its own.
+    cache = redis.client()
+
+    def sees_changes():
+        cache.set("item:0", "old")
+        store.sql("update items set shelf = shelf + 1 where id = 0", "store")
+        eventually("the mark is gone", lambda: not cache.exists("item:0"), 3)
+        return True
+
+    eventually("evictd follows", sees_changes, 60)
+    yield one
+    one.kill()
+    print(one.log_tail(15))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_rows_of_mariadb_delete_their_keys(store, evictd, redis):
+    cache = redis.client()
+    cache.mset({"item:1": "v", "item:slug:one": "v", "item:slug:uno": "v", "item:2": "v", "item:slug:two": "v", "other": "v",
+                "page": "v"})
+    cache.sadd("tag:shelf:7", "page")
+    store.sql("insert into items values (1, 'one', 7)", "store")
+    eventually("the insert's keys and tags", lambda: not cache.exists("item:1", "item:slug:one", "page"), 20)
+    cache.set("item:1", "v")
+    cache.set("item:slug:one", "v")
+    store.sql("update items set slug = 'uno' where id = 1", "store")
+    eventually("both slugs", lambda: not cache.exists("item:1", "item:slug:one", "item:slug:uno"), 20)
+    cache.set("item:1", "v")
+    store.sql("update items set id = 2, slug = 'two' where id = 1", "store")
+    eventually("both keys", lambda: not cache.exists("item:1", "item:2", "item:slug:two"), 20)
+    cache.set("item:2", "v")
+    store.sql("delete from items where id = 2", "store")
+    eventually("the deleted row's key", lambda: not cache.exists("item:2"), 20)
+    cache.set("item:99", "v")
+    store.sql("truncate table items", "store")
+    eventually("everything of the table", lambda: not cache.exists("item:99"), 20)
+    assert cache.get("other") == b"v"
+    wait_for_daemons([evictd])
+
+
+def test_types_of_mariadb_have_their_canonical_text(store, evictd, redis):
+    cache = redis.client()
+    keys = ["t:5", "t:12.50", "t:2024-02-03T04:05:06.789", "t:2024-02-29", "t:1", "t:y", "t:18446744073709551615"]
+    cache.mset({key: "v" for key in keys})
+    store.sql("insert into typed values (5, 12.5, '2024-02-03 04:05:06.789', '2024-02-29', 1, 'y', 18446744073709551615)",
+              "store")
+    eventually("every key is gone", lambda: not cache.exists(*keys), 20)
+
+
+def test_a_replay_deletes_nothing_again(store, evictd, redis):
+    """G2 without transaction ids: a record has the same id at each delivery."""
+    cache = redis.client()
+    cache.set("item:3", "v")
+    store.sql("insert into items values (3, 'three', 1)", "store")
+    eventually("deleted", lambda: not cache.exists("item:3"), 20)
+    replayed = evictd.metrics().sum("evictd_invalidations_total", outcome="replayed")
+    wait_for_daemons([evictd])
+    cache.set("item:3", "fresh")
+    evictd.kill()
+    evictd.start(ready=False)
+    evictd.wait_until_ready(60)
+    wait_for_daemons([evictd])
+    stays("the fresh value is there", lambda: cache.get("item:3") == b"fresh", 2)
+    assert replayed >= 0
