@@ -59,7 +59,10 @@ std::string fallback_text(const RuleInfo& rule, const ColumnNeed& need) {
 
 Severity missing_severity(const RuleInfo& rule, const ColumnNeed& need) {
   if (need.is_condition) return Severity::kInfo;
-  return rule.on_missing == OnMissing::kStop ? Severity::kError : Severity::kWarning;
+  // `run` goes on with the purge, which loses nothing; but unless the rule asks for it by name, a purge at each
+  // such change is hardly what its author had in mind.
+  const bool is_meant = rule.on_missing_is_explicit && rule.on_missing != OnMissing::kStop;
+  return is_meant ? Severity::kWarning : Severity::kError;
 }
 
 Error no_such_column(const RuleInfo& rule, const ColumnNeed& need, const RelationFacts& relation) {
@@ -189,25 +192,26 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
   }
 }
 
+std::optional<Finding> judge_need(const Requirements& requirements, const Facts& facts, const ColumnNeed& need) {
+  const RuleInfo& rule = requirements.rules.at(need.rule);
+  const auto found = facts.tables.find(rule.qualified_table());
+  if (found == facts.tables.end()) return std::nullopt;
+  // Partitions have replica identities of their own; the first that lacks something speaks for all.
+  auto relations = found->second.row_relations();
+  if (relations.empty()) relations.push_back(&found->second.table);
+  for (const RelationFacts* relation : relations) {
+    if (auto finding = judge(rule, need, *relation, facts.server.version)) return finding;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Findings check_requirements(const Requirements& requirements, const Facts& facts) {
   Findings findings;
   judge_tables(requirements, facts, findings);
   for (const ColumnNeed& need : requirements.needs) {
-    const RuleInfo& rule = requirements.rules.at(need.rule);
-    const auto found = facts.tables.find(rule.qualified_table());
-    if (found == facts.tables.end()) continue;
-    // Partitions have replica identities of their own; the first that lacks something speaks for
-    // all.
-    auto relations = found->second.row_relations();
-    if (relations.empty()) relations.push_back(&found->second.table);
-    for (const RelationFacts* relation : relations) {
-      if (auto finding = judge(rule, need, *relation, facts.server.version)) {
-        findings.push_back(std::move(*finding));
-        break;
-      }
-    }
+    if (auto finding = judge_need(requirements, facts, need)) findings.push_back(std::move(*finding));
   }
   return findings;
 }
@@ -220,13 +224,11 @@ std::optional<Error> first_refusal(const Requirements& requirements, const Facts
     if (found->second.table.find_column(need.column) == nullptr)
       return no_such_column(rule, need, found->second.table);
   }
-  for (const Finding& finding : check_requirements(requirements, facts)) {
-    if (finding.severity != Severity::kError ||
-        (finding.id != "PG019" && finding.id != "PG018" && finding.id != "PG022")) {
-      continue;
-    }
-    return Error{ErrorKind::kUsage, fmt::format("{}: {}", finding.object, finding.cause),
-                 finding.fix};
+  for (const ColumnNeed& need : requirements.needs) {
+    if (requirements.rules.at(need.rule).on_missing != OnMissing::kStop) continue;
+    const auto finding = judge_need(requirements, facts, need);
+    if (!finding || finding->severity != Severity::kError) continue;
+    return Error{ErrorKind::kUsage, fmt::format("{}: {}", finding->object, finding->cause), finding->fix};
   }
   return std::nullopt;
 }

@@ -254,6 +254,9 @@ class Walk {
     for (const Reply& element : reply.elements[1].elements) {
       // Never evictd's own keys: a pattern such as '*' must not eat the tombstones it rests on.
       if (element.kind != Reply::Kind::kText || element.text.starts_with(kOwnPrefix)) continue;
+      // Nor a tag's set, unless the pattern means it: unlinked as a key, it would strand its members.
+      const bool meets_tags = over_ == Over::kKeys && !name_.starts_with(kTagPrefix);
+      if (meets_tags && element.text.starts_with(kTagPrefix)) continue;
       page_.push_back(element.text);
     }
     stage_ = Stage::kPage;

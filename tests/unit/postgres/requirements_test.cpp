@@ -37,13 +37,20 @@ TEST_F(RequirementsTest, OldValuesOutsideTheIdentityAreNotSent) {
   const auto found = findings("- {table: public.products, keys: ['product:{slug}']}");
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0].id, "PG019");
-  EXPECT_EQ(found[0].severity, Severity::kWarning);
+  EXPECT_EQ(found[0].severity, Severity::kError);
   EXPECT_EQ(found[0].cause,
             "key 'product:{slug}' needs the old 'slug' of 'public.products' for UPDATE and DELETE, "
             "but its replica identity"
             " is the primary key (id); each such change purges the rule's pattern instead");
   EXPECT_EQ(found[0].fix, "ALTER TABLE public.products REPLICA IDENTITY FULL;");
   EXPECT_THAT(found[0].object, ::testing::StartsWith("rules.yaml:1:"));
+}
+
+TEST_F(RequirementsTest, APurgeAskedForByNameIsOnlyAWarning) {
+  const auto found = findings("- {table: public.products, keys: ['product:{slug}'], on_missing: purge}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].severity, Severity::kWarning);
+  EXPECT_EQ(refusal("- {table: public.products, keys: ['product:{slug}']}"), "");
 }
 
 TEST_F(RequirementsTest, OnMissingStopRefusesToStart) {

@@ -201,6 +201,13 @@ TEST_F(WalkTest, TagPatternWalksEveryMatchingSet) {
   EXPECT_EQ(marker("tag:category:2"), "t epoch/1 10d");
 }
 
+TEST_F(WalkTest, KeyPatternThatBeginsWithAWildcardLeavesTagSetsAlone) {
+  make_tag("x:product:y", "a", 3);
+  redis().set("acme:product:1", "v");
+  expect_outcome(run(pattern(Act::kInvalidate, "*:product:*", 10)), 1, 0, 0, 0);
+  EXPECT_EQ(members("x:product:y"), 3);
+}
+
 TEST_F(WalkTest, UnconditionalPatternDeletesFreshFillsAndIsNeverAReplay) {
   for (int round = 0; round < 2; ++round) {
     redis().set("p:1", "v");
