@@ -99,13 +99,7 @@ void Pipeline::Impl::wait_for(Waiting& waiting, Now now) {
   const bool poll_waits = visibility_.has_snapshots() && !visibility_.poll_under_way() && source_connected_ &&
                           (!invisible_.empty() || !visibility_.latest());
   if (poll_waits) waiting.wake_at(std::max(visibility_.next_poll(), now.steady));
-  if (sink_connected_ && record_under_way_ == 0 && record_) {
-    if (record_is_due()) {
-      waiting.wake_at(now.steady);
-    } else if (record_written_at_ != SteadyTime::min()) {
-      waiting.wake_at(record_written_at_ + options_.record_interval);
-    }
-  }
+  if (sink_connected_ && record_under_way_ == 0 && record_) waiting.wake_at(record_due());
   if (stopping_) waiting.wake_at(now.steady + 20ms);
 }
 

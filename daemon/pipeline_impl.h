@@ -113,7 +113,7 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   void batch_finished(Batch& batch);
   void merge_into(Batch& batch, std::list<std::unique_ptr<Batch>>::iterator earlier);
   void pop_finished();
-  bool record_is_due() const;
+  SteadyTime record_due() const;
   void write_record();
   // The reasons of all repairs under way, for the record; or of those that keep us from being ready.
   std::string repair_reasons(bool with_late) const;

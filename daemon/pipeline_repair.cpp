@@ -303,15 +303,14 @@ void Pipeline::Impl::pop_finished() {
   }
 }
 
-bool Pipeline::Impl::record_is_due() const {
-  if (record_dirty_ || record_written_at_ == SteadyTime::min()) return true;
-  const auto age = now_.steady - record_written_at_;
-  if (done_ != acknowledged_) return stopping_ || age >= options_.record_interval;
-  return source_connected_ && age >= kRecordRefresh;
+SteadyTime Pipeline::Impl::record_due() const {
+  if (record_dirty_ || record_written_at_ == SteadyTime::min()) return now_.steady;
+  if (done_ != acknowledged_) return stopping_ ? now_.steady : record_written_at_ + options_.record_interval;
+  return source_connected_ ? record_written_at_ + kRecordRefresh : SteadyTime::max();
 }
 
 void Pipeline::Impl::write_record() {
-  if (!sink_connected_ || !record_ || record_under_way_ != 0 || !record_is_due()) return;
+  if (!sink_connected_ || !record_ || record_under_way_ != 0 || record_due() > now_.steady) return;
   for (const auto& [stream, position] : done_) {
     std::uint64_t& recorded = record_->acknowledged[stream];
     recorded = std::max(recorded, position);
