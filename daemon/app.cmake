@@ -9,6 +9,7 @@ configure_file(version_text.h.in ${CMAKE_CURRENT_BINARY_DIR}/generated/daemon/ve
 
 add_library(evictd_app STATIC
   check_files.cpp
+  check_nulls.cpp
   command_line.cpp
   config.cpp
   config_file.cpp

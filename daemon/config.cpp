@@ -32,7 +32,7 @@ constexpr std::pair<std::string_view, KafkaSettings::OnPoison> kOnPoisonNames[] 
     {"stop", KafkaSettings::OnPoison::kStop},
     {"skip", KafkaSettings::OnPoison::kSkip}};
 constexpr std::pair<std::string_view, std::string_view> kEncodingNames[] = {
-    {"utf8", ""}, {"sql_ascii", "SQL_ASCII"}};
+    {"UTF8", ""}, {"SQL_ASCII", "SQL_ASCII"}};
 
 // PostgreSQL's own rules for the name of a slot; a publication is any identifier.
 bool is_slot_name(std::string_view name) {

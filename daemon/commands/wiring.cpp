@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include "daemon/check_nulls.h"
+#include "daemon/postgres/catalogue.h"
 #include "daemon/postgres/check.h"
 #include "daemon/postgres/conninfo.h"
 #include "daemon/redis/url.h"
@@ -122,8 +124,36 @@ Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet&
   return make_postgres_source(std::move(options));
 }
 
+namespace {
+
+// Nothing when the server cannot be asked: check_postgres says why.
+Findings check_postgres_nulls(const PostgresSettings& settings, const RuleSet& rules) {
+  Result<Conninfo> conninfo = Conninfo::parse(settings.url.reveal());
+  if (!conninfo) return {};
+  conninfo->pin_session("evictd check", settings.client_encoding);
+  Catalogue catalogue(std::move(*conninfo));
+  const Result<Facts> facts =
+      catalogue.read_facts(Subject{settings.slot, settings.publication, rules.tables(), true});
+  if (!facts) return {};
+  NullableColumns nullable;
+  for (const auto& [name, table] : facts->tables) {
+    for (const ColumnFacts& column : table.table.columns) {
+      if (column.is_nullable) nullable[name].insert(column.name);
+    }
+  }
+  return check_nulls(rules, nullable);
+}
+
+}  // namespace
+
 Findings check_source(const Config& config, const RuleSet& rules) {
-  if (config.postgres) return check_postgres(postgres_options(config, rules), rules);
+  if (config.postgres) {
+    Findings findings = check_postgres(postgres_options(config, rules), rules);
+    for (Finding& finding : check_postgres_nulls(*config.postgres, rules)) {
+      findings.push_back(std::move(finding));
+    }
+    return findings;
+  }
 #ifdef EVICTD_WITH_KAFKA
   const KafkaOptions options = kafka_options(*config.kafka);
   if (Result<void> valid = validate(options); !valid) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "daemon/check_nulls.h"
+
 namespace evictd {
 namespace {
 
@@ -71,6 +73,24 @@ TEST(CheckFiles, MoreRulesThanLabels) {
             "rule=\"other\"\n"
             "    fix: put the rules that you want to see singly first, or join rules\n"
             "0 errors, 1 warning\n");
+}
+
+TEST(CheckNulls, NamesEachTemplateThatANullLeavesWithoutAKey) {
+  const Result<RuleSet> rules = RuleSet::parse(
+      "- table: users\n"
+      "  keys: [\"user:{id}\", \"user:mail:{mail}\", \"user:name:{name|default('x')}\"]\n"
+      "  where: {state: [on]}\n",
+      "rules.yaml");
+  ASSERT_TRUE(rules) << rules.error().to_string();
+  EXPECT_EQ(check_text({{"nulls", check_nulls(*rules, {{"public.users", {"mail", "name", "state"}},
+                                                       {"public.other", {"id"}}})}}),
+            "nulls\n"
+            "  CF003 note  rules.yaml:2:24\n"
+            "    column 'mail' of 'public.users' may be NULL: key 'user:mail:{mail}' then names "
+            "nothing and nothing is deleted for it\n"
+            "    fix: right when readers cache nothing for NULL; otherwise write "
+            "{mail|default('...')}\n"
+            "all is well\n");
 }
 
 TEST(CheckFiles, JsonHoldsTheSame) {

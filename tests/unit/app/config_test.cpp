@@ -54,7 +54,7 @@ postgres:
   on_first_start: purge
   heartbeat: off
   shutdown_grace: 7s
-  client_encoding: sql_ascii
+  client_encoding: SQL_ASCII
 redis:
   url: rediss://cache.example:6380/2
   tombstone_ttl: 2m
@@ -170,6 +170,9 @@ INSTANTIATE_TEST_SUITE_P(
         WrongConfig{"FirstStart", with_postgres("on_first_start: purg"),
                     "evictd.yaml:3:19: 'on_first_start': expected 'keep' or 'purge', got 'purg'\n"
                     "hint: did you mean 'purge'?"},
+        WrongConfig{"Encoding", with_postgres("client_encoding: LATIN1"),
+                    "evictd.yaml:3:20: 'client_encoding': expected 'UTF8' or 'SQL_ASCII', got "
+                    "'LATIN1'"},
         WrongConfig{"DurationWithoutUnit", with_redis("tombstone_ttl: 60"),
                     "evictd.yaml:4:18: 'tombstone_ttl': expected a duration, got '60'\n"
                     "hint: write a whole number and a unit: 250ms, 1s, 5m or 1h"},
