@@ -326,7 +326,8 @@ class RedisSink final : public Sink {
     for (const Ticket ticket : lost) handler.on_lost(ticket);
   }
 
-  // Ends all work under way and returns its tickets. The pacer forgets last: a walk that ends still counts itself out.
+  // Ends all work under way and returns its tickets. The pacer forgets last: a walk that ends still
+  // counts itself out.
   std::vector<Ticket> end_works() {
     std::vector<Ticket> tickets;
     for (const auto& work : works_) tickets.push_back(work->ticket());

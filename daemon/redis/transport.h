@@ -43,8 +43,8 @@ class Transport {
 
   static constexpr std::size_t kReadMax = 64 * 1024;
 
-  // Appends at most `limit`, and kReadMax, bytes to `bytes`; returns how many, 0 when none are there now. An end
-  // of the stream is an error. REQUIRES: kOpen.
+  // Appends at most `limit`, and kReadMax, bytes to `bytes`; returns how many, 0 when none are
+  // there now. An end of the stream is an error. REQUIRES: kOpen.
   Result<std::size_t> read(std::string& bytes, std::size_t limit);
   // Returns how many bytes were taken, 0 when there is no room now. REQUIRES: kOpen.
   Result<std::size_t> write(std::string_view bytes);
