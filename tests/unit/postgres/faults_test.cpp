@@ -1,5 +1,6 @@
 // Faults of the server and of its set-up, and what the source says about them.
 #include <gmock/gmock.h>
+#include <signal.h>
 
 #include "daemon/postgres/drop.h"
 #include "tests/unit/postgres/source_fixture.h"
@@ -41,6 +42,35 @@ TEST_F(PostgresFaultTest, KilledWalsenderReconnectsAndDeliversAgain) {
   EXPECT_EQ(journal().disconnects.size(), 1u);
   EXPECT_THAT(journal().disconnects[0].text, HasSubstr(at()));
   EXPECT_TRUE(journal().gaps.empty()) << explain();
+}
+
+// P16: a connection whose other end is silent for ever. Time runs fast here.
+TEST_F(PostgresFaultTest, SilentServerIsAskedForALifeSignAndThenGivenUp) {
+  sql->run("create table products (id int primary key)");
+  make({"public.products"}, options());
+  SteadyTime::duration ahead{0};
+  driver = std::make_unique<SourceDriver>(*source, [&](std::chrono::milliseconds turn) {
+    if (turn.count() > 0) {
+      ::poll(nullptr, 0, 5);
+      if (journal().connected) ahead += std::chrono::milliseconds(100);
+    }
+    Now now = read_clocks();
+    now.steady += ahead;
+    return now;
+  });
+  driver->start();
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  // A quiet server answers when asked: 60 s of silence are no reason to leave it.
+  const auto begin = ahead;
+  ASSERT_TRUE(driver->until([&] { return ahead - begin > std::chrono::seconds(60); }));
+  EXPECT_TRUE(journal().disconnects.empty()) << explain();
+
+  const int pid = std::stoi(slot_value("active_pid"));
+  ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+  ASSERT_TRUE(driver->until([&] { return !journal().disconnects.empty(); }));
+  EXPECT_THAT(journal().disconnects[0].text, HasSubstr("the server has been silent for 20 s"));
+  ::kill(pid, SIGCONT);
+  EXPECT_TRUE(driver->until_connected()) << explain();
 }
 
 TEST_F(PostgresFaultTest, LostSnapshotConnectionIsMadeAgainWithoutDisturbingTheStream) {

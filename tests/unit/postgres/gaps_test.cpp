@@ -104,6 +104,26 @@ TEST_F(PostgresGapTest, SlotDroppedAndMadeAnewByAnOperatorIsAGap) {
   expect_gap("slot_moved", "by somebody else");
 }
 
+// A peer moves the slot as it works; another consumer takes changes away from us.
+TEST_F(PostgresGapTest, SlotMovedByAForeignerWeWaitedForIsAGap) {
+  sql->run("create table products (id int primary key)");
+  const Record last = make_history({"public.products"});
+  auto thief =
+      std::make_unique<PostgresSession>(server->session(database + " replication=database"));
+  thief->begin("START_REPLICATION SLOT \"" + slot +
+               "\" LOGICAL 0/0 (proto_version '1', publication_names 'evictd')");
+  again({"public.products"}, last);
+  ASSERT_TRUE(driver->until([&] {
+    return slot_value("active") == "t" && !journal().standbys.empty();
+  })) << explain();
+  EXPECT_THAT(journal().standbys.back(), HasSubstr("(test, 127.0.0.1)"));
+  thief.reset();
+  for (int i = 0; i < 500 && slot_value("active") == "t"; ++i) ::poll(nullptr, 0, 10);
+  sql->run("insert into products values (1)");
+  sql->run("select pg_replication_slot_advance('" + slot + "', pg_current_wal_lsn())");
+  expect_gap("slot_moved", "was moved from ");
+}
+
 TEST_F(PostgresGapTest, AnotherHistoryIsAGap) {
   sql->run("create table products (id int primary key)");
   Record last = make_history({"public.products"});
