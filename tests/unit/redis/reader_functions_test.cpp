@@ -211,6 +211,13 @@ TEST_F(ReaderFunctions, LazyTagsMarkerOutlivesItsValuesAndIsNeverShortened) {
   EXPECT_GT(redis().integer({"PTTL", tag}), 490'000);
 }
 
+TEST_F(ReaderFunctions, LazyTagsMarkerIsLengthenedForALongerValue) {
+  const std::string tag = marker_of("tag:a");
+  fill_tagged("k", {tag}, "20:25:");
+  call({"evictd_fill", "3", "j", marker_of("j"), tag, "20:25:", "500000", "v"});
+  EXPECT_GT(redis().integer({"PTTL", tag}), 490'000);
+}
+
 TEST_F(ReaderFunctions, LazyTagWhoseMarkerIsGoneMakesValuesStale) {  // G5
   const std::string tag = marker_of("tag:a");
   fill_tagged("k", {tag}, "20:25:");
@@ -275,6 +282,14 @@ TEST_F(ReaderFunctions, InvalidationTakesTheLeaseAway) {
   EXPECT_EQ(fill("k", "lease:" + again.lease), 1);
   EXPECT_EQ(invalidate("k", "10"), "replayed");
   EXPECT_EQ(redis().get("k"), "value");
+}
+
+TEST_F(ReaderFunctions, NextInvalidationTakesTheLeaseOfATombstoneAway) {
+  invalidate("k", "10");
+  const Got got = get({"k"}, {"LEASE", "5000"});
+  invalidate("k", "11");
+  EXPECT_EQ(marker("k"), "t e/1 10,11");
+  EXPECT_EQ(fill("k", "lease:" + got.lease), 0);
 }
 
 TEST_F(ReaderFunctions, LeaseDoesNotShortenTheTombstone) {
