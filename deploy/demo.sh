@@ -4,13 +4,16 @@
 # evictd run against it. Nothing outside the checkout and the temporary folder is changed but the packages
 # it installs. Ctrl-C stops everything and removes the folder.
 #
+#   --kafka  the same through Kafka: Debezium writes the events, two evictd of one group read them
 #   --once   ten seconds without a terminal; exit code 0 only if in the end every cached value equals its row
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+kafka=0
 for argument in "$@"; do
   case "$argument" in
     --once) ;;
+    --kafka) kafka=1 ;;
     --help|-h) sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p}' "$0"; exit 0 ;;
     *) echo "demo.sh: unknown option '$argument'" >&2; echo "hint: deploy/demo.sh --help" >&2; exit 2 ;;
   esac
@@ -19,16 +22,23 @@ done
 say() { printf '== %s\n' "$*"; }
 
 say "packages: installing what is missing (apt)"
-deploy/packages.sh install build servers
+groups=(build servers)
+if [ "$kafka" = 1 ]; then groups+=(test kafka); fi
+deploy/packages.sh install "${groups[@]}"
 
 say "build: build/release/evictd (the first time takes minutes, later nothing)"
 mkdir -p build/release
-if ! cmake --preset release >build/release/configure.log 2>&1; then
+# --kafka produces and asks with a tool of the tests.
+if ! cmake --preset release -DEVICTD_TESTS="$([ "$kafka" = 1 ] && echo ON || echo OFF)" >build/release/configure.log 2>&1; then
   cat build/release/configure.log >&2
   exit 1
 fi
-cmake --build --preset release --target evictd
+targets=(evictd)
+if [ "$kafka" = 1 ]; then targets+=(kafka_tool); fi
+cmake --build --preset release --target "${targets[@]}"
 
 # The demo itself is Python with Debian's packages: whatever other Python is first on the PATH has not got
 # them. It takes this process's place, so that signals reach it.
-exec /usr/bin/python3 deploy/demo.py "$@"
+script=deploy/demo.py
+if [ "$kafka" = 1 ]; then script=deploy/demo_kafka.py; fi
+exec /usr/bin/python3 "$script" "$@"
