@@ -125,7 +125,7 @@ void produce(const std::string& brokers, const std::string& topic, int partition
 }
 
 // The benchmark's yardstick: librdkafka's own consumer, which throws every record away.
-void drain(const std::string& brokers, const std::string& topic, long records) {
+void drain(const std::string& brokers, const std::string& topic, long records, bool print) {
   rd_kafka_t* client = make(RD_KAFKA_CONSUMER, brokers,
                             {{"group.id", "drain"},
                              {"enable.auto.commit", "false"},
@@ -144,11 +144,16 @@ void drain(const std::string& brokers, const std::string& topic, long records) {
     if (seen == 0 && count > 0) begin = std::chrono::steady_clock::now();
     for (ssize_t i = 0; i < count; ++i) {
       if (batch[i]->err == RD_KAFKA_RESP_ERR_NO_ERROR) ++seen;
+      if (print) {
+        std::fwrite(batch[i]->payload, 1, batch[i]->len, stdout);
+        std::fputc('\n', stdout);
+      }
       rd_kafka_message_destroy(batch[i]);
     }
   }
-  std::printf("%.6f\n",
-              std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  if (!print)
+    std::printf("%.6f\n",
+                std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   rd_kafka_queue_destroy(queue);
   rd_kafka_consumer_close(client);
   rd_kafka_destroy(client);
@@ -167,7 +172,8 @@ int main(int argc, char** argv) {
   };
   char reason[512];
   if (command == "produce") return produce(brokers, topic, static_cast<int>(number(3))), 0;
-  if (command == "drain") return drain(brokers, topic, number(3)), 0;
+  if (command == "drain") return drain(brokers, topic, number(3), false), 0;
+  if (command == "cat") return drain(brokers, topic, number(3), true), 0;
   if (command == "topics") {
     rd_kafka_t* client = make(RD_KAFKA_PRODUCER, brokers);
     const rd_kafka_metadata_t* metadata = nullptr;
