@@ -85,7 +85,7 @@ TEST(CheckNulls, NamesEachTemplateThatANullLeavesWithoutAKey) {
   EXPECT_EQ(check_text({{"nulls", check_nulls(*rules, {{"public.users", {"mail", "name", "state"}},
                                                        {"public.other", {"id"}}})}}),
             "nulls\n"
-            "  CF003 note  rules.yaml:2:24\n"
+            "  CF003 note  rules.yaml:2:23\n"
             "    column 'mail' of 'public.users' may be NULL: key 'user:mail:{mail}' then names "
             "nothing and nothing is deleted for it\n"
             "    fix: right when readers cache nothing for NULL; otherwise write "
