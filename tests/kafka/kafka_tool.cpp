@@ -1,15 +1,17 @@
 // Producing and administration for the tests, by librdkafka: Debian has no Python client for Kafka.
 //
+// clang-format off
 //   kafka_tool BROKERS topics SECONDS
 //   kafka_tool BROKERS create TOPIC PARTITIONS
 //   kafka_tool BROKERS delete TOPIC
 //   kafka_tool BROKERS partitions TOPIC COUNT
 //   kafka_tool BROKERS trim TOPIC PARTITION BEFORE_OFFSET
 //   kafka_tool BROKERS forget GROUP TOPIC PARTITIONS
-//   kafka_tool BROKERS offsets GROUP TOPIC PARTITIONS      "committed low high" by partition
-//   kafka_tool BROKERS produce TOPIC PARTITION             lines "KEY VALUE" in hex; '-': null,
-//   '.': empty kafka_tool BROKERS drain TOPIC RECORDS                 reads and discards; prints
-//   seconds
+//   kafka_tool BROKERS offsets GROUP TOPIC PARTITIONS   "committed low high" by partition
+//   kafka_tool BROKERS produce TOPIC PARTITION          lines "KEY VALUE" in hex; '-': null, '.': empty
+//   kafka_tool BROKERS drain TOPIC RECORDS              reads and discards; prints seconds
+//   kafka_tool BROKERS cat TOPIC RECORDS                prints the values, a line each
+// clang-format on
 #include <librdkafka/rdkafka.h>
 
 #include <chrono>
