@@ -1,5 +1,6 @@
 #include "daemon/redis/check.h"
 
+#include <charconv>
 #include <cstdlib>
 #include <set>
 
@@ -104,7 +105,9 @@ class RedisCheck {
           "this is a replica of '" + info_field("master_host") + "'",
           "point 'redis: url:' at the master");
     }
-    if (std::atoi(info->version.c_str()) < 6) {
+    int major = 0;
+    std::from_chars(info->version.data(), info->version.data() + info->version.size(), major);
+    if (major < 6) {
       add("RD002", Severity::kError, where_,
           "expected Redis 6 or newer, got '" + info->version + "'", "upgrade Redis");
     }
@@ -146,7 +149,7 @@ class RedisCheck {
         if (!missing.insert(command[0] + " " + key).second) continue;
         add("RD003", Severity::kError, where_,
             "user '" + user.text + "' may not run " + command[0] + " on '" + key + "'",
-            "docs/operations.md has the ACL line for evictd");
+            "docs/redis.md has the ACL line for evictd");
       }
     }
   }

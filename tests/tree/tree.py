@@ -91,7 +91,7 @@ LIBRARIES = {
     "hiredis/": {"daemon/redis/resp.cpp"},
     "libpq-fe": {"daemon/postgres/connection.cpp", "daemon/postgres/conninfo.cpp"},
     "pqxx": {"daemon/postgres/catalogue_session.cpp"},
-    "librdkafka/": {"daemon/kafka/kafka_client.cpp"},
+    "librdkafka/": {"daemon/kafka/librdkafka.h"},
 }
 
 
