@@ -38,10 +38,12 @@ std::int64_t to_number(const std::string& text, std::int64_t otherwise = 0) {
 Finding unreachable(const PostgresFailure& failure, const FailureContext& context) {
   const Error error = explain_failure(failure, context);
   const bool is_right = failure.sqlstate == "42501";
-  return Finding{is_right ? "PG003" : "PG001", Severity::kError, context.server, error.text,
-                 error.hint.empty()
-                     ? "check that PostgreSQL runs there and that postgres.url is right"
-                     : error.hint};
+  Finding finding{is_right ? "PG003" : "PG001", Severity::kError, context.server, error.text,
+                  error.hint.empty()
+                      ? "check that PostgreSQL runs there and that postgres.url is right"
+                      : error.hint};
+  finding.is_unreachable = error.kind == ErrorKind::kTransient || error.kind == ErrorKind::kConnection;
+  return finding;
 }
 
 void gather_limits(Catalogue& catalogue, CheckFacts& check, const PostgresOptions& options) {

@@ -46,6 +46,7 @@ class RedisCheck {
       const Error& error = client.error();
       add("RD001", Severity::kError, "redis", error.text,
           error.hint.empty() ? "start Redis, or look at 'redis: url:'" : error.hint);
+      findings_.back().is_unreachable = error.kind != ErrorKind::kUsage;
       return std::move(findings_);
     }
     client_ = std::move(*client);
