@@ -82,10 +82,10 @@ TEST_F(CheckRedis, MissingRights) {
   EXPECT_EQ(findings("- {table: a.b, keys: ['product:{id}']}"),
             (std::vector<std::string>{"RD003 " + where() +
                                           ": user 'weak' may not run SSCAN on 'evictd:probe' -> "
-                                          "docs/operations.md has the ACL line for evictd",
+                                          "docs/redis.md has the ACL line for evictd",
                                       "RD003 " + where() +
                                           ": user 'weak' may not run SSCAN on 'product:x' -> "
-                                          "docs/operations.md has the ACL line for evictd"}));
+                                          "docs/redis.md has the ACL line for evictd"}));
 }
 
 TEST_F(CheckRedis, RuleOutsideTheUsersKeys) {
@@ -95,7 +95,7 @@ TEST_F(CheckRedis, RuleOutsideTheUsersKeys) {
   const auto lines = findings("- {table: a.b, keys: ['product:{id}']}");
   ASSERT_FALSE(lines.empty());
   EXPECT_EQ(lines[0], "RD003 " + where() +
-                          ": user 'weak' may not run UNLINK on 'product:x' -> docs/operations.md "
+                          ": user 'weak' may not run UNLINK on 'product:x' -> docs/redis.md "
                           "has the ACL line for evictd");
 }
 

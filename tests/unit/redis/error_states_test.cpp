@@ -190,7 +190,7 @@ TEST_F(ErrorStates, MissingRightsAtTheFirstStartNeedAPerson) {
   driven_ = std::make_unique<DrivenSink>(options);
   ASSERT_TRUE(driven_->until([&] { return journal().failed; }));
   EXPECT_THAT(journal().last_error.text, HasSubstr("NOPERM"));
-  EXPECT_EQ(journal().last_error.hint, "docs/operations.md has the ACL line for evictd");
+  EXPECT_EQ(journal().last_error.hint, "docs/redis.md has the ACL line for evictd");
 }
 
 TEST_F(ErrorStates, RightsMissingInsideTheScriptAreNamed) {

@@ -401,6 +401,25 @@ TEST_F(ReaderFunctions, SameTextsWorkAsScripts) {
   EXPECT_EQ(eval(2, {"2", "k", marker_of("k"), "30"}).text, "deleted");
 }
 
+TEST_F(ReaderFunctions, DocumentedRightsAreEnough) {  // docs/redis.md
+  redis().command({"ACL", "SETUSER", "reader", "on", ">pw", "resetkeys", "~product:*", "~tag:*",
+                   "~evictd:*", "+fcall", "+get", "+mget", "+set", "+pttl", "+pexpire", "+sadd",
+                   "+time", "+unlink"});
+  RedisClient reader(server_->port());
+  ASSERT_TRUE(reader.command({"AUTH", "reader", "pw"}).is_ok());
+  const auto stored =
+      reader.command({"FCALL", "evictd_fill", "4", "product:1", "evictd:{product:1}", "tag:a",
+                      "evictd:{tag:b}", "20:25:", "60000", "v"});
+  EXPECT_EQ(stored.integer, 1) << stored.text;
+  const Reply got = reader.command(
+      {"FCALL", "evictd_get", "2", "product:1", "evictd:{product:1}", "LEASE", "100"});
+  EXPECT_EQ(got.elements.size(), 4u) << got.text;
+  EXPECT_EQ(
+      reader.command({"FCALL", "evictd_invalidate", "2", "product:1", "evictd:{product:1}", "30"})
+          .text,
+      "deleted");
+}
+
 TEST_F(ReaderFunctions, FullRedisRefusesFillsAndStillInvalidates) {
   redis().set("k", "v");
   redis().command({"CONFIG", "SET", "maxmemory", "1"});
