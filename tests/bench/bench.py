@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -218,6 +219,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.quick:
         options.rows, options.transactions, options.huge = 50_000, 25_000, 250_000
         options.rounds, options.seconds = 1, 5
@@ -244,11 +246,12 @@ def main():
     finally:
         process.end_all()
         shutil.rmtree(folder, ignore_errors=True)
-    print(table(report))
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=2)
-            file.write("\n")
+        # Also what was measured before it was stopped: a run takes minutes.
+        print(table(report))
+        if options.json:
+            with open(options.json, "w", encoding="utf-8") as file:
+                json.dump(report, file, indent=2)
+                file.write("\n")
 
 
 if __name__ == "__main__":
