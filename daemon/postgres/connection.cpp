@@ -15,6 +15,7 @@ namespace {
 using ResultOwner = std::unique_ptr<PGresult, decltype(&PQclear)>;
 
 constexpr int kConnectSeconds = 10;
+constexpr std::chrono::milliseconds kIdleReadInterval{5};
 
 // With verbosity "verbose" an error of the connection phase reads "FATAL:  28P01: text\nLOCATION:
 // ...": the only way to learn its SQLSTATE. The severity may be translated, the shape is not.
@@ -79,7 +80,8 @@ void PostgresConnection::close() {
   failure_.reset();
   answer_.reset();
   goodbye_.reset();
-  wants_write_ = false;
+  wants_write_ = copy_ended_ = false;
+  idle_read_at_ = {};
 }
 
 // libpq hands an error that comes while no command runs to the notice receiver.
@@ -116,6 +118,10 @@ void PostgresConnection::step(Now now) {
       return poll_connecting(now);
     case State::kIdle:
       // The server speaks out of turn only to say goodbye.
+      // A loop that turns for other reasons need not pay a system call each time to hear that it
+      // did not.
+      if (now.steady < idle_read_at_) return;
+      idle_read_at_ = now.steady + kIdleReadInterval;
       if (PQconsumeInput(connection_.get()) == 0) {
         lose_with_last_error();
       } else if (PGnotify* notify = PQnotifies(connection_.get())) {
@@ -252,22 +258,24 @@ std::optional<std::string_view> PostgresConnection::read_stream(bool may_receive
   PGconn* connection = connection_.get();
   if (message_ != nullptr) PQfreemem(message_);
   message_ = nullptr;
-  int length = PQgetCopyData(connection, &message_, 1);
-  if (length == 0 && may_receive) {
-    if (PQconsumeInput(connection) == 0) {
-      lose_with_last_error();
-      return std::nullopt;
+  if (!copy_ended_) {
+    int length = PQgetCopyData(connection, &message_, 1);
+    if (length == 0 && may_receive) {
+      if (PQconsumeInput(connection) == 0) {
+        lose_with_last_error();
+        return std::nullopt;
+      }
+      length = PQgetCopyData(connection, &message_, 1);
     }
-    length = PQgetCopyData(connection, &message_, 1);
-  }
-  if (length > 0) return std::string_view(message_, static_cast<std::size_t>(length));
-  if (length == 0) return std::nullopt;
-  // The stream ended. An error that ended it has been read completely; a polite end may still be on
-  // its way.
-  if (PQisBusy(connection) != 0) {
-    lose("", "the server ended the stream");
+    if (length > 0) return std::string_view(message_, static_cast<std::size_t>(length));
+    if (length == 0) return std::nullopt;
+    copy_ended_ = true;
+  } else if (may_receive && PQconsumeInput(connection) == 0) {
+    lose_with_last_error();
     return std::nullopt;
   }
+  // The stream ended. Why, or that the server has let go of the slot, may still be on its way.
+  if (PQisBusy(connection) != 0) return std::nullopt;
   const ResultOwner result(PQgetResult(connection), &PQclear);
   if (result != nullptr && PQresultStatus(result.get()) == PGRES_FATAL_ERROR) {
     const PostgresFailure failure = failure_of(result.get());

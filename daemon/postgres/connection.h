@@ -105,8 +105,10 @@ class PostgresConnection {
   std::optional<PostgresFailure> goodbye_;
   std::optional<Answer> answer_;
   SteadyTime connect_deadline_{};
+  SteadyTime idle_read_at_{};  // when an idle connection is listened to next
   short connect_events_ = 0;
   bool wants_write_ = false;
+  bool copy_ended_ = false;  // the server has ended the stream, and not yet said everything
   char* message_ = nullptr;  // owned by libpq's allocator
 };
 

@@ -65,7 +65,7 @@ void PostgresSource::step(Now now, std::size_t bytes_max, SourceHandler& handler
     deliver_snapshots();
     stream(bytes_max);
     run_side_work();
-    snapshots_.step(now);  // sends at once what was asked for meanwhile
+    if (snapshots_.has_unsent_request()) snapshots_.step(now);  // what was asked for meanwhile
   } else {
     advance();
   }

@@ -180,6 +180,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
       held_;  // a relation message whose name is being looked up
   SteadyTime busy_window_{};
   std::size_t busy_bytes_ = 0;
+  SteadyTime busy_until_{};
   SteadyTime quiet_until_{};
   bool stopped_early_ =
       false;  // there is more in the buffer than the last step was allowed to take

@@ -27,6 +27,8 @@ class Snapshots {
     is_requested_ = true;
     return sent_ + 1;
   }
+  // A request waits to be sent; the next step() does.
+  bool has_unsent_request() const { return is_requested_ && !under_way_; }
   struct Answer {
     std::uint64_t number = 0;
     Snapshot snapshot;

@@ -324,7 +324,7 @@ void PostgresSource::streaming_began() {
   decoder_.restart();
   held_.reset();
   stopped_early_ = false;
-  quiet_until_ = busy_window_ = {};
+  quiet_until_ = busy_window_ = busy_until_ = {};
   busy_bytes_ = 0;
   first_wanted_ = last_wanted_ = 0;
   streaming_since_ = now_.steady;

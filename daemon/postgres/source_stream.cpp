@@ -54,7 +54,9 @@ void PostgresSource::stream(std::size_t bytes_max) {
       busy_bytes_ = 0;
     }
     busy_bytes_ += taken;
-    if (busy_bytes_ >= kBusyBytes && !stopped_early_) quiet_until_ = now_.steady + kQuiet;
+    if (busy_bytes_ >= kBusyBytes) busy_until_ = now_.steady + 2 * kBusyWindow;
+    if (taken > 0 && !stopped_early_ && now_.steady < busy_until_)
+      quiet_until_ = now_.steady + kQuiet;
   }
   if (!is_streaming()) return;
   if (stream_.state() == ReplicationStream::State::kStreaming)
