@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/sink.h"
@@ -95,7 +96,13 @@ class FakeSink final : public Sink {
 
   void step(Now now, SinkHandler& handler) override {
     now_ = now.steady;
-    if (!started_) return;
+    if (!started_) {
+      connected_ = false;
+      for (const UnderWay& each : std::exchange(under_way_, {})) {
+        if (each.command) handler.on_lost(each.ticket);
+      }
+      return;
+    }
     if (connected_ && (!server_up || cut_)) {
       connected_ = cut_ = false;
       const auto lost = std::move(under_way_);

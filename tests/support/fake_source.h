@@ -87,7 +87,10 @@ class FakeSource final : public Source {
   void confirm_gap() override { gap_confirmed_ = true; }
   void set_tables(const std::vector<std::string>&) override {}
   void restart(Now) override { restart_wanted_ = connected_; }
-  bool stop(Now) override { return true; }
+  bool stop(Now) override {
+    started_ = connected_ = in_transaction_ = false;
+    return true;
+  }
 
   SourceStatus status() const override {
     SourceStatus status;

@@ -1,0 +1,90 @@
+// The fakes of the simulation under the same contracts as PostgreSQL and Redis.
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/contract/sink_contract.h"
+#include "tests/contract/source_contract.h"
+#include "tests/support/fake_sink.h"
+#include "tests/support/fake_source.h"
+
+namespace evictd::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+class FakeSinkHarness final : public SinkHarness {
+ public:
+  Sink& sink() override { return sink_; }
+  Now now() override { return now_; }
+  void wait(Sink&) override {
+    now_.steady += 5ms;
+    now_.system += 5ms;
+  }
+  void plain_set(const std::string& key) override { sink_.plain_set(key, {}); }
+  bool checked_fill(const std::string& key, const std::string& snapshot) override {
+    return sink_.checked_fill(key, *Snapshot::parse(snapshot), {});
+  }
+  bool is_cached(const std::string& key) override { return sink_.data.cache.contains(key); }
+  void add_to_tag(const std::string&, const std::string&) override {}
+  bool knows_tags() const override { return false; }
+  void break_connection() override { sink_.cut(0); }
+
+ private:
+  FakeSink sink_{60s};
+  Now now_ = read_clocks();
+};
+
+class FakeSourceHarness final : public SourceHarness {
+ public:
+  std::unique_ptr<Source> make_source() override {
+    auto source = std::make_unique<FakeSource>(database_);
+    // What the server knows outlives the process that told it.
+    if (!sources_.empty()) source->inherit(*sources_.back());
+    sources_.push_back(std::move(source));
+    return std::make_unique<Lent>(*sources_.back());
+  }
+  std::vector<std::string> tables() const override { return {"public.rows"}; }
+  void write(int changes) override {
+    const std::vector<int> rows(static_cast<std::size_t>(changes), 1);
+    database_.make_visible(database_.commit(rows, false, read_clocks().system).xid, read_clocks().steady);
+  }
+  void break_connection() override { sources_.back()->restart(read_clocks()); }
+
+ private:
+  class Lent final : public Source {
+   public:
+    explicit Lent(FakeSource& source) : source_(source) {}
+    void start(const std::optional<Record>& record, Now now) override { source_.start(record, now); }
+    void step(Now now, std::size_t bytes, SourceHandler& handler) override { source_.step(now, bytes, handler); }
+    void wait_for(Waiting& waiting, bool want) override {
+      source_.wait_for(waiting, want);
+      waiting.wake_at(std::chrono::steady_clock::now() + 1ms);
+    }
+    void acknowledge(const Position& end) override { source_.acknowledge(end); }
+    void request_snapshot() override { source_.request_snapshot(); }
+    void confirm_gap() override { source_.confirm_gap(); }
+    void set_tables(const std::vector<std::string>& tables) override { source_.set_tables(tables); }
+    void restart(Now now) override { source_.restart(now); }
+    bool stop(Now now) override { return source_.stop(now); }
+    SourceStatus status() const override { return source_.status(); }
+
+   private:
+    FakeSource& source_;
+  };
+
+  FakeDatabase database_{4};
+  std::vector<std::unique_ptr<FakeSource>> sources_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Fake, SinkContract, ::testing::Values([]() -> std::unique_ptr<SinkHarness> {
+                           return std::make_unique<FakeSinkHarness>();
+                         }));
+INSTANTIATE_TEST_SUITE_P(Fake, SourceContract, ::testing::Values([]() -> std::unique_ptr<SourceHarness> {
+                           return std::make_unique<FakeSourceHarness>();
+                         }));
+
+}  // namespace
+}  // namespace evictd::testing
