@@ -69,7 +69,8 @@ TEST_F(CheckRedis, Replica) {
 }
 
 TEST_F(CheckRedis, ClusterNode) {
-  start({"--cluster-enabled", "yes"});
+  // By default the bus takes the port plus 10,000, which may be beyond the last port.
+  start({"--cluster-enabled", "yes", "--cluster-port", std::to_string(free_port())});
   EXPECT_EQ(findings(), std::vector<std::string>{"RD002 " + where() +
                                                  ": this is a Redis Cluster node, which evictd "
                                                  "does not support yet -> use a single master"});
