@@ -13,9 +13,10 @@ _PR_SET_PDEATHSIG = 1
 _started = []
 
 
-def start(command, *, log, user=None, death_signal=signal.SIGKILL, env=None, cwd=None):
+def start(command, *, log, user=None, death_signal=signal.SIGKILL, env=None, cwd=None, pipe=False):
     """Starts a process whose output goes to the file `log`. The kernel sends it `death_signal` when the
-    thread that started it ends, so call this from the main thread."""
+    thread that started it ends, so call this from the main thread. With `pipe`, its standard input and output are
+    ours, and only its errors are logged."""
 
     def die_with_parent():
         _libc.prctl(_PR_SET_PDEATHSIG, death_signal)
@@ -26,8 +27,8 @@ def start(command, *, log, user=None, death_signal=signal.SIGKILL, env=None, cwd
         extra = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     with open(log, "ab") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd,
-            start_new_session=True, preexec_fn=die_with_parent, **extra)
+            command, stdin=subprocess.PIPE if pipe else subprocess.DEVNULL, stdout=subprocess.PIPE if pipe else output,
+            stderr=output, env=env, cwd=cwd, start_new_session=True, preexec_fn=die_with_parent, **extra)
     _started.append((process, death_signal))
     return process
 

@@ -1,0 +1,169 @@
+"""How each language's client libraries are fetched, and how its driver is started with a recipe: see
+drivers/README.md. What cannot be fetched is ServerMissing, with the reason."""
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+from harness import process
+from harness.servers import ServerMissing
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+DRIVERS = f"{ROOT}/tests/readers/drivers"
+LIBRARIES = os.environ.get("EVICTD_READER_LIBRARIES", f"{ROOT}/build/readers")
+
+# What makes a token of the SELECT's snapshot; a broken recipe has something else here.
+TOKEN = "pg_current_snapshot()::text"
+
+
+def run(*command, folder=None, env=None):
+    """A step of fetching or building."""
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=240,
+                              cwd=folder, env=None if env is None else {**os.environ, **env})
+    except FileNotFoundError:
+        raise ServerMissing(f"no {command[0]} on the PATH") from None
+    except subprocess.TimeoutExpired:
+        raise ServerMissing(f"{' '.join(command[:3])} took longer than 240 s") from None
+    if done.returncode != 0:
+        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        raise ServerMissing(f"{' '.join(command[:3])} failed: {''.join(last)}")
+
+
+def fetched(name, manifest, fetch):
+    """The folder of a language's libraries; `fetch(folder)` fills it when `manifest` is not what it was filled from."""
+    folder = f"{LIBRARIES}/{name}"
+    mark = f"{folder}/complete"
+    with open(f"{DRIVERS}/{name}/{manifest}", "rb") as file:
+        wanted = hashlib.sha256(file.read()).hexdigest()
+    if os.path.exists(mark) and open(mark, encoding="ascii").read() == wanted:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    shutil.copy(f"{DRIVERS}/{name}/{manifest}", folder)
+    fetch(folder)
+    with open(mark, "w", encoding="ascii") as file:
+        file.write(wanted)
+    return folder
+
+
+class Python:
+    recipe = "cache_aside.py"
+
+    def fetch(self):
+        def fill(folder):
+            run(sys.executable, "-m", "venv", f"{folder}/venv")
+            run(f"{folder}/venv/bin/pip", "install", "-q", "-r", f"{folder}/requirements.txt")
+
+        self.libraries = fetched("python", "requirements.txt", fill)
+
+    def build(self, folder):
+        shutil.copy(f"{DRIVERS}/python/driver.py", folder)
+        return [f"{self.libraries}/venv/bin/python", f"{folder}/driver.py"]
+
+
+class Node:
+    recipe = "cache_aside.mjs"
+
+    def fetch(self):
+        self.libraries = fetched("node", "package.json", lambda folder: run(
+            "npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", folder=folder))
+
+    def build(self, folder):
+        shutil.copy(f"{DRIVERS}/node/driver.mjs", folder)
+        os.symlink(f"{self.libraries}/node_modules", f"{folder}/node_modules")
+        return ["node", f"{folder}/driver.mjs"]
+
+
+class Go:
+    recipe = "cache_aside.go"
+
+    def fetch(self):
+        def fill(folder):
+            os.makedirs(f"{folder}/recipes")
+            shutil.copy(f"{DRIVERS}/go/main.go", folder)
+            shutil.copy(f"{ROOT}/docs/recipes/{self.recipe}", f"{folder}/recipes")
+            # Pinned by go.mod; this adds the sums of what they rest on.
+            run("go", "mod", "tidy", folder=folder, env={"GOTOOLCHAIN": "local"})
+
+        self.libraries = fetched("go", "go.mod", fill)
+
+    def build(self, folder):
+        for name in ("go.mod", "go.sum"):
+            shutil.copy(f"{self.libraries}/{name}", folder)
+        shutil.copy(f"{DRIVERS}/go/main.go", folder)
+        os.makedirs(f"{folder}/recipes")
+        shutil.move(f"{folder}/{self.recipe}", f"{folder}/recipes")
+        run("go", "build", "-o", f"{folder}/driver", ".", folder=folder, env={"GOTOOLCHAIN": "local"})
+        return [f"{folder}/driver"]
+
+
+class Java:
+    recipe = "CacheAside.java"
+
+    def fetch(self):
+        self.libraries = fetched("java", "pom.xml", lambda folder: run(
+            "mvn", "-q", "-B", "-f", f"{folder}/pom.xml", "dependency:copy-dependencies",
+            f"-DoutputDirectory={folder}/jars"))
+
+    def build(self, folder):
+        shutil.copy(f"{DRIVERS}/java/Driver.java", folder)
+        jars = ":".join(glob.glob(f"{self.libraries}/jars/*.jar"))
+        run("javac", "-cp", jars, "-d", folder, f"{folder}/Driver.java", f"{folder}/{self.recipe}")
+        return ["java", "-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{folder}:{jars}", "Driver"]
+
+
+LANGUAGES = {"python": Python, "node": Node, "go": Go, "java": Java}
+
+
+def recipe_text(name):
+    with open(f"{ROOT}/docs/recipes/{name}", encoding="utf-8") as file:
+        return file.read()
+
+
+class Built:
+    """A language's driver with a recipe's text, ready to be started several times."""
+
+    def __init__(self, language, folder, token=TOKEN):
+        os.makedirs(folder)
+        text = recipe_text(language.recipe)
+        assert text.count(TOKEN) == 1, f"{language.recipe} must take its token once, as {TOKEN}"
+        with open(f"{folder}/{language.recipe}", "w", encoding="utf-8") as file:
+            file.write(text.replace(TOKEN, token))
+        self.folder = folder
+        self.command = language.build(folder)
+
+
+class Driver:
+    """A running driver: one application process that reads through its recipe."""
+
+    def __init__(self, built, postgres, redis):
+        self.log = f"{built.folder}/driver.log"
+        environment = {**os.environ, "REDIS_PORT": str(redis.port), "POSTGRES_URL": postgres.url(),
+                       "JDBC_URL": f"jdbc:postgresql://127.0.0.1:{postgres.port}/shop?user=postgres"}
+        self.process = process.start(built.command, log=self.log, env=environment, cwd=built.folder, pipe=True)
+
+    def ask(self, key):
+        """Sends a key; answer() takes its value. Apart, so that several drivers can work at once."""
+        self.process.stdin.write(key.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        assert line, f"the driver ended:\n{self._tail()}"
+        return json.loads(line)
+
+    def read(self, key):
+        self.ask(key)
+        return self.answer()
+
+    def stop(self):
+        process.end(self.process)
+
+    def _tail(self):
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return "".join(log.readlines()[-15:])
