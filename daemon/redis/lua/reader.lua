@@ -12,6 +12,7 @@
 
 local PURGED = 'evictd:purged'
 local MARGIN = 1000  -- ms, as the daemon's tombstones have it
+local REJECTED_PAUSE = 10  -- ms
 
 -- Counted by this process of Redis, since the library was loaded. Scripts count nothing: they forget.
 local counts = {
@@ -102,6 +103,14 @@ local function rejected(reason)
   return 0
 end
 
+-- Whoever waits for a fill that was rejected need not wait for the end of its lease. Nor go on at once: what the
+-- fill had not seen will be visible in a few milliseconds, and until then all of them would ask in vain.
+local function end_lease_soon(name, marker, now)
+  if not marker or not marker.lease or marker.lease_until <= now + REJECTED_PAUSE then return end
+  marker.lease_until = now + REJECTED_PAUSE
+  redis.call('SET', name, marker_text(marker), 'KEEPTTL')
+end
+
 -- A lazy tag's marker, there for at least as long as this value: "nothing to have seen" when it is new.
 local function keep_lazy_tag(name, text, lifetime, now)
   if not text then
@@ -147,7 +156,10 @@ local function fill(keys, args)
     if not version then return rejected('rejected_token') end
     local reason = marker_forbids(found[1], version)
     for i = 2, #found do reason = reason or tombstone_forbids(found[i], version) end
-    if reason then return rejected(reason) end
+    if reason then
+      end_lease_soon(keys[2], old, now)
+      return rejected(reason)
+    end
     text = 'f ' .. version_text .. ' ' .. string.format('%.0f', now)
   end
   if age > 0 and string.sub(text, 1, 1) == 'f' then text = text .. ' d' .. string.format('%.0f', age) end

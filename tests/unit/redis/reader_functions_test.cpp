@@ -299,6 +299,24 @@ TEST_F(ReaderFunctions, LeaseDoesNotShortenTheTombstone) {
   EXPECT_EQ(fill("k", "10:11:10"), 0);
 }
 
+TEST_F(ReaderFunctions, RejectedFillDoesNotHoldItsLeaseUp) {
+  invalidate("k", "10");
+  const std::string tombstone = marker("k");
+  get({"k"}, {"LEASE", "60000"});
+  EXPECT_EQ(get({"k"}, {"LEASE", "60000"}).state, "busy");
+  EXPECT_EQ(fill("k", "10:11:10"), 0);
+  const std::string text = marker("k");
+  EXPECT_THAT(text, StartsWith(tombstone + " l")) << "what a fill has to have seen stays";
+  const long long until = std::stoll(text.substr(text.rfind(':') + 1));
+  const Reply now = redis().command({"TIME"});
+  EXPECT_LE(until - std::stoll(now.elements.at(0).text) * 1000, 1010);
+  while (get({"k"}, {"LEASE", "60000"}).state == "busy") {
+  }
+  EXPECT_GT(redis().integer({"PTTL", marker_of("k")}), 50'000);
+  EXPECT_EQ(fill("k", "10:11:10"), 0);
+  EXPECT_EQ(fill("k", "11:11:"), 1);
+}
+
 TEST_F(ReaderFunctions, StaleValueIsServedWhileOneCallerRefreshesIt) {
   fill("k", "20:25:");
   invalidate("k", "30", {.flags = "ifk5000"});
