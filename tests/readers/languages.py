@@ -141,10 +141,11 @@ class Built:
 class Driver:
     """A running driver: one application process that reads through its recipe."""
 
-    def __init__(self, built, postgres, redis):
+    def __init__(self, built, postgres, redis, more=None):
         self.log = f"{built.folder}/driver.log"
         environment = {**os.environ, "REDIS_PORT": str(redis.port), "POSTGRES_URL": postgres.url(),
-                       "JDBC_URL": f"jdbc:postgresql://127.0.0.1:{postgres.port}/shop?user=postgres"}
+                       "JDBC_URL": f"jdbc:postgresql://127.0.0.1:{postgres.port}/shop?user=postgres",
+                       **(more or {})}
         self.process = process.start(built.command, log=self.log, env=environment, cwd=built.folder, pipe=True)
 
     def ask(self, key):

@@ -419,7 +419,7 @@ TEST_F(ReaderFunctions, SameTextsWorkAsScripts) {
   EXPECT_EQ(eval(2, {"2", "k", marker_of("k"), "30"}).text, "deleted");
 }
 
-TEST_F(ReaderFunctions, DocumentedRightsAreEnough) {  // docs/redis.md
+TEST_F(ReaderFunctions, DocumentedRightsAreEnough) {  // docs/readers.md
   redis().command({"ACL", "SETUSER", "reader", "on", ">pw", "resetkeys", "~product:*", "~tag:*",
                    "~evictd:*", "+fcall", "+get", "+mget", "+set", "+pttl", "+pexpire", "+sadd",
                    "+time", "+unlink"});

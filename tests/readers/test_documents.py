@@ -1,0 +1,127 @@
+"""What docs/readers.md and docs/redis.md tell people to type works as it stands there."""
+
+import os
+import re
+
+import languages
+import pytest
+import redis as redis_client
+from harness import daemon, oracle
+from harness.servers import ServerMissing
+from harness.waiting import eventually
+
+SEES_ALL = "4000000:4000000:"
+DOCUMENTS = ("docs/readers.md", "docs/redis.md")
+
+
+def acl_lines():
+    """{user: [word, ...]} of every ACL SETUSER in the documents."""
+    found = {}
+    for document in DOCUMENTS:
+        with open(f"{languages.ROOT}/{document}", encoding="utf-8") as file:
+            for block in re.findall(r"^```\n(ACL SETUSER .*?)^```", file.read(), re.M | re.S):
+                words = block.split()
+                assert words[2] not in found, f"two lines for the user {words[2]}"
+                found[words[2]] = words
+    return found
+
+
+@pytest.fixture(scope="module")
+def rights(redis_server):
+    """Applies the lines exactly as they are written."""
+    lines = acl_lines()
+    assert set(lines) == {"evictd", "reader", "writer"}
+    for words in lines.values():
+        assert redis_server.client().execute_command(*words) == b"OK"
+    return lines
+
+
+@pytest.fixture(scope="module")
+def restricted_evictd(parts_folder, database, redis_server, rights):
+    rules = ("- {table: public.products, keys: ['product:{id}'], tags: ['category:{category_id}'], fill: plain, settle: 200ms}\n"
+             "- {table: public.settings, purge: ['product:setting:*']}\n")
+    one = daemon.Evictd(f"{parts_folder}/restricted", database.url(), f"redis://evictd:password@127.0.0.1:{redis_server.port}/0",
+                        rules, slot="restricted", publication="restricted")
+    one.start()
+    yield one
+    one.kill()
+    print(one.log_tail())
+
+
+def test_the_daemon_needs_no_more_than_its_line(restricted_evictd, database, redis_server, product):
+    cache, key = redis_server.client(), f"product:{product}"
+    cache.mset({key: "old", "product:listed": "old", "product:setting:1": "old"})
+    cache.sadd("tag:category:3", "product:listed")
+    database.execute("update products set category_id = 3 where id = %s", (product,))
+    database.execute("update settings set value = 'x'")
+    eventually("key, member and pattern are gone", lambda: not cache.exists(key, "product:listed", "product:setting:1"))
+    cache.set(key, "put back")
+    oracle.converge(database, restricted_evictd)
+    cache.set(key, "old")
+    database.execute("truncate products")
+    eventually("the table's pattern is gone", lambda: not cache.exists(key))
+    oracle.converge(database, restricted_evictd)
+    metrics = restricted_evictd.metrics()
+    assert metrics.sum("evictd_redis_errors_total") == 0
+    assert b"evictd" in redis_server.client().execute_command("FUNCTION", "LIST", "LIBRARYNAME", "evictd")[0]
+    assert "NOPERM" not in restricted_evictd.log_text()
+
+
+def every_call_of_a_reader(client, key):
+    """Each call, and each way through it, that a reader has."""
+    marker, member, lazy = "evictd:{" + key + "}", "tag:a", "evictd:{tag:" + key + "}"
+    fill, get = ("FCALL", "evictd_fill"), ("FCALL", "evictd_get")
+    assert client.execute_command(*get, 2, key, marker, "LEASE", 5000)[0] == b"miss"
+    for lifetime in (1000, 600_000):
+        assert client.execute_command(*fill, 4, key, marker, member, lazy, SEES_ALL, lifetime, "v", "AGE", 1, "JITTER", 1) == 1
+    assert client.execute_command(*get, 4, key, marker, member, lazy, "LEASE", 5000, "EARLY", 1)[1] == b"v"
+    client.get(key)
+
+
+def as_user(redis_server, user):
+    return redis_server.client(username=user, password="password")
+
+
+def test_a_reader_needs_no_more_than_its_line(restricted_evictd, rights, redis_server):
+    every_call_of_a_reader(as_user(redis_server, "reader"), "product:reader")
+
+
+def test_a_reader_needs_all_of_its_line(restricted_evictd, rights, redis_server):
+    for right in [word for word in rights["reader"] if word.startswith("+")]:
+        less = [word for word in rights["reader"] if word != right]
+        less[2] = "less"
+        redis_server.client().execute_command("ACL", "DELUSER", "less")
+        redis_server.client().execute_command(*less)
+        with pytest.raises(redis_client.ResponseError, match="(?i)permission|can't run this command"):
+            every_call_of_a_reader(as_user(redis_server, "less"), f"product:without:{right}")
+
+
+def test_a_writer_needs_no_more_than_its_line(restricted_evictd, rights, redis_server):
+    key, marker = "product:writer", "evictd:{product:writer}"
+    client = as_user(redis_server, "writer")
+    replies = [client.execute_command("FCALL", "evictd_invalidate", 2, key, marker, xid) for xid in (30, 30, 31)]
+    assert replies == [b"absent", b"replayed", b"absent"]
+    redis_server.client().set(key, "v")
+    assert client.execute_command("FCALL", "evictd_invalidate", 2, key, marker, 32) == b"deleted"
+
+
+def test_the_recipe_runs_with_a_readers_rights(restricted_evictd, database, redis_server, parts_folder):
+    language = languages.Python()
+    try:
+        language.fetch()
+    except ServerMissing as reason:
+        pytest.skip(f"the python recipe is not run: {reason}")
+    built = languages.Built(language, f"{parts_folder}/recipe")
+    driver = languages.Driver(built, database, redis_server, {"REDIS_USER": "reader", "REDIS_PASSWORD": "password"})
+    assert driver.read("product:2000") == ""
+    assert redis_server.client().get("product:2000") == b""
+    driver.stop()
+
+
+def test_every_recipe_is_in_the_document():
+    with open(f"{languages.ROOT}/docs/readers.md", encoding="utf-8") as file:
+        text = file.read()
+    for name in os.listdir(f"{languages.ROOT}/docs/recipes"):
+        run_by = [each for each in languages.LANGUAGES.values() if each.recipe == name]
+        line = next(line for line in text.splitlines() if f"(recipes/{name})" in line)
+        assert ("**not run by our tests**" in line) == (not run_by), f"{name}: who runs it?"
