@@ -50,6 +50,8 @@ BoundRule bind_rule(std::uint32_t index, const RuleSet::Compiled& compiled,
   for (const std::string& column : rule.when_changed) {
     bound.when_changed.push_back(bind_column(column, rule, relation));
   }
+  if (!bound.info->version_column.empty())
+    bound.version = bind_column(bound.info->version_column, rule, relation);
   return bound;
 }
 

@@ -47,6 +47,7 @@ struct BoundRule {
   std::vector<BoundTemplate> templates;
   std::vector<BoundCondition> where;
   std::vector<BoundColumn> when_changed;
+  BoundColumn version;  // of a rule with a version column
 };
 
 // Points into `compiled`, which must outlive the result.

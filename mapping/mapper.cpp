@@ -7,7 +7,7 @@
 //                                                 for certain (in the replica identity and no old
 //                                                 row sent; `immutable`)
 //   delete      old                               nowhere
-//   truncate    none: every pattern of the rule
+//   truncate    none: every pattern of the rule, and every counter that is always the same
 //
 // A row without a value renders no key: NULL means that the key does not exist; a missing value
 // means that the key exists and is unknown, so `on_missing` decides (G5).
@@ -22,6 +22,7 @@
 #include "mapping/check.h"
 #include "mapping/filters.h"
 #include "mapping/json_path.h"
+#include "mapping/row_version.h"
 
 namespace evictd {
 
@@ -102,6 +103,7 @@ struct Mapper::Impl {
   Rendered render(const BoundTemplate& entry, const Change& change, Side side, Missing& missing);
   Rendered filtered(const BoundPlaceholder& placeholder, const Value& value);
   bool matches(const BoundRule& rule, const Change& change, Side side);
+  void tell_row_version(const BoundRule& rule, const Change& change, InvalidationReceiver& receiver);
 
   const RuleSet& rules;
   std::unordered_map<std::uint64_t, BoundRules> bound;  // by Relation::generation
@@ -110,6 +112,7 @@ struct Mapper::Impl {
   const BoundRules* last = nullptr;
   Emitted emitted;
   std::string scratch;
+  std::string version_before;
   FilterMachine filters;
   JsonReader json;
 };
@@ -136,8 +139,17 @@ void Mapper::Impl::map_rule(const BoundRule& rule, const Change& change,
   emitted.clear();
   const auto patterns = static_cast<std::uint32_t>(rule.info->patterns.size());
   if (change.operation == Operation::kTruncate) {
-    for (std::uint32_t pattern = 0; pattern < patterns; ++pattern)
-      receiver.purge(rule.index, pattern);
+    for (std::uint32_t pattern = 0; pattern < patterns; ++pattern) {
+      const CompiledTemplate* source =
+          pattern < rule.templates.size() ? rule.templates[pattern].source : nullptr;
+      const bool is_one_counter = source != nullptr && source->kind == InvalidationKind::kBump &&
+                                  source->compiled.placeholders.empty();
+      if (is_one_counter) {
+        receiver.bump(rule.index, source->compiled.literals[0]);
+      } else {
+        receiver.purge(rule.index, pattern);
+      }
+    }
     return;
   }
   if (change.operation == Operation::kUpdate && !rule.when_changed.empty()) {
@@ -153,10 +165,35 @@ void Mapper::Impl::map_rule(const BoundRule& rule, const Change& change,
         change.operation != Operation::kInsert && matches(rule, change, Side::kOld);
     if (!new_matches && !old_matches) return;
   }
+  if (!rule.info->version_column.empty()) tell_row_version(rule, change, receiver);
   for (std::uint32_t i = 0; i < rule.templates.size(); ++i) map_template(rule, i, change, receiver);
   for (std::uint32_t pattern = rule.source->first_purge_pattern; pattern < patterns; ++pattern) {
     receiver.purge(rule.index, pattern);
   }
+}
+
+// An insert or update asks fills for the new row's version; a delete for more than the old row's, for a reader
+// may still hold that row. A version that did not grow is none: two changes could not be told apart.
+void Mapper::Impl::tell_row_version(const BoundRule& rule, const Change& change,
+                                    InvalidationReceiver& receiver) {
+  const auto canonical = [&](Side side, std::string& out) {
+    out.clear();
+    if (rule.version.index == kNoColumn) return;
+    const Value value = resolve(change, rule.version, side);
+    if (value.state == ValueState::kText) append_canonical(rule.version.type, value.text, out);
+  };
+  const bool is_delete = change.operation == Operation::kDelete;
+  canonical(is_delete ? Side::kOld : Side::kNew, scratch);
+  if (is_delete) {
+    receiver.row_version(rule.index, next_row_version(scratch).value_or(""));
+    return;
+  }
+  bool proves = row_version_order(scratch).has_value();
+  if (proves && change.operation == Operation::kUpdate) {
+    canonical(Side::kOld, version_before);
+    proves = version_before.empty() || !row_version_reaches(version_before, scratch);
+  }
+  receiver.row_version(rule.index, proves ? std::string_view(scratch) : std::string_view());
 }
 
 // True unless a value proves the contrary.
@@ -194,10 +231,15 @@ void Mapper::Impl::map_template(const BoundRule& rule, std::uint32_t index, cons
       case Rendered::kText:
         if (emitted.keep(entry.source->kind, begin)) {
           const std::string_view text = std::string_view(emitted.texts()).substr(begin);
-          if (entry.source->kind == InvalidationKind::kKey) {
-            receiver.key(rule.index, text);
-          } else {
-            receiver.tag(rule.index, text);
+          switch (entry.source->kind) {
+            case InvalidationKind::kTag:
+              receiver.tag(rule.index, text);
+              break;
+            case InvalidationKind::kBump:
+              receiver.bump(rule.index, text);
+              break;
+            default:
+              receiver.key(rule.index, text);
           }
         }
         break;

@@ -32,6 +32,11 @@ class InvalidationReceiver {
   virtual ~InvalidationReceiver() = default;
   virtual void key(std::uint32_t rule, std::string_view key) = 0;
   virtual void tag(std::uint32_t rule, std::string_view tag) = 0;
+  // A namespace counter is to be raised, once for this transaction.
+  virtual void bump(std::uint32_t rule, std::string_view counter) = 0;
+  // Of a rule with a version column, before its invalidations: what a fill of these keys has to reach. Empty
+  // when the change does not tell (not sent, NULL, no version, not newer than before): nothing proves a fill then.
+  virtual void row_version(std::uint32_t rule, std::string_view version) = 0;
   // Everything that matches rules()[rule].patterns[pattern] must go: the rule asks for it (purge:),
   // the table was truncated (called once per pattern), or on_missing: purge applies to that
   // template.

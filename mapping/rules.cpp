@@ -31,6 +31,8 @@ std::string_view invalidation_kind_name(InvalidationKind kind) {
       return "tag";
     case InvalidationKind::kPurge:
       return "purge";
+    case InvalidationKind::kBump:
+      return "bump";
   }
   return "unknown";
 }
@@ -97,6 +99,18 @@ std::vector<ColumnNeed> column_needs(const RuleSet& rules) {
             std::string(invalidation_kind_name(entry.kind)) + " '" + entry.compiled.source + "'",
             false, false);
       }
+    }
+    if (!info.version_column.empty()) {
+      ColumnNeed need;
+      need.rule = index;
+      need.column = info.version_column;
+      need.place = info.version_place;
+      need.where = "version";
+      need.is_condition = true;
+      need.on_insert = info.is_on(Operation::kInsert);
+      need.on_update_new = info.is_on(Operation::kUpdate);
+      need.on_delete_old = info.is_on(Operation::kDelete);
+      needs.push_back(std::move(need));
     }
     for (const Condition& condition : rule.where)
       add(condition.column, rule.where_place, "where", true, false);

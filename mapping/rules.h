@@ -18,7 +18,7 @@ namespace evictd {
 
 enum class FillMode : std::uint8_t { kPlain, kChecked };
 enum class OnMissing : std::uint8_t { kPurge, kStop, kIgnore };
-enum class InvalidationKind : std::uint8_t { kKey, kTag, kPurge };
+enum class InvalidationKind : std::uint8_t { kKey, kTag, kPurge, kBump };
 enum class RuleMode : std::uint8_t { kDelete, kStale };
 enum class TagsMode : std::uint8_t { kMembers, kLazy };
 
@@ -30,18 +30,23 @@ inline constexpr std::size_t kConditionTextsMax = 1000;  // of one column in `wh
 inline constexpr std::size_t kKeyBytesMax = 1024;        // a rendered key or tag
 inline constexpr std::uint64_t kCollapseAfterMax = 1'000'000'000;
 inline constexpr std::chrono::milliseconds kSettleMax{3'600'000};
+inline constexpr std::chrono::milliseconds kGraceMax{86'400'000};
+inline constexpr std::chrono::milliseconds kGraceDefault{30'000};
+inline constexpr std::size_t kChannelBytesMax = 256;
 
 struct YamlNode;  // yaml.h
 
-// "key", "tag", "purge".
+// "key", "tag", "purge", "bump".
 std::string_view invalidation_kind_name(InvalidationKind kind);
 
 // A Redis glob pattern that covers everything one template can render: each placeholder is '*',
 // literal glob characters are escaped. For a tag template it matches the names of the tag SETS
-// ("tag:category:*").
+// ("tag:category:*"). What matches the pattern of a `bump` template is never deleted, but raised.
 struct Pattern {
   std::string glob;
   bool is_tag = false;
+  bool is_lazy = false;  // a tag without a set: what matches are the markers of such tags
+  bool is_bump = false;
 };
 
 // The Redis key of a tag's member set is kTagPrefix + the rendered tag.
@@ -62,15 +67,15 @@ struct RuleInfo {
   std::vector<std::string> key_templates;     // as written, for messages
   std::vector<std::string> tag_templates;
   std::vector<std::string> purge_patterns;
-  // What the rule may ever delete, one per key template, tag template and purge pattern, in that
-  // order.
+  // What the rule may ever touch, one per key template, tag template, bump template and purge
+  // pattern, in that order.
   std::vector<Pattern> patterns;
   std::uint8_t operations = 0;  // one bit per Operation of `on:`
 
-  // What later work brings; parse() refuses other values than these so far.
   RuleMode mode = RuleMode::kDelete;
-  std::chrono::milliseconds grace{0};  // mode: stale
+  std::chrono::milliseconds grace{0};  // mode: stale: how long a value may be served after its invalidation
   std::string version_column;          // empty: version: snapshot
+  Place version_place;
   TagsMode tags_mode = TagsMode::kMembers;
   std::vector<std::string> bump_templates;
   std::string announce;  // the channel; empty: none
@@ -121,6 +126,7 @@ struct ColumnNeed {
   bool on_update_old = false;  // false for immutable columns
   bool on_delete_old = false;
 };
+// (Of `version`: a value that is not sent only costs: no fill of that key is accepted while its tombstone lives.)
 std::vector<ColumnNeed> column_needs(const RuleSet& rules);
 
 }  // namespace evictd

@@ -84,12 +84,13 @@ class RuleParser {
     read_where();
     read_templates("keys", InvalidationKind::kKey, info_.key_templates);
     read_templates("tags", InvalidationKind::kTag, info_.tag_templates);
+    read_templates("bump", InvalidationKind::kBump, info_.bump_templates);
     rule_.first_purge_pattern = static_cast<std::uint32_t>(info_.patterns.size());
     read_purge();
     read_common(map_, info_);
     Place immutable_place;
     read_columns("immutable", rule_.immutable, immutable_place);
-    read_later_settings();
+    read_reader_settings();
     check_together();
     return map_.finish();
   }
@@ -187,15 +188,16 @@ class RuleParser {
         return;
       }
       const bool is_tag = kind == InvalidationKind::kTag;
+      const bool is_bump = kind == InvalidationKind::kBump;
       // A tag's glob begins with the tags' own prefix, so it never reaches beyond them.
       if (!is_tag && !has_telling_text(*compiled)) {
         refuse(place,
-               fmt::format("key '{}': expected a letter or digit beside the placeholders, got none",
+               fmt::format("{} '{}': expected a letter or digit beside the placeholders, got none", noun,
                            printable(text)),
                "its pattern would match almost every key in Redis; begin it with a name, such as "
                "'product:{id}'");
       }
-      info_.patterns.push_back({template_glob(*compiled, is_tag ? kTagPrefix : ""), is_tag});
+      info_.patterns.push_back({template_glob(*compiled, is_tag ? kTagPrefix : ""), is_tag, false, is_bump});
       rule_.templates.push_back({std::move(*compiled), kind, place});
     });
   }
@@ -225,37 +227,28 @@ class RuleParser {
             if ((text[i] == '{' || text[i] == '}') && i + 1 < text.size() && text[i + 1] == text[i])
               ++i;
           }
-          info_.patterns.push_back({std::move(glob), false});
+          info_.patterns.push_back({std::move(glob)});
         });
   }
 
-  // Settings whose work has not landed: understood and checked, so that their names are taken and
-  // their mistakes are found, but refused, so that nobody believes them.
-  void read_later_settings() {
+  // What readers with evictd's functions, in-process caches and versioned keys ask for.
+  void read_reader_settings() {
     map_.read("mode", info_.mode, kRuleModes);
-    map_.read("grace", info_.grace, milliseconds(1), milliseconds(86'400'000));
-    if (const YamlNode* version = map_.find("version")) read_version(*version);
+    if (info_.mode == RuleMode::kStale) info_.grace = kGraceDefault;
+    map_.read("grace", info_.grace, milliseconds(1), kGraceMax);
+    if (const YamlNode* version = map_.find("version")) {
+      info_.version_place = version->place;
+      read_version(*version);
+    }
     map_.read("tags_mode", info_.tags_mode, kTagsModes);
-    read_each(
-        "bump", "template", info_.bump_templates, [&](const std::string& text, const Place& place) {
-          if (Result<Template> compiled = parse_template(text); !compiled) {
-            refuse(place, fmt::format("bump '{}': {}", printable(text), compiled.error().text),
-                   compiled.error().hint);
-          }
-        });
-    map_.read("announce", info_.announce);
-    if (info_.mode != RuleMode::kDelete) refuse_later("mode", "'mode: stale' is not supported yet");
-    if (map_.has("grace")) refuse_later("grace", "'grace' is not supported yet");
-    if (!info_.version_column.empty())
-      refuse_later("version", "'version: {column: ...}' is not supported yet");
-    if (info_.tags_mode != TagsMode::kMembers)
-      refuse_later("tags_mode", "'tags_mode: lazy' is not supported yet");
-    if (map_.has("bump")) refuse_later("bump", "'bump' is not supported yet");
-    if (map_.has("announce")) refuse_later("announce", "'announce' is not supported yet");
-  }
-
-  void refuse_later(std::string_view setting, std::string text) {
-    refuse(map_.place_of(setting), std::move(text));
+    for (Pattern& pattern : info_.patterns) {
+      pattern.is_lazy = pattern.is_tag && info_.tags_mode == TagsMode::kLazy;
+    }
+    if (map_.read("announce", info_.announce) &&
+        (info_.announce.empty() || info_.announce.size() > kChannelBytesMax)) {
+      refuse(map_.place_of("announce"), fmt::format("'announce': expected a channel of 1 to {} bytes, got {}",
+                                                    kChannelBytesMax, describe(*map_.find("announce"))));
+    }
   }
 
   void read_version(const YamlNode& version) {
@@ -275,7 +268,7 @@ class RuleParser {
     if (!map_.has("keys") && !map_.has("tags") && !map_.has("purge") && !map_.has("bump")) {
       map_.take_last(
           fail_at(info_.place,
-                  "expected at least one of 'keys', 'tags' and 'purge' in " + what(map_.node())));
+                  "expected at least one of 'keys', 'tags', 'bump' and 'purge' in " + what(map_.node())));
     }
     if (info_.settle.count() == 0 && info_.fill == FillMode::kPlain) {
       refuse(map_.place_of("settle"),
@@ -286,7 +279,33 @@ class RuleParser {
       refuse(map_.place_of("when_changed"),
              "'when_changed' has no effect: 'on' does not name 'update'");
     }
+    check_reader_settings();
     check_immutable();
+  }
+
+  // These rest on markers that only a checked fill writes and only evictd_get reads.
+  void check_reader_settings() {
+    const auto needs_checked = [&](std::string_view setting, std::string_view text, std::string hint) {
+      if (info_.fill == FillMode::kChecked) return;
+      refuse(map_.place_of(setting), fmt::format("'{}' needs 'fill: checked', got 'fill: plain'", text), std::move(hint));
+    };
+    if (info_.mode == RuleMode::kStale) {
+      needs_checked("mode", "mode: stale",
+                    "a plain GET cannot tell a stale value from a fresh one: readers have to use evictd_get");
+    } else if (map_.has("grace")) {
+      refuse(map_.place_of("grace"), "'grace' has no effect without 'mode: stale'");
+    }
+    if (!info_.version_column.empty()) {
+      needs_checked("version", "version: {column: ...}", "plain fills carry no version that could be compared");
+      if (!map_.has("keys")) {
+        refuse(map_.place_of("version"), "'version' has no effect without 'keys'",
+               "a row's version says nothing of the other rows under a tag or a pattern");
+      }
+    }
+    if (info_.tags_mode == TagsMode::kLazy) {
+      needs_checked("tags_mode", "tags_mode: lazy", "only evictd_fill and evictd_get look at a lazy tag's marker");
+      if (!map_.has("tags")) refuse(map_.place_of("tags_mode"), "'tags_mode' has no effect without 'tags'");
+    }
   }
 
   // A promise about a column that the rule does not use is a slip of the pen.

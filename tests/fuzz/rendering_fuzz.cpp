@@ -9,6 +9,7 @@
 
 #include "mapping/check.h"
 #include "mapping/mapper.h"
+#include "mapping/row_version.h"
 #include "mapping/rules.h"
 
 namespace {
@@ -49,6 +50,11 @@ class Receiver : public InvalidationReceiver {
   void key(std::uint32_t rule, std::string_view key) override { check(rule, key, false); }
   void tag(std::uint32_t rule, std::string_view tag) override {
     check(rule, std::string(kTagPrefix) + std::string(tag), true);
+  }
+  void bump(std::uint32_t rule, std::string_view counter) override { check(rule, counter, false); }
+  void row_version(std::uint32_t rule, std::string_view version) override {
+    EVICTD_CHECK(!rules_.rules().at(rule).version_column.empty());
+    EVICTD_CHECK(version.empty() || row_version_order(version));
   }
   void purge(std::uint32_t rule, std::uint32_t pattern) override {
     EVICTD_CHECK(pattern < rules_.rules().at(rule).patterns.size());

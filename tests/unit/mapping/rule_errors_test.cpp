@@ -33,7 +33,7 @@ TEST(RuleErrors, UnknownAndMissingSettings) {
             "rules.yaml:1:3: missing setting 'table' in this rule");
   EXPECT_EQ(
       error_of("- {table: a}"),
-      "rules.yaml:1:3: expected at least one of 'keys', 'tags' and 'purge' in the rule for 'a'");
+      "rules.yaml:1:3: expected at least one of 'keys', 'tags', 'bump' and 'purge' in the rule for 'a'");
   EXPECT_EQ(error_of("defaults: {keys: [a]}\nrules: [{table: a, purge: [a]}]"),
             "rules.yaml:1:12: unknown setting 'keys' in 'defaults'\nhint: known settings: 'fill', "
             "'settle', 'on_missing', "
@@ -179,19 +179,31 @@ TEST(RuleErrors, FillsAndSettle) {
       "rules.yaml:1:42: 'collapse_after': expected a whole number from 1 to 1000000000, got '0'");
 }
 
-TEST(RuleErrors, SettingsOfLaterWorkAreRefused) {
+TEST(RuleErrors, ReaderSettingsNeedCheckedFills) {
   const std::string rule = "- {table: a, keys: ['a:{id}'], ";
-  EXPECT_EQ(error_of(rule + "mode: stale}"), "rules.yaml:1:32: 'mode: stale' is not supported yet");
-  EXPECT_EQ(error_of(rule + "grace: 1m}"), "rules.yaml:1:32: 'grace' is not supported yet");
+  EXPECT_EQ(error_of(rule + "mode: stale}"),
+            "rules.yaml:1:32: 'mode: stale' needs 'fill: checked', got 'fill: plain'\nhint: a plain GET cannot "
+            "tell a stale value from a fresh one: readers have to use evictd_get");
+  EXPECT_EQ(error_of(rule + "grace: 1m}"), "rules.yaml:1:32: 'grace' has no effect without 'mode: stale'");
   EXPECT_EQ(error_of(rule + "version: {column: v}}"),
-            "rules.yaml:1:32: 'version: {column: ...}' is not supported yet");
-  EXPECT_EQ(error_of(rule + "tags_mode: lazy}"),
-            "rules.yaml:1:32: 'tags_mode: lazy' is not supported yet");
-  EXPECT_EQ(error_of(rule + "bump: ['ns:a']}"), "rules.yaml:1:32: 'bump' is not supported yet");
-  EXPECT_EQ(error_of(rule + "announce: chan}"), "rules.yaml:1:32: 'announce' is not supported yet");
+            "rules.yaml:1:32: 'version: {column: ...}' needs 'fill: checked', got 'fill: plain'\nhint: plain fills "
+            "carry no version that could be compared");
+  EXPECT_EQ(error_of("- {table: a, tags: ['a:{id}'], fill: checked, version: {column: v}}"),
+            "rules.yaml:1:47: 'version' has no effect without 'keys'\nhint: a row's version says nothing of the "
+            "other rows under a tag or a pattern");
+  EXPECT_EQ(error_of("- {table: a, tags: ['a:{id}'], tags_mode: lazy}"),
+            "rules.yaml:1:32: 'tags_mode: lazy' needs 'fill: checked', got 'fill: plain'\nhint: only evictd_fill "
+            "and evictd_get look at a lazy tag's marker");
+  EXPECT_EQ(error_of(rule + "fill: checked, tags_mode: lazy}"),
+            "rules.yaml:1:47: 'tags_mode' has no effect without 'tags'");
+  EXPECT_EQ(error_of(rule + "announce: ''}"),
+            "rules.yaml:1:32: 'announce': expected a channel of 1 to 256 bytes, got ''");
+  EXPECT_EQ(error_of(rule + "bump: ['{id}']}"),
+            "rules.yaml:1:39: bump '{id}': expected a letter or digit beside the placeholders, got none\nhint: its "
+            "pattern would match almost every key in Redis; begin it with a name, such as 'product:{id}'");
 }
 
-TEST(RuleErrors, SettingsOfLaterWorkAreCheckedAllTheSame) {
+TEST(RuleErrors, ReaderSettingsAreReadStrictly) {
   const std::string rule = "- {table: a, keys: ['a:{id}'], ";
   EXPECT_EQ(error_of(rule + "mode: fresh}"),
             "rules.yaml:1:38: 'mode': expected 'delete' or 'stale', got 'fresh'");

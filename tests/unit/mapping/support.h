@@ -157,6 +157,12 @@ class Journal : public InvalidationReceiver {
   void tag(std::uint32_t rule, std::string_view tag) override {
     add(rule, "tag " + std::string(tag));
   }
+  void bump(std::uint32_t rule, std::string_view counter) override {
+    add(rule, "bump " + std::string(counter));
+  }
+  void row_version(std::uint32_t rule, std::string_view version) override {
+    add(rule, version.empty() ? "version unknown" : "version " + std::string(version));
+  }
   void purge(std::uint32_t rule, std::uint32_t pattern) override {
     add(rule, "purge " + rules_.rules().at(rule).patterns.at(pattern).glob);
   }
