@@ -4,12 +4,33 @@
 #include <functional>
 
 #include "mapping/check.h"
+#include "mapping/row_version.h"
 
 namespace evictd {
 namespace {
 
 // Transactions of one batch: bounds the visibility look-ups and what one lost reply repeats.
 constexpr std::size_t kTransactionsMax = 2048;
+
+// Parts of one rule: keys, tags, counters.
+constexpr std::size_t kKinds = 3;
+
+std::size_t kind_index(InvalidationKind kind) {
+  return kind == InvalidationKind::kKey ? 0 : kind == InvalidationKind::kTag ? 1 : 2;
+}
+
+Target target_of(InvalidationKind kind) {
+  return kind == InvalidationKind::kKey   ? Target::kKeys
+         : kind == InvalidationKind::kTag ? Target::kTags
+                                          : Target::kCounters;
+}
+
+// Two changes of one key in one batch: a fill has to reach the higher version. Where they do not compare, no
+// version proves anything.
+void merge_row_version(std::string& known, std::string_view other) {
+  if (row_version_reaches(known, other)) return;
+  known = row_version_reaches(other, known) ? other : std::string_view();
+}
 
 }  // namespace
 
@@ -21,7 +42,7 @@ BatchBuilder::BatchBuilder(std::size_t items_max, std::size_t bytes_max)
 
 void BatchBuilder::use(std::shared_ptr<const RuleSet> rules) {
   EVICTD_CHECK(batch_->parts.empty());
-  part_index_.assign(rules->rules().size() * 2, -1);
+  part_index_.assign(rules->rules().size() * kKinds, -1);
   rules_ = std::move(rules);
   batch_->rules = rules_;
 }
@@ -43,15 +64,22 @@ void BatchBuilder::note_xid() {
 }
 
 Part& BatchBuilder::part_for(std::uint32_t rule, InvalidationKind kind, std::uint32_t& index) {
-  std::int32_t& known = part_index_[rule * 2 + (kind == InvalidationKind::kTag ? 1 : 0)];
+  std::int32_t& known = part_index_[rule * kKinds + kind_index(kind)];
   if (known < 0) {
     known = static_cast<std::int32_t>(batch_->parts.size());
     Part& part = batch_->parts.emplace_back();
     part.rule = &rules_->rules()[rule];
     part.kind = kind;
-    part.command.target = kind == InvalidationKind::kTag ? Target::kTags : Target::kKeys;
-    part.command.trust_filled = part.rule->fill == FillMode::kChecked;
-    if (part.rule->fill == FillMode::kPlain) part.settle = part.rule->settle;
+    part.command.target = target_of(kind);
+    part.command.channel = part.rule->announce;
+    if (kind == InvalidationKind::kBump) {
+      part.waits_for_visibility = true;
+    } else {
+      part.command.trust_filled = part.rule->fill == FillMode::kChecked;
+      if (part.rule->fill == FillMode::kPlain) part.settle = part.rule->settle;
+      part.command.lazy = kind == InvalidationKind::kTag && part.rule->tags_mode == TagsMode::kLazy;
+      if (part.rule->mode == RuleMode::kStale) part.command.grace = part.rule->grace;
+    }
     if (further_xids_.size() < batch_->parts.size()) further_xids_.emplace_back();
     bytes_ += sizeof(Part);
   }
@@ -59,7 +87,8 @@ Part& BatchBuilder::part_for(std::uint32_t rule, InvalidationKind kind, std::uin
   return batch_->parts[index];
 }
 
-void BatchBuilder::add(std::uint32_t rule, InvalidationKind kind, std::string_view text) {
+void BatchBuilder::add(std::uint32_t rule, InvalidationKind kind, std::string_view text,
+                       std::string_view row_version) {
   note_xid();
   std::uint32_t part_number = 0;
   Part& part = part_for(rule, kind, part_number);
@@ -82,6 +111,7 @@ void BatchBuilder::add(std::uint32_t rule, InvalidationKind kind, std::string_vi
         ++further_;
         bytes_ += sizeof(further[0]);
       }
+      if (!command.row_versions.empty()) merge_row_version(command.row_versions[slot.item], row_version);
       return;
     }
   }
@@ -89,6 +119,10 @@ void BatchBuilder::add(std::uint32_t rule, InvalidationKind kind, std::string_vi
   command.xids.push_back(current_.xid);
   command.items.push_back({static_cast<std::uint32_t>(command.texts.size()),
                            static_cast<std::uint32_t>(command.xids.size())});
+  if (kind == InvalidationKind::kKey && !part.rule->version_column.empty()) {
+    command.row_versions.emplace_back(row_version);
+    bytes_ += sizeof(std::string) + row_version.size();
+  }
   ++items_;
   bytes_ += text.size() + sizeof(Xid) + sizeof(Item);
 }

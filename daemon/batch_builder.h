@@ -24,7 +24,8 @@ class BatchBuilder {
   void use(std::shared_ptr<const RuleSet> rules);
 
   void begin(const TransactionBegin& begin);
-  void add(std::uint32_t rule, InvalidationKind kind, std::string_view text);
+  // `row_version`: for keys of a rule with a version column, see Command::row_versions.
+  void add(std::uint32_t rule, InvalidationKind kind, std::string_view text, std::string_view row_version = {});
   void add_purge(std::uint32_t rule, std::uint32_t pattern);
   void commit(const Position& end);
   // The transaction under way was cut off: nothing of it ends here.
@@ -62,7 +63,7 @@ class BatchBuilder {
   // Per part: transactions of an item beyond its first, as (item, xid); merged by take().
   std::vector<std::vector<std::pair<std::uint32_t, Xid>>> further_xids_;
   std::vector<Slot> slots_;
-  std::vector<std::int32_t> part_index_;  // [rule * 2 + is_tag], -1: none yet
+  std::vector<std::int32_t> part_index_;  // [rule * kKinds + key, tag or bump], -1: none yet
   std::uint32_t generation_ = 1;
   std::size_t items_ = 0;
   std::size_t further_ = 0;

@@ -54,11 +54,19 @@ std::string ExplainReceiver::rule_text(std::uint32_t rule) const {
 }
 
 void ExplainReceiver::key(std::uint32_t rule, std::string_view key) {
-  lines_.push_back({"key", printable_text(key), rule_text(rule)});
+  std::string text = printable_text(key);
+  if (!rules_.rules()[rule].version_column.empty()) {
+    text += row_version_.empty() ? "  (no version known)" : fmt::format("  (version {})", printable_text(row_version_));
+  }
+  lines_.push_back({"key", std::move(text), rule_text(rule)});
 }
 
 void ExplainReceiver::tag(std::uint32_t rule, std::string_view tag) {
   lines_.push_back({"tag", printable_text(tag), rule_text(rule)});
+}
+
+void ExplainReceiver::bump(std::uint32_t rule, std::string_view counter) {
+  lines_.push_back({"bump", printable_text(counter), rule_text(rule)});
 }
 
 void ExplainReceiver::purge(std::uint32_t rule, std::uint32_t pattern) {

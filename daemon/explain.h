@@ -20,11 +20,13 @@ class ExplainReceiver final : public InvalidationReceiver {
 
   void key(std::uint32_t rule, std::string_view key) override;
   void tag(std::uint32_t rule, std::string_view tag) override;
+  void bump(std::uint32_t rule, std::string_view counter) override;
+  void row_version(std::uint32_t, std::string_view version) override { row_version_ = version; }
   void purge(std::uint32_t rule, std::uint32_t pattern) override;
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override;
 
   struct Line {
-    std::string kind;  // "key", "tag", "purge", "note"
+    std::string kind;  // "key", "tag", "bump", "purge", "note"
     std::string text;
     std::string rule;  // "rule 'public.products' (rules.yaml:3:5)"
   };
@@ -35,6 +37,7 @@ class ExplainReceiver final : public InvalidationReceiver {
  private:
   std::string rule_text(std::uint32_t rule) const;
   const RuleSet& rules_;
+  std::string row_version_;
   std::vector<Line> lines_;
 };
 

@@ -27,7 +27,7 @@ const std::vector<double> kLatencyBounds = {
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300};
 
 constexpr std::array kKinds = {InvalidationKind::kKey, InvalidationKind::kTag,
-                               InvalidationKind::kPurge};
+                               InvalidationKind::kPurge, InvalidationKind::kBump};
 constexpr std::array kOperations = {Operation::kInsert, Operation::kUpdate, Operation::kDelete,
                                     Operation::kTruncate};
 constexpr std::array kReasons = {UnmappableReason::kNotSent, UnmappableReason::kUnchangedToast,

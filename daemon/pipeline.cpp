@@ -46,6 +46,7 @@ Pipeline::Impl::Impl(RuleSet rules, Source& source, Sink& sink, Observer& observ
 void Pipeline::Impl::start(Now now) {
   now_ = now;
   source_.set_tables(rules_->tables());
+  tell_sink();
   // The sink first: a source claimed without a place to apply to would only hold the database up.
   sink_.start(now);
 }
@@ -84,8 +85,11 @@ bool Pipeline::Impl::batch_should_wait() const {
 }
 
 bool Pipeline::Impl::wants_data() const {
+  // Settles that wait for a Redis out of reach must not keep new transactions out of sight: the oldest one that
+  // is not applied is what the lag is measured by.
+  const bool nothing_unapplied = unapplied_.empty() && builder_.empty();
   return source_connected_ && !stopping_ && held_bytes_ + builder_.bytes() < options_.held_bytes_max &&
-         ready_.size() < kReadyMax;
+         (ready_.size() < kReadyMax || nothing_unapplied);
 }
 
 void Pipeline::Impl::wait_for(Waiting& waiting, Now now) {
@@ -121,6 +125,7 @@ void Pipeline::Impl::reload(RuleSet rules, Now now) {
   collapsed_.assign(rules_->rules().size(), false);
   visibility_.remember_for(longest_settle(*rules_));
   source_.set_tables(rules_->tables());
+  tell_sink();
 
   if (options_.on_first_start != OnFirstStart::kPurge) return;
   // What was cached under a rule before the rule existed was never invalidated.
@@ -128,7 +133,7 @@ void Pipeline::Impl::reload(RuleSet rules, Now now) {
   for (const RuleInfo& rule : rules_->rules()) {
     const bool known = std::any_of(before->rules().begin(), before->rules().end(), [&](const RuleInfo& old) {
       return old.qualified_table() == rule.qualified_table() && old.key_templates == rule.key_templates &&
-             old.tag_templates == rule.tag_templates && old.patterns.size() == rule.patterns.size();
+             old.tag_templates == rule.tag_templates && old.bump_templates == rule.bump_templates && old.patterns.size() == rule.patterns.size();
     });
     if (!known) repair.tables.push_back(rule.qualified_table());
   }

@@ -35,7 +35,7 @@ void Pipeline::Impl::on_sink_connected(const SinkConnected& connected) {
     say(Level::kInfo, "redis connected");
     record_ = connected.record;
     if (record_) {
-      sink_.set_context({record_->epoch, record_->epoch_since});
+      tell_sink();
       if (!record_->gap.empty()) {
         say(Level::kWarning, fmt::format("a gap was not repaired before the last stop: {}", record_->gap));
         begin_repair({.reason = record_->gap, .tables = {}, .counted = true, .after_connect = true}, false);
@@ -168,6 +168,7 @@ void Pipeline::Impl::first_act_done(Work& work, std::uint32_t number) {
 void Pipeline::Impl::became_visible(Work& work) {
   for (std::uint32_t number = 0; number < work.parts.size(); ++number) {
     Part& part = work.parts[number];
+    if (part.waits_for_visibility && part.state == PartState::kWaiting) enqueue(work, number);
     if (part.state != PartState::kApplied) continue;  // its first delete or renewal will look again
     if (part.timer) timers_.erase(*part.timer);
     part.timer.reset();
@@ -217,6 +218,7 @@ void Pipeline::Impl::settle(Work& work, std::uint32_t number) {
   if (part.command.target == Target::kKeys) {
     Command rest;
     rest.trust_filled = part.command.trust_filled;
+    rest.channel = part.command.channel;
     auto excused = part.already_settled.begin();
     for (std::uint32_t item = 0; item < part.command.size(); ++item) {
       if (excused != part.already_settled.end() && *excused == item) {

@@ -54,10 +54,13 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
 
   void key(std::uint32_t rule, std::string_view key) override;
   void tag(std::uint32_t rule, std::string_view tag) override;
+  void bump(std::uint32_t rule, std::string_view counter) override;
+  void row_version(std::uint32_t rule, std::string_view version) override;
   void purge(std::uint32_t rule, std::uint32_t pattern) override;
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override;
 
   void collapse(std::uint32_t rule);
+  void tell_sink();
   void close_batch();
   bool batch_should_wait() const;
   void count_changes();
@@ -132,6 +135,7 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   BatchBuilder builder_;
   std::vector<std::uint64_t> keys_in_transaction_;  // per rule
   std::vector<bool> collapsed_;                     // per rule, in this transaction
+  std::string row_version_;                         // of the rule that is being mapped
   struct Counted {
     std::string table;
     std::uint64_t by_operation[4] = {};

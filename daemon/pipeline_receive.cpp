@@ -43,7 +43,7 @@ void Pipeline::Impl::on_connected(const SourceConnected& connected) {
   record_->source_identity = connected.source_identity;
   record_->tables = connected.tables;
   record_dirty_ = true;
-  sink_.set_context({record_->epoch, record_->epoch_since});
+  tell_sink();
   say(Level::kInfo, fmt::format("streaming, epoch {}", connected.epoch));
   if (first_start && repairs_.empty()) {
     if (options_.on_first_start == OnFirstStart::kPurge) {
@@ -123,6 +123,7 @@ void Pipeline::Impl::on_relation_gone(const Relation& relation) {
 
 void Pipeline::Impl::on_snapshot(const Snapshot& snapshot) {
   visibility_.add(snapshot, now_.steady);
+  tell_sink();
   bool helped = invisible_.empty();
   std::vector<std::uint64_t> still;
   std::vector<std::uint64_t> before;
@@ -159,12 +160,35 @@ void Pipeline::Impl::key(std::uint32_t rule, std::string_view key) {
     return;
   }
   if (builder_.empty()) building_since_ = now_.steady;
-  builder_.add(rule, InvalidationKind::kKey, key);
+  builder_.add(rule, InvalidationKind::kKey, key, row_version_);
 }
 
 void Pipeline::Impl::tag(std::uint32_t rule, std::string_view tag) {
   if (builder_.empty()) building_since_ = now_.steady;
   builder_.add(rule, InvalidationKind::kTag, tag);
+}
+
+void Pipeline::Impl::bump(std::uint32_t rule, std::string_view counter) {
+  if (builder_.empty()) building_since_ = now_.steady;
+  builder_.add(rule, InvalidationKind::kBump, counter);
+}
+
+void Pipeline::Impl::row_version(std::uint32_t, std::string_view version) { row_version_ = version; }
+
+// What every command of the sink needs to know besides itself.
+void Pipeline::Impl::tell_sink() {
+  SinkContext context;
+  if (record_) {
+    context.epoch = record_->epoch;
+    context.trust_since = record_->epoch_since;
+  }
+  if (source_connected_) context.snapshot = visibility_.latest();
+  for (const RuleInfo& rule : rules_->rules()) {
+    const auto& known = context.channels;
+    if (rule.announce.empty() || std::find(known.begin(), known.end(), rule.announce) != known.end()) continue;
+    context.channels.push_back(rule.announce);
+  }
+  sink_.set_context(context);
 }
 
 void Pipeline::Impl::purge(std::uint32_t rule, std::uint32_t pattern) {
@@ -180,7 +204,7 @@ void Pipeline::Impl::collapse(std::uint32_t rule) {
   say(Level::kInfo, fmt::format("a transaction touches more than {} keys of rule '{}': its patterns are purged instead",
                                 info.collapse_after, info.name));
   for (std::uint32_t pattern = 0; pattern < info.patterns.size(); ++pattern) {
-    if (!info.patterns[pattern].is_tag) purge(rule, pattern);
+    if (!info.patterns[pattern].is_tag && !info.patterns[pattern].is_bump) purge(rule, pattern);
   }
 }
 
@@ -216,9 +240,12 @@ void Pipeline::Impl::close_batch() {
     return;
   }
   if (batch.oldest_commit) unapplied_[batch.id] = *batch.oldest_commit;
-  if (!visibility_.look(batch, now_.steady)) invisible_.push_back(batch.id);
+  const bool visible = visibility_.look(batch, now_.steady);
+  if (!visible) invisible_.push_back(batch.id);
   note_touched(batch);
-  for (std::uint32_t part = 0; part < batch.parts.size(); ++part) enqueue(batch, part);
+  for (std::uint32_t part = 0; part < batch.parts.size(); ++part) {
+    if (visible || !batch.parts[part].waits_for_visibility) enqueue(batch, part);
+  }
 }
 
 void Pipeline::Impl::count_changes() {

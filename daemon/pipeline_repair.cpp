@@ -108,12 +108,19 @@ Purge& Pipeline::Impl::make_purge(std::shared_ptr<const RuleSet> rules, std::uin
   Part& part = purge.parts.emplace_back();
   part.rule = &purge.rules->rules()[rule];
   part.kind = InvalidationKind::kPurge;
+  const Pattern& target = part.rule->patterns[pattern];
   const bool checked = part.rule->fill == FillMode::kChecked;
   part.settle = checked && repair == 0 ? options_.tombstone_ttl : std::max(part.rule->settle, kPurgeSettleMin);
+  // A raised counter asks no more of readers than that they see the transaction.
+  if (target.is_bump) part.settle = kPurgeSettleMin;
   part.command.target = Target::kPattern;
-  part.command.pattern_is_tag = part.rule->patterns[pattern].is_tag;
+  part.command.pattern_of = target.is_tag    ? PatternOf::kTagSets
+                            : target.is_bump ? PatternOf::kCounters
+                                             : PatternOf::kKeys;
+  part.command.lazy = target.is_lazy;
+  part.command.channel = part.rule->announce;
   part.command.trust_filled = checked;
-  part.command.texts = part.rule->patterns[pattern].glob;
+  part.command.texts = target.glob;
   part.command.items.push_back({static_cast<std::uint32_t>(part.command.texts.size()), 0});
   if (repair != 0) {
     part.command.unconditional = true;
@@ -213,7 +220,7 @@ bool Pipeline::Impl::later_purge_covers(const Purge& purge) const {
     const Purge& other = *later->second;
     const Command& command = other.parts[0].command;
     if (!other.abandoned && other.parts[0].state == PartState::kApplied && other.repair == purge.repair && !other.late && other.visible_at && *other.visible_at >= purge.visible_at && other.session == purge.session && command.act == Act::kInvalidate &&
-        !command.settled && command.pattern_is_tag == purge.parts[0].command.pattern_is_tag &&
+        !command.settled && command.pattern_of == purge.parts[0].command.pattern_of && command.lazy == purge.parts[0].command.lazy &&
         command.texts == purge.parts[0].command.texts) {
       return true;
     }

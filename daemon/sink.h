@@ -49,7 +49,11 @@ enum class Target : std::uint8_t {
   kKeys,     // each text is a cache key
   kTags,     // each text is a tag: its set is walked, each member treated as a key, and left with a tombstone
   kPattern,  // each text is a glob: every key that matches is treated as a key (tag sets: as a tag)
+  kCounters,  // each text is a namespace counter: raised by one for each xid it does not remember
 };
+
+// What the keys are that a kPattern command's globs match.
+enum class PatternOf : std::uint8_t { kKeys, kTagSets, kCounters };
 
 // One text with the transactions that touched it. Texts of one command are distinct.
 struct Item {
@@ -62,7 +66,10 @@ struct Item {
 struct Command {
   Act act = Act::kInvalidate;
   Target target = Target::kKeys;
-  bool pattern_is_tag = false;  // kPattern: the globs match tag sets
+  PatternOf pattern_of = PatternOf::kKeys;
+  // kTags, and kPattern of tag sets: tags have no set of members; their markers alone say what a value has to
+  // have seen (`tags_mode: lazy`).
+  bool lazy = false;
   bool trust_filled = false;    // `fill: checked`: a filled marker may prove freshness
   // kInvalidate: this delete is already late enough to count as the settle delete. Where a tombstone
   // remembers the xids, but not that they were settled, it deletes again, as kSettle does.
@@ -71,13 +78,23 @@ struct Command {
   // operator's purge: no xid to compare). xids are ignored then.
   bool unconditional = false;
   Xid floor{};
+  // `mode: stale`: values stay for so long, marked stale, instead of being deleted. 0: they are deleted.
+  std::chrono::milliseconds grace{0};
+  // Each delete is announced on this channel with a number that tells subscribers whether they missed one; of a
+  // pattern, its end as well, with the order to drop everything. Empty: nothing is announced.
+  std::string channel;
   std::string texts;
   std::vector<Xid> xids;
   std::vector<Item> items;
+  // kKeys of a rule with a version column: per item, the row version that a fill has to reach, in place of its
+  // xids; empty where no version is known (then the xids stand, which no row version ever proves). Otherwise no
+  // element at all.
+  std::vector<std::string> row_versions;
 
   std::size_t size() const { return items.size(); }
   std::size_t bytes() const {
-    return texts.size() + xids.size() * sizeof(Xid) + items.size() * sizeof(Item);
+    return texts.size() + xids.size() * sizeof(Xid) + items.size() * sizeof(Item) +
+           row_versions.size() * sizeof(std::string);
   }
   std::string_view text(std::size_t index) const {
     const std::uint32_t begin = index == 0 ? 0 : items[index - 1].text_end;
@@ -92,6 +109,8 @@ struct Outcome {
   std::uint64_t absent = 0;    // was not there
   std::uint64_t kept = 0;      // a checked fill proved to be fresh
   std::uint64_t replayed = 0;  // this transaction had been applied to this key before
+  // A lazy tag counts as deleted when it had a marker, a counter when it was raised, a value that stays with its
+  // grace as well.
   // Of kKeys commands: items (by index) that need no settle any more, because a replayed tombstone says that
   // the settle was done. Sorted; usually empty.
   std::vector<std::uint32_t> already_settled;
@@ -102,6 +121,12 @@ struct SinkContext {
   Epoch epoch;
   // By Redis's clock: a filled marker older than this never keeps a value.
   std::chrono::milliseconds trust_since{0};
+  // A recent snapshot of this epoch. A tombstone with too many xids drops those that it sees, and asks of fills
+  // what it has seen instead.
+  std::optional<Snapshot> snapshot = {};
+  // Channels of announcements: whenever the sink is connected (again), their subscribers are told to drop all
+  // they have, for they may have missed something.
+  std::vector<std::string> channels = {};
 };
 
 // Redis is there and may be written to.

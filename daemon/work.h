@@ -45,6 +45,9 @@ struct Part {
   std::optional<Timers::iterator> timer;
   // Items that a replayed, settled tombstone excuses from the settle.
   std::vector<std::uint32_t> already_settled;
+  // Not to be submitted before its transactions are visible: a counter, which readers take as proof that the database
+  // shows what it stands for.
+  bool waits_for_visibility = false;
 
   // How long after its transactions became visible the second delete is due (design, "Settle"); 0: there is
   // none. Purges always have one, because no tombstone stands for a key that was not there to be purged: under

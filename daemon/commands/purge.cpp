@@ -16,18 +16,23 @@ namespace {
 
 constexpr std::chrono::seconds kSnapshotPatience{5};
 
-// What to purge: (glob, whether it names tag sets), each once, in the order of the rules.
-using Patterns = std::vector<Pattern>;
+// What to purge, and where to announce it. Each once, in the order of the rules.
+struct Doomed {
+  Pattern pattern;
+  std::string channel;
+};
+using Patterns = std::vector<Doomed>;
 
 Patterns patterns_of_table(const RuleSet& rules, const std::string& qualified) {
   Patterns patterns;
   for (const RuleInfo& rule : rules.rules()) {
     if (rule.qualified_table() != qualified) continue;
     for (const Pattern& pattern : rule.patterns) {
-      const bool known = std::any_of(patterns.begin(), patterns.end(), [&](const Pattern& p) {
-        return p.glob == pattern.glob && p.is_tag == pattern.is_tag;
+      const bool known = std::any_of(patterns.begin(), patterns.end(), [&](const Doomed& doomed) {
+        return doomed.pattern.glob == pattern.glob && doomed.pattern.is_tag == pattern.is_tag &&
+               doomed.pattern.is_lazy == pattern.is_lazy && doomed.channel == rule.announce;
       });
-      if (!known) patterns.push_back(pattern);
+      if (!known) patterns.push_back({pattern, rule.announce});
     }
   }
   return patterns;
@@ -43,7 +48,7 @@ Result<Patterns> patterns_of(const CommandLine& request, const RuleSet& rules) {
   }
   for (const RuleInfo& rule : rules.rules()) {
     for (const Pattern& pattern : rule.patterns) {
-      if (pattern.glob == request.pattern) return Patterns{pattern};
+      if (pattern.glob == request.pattern) return Patterns{{pattern, rule.announce}};
     }
   }
   if (!request.yes) {
@@ -52,7 +57,7 @@ Result<Patterns> patterns_of(const CommandLine& request, const RuleSet& rules) {
                             printable_text(request.pattern)),
                 "add --yes to delete what matches all the same");
   }
-  return Patterns{Pattern{request.pattern, request.pattern.starts_with(kTagPrefix)}};
+  return Patterns{{Pattern{request.pattern, request.pattern.starts_with(kTagPrefix)}, {}}};
 }
 
 // A snapshot taken now: fills that began earlier are refused where it is known. Nothing when the
@@ -85,11 +90,16 @@ std::optional<Snapshot> snapshot_now(const Config& config, std::string& problem)
   return std::nullopt;
 }
 
-Command command_of(const Pattern& pattern, Xid floor) {
+Command command_of(const Doomed& doomed, Xid floor) {
+  const Pattern& pattern = doomed.pattern;
   Command command;
   command.act = Act::kInvalidate;
   command.target = Target::kPattern;
-  command.pattern_is_tag = pattern.is_tag;
+  command.pattern_of = pattern.is_tag    ? PatternOf::kTagSets
+                       : pattern.is_bump ? PatternOf::kCounters
+                                         : PatternOf::kKeys;
+  command.lazy = pattern.is_lazy;
+  command.channel = doomed.channel;
   command.unconditional = true;
   command.floor = floor;
   command.texts = pattern.glob;
@@ -127,7 +137,7 @@ int purge_command(const CommandLine& request) {
   // Everything that is in progress now, or later, must be visible to a fill (design, section 4).
   const Xid floor = snapshot ? Xid{number(snapshot->xmax()) - 1} : Xid{0};
   std::vector<Command> commands;
-  for (const Pattern& pattern : *patterns) commands.push_back(command_of(pattern, floor));
+  for (const Doomed& doomed : *patterns) commands.push_back(command_of(doomed, floor));
   Signals signals;
   const Result<void> done = run_on_sink(**sink, commands, signals, print_outcome);
   return done ? kExitDone : report(done.error());

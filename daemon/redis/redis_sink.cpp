@@ -22,12 +22,14 @@ constexpr std::chrono::seconds kInfoInterval{10};
 constexpr std::chrono::seconds kFullShown{30};
 constexpr std::size_t kReadBytes = 64 * 1024;
 constexpr std::size_t kReadsPerStep = 8;
+constexpr std::size_t kSnapshotRunningMax = 64;  // sent along with commands
 
 // Receives the replies that belong to no command: INFO's and the records'.
 class Housekeeping final : public ReplyReceiver {
  public:
   static constexpr std::uint64_t kInfoTag = 0;
-  static constexpr std::uint64_t kStatsTag = 1;  // records have the tags from 2 on
+  static constexpr std::uint64_t kStatsTag = 1;
+  static constexpr std::uint64_t kResyncTag = 2;  // records have the tags from 3 on
 
   struct Saving {
     std::uint64_t sequence = 0;
@@ -40,6 +42,7 @@ class Housekeeping final : public ReplyReceiver {
       return info.has_value();
     }
     if (tag == kStatsTag) return take_stats(reply);
+    if (tag == kResyncTag) return reply.kind == Reply::Kind::kInteger;
     const auto found = saving.find(tag);
     if (found == saving.end()) return false;
     if (reply.is_error()) {  // NOSCRIPT. Only the newest record matters
@@ -65,7 +68,7 @@ class Housekeeping final : public ReplyReceiver {
   std::optional<ServerInfo> info;
   std::vector<std::pair<std::string, std::uint64_t>> fills;
   std::map<std::uint64_t, Saving> saving;  // by tag
-  std::uint64_t last_tag = kStatsTag;
+  std::uint64_t last_tag = kResyncTag;
   std::optional<Saving> refused;
   std::vector<std::uint64_t> saved;
 };
@@ -78,6 +81,7 @@ class RedisSink final : public Sink {
         transport_(address_,
                    TlsFiles{options_.tls_ca_file, options_.tls_cert_file, options_.tls_key_file}),
         shared_{.context = {},
+                .since = "0",
                 .lifetime =
                     std::to_string((options_.tombstone_ttl + options_.tombstone_margin).count()),
                 .page_keys = options_.page_keys,
@@ -133,7 +137,14 @@ class RedisSink final : public Sink {
     }
   }
 
-  void set_context(const SinkContext& context) override { shared_.context = context; }
+  void set_context(const SinkContext& context) override {
+    shared_.context = context;
+    shared_.since = std::to_string(context.trust_since.count());
+    // A server with hundreds of open transactions has long snapshots; tombstones do without them.
+    if (!context.snapshot || context.snapshot->in_progress().size() > kSnapshotRunningMax) return;
+    shared_.since += ' ';
+    shared_.since += context.snapshot->to_string();
+  }
 
   bool has_room() const override {
     return is_connected() && works_.size() < options_.commands_max &&
@@ -287,7 +298,22 @@ class RedisSink final : public Sink {
     reported_.reset();
     backoff_ = options_.backoff_first;
     info_due_ = now;  // readers' counts at once
+    tell_subscribers_to_drop_all(now);
     handler.on_sink_connected(session_->connected());
+  }
+
+  // The text itself instead of its hash: once per connection, and never told NOSCRIPT.
+  void tell_subscribers_to_drop_all(SteadyTime now) {
+    const std::vector<std::string>& channels = shared_.context.channels;
+    if (channels.empty()) return;
+    std::string& out = session_->output();
+    append_command_head(out, 3 + 2 * channels.size());
+    append_argument(out, "EVAL");
+    append_argument(out, script(Script::kResync).text);
+    append_argument(out, channels.size());
+    for (const std::string& channel : channels) append_argument(out, channel_counter(channel));
+    for (const std::string& channel : channels) append_argument(out, channel);
+    session_->expect(housekeeping_, Housekeeping::kResyncTag, now);
   }
 
   // Connected, signed in, and Redis says "not now": told once, like a failure.

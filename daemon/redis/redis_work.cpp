@@ -9,6 +9,7 @@
 #include "daemon/redis/scripts.h"
 #include "daemon/redis/walk.h"
 #include "mapping/check.h"
+#include "mapping/rules.h"
 
 namespace evictd {
 namespace {
@@ -63,6 +64,7 @@ bool is_born_settled(const Command& command) {
 // True when one text of tokens holds for every item: a transaction of many rows.
 bool tokens_are_shared(const Command& command, std::size_t begin, std::size_t end) {
   if (command.unconditional) return true;
+  if (!command.row_versions.empty()) return false;
   const std::uint32_t first_xid = begin == 0 ? 0 : command.items[begin - 1].xids_end;
   for (std::size_t i = begin; i < end; ++i) {
     const std::uint32_t xids_begin = i == 0 ? 0 : command.items[i - 1].xids_end;
@@ -72,7 +74,13 @@ bool tokens_are_shared(const Command& command, std::size_t begin, std::size_t en
   return true;
 }
 
-// Keys, the common case: straight into script calls, all at once.
+// What a text of the command is to the script.
+Script script_of(const Command& command) {
+  if (command.target == Target::kCounters) return Script::kRaise;
+  return command.target == Target::kTags ? Script::kLazyTags : Script::kInvalidate;
+}
+
+// Keys, the common case; counters and lazy tags alike: straight into script calls, all at once.
 class KeysWork final : public RedisWork {
  public:
   using RedisWork::RedisWork;
@@ -86,7 +94,7 @@ class KeysWork final : public RedisWork {
     }
     if (resend_.empty()) return;
     // The scripts were flushed: load, and send again what was refused, behind the load.
-    session.load_script(Script::kInvalidate, now);
+    session.load_script(script_of(command_), now);
     for (const std::size_t begin : resend_) send(session, begin, now);
     resend_.clear();
   }
@@ -122,34 +130,36 @@ class KeysWork final : public RedisWork {
     const std::size_t end = begin + piece_size(begin);
     const std::size_t count = end - begin;
     const bool shared_tokens = tokens_are_shared(command_, begin, end);
-    const std::uint32_t text_begin = begin == 0 ? 0 : command_.items[begin - 1].text_end;
     const std::uint32_t xids_begin = begin == 0 ? 0 : command_.items[begin - 1].xids_end;
 
-    std::string& out = session.output();
-    append_command_head(out, 3 + 2 * count + 4 + (shared_tokens ? 1 : count));
-    append_argument(out, "EVALSHA");
-    append_argument(out, script(Script::kInvalidate).sha1);
-    append_argument(out, 2 * count);
+    const bool markers_only = command_.target == Target::kTags;
+    const std::size_t keys = (markers_only ? count : 2 * count) + (command_.channel.empty() ? 0 : 1);
 
-    // The keys and their markers, at memory speed: sized for the worst case, then cut.
-    constexpr std::size_t kArgumentFrame = 1 + 20 + 2 + 2;
-    const std::size_t text_bytes = command_.items[end - 1].text_end - text_begin;
-    const std::size_t before = out.size();
-    out.resize(before + 2 * text_bytes + count * (2 * kArgumentFrame + 9));
-    char* at = out.data() + before;
-    for (std::size_t i = begin; i < end; ++i) at = put_argument(at, command_.text(i));
-    for (std::size_t i = begin; i < end; ++i) at = put_marker_argument(at, command_.text(i));
-    out.resize(static_cast<std::size_t>(at - out.data()));
+    std::string& out = session.output();
+    append_command_head(out, 3 + keys + 4 + (shared_tokens ? 1 : count));
+    append_argument(out, "EVALSHA");
+    append_argument(out, script(script_of(command_)).sha1);
+    append_argument(out, keys);
+    if (markers_only) {
+      for (std::size_t i = begin; i < end; ++i) {
+        scratch_.clear();
+        append_marker_name(scratch_, std::string(kTagPrefix) + std::string(command_.text(i)));
+        append_argument(out, scratch_);
+      }
+    } else {
+      append_keys_and_markers(out, begin, end);
+    }
+    if (!command_.channel.empty()) append_argument(out, channel_counter(command_.channel));
 
     append_argument(out, shared_.context.epoch);
     append_argument(out, shared_.lifetime);
     append_argument(out, command_flags(command_));
-    append_argument(out, static_cast<std::uint64_t>(shared_.context.trust_since.count()));
+    append_argument(out, shared_.since);
     if (shared_tokens) {
       scratch_.clear();
       append_tokens(scratch_, command_, begin);
       append_argument(out, scratch_);
-    } else if (command_.items[end - 1].xids_end - xids_begin == count) {
+    } else if (command_.row_versions.empty() && command_.items[end - 1].xids_end - xids_begin == count) {
       append_single_tokens(out, begin, end);
     } else {
       for (std::size_t i = begin; i < end; ++i) {
@@ -160,6 +170,19 @@ class KeysWork final : public RedisWork {
     }
     session.expect(*this, begin, now);
     ++under_way_;
+  }
+
+  // At memory speed: sized for the worst case, then cut.
+  void append_keys_and_markers(std::string& out, std::size_t begin, std::size_t end) {
+    constexpr std::size_t kArgumentFrame = 1 + 20 + 2 + 2;
+    const std::uint32_t text_begin = begin == 0 ? 0 : command_.items[begin - 1].text_end;
+    const std::size_t text_bytes = command_.items[end - 1].text_end - text_begin;
+    const std::size_t before = out.size();
+    out.resize(before + 2 * text_bytes + (end - begin) * (2 * kArgumentFrame + 9));
+    char* at = out.data() + before;
+    for (std::size_t i = begin; i < end; ++i) at = put_argument(at, command_.text(i));
+    for (std::size_t i = begin; i < end; ++i) at = put_marker_argument(at, command_.text(i));
+    out.resize(static_cast<std::size_t>(at - out.data()));
   }
 
   // Where there are as many xids as items, it is nearly always one each.
@@ -208,7 +231,8 @@ void WalkPacer::reset() {
 }
 
 std::unique_ptr<RedisWork> make_work(Ticket ticket, const Command& command, WorkShared& shared) {
-  if (command.target == Target::kKeys) return std::make_unique<KeysWork>(ticket, command, shared);
+  const bool walks = command.target == Target::kPattern || (command.target == Target::kTags && !command.lazy);
+  if (!walks) return std::make_unique<KeysWork>(ticket, command, shared);
   return make_walk_work(ticket, command, shared);
 }
 
@@ -236,12 +260,15 @@ bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outco
   return true;
 }
 
-std::string command_flags(const Command& command) {
+std::string command_flags(const Command& command, std::string_view more) {
   std::string flags(1, command.act == Act::kInvalidate ? 'i'
                        : command.act == Act::kSettle   ? 's'
                                                        : 'r');
   if (command.trust_filled) flags += 'f';
   if (command.unconditional) flags += 'u';
+  flags += more;
+  if (command.grace.count() > 0) flags += "k" + std::to_string(command.grace.count());
+  if (!command.channel.empty()) flags += "|" + command.channel;
   return flags;
 }
 
@@ -249,6 +276,11 @@ void append_tokens(std::string& out, const Command& command, std::size_t item) {
   if (command.unconditional) {
     out += '^';
     out += std::to_string(number(command.floor));
+    return;
+  }
+  if (!command.row_versions.empty() && !command.row_versions[item].empty()) {
+    out += 'v';
+    out += command.row_versions[item];
     return;
   }
   const std::uint32_t begin = item == 0 ? 0 : command.items[item - 1].xids_end;

@@ -47,6 +47,7 @@ class WalkPacer {
 // What all works of a sink share. Outlives them.
 struct WorkShared {
   SinkContext context;
+  std::string since;     // ARGV[4] of lua/invalidate.lua: trust_since, and the snapshot
   std::string lifetime;  // of a tombstone, milliseconds as text
   std::size_t page_keys = 256;
   WalkPacer pacer;
@@ -82,8 +83,8 @@ std::unique_ptr<RedisWork> make_work(Ticket ticket, const Command& command, Work
 
 // {deleted, kept, replayed, refused, settled index ...} of lua/invalidate.lua.
 bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome);
-// ARGV[3] of lua/invalidate.lua.
-std::string command_flags(const Command& command);
+// ARGV[3] of lua/invalidate.lua; `more`: flags of the call's own.
+std::string command_flags(const Command& command, std::string_view more = {});
 // The tokens of one item, as a marker holds them.
 void append_tokens(std::string& out, const Command& command, std::size_t item);
 

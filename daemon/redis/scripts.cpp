@@ -38,7 +38,8 @@ const std::array<ScriptText, kScriptCount>& scripts() {
     return std::array<ScriptText, kScriptCount>{
         make(invalidate, "invalidate"),   make(walk, "walk_begin"),
         make(walk, "walk_members"),       make(walk, "walk_finish"),
-        make(kLua_record, "save_record"),
+        make(kLua_record, "save_record"), make(walk, "lazy_tags"),
+        make(invalidate + kLua_counter, "raise"), make(invalidate + kLua_counter, "resync"),
     };
   }();
   return made;
@@ -83,5 +84,7 @@ void append_marker_name(std::string& out, std::string_view key) {
   out += key;
   out += '}';
 }
+
+std::string channel_counter(std::string_view channel) { return "evictd:announced:" + std::string(channel); }
 
 }  // namespace evictd

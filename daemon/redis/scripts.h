@@ -16,9 +16,12 @@ enum class Script : std::uint8_t {
   kWalkBegin,
   kWalkMembers,
   kWalkFinish,
-  kSaveRecord
+  kSaveRecord,
+  kLazyTags,
+  kRaise,
+  kResync
 };
-inline constexpr std::size_t kScriptCount = 5;
+inline constexpr std::size_t kScriptCount = 8;
 
 struct ScriptText {
   std::string text;
@@ -30,7 +33,7 @@ const std::array<ScriptText, kScriptCount>& scripts();
 inline const ScriptText& script(Script which) { return scripts()[static_cast<std::size_t>(which)]; }
 
 // Grows with every change of the library's text that readers can notice.
-inline constexpr int kLibraryVersion = 1;
+inline constexpr int kLibraryVersion = 2;
 
 // What evictd_version answers.
 std::string library_version(std::chrono::milliseconds tombstone_ttl);
@@ -48,5 +51,8 @@ std::vector<ReaderScript> reader_scripts(std::chrono::milliseconds tombstone_ttl
 
 // "evictd:{key}", or "evictd:key" when the key has a non-empty hash tag; appended to `out`.
 void append_marker_name(std::string& out, std::string_view key);
+
+// The key that counts the messages of a channel of announcements.
+std::string channel_counter(std::string_view channel);
 
 }  // namespace evictd

@@ -26,15 +26,22 @@ std::string marker_name(std::string_view key) {
 // One set or one glob; see walk.h. For a tag pattern, `sets_` are walked one by one inside it.
 class Walk {
  public:
-  enum class Over { kMembers, kKeys, kSets };
+  enum class Over { kMembers, kKeys, kSets, kLazyTags, kCounters };
 
-  // For kMembers, `name` is the set's key; otherwise a glob.
+  // For kMembers, `name` is the set's key; otherwise a glob. For kLazyTags that of the sets the tags do not have.
   Walk(Over over, std::string name, std::string tokens, const Command& command, WorkShared& shared)
       : over_(over),
         name_(std::move(name)),
         tokens_(std::move(tokens)),
         command_(command),
-        shared_(shared) {}
+        shared_(shared) {
+    // A counter by its own name need not be looked for, and is raised even if it is not there yet.
+    if (over_ == Over::kCounters && name_.find_first_of("*?[") == std::string::npos) {
+      std::erase(name_, '\\');
+      page_.push_back(name_);
+      is_one_name_ = true;
+    }
+  }
 
   bool is_done() const { return stage_ == Stage::kDone; }
   bool wants_wake() const { return wants_wake_ || (inner_ && inner_->wants_wake()); }
@@ -51,7 +58,7 @@ class Walk {
     }
     if (stage_ == Stage::kPage && page_.empty())
       stage_ = cursor_ == "0" ? Stage::kFinish : Stage::kScan;
-    if (stage_ == Stage::kFinish && command_.unconditional)
+    if (stage_ == Stage::kFinish && command_.unconditional && command_.channel.empty())
       stage_ = Stage::kDone;  // never replayed
     switch (stage_) {
       case Stage::kBegin:
@@ -155,6 +162,7 @@ class Walk {
   }
 
   void append_call_head(std::string& out, Script which, std::size_t keys) {
+    if (!command_.channel.empty()) ++keys;
     append_command_head(out, 3 + keys + 5);
     append_argument(out, "EVALSHA");
     append_argument(out, script(which).sha1);
@@ -163,10 +171,11 @@ class Walk {
   }
 
   void append_call_tail(std::string& out, std::string_view more_flags) {
+    if (!command_.channel.empty()) append_argument(out, channel_counter(command_.channel));
     append_argument(out, shared_.context.epoch);
     append_argument(out, shared_.lifetime);
-    append_argument(out, command_flags(command_) + std::string(more_flags));
-    append_argument(out, static_cast<std::uint64_t>(shared_.context.trust_since.count()));
+    append_argument(out, command_flags(command_, more_flags));
+    append_argument(out, shared_.since);
     append_argument(out, tokens_);
   }
 
@@ -182,7 +191,7 @@ class Walk {
     } else {
       append_argument(out, marker_name(name_));
     }
-    append_call_tail(out, "");
+    append_call_tail(out, which == Script::kWalkBegin ? (is_purge ? "" : "w") : (is_purge ? "y" : ""));
   }
 
   void send_scan(Session& session) {
@@ -193,6 +202,11 @@ class Walk {
       append_command(out, {"SSCAN", name_, cursor_, "COUNT", count});
     } else if (over_ == Over::kKeys) {
       append_command(out, {"SCAN", cursor_, "MATCH", name_, "COUNT", kScanCount});
+    } else if (over_ == Over::kCounters) {
+      append_command(out, {"SCAN", cursor_, "MATCH", name_, "COUNT", kScanCount, "TYPE", "string"});
+    } else if (over_ == Over::kLazyTags) {
+      const std::string markers = std::string(kOwnPrefix) + "*" + name_ + "*";
+      append_command(out, {"SCAN", cursor_, "MATCH", markers, "COUNT", kScanCount, "TYPE", "string"});
     } else {
       append_command(out, {"SCAN", cursor_, "MATCH", name_, "COUNT", kScanCount, "TYPE", "set"});
     }
@@ -201,7 +215,16 @@ class Walk {
   void send_page(Session& session) {
     const bool of_set = over_ == Over::kMembers;
     std::string& out = session.output();
-    append_call_head(out, of_set ? Script::kWalkMembers : Script::kInvalidate,
+    if (over_ == Over::kLazyTags) {
+      append_call_head(out, Script::kLazyTags, page_size_);
+      for (std::size_t i = 0; i < page_size_; ++i) append_argument(out, page_[i]);
+      append_call_tail(out, "");
+      return;
+    }
+    append_call_head(out,
+                     of_set                     ? Script::kWalkMembers
+                     : over_ == Over::kCounters ? Script::kRaise
+                                                : Script::kInvalidate,
                      2 * page_size_ + (of_set ? 1 : 0));
     if (of_set) append_argument(out, name_);
     for (std::size_t i = 0; i < page_size_; ++i) append_argument(out, page_[i]);
@@ -211,7 +234,8 @@ class Walk {
       append_marker_name(name, page_[i]);
       append_argument(out, name);
     }
-    append_call_tail(out, of_set && members_leave() ? "m" : "");
+    // A counter does not remember a pattern: its transactions' own raise, when they are visible, is still to come.
+    append_call_tail(out, of_set && members_leave() ? "m" : over_ == Over::kCounters ? "u" : "");
   }
 
   // Plain readers may add a key to the set a moment before or after they store its value. So the
@@ -239,7 +263,7 @@ class Walk {
     shared_.tombstones_refused += static_cast<std::uint64_t>(reply.elements[1].integer);
     const bool finished_before = reply.elements[0].integer == 1;
     if (finished_before) ++outcome.replayed;
-    stage_ = finished_before ? Stage::kDone : Stage::kScan;
+    stage_ = finished_before ? Stage::kDone : is_one_name_ ? Stage::kPage : Stage::kScan;
     is_large_ = over_ != Over::kMembers;
     return true;
   }
@@ -252,8 +276,13 @@ class Walk {
     cursor_ = reply.elements[0].text;
     if (cursor_ != "0") is_large_ = true;
     for (const Reply& element : reply.elements[1].elements) {
+      if (element.kind != Reply::Kind::kText) continue;
+      if (over_ == Over::kLazyTags) {
+        if (is_tag_marker(element.text)) page_.push_back(element.text);
+        continue;
+      }
       // Never evictd's own keys: a pattern such as '*' must not eat the tombstones it rests on.
-      if (element.kind != Reply::Kind::kText || element.text.starts_with(kOwnPrefix)) continue;
+      if (element.text.starts_with(kOwnPrefix)) continue;
       // Nor a tag's set, unless the pattern means it: unlinked as a key, it would strand its members.
       const bool meets_tags = over_ == Over::kKeys && !name_.starts_with(kTagPrefix);
       if (meets_tags && element.text.starts_with(kTagPrefix)) continue;
@@ -261,6 +290,12 @@ class Walk {
     }
     stage_ = Stage::kPage;
     return true;
+  }
+
+  // The glob over the markers is wider than the tags': the prefix of a tag must follow at once.
+  static bool is_tag_marker(std::string_view name) {
+    name.remove_prefix(kOwnPrefix.size());
+    return name.starts_with(kTagPrefix) || (name.starts_with('{') && name.substr(1).starts_with(kTagPrefix));
   }
 
   Over over_;
@@ -275,6 +310,7 @@ class Walk {
   bool heavy_came_ = false;  // its reply came; the pacer is told with the time, by pump()
   bool wants_wake_ = false;
   bool is_large_ = false;
+  bool is_one_name_ = false;  // nothing to scan for
   std::string cursor_ = "0";
   std::vector<std::string> page_;
   std::size_t page_size_ = 0;  // of the call under way, from the front of page_
@@ -332,7 +368,10 @@ class WalkWork final : public RedisWork {
       return std::make_unique<Walk>(Walk::Over::kMembers, std::string(kTagPrefix) + name,
                                     std::move(tokens), command_, shared_);
     }
-    const Walk::Over over = command_.pattern_is_tag ? Walk::Over::kSets : Walk::Over::kKeys;
+    const Walk::Over over = command_.pattern_of == PatternOf::kCounters ? Walk::Over::kCounters
+                            : command_.pattern_of == PatternOf::kKeys   ? Walk::Over::kKeys
+                            : command_.lazy                             ? Walk::Over::kLazyTags
+                                                                        : Walk::Over::kSets;
     return std::make_unique<Walk>(over, std::move(name), std::move(tokens), command_, shared_);
   }
 

@@ -2,6 +2,7 @@
 // The world that the fake source reads and that simulated readers select from.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -51,6 +52,9 @@ class FakeDatabase {
   }
 
   bool is_visible(Xid xid) const { return visible_since_.count(xid) != 0; }
+  bool is_truncate(Xid xid) const {
+    return std::any_of(log_.begin(), log_.end(), [xid](const Logged& logged) { return logged.xid == xid && logged.truncate; });
+  }
   SteadyTime visible_since(Xid xid) const { return visible_since_.at(xid); }
   const std::set<Xid>& invisible() const { return invisible_; }
 

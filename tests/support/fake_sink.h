@@ -36,6 +36,11 @@ class FakeSink final : public Sink {
     std::map<std::string, Cached> cache;
     std::map<std::string, Marker> markers;
     std::set<std::pair<std::string, Xid>> purged;  // done-markers of pattern purges
+    struct Counter {
+      std::uint64_t number = 0;
+      std::set<Xid> raised_by;
+    };
+    std::map<std::string, Counter> counters;
     std::optional<Record> record;
     // Evidence for the simulation.
     std::map<std::pair<std::string, Xid>, SteadyTime> first_applied;
@@ -186,13 +191,28 @@ class FakeSink final : public Sink {
       const std::set<Xid> xids(command.xids.begin() + begin,
                                command.xids.begin() + (command.unconditional ? begin : command.items[item].xids_end));
       const std::string text(command.text(item));
-      if (command.target == Target::kPattern) {
+      if (command.target == Target::kCounters || command.pattern_of == PatternOf::kCounters) {
+        raise(command, text, xids, outcome);
+      } else if (command.target == Target::kPattern) {
         purge(command, text, xids, outcome);
       } else {
         apply_one(command, text, xids, item, outcome);
       }
     }
     return outcome;
+  }
+
+  void raise(const Command& command, const std::string& counter, const std::set<Xid>& xids, Outcome& outcome) {
+    Data::Counter& known = data.counters[counter];
+    if (command.target == Target::kPattern) {
+      ++known.number;
+      ++outcome.deleted;
+      return;
+    }
+    std::uint64_t fresh = 0;
+    for (const Xid xid : xids) fresh += known.raised_by.insert(xid).second ? 1 : 0;
+    known.number += fresh;
+    ++(fresh > 0 ? outcome.deleted : outcome.replayed);
   }
 
   void purge(const Command& command, const std::string& glob, const std::set<Xid>& xids, Outcome& outcome) {

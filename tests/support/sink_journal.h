@@ -78,7 +78,29 @@ class CommandBuilder {
     return *this;
   }
   CommandBuilder& of_tags() {
-    command_.pattern_is_tag = true;
+    command_.pattern_of = PatternOf::kTagSets;
+    return *this;
+  }
+  CommandBuilder& of_counters() {
+    command_.pattern_of = PatternOf::kCounters;
+    return *this;
+  }
+  CommandBuilder& lazy() {
+    command_.lazy = true;
+    return *this;
+  }
+  CommandBuilder& grace(std::chrono::milliseconds grace) {
+    command_.grace = grace;
+    return *this;
+  }
+  CommandBuilder& announced(std::string_view channel) {
+    command_.channel = channel;
+    return *this;
+  }
+  // Of the last key.
+  CommandBuilder& row_version(std::string_view version) {
+    command_.row_versions.resize(command_.items.size());
+    command_.row_versions.back() = version;
     return *this;
   }
   operator Command() const { return command_; }  // NOLINT: reads as a command

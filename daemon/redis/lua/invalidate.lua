@@ -1,7 +1,9 @@
 -- Invalidates many keys at once: the design's table, for each key.
---   KEYS   key 1 ... key n, marker 1 ... marker n
---   ARGV   epoch, tombstone lifetime in ms, flags, trust_since in ms, tokens
+--   KEYS   key 1 ... key n, marker 1 ... marker n[, the counter of a channel]
+--   ARGV   epoch, tombstone lifetime in ms, flags[|channel], trust_since in ms[ and a snapshot], tokens
 --          (one text for all keys, or one per key; those of a settle carry their 's')
+--   channel   each delete is published there, under the next number of the counter
+--   snapshot  of the daemon, a recent one: lets tombstones with many tokens drop what it has seen
 --   flags  'i', 's' or 'r' (invalidate, settle, renew), then any of the letters below. To this script the three are one:
 --          a settle's tokens are born settled, and whatever is found gets its full lifetime again
 --          f  a filled marker may prove freshness (trust_filled)
@@ -14,16 +16,37 @@
 -- still deletes; after that first write, Redis lets the rest of a script pass its limit.
 
 local function parse_command(args)
-  local flags = args[3]
+  local flags, channel = string.match(args[3], '^([^|]*)|?(.*)$')
+  local since, snapshot = string.match(args[4], '^(%d+) ?(.*)$')
   return {
+    flags = flags,
+    channel = channel ~= '' and channel or nil,
+    snapshot = snapshot ~= '' and snapshot or nil,
     epoch = args[1],
     lifetime = args[2],
     act = string.sub(flags, 1, 1),
     trust_filled = string.find(flags, 'f', 2, true) ~= nil,
     unconditional = string.find(flags, 'u', 2, true) ~= nil,
     grace = tonumber(string.match(flags, 'k(%d+)')),
-    trust_since = tonumber(args[4]),
+    trust_since = tonumber(since),
   }
+end
+
+-- Tells the channel's subscribers what they must not keep. The numbers have no holes, so whoever misses one knows;
+-- 0 when a full Redis could not count: nobody can know then, and everybody drops all.
+--   {"seq":17,"key":"product:1","version":"1042"}    or "tag", or "counter"
+--   {"seq":18,"resync":true}
+local function announce(c, counter, what, name, tokens)
+  local number = redis.pcall('INCR', counter)
+  if type(number) ~= 'number' then number = 0 end
+  local text = '{"seq":' .. string.format('%.0f', number)
+  if what == 'resync' then
+    text = text .. ',"resync":true}'
+  else
+    local version = string.gsub(tokens, '[sd]', '')
+    text = text .. ',"' .. what .. '":' .. cjson.encode(name) .. ',"version":' .. cjson.encode(version) .. '}'
+  end
+  redis.call('PUBLISH', c.channel, text)
 end
 
 -- SET marker, lifetime. Returns 1 when a full Redis refuses it, else 0.
@@ -96,7 +119,7 @@ local function invalidate_keys(keys, first, n, args, c, members)
   for i = 1, n do
     if found[i] then any = true break end
   end
-  if not any and not c.grace then
+  if not any and not c.grace and not c.channel then
     -- The common case, kept lean: no markers yet.
     local deleted = call('UNLINK', unpack(keys, first, first + n - 1))
     local refused = 0
@@ -116,7 +139,7 @@ local function invalidate_keys(keys, first, n, args, c, members)
   end
 
   local kept, replayed, refused = 0, 0, 0
-  local doomed, names, texts, lifetimes = {}, {}, {}, {}
+  local doomed, names, texts, lifetimes, tokens = {}, {}, {}, {}, {}
   local reply = {0, 0, 0, 0}
   for i = 1, n do
     local wanted = shared or args[4 + i]
@@ -146,6 +169,7 @@ local function invalidate_keys(keys, first, n, args, c, members)
       doomed[at] = keys[first + i - 1]
       names[at] = name
       texts[at] = detail
+      tokens[at] = wanted
       lifetimes[at] = keeps_lifetime and at_least(name, lifetime) or lifetime
     end
   end
@@ -157,6 +181,9 @@ local function invalidate_keys(keys, first, n, args, c, members)
     deleted = call('UNLINK', unpack(doomed))
     for i = 1, #doomed do refused = refused + write_marker(names[i], texts[i], lifetimes[i]) end
   end
+  if c.channel then
+    for i = 1, #doomed do announce(c, keys[#keys], 'key', doomed[i], tokens[i]) end
+  end
   if members then
     for i = 1, #doomed do members[i] = doomed[i] end
   end
@@ -165,5 +192,5 @@ local function invalidate_keys(keys, first, n, args, c, members)
 end
 
 local function invalidate(keys, args)
-  return invalidate_keys(keys, 1, #keys / 2, args, parse_command(args), nil)
+  return invalidate_keys(keys, 1, math.floor(#keys / 2), args, parse_command(args), nil)
 end

@@ -232,6 +232,22 @@ local function tokens_text(list)
   return table.concat(parts, ',')
 end
 
+-- Too many tokens: those that a snapshot of the daemon's own has seen may go, if every fill from here on has to
+-- include that snapshot (`need`). So a transaction that stays open for long does not forbid all fills, as a
+-- floor would. Returns the tokens and what fills need besides.
+local function compacted(list, need, snapshot)
+  if #list <= TOKENS_MAX or not snapshot then return list, need end
+  local seen = parse_version(snapshot)
+  local needed = need and parse_version(need)
+  if not seen or (need and not (needed and includes(seen, needed))) then return list, need end
+  local rest = {}
+  for _, token in ipairs(list) do
+    if not sees(seen, token.id) then rest[#rest + 1] = token end
+  end
+  if #rest == 0 then rest[1] = {id = '^0', flags = ''} end
+  return rest, snapshot
+end
+
 local function add_flag(flags, flag)
   if string.find(flags, flag, 1, true) then return flags end
   return flags .. flag
@@ -247,7 +263,7 @@ end
 -- The heart: what an invalidation does to a marker that is there (design table, rows 2 to 4).
 --   text    of the marker
 --   wanted  tokens of this invalidation, as text; those born settled carry their 's'
---   c       the command: epoch, trust_filled, trust_since, unconditional
+--   c       the command: epoch, trust_filled, trust_since, unconditional, snapshot
 -- Returns 'kept'; 'replayed' and whether every token is settled; or 'delete' and the new marker's text.
 local function decide(text, wanted, c)
   local fresh = 't ' .. c.epoch .. ' ' .. wanted
@@ -295,5 +311,6 @@ local function decide(text, wanted, c)
     end
     if string.find(token.flags, 's', 1, true) then there.flags = add_flag(there.flags, 's') end
   end
-  return 'delete', marker_text({kind = 't', a = c.epoch, b = tokens_text(have), need = marker.need})
+  local tokens, need = compacted(have, marker.need, c.snapshot)
+  return 'delete', marker_text({kind = 't', a = c.epoch, b = tokens_text(tokens), need = need})
 end

@@ -3,26 +3,27 @@
 --   begin    leaves it BEFORE the first key is touched, so that a fill which races the walk is rejected
 --   members  invalidates one page of a set's members and takes the deleted ones out of the set, atomically
 --   finish   notes in it that the walk for these tokens was finished ('d'), so that a replay does nothing
--- ARGV is that of invalidate.lua everywhere; KEYS of begin and finish are markers.
+-- ARGV is that of invalidate.lua everywhere; KEYS of begin and finish are markers, and the channel's counter.
+-- Flags besides: 'w': begin announces the tags; 'y': finish announces that a pattern is gone.
 
 -- The marker of a walk -> list of tokens, table by id, needed snapshot. Another epoch's counts as none.
 local function walk_tokens(name, c)
-  local text = redis.call('GET', name)
+  local text = redis.call('MGET', name)[1]  -- unlike GET, no error when it is of another type
   local marker = text and parse_marker(text)
   if marker and marker.kind == 't' and same_epoch(marker.a, c) then
     local list, by_id = parse_tokens(marker.b)
-    if list then return list, by_id end
+    if list then return list, by_id, marker.need end
   end
-  return {}, {}
+  return {}, {}, nil
 end
 
 -- Puts the tokens into the marker, each with `flag` and the 's' it was born with. Returns tombstones refused.
-local function mark_walk(name, args, c, flag)
+local function mark_walk(name, wanted, c, flag)
   -- A write that a full Redis allows; after it, the SET below may pass the memory limit.
   local lifetime = at_least(name, c.lifetime)
   redis.call('PEXPIRE', name, lifetime)
-  local have, by_id = walk_tokens(name, c)
-  for _, token in ipairs(parse_tokens(args[5]) or {}) do
+  local have, by_id, need = walk_tokens(name, c)
+  for _, token in ipairs(parse_tokens(wanted) or {}) do
     local there = by_id[token.id]
     if not there then
       there = {id = token.id, flags = ''}
@@ -32,7 +33,18 @@ local function mark_walk(name, args, c, flag)
     there.flags = add_flag(there.flags, flag)
     if string.find(token.flags, 's', 1, true) then there.flags = add_flag(there.flags, 's') end
   end
-  return write_marker(name, 't ' .. c.epoch .. ' ' .. tokens_text(have), lifetime)
+  have, need = compacted(have, need, c.snapshot)
+  return write_marker(name, marker_text({kind = 't', a = c.epoch, b = tokens_text(have), need = need}), lifetime)
+end
+
+-- How many of KEYS are markers: all but the counter of the channel.
+local function markers_of(keys, c)
+  return c.channel and #keys - 1 or #keys
+end
+
+-- 'evictd:{tag:category:5}' -> 'category:5'
+local function tag_of_marker(name)
+  return string.match(name, '^evictd:{tag:(.*)}$') or string.match(name, '^evictd:tag:(.*)$') or name
 end
 
 -- Returns {1 when every walk for these tokens was finished before, tombstones refused}.
@@ -40,8 +52,9 @@ local function walk_begin(keys, args)
   local c = parse_command(args)
   local flag = c.act == 's' and 's' or 'd'
   local finished, refused = 1, 0
-  for _, name in ipairs(keys) do
-    local _, by_id = walk_tokens(name, c)
+  local n = markers_of(keys, c)
+  for i = 1, n do
+    local _, by_id = walk_tokens(keys[i], c)
     for _, token in ipairs(parse_tokens(args[5]) or {}) do
       local there = by_id[token.id]
       local born_settled = string.find(token.flags, 's', 1, true)
@@ -50,12 +63,15 @@ local function walk_begin(keys, args)
     end
     if c.unconditional then finished = 0 end
   end
-  for _, name in ipairs(keys) do
+  for i = 1, n do
     if finished == 0 then
       -- No flag yet: it is not finished.
-      refused = refused + mark_walk(name, args, c, '')
+      refused = refused + mark_walk(keys[i], args[5], c, '')
+      if c.channel and string.find(c.flags, 'w', 2, true) then
+        announce(c, keys[#keys], 'tag', tag_of_marker(keys[i]), args[5])
+      end
     else
-      lengthen(name, c.lifetime)
+      lengthen(keys[i], c.lifetime)
     end
   end
   return {finished, refused}
@@ -64,10 +80,11 @@ end
 local function walk_finish(keys, args)
   local c = parse_command(args)
   local refused = 0
-  for _, name in ipairs(keys) do
-    refused = refused + mark_walk(name, args, c, 'd')
-    if c.act == 's' then refused = refused + mark_walk(name, args, c, 's') end
+  for i = 1, markers_of(keys, c) do
+    refused = refused + mark_walk(keys[i], args[5], c, 'd')
+    if c.act == 's' then refused = refused + mark_walk(keys[i], args[5], c, 's') end
   end
+  if c.channel and string.find(c.flags, 'y', 2, true) then announce(c, keys[#keys], 'resync') end
   return {1, refused}
 end
 
@@ -75,8 +92,31 @@ end
 -- out of the set; those kept or replayed stay in it, for they may hold a value.
 local function walk_members(keys, args)
   local c = parse_command(args)
-  local gone = string.find(args[3], 'm', 2, true) and {} or nil
-  local reply = invalidate_keys(keys, 2, (#keys - 1) / 2, args, c, gone)
+  local gone = string.find(c.flags, 'm', 2, true) and {} or nil
+  local reply = invalidate_keys(keys, 2, math.floor((#keys - 1) / 2), args, c, gone)
   if gone and #gone > 0 then redis.call('SREM', keys[1], unpack(gone)) end
+  return reply
+end
+
+-- Lazy tags: no set, nothing to walk. KEYS: their markers[, the channel's counter]; tokens one text for all, or one
+-- per marker. A marker never gets shorter: it has to outlive every value that carries the tag (reader.lua).
+-- Returns what invalidate.lua does; a tag counts as deleted when it had a marker, so that some value may carry it.
+local function lazy_tags(keys, args)
+  local c = parse_command(args)
+  local reply = {0, 0, 0, 0}
+  for i = 1, markers_of(keys, c) do
+    local name, wanted = keys[i], #args == 5 and args[5] or args[4 + i]
+    local known = not c.unconditional
+    local _, by_id = walk_tokens(name, c)
+    for _, token in ipairs(parse_tokens(wanted) or {}) do known = known and by_id[token.id] ~= nil end
+    if known then
+      reply[3] = reply[3] + 1
+      lengthen(name, c.lifetime)
+    else
+      reply[1] = reply[1] + redis.call('EXISTS', name)
+      reply[4] = reply[4] + mark_walk(name, wanted, c, '')
+      if c.channel then announce(c, keys[#keys], 'tag', tag_of_marker(name), wanted) end
+    end
+  end
   return reply
 end

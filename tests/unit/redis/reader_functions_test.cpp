@@ -397,12 +397,12 @@ TEST_F(ReaderFunctions, StatsCountOutcomes) {
 }
 
 TEST_F(ReaderFunctions, LibraryIsReplacedInOneStepAndTellsItsVersion) {
-  EXPECT_EQ(call({"evictd_version", "0"}).text, "1 60000");
+  EXPECT_EQ(call({"evictd_version", "0"}).text, "2 60000");
   EXPECT_FALSE(redis()
                    .command(std::vector<std::string>{"FUNCTION", "LOAD", "REPLACE",
                                                      function_library(std::chrono::seconds(30))})
                    .is_error());
-  EXPECT_EQ(call({"evictd_version", "0"}).text, "1 30000");
+  EXPECT_EQ(call({"evictd_version", "0"}).text, "2 30000");
   EXPECT_EQ(fill("k", "12:12:", {"AGE", "30000"}), 0);
 }
 
