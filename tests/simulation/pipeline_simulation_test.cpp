@@ -17,6 +17,7 @@
 #include "tests/support/fake_database.h"
 #include "tests/support/fake_sink.h"
 #include "tests/support/fake_source.h"
+#include "tests/support/null_observer.h"
 
 namespace evictd::testing {
 namespace {
@@ -28,20 +29,6 @@ constexpr auto kTombstoneTtl = 5000ms;
 constexpr auto kReaderMax = 600ms;  // less than settle, less than the tombstones
 constexpr int kRows = 12;
 constexpr std::size_t kCollapseAfter = 6;
-
-class NullObserver final : public Observer {
- public:
-  void changes(std::string_view, Operation, std::uint64_t) override {}
-  void invalidations(const RuleInfo&, InvalidationKind, const Outcome&) override {}
-  void settle_deletes(const Outcome&) override {}
-  void unmappable(const RuleInfo&, UnmappableReason) override {}
-  void gap(std::string_view) override { ++gaps; }
-  void gap_resolved() override {}
-  void redis_error(std::string_view) override {}
-  void reconnect(std::string_view) override {}
-  void invalidation_latency(std::chrono::microseconds) override {}
-  int gaps = 0;
-};
 
 // A source that tells the simulation what is acknowledged, before it is.
 class WatchedSource final : public Source {
@@ -115,7 +102,8 @@ class World {
 
   void start_daemon() {
     const std::string rules = fmt::format(
-        "- {{table: public.rows, keys: ['row:{{id}}'], fill: {}, settle: {}ms, collapse_after: {}}}\n",
+        "- {{table: public.rows, keys: ['row:{{id}}'], fill: {}, settle: {}ms, collapse_after: {}}}\n"
+        "- {{table: public.rows, bump: ['ns:rows']}}\n",
         checked_ ? "checked" : "plain", kSettle.count(), kCollapseAfter);
     auto parsed = RuleSet::parse(rules, "rules.yaml");
     if (!parsed) {
@@ -267,6 +255,10 @@ class World {
           return violate(fmt::format("G1: {} acknowledged, but {} of xid {} was never applied", end, key(row),
                                      number(logged.xid)));
         }
+        if (sink_.data.counters["ns:rows"].raised_by.count(logged.xid) == 0) {
+          return violate(fmt::format("G1: {} acknowledged, but the counter was never raised for xid {}", end,
+                                     number(logged.xid)));
+        }
         if (!database_.is_visible(logged.xid)) {
           return violate(fmt::format("G1: {} acknowledged, but xid {} is not visible yet", end, number(logged.xid)));
         }
@@ -306,6 +298,12 @@ class World {
     // G7: the source is served at every step, whatever Redis does.
     if (source_->steps() == last_source_steps_ && source_started()) violate("G7: the source was not served");
     last_source_steps_ = source_->steps();
+    // A raised counter promises that the database shows what raised it. (A truncate raises twice.)
+    for (const Xid xid : sink_.data.counters["ns:rows"].raised_by) {
+      if (!database_.is_visible(xid) && !database_.is_truncate(xid)) {
+        violate(fmt::format("the counter was raised for xid {} before it was visible", number(xid)));
+      }
+    }
     // G2
     if (sink_.fresh_values_deleted_by_replay() != 0) violate("G2: a replay deleted a value filled after the settle");
     for (const auto& [name, cached] : sink_.data.cache) {
