@@ -238,6 +238,26 @@ TEST_F(ReaderModes, SubscribersAreToldToDropAllAfterAReconnect) {
   EXPECT_EQ(message(subscriber), R"({"seq":1,"resync":true})");
 }
 
+TEST_F(ReaderModes, DocumentedRightsAreEnough) {  // docs/redis.md
+  redis().command(std::vector<std::string>{
+      "ACL", "SETUSER", "evictd", "on", ">pw", "resetkeys", "~product:*", "~tag:*", "~evictd:*", "+info", "+time",
+      "+evalsha", "+script|load", "+unlink", "+get", "+mget", "+set", "+pttl", "+pexpire", "+persist", "+scan", "+sscan",
+      "+srem", "+client|setname", "+select", "+fcall", "+function|load",
+      // What lazy tags, counters and announcements want besides.
+      "+exists", "+zadd", "+zremrangebyscore", "+zremrangebyrank", "+incrby", "~ns:*", "+eval", "+incr", "+publish",
+      "resetchannels", "&shop-changes"});
+  RedisOptions options = options_for(*server_);
+  options.url = "redis://evictd:pw@127.0.0.1:" + std::to_string(server_->port()) + "/0";
+  DrivenSink driven(options);
+  driven.sink().set_context(SinkContext{"epoch/1", 0ms, std::nullopt, {"shop-changes"}});
+  ASSERT_TRUE(driven.until([&] { return driven.sink().status().connected; })) << driven.journal().last_error.to_string();
+  redis().set("product:1", "v");
+  expect_outcome(driven.run(checked_keys().announced("shop-changes").key("product:1", {10})), 1, 0, 0, 0);
+  expect_outcome(driven.run(lazy_tags({{"t", 120}})), 0, 1, 0, 0);
+  expect_outcome(driven.run(raise(10)), 1, 0, 0, 0);
+  EXPECT_EQ(driven.journal().disconnects, 0) << driven.journal().last_error.to_string();
+}
+
 // ---- Many transactions while an old one stays open
 
 TEST_F(ReaderModes, HotKeyTakesFillsAlthoughAnOldTransactionRuns) {
