@@ -95,6 +95,9 @@ class Postgres:
 
     def _initialise(self):
         subprocess.run(["cp", "-a", _empty_cluster(self.programs), self.data], check=True)
+        self._configure()
+
+    def _configure(self):
         with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as config:
             for name, value in self.settings.items():
                 config.write(f"{name} = '{value}'\n")
