@@ -1,4 +1,4 @@
-// `evictd check` for PostgreSQL: PG001 to PG033, each with its cause and its fix. Blocks; opens its
+// `evictd check` for PostgreSQL: PG001 to PG034, each with its cause and its fix. Blocks; opens its
 // own connections; changes nothing on the server except one logical message (PG032).
 #pragma once
 

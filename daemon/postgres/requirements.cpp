@@ -45,6 +45,7 @@ std::string operations_without_old(const ColumnNeed& need, const ColumnFacts& co
 }
 
 std::string fallback_text(const RuleInfo& rule, const ColumnNeed& need) {
+  if (need.where == "version") return "; no fill of such a row's keys is accepted until their tombstones have passed";
   if (need.is_condition) return "; the rule then deletes more than it must";
   switch (rule.on_missing) {
     case OnMissing::kPurge:
@@ -192,6 +193,33 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
   }
 }
 
+// A row's version says nothing of another row. A key that does not name the row by its primary key may pass from
+// one row to another, whose versions never compare. (FULL does not tell which columns the key has.)
+void judge_versioned_keys(const Requirements& requirements, const Facts& facts, Findings& findings) {
+  for (std::uint32_t index = 0; index < requirements.rules.size(); ++index) {
+    const RuleInfo& rule = requirements.rules[index];
+    const auto found = facts.tables.find(rule.qualified_table());
+    if (rule.version_column.empty() || found == facts.tables.end()) continue;
+    const RelationFacts& table = found->second.table;
+    if (table.identity != 'd' && table.identity != 'i') continue;
+    for (const std::string& key : rule.key_templates) {
+      const std::string where = "key '" + key + "'";
+      const bool names_row = std::all_of(table.columns.begin(), table.columns.end(), [&](const ColumnFacts& column) {
+        return !column.in_identity ||
+               std::any_of(requirements.needs.begin(), requirements.needs.end(), [&](const ColumnNeed& need) {
+                 return need.rule == index && need.where == where && need.column == column.name;
+               });
+      });
+      if (names_row) continue;
+      findings.push_back({"PG034", Severity::kWarning, rule.version_place.to_string(),
+                          fmt::format("version '{}' of '{}' is compared under {}, which does not name {}: another row "
+                                      "may take that key, and its versions do not compare",
+                                      rule.version_column, full_name(table), where, identity_text(table)),
+                          "make the primary key part of the key, or leave 'version' at 'snapshot'"});
+    }
+  }
+}
+
 std::optional<Finding> judge_need(const Requirements& requirements, const Facts& facts, const ColumnNeed& need) {
   const RuleInfo& rule = requirements.rules.at(need.rule);
   const auto found = facts.tables.find(rule.qualified_table());
@@ -210,6 +238,7 @@ std::optional<Finding> judge_need(const Requirements& requirements, const Facts&
 Findings check_requirements(const Requirements& requirements, const Facts& facts) {
   Findings findings;
   judge_tables(requirements, facts, findings);
+  judge_versioned_keys(requirements, facts, findings);
   for (const ColumnNeed& need : requirements.needs) {
     if (auto finding = judge_need(requirements, facts, need)) findings.push_back(std::move(*finding));
   }

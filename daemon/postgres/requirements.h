@@ -10,7 +10,7 @@
 
 namespace evictd {
 
-// PG015, PG018 to PG022 and PG024 for every rule whose table exists.
+// PG015, PG018 to PG022, PG024 and PG034 for every rule whose table exists.
 Findings check_requirements(const Requirements& requirements, const Facts& facts);
 
 // The first thing that `run` must refuse at start: a column that does not exist, or a value that

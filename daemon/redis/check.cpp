@@ -196,6 +196,7 @@ class RedisCheck {
     const std::string limit = info_field("maxmemory");
     const std::string policy = info_field("maxmemory_policy");
     if (limit.empty() || limit == "0") return;
+    check_eviction(policy);
     if (policy == "volatile-ttl") {
       add("RD005", Severity::kWarning, where_,
           "'maxmemory-policy' is 'volatile-ttl', which evicts tombstones first: late fills are "
@@ -214,6 +215,25 @@ class RedisCheck {
       add("RD005", Severity::kWarning, where_,
           "'maxmemory-policy' is '" + policy + "': tombstones are evicted as soon as anything else",
           "CONFIG SET maxmemory-policy allkeys-lru");
+    }
+  }
+
+  // What some rules keep in Redis must not be evicted before the rest.
+  void check_eviction(const std::string& policy) {
+    if (policy == "noeviction") return;
+    for (const RuleInfo& rule : rules_.rules()) {
+      if (!rule.bump_templates.empty() && policy.starts_with("allkeys-")) {
+        add("RD012", Severity::kWarning, rule.place.to_string(),
+            "'maxmemory-policy' is '" + policy + "': a counter of 'bump' that is evicted begins again at 1, and keys "
+            "with old numbers come back to life",
+            "CONFIG SET maxmemory-policy volatile-lru, or keep the values' lifetime short");
+      }
+      if (rule.mode == RuleMode::kStale) {
+        add("RD012", Severity::kWarning, rule.place.to_string(),
+            "'maxmemory-policy' is '" + policy + "': where a marker is evicted before its value, 'mode: stale' serves "
+            "the stale value as fresh",
+            "CONFIG SET maxmemory-policy noeviction, or use 'mode: delete'");
+      }
     }
   }
 

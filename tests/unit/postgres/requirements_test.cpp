@@ -108,6 +108,27 @@ TEST_F(RequirementsTest, AConditionOnlyDeletesMore) {
   EXPECT_THAT(found[0].cause, HasSubstr("; the rule then deletes more than it must"));
 }
 
+TEST_F(RequirementsTest, ARowVersionSpeaksOfOneRowOnly) {
+  const std::string rest = "], fill: checked, version: {column: id}}";
+  EXPECT_THAT(findings("- {table: public.products, keys: ['product:{id}'" + rest), IsEmpty());
+  const auto found = findings("- {table: public.products, keys: ['p:{id}', 'slug:{slug}'], immutable: [slug], on: [insert, "
+                              "update], fill: checked, version: {column: id}}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG034");
+  EXPECT_EQ(found[0].severity, Severity::kWarning);
+  EXPECT_EQ(found[0].cause,
+            "version 'id' of 'public.products' is compared under key 'slug:{slug}', which does not name the primary "
+            "key (id): another row may take that key, and its versions do not compare");
+}
+
+TEST_F(RequirementsTest, ADeletedRowsVersionThatIsNotSentCostsFillsOnly) {
+  const auto found = findings("- {table: public.products, keys: ['p:{id}'], fill: checked, version: {column: slug}}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG019");
+  EXPECT_EQ(found[0].severity, Severity::kInfo);
+  EXPECT_THAT(found[0].cause, HasSubstr("no fill of such a row's keys is accepted until their tombstones have passed"));
+}
+
 TEST_F(RequirementsTest, MissingColumnsAreRefusedWithAHint) {
   EXPECT_THAT(refusal("- {table: public.products, keys: ['product:{slugg}']}"),
               HasSubstr("key 'product:{slugg}' names column 'slugg', which table 'public.products' "

@@ -9,6 +9,7 @@ namespace evictd::testing {
 namespace {
 
 using ::testing::IsEmpty;
+using ::testing::StartsWith;
 
 class CheckRedis : public ::testing::Test {
  protected:
@@ -113,6 +114,18 @@ TEST_F(CheckRedis, Policies) {
     redis().command({"CONFIG", "SET", "maxmemory-policy", policy});
     EXPECT_EQ(findings().size(), 1u) << policy;
   }
+}
+
+TEST_F(CheckRedis, WhatCountersAndStaleValuesAskOfEviction) {
+  start({"--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"});
+  EXPECT_EQ(findings("- {table: a, bump: ['ns:a']}"),
+            std::vector<std::string>{
+                "RD012 rules.yaml:1:3: 'maxmemory-policy' is 'allkeys-lru': a counter of 'bump' that is evicted begins "
+                "again at 1, and keys with old numbers come back to life -> CONFIG SET maxmemory-policy volatile-lru, or "
+                "keep the values' lifetime short"});
+  EXPECT_THAT(findings("- {table: a, keys: ['a:{id}'], fill: checked, mode: stale}").at(0), StartsWith("RD012 "));
+  redis().command({"CONFIG", "SET", "maxmemory-policy", "noeviction"});
+  EXPECT_THAT(findings("- {table: a, bump: ['ns:a']}").at(0), StartsWith("RD005 "));
 }
 
 TEST_F(CheckRedis, Persistence) {
