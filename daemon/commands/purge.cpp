@@ -108,8 +108,12 @@ Command command_of(const Doomed& doomed, Xid floor) {
 }
 
 void print_outcome(const Command& command, const Outcome& outcome) {
-  fmt::print("{}  deleted {}, already gone {}\n", printable_text(command.texts), outcome.deleted,
-             outcome.absent);
+  if (command.pattern_of == PatternOf::kCounters) {
+    fmt::print("{}  raised {}\n", printable_text(command.texts), outcome.deleted);
+  } else {
+    fmt::print("{}  {} {}, already gone {}\n", printable_text(command.texts),
+               command.lazy ? "made stale" : "deleted", outcome.deleted, outcome.absent);
+  }
   std::fflush(stdout);
 }
 

@@ -71,6 +71,29 @@ def test_purge_deletes_a_tables_keys_and_nothing_else(postgres, redis, cache, ma
     eventually("the key is gone", lambda: cache.get("product:1") is None)
 
 
+def test_purge_raises_counters_and_makes_lazy_tags_stale(redis, cache, make_evictd):
+    evictd = make_evictd(rules="""
+- {table: categories, bump: ['ns:catalog'], tags: ['category:{id}'], fill: checked, tags_mode: lazy, announce: shop}
+""").start()
+    cache.set("ns:catalog", 7)
+    assert cache.execute_command("FCALL", "evictd_fill", 3, "p:1", "evictd:{p:1}", "evictd:{tag:category:1}",
+                                 "1:1:", 60000, "v") == 1
+    listening = redis.client().pubsub()
+    listening.subscribe("shop")
+    purged = evictd.command("purge", "--table", "categories")
+    assert purged.returncode == 0, purged.stderr
+    assert purged.stdout == "tag:category:*  made stale 1, already gone 0\nns:catalog  raised 1\n", purged.stdout
+    assert cache.get("ns:catalog") == b"8"
+    state = cache.execute_command("FCALL", "evictd_get", 3, "p:1", "evictd:{p:1}", "evictd:{tag:category:1}")[0]
+    assert state == b"stale"
+
+    def told_to_drop_all():
+        message = listening.get_message(timeout=0.1)
+        return message is not None and b"resync" in message["data"] if message and message["type"] == "message" else False
+
+    eventually("subscribers are told to drop all", told_to_drop_all)
+
+
 def test_purge_without_a_database_warns_and_purges(postgres, redis, cache, make_evictd):
     cache.set("product:1", "a")
     evictd = make_evictd(rules=RULES, postgres_url="postgresql://postgres@127.0.0.1:1/shop")
