@@ -68,7 +68,8 @@ void Pipeline::Impl::step(Now now) {
 
   if (!stopping_) return;
   // A repair under way stays on record, and begins anew after the restart.
-  const bool drained = batches_.empty() && record_under_way_ == 0 && done_ == acknowledged_;
+  const bool drained =
+      batches_.empty() && record_under_way_ == 0 && (!source_connected_ || done_ == acknowledged_);
   const bool hopeless = !sink_connected_ && now.steady - stopping_since_ > kStopWithoutRedisMax;
   if ((drained || hopeless) && (!source_started_ || source_.stop(now))) {
     sink_.stop();

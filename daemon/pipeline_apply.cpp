@@ -33,19 +33,18 @@ void Pipeline::Impl::on_sink_connected(const SinkConnected& connected) {
   if (!sink_was_connected_) {
     sink_was_connected_ = true;
     say(Level::kInfo, "redis connected");
-    record_ = connected.record;
-    if (record_) {
-      tell_sink();
-      if (!record_->gap.empty()) {
-        say(Level::kWarning, fmt::format("a gap was not repaired before the last stop: {}", record_->gap));
-        begin_repair({.reason = record_->gap, .tables = {}, .counted = true, .after_connect = true}, false);
-      }
-    }
+    adopt_record(connected.record);
     source_started_ = true;
     source_.start(record_, now_);
     return;
   }
   say(Level::kInfo, "redis connected again");
+  if (!record_is_ours_) {
+    record_wanted_ = 0;
+    adopt_record(connected.record);
+    source_.use_record(record_);
+    return;
+  }
   if (!another) return;
   // Another process or another server. What the record says was on record before it, so were all deletes
   // before it; later ones may be lost and are asked for again. If the record itself is not the last one, deletes

@@ -41,6 +41,7 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   void on_connected(const SourceConnected& connected) override;
   void on_disconnected(const Error& error) override;
   void on_standby(std::string_view holder) override;
+  void on_record_wanted() override;
   void on_failed(const Error& error) override;
   void on_begin(const TransactionBegin& begin) override;
   void on_change(const Change& change) override;
@@ -74,6 +75,7 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   void on_done(Ticket ticket, const Outcome& outcome) override;
   void on_lost(Ticket ticket) override;
   void on_record_saved(std::uint64_t sequence) override;
+  void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) override;
 
   void enqueue(Work& work, std::uint32_t part);
   void submit_ready();
@@ -116,9 +118,11 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   void batch_finished(Batch& batch);
   void merge_into(Batch& batch, std::list<std::unique_ptr<Batch>>::iterator earlier);
   void pop_finished();
+  void adopt_record(const std::optional<Record>& record);
+  void repair_inherited_gap();
   SteadyTime record_due() const;
   void write_record();
-  // The reasons of all repairs under way, for the record; or of those that keep us from being ready.
+  // The reasons of all repairs under way or inherited, for the record; or of those that keep us from being ready.
   std::string repair_reasons(bool with_late) const;
 
   void say(PipelineEvent::Level level, std::string text, std::string hint = {});
@@ -184,6 +188,11 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   std::optional<SteadyTime> last_heartbeat_;
 
   // Repair, record, acknowledgement.
+  // Ours to write: from streaming, or a gap put on record before, until somebody else is seen to hold the source.
+  bool record_is_ours_ = false;
+  std::uint64_t record_wanted_ = 0;  // the newest load; 0: the source waits for none
+  std::uint64_t record_loads_ = 0;
+  std::string inherited_gap_;  // that the record had when we read it, until we stream and repair it
   std::optional<Record> record_;  // as it should stand in Redis
   std::optional<Record> record_saved_;  // the last one known to be stored
   std::optional<Record> record_sent_;   // the last one sent

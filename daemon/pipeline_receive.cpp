@@ -29,13 +29,14 @@ void Pipeline::Impl::on_connected(const SourceConnected& connected) {
   acknowledged_.clear();
   visibility_.reset(connected.has_snapshots);
 
-  const bool first_start = !record_;
+  const bool first_start = !record_ || record_->epoch.empty();
   if (!record_) record_.emplace();
   if (record_->epoch != connected.epoch || record_->source_instance != connected.instance) {
     // Versions read under another epoch, or from a server that may have crashed since, prove nothing (G5).
     record_->epoch_since = redis_time();
   }
-  const bool slot_is_new = std::any_of(repairs_.begin(), repairs_.end(),
+  const bool slot_is_new = !inherited_gap_.empty() ||
+                           std::any_of(repairs_.begin(), repairs_.end(),
                                        [](const auto& entry) { return entry.second.after_connect; });
   if (record_->epoch != connected.epoch || slot_is_new) record_->acknowledged.clear();
   record_->epoch = connected.epoch;
@@ -43,8 +44,10 @@ void Pipeline::Impl::on_connected(const SourceConnected& connected) {
   record_->source_identity = connected.source_identity;
   record_->tables = connected.tables;
   record_dirty_ = true;
+  record_is_ours_ = true;
   tell_sink();
   say(Level::kInfo, fmt::format("streaming, epoch {}", connected.epoch));
+  repair_inherited_gap();
   if (first_start && repairs_.empty()) {
     if (options_.on_first_start == OnFirstStart::kPurge) {
       begin_repair({.reason = "first_start", .tables = {}, .counted = false}, false);
@@ -66,6 +69,13 @@ void Pipeline::Impl::on_disconnected(const Error& error) {
 void Pipeline::Impl::on_standby(std::string_view holder) {
   if (!standby_) say(Level::kInfo, fmt::format("standby: {}", holder));
   standby_ = true;
+  record_is_ours_ = false;
+  gap_needs_confirmation_ = false;
+}
+
+void Pipeline::Impl::on_record_wanted() {
+  record_wanted_ = ++record_loads_;
+  if (sink_connected_) sink_.load_record(record_wanted_);  // else it comes with the connection
 }
 
 void Pipeline::Impl::on_failed(const Error& error) { failure_ = error; }

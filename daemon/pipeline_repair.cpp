@@ -31,6 +31,37 @@ void Pipeline::Impl::on_gap(const Gap& gap, bool needs_confirmation) {
       "the cached values it may have touched are purged now; evictd reports ready when that is done");
   begin_repair({.reason = gap.reason, .tables = gap.tables, .counted = true, .after_connect = needs_confirmation},
                needs_confirmation);
+  record_is_ours_ = true;
+}
+
+// The record as it stands in Redis. Whoever held the source before us wrote it last: what we knew is older. It is
+// also the first answer to whether there was anybody.
+void Pipeline::Impl::adopt_record(const std::optional<Record>& record) {
+  record_ = record_saved_ = record;
+  record_sent_.reset();
+  record_dirty_ = false;
+  inherited_gap_ = record_ ? record_->gap : std::string();
+  if (record_) tell_sink();
+  // Found in an earlier look at the source, and not begun: the next look finds it again, if it is still there.
+  std::erase_if(repairs_, [](const auto& entry) { return entry.second.after_connect && !entry.second.started; });
+  if (repairs_.empty()) return;
+  if (!record_) record_.emplace();
+  record_->gap = repair_reasons(true);
+  record_dirty_ = true;
+}
+
+void Pipeline::Impl::repair_inherited_gap() {
+  if (inherited_gap_.empty()) return;
+  const std::string gap = std::exchange(inherited_gap_, {});
+  say(Level::kWarning, fmt::format("a gap was not repaired by whoever held the source before: {}", gap));
+  begin_repair({.reason = gap, .tables = {}, .counted = true, .after_connect = true}, false);
+}
+
+void Pipeline::Impl::on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) {
+  if (sequence != record_wanted_) return;
+  record_wanted_ = 0;
+  adopt_record(record);
+  source_.use_record(record_);
 }
 
 void Pipeline::Impl::begin_repair(Repair repair, bool needs_confirmation) {
@@ -44,7 +75,7 @@ void Pipeline::Impl::begin_repair(Repair repair, bool needs_confirmation) {
 }
 
 std::string Pipeline::Impl::repair_reasons(bool with_late) const {
-  std::string reasons;
+  std::string reasons = with_late ? inherited_gap_ : std::string();
   for (const auto& [id, repair] : repairs_) {
     if (repair.ready && !with_late) continue;
     if (!reasons.empty()) reasons += ", ";
@@ -311,6 +342,7 @@ void Pipeline::Impl::pop_finished() {
 }
 
 SteadyTime Pipeline::Impl::record_due() const {
+  if (!record_is_ours_) return SteadyTime::max();
   if (record_dirty_ || record_written_at_ == SteadyTime::min()) return now_.steady;
   if (done_ != acknowledged_) return stopping_ ? now_.steady : record_written_at_ + options_.record_interval;
   return source_connected_ ? record_written_at_ + kRecordRefresh : SteadyTime::max();
@@ -335,7 +367,7 @@ void Pipeline::Impl::write_record() {
 void Pipeline::Impl::on_record_saved(std::uint64_t sequence) {
   if (sequence != record_under_way_) return;
   record_under_way_ = 0;
-  record_saved_ = record_sent_;
+  if (record_sent_) record_saved_ = record_sent_;
   if (gap_needs_confirmation_ && record_under_way_has_gap_) {
     gap_needs_confirmation_ = false;
     source_.confirm_gap();

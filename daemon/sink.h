@@ -150,6 +150,7 @@ class SinkHandler {
   virtual void on_done(Ticket ticket, const Outcome& outcome) = 0;
   virtual void on_lost(Ticket ticket) = 0;
   virtual void on_record_saved(std::uint64_t sequence) = 0;
+  virtual void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) = 0;
 };
 
 struct SinkStatus {
@@ -177,6 +178,10 @@ class Sink {
   // Writes the record; on_record_saved(sequence) when it is stored. Lost silently with the connection (the
   // pipeline writes a newer one after on_sink_connected). REQUIRES: connected.
   virtual void save_record(const Record& record, std::uint64_t sequence) = 0;
+
+  // Reads the record as it stands now; on_record_loaded(sequence). Lost silently with the connection (the next
+  // on_sink_connected has it). REQUIRES: connected.
+  virtual void load_record(std::uint64_t sequence) = 0;
 
   // Closes politely; what is under way ends in on_lost() at the next step.
   virtual void stop() = 0;

@@ -76,6 +76,9 @@ class SourceHandler {
   virtual void on_disconnected(const Error& error) = 0;
   // Another process holds the slot; `holder` says who. Repeated while it lasts, at the source's pace.
   virtual void on_standby(std::string_view holder) = 0;
+  // After on_standby(): the source could take over now. What it was given as the record is what stood there
+  // before the other process worked, so it waits for use_record().
+  virtual void on_record_wanted() = 0;
   // The source cannot go on by itself. kFatal or kUsage end the process; the source stays stopped.
   virtual void on_failed(const Error& error) = 0;
 
@@ -131,6 +134,10 @@ class Source {
 
   // Begins connecting. `last_known` is the record found in Redis, if any: used only to detect gaps.
   virtual void start(const std::optional<Record>& last_known, Now now) = 0;
+
+  // The record as it stands now, in place of an earlier one: the answer to on_record_wanted(), and at any other
+  // time before on_connected().
+  virtual void use_record(const std::optional<Record>& last_known) = 0;
 
   // One bounded, non-blocking piece of work: connects, reads and decodes at most about `bytes_max` of
   // the stream, sends what is due. With bytes_max 0 nothing is taken from the stream (the pipeline is

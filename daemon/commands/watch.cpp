@@ -34,6 +34,7 @@ class Watcher final : public SourceHandler {
   void on_standby(std::string_view holder) override {
     log_.info(fmt::format("waiting for the slot, held by {}", holder));
   }
+  void on_record_wanted() override { source_.use_record(std::nullopt); }
   void on_failed(const Error& error) override { failure_ = error; }
   void on_begin(const TransactionBegin& begin) override { commit_time_ = begin.commit_time; }
 

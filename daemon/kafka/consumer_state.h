@@ -42,6 +42,8 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   ~KafkaSource() override;
 
   void start(const std::optional<Record>& last_known, Now now) override;
+  // A group has no standby: this is the record of a Redis that changed before the group was joined.
+  void use_record(const std::optional<Record>& last_known) override { last_known_ = last_known; }
   void step(Now now, std::size_t bytes_max, SourceHandler& handler) override;
   void wait_for(Waiting& waiting, bool want_data) override;
   void acknowledge(const Position& end) override;

@@ -55,7 +55,6 @@ SlotFacts slot_facts(CatalogueSession& session, const std::string& slot) {
   facts.holder =
       fmt::format("pid {} ({}, {})", facts.active_pid, row[11].empty() ? "unnamed" : row[11],
                   row[12].empty() ? "local or hidden address" : row[12]);
-  facts.holder_is_evictd = row[11] == "evictd";
   return facts;
 }
 

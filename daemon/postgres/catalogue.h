@@ -42,7 +42,6 @@ struct SlotFacts {
   bool is_active = false;
   int active_pid = 0;
   std::string holder;  // who has it: "pid 4711 (evictd, 10.0.0.7)"
-  bool holder_is_evictd = false;
   bool is_lost = false;  // what it stood for can no longer be read
   std::string lost_reason;
   Lsn restart;

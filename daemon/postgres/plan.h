@@ -19,8 +19,7 @@ namespace evictd {
 struct Known {
   Epoch epoch;
   std::string identity;
-  // The last position the server was told; none when somebody else may have moved it since, as a
-  // peer does while we are standby.
+  // The last position the server was told.
   std::optional<Lsn> acknowledged;
   std::map<std::string, std::uint32_t> tables;  // see published_tables()
   // Of mapped tables with others below them; only from our own connection, the record keeps a

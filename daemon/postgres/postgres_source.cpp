@@ -35,18 +35,23 @@ PostgresSource::PostgresSource(PostgresOptions options)
 void PostgresSource::start(const std::optional<Record>& last_known, Now now) {
   EVICTD_CHECK(state_ == State::kIdle);
   now_ = now;
-  if (last_known && !last_known->epoch.empty()) {
-    Known& known = known_.emplace();
-    known.epoch = last_known->epoch;
-    known.identity = last_known->source_identity;
-    known.tables = last_known->tables;
-    if (const auto found = last_known->acknowledged.find(0);
-        found != last_known->acknowledged.end()) {
-      known.acknowledged = Lsn{found->second};
-    }
-  }
+  use_record(last_known);
   retry_at_ = now.steady;
   state_ = State::kWaiting;
+}
+
+void PostgresSource::use_record(const std::optional<Record>& last_known) {
+  known_is_stale_ = false;
+  known_.reset();
+  if (!last_known || last_known->epoch.empty()) return;
+  Known& known = known_.emplace();
+  known.epoch = last_known->epoch;
+  known.identity = last_known->source_identity;
+  known.tables = last_known->tables;
+  if (const auto found = last_known->acknowledged.find(0);
+      found != last_known->acknowledged.end()) {
+    known.acknowledged = Lsn{found->second};
+  }
 }
 
 void PostgresSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
@@ -86,6 +91,9 @@ void PostgresSource::wait_for(Waiting& waiting, bool want_data) {
     case State::kStandby:
       if (!polling_slot_) waiting.wake_at(retry_at_);
       return;
+    case State::kAwaitingRecord:
+      if (!known_is_stale_) waiting.wake_at(SteadyTime::min());
+      break;
     case State::kConfirming:
       if (gap_confirmed_) waiting.wake_at(SteadyTime::min());
       return;
@@ -173,6 +181,9 @@ SourceStatus PostgresSource::status() const {
     case State::kStarting:
       status.state = "connecting";
       break;
+    case State::kAwaitingRecord:
+      status.state = "reading the record";
+      break;
     case State::kConfirming:
       status.state = "recording a gap";
       break;
@@ -249,7 +260,7 @@ void PostgresSource::trouble(Error error) {
 void PostgresSource::stream_failed() {
   const auto failure = stream_.take_failure();
   if (!failure) return;
-  if (failure->sqlstate == "55006") return become_standby(failure->text, false);
+  if (failure->sqlstate == "55006") return become_standby(failure->text);
   if (failure->sqlstate == "42704" && failure->text.find("publication") != std::string::npos) {
     slot_predates_publication_ = true;
   }

@@ -4,7 +4,7 @@
 //   waiting -> connecting -> reading facts -> confirming -> repairing -> creating slot -> first snapshot -> starting -> streaming
 //                                  |         (gaps, G6)   (publication,                                                    |
 //                               standby                    drop slot)                                                      |
-//                              (slot in use)                                                                               |
+//                              (slot in use; then, between reading facts and confirming: awaiting the record)              |
 //      ^                           |                                                                                       |
 //      +---------------------------+--------------------- any failure, a new connection -----------------------------------+
 // clang-format on
@@ -34,6 +34,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   explicit PostgresSource(PostgresOptions options);
 
   void start(const std::optional<Record>& last_known, Now now) override;
+  void use_record(const std::optional<Record>& last_known) override;
   void step(Now now, std::size_t bytes_max, SourceHandler& handler) override;
   void wait_for(Waiting& waiting, bool want_data) override;
   void acknowledge(const Position& end) override;
@@ -50,6 +51,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
     kWaiting,
     kConnecting,
     kReading,
+    kAwaitingRecord,
     kConfirming,
     kRepairing,
     kCreatingSlot,
@@ -67,6 +69,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void connect();
   void identified();
   void read_facts();
+  void take_facts();
   void judge_facts();
   std::optional<Error> missing_for_rules() const;
   void confirm();
@@ -77,7 +80,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void start_streaming();
   void streaming_began();
   void poll_standby();
-  void become_standby(const std::string& holder, bool holder_is_evictd);
+  void become_standby(const std::string& holder);
   void learn_names(const Facts& facts);
 
   // Every way down: reports, cleans up, and waits for the next attempt.
@@ -140,6 +143,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
 
   // What is known of the source, from the record and from our own sessions.
   std::optional<Known> known_;
+  bool known_is_stale_ = false;  // somebody else held the slot since: only the record can tell
   bool has_worked_ =
       false;  // streamed once: what would be a usage error may now be a passing state
 

@@ -49,6 +49,7 @@ void PostgresSource::advance() {
       return confirm();
     case State::kConnecting:
     case State::kReading:
+    case State::kAwaitingRecord:
     case State::kRepairing:
     case State::kCreatingSlot:
     case State::kFirstSnapshot:
@@ -64,7 +65,10 @@ void PostgresSource::advance() {
       if (stream_.state() == ReplicationStream::State::kReady) identified();
       break;
     case State::kReading:
-      if (facts_answer_) judge_facts();
+      if (facts_answer_) take_facts();
+      break;
+    case State::kAwaitingRecord:
+      if (!known_is_stale_) judge_facts();
       break;
     case State::kRepairing:
       if (repair_answer_) repaired();
@@ -121,7 +125,7 @@ void PostgresSource::read_facts() {
       [this](Result<Facts> answer) { facts_answer_ = std::move(answer); });
 }
 
-void PostgresSource::judge_facts() {
+void PostgresSource::take_facts() {
   Result<Facts> answer = std::move(*facts_answer_);
   facts_answer_.reset();
   if (!answer) {
@@ -140,8 +144,15 @@ void PostgresSource::judge_facts() {
       retry_at_ = now_.steady + kReleaseInterval;
       return;
     }
-    return become_standby(facts_.slot.holder, facts_.slot.holder_is_evictd);
+    return become_standby(facts_.slot.holder);
   }
+  if (!known_is_stale_) return judge_facts();
+  // Asked for after the facts: whoever moved the slot wrote the record first.
+  state_ = State::kAwaitingRecord;
+  handler_->on_record_wanted();
+}
+
+void PostgresSource::judge_facts() {
   if (!has_worked_) {
     if (const auto error = missing_for_rules()) return give_up(*error);
   }

@@ -10,7 +10,7 @@ constexpr std::chrono::seconds kStandbyInterval{1};
 
 }  // namespace
 
-void PostgresSource::become_standby(const std::string& holder, bool holder_is_evictd) {
+void PostgresSource::become_standby(const std::string& holder) {
   const bool was_streaming = is_streaming();
   stream_.close();
   snapshots_.stop();
@@ -18,8 +18,8 @@ void PostgresSource::become_standby(const std::string& holder, bool holder_is_ev
   polling_slot_ = false;
   state_ = State::kStandby;
   retry_at_ = now_.steady + kStandbyInterval;
-  // A peer moves the slot as it works; anybody else who does would leave a gap.
-  if (known_ && holder_is_evictd) known_->acknowledged.reset();
+  // A peer moves the slot as it works, and may leave a gap behind; anybody else who moves it leaves one.
+  known_is_stale_ = true;
   if (was_streaming) {
     handler_->on_disconnected(Error{ErrorKind::kTransient, "another process took the slot", {}});
   }
@@ -38,7 +38,6 @@ void PostgresSource::poll_standby() {
         if (state_ != State::kStandby) return;
         retry_at_ = now_.steady + kStandbyInterval;
         if (answer && answer->exists && answer->is_active) {
-          if (known_ && answer->holder_is_evictd) known_->acknowledged.reset();
           handler_->on_standby(fmt::format("slot '{}' is in use by {}", slot_, answer->holder));
           return;
         }

@@ -31,6 +31,11 @@ class Housekeeping final : public ReplyReceiver {
   static constexpr std::uint64_t kStatsTag = 1;
   static constexpr std::uint64_t kResyncTag = 2;  // records have the tags from 3 on
 
+  struct Loaded {
+    std::uint64_t sequence = 0;
+    std::optional<Record> record;
+  };
+
   struct Saving {
     std::uint64_t sequence = 0;
     std::string text;
@@ -43,6 +48,14 @@ class Housekeeping final : public ReplyReceiver {
     }
     if (tag == kStatsTag) return take_stats(reply);
     if (tag == kResyncTag) return reply.kind == Reply::Kind::kInteger;
+    if (const auto asked = loading.find(tag); asked != loading.end()) {
+      // One that cannot be read is none, as at the start of a connection.
+      Loaded& answer = loaded.emplace_back(Loaded{asked->second, std::nullopt});
+      loading.erase(asked);
+      if (reply.kind != Reply::Kind::kText) return reply.kind == Reply::Kind::kNil || reply.is_error();
+      if (auto record = record_from_text(reply.text)) answer.record = std::move(*record);
+      return true;
+    }
     const auto found = saving.find(tag);
     if (found == saving.end()) return false;
     if (reply.is_error()) {  // NOSCRIPT. Only the newest record matters
@@ -71,6 +84,8 @@ class Housekeeping final : public ReplyReceiver {
   std::uint64_t last_tag = kResyncTag;
   std::optional<Saving> refused;
   std::vector<std::uint64_t> saved;
+  std::map<std::uint64_t, std::uint64_t> loading;  // tag -> sequence
+  std::vector<Loaded> loaded;
 };
 
 class RedisSink final : public Sink {
@@ -161,6 +176,14 @@ class RedisSink final : public Sink {
   void save_record(const Record& record, std::uint64_t sequence) override {
     EVICTD_CHECK(is_connected());
     send_record({sequence, record_to_text(record)});
+  }
+
+  void load_record(std::uint64_t sequence) override {
+    EVICTD_CHECK(is_connected());
+    append_command(session_->output(), {"GET", record_key()});
+    const std::uint64_t tag = ++housekeeping_.last_tag;
+    housekeeping_.loading.emplace(tag, sequence);
+    session_->expect(housekeeping_, tag, last_now_);
   }
 
   void stop() override { stopped_ = true; }
@@ -289,6 +312,9 @@ class RedisSink final : public Sink {
     for (const auto& work : finished) handler.on_done(work->ticket(), work->outcome());
     for (const std::uint64_t sequence : std::exchange(housekeeping_.saved, {})) {
       handler.on_record_saved(sequence);
+    }
+    for (const auto& [sequence, record] : std::exchange(housekeeping_.loaded, {})) {
+      handler.on_record_loaded(sequence, record);
     }
   }
 

@@ -218,6 +218,20 @@ TEST_P(SinkContract, TheRecordComesBackAsItWasSaved) {
   EXPECT_EQ(loaded.gap, record.gap);
 }
 
+TEST_P(SinkContract, TheRecordIsReadAsItStandsNow) {
+  sink().load_record(1);
+  until([&] { return journal_.records_loaded.contains(1); });
+  EXPECT_FALSE(journal_.records_loaded[1].has_value());
+  Record record;
+  record.epoch = "7312/1";
+  record.gap = "slot_lost";
+  sink().save_record(record, 5);
+  sink().load_record(2);
+  until([&] { return journal_.records_loaded.contains(2); });
+  ASSERT_TRUE(journal_.records_loaded[2].has_value());
+  EXPECT_EQ(journal_.records_loaded[2]->gap, "slot_lost");
+}
+
 TEST_P(SinkContract, StopEndsWhatIsUnderWay) {
   const Command command = CommandBuilder(Act::kInvalidate).key("a", {10});
   sink().submit(1001, command);

@@ -29,6 +29,8 @@ class SourceHarness {
   // False for a source that cannot tell a first start from a lost record (Kafka's group knows its
   // offsets).
   virtual bool misses_records() const { return true; }
+  // False for a source that shares its stream with others instead of waiting for it (Kafka's groups).
+  virtual bool stands_by() const { return true; }
   // The connection breaks; the source may connect again at once.
   virtual void break_connection() = 0;
 };
@@ -166,6 +168,36 @@ TEST_P(SourceContract, ASlotWithoutARecordIsAGapThatWaitsToBeConfirmed) {
   EXPECT_FALSE(journal().connected);
   source->confirm_gap();
   EXPECT_TRUE(driver->until_connected());
+}
+
+TEST_P(SourceContract, AStandbyWantsTheRecordBeforeItDecidesAnything) {
+  if (!harness->stands_by()) GTEST_SKIP() << "this source shares its stream";
+  start();
+  harness->write(1);
+  ASSERT_TRUE(driver->until_changes(1));
+  const Record older = record();
+  const auto second = harness->make_source();
+  second->set_tables(harness->tables());
+  SourceDriver waiting(*second, harness->clock());
+  waiting.journal.gives_record = false;
+  waiting.start(older);
+  ASSERT_TRUE(waiting.until([&] { return !waiting.journal.standbys.empty(); }));
+  harness->write(1);
+  ASSERT_TRUE(driver->until_changes(2));
+  const Record newer = record();
+  ASSERT_TRUE(driver->stop());
+  ASSERT_TRUE(waiting.until([&] { return waiting.journal.records_wanted > 0; }));
+  for (int turn = 0; turn < 30; ++turn) waiting.turn(std::chrono::milliseconds(10));
+  EXPECT_FALSE(waiting.journal.connected);
+  EXPECT_EQ(waiting.journal.records_wanted, 1);
+  EXPECT_TRUE(waiting.journal.gaps.empty());
+  second->use_record(newer);
+  ASSERT_TRUE(waiting.until_connected());
+  EXPECT_TRUE(waiting.journal.gaps.empty());
+  harness->write(1);
+  EXPECT_TRUE(waiting.until_changes(1));
+  EXPECT_EQ(waiting.journal.changes, 1u);
+  EXPECT_TRUE(waiting.stop());
 }
 
 TEST_P(SourceContract, StopEndsAndSaysSo) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -45,11 +46,14 @@ class FakeSink final : public Sink {
     // Evidence for the simulation.
     std::map<std::pair<std::string, Xid>, SteadyTime> first_applied;
     std::map<std::string, SteadyTime> last_delete;  // or proof that the delete was done and settled
+    int instance = 1;  // of the server
   };
 
-  explicit FakeSink(std::chrono::milliseconds tombstone_ttl) : ttl_(tombstone_ttl) {}
+  // Two sinks over one `server` are two connections to it.
+  explicit FakeSink(std::chrono::milliseconds tombstone_ttl, std::shared_ptr<Data> server = std::make_shared<Data>())
+      : data(*server), server_(std::move(server)), ttl_(tombstone_ttl) {}
 
-  Data data;
+  Data& data;
 
   // ---- Faults
   bool server_up = true;
@@ -64,10 +68,10 @@ class FakeSink final : public Sink {
     }
     cut_ = true;
   }
-  void restore(Data older) {
-    data = std::move(older);
-    ++instance_;
-    cut_ = connected_;
+  // The server starts anew from an older state; every connection breaks.
+  static void restore(Data& server, Data older) {
+    older.instance = server.instance + 1;
+    server = std::move(older);
   }
 
   std::uint64_t applied_commands() const { return applied_commands_; }
@@ -108,7 +112,7 @@ class FakeSink final : public Sink {
       }
       return;
     }
-    if (connected_ && (!server_up || cut_)) {
+    if (connected_ && (!server_up || cut_ || seen_instance_ != data.instance)) {
       connected_ = cut_ = false;
       const auto lost = std::move(under_way_);
       under_way_.clear();
@@ -122,7 +126,8 @@ class FakeSink final : public Sink {
     if (!connected_) {
       if (!server_up) return;
       connected_ = true;
-      handler.on_sink_connected({data.record, std::chrono::milliseconds(0), "instance-" + std::to_string(instance_)});
+      seen_instance_ = data.instance;
+      handler.on_sink_connected({data.record, std::chrono::milliseconds(0), "instance-" + std::to_string(data.instance)});
       return;
     }
     for (std::size_t i = 0; i < commands_per_step && !frozen && !under_way_.empty(); ++i) {
@@ -130,6 +135,8 @@ class FakeSink final : public Sink {
       under_way_.pop_front();
       if (next.command) {
         handler.on_done(next.ticket, apply(*next.command));
+      } else if (!next.record) {
+        handler.on_record_loaded(next.ticket, data.record);
       } else {
         data.record = next.record;
         handler.on_record_saved(next.ticket);
@@ -149,14 +156,18 @@ class FakeSink final : public Sink {
     EVICTD_CHECK(connected_);
     under_way_.push_back({sequence, nullptr, record});
   }
+  void load_record(std::uint64_t sequence) override {
+    EVICTD_CHECK(connected_);
+    under_way_.push_back({sequence, nullptr, std::nullopt});
+  }
   void stop() override { started_ = false; }
   SinkStatus status() const override { return SinkStatus{connected_, "fake", {}, {}}; }
 
  private:
   struct UnderWay {
     Ticket ticket;
-    const Command* command;  // null: a record to save
-    Record record;
+    const Command* command;        // null: a record
+    std::optional<Record> record;  // to save; none: to load
   };
 
   static void check_command(const Command& command) {
@@ -295,12 +306,13 @@ class FakeSink final : public Sink {
     data.markers[key] = tombstone;
   }
 
+  const std::shared_ptr<Data> server_;
   std::chrono::milliseconds ttl_;
   SinkContext context_;
   SteadyTime now_{};
   std::deque<UnderWay> under_way_;
   bool started_ = false, connected_ = false, cut_ = false;
-  int instance_ = 1;
+  int seen_instance_ = 0;
   std::uint64_t applied_commands_ = 0;
   std::uint64_t fresh_deleted_by_replay_ = 0;
 };

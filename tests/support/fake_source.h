@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/source.h"
@@ -14,9 +15,17 @@
 
 namespace evictd::testing {
 
+// What the server keeps of a slot, whichever process holds it.
+struct FakeSlot {
+  const void* holder = nullptr;  // the source that streams it
+  bool lost = false;             // a gap, then a new slot at the end of the log
+  std::uint64_t confirmed = 0;
+};
+
 class FakeSource final : public Source {
  public:
-  explicit FakeSource(const FakeDatabase& database) : database_(database) {
+  explicit FakeSource(const FakeDatabase& database, std::shared_ptr<FakeSlot> slot = std::make_shared<FakeSlot>())
+      : database_(database), slot_(std::move(slot)) {
     relation_.id = 1;
     relation_.generation = 1;
     relation_.schema = "public";
@@ -24,10 +33,12 @@ class FakeSource final : public Source {
     relation_.columns = {Column{"id", ValueType::kText, true}};
   }
 
+  // The process is gone, and the server lets go of its slot.
+  ~FakeSource() override { release(); }
+
   // ---- Faults
   bool server_up = true;          // false: disconnects and does not come back
   bool slot_taken = false;        // somebody else holds it
-  bool lose_slot = false;         // the slot is gone: a gap, then a new slot at the end of the log
   int snapshot_delay_steps = 0;   // answers to request_snapshot() come so many steps later
   std::size_t changes_per_step = 3;
   bool heartbeat = false;
@@ -35,32 +46,26 @@ class FakeSource final : public Source {
   Epoch epoch = "1/1";
 
   // ---- What happened
-  std::uint64_t confirmed() const { return confirmed_; }
+  std::uint64_t confirmed() const { return slot_->confirmed; }
   std::uint64_t steps() const { return steps_; }
-  std::uint64_t lost_up_to() const { return lost_up_to_; }
   bool connected() const { return connected_; }
   bool is_started() const { return started_; }
-  // A new process on the same slot: what the server knows stays, what the old process knew does not.
-  void inherit(const FakeSource& before) {
-    server_up = before.server_up;
-    slot_taken = before.slot_taken;
-    lose_slot = before.lose_slot;
-    instance = before.instance;
-    epoch = before.epoch;
-    confirmed_ = before.confirmed_;
-    lost_up_to_ = before.lost_up_to_;
-  }
 
   void start(const std::optional<Record>& last_known, Now) override {
     started_ = true;
     record_seen_ = last_known;
   }
+  void use_record(const std::optional<Record>& last_known) override {
+    record_seen_ = last_known;
+    record_is_stale_ = record_wanted_ = record_compared_ = false;
+  }
 
   void step(Now, std::size_t bytes_max, SourceHandler& handler) override {
     ++steps_;
     if (!started_) return;
-    if (connected_ && (!server_up || restart_wanted_ || lose_slot)) {
-      connected_ = in_transaction_ = restart_wanted_ = false;
+    if (connected_ && (!server_up || restart_wanted_ || slot_->lost)) {
+      in_transaction_ = restart_wanted_ = false;
+      release();
       snapshot_wanted_ = 0;
       handler.on_disconnected(Error{ErrorKind::kConnection, "fake source: disconnected", ""});
       return;
@@ -80,7 +85,7 @@ class FakeSource final : public Source {
   void acknowledge(const Position& end) override {
     EVICTD_CHECK(connected_);
     EVICTD_CHECK(end.value <= sent_);  // never past what was received
-    confirmed_ = std::max(confirmed_, end.value);
+    slot_->confirmed = std::max(slot_->confirmed, end.value);
   }
 
   void request_snapshot() override { snapshot_wanted_ = 1 + snapshot_delay_steps; }
@@ -88,7 +93,8 @@ class FakeSource final : public Source {
   void set_tables(const std::vector<std::string>&) override {}
   void restart(Now) override { restart_wanted_ = connected_; }
   bool stop(Now) override {
-    started_ = connected_ = in_transaction_ = false;
+    started_ = in_transaction_ = false;
+    release();
     return true;
   }
 
@@ -99,9 +105,22 @@ class FakeSource final : public Source {
   }
 
  private:
+  void release() {
+    connected_ = false;
+    if (slot_->holder == this) slot_->holder = nullptr;
+  }
+
   void connect(SourceHandler& handler) {
     if (!server_up) return;
-    if (slot_taken) return handler.on_standby("another fake");
+    if (slot_taken || slot_->holder != nullptr) {
+      record_is_stale_ = true;
+      record_wanted_ = gap_reported_ = false;
+      return handler.on_standby("another fake");
+    }
+    if (record_is_stale_) {
+      if (!std::exchange(record_wanted_, true)) handler.on_record_wanted();
+      return;
+    }
     if (!gap_reported_) {
       const std::string reason = find_gap();
       record_compared_ = true;
@@ -115,12 +134,13 @@ class FakeSource final : public Source {
       return;
     }
     gap_reported_ = false;
-    if (lose_slot) lost_up_to_ = confirmed_ = database_.log_end();
-    lose_slot = false;
+    if (slot_->lost) slot_->confirmed = database_.log_end();
+    slot_->lost = false;
+    slot_->holder = this;
     connected_ = true;
-    sent_ = confirmed_;
+    sent_ = slot_->confirmed;
     next_ = 0;
-    while (next_ < database_.log().size() && database_.log()[next_].end <= confirmed_) ++next_;
+    while (next_ < database_.log().size() && database_.log()[next_].end <= slot_->confirmed) ++next_;
     next_row_ = 0;
     in_transaction_ = false;
     SourceConnected connected;
@@ -129,15 +149,17 @@ class FakeSource final : public Source {
     connected.source_identity = "fake";
     connected.has_snapshots = true;
     handler.on_connected(connected);
+    // What the slot has confirmed is finished, and makes a position to compare with after a restart.
+    handler.on_keepalive({0, slot_->confirmed});
   }
 
   // As a real source does: what the record in Redis says against what the server knows.
   std::string find_gap() const {
-    if (lose_slot) return "slot_lost";
-    if (record_compared_ || confirmed_ == 0) return "";
+    if (slot_->lost) return "slot_lost";
+    if (record_compared_ || slot_->confirmed == 0) return "";
     if (!record_seen_) return "record_missing";
     const auto known = record_seen_->acknowledged.find(0);
-    return known != record_seen_->acknowledged.end() && known->second < confirmed_ ? "slot_moved" : "";
+    return known != record_seen_->acknowledged.end() && known->second < slot_->confirmed ? "slot_moved" : "";
   }
 
   void answer_snapshot(SourceHandler& handler) {
@@ -174,12 +196,14 @@ class FakeSource final : public Source {
   }
 
   const FakeDatabase& database_;
+  const std::shared_ptr<FakeSlot> slot_;
   Relation relation_;
   std::optional<Record> record_seen_;
   bool started_ = false, connected_ = false, in_transaction_ = false, restart_wanted_ = false;
-  bool gap_reported_ = false, gap_confirmed_ = false, record_compared_ = false;
+  bool gap_reported_ = false, gap_confirmed_ = false;
+  bool record_is_stale_ = false, record_wanted_ = false, record_compared_ = false;
   int snapshot_wanted_ = 0;
-  std::uint64_t confirmed_ = 0, sent_ = 0, steps_ = 0, lost_up_to_ = 0;
+  std::uint64_t sent_ = 0, steps_ = 0;
   std::size_t next_ = 0, next_row_ = 0;
 };
 

@@ -38,6 +38,9 @@ class SinkJournal final : public SinkHandler {
     lost.insert(ticket);
   }
   void on_record_saved(std::uint64_t sequence) override { records_saved.push_back(sequence); }
+  void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) override {
+    records_loaded[sequence] = record;
+  }
 
   int connects = 0;
   int disconnects = 0;
@@ -48,6 +51,7 @@ class SinkJournal final : public SinkHandler {
   std::map<Ticket, Outcome> done;
   std::set<Ticket> lost;
   std::vector<std::uint64_t> records_saved;
+  std::map<std::uint64_t, std::optional<Record>> records_loaded;
 };
 
 // Makes a Command in words: command(Act::kInvalidate).key("product:1", {10, 11}).

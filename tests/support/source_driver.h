@@ -69,6 +69,7 @@ class SourceJournal final : public SourceHandler {
   bool acknowledges = true;   // each commit and keepalive at once
   bool confirms_gaps = true;  // from the next turn on
   bool keeps_changes = true;  // off for large transactions: only counted
+  bool gives_record = true;   // when it is wanted
   Source* source = nullptr;
 
   // --- What happened
@@ -76,6 +77,8 @@ class SourceJournal final : public SourceHandler {
   std::optional<SourceConnected> connected;  // none while disconnected
   std::vector<Error> disconnects;
   std::vector<std::string> standbys;
+  int records_wanted = 0;
+  std::optional<Record> record;  // as a pipeline would have it in Redis
   std::optional<Error> failure;
   std::vector<Transaction> transactions;  // with at least one change
   std::size_t empty_transactions = 0;
@@ -109,6 +112,11 @@ class SourceJournal final : public SourceHandler {
     EXPECT_FALSE(connected) << "connected twice";
     connected = now;
     open_ = false;
+    if (!record) record.emplace();
+    record->epoch = now.epoch;
+    record->source_instance = now.instance;
+    record->source_identity = now.source_identity;
+    record->tables = now.tables;
   }
   void on_disconnected(const Error& error) override {
     connected.reset();
@@ -116,6 +124,11 @@ class SourceJournal final : public SourceHandler {
     open_ = false;
   }
   void on_standby(std::string_view holder) override { standbys.emplace_back(holder); }
+  void on_record_wanted() override {
+    EXPECT_FALSE(connected) << "the record is wanted too late";
+    ++records_wanted;
+    if (gives_record) source->use_record(record);
+  }
   void on_failed(const Error& error) override {
     EXPECT_FALSE(failure) << "failed twice";
     failure = error;
@@ -146,7 +159,7 @@ class SourceJournal final : public SourceHandler {
     } else {
       ++empty_transactions;
     }
-    if (acknowledges) source->acknowledge(end);
+    if (acknowledges) acknowledge(end);
   }
   void on_relation_gone(const Relation& relation) override { relations[&relation] = false; }
   void on_gap(const Gap& gap, bool needs_confirmation) override {
@@ -158,10 +171,14 @@ class SourceJournal final : public SourceHandler {
   void on_keepalive(const Position& position) override {
     EXPECT_FALSE(open_) << "a keepalive inside a transaction";
     keepalive = position;
-    if (acknowledges) source->acknowledge(position);
+    if (acknowledges) acknowledge(position);
   }
 
  private:
+  void acknowledge(const Position& position) {
+    record->acknowledged[position.stream] = position.value;
+    source->acknowledge(position);
+  }
   std::uint64_t last_commit_of_session() {
     if (session_ != connects) {
       session_ = connects;
@@ -190,7 +207,10 @@ class SourceDriver {
   SourceJournal journal;
   std::size_t bytes_max = 256 * 1024;  // per step; 0: the pipeline is full
 
-  void start(const std::optional<Record>& record = std::nullopt) { source_.start(record, now()); }
+  void start(const std::optional<Record>& record = std::nullopt) {
+    journal.record = record;
+    source_.start(record, now());
+  }
 
   // One turn of the loop, waiting at most `patience` for something to happen.
   void turn(std::chrono::milliseconds patience = std::chrono::milliseconds(50)) {

@@ -26,6 +26,7 @@ class FailingSource final : public Source {
  public:
   explicit FailingSource(ErrorKind kind) : kind_(kind) {}
   void start(const std::optional<Record>&, Now) override {}
+  void use_record(const std::optional<Record>&) override {}
   void step(Now, std::size_t, SourceHandler& handler) override {
     handler.on_failed(Error{kind_, "the source failed", "mend it"});
   }

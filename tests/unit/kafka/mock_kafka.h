@@ -48,6 +48,7 @@ class Recorder final : public SourceHandler {
   void on_standby(std::string_view holder) override {
     lines.push_back("standby: " + std::string(holder));
   }
+  void on_record_wanted() override { lines.push_back("record wanted"); }
   void on_failed(const Error& error) override { failed = error; }
   void on_begin(const TransactionBegin& begin) override { begun = begin; }
   void on_change(const Change& change) override;

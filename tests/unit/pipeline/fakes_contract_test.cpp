@@ -9,6 +9,7 @@
 #include "tests/contract/source_contract.h"
 #include "tests/support/fake_sink.h"
 #include "tests/support/fake_source.h"
+#include "tests/support/forwarding_source.h"
 
 namespace evictd::testing {
 namespace {
@@ -40,10 +41,7 @@ class FakeSinkHarness final : public SinkHarness {
 class FakeSourceHarness final : public SourceHarness {
  public:
   std::unique_ptr<Source> make_source() override {
-    auto source = std::make_unique<FakeSource>(database_);
-    // What the server knows outlives the process that told it.
-    if (!sources_.empty()) source->inherit(*sources_.back());
-    sources_.push_back(std::move(source));
+    sources_.push_back(std::make_unique<FakeSource>(database_, slot_));
     return std::make_unique<Lent>(*sources_.back());
   }
   std::vector<std::string> tables() const override { return {"public.rows"}; }
@@ -54,28 +52,18 @@ class FakeSourceHarness final : public SourceHarness {
   void break_connection() override { sources_.back()->restart(read_clocks()); }
 
  private:
-  class Lent final : public Source {
+  class Lent final : public ForwardingSource {
    public:
-    explicit Lent(FakeSource& source) : source_(source) {}
-    void start(const std::optional<Record>& record, Now now) override { source_.start(record, now); }
-    void step(Now now, std::size_t bytes, SourceHandler& handler) override { source_.step(now, bytes, handler); }
+    explicit Lent(Source& source) : ForwardingSource(source) {}
     void wait_for(Waiting& waiting, bool want) override {
-      source_.wait_for(waiting, want);
+      ForwardingSource::wait_for(waiting, want);
       waiting.wake_at(std::chrono::steady_clock::now() + 1ms);
     }
-    void acknowledge(const Position& end) override { source_.acknowledge(end); }
-    void request_snapshot() override { source_.request_snapshot(); }
-    void confirm_gap() override { source_.confirm_gap(); }
-    void set_tables(const std::vector<std::string>& tables) override { source_.set_tables(tables); }
-    void restart(Now now) override { source_.restart(now); }
-    bool stop(Now now) override { return source_.stop(now); }
-    SourceStatus status() const override { return source_.status(); }
-
-   private:
-    FakeSource& source_;
   };
 
   FakeDatabase database_{4};
+  // What the server knows outlives the process that told it.
+  std::shared_ptr<FakeSlot> slot_ = std::make_shared<FakeSlot>();
   std::vector<std::unique_ptr<FakeSource>> sources_;
 };
 

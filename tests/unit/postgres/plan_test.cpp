@@ -73,7 +73,7 @@ TEST_F(PlanTest, TheFirstStartIsNoGap) {
 TEST_F(PlanTest, WhatASlotOfOurOwnMayHaveBeenThroughIsAGap) {
   facts.slot.confirmed = Lsn{1001};
   EXPECT_EQ(gap(), "slot_moved");
-  known->acknowledged.reset();  // a peer moved it while we were standby
+  known->acknowledged.reset();  // nothing is known of where it stood
   EXPECT_THAT(plan().gaps, IsEmpty());
   facts.slot.confirmed = Lsn{999};  // a crash of the server forgets a little: it sends it again
   known->acknowledged = Lsn{1000};

@@ -217,6 +217,7 @@ TEST_F(PostgresSourceTest, SecondDaemonWaitsAsStandbyAndTakesOver) {
   // The peer works on, so that the slot moves past what we knew.
   sql->run("insert into products values (1)");
   ASSERT_TRUE(first->until_changes(1));
+  journal().record = first->journal.record;
   ASSERT_TRUE(first->stop());
   ASSERT_TRUE(driver->until_connected()) << explain();
   EXPECT_TRUE(journal().gaps.empty()) << explain();

@@ -1,0 +1,34 @@
+// A source that passes everything on to another one, which it does not own: the base of those that look on, or
+// change one thing.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/source.h"
+
+namespace evictd::testing {
+
+class ForwardingSource : public Source {
+ public:
+  // `source` must outlive this one.
+  explicit ForwardingSource(Source& source) : source_(source) {}
+
+  void start(const std::optional<Record>& record, Now now) override { source_.start(record, now); }
+  void use_record(const std::optional<Record>& record) override { source_.use_record(record); }
+  void step(Now now, std::size_t bytes, SourceHandler& handler) override { source_.step(now, bytes, handler); }
+  void wait_for(Waiting& waiting, bool want) override { source_.wait_for(waiting, want); }
+  void acknowledge(const Position& end) override { source_.acknowledge(end); }
+  void request_snapshot() override { source_.request_snapshot(); }
+  void confirm_gap() override { source_.confirm_gap(); }
+  void set_tables(const std::vector<std::string>& tables) override { source_.set_tables(tables); }
+  void restart(Now now) override { source_.restart(now); }
+  bool stop(Now now) override { return source_.stop(now); }
+  SourceStatus status() const override { return source_.status(); }
+
+ private:
+  Source& source_;
+};
+
+}  // namespace evictd::testing
