@@ -15,6 +15,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import latency  # noqa: E402
+import readers  # noqa: E402
 import workload  # noqa: E402
 import yardstick  # noqa: E402
 from harness import daemon, process, servers  # noqa: E402
@@ -24,7 +25,7 @@ PUBLICATION = "bench"
 # No checkpoint, vacuum or WAL recycling inside a measurement; everything that decoding itself depends on
 # is PostgreSQL's default.
 POSTGRES_SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off"}
-CASES = ("large", "many", "latency", "memory")
+CASES = ("large", "many", "latency", "memory", "readers")
 
 
 def say(text=""):
@@ -163,6 +164,13 @@ class Bench:
         self.drop_slots()
         return result
 
+    def readers(self):
+        self.prepare(1)
+        library = self.new_evictd("checked").command("lua", check=True).stdout
+        result = readers.measure(self.redis, library, self.options.requests, self.options.rounds)
+        self.drop_slots()
+        return result
+
 
 def machine():
     with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -204,6 +212,8 @@ def table(report):
     if "memory" in report:
         one = report["memory"]
         lines += ["", f"memory: {one['idle_mib']:.1f} MiB idle, {one['max_mib']:.1f} MiB at most while one transaction of {one['rows']:,} rows passes"]
+    if "readers" in report:
+        lines += ["", *readers.table(report["readers"])]
     return "\n".join(lines)
 
 
@@ -214,6 +224,7 @@ def main():
     parser.add_argument("--huge", type=int, default=5_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--requests", type=int, default=300_000)
     parser.add_argument("--case", action="append", choices=[*CASES, "yardstick"])
     parser.add_argument("--fill", action="append", choices=["plain", "checked"])
     parser.add_argument("--quick", action="store_true")
@@ -222,7 +233,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.quick:
         options.rows, options.transactions, options.huge = 50_000, 25_000, 250_000
-        options.rounds, options.seconds = 1, 5
+        options.rounds, options.seconds, options.requests = 1, 5, 20_000
     cases = options.case or list(CASES)
     fills = options.fill or ["plain", "checked"]
     if "yardstick" in cases:
@@ -243,6 +254,9 @@ def main():
         if "memory" in cases:
             say(f"one transaction of {options.huge} rows")
             report["memory"] = bench.memory(options.huge)
+        if "readers" in cases:
+            say(f"{options.requests} calls of each kind")
+            report["readers"] = bench.readers()
     finally:
         process.end_all()
         shutil.rmtree(folder, ignore_errors=True)

@@ -7,7 +7,8 @@
 #   --huge N          rows of the transaction for the memory measurement (5000000)
 #   --rounds N        of each throughput case, in alternating order; medians are printed (3)
 #   --seconds N       of the latency case (20)
-#   --case NAME       large, many, latency, memory, or yardstick (pg_recvlogical alone); may be repeated
+#   --requests N      of each call in the readers case (300000)
+#   --case NAME       large, many, latency, memory, readers, or yardstick (pg_recvlogical alone); may be repeated
 #   --quick           a twentieth of everything, to see that it works
 #   --json PATH
 set -euo pipefail
