@@ -17,7 +17,8 @@ local function walk_tokens(name, c)
   return {}, {}, nil
 end
 
--- Puts the tokens into the marker, each with `flag` and the 's' it was born with. Returns tombstones refused.
+-- Puts the tokens into the marker, each with `flag`; with any flag the walk is over, and they get the 's' they were
+-- born with as well. Not before: a settle walk that is cut off would pass for finished. Returns tombstones refused.
 local function mark_walk(name, wanted, c, flag)
   -- A write that a full Redis allows; after it, the SET below may pass the memory limit.
   local lifetime = at_least(name, c.lifetime)
@@ -31,7 +32,7 @@ local function mark_walk(name, wanted, c, flag)
       by_id[token.id] = there
     end
     there.flags = add_flag(there.flags, flag)
-    if string.find(token.flags, 's', 1, true) then there.flags = add_flag(there.flags, 's') end
+    if flag ~= '' and string.find(token.flags, 's', 1, true) then there.flags = add_flag(there.flags, 's') end
   end
   have, need = compacted(have, need, c.snapshot)
   return write_marker(name, marker_text({kind = 't', a = c.epoch, b = tokens_text(have), need = need}), lifetime)

@@ -102,6 +102,24 @@ TEST_F(WalkTest, CutOffWalkIsFinishedByItsReplay) {  // G1
   EXPECT_EQ(members("t"), 0);
 }
 
+TEST_F(WalkTest, CutOffSettleWalkIsFinishedByItsReplay) {  // G1, G4
+  for (const bool first_delete_settles : {false, true}) {
+    make_tag("t", "k", 3);
+    run(tag(Act::kInvalidate, "t", 10));
+    redis().set("k1", "stale");  // a slow reader
+    // The second delete begins, and then the connection or the daemon is gone.
+    redis().command(std::vector<std::string>{"EVALSHA", script(Script::kWalkBegin).sha1, "1", "evictd:{tag:t}", "epoch/1",
+                                             "61000", first_delete_settles ? "i" : "s", "0", "10s"});
+    Command again = tag(first_delete_settles ? Act::kInvalidate : Act::kSettle, "t", 10);
+    again.settled = first_delete_settles;
+    expect_outcome(run(again), 1, 2, 0, 0);
+    EXPECT_EQ(members("t"), 0);
+    EXPECT_FALSE(redis().exists("k1"));
+    expect_outcome(run(again), 0, 0, 0, 1);
+    redis().command({"FLUSHDB"});
+  }
+}
+
 TEST_F(WalkTest, TagThatIsNoSetIsDeleted) {
   redis().set("tag:t", "a string");
   expect_outcome(run(tag(Act::kInvalidate, "t", 10)), 1, 0, 0, 0);
