@@ -16,13 +16,6 @@ namespace evictd {
 using namespace std::chrono_literals;
 using Level = PipelineEvent::Level;
 
-namespace {
-
-// Settles of one key that are due within this part of the settle time are one.
-constexpr int kSettleTogether = 10;
-
-}  // namespace
-
 void Pipeline::Impl::on_sink_connected(const SinkConnected& connected) {
   sink_connected_ = true;
   sink_time_ = connected.time;

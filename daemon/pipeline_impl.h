@@ -20,6 +20,9 @@
 
 namespace evictd {
 
+// Settles of one key or pattern that are due within this part of the settle time are one.
+inline constexpr int kSettleTogether = 10;
+
 class Pipeline::Impl final : public SourceHandler, public SinkHandler, public InvalidationReceiver {
  public:
   Impl(RuleSet rules, Source& source, Sink& sink, Observer& observer, PipelineOptions options);

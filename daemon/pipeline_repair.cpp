@@ -244,13 +244,17 @@ void Pipeline::Impl::purge_again_when_visible(const Purge& purge) {
   invisible_.push_back(late.id);
 }
 
-// Under `fill: checked` none does: it would keep what its own transactions are visible in, and ours may not be.
+// Under `fill: checked` none does: it would keep what its own transactions are visible in, and ours may not be. Nor
+// one that settles noticeably later: that would stretch the bound of G4, as for keys (left_to_later).
 bool Pipeline::Impl::later_purge_covers(const Purge& purge) const {
   if (purge.parts[0].command.trust_filled && !purge.parts[0].command.unconditional) return false;
+  const auto settle = purge.parts[0].settle;
+  const auto latest_due = *purge.visible_at + settle + settle / kSettleTogether;
   for (auto later = purges_.upper_bound(purge.id); later != purges_.end(); ++later) {
     const Purge& other = *later->second;
     const Command& command = other.parts[0].command;
-    if (!other.abandoned && other.parts[0].state == PartState::kApplied && other.repair == purge.repair && !other.late && other.visible_at && *other.visible_at >= purge.visible_at && other.session == purge.session && command.act == Act::kInvalidate &&
+    if (!other.abandoned && other.parts[0].state == PartState::kApplied && other.repair == purge.repair && !other.late && other.visible_at && *other.visible_at >= purge.visible_at &&
+        *other.visible_at + other.parts[0].settle <= latest_due && other.session == purge.session && command.act == Act::kInvalidate &&
         !command.settled && command.pattern_of == purge.parts[0].command.pattern_of && command.lazy == purge.parts[0].command.lazy &&
         command.texts == purge.parts[0].command.texts) {
       return true;
