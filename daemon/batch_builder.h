@@ -33,6 +33,8 @@ class BatchBuilder {
 
   bool in_transaction() const { return in_transaction_; }
   bool empty() const { return batch_->xids.empty() && batch_->ends.empty(); }
+  // Its table of texts fills up; REQUIRES of add(): not crowded.
+  bool crowded() const { return items_ >= kSlots / 2; }
   // As much as one command or the book-keeping of one batch should hold.
   bool full() const;
   std::size_t bytes() const { return bytes_; }

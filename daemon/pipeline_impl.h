@@ -63,6 +63,7 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   void purge(std::uint32_t rule, std::uint32_t pattern) override;
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override;
 
+  void make_room();
   void collapse(std::uint32_t rule);
   void tell_sink();
   void close_batch();

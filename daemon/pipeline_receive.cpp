@@ -163,23 +163,29 @@ void Pipeline::Impl::on_keepalive(const Position& position) {
   done = std::max(done, position.value);
 }
 
+// Batches are closed between changes, or here, when hundreds of rules make thousands of keys of one change.
+void Pipeline::Impl::make_room() {
+  if (builder_.crowded()) close_batch();
+  if (builder_.empty()) building_since_ = now_.steady;
+}
+
 void Pipeline::Impl::key(std::uint32_t rule, std::string_view key) {
   if (collapsed_[rule]) return;
   if (++keys_in_transaction_[rule] > rules_->rules()[rule].collapse_after) {
     collapse(rule);
     return;
   }
-  if (builder_.empty()) building_since_ = now_.steady;
+  make_room();
   builder_.add(rule, InvalidationKind::kKey, key, row_version_);
 }
 
 void Pipeline::Impl::tag(std::uint32_t rule, std::string_view tag) {
-  if (builder_.empty()) building_since_ = now_.steady;
+  make_room();
   builder_.add(rule, InvalidationKind::kTag, tag);
 }
 
 void Pipeline::Impl::bump(std::uint32_t rule, std::string_view counter) {
-  if (builder_.empty()) building_since_ = now_.steady;
+  make_room();
   builder_.add(rule, InvalidationKind::kBump, counter);
 }
 
