@@ -72,9 +72,11 @@ local function keep_stale(doomed, texts, lifetimes, c)
   local there = 0
   for i = 1, #doomed do
     local left = redis.call('PTTL', doomed[i])
+    -- Also of what lives no longer, or is not there: a write that a full Redis allows, so that the markers may pass its
+    -- limit. A value whose marker were refused would go on as fresh.
+    redis.call('PEXPIRE', doomed[i], (left == -1 or left > c.grace) and c.grace or left)
     if left ~= -2 then
       there = there + 1
-      if left == -1 or left > c.grace then redis.call('PEXPIRE', doomed[i], c.grace) end
       texts[i] = texts[i] .. ' k'
       if tonumber(lifetimes[i]) < c.grace + 1000 then lifetimes[i] = c.grace + 1000 end
     end

@@ -37,7 +37,7 @@ local function random_share(salt)
 end
 
 local function whole(text)
-  return text and string.find(text, '^%d+$') and tonumber(text) or nil
+  return text and exact(text)
 end
 
 -- {NAME value ...} from args[first] on -> table; nil and the offending word otherwise.
@@ -214,6 +214,10 @@ local function tag_is_newer(marker, name, tag_text)
   if string.sub(tag_text, 1, 2) ~= 't ' then return is_lazy_tag(name) end
   local version = marker and marker.kind == 'f' and parse_version(marker.a)
   if not version then return true end
+  -- Made anew by the fill of another value: what the one before it asked for is not known.
+  local made = is_lazy_tag(name) and string.match(tag_text, '^t %*(%d+) ')
+  local filled = exact(marker.b)
+  if made and (not filled or filled < tonumber(made)) then return true end
   return tombstone_forbids(tag_text, version) ~= nil
 end
 

@@ -397,12 +397,12 @@ TEST_F(ReaderFunctions, StatsCountOutcomes) {
 }
 
 TEST_F(ReaderFunctions, LibraryIsReplacedInOneStepAndTellsItsVersion) {
-  EXPECT_EQ(call({"evictd_version", "0"}).text, "2 60000");
+  EXPECT_EQ(call({"evictd_version", "0"}).text, "3 60000");
   EXPECT_FALSE(redis()
                    .command(std::vector<std::string>{"FUNCTION", "LOAD", "REPLACE",
                                                      function_library(std::chrono::seconds(30))})
                    .is_error());
-  EXPECT_EQ(call({"evictd_version", "0"}).text, "2 30000");
+  EXPECT_EQ(call({"evictd_version", "0"}).text, "3 30000");
   EXPECT_EQ(fill("k", "12:12:", {"AGE", "30000"}), 0);
 }
 
@@ -438,11 +438,22 @@ TEST_F(ReaderFunctions, DocumentedRightsAreEnough) {  // docs/readers.md
       "deleted");
 }
 
+TEST_F(ReaderFunctions, TimeToLiveThatRedisCannotHoldStoresNothing) {
+  EXPECT_THAT(call({"evictd_fill", "3", "k", marker_of("k"), "tag:t", "20:25:", "99999999999999999999", "v"}).text,
+              HasSubstr("ttl_ms at least 1"));
+  EXPECT_FALSE(redis().exists("tag:t"));
+}
+
 TEST_F(ReaderFunctions, FullRedisRefusesFillsAndStillInvalidates) {
   redis().set("k", "v");
   redis().command({"CONFIG", "SET", "maxmemory", "1"});
   EXPECT_THAT(call({"evictd_fill", "2", "j", marker_of("j"), "20:25:", "60000", "value"}).text,
               HasSubstr("OOM"));
+  const Reply got = call({"evictd_get", "2", "k", marker_of("k"), "LEASE", "100"});
+  ASSERT_EQ(got.elements.size(), 4u) << got.text;
+  EXPECT_EQ(got.elements[0].text, "fresh");
+  EXPECT_EQ(call({"evictd_get", "2", "j", marker_of("j"), "LEASE", "100"}).elements.at(0).text, "miss");
+  EXPECT_EQ(call({"evictd_get", "2", "j", marker_of("j"), "LEASE", "100"}).elements.at(0).text, "busy");
   EXPECT_EQ(write_invalidate("k", "30"), "deleted");
   redis().command({"CONFIG", "SET", "maxmemory", "0"});
 }
