@@ -235,7 +235,10 @@ class Walk {
       append_argument(out, name);
     }
     // A counter does not remember a pattern: its transactions' own raise, when they are visible, is still to come.
-    append_call_tail(out, of_set && members_leave() ? "m" : over_ == Over::kCounters ? "u" : "");
+    append_call_tail(out, of_set && members_leave()    ? "m"
+                          : over_ != Over::kCounters   ? ""
+                          : is_one_name_               ? "u"
+                                                       : "up");
   }
 
   // Plain readers may add a key to the set a moment before or after they store its value. So the

@@ -2,7 +2,7 @@
 -- counter turns all of them over at once. Sent when the transaction is visible, so whoever reads the new number
 -- reads the new rows.
 --   KEYS   counter 1 ... counter n, memory 1 ... memory n[, the counter of a channel]
---   ARGV   as invalidate.lua
+--   ARGV   as invalidate.lua. Flag 'p': found by a pattern, so what is no number is no counter, and left alone
 -- The memory of a counter is a sorted set of the transactions that raised it, by the time they did: each counts
 -- once, however often it is replayed. It is bounded; what it forgot raises the counter again, which costs
 -- misses and nothing else.
@@ -36,9 +36,12 @@ local function raise(keys, args)
     if fresh > 0 then
       local raised = redis.pcall('INCRBY', counter, fresh)
       -- Whatever it was, it was no number: the time is one that nobody had before.
-      if type(raised) ~= 'number' then redis.call('SET', counter, string.format('%.0f', now)) end
-      reply[1] = reply[1] + 1
-      if c.channel then announce(c, keys[#keys], 'counter', counter, wanted) end
+      local is_counter = type(raised) == 'number' or not string.find(c.flags, 'p', 2, true)
+      if type(raised) ~= 'number' and is_counter then redis.call('SET', counter, string.format('%.0f', now)) end
+      if is_counter then
+        reply[1] = reply[1] + 1
+        if c.channel then announce(c, keys[#keys], 'counter', counter, wanted) end
+      end
     else
       reply[3] = reply[3] + 1
     end

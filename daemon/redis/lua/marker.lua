@@ -194,16 +194,31 @@ local function token_number(id)
   return exact(string.match(id, '^[~^]?(%d+)$') or '')
 end
 
--- Tokens -> text of at most TOKENS_MAX tokens. One floor and one row version at most, the highest each.
+-- Puts a row version among those known: the higher one where two compare, both where they do not, since a fill
+-- would have to prove both, and cannot (G5).
+local function add_row_version(rows, token)
+  local text = string.sub(token.id, 2)
+  for i, row in ipairs(rows) do
+    local known = string.sub(row.id, 2)
+    if row_version_reaches(text, known) then
+      rows[i] = token
+      return
+    end
+    if row_version_reaches(known, text) then return end
+  end
+  rows[#rows + 1] = token
+end
+
+-- Tokens -> text of at most TOKENS_MAX tokens. One floor and one row version of each kind at most, the highest each.
 local function tokens_text(list)
-  local floor, row, plain = nil, nil, {}
+  local floor, rows, plain = nil, {}, {}
   local modulo = false
   for _, token in ipairs(list) do
     local first = string.sub(token.id, 1, 1)
     if first == '^' then
       if not floor or (token_number(token.id) or EXACT_MAX) > token_number(floor.id) then floor = token end
     elseif first == 'v' then
-      if not row or row_version_reaches(string.sub(token.id, 2), string.sub(row.id, 2)) then row = token end
+      add_row_version(rows, token)
     else
       if first == '~' or not token_number(token.id) then modulo = true end
       plain[#plain + 1] = token
@@ -227,7 +242,7 @@ local function tokens_text(list)
   end
   local parts = {}
   if floor then parts[1] = floor.id .. floor.flags end
-  if row then parts[#parts + 1] = row.id .. row.flags end
+  for _, token in ipairs(rows) do parts[#parts + 1] = token.id .. token.flags end
   for _, token in ipairs(plain) do parts[#parts + 1] = token.id .. token.flags end
   return table.concat(parts, ',')
 end

@@ -77,6 +77,15 @@ TEST_F(ReaderModes, UnknownRowVersionLetsNoFillProveItself) {  // G5
   expect_outcome(run(checked_keys().key("p:2", {11}).row_version("")), 0, 1, 0, 0);
 }
 
+TEST_F(ReaderModes, RowVersionsThatDoNotCompareForbidEachOthersFills) {  // G5
+  run(checked_keys().key("p:1", {10}).row_version("17"));
+  run(checked_keys().key("p:1", {11}).row_version("2024-02-03T04:05:06Z"));
+  run(checked_keys().key("p:1", {12}).row_version("18"));
+  EXPECT_EQ(marker("p:1"), "t epoch/1 v18,v2024-02-03T04:05:06Z");
+  EXPECT_EQ(fill("p:1", "v:18"), 0);
+  EXPECT_EQ(fill("p:1", "v:2025-01-01T00:00:00Z"), 0);
+}
+
 // ---- mode: stale
 
 TEST_F(ReaderModes, StaleValueStaysForItsGrace) {
@@ -88,6 +97,17 @@ TEST_F(ReaderModes, StaleValueStaysForItsGrace) {
   EXPECT_EQ(fill("p:1", "110:110:"), 0);
   EXPECT_EQ(fill("p:1", "130:130:"), 1);
   EXPECT_EQ(state("p:1"), "fresh");
+}
+
+TEST_F(ReaderModes, FullRedisMarksStaleValuesToo) {  // G3
+  ASSERT_EQ(fill("p:1", "100:100:"), 1);
+  redis().command({"CONFIG", "SET", "maxmemory", "1"});
+  // The value lives no longer than the grace as it is: nothing to shorten.
+  run(checked_keys().grace(24h).key("p:1", {120}).key("p:2", {120}));
+  EXPECT_EQ(state("p:1"), "stale");
+  EXPECT_EQ(marker("p:2"), "t epoch/1 120");
+  redis().command({"CONFIG", "SET", "maxmemory", "0"});
+  EXPECT_EQ(fill("p:2", "110:110:"), 0);
 }
 
 TEST_F(ReaderModes, StaleMembersOfATagStayForTheirGrace) {
@@ -126,6 +146,20 @@ TEST_F(ReaderModes, LazyTagsMarkerNeverGetsShorter) {
   run(lazy_tags({{"t", 121}}));
   run(lazy_tags({{"t", 121}}, Act::kRenew));
   EXPECT_GT(redis().integer({"PTTL", tag_marker}), 500'000);
+}
+
+TEST_F(ReaderModes, LazyTagMadeAnewByAnotherValueDoesNotFreshenOlderOnes) {  // G5
+  const std::string tag_marker = marker_name("tag:t");
+  ASSERT_EQ(fill("p:1", "100:100:", {tag_marker}), 1);
+  run(lazy_tags({{"t", 110}}));
+  redis().command({"DEL", tag_marker});  // evicted
+  EXPECT_EQ(state("p:1", {tag_marker}), "stale");
+  const long long before = redis().integer({"PTTL", "p:1"});
+  while (redis().integer({"PTTL", "p:1"}) >= before) {
+  }  // the clock of Redis has moved on
+  ASSERT_EQ(fill("p:2", "130:130:", {tag_marker}), 1);
+  EXPECT_EQ(state("p:1", {tag_marker}), "stale");
+  EXPECT_EQ(state("p:2", {tag_marker}), "fresh");
 }
 
 TEST_F(ReaderModes, ManyLazyTagsInOneCommand) {
@@ -186,6 +220,10 @@ TEST_F(ReaderModes, PatternOfCountersRaisesThemAndDeletesNothing) {
   run(CommandBuilder(Act::kInvalidate, Target::kPattern).of_counters().unconditional(0).key("ns:*", {}));
   EXPECT_EQ(redis().get("ns:1"), "6");
   EXPECT_EQ(redis().get("ns:2"), "7");
+  redis().set("ns:1:product:7", "a value under the counter's name");
+  run(CommandBuilder(Act::kInvalidate, Target::kPattern).of_counters().unconditional(0).key("ns:*", {}));
+  EXPECT_EQ(redis().get("ns:1:product:7"), "a value under the counter's name");
+  EXPECT_EQ(redis().get("ns:1"), "7");
   run(CommandBuilder(Act::kInvalidate, Target::kPattern).of_counters().unconditional(0).key("ns:new", {}));
   EXPECT_EQ(redis().get("ns:new"), "1") << "a counter by its name is raised, there or not";
 }
