@@ -80,7 +80,7 @@ struct Command {
   Xid floor{};
   // `mode: stale`: values stay for so long, marked stale, instead of being deleted. 0: they are deleted.
   std::chrono::milliseconds grace{0};
-  // Each delete is announced on this channel with a number that tells subscribers whether they missed one; of a
+  // Each invalidation, and what a settle deletes, is announced on this channel with a number that tells subscribers whether they missed one; of a
   // pattern, its end as well, with the order to drop everything. Empty: nothing is announced.
   std::string channel;
   std::string texts;

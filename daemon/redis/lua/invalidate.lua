@@ -2,7 +2,8 @@
 --   KEYS   key 1 ... key n, marker 1 ... marker n[, the counter of a channel]
 --   ARGV   epoch, tombstone lifetime in ms, flags[|channel], trust_since in ms[ and a snapshot], tokens
 --          (one text for all keys, or one per key; those of a settle carry their 's')
---   channel   each delete is published there, under the next number of the counter
+--   channel   each key is published there, under the next number of the counter; of a settle or renewal only what was
+--             deleted
 --   snapshot  of the daemon, a recent one: lets tombstones with many tokens drop what it has seen
 --   flags  'i', 's' or 'r' (invalidate, settle, renew), then any of the letters below. To this script the three are one:
 --          a settle's tokens are born settled, and whatever is found gets its full lifetime again
@@ -141,7 +142,8 @@ local function invalidate_keys(keys, first, n, args, c, members)
   end
 
   local kept, replayed, refused = 0, 0, 0
-  local doomed, names, texts, lifetimes, tokens = {}, {}, {}, {}, {}
+  local doomed, names, texts, lifetimes = {}, {}, {}, {}
+  local told = {}
   local reply = {0, 0, 0, 0}
   for i = 1, n do
     local wanted = shared or args[4 + i]
@@ -159,6 +161,9 @@ local function invalidate_keys(keys, first, n, args, c, members)
         keeps_lifetime = string.sub(found[i], 1, 1) == 't'
       end
     end
+    -- What is kept or was done before is told as well: a process may hold the value before it, and it was perhaps a
+    -- reader's fill or a writer's own invalidation that was here first. They tell nobody.
+    if c.channel and (verdict == 'delete' or c.act == 'i') then told[#told + 1] = i end
     if verdict == 'kept' then
       kept = kept + 1
       lengthen(name, lifetime)
@@ -171,7 +176,6 @@ local function invalidate_keys(keys, first, n, args, c, members)
       doomed[at] = keys[first + i - 1]
       names[at] = name
       texts[at] = detail
-      tokens[at] = wanted
       lifetimes[at] = keeps_lifetime and at_least(name, lifetime) or lifetime
     end
   end
@@ -183,9 +187,7 @@ local function invalidate_keys(keys, first, n, args, c, members)
     deleted = call('UNLINK', unpack(doomed))
     for i = 1, #doomed do refused = refused + write_marker(names[i], texts[i], lifetimes[i]) end
   end
-  if c.channel then
-    for i = 1, #doomed do announce(c, keys[#keys], 'key', doomed[i], tokens[i]) end
-  end
+  for i = 1, #told do announce(c, keys[#keys], 'key', keys[first + told[i] - 1], shared or args[4 + told[i]]) end
   if members then
     for i = 1, #doomed do members[i] = doomed[i] end
   end
