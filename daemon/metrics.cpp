@@ -37,14 +37,15 @@ constexpr std::size_t kOutcomeCount = 4;
 constexpr std::array<const char*, kOutcomeCount> kOutcomes = {"deleted", "absent", "kept",
                                                               "replayed"};
 // What the sources, the pipeline and the sink report; others begin when they first happen.
-constexpr std::array kPostgresGaps = {"slot_missing",  "slot_lost",      "slot_moved",
-                                      "epoch_changed", "record_missing", "table_recreated",
-                                      "table_added",   "unpublished",    "redis_rollback"};
-constexpr std::array kKafkaGaps = {"offsets_lost", "topic_recreated", "record_missing",
-                                   "redis_rollback"};
-constexpr std::array kErrorClasses = {"connection", "timeout", "protocol", "tls",
-                                      "loading",    "busy",    "oom",      "misconf",
-                                      "read_only",  "auth",    "noperm",   "other"};
+constexpr std::array kPostgresGaps = {
+    "slot_missing",   "slot_lost",      "slot_moved",      "epoch_changed", "publication_missing",
+    "record_missing", "source_changed", "table_recreated", "table_added",   "unpublished",
+    "partitions_changed", "redis_rollback"};
+constexpr std::array kKafkaGaps = {"offset_out_of_range", "offsets_lost", "topic_recreated",
+                                   "record_missing", "redis_rollback"};
+constexpr std::array kErrorClasses = {
+    "connection", "timeout", "protocol",    "tls",       "loading", "busy",    "oom",  "misconf", "master_down",
+    "no_replicas", "try_again", "read_only", "auth", "noperm", "cluster", "clients", "other"};
 constexpr const char* kOther = "other";
 // Labels that come from other rooms are few and fixed; this holds if one is not.
 constexpr std::size_t kOpenLabelsMax = 32;
@@ -273,7 +274,10 @@ void Metrics::unmappable(const RuleInfo& rule, UnmappableReason reason) {
 }
 
 void Metrics::gap(std::string_view reason) {
-  Impl::open_label(impl_->gaps, "reason", reason, impl_->gap_reasons).Increment();
+  // One that an earlier process left on record may have several.
+  for (const std::string& one : gap_reasons_of(reason)) {
+    Impl::open_label(impl_->gaps, "reason", one, impl_->gap_reasons).Increment();
+  }
 }
 
 void Metrics::gap_resolved() {

@@ -126,22 +126,31 @@ void append_redis(std::vector<MetricFamily>& out, const SinkStatus& sink) {
   out.push_back(std::move(fills));
 }
 
-void append_gap(std::vector<MetricFamily>& out, const std::string& gap,
+void append_gap(std::vector<MetricFamily>& out, const std::set<std::string>& open,
                 const std::vector<std::string>& gap_reasons) {
   MetricFamily unresolved =
       family("evictd_gap_unresolved", "1 while a gap of this reason is being repaired.",
              MetricType::Gauge);
-  bool named = gap.empty();
-  const auto add_reason = [&](const std::string& reason) {
-    sample(unresolved, reason == gap ? 1 : 0).label = {{"reason", reason}};
-    named = named || reason == gap;
-  };
-  for (const std::string& reason : gap_reasons) add_reason(reason);
-  if (!named) add_reason(gap);
+  std::set<std::string> reasons = open;
+  reasons.insert(gap_reasons.begin(), gap_reasons.end());
+  for (const std::string& reason : reasons) {
+    sample(unresolved, open.contains(reason) ? 1 : 0).label = {{"reason", reason}};
+  }
   out.push_back(std::move(unresolved));
 }
 
 }  // namespace
+
+std::set<std::string> gap_reasons_of(std::string_view gaps) {
+  constexpr std::string_view kSeparator = ", ";
+  std::set<std::string> reasons;
+  while (!gaps.empty()) {
+    const std::size_t length = std::min(gaps.find(kSeparator), gaps.size());
+    reasons.emplace(gaps.substr(0, length));
+    gaps.remove_prefix(std::min(length + kSeparator.size(), gaps.size()));
+  }
+  return reasons;
+}
 
 void append_status_metrics(std::vector<MetricFamily>& out, const Status& status,
                            const std::vector<std::string>& gap_reasons, Now now) {
@@ -149,7 +158,7 @@ void append_status_metrics(std::vector<MetricFamily>& out, const Status& status,
   append_source(out, status.source);
   if (status.source.kafka) append_kafka(out, *status.source.kafka, now);
   append_redis(out, status.sink);
-  append_gap(out, status.pipeline.gap, gap_reasons);
+  append_gap(out, gap_reasons_of(status.pipeline.gap), gap_reasons);
 }
 
 }  // namespace evictd

@@ -4,7 +4,9 @@
 
 #include <prometheus/metric_family.h>
 
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "daemon/status.h"
@@ -14,5 +16,8 @@ namespace evictd {
 // `gap_reasons`: those whose series is there before they first happen.
 void append_status_metrics(std::vector<prometheus::MetricFamily>& out, const Status& status,
                            const std::vector<std::string>& gap_reasons, Now now);
+
+// "slot_lost, redis_rollback", as the record keeps the reasons of several gaps: each of them once.
+std::set<std::string> gap_reasons_of(std::string_view gaps);
 
 }  // namespace evictd
