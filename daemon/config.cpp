@@ -296,6 +296,12 @@ Result<RuleSet> parse_rules_of(const std::string& config_file) {
   if (!text) return tl::unexpected(text.error());
   Result<YamlNode> tree = parse_yaml(*text, config_file);
   if (!tree) return tl::unexpected(tree.error());
+  for (YamlEntry& entry : tree->entries) {
+    if (entry.name != "rules" || entry.value.kind != YamlNode::Kind::kText) continue;
+    if (Result<void> done = expand_variables(entry.value, process_environment, ""); !done) {
+      return tl::unexpected(done.error());
+    }
+  }
   YamlMap root(*tree, "the configuration");
   Config config;
   read_rules_setting(root, config, std::filesystem::path(config_file).parent_path());

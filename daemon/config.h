@@ -103,7 +103,7 @@ Result<ValidConfig> parse_config(const std::string& text, const std::string& fil
 Result<RuleSet> load_rules(const Config& config);
 
 // The rules of a configuration whose other settings are neither checked nor needed (`evictd
-// explain`): no environment variable has to be set.
+// explain`): no environment variable has to be set but those in the name of the rules' file.
 Result<RuleSet> load_rules_only(const std::string& config_file);
 
 // The whole of a text file. `what` names it in messages: "configuration", "rules file".

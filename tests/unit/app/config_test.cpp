@@ -385,5 +385,15 @@ TEST_F(RulesOfConfig, CanBeReadWithoutTheRestBeingValid) {
   EXPECT_EQ(rules->rules().size(), 1u);
 }
 
+TEST_F(RulesOfConfig, TheNameOfTheirFileMayComeFromTheEnvironmentWithoutTheRestBeingValid) {
+  write("evictd.yaml", "postgres: {url: \"${UNSET}\"}\nrules: ${EVICTD_TEST_RULES}\n");
+  write("rules.yaml", "- {table: products, keys: [\"product:{id}\"]}\n");
+  ::setenv("EVICTD_TEST_RULES", "rules.yaml", 1);
+  const Result<RuleSet> rules = load_rules_only((folder_ / "evictd.yaml").string());
+  ::unsetenv("EVICTD_TEST_RULES");
+  ASSERT_TRUE(rules) << rules.error().to_string();
+  EXPECT_EQ(rules->rules().size(), 1u);
+}
+
 }  // namespace
 }  // namespace evictd
