@@ -16,18 +16,16 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
   }
 }
 
-// libpq quotes pieces of what it could not read, and a piece may be a password.
+// libpq quotes pieces of what it could not read, and a piece may be a password, which may hold a quote itself.
 std::string without_quoted_parts(std::string_view text) {
-  std::string result;
-  bool is_quoted = false;
-  for (const char c : text) {
-    if (c == '"') {
-      result += is_quoted ? "...'" : "'";
-      is_quoted = !is_quoted;
-    } else if (!is_quoted && c != '\n') {
-      result += c;
-    }
+  const auto first = text.find('"');
+  const auto last = text.rfind('"');
+  std::string result(text.substr(0, first));
+  if (first != std::string_view::npos) {
+    result += "'...'";
+    result += text.substr(last + 1);
   }
+  std::erase(result, '\n');
   return result;
 }
 

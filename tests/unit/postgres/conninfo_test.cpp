@@ -32,7 +32,8 @@ TEST(ConninfoParse, RefusesWithoutRepeatingWhatMayBeAPassword) {
               HasSubstr("cannot read postgres.url: invalid connection option '...'"));
   EXPECT_EQ(bad.error().hint,
             "expected a libpq URI or keywords, such as 'postgresql://evictd@localhost/shop'");
-  for (const char* url : {"hunter2", "postgresql://u:hunter2@[::1/db", "a=hunter2 b"}) {
+  for (const char* url : {"hunter2", "postgresql://u:hunter2@[::1/db", "a=hunter2 b",
+                          "postgresql://u:x\"hunter2\"y@[::1/db", "postgresql://u:x\"hunter2@[::1/db"}) {
     const auto refused = Conninfo::parse(url);
     ASSERT_FALSE(refused) << url;
     EXPECT_THAT(refused.error().to_string(), Not(HasSubstr("hunter2"))) << url;
