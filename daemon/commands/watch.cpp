@@ -77,10 +77,14 @@ int watch(Source& source, const RuleSet& rules, Log& log, Signals& signals) {
   Watcher watcher(source, rules, log);
   source.set_tables(rules.tables());
   source.start(std::nullopt, read_clocks());
+  std::string problem;  // said last: a table that prints nothing must not look like one that does not change
   while (true) {
     const Now now = read_clocks();
     watcher.begin_step(now);
     source.step(now, kStepBytesMax, watcher);
+    const std::string problem_now = source.status().problem.value_or("");
+    if (!problem_now.empty() && problem_now != problem) log.warning(problem_now);
+    problem = problem_now;
     if (std::fflush(stdout) != 0) return kExitDone;  // whoever read it has gone
     if (watcher.failure()) return report(*watcher.failure());
     while (const std::optional<Signal> signal = signals.next()) {

@@ -229,6 +229,12 @@ Result<Plan> make_plan(const PlanInput& input) {
   plan_publication(input, plan);
   if (input.options->temporary_slot) {
     plan.create_slot = true;
+    if (facts.publication.exists) {
+      for (const std::string& table : plan.tables_to_publish) {
+        plan.problems.push_back(fmt::format("table '{}' is not in publication '{}': its changes are not seen",
+                                            table, input.options->publication));
+      }
+    }
     plan.tables_to_publish.clear();
     if (plan.create_publication) {
       return fail(

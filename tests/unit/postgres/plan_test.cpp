@@ -244,6 +244,8 @@ TEST_F(PlanTest, WatchingChangesNothing) {
   EXPECT_TRUE(made.create_slot);
   EXPECT_THAT(made.gaps, IsEmpty());
   EXPECT_THAT(made.tables_to_publish, IsEmpty());
+  EXPECT_THAT(made.problems,
+              ElementsAre("table 'public.orders' is not in publication 'evictd': its changes are not seen"));
 }
 
 TEST(PlanStatements, NamesAreQuotedWhereTheyMustBe) {
