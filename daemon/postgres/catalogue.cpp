@@ -199,7 +199,8 @@ Result<std::vector<Blocker>> Catalogue::read_blockers() {
 }
 
 Result<Catalogue::Resolved> Catalogue::resolve(Oid relation,
-                                               const std::vector<std::string>& tables) {
+                                               const std::vector<std::string>& tables,
+                                               const std::vector<Oid>& types) {
   return run<Resolved>([&](CatalogueSession& session) {
     const auto rows = session.query(fmt::format(
         "with recursive up(relation, level) as (select {}::oid, 0 union all"
@@ -215,6 +216,18 @@ Result<Catalogue::Resolved> Catalogue::resolve(Oid relation,
       if (std::find(tables.begin(), tables.end(), name) == tables.end()) continue;
       resolved.name = TableName{row[0], row[1]};
       break;
+    }
+    for (const Oid type : types) resolved.base_types[type] = type;
+    if (types.empty()) return resolved;
+    const auto domains = session.query(fmt::format(
+        "with recursive down(type, base) as (select oid, typbasetype from pg_type"
+        "  where typtype = 'd' and oid in ({})"
+        " union all select d.type, t.typbasetype from down d join pg_type t on t.oid = d.base"
+        "  where t.typtype = 'd')"
+        " select d.type, d.base from down d join pg_type t on t.oid = d.base where t.typtype <> 'd'",
+        fmt::join(types, ", ")));
+    for (const auto& row : domains) {
+      resolved.base_types[static_cast<Oid>(std::stoul(row[0]))] = static_cast<Oid>(std::stoul(row[1]));
     }
     return resolved;
   });

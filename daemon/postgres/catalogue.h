@@ -142,13 +142,15 @@ class Catalogue {
   Result<SlotFacts> read_slot(const std::string& slot);
   Result<SlotStatistics> read_statistics(const std::string& slot);
   Result<std::vector<Blocker>> read_blockers();
-  // The mapped table above a relation, and the domains it uses. Empty name: none of `tables`.
+  // The mapped table above a relation, and what `types` are made of. Empty name: none of `tables`.
   struct Resolved {
     Oid relation = 0;
     std::optional<TableName> name;
     bool exists = false;
+    std::map<Oid, Oid> base_types;  // a type that is gone, or is no domain: itself
   };
-  Result<Resolved> resolve(Oid relation, const std::vector<std::string>& tables);
+  Result<Resolved> resolve(Oid relation, const std::vector<std::string>& tables,
+                           const std::vector<Oid>& types);
 
   // Never FOR ALL TABLES: that would break updates of tables without a replica identity.
   Result<void> create_publication(const std::string& publication,

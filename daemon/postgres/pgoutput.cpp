@@ -13,6 +13,9 @@ namespace {
 // Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
 constexpr std::int64_t kPostgresEpoch = 946'684'800'000'000;
 
+// Object identifiers below are fixed for ever, and none of their types is a domain (access/transam.h).
+constexpr Oid kGenericTypesMin = 10'000;
+
 std::uint64_t next_generation() {
   static std::atomic<std::uint64_t> last{0};
   return ++last;
@@ -122,13 +125,24 @@ const TableName* PgoutputDecoder::find_name(Oid relation) const {
   return found == names_.end() ? nullptr : &found->second;
 }
 
-std::optional<PgoutputDecoder::Described> PgoutputDecoder::described(std::string_view message) {
+std::optional<PgoutputDecoder::Described> PgoutputDecoder::described(
+    std::string_view message) const {
   Cursor cursor(message);
   if (cursor.letter() != 'R') return std::nullopt;
   Described result;
   result.relation = cursor.u32();
   result.name.schema = cursor.text();
   result.name.table = cursor.text();
+  cursor.u8();  // replica identity
+  const std::size_t count = cursor.u16();
+  for (std::size_t i = 0; i < count && cursor.ok(); ++i) {
+    cursor.u8();  // flags
+    cursor.text();
+    const Oid type = cursor.u32();
+    cursor.u32();  // type modifier
+    const bool is_known = type < kGenericTypesMin || base_types_.count(type) != 0;
+    if (!is_known) result.unknown_types.push_back(type);
+  }
   if (!cursor.ok()) return std::nullopt;
   return result;
 }
@@ -357,7 +371,7 @@ Result<void> PgoutputDecoder::decode_message(Cursor& cursor, PgoutputReceiver& r
 // The object identifiers of the types whose text form is not canonical (catalog/pg_type.dat; fixed
 // for ever).
 ValueType PgoutputDecoder::type_of(Oid type) const {
-  if (const auto domain = domains_.find(type); domain != domains_.end()) type = domain->second;
+  if (const auto base = base_types_.find(type); base != base_types_.end()) type = base->second;
   switch (type) {
     case 16:
       return ValueType::kBoolean;

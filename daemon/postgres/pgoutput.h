@@ -73,15 +73,16 @@ class PgoutputDecoder {
   void set_name(Oid relation, TableName name);
   const TableName* find_name(Oid relation) const;
 
-  // A domain's values read like those of its base type.
-  void set_domain(Oid domain, Oid base) { domains_[domain] = base; }
+  // What a type's values read like: a domain's like those of its base type, any other's like its own.
+  void set_base_type(Oid type, Oid base) { base_types_[type] = base; }
 
   struct Described {
     Oid relation = 0;
     TableName name;
+    std::vector<Oid> unknown_types;  // not PostgreSQL's own, and never told to set_base_type()
   };
   // The table that `message` describes, when it is a whole relation message.
-  static std::optional<Described> described(std::string_view message);
+  std::optional<Described> described(std::string_view message) const;
 
  private:
   class Cursor;
@@ -102,7 +103,7 @@ class PgoutputDecoder {
 
   std::unordered_map<Oid, Shape> shapes_;
   std::unordered_map<Oid, TableName> names_;
-  std::unordered_map<Oid, Oid> domains_;
+  std::unordered_map<Oid, Oid> base_types_;
   std::vector<Value> old_row_;
   std::vector<Value> new_row_;
   // Rows come in runs of one table; saves the lookup.

@@ -66,6 +66,7 @@ void PostgresSource::step(Now now, std::size_t bytes_max, SourceHandler& handler
     const Error error = *std::exchange(pending_restart_, std::nullopt);
     if (is_streaming()) disconnect(error, std::chrono::milliseconds(0));
   }
+  watch_snapshots();
   if (is_streaming()) {
     deliver_snapshots();
     stream(bytes_max);
@@ -215,7 +216,9 @@ SourceStatus PostgresSource::status() const {
     if (statistics_->restart != Lsn{}) status.slot_retained_bytes = behind(statistics_->restart);
     status.slot_safe_wal_bytes = statistics_->safe_wal_bytes;
   }
-  if (is_streaming() && !plan_.problems.empty()) {
+  if (is_streaming() && told_snapshots_away_) {
+    status.problem = "cannot ask which transactions are visible: " + snapshots_.problem();
+  } else if (is_streaming() && !plan_.problems.empty()) {
     status.problem = fmt::format("{}", fmt::join(plan_.problems, "; "));
   } else if (is_streaming() && !catalogue_problem_.empty()) {
     status.problem = catalogue_problem_;

@@ -98,6 +98,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void resolved(const Result<Catalogue::Resolved>& answer);
   void deliver_snapshots();
   void run_side_work();
+  void watch_snapshots();
   void look_at_catalogue();
   void looked_at_catalogue(Result<Facts> answer);
   void read_statistics();
@@ -176,8 +177,9 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   // Numbers of the snapshots that answer the first and the last request not answered yet; 0: none.
   std::uint64_t first_wanted_ = 0;
   std::uint64_t last_wanted_ = 0;
-  std::uint64_t refresh_number_ = 0;
   SteadyTime refresh_at_{};
+  std::optional<SteadyTime> snapshots_away_since_;
+  bool told_snapshots_away_ = false;
   Xid near_{1};
   Lsn last_acknowledged_;
   std::optional<std::pair<Lsn, std::string>>

@@ -107,7 +107,7 @@ void PostgresSource::identified() {
   pinned_.set("application_name", "evictd snapshots");
   snapshots_.stop();
   snapshots_.start(pinned_, now_);
-  refresh_number_ = snapshots_.request();
+  snapshots_.request();
   state_ = State::kReading;
   read_facts();
 }
@@ -377,11 +377,11 @@ void PostgresSource::learn_names(const Facts& facts) {
           tables_.end();
       decoder_.set_name(member.oid, is_named ? member.name : root);
       for (const ColumnFacts& column : member.columns) {
-        if (column.type != column.base_type) decoder_.set_domain(column.type, column.base_type);
+        decoder_.set_base_type(column.type, column.base_type);
       }
     }
     for (const ColumnFacts& column : table.table.columns) {
-      if (column.type != column.base_type) decoder_.set_domain(column.type, column.base_type);
+      decoder_.set_base_type(column.type, column.base_type);
     }
   }
 }

@@ -14,6 +14,7 @@ constexpr int kMessagesVersion = 140'000;
 constexpr std::chrono::seconds kStatisticsInterval{5};
 constexpr std::chrono::seconds kBarrierInterval{1};
 constexpr std::chrono::minutes kRefreshInterval{1};
+constexpr std::chrono::seconds kSnapshotsAwayMax{3};
 
 // The server writes each row to the socket by itself. When that much has come within a window, the
 // next look waits a moment, so that one read takes many rows instead of one; a quiet stream is read
@@ -94,16 +95,19 @@ void PostgresSource::decode(Lsn start, std::string_view payload) {
   }
 }
 
-// A relation that nobody has told us about may be a new partition of a mapped table: its rows must
-// not pass before that is known.
+// A relation that nobody has told us about may be a new partition of a mapped table, and a type that
+// nobody has told us about a domain, whose values have the text of another type: rows must not pass
+// before that is known.
 bool PostgresSource::hold_for_name(Lsn start, std::string_view payload) {
-  const auto described = PgoutputDecoder::described(payload);
-  if (!described || decoder_.find_name(described->relation) != nullptr) return false;
+  const auto described = decoder_.described(payload);
+  if (!described) return false;
   const std::string own_name = described->name.schema + "." + described->name.table;
-  if (std::find(tables_.begin(), tables_.end(), own_name) != tables_.end()) return false;
+  const bool is_named = decoder_.find_name(described->relation) != nullptr ||
+                        std::find(tables_.begin(), tables_.end(), own_name) != tables_.end();
+  if (is_named && described->unknown_types.empty()) return false;
   held_.emplace(start, std::string(payload));
-  ask([relation = described->relation,
-       tables = tables_](Catalogue& side) { return side.resolve(relation, tables); },
+  ask([relation = described->relation, tables = tables_, types = described->unknown_types](
+          Catalogue& side) { return side.resolve(relation, tables, types); },
       [this](const Result<Catalogue::Resolved>& answer) { resolved(answer); });
   return true;
 }
@@ -114,9 +118,10 @@ void PostgresSource::resolved(const Result<Catalogue::Resolved>& answer) {
     return trouble(
         Error{ErrorKind::kConnection, "cannot look up a relation: " + answer.error().text, {}});
   }
+  for (const auto& [type, base] : answer->base_types) decoder_.set_base_type(type, base);
   if (answer->name) {
     decoder_.set_name(answer->relation, *answer->name);
-  } else if (!answer->exists) {
+  } else if (!answer->exists && decoder_.find_name(answer->relation) == nullptr) {
     // Dropped by now: it may have been a partition of any mapped table that has some.
     Gap gap{"partitions_changed", "changes of a relation that was dropped since", {}};
     for (const auto& [name, table] : facts_.tables) {
@@ -164,6 +169,23 @@ void PostgresSource::deliver_snapshots() {
   if (first_wanted_ == 0 || answer->number < first_wanted_) return;
   first_wanted_ = last_wanted_ > answer->number ? last_wanted_ : 0;
   handler_->on_snapshot(answer->snapshot);
+}
+
+// Without snapshots no transaction counts as visible, none is acknowledged, and the stream goes on as if nothing
+// were wrong. A short loss is nobody's business.
+void PostgresSource::watch_snapshots() {
+  const bool are_wanted = is_streaming() || state_ == State::kFirstSnapshot;
+  if (!are_wanted || snapshots_.problem().empty()) {
+    snapshots_away_since_.reset();
+    if (!std::exchange(told_snapshots_away_, false) || !are_wanted) return;
+    notice(false, "transactions can be asked for again");
+    return;
+  }
+  if (!snapshots_away_since_) snapshots_away_since_ = now_.steady;
+  if (told_snapshots_away_ || now_.steady - *snapshots_away_since_ < kSnapshotsAwayMax) return;
+  told_snapshots_away_ = true;
+  notice(true, "cannot ask which transactions are visible: " + snapshots_.problem(),
+         "nothing is acknowledged until an ordinary connection of this user is accepted again");
 }
 
 void PostgresSource::run_side_work() {

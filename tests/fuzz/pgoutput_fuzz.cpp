@@ -62,7 +62,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::unique_ptr<char[]> message(new char[taken]);
     for (std::size_t i = 0; i < taken; ++i) message[i] = static_cast<char>(data[at + i]);
     at += taken;
-    static_cast<void>(PgoutputDecoder::described({message.get(), taken}));
+    static_cast<void>(PgoutputDecoder().described({message.get(), taken}));
     // After an error the daemon drops the stream.
     if (!decoder.decode(Lsn{at}, {message.get(), taken}, receiver)) break;
   }

@@ -85,6 +85,28 @@ TEST_F(PostgresFaultTest, LostSnapshotConnectionIsMadeAgainWithoutDisturbingTheS
   EXPECT_TRUE(journal().disconnects.empty());
 }
 
+// The stream lives, but nothing can become visible or be acknowledged: a person must be told.
+TEST_F(PostgresFaultTest, RefusedSnapshotConnectionIsAReasonNotToBeReady) {
+  sql->run("create table products (id int primary key)");
+  stream({"public.products"});
+  EXPECT_FALSE(source->status().problem);
+  auto elsewhere = server->session();
+  elsewhere.run("alter database " + database + " allow_connections false");
+  sql->run("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+           " and application_name = 'evictd snapshots'");
+  ASSERT_TRUE(driver->until([&] { return source->status().problem.has_value(); })) << explain();
+  EXPECT_THAT(*source->status().problem,
+              ::testing::StartsWith("cannot ask which transactions are visible: database \"" + database +
+                                    "\" is not currently accepting connections"));
+  ASSERT_FALSE(notices.empty());
+  EXPECT_TRUE(notices.back().is_warning);
+  EXPECT_THAT(notices.back().text, HasSubstr("cannot ask which transactions are visible"));
+  EXPECT_EQ(journal().connects, 1);
+  elsewhere.run("alter database " + database + " allow_connections true");
+  ASSERT_TRUE(driver->until([&] { return !source->status().problem; })) << explain();
+  EXPECT_EQ(notices.back().text, "transactions can be asked for again");
+}
+
 TEST_F(PostgresFaultTest, UnreachableServerIsReportedOnceAndTriedForEver) {
   PostgresOptions chosen = options();
   chosen.url = "postgresql://postgres:secret@127.0.0.1:1/shop";

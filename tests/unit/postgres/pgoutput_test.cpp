@@ -119,7 +119,7 @@ TEST(Pgoutput, ADomainReadsLikeItsBaseType) {
       domain = (domain << 8) | static_cast<unsigned char>(message[static_cast<std::size_t>(i)]);
   }
   ASSERT_NE(domain, 0u);
-  d.decoder.set_domain(domain, 16);
+  d.decoder.set_base_type(domain, 16);
   d.feed(messages);
   ASSERT_EQ(d.recorder.columns.size(), 2u);
   EXPECT_EQ(d.recorder.columns[0][11].name, "fl");
@@ -218,7 +218,7 @@ TEST(Pgoutput, APartitionAppearsUnderTheNameOfItsRoot) {
   Decoded d;
   const auto messages = captured("origin");
   for (const std::string& message : messages) {
-    if (const auto described = PgoutputDecoder::described(message)) {
+    if (const auto described = PgoutputDecoder().described(message)) {
       EXPECT_EQ(described->name, (TableName{"public", "t"}));
       EXPECT_EQ(d.decoder.find_name(described->relation), nullptr);
       d.decoder.set_name(described->relation, TableName{"shop", "events"});

@@ -178,5 +178,30 @@ TEST_F(PostgresRowsTest, DomainsReadLikeTheirBaseType) {
   EXPECT_EQ(relation->columns[2].type, ValueType::kBoolean);
 }
 
+// G5: a key built from the other text would delete nothing.
+TEST_F(PostgresRowsTest, DomainsOfColumnsAddedWhileStreamingReadLikeTheirBaseType) {
+  sql->run("create table t (id int primary key)");
+  stream({"public.t"});
+  sql->run("insert into t values (1)");
+  ASSERT_TRUE(driver->until_changes(1)) << explain();
+  sql->run(
+      "create domain moment as timestamptz; create domain moment2 as moment; create domain moment3 as "
+      "moment2; create type mood as enum ('fine');"
+      "alter table t add column a moment, add column b moment3, add column c mood");
+  sql->run("insert into t values (2, '2024-02-03 04:05:06+00', '2024-02-03 04:05:06+00', 'fine')");
+  ASSERT_TRUE(driver->until_changes(2)) << explain();
+  const Relation* described = nullptr;
+  for (const auto& [relation, is_alive] : journal().relations) {
+    if (is_alive) described = relation;
+  }
+  ASSERT_NE(described, nullptr);
+  ASSERT_EQ(described->columns.size(), 4u);
+  EXPECT_EQ(described->columns[1].type, ValueType::kTimestampTz);
+  EXPECT_EQ(described->columns[2].type, ValueType::kTimestampTz);
+  EXPECT_EQ(described->columns[3].type, ValueType::kText);
+  EXPECT_EQ(journal().connects, 1);
+  EXPECT_TRUE(journal().gaps.empty()) << explain();
+}
+
 }  // namespace
 }  // namespace evictd::testing
