@@ -77,24 +77,34 @@ local function row_version_reaches(a, b)
   return x >= y
 end
 
--- What a fill says it has seen -> {row=} or {xmin=, xmax=, running={}, set={}}; nil when unreadable.
-local function parse_version(text)
-  local row = string.match(text, '^v(.+)$')
-  if row then return row_version(row) and {row = row} or nil end
-  local all_below = exact(text)
-  if all_below then return {xmin = all_below, xmax = all_below, running = {}, set = {}} end
-  local low, high, list = string.match(text, '^(%d+):(%d+):([%d,]*)$')
-  if not low then return nil end
-  local xmin, xmax = exact(low), exact(high)
-  if not xmin or not xmax or xmin > xmax then return nil end
+-- '101,103' -> {101, 103} and {[101] = true, [103] = true}; nil when a number is not exact.
+local function parse_running(list)
   local running, set = {}, {}
   for digits in string.gmatch(list, '%d+') do
-    local xid = exact(digits)
-    if not xid then return nil end
+    local xid = tonumber(digits)
+    if xid > EXACT_MAX then return nil end
     running[#running + 1] = xid
     set[xid] = true
   end
-  return {xmin = xmin, xmax = xmax, running = running, set = set}
+  return running, set
+end
+
+-- What a fill says it has seen -> {row=} or {xmin=, xmax=, running={}, set={}}; nil when unreadable.
+local NOTHING_RUNNING = {}
+local function parse_version(text)
+  local low, high, list = string.match(text, '^(%d+):(%d+):([%d,]*)$')
+  if low then
+    local xmin, xmax = tonumber(low), tonumber(high)
+    if xmin > xmax or xmax > EXACT_MAX then return nil end
+    if list == '' then return {xmin = xmin, xmax = xmax, running = NOTHING_RUNNING, set = NOTHING_RUNNING} end
+    local running, set = parse_running(list)
+    return running and {xmin = xmin, xmax = xmax, running = running, set = set}
+  end
+  local row = string.match(text, '^v(.+)$')
+  if row then return row_version(row) and {row = row} or nil end
+  local all_below = exact(text)
+  if not all_below then return nil end
+  return {xmin = all_below, xmax = all_below, running = NOTHING_RUNNING, set = NOTHING_RUNNING}
 end
 
 -- The 64-bit transaction nearest to `near` that has these low 32 bits.
@@ -131,6 +141,7 @@ local function includes(newer, older)
   if older.row or newer.row then
     return older.row ~= nil and newer.row ~= nil and row_version_reaches(newer.row, older.row)
   end
+  if newer.xmin >= older.xmax then return true end  -- the usual refresh
   for _, xid in ipairs(newer.running) do
     if sees_xid(older, xid) then return false end
   end

@@ -24,9 +24,14 @@ local COUNT_NAMES = {
   'fresh', 'stale', 'miss', 'busy', 'leases', 'early', 'invalidated',
 }
 
-local function now_ms()
+-- Milliseconds, as text: most of it is only written down.
+local function now_text()
   local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  return time[1] .. string.sub('00000' .. time[2], -6, -4)
+end
+
+local function now_ms()
+  return tonumber(now_text())
 end
 
 -- 0 <= number < 1. Redis seeds Lua's own generator alike in every script.
@@ -40,12 +45,20 @@ local function whole(text)
   return text and exact(text)
 end
 
+local function whole_or_zero(text)
+  if text == nil then return 0 end
+  return whole(text)
+end
+
 -- {NAME value ...} from args[first] on -> table; nil and the offending word otherwise.
+local FILL_OPTIONS, GET_OPTIONS = {AGE = true, JITTER = true}, {LEASE = true, EARLY = true}
+local NO_OPTIONS = {}
 local function parse_options(args, first, known)
+  if #args < first then return NO_OPTIONS end
   local options = {}
   local i = first
   while i <= #args do
-    local name = string.upper(args[i])
+    local name = known[args[i]] and args[i] or string.upper(args[i])
     if not known[name] or args[i + 1] == nil then return nil, args[i] end
     options[name] = args[i + 1]
     i = i + 2
@@ -55,19 +68,24 @@ end
 
 -- 'v:17' -> 'v17'; snapshots and a bare xmin as they are.
 local function token_version(token)
+  if string.byte(token) ~= 118 then return token, parse_version(token) end  -- 'v'
   local row = string.match(token, '^v:(.+)$')
   local text = row and 'v' .. row or token
   return text, parse_version(text)
 end
 
--- Why a tombstone's text forbids a fill of this version; nil when it does not.
-local function tombstone_forbids(text, version)
-  if not text or string.sub(text, 1, 2) ~= 't ' then return nil end
-  local marker = parse_marker(text)
-  local list = marker and parse_tokens(marker.b)
-  if not list then return 'rejected_tombstone' end
-  for _, token in ipairs(list) do
-    if not sees(version, token.id) then return 'rejected_tombstone' end
+-- Why a tombstone forbids a fill of this version; nil when it does not. `marker` is its text parsed, nil when unreadable.
+local function tombstone_forbids(marker, version)
+  if not marker then return 'rejected_tombstone' end
+  local xid = string.match(marker.b, '^(%d+)s?$')  -- the usual one, without a list
+  if xid then
+    if not sees(version, xid) then return 'rejected_tombstone' end
+  else
+    local list = parse_tokens(marker.b)
+    if not list then return 'rejected_tombstone' end
+    for _, token in ipairs(list) do
+      if not sees(version, token.id) then return 'rejected_tombstone' end
+    end
   end
   if marker.need then
     local need = parse_version(marker.need)
@@ -76,13 +94,17 @@ local function tombstone_forbids(text, version)
   return nil
 end
 
+local function is_tombstone(text)
+  return text and string.byte(text) == 116 and string.byte(text, 2) == 32  -- 't '
+end
+
+-- The same for the text of the key's own marker, which may also say that a newer value was filled.
 local function marker_forbids(text, version)
   if not text then return nil end
-  local forbidden = tombstone_forbids(text, version)
-  if forbidden then return forbidden end
-  local marker = parse_marker(text)
-  if not marker or marker.kind ~= 'f' or marker.a == '-' then return nil end
-  local filled = parse_version(marker.a)
+  if is_tombstone(text) then return tombstone_forbids(parse_marker(text), version) end
+  local there = string.match(text, '^f (%S+) ')
+  if not there or there == '-' then return nil end
+  local filled = parse_version(there)
   if not filled or includes(version, filled) then return nil end
   return 'rejected_newer'
 end
@@ -93,6 +115,7 @@ end
 
 -- The markers of the key, of purges, and of the tags, in this order.
 local function read_markers(keys)
+  if #keys == 2 then return redis.call('MGET', keys[2], PURGED) end
   local names = {keys[2], PURGED}
   for i = 3, #keys do names[i] = is_lazy_tag(keys[i]) and keys[i] or marker_name(keys[i]) end
   return redis.call('MGET', unpack(names))
@@ -105,7 +128,8 @@ end
 
 -- Whoever waits for a fill that was rejected need not wait for the end of its lease. Nor go on at once: what the
 -- fill had not seen will be visible in a few milliseconds, and until then all of them would ask in vain.
-local function end_lease_soon(name, marker, now)
+local function end_lease_soon(name, text, now)
+  local marker = text and parse_marker(text)
   if not marker or not marker.lease or marker.lease_until <= now + REJECTED_PAUSE then return end
   marker.lease_until = now + REJECTED_PAUSE
   redis.call('SET', name, marker_text(marker), 'KEEPTTL')
@@ -114,7 +138,7 @@ end
 -- A lazy tag's marker, there for at least as long as this value: "nothing to have seen" when it is new.
 local function keep_lazy_tag(name, text, lifetime, now)
   if not text then
-    redis.call('SET', name, 't *' .. string.format('%.0f', now) .. ' ^0', 'PX', lifetime)
+    redis.call('SET', name, 't *' .. now .. ' ^0', 'PX', lifetime)
   elseif redis.call('PTTL', name) < lifetime then
     redis.call('PEXPIRE', name, lifetime)
   end
@@ -128,9 +152,9 @@ local function fill(keys, args)
   if #keys < 2 or #args < 3 or not lifetime or lifetime < 1 then
     return redis.error_reply('ERR expected key marker [tag ...] token ttl_ms value, ttl_ms at least 1')
   end
-  local options, wrong = parse_options(args, 4, {AGE = true, JITTER = true})
+  local options, wrong = parse_options(args, 4, FILL_OPTIONS)
   if not options then return redis.error_reply("ERR expected AGE ms or JITTER percent, got '" .. wrong .. "'") end
-  local age, jitter = whole(options.AGE or '0'), whole(options.JITTER or '0')
+  local age, jitter = whole_or_zero(options.AGE), whole_or_zero(options.JITTER)
   if not age or not jitter or jitter > 100 then
     return redis.error_reply('ERR expected a whole number after AGE, and 0 to 100 after JITTER')
   end
@@ -138,33 +162,38 @@ local function fill(keys, args)
 
   local call = redis.call
   local found = read_markers(keys)
-  local old = found[1] and parse_marker(found[1])
-  local now = now_ms()
-  local lease = string.match(args[1], '^lease:(.+)$')
+  local now = now_text()
+  local lease = string.byte(args[1]) == 108 and string.match(args[1], '^lease:(.+)$')  -- 'l'
   local text
   if lease then
-    if not old or old.lease ~= lease or old.lease_until < now then return rejected('rejected_lease') end
+    local old = found[1] and parse_marker(found[1])
+    if not old or old.lease ~= lease or old.lease_until < tonumber(now) then return rejected('rejected_lease') end
     -- A lease says nothing of versions: a tombstone stays one, so that its replay is still known.
     if old.kind == 't' then
       old.lease, old.kept = nil, nil
       text = marker_text(old)
     else
-      text = 'f - ' .. string.format('%.0f', now)
+      text = 'f - ' .. now
     end
   else
     local version_text, version = token_version(args[1])
     if not version then return rejected('rejected_token') end
     local reason = marker_forbids(found[1], version)
-    for i = 2, #found do reason = reason or tombstone_forbids(found[i], version) end
+    for i = 2, #found do
+      if is_tombstone(found[i]) then reason = reason or tombstone_forbids(parse_marker(found[i]), version) end
+    end
     if reason then
-      end_lease_soon(keys[2], old, now)
+      end_lease_soon(keys[2], found[1], tonumber(now))
       return rejected(reason)
     end
-    text = 'f ' .. version_text .. ' ' .. string.format('%.0f', now)
+    text = 'f ' .. version_text .. ' ' .. now
   end
-  if age > 0 and string.sub(text, 1, 1) == 'f' then text = text .. ' d' .. string.format('%.0f', age) end
+  if age > 0 and string.byte(text) == 102 then text = text .. ' d' .. options.AGE end  -- 'f'
 
+  -- A number that Redis gets as the text it came as is a number that need not be printed.
+  local lifetime_text = args[2]
   if jitter > 0 then
+    lifetime_text = nil
     lifetime = math.max(1, math.floor(lifetime * (1 - random_share(keys[1]) * jitter / 100)))
   end
   -- The marker outlives the value, the tombstone that it replaces, and any reader that a tombstone would have
@@ -177,8 +206,8 @@ local function fill(keys, args)
       call('SADD', keys[i], keys[1])
     end
   end
-  call('SET', keys[1], args[3], 'PX', lifetime)
-  call('SET', keys[2], text, 'PX', marker_lifetime)
+  call('SET', keys[1], args[3], 'PX', lifetime_text or lifetime)
+  call('SET', keys[2], text, 'PX', marker_lifetime == lifetime and lifetime_text or marker_lifetime)
   counts.stored = counts.stored + 1
   return 1
 end
@@ -210,15 +239,14 @@ end
 -- Whether the value has not seen a tag's tombstone. That of a lazy tag must be there: without it, nothing can be
 -- said of what it asked for (G5).
 local function tag_is_newer(marker, name, tag_text)
-  if not tag_text then return is_lazy_tag(name) end
-  if string.sub(tag_text, 1, 2) ~= 't ' then return is_lazy_tag(name) end
+  if not is_tombstone(tag_text) then return is_lazy_tag(name) end
   local version = marker and marker.kind == 'f' and parse_version(marker.a)
   if not version then return true end
   -- Made anew by the fill of another value: what the one before it asked for is not known.
   local made = is_lazy_tag(name) and string.match(tag_text, '^t %*(%d+) ')
   local filled = exact(marker.b)
   if made and (not filled or filled < tonumber(made)) then return true end
-  return tombstone_forbids(tag_text, version) ~= nil
+  return tombstone_forbids(parse_marker(tag_text), version) ~= nil
 end
 
 -- evictd_get 2+n key marker [tag ...] [LEASE ms] [EARLY beta] -> {state, value, lease, version}
@@ -227,16 +255,21 @@ end
 --   miss    no value; with a lease for one caller (when LEASE was asked for)
 --   busy    no value, and another caller holds the lease: wait a little and ask again
 local function get(keys, args)
-  local options, wrong = parse_options(args, 1, {LEASE = true, EARLY = true})
+  local options, wrong = parse_options(args, 1, GET_OPTIONS)
   if #keys < 2 then return redis.error_reply('ERR expected key marker [tag ...]') end
   if not options then return redis.error_reply("ERR expected LEASE ms or EARLY beta, got '" .. wrong .. "'") end
-  local lease_ms, beta = whole(options.LEASE or '0'), tonumber(options.EARLY or '0')
+  local lease_ms, beta = whole_or_zero(options.LEASE), tonumber(options.EARLY or 0)
   if not lease_ms or not beta or beta < 0 then
     return redis.error_reply('ERR expected a whole number after LEASE, and a number after EARLY')
   end
 
   local value = redis.call('GET', keys[1])
-  local found = read_markers(keys)
+  local found = #keys == 2 and {redis.call('GET', keys[2])} or read_markers(keys)
+  if value and #keys == 2 and beta == 0 and not is_tombstone(found[1]) then
+    -- The common case, kept lean.
+    counts.fresh = counts.fresh + 1
+    return {'fresh', value, false, found[1] and string.match(found[1], '^f (%S+) ') or false}
+  end
   local marker = found[1] and parse_marker(found[1])
   local now = now_ms()
   local version = marker and marker.kind == 'f' and marker.a or false
