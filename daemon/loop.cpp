@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "daemon/poll.h"
 #include "mapping/check.h"
@@ -52,6 +53,7 @@ int Loop::run() {
     if (signals_came_) take_signals(now);
     if (exit_at_once_) return 1;
     parts_.pipeline.step(now);
+    finish_reload(now);
     log_events(now);
     if (const std::optional<Error>& failure = parts_.pipeline.failure()) {
       parts_.log.error(*failure);
@@ -98,17 +100,30 @@ void Loop::begin_stop(Now now) {
 
 void Loop::reload(Now now) {
   if (stopping_) return;
+  new_rules_.reset();
   Result<RuleSet> rules = parts_.read_rules();
-  parts_.metrics.rules_reloaded(rules.has_value());
-  if (!rules) {
-    reload_problem_ = rules.error().text;
-    parts_.log.error(rules.error());
-    parts_.log.warning("the rules were not reloaded: the old ones stay");
-    publish(now);
-    return;
-  }
+  if (!rules) return refuse_rules(rules.error(), now);
+  new_rules_ = std::move(*rules);
+  parts_.source.check_rules(*new_rules_);
+}
+
+void Loop::refuse_rules(const Error& error, Now now) {
+  new_rules_.reset();
+  parts_.metrics.rules_reloaded(false);
+  reload_problem_ = error.text;
+  parts_.log.error(error);
+  parts_.log.warning("the rules were not reloaded: the old ones stay");
+  publish(now);
+}
+
+void Loop::finish_reload(Now now) {
+  if (!new_rules_ || stopping_) return;
+  const std::optional<Result<void>> checked = parts_.source.take_rules_check();
+  if (!checked) return;
+  if (!*checked) return refuse_rules(checked->error(), now);
+  parts_.metrics.rules_reloaded(true);
   reload_problem_.clear();
-  parts_.pipeline.reload(std::move(*rules), now);
+  parts_.pipeline.reload(std::move(*std::exchange(new_rules_, std::nullopt)), now);
   take_rules();
   parts_.log.info(fmt::format("reloaded the rules: {} rules for {} tables", rules_->size(),
                               parts_.pipeline.rules().tables().size()));

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "daemon/log.h"
@@ -24,14 +25,14 @@ class Loop {
 
   struct Parts {
     Pipeline& pipeline;
-    const Source& source;
+    Source& source;
     const Sink& sink;
     Metrics& metrics;
     StatusBoard& board;
     Signals& signals;
     Log& log;
     std::shared_ptr<const StatusIdentity> identity;
-    // Reads the rules again; the error is logged, and the old rules stay.
+    // Reads the rules again. What it or the source then says against them is logged, and the old rules stay.
     std::function<Result<RuleSet>()> read_rules;
     std::chrono::milliseconds drain_max = kDrainMax;
   };
@@ -44,6 +45,8 @@ class Loop {
   void take_signals(Now now);
   void begin_stop(Now now);
   void reload(Now now);
+  void refuse_rules(const Error& error, Now now);
+  void finish_reload(Now now);
   void log_events(Now now);
   void publish(Now now);
   void wait(Now now);
@@ -52,6 +55,7 @@ class Loop {
   Parts parts_;
   RepeatGuard repeats_;
   std::shared_ptr<const std::vector<StatusRule>> rules_;
+  std::optional<RuleSet> new_rules_;  // read, and being compared with the tables
   std::string reload_problem_;
   std::vector<pollfd> descriptors_;  // kept between turns for its memory
   SteadyTime published_at_{};

@@ -128,8 +128,8 @@ void Pipeline::Impl::reload(RuleSet rules, Now now) {
   source_.set_tables(rules_->tables());
   tell_sink();
 
-  if (options_.on_first_start != OnFirstStart::kPurge) return;
-  // What was cached under a rule before the rule existed was never invalidated.
+  // What was cached under a rule before the rule existed was never invalidated. (A table that is new as well is purged
+  // once more by its source's gap, when its changes arrive.)
   Repair repair{.reason = "new_rules", .tables = {}, .counted = false};
   for (const RuleInfo& rule : rules_->rules()) {
     const bool known = std::any_of(before->rules().begin(), before->rules().end(), [&](const RuleInfo& old) {

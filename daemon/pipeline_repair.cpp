@@ -27,9 +27,14 @@ constexpr auto kRecordRefresh = 5s;
 }  // namespace
 
 void Pipeline::Impl::on_gap(const Gap& gap, bool needs_confirmation) {
-  say(Level::kError, fmt::format("gap in the change stream ({}): {}", gap.reason, gap.detail),
-      "the cached values it may have touched are purged now; evictd reports ready when that is done");
-  begin_repair({.reason = gap.reason, .tables = gap.tables, .counted = true, .after_connect = needs_confirmation},
+  if (gap.is_expected) {
+    say(Level::kInfo, gap.detail, "what is cached for these tables is purged, since nobody watched it");
+  } else {
+    say(Level::kError, fmt::format("gap in the change stream ({}): {}", gap.reason, gap.detail),
+        "the cached values it may have touched are purged now; evictd reports ready when that is done");
+  }
+  begin_repair({.reason = gap.reason, .tables = gap.tables, .counted = !gap.is_expected,
+                .after_connect = needs_confirmation},
                needs_confirmation);
   record_is_ours_ = true;
 }
@@ -66,7 +71,9 @@ void Pipeline::Impl::on_record_loaded(std::uint64_t sequence, const std::optiona
 
 void Pipeline::Impl::begin_repair(Repair repair, bool needs_confirmation) {
   if (repair.counted) observer_.gap(repair.reason);
-  if (!needs_confirmation) say(Level::kWarning, fmt::format("purging: {}", repair.reason));
+  if (!needs_confirmation) {
+    say(repair.counted ? Level::kWarning : Level::kInfo, fmt::format("purging: {}", repair.reason));
+  }
   repairs_.emplace(next_repair_++, std::move(repair));
   if (!record_) record_.emplace();
   record_->gap = repair_reasons(true);

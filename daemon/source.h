@@ -27,6 +27,7 @@
 #include "daemon/waiting.h"
 #include "mapping/change.h"
 #include "mapping/error.h"
+#include "mapping/rules.h"
 
 namespace evictd {
 
@@ -58,6 +59,8 @@ struct Gap {
   std::string reason;               // label of evictd_gaps_total: "slot_lost", "slot_missing", ...
   std::string detail;               // for the log
   std::vector<std::string> tables;  // empty: any mapped table may be affected
+  // Nothing that was promised is lost: the rules name tables that nobody has followed until now.
+  bool is_expected = false;
 };
 
 // A change of which nothing more is known than that it was one (a record that cannot be decoded, the first
@@ -161,6 +164,12 @@ class Source {
   // The tables that rules name from now on ("schema.table"): published and watched. Before start(), and
   // again after a reload of the rules.
   virtual void set_tables(const std::vector<std::string>& tables) = 0;
+
+  // Compares rules that may be taken over (a reload) with what they name, as it is now. The answer is taken once it is
+  // there: nothing, or what a start with these rules would have refused. The default is for sources with nothing to
+  // compare with.
+  virtual void check_rules(const RuleSet&) {}
+  virtual std::optional<Result<void>> take_rules_check() { return Result<void>(); }
 
   // The redelivery of everything unacknowledged is wanted: drop the connection and make a new one.
   virtual void restart(Now now) = 0;

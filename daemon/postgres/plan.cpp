@@ -169,7 +169,7 @@ void find_table_gaps(const PlanInput& input, Plan& plan) {
   if (known.tables.empty()) return;
   Gap recreated{"table_recreated", "", {}};
   Gap unpublished{"unpublished", "", {}};
-  Gap added{"table_added", "", {}};
+  Gap added{"table_added", "", {}, true};
   Gap partitions{"partitions_changed", "", {}};
   for (const std::string& table : *input.tables) {
     const auto found = input.facts->tables.find(table);
@@ -183,12 +183,12 @@ void find_table_gaps(const PlanInput& input, Plan& plan) {
       recreated.tables.push_back(table);
       continue;
     }
-    if (will_publish) {
-      unpublished.tables.push_back(table);
+    if (before == known.tables.end()) {
+      if (will_publish || facts.is_published) added.tables.push_back(table);
       continue;
     }
-    if (before == known.tables.end()) {
-      if (facts.is_published) added.tables.push_back(table);
+    if (will_publish) {
+      unpublished.tables.push_back(table);
       continue;
     }
     // Rows came or went with partitions, without a change in the stream.
@@ -216,7 +216,7 @@ void find_table_gaps(const PlanInput& input, Plan& plan) {
   };
   add(recreated, "dropped and created anew");
   add(unpublished, "were not in the publication for a time");
-  add(added, "were not followed until now");
+  add(added, "the rules name tables that were not followed until now");
   add(partitions, "partitions were attached or removed");
 }
 

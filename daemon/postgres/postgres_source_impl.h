@@ -41,6 +41,8 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void request_snapshot() override;
   void confirm_gap() override;
   void set_tables(const std::vector<std::string>& tables) override;
+  void check_rules(const RuleSet& rules) override;
+  std::optional<Result<void>> take_rules_check() override;
   void restart(Now now) override;
   bool stop(Now now) override;
   SourceStatus status() const override;
@@ -71,7 +73,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void read_facts();
   void take_facts();
   void judge_facts();
-  std::optional<Error> missing_for_rules() const;
+  void tell_requirements(const Requirements& requirements, const Facts& facts);
   void confirm();
   void repair();
   void repaired();
@@ -191,6 +193,12 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   bool stopped_early_ =
       false;  // there is more in the buffer than the last step was allowed to take
 
+  // A reload of the rules: what is compared, since which attempt, and the answer.
+  Requirements rules_to_check_;
+  std::uint64_t rules_check_ = 0;
+  std::uint64_t rules_check_attempt_ = 0;
+  std::optional<Result<void>> rules_answer_;
+
   // Side work.
   CatalogueWorker worker_;
   SteadyTime look_at_{}, statistics_at_{}, heartbeat_at_{}, blockers_at_{}, barrier_at_{};
@@ -204,6 +212,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   // purged once more when all of those have ended.
   Xid barrier_{0};
   std::vector<std::string> barrier_tables_;
+  bool barrier_is_expected_ = false;
 };
 
 }  // namespace evictd

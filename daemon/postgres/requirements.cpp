@@ -246,6 +246,13 @@ Findings check_requirements(const Requirements& requirements, const Facts& facts
 }
 
 std::optional<Error> first_refusal(const Requirements& requirements, const Facts& facts) {
+  for (const RuleInfo& rule : requirements.rules) {
+    if (facts.tables.count(rule.qualified_table()) != 0) continue;
+    return Error{ErrorKind::kUsage,
+                 fmt::format("{}: table '{}' does not exist in database '{}'", rule.place.to_string(),
+                             rule.qualified_table(), facts.server.database),
+                 "names are matched exactly, without folding to lower case; without a schema, 'public' is meant"};
+  }
   for (const ColumnNeed& need : requirements.needs) {
     const RuleInfo& rule = requirements.rules.at(need.rule);
     const auto found = facts.tables.find(rule.qualified_table());

@@ -13,8 +13,8 @@ namespace evictd {
 // PG015, PG018 to PG022, PG024 and PG034 for every rule whose table exists.
 Findings check_requirements(const Requirements& requirements, const Facts& facts);
 
-// The first thing that `run` must refuse at start: a column that does not exist, or a value that
-// will not be sent while the rule says `on_missing: stop`.
+// The first thing that `run` must refuse at start, and a reload too: a table or a column that does not
+// exist, or a value that will not be sent while the rule says `on_missing: stop`.
 std::optional<Error> first_refusal(const Requirements& requirements, const Facts& facts);
 
 }  // namespace evictd

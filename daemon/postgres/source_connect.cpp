@@ -154,21 +154,14 @@ void PostgresSource::take_facts() {
 
 void PostgresSource::judge_facts() {
   if (!has_worked_) {
-    if (const auto error = missing_for_rules()) return give_up(*error);
+    if (const auto error = first_refusal(options_.requirements, facts_)) return give_up(*error);
   }
   PlanInput input = plan_input(facts_);
   input.epoch = stream_.identity().system + "/" + stream_.identity().timeline;
   Result<Plan> plan = make_plan(input);
   if (!plan) return trouble(plan.error());
   plan_ = std::move(*plan);
-  if (!has_worked_) {
-    for (const Finding& finding : check_requirements(options_.requirements, facts_)) {
-      if (finding.severity != Severity::kInfo) {
-        notice(true, fmt::format("{} {}: {}", finding.id, finding.object, finding.cause),
-               finding.fix);
-      }
-    }
-  }
+  if (!has_worked_) tell_requirements(options_.requirements, facts_);
   learn_names(facts_);
   gap_confirmed_ = false;
   bool is_new = false;
@@ -184,22 +177,11 @@ void PostgresSource::judge_facts() {
   state_ = State::kConfirming;
 }
 
-std::optional<Error> PostgresSource::missing_for_rules() const {
-  for (const std::string& table : tables_) {
-    if (facts_.tables.count(table) != 0) continue;
-    std::string place;
-    for (const RuleInfo& rule : options_.requirements.rules) {
-      if (rule.qualified_table() != table) continue;
-      place = rule.place.to_string() + ": ";
-      break;
-    }
-    return Error{ErrorKind::kUsage,
-                 fmt::format("{}table '{}' does not exist in database '{}'", place, table,
-                             facts_.server.database),
-                 "names are matched exactly, without folding to lower case; without a schema, "
-                 "'public' is meant"};
+void PostgresSource::tell_requirements(const Requirements& requirements, const Facts& facts) {
+  for (const Finding& finding : check_requirements(requirements, facts)) {
+    if (finding.severity == Severity::kInfo) continue;
+    notice(true, fmt::format("{} {}: {}", finding.id, finding.object, finding.cause), finding.fix);
   }
-  return first_refusal(options_.requirements, facts_);
 }
 
 void PostgresSource::confirm() {
@@ -255,6 +237,10 @@ void PostgresSource::repaired() {
     return trouble(std::move(error));
   }
   for (const std::string& table : newly_published_) facts_.tables.at(table).is_published = true;
+  if (!plan_.create_publication && !newly_published_.empty()) {
+    notice(false, fmt::format("added '{}' to publication '{}'", fmt::join(newly_published_, "', '"),
+                              options_.publication));
+  }
   if (plan_.create_publication)
     notice(false, fmt::format("created publication '{}'", options_.publication));
   // Changes made before by transactions still open are not in the stream, although they commit
@@ -262,6 +248,8 @@ void PostgresSource::repaired() {
   if (*answer != 0 && !plan_.create_slot) {
     barrier_ = Xid{*answer};
     barrier_tables_.insert(barrier_tables_.end(), newly_published_.begin(), newly_published_.end());
+    barrier_is_expected_ = std::all_of(plan_.gaps.begin(), plan_.gaps.end(),
+                                       [](const Gap& gap) { return gap.is_expected; });
   }
   if (plan_.create_slot) {
     stream_.create_slot(slot_, options_.temporary_slot);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "daemon/postgres/postgres_source_impl.h"
+#include "daemon/postgres/requirements.h"
 
 namespace evictd {
 namespace {
@@ -162,8 +163,11 @@ void PostgresSource::deliver_snapshots() {
   if (!answer) return;
   near_ = std::max(near_, answer->snapshot.xmax());
   if (!barrier_tables_.empty() && answer->snapshot.xmin() >= barrier_) {
-    Gap gap{"unpublished", "transactions that had begun before publication have ended",
-            std::exchange(barrier_tables_, {})};
+    Gap gap{barrier_is_expected_ ? "table_added" : "unpublished",
+            fmt::format("transactions that had begun before '{}' were published have ended",
+                        fmt::join(barrier_tables_, "', '")),
+            barrier_tables_, barrier_is_expected_};
+    barrier_tables_.clear();
     handler_->on_gap(gap, false);
   }
   if (first_wanted_ == 0 || answer->number < first_wanted_) return;
@@ -233,6 +237,39 @@ void PostgresSource::emit_heartbeat() {
         beating_ = false;
         if (!answer) catalogue_problem_ = "cannot emit a heartbeat: " + answer.error().text;
       });
+}
+
+// Compared while streaming or standing by. A connection that is lost meanwhile is an answer too: somebody waits for one.
+void PostgresSource::check_rules(const RuleSet& rules) {
+  rules_to_check_ = requirements_of(rules);
+  rules_check_attempt_ = attempt_;
+  rules_answer_.reset();
+  Subject wanted = subject();
+  wanted.tables = rules.tables();
+  ask([wanted](Catalogue& side) { return side.read_facts(wanted); },
+      [this, check = ++rules_check_](Result<Facts> answer) {
+        if (check != rules_check_) return;  // another reload came
+        if (!answer) {
+          rules_answer_ = fail(ErrorKind::kConnection, "cannot compare the rules with the tables: " + answer.error().text,
+                               "send SIGHUP again");
+        } else if (auto refusal = first_refusal(rules_to_check_, *answer)) {
+          rules_answer_ = tl::unexpected<Error>(std::move(*refusal));
+        } else {
+          rules_answer_ = Result<void>();
+          tell_requirements(rules_to_check_, *answer);
+          options_.requirements = std::move(rules_to_check_);
+        }
+      });
+}
+
+std::optional<Result<void>> PostgresSource::take_rules_check() {
+  const bool can_answer = is_streaming() || state_ == State::kStandby;
+  if (!rules_answer_ && (!can_answer || rules_check_attempt_ != attempt_)) {
+    ++rules_check_;
+    rules_answer_ = fail(ErrorKind::kConnection, "cannot compare the rules with the tables: PostgreSQL is not connected",
+                         "send SIGHUP again when it is");
+  }
+  return std::exchange(rules_answer_, std::nullopt);
 }
 
 void PostgresSource::look_at_catalogue() {

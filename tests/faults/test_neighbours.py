@@ -55,13 +55,45 @@ def test_rules_added_by_a_reload_take_over_what_is_cached(postgres, cache, make_
     evictd.write_rules(shop_rules)
     evictd.signal(signal.SIGHUP)
     scenarios.gone(cache, "product:1:sold", seconds=60)
-    assert evictd.metrics().sum("evictd_rules_reload_total", outcome="success") == 1
+    eventually("the reload is counted",
+               lambda: evictd.metrics().sum("evictd_rules_reload_total", outcome="success") == 1)
     oracle.converge(postgres, evictd)
     scenarios.cached(cache, postgres, "product:1:sold")
     postgres.execute("insert into orders (product_id, quantity) values (1, 5)")
     scenarios.gone(cache, "product:1:sold", seconds=60)
     oracle.converge(postgres, evictd)
     oracle.assert_true_cache(postgres, cache)
+    # Nothing was lost, and nobody is alarmed.
+    assert evictd.metrics().sum("evictd_gaps_total") == 0
+    assert "gap in the change stream" not in evictd.log_text()
+    assert "the rules name tables that were not followed until now: 'public.orders', 'public.settings'" in evictd.log_text()
+    assert "added 'public.orders', 'public.settings' to publication 'evictd'" in evictd.log_text()
+
+
+def test_a_rule_added_for_a_table_already_followed_purges_its_patterns_once(postgres, cache, make_evictd, shop_rules):
+    evictd = make_evictd().start()
+    cache.set("price:1", "old")
+    evictd.write_rules(shop_rules + "  - table: public.products\n    keys: ['price:{id}']\n")
+    evictd.signal(signal.SIGHUP)
+    scenarios.gone(cache, "price:1")
+    assert evictd.metrics().sum("evictd_gaps_total") == 0
+
+
+def test_a_reload_that_the_tables_do_not_carry_keeps_the_old_rules(postgres, cache, make_evictd, shop_rules):
+    evictd = make_evictd().start()
+    for rule, problem in (("  - table: public.nowhere\n    keys: ['n:{id}']\n", "table 'public.nowhere' does not exist"),
+                          ("  - table: public.orders\n    keys: ['n:{nr}']\n", "names column 'nr'")):
+        failed = evictd.metrics().sum("evictd_rules_reload_total", outcome="failure")
+        evictd.write_rules(shop_rules + rule)
+        evictd.signal(signal.SIGHUP)
+        eventually("the reload is refused",
+                   lambda failed=failed: evictd.metrics().sum("evictd_rules_reload_total", outcome="failure") == failed + 1)
+        assert problem in evictd.log_text()
+    scenarios.cached(cache, postgres, "product:1")
+    postgres.execute("update products set price_cents = 1 where id = 1")
+    scenarios.gone(cache, "product:1")
+    assert evictd.is_ready()
+    assert evictd.metrics().sum("evictd_rules_reload_total", outcome="success") == 0
 
 
 def test_a_bad_reload_keeps_the_old_rules(postgres, cache, make_evictd, shop_rules):

@@ -23,6 +23,8 @@ class ForwardingSource : public Source {
   void request_snapshot() override { source_.request_snapshot(); }
   void confirm_gap() override { source_.confirm_gap(); }
   void set_tables(const std::vector<std::string>& tables) override { source_.set_tables(tables); }
+  void check_rules(const RuleSet& rules) override { source_.check_rules(rules); }
+  std::optional<Result<void>> take_rules_check() override { return source_.take_rules_check(); }
   void restart(Now now) override { source_.restart(now); }
   bool stop(Now now) override { return source_.stop(now); }
   SourceStatus status() const override { return source_.status(); }

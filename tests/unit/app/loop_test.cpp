@@ -6,10 +6,12 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <thread>
 
 #include "tests/support/fake_sink.h"
 #include "tests/support/fake_source.h"
+#include "tests/support/forwarding_source.h"
 
 namespace evictd {
 namespace {
@@ -41,6 +43,19 @@ class FailingSource final : public Source {
 
  private:
   ErrorKind kind_;
+};
+
+// Compares new rules with nothing, and says what the test wants.
+class JudgingSource final : public testing::ForwardingSource {
+ public:
+  using ForwardingSource::ForwardingSource;
+  void check_rules(const RuleSet& rules) override { tables = rules.tables(); }
+  std::optional<Result<void>> take_rules_check() override {
+    return answers ? std::optional(answer) : std::nullopt;
+  }
+  std::atomic<bool> answers = false;
+  Result<void> answer;
+  std::vector<std::string> tables;
 };
 
 class LoopTest : public ::testing::Test {
@@ -170,6 +185,31 @@ TEST_F(LoopTest, AReloadTakesGoodRulesAndRefusesBadOnes) {
             send(SIGTERM);
           }),
       0);
+}
+
+TEST_F(LoopTest, RulesThatTheTablesDoNotCarryAreRefusedAsAtStart) {
+  JudgingSource source(source_);
+  EXPECT_EQ(
+      run(source,
+          [&] {
+            EXPECT_TRUE(eventually([this] { return is_ready(); }));
+            source.answer = fail(ErrorKind::kUsage, "rules.yaml:2:3: table 'public.more' does not exist", "");
+            rules_text_ = std::string(kRules) + "- {table: more, keys: [\"more:{id}\"]}\n";
+            send(SIGHUP);
+            const SteadyTime asked = read_clocks().steady;
+            EXPECT_TRUE(eventually([&] { return board_.last_turn() > asked + milliseconds(50); }));
+            EXPECT_EQ(board_.read()->rules->size(), 1u) << "taken before they were compared";
+            source.answers = true;
+            EXPECT_TRUE(eventually([this] { return !board_.read()->reload_problem.empty(); }));
+            EXPECT_EQ(board_.read()->reload_problem, "rules.yaml:2:3: table 'public.more' does not exist");
+            EXPECT_EQ(board_.read()->rules->size(), 1u);
+            const std::string page = metrics_.text(nullptr, read_clocks());
+            EXPECT_THAT(page, HasSubstr(R"(evictd_rules_reload_total{outcome="failure"} 1)"));
+            EXPECT_THAT(page, HasSubstr(R"(evictd_rules_reload_total{outcome="success"} 0)"));
+            send(SIGTERM);
+          }),
+      0);
+  EXPECT_EQ(source.tables, (std::vector<std::string>{"public.rows", "public.more"}));
 }
 
 TEST_F(LoopTest, AWrongConfigurationIsExitCodeTwo) {

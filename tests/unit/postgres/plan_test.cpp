@@ -128,7 +128,13 @@ TEST_F(PlanTest, TableGapsNameTheirTables) {
   made = plan();
   ASSERT_EQ(made.gaps.size(), 1u);
   EXPECT_EQ(made.gaps[0].reason, "table_added");
-  EXPECT_EQ(made.gaps[0].detail, "were not followed until now: 'public.orders'");
+  EXPECT_EQ(made.gaps[0].detail, "the rules name tables that were not followed until now: 'public.orders'");
+  EXPECT_TRUE(made.gaps[0].is_expected);
+  facts.tables["public.orders"].is_published = false;  // a table new to the rules is published first
+  made = plan();
+  ASSERT_EQ(made.gaps.size(), 1u);
+  EXPECT_EQ(made.gaps[0].reason, "table_added");
+  EXPECT_THAT(made.tables_to_publish, ElementsAre("public.orders"));
 }
 
 TEST_F(PlanTest, PartitionsThatCameWithRowsOrWentAreAGap) {

@@ -226,6 +226,45 @@ TEST_F(PostgresSourceTest, SecondDaemonWaitsAsStandbyAndTakesOver) {
   EXPECT_THAT(journal().all_changes(), ElementsAre("insert public.products new(id=2)"));
 }
 
+TEST_F(PostgresSourceTest, NewRulesAreComparedWithTheTables) {
+  sql->run("create table products (id int primary key); create table orders (id int primary key)");
+  stream({"public.products"});
+  const auto answer = [this](const std::string& text) {
+    const auto rules = RuleSet::parse(text, "rules.yaml");
+    EXPECT_TRUE(rules.has_value()) << rules.error().to_string();
+    source->check_rules(*rules);
+    std::optional<Result<void>> taken;
+    EXPECT_TRUE(driver->until([&] { return (taken = source->take_rules_check()).has_value(); })) << explain();
+    return !taken || *taken ? std::string() : taken->error().to_string();
+  };
+  EXPECT_EQ(answer("- {table: orders, keys: ['order:{id}']}\n"), "");
+  EXPECT_THAT(answer("- {table: nothing, keys: ['order:{id}']}\n"),
+              HasSubstr("rules.yaml:1:3: table 'public.nothing' does not exist in database '" + database + "'"));
+  EXPECT_THAT(answer("- {table: orders, keys: ['order:{nr}']}\n"),
+              HasSubstr("names column 'nr', which table 'public.orders' does not have"));
+  EXPECT_EQ(journal().connects, 1);
+  // No answer may stay away: whoever reloads waits for it.
+  ASSERT_TRUE(driver->stop());
+  EXPECT_THAT(answer("- {table: orders, keys: ['order:{id}']}\n"), HasSubstr("PostgreSQL is not connected"));
+}
+
+TEST_F(PostgresSourceTest, ATableThatIsNewToTheRulesIsPublishedAndIsNoLoss) {
+  sql->run("create table products (id int primary key); create table orders (id int primary key)");
+  stream({"public.products"});
+  source->set_tables({"public.products", "public.orders"});
+  ASSERT_TRUE(driver->until([&] { return journal().connects == 2; })) << explain();
+  ASSERT_EQ(journal().gaps.size(), 1u) << explain();
+  EXPECT_TRUE(journal().gaps[0].gap.is_expected);
+  EXPECT_TRUE(journal().gaps[0].needs_confirmation);
+  EXPECT_THAT(journal().gaps[0].gap.tables, ElementsAre("public.orders"));
+  // Once more for transactions that had begun before.
+  ASSERT_TRUE(driver->until([&] { return journal().gaps.size() == 2; })) << explain();
+  EXPECT_TRUE(journal().gaps[1].gap.is_expected);
+  sql->run("insert into orders values (1)");
+  ASSERT_TRUE(driver->until_changes(1));
+  EXPECT_THAT(journal().all_changes(), ElementsAre("insert public.orders new(id=1)"));
+}
+
 TEST_F(PostgresSourceTest, WatchingUsesATemporarySlotAndTouchesNothing) {
   sql->run(
       "create table products (id int primary key); create publication evictd for table products");
