@@ -65,6 +65,7 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
 
   void make_room();
   void collapse(std::uint32_t rule);
+  void forget_other_history();
   void tell_sink();
   void close_batch();
   bool batch_should_wait() const;
@@ -204,7 +205,7 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   bool gap_needs_confirmation_ = false;
   std::uint64_t record_sequence_ = 0;
   std::uint64_t record_under_way_ = 0;  // sequence, 0: none
-  bool record_under_way_has_gap_ = false;
+  std::uint64_t gap_first_in_ = 0;  // the first record that holds the gap to be confirmed
   std::uint64_t record_session_ = 0;
   std::map<std::uint32_t, std::uint64_t> record_positions_;  // of the record under way
   SteadyTime record_written_at_ = SteadyTime::min();

@@ -38,6 +38,7 @@ void Pipeline::Impl::on_connected(const SourceConnected& connected) {
   const bool slot_is_new = !inherited_gap_.empty() ||
                            std::any_of(repairs_.begin(), repairs_.end(),
                                        [](const auto& entry) { return entry.second.after_connect; });
+  if (record_->epoch != connected.epoch) forget_other_history();
   if (record_->epoch != connected.epoch || slot_is_new) record_->acknowledged.clear();
   record_->epoch = connected.epoch;
   record_->source_instance = connected.instance;
@@ -56,6 +57,18 @@ void Pipeline::Impl::on_connected(const SourceConnected& connected) {
           "set on_first_start: purge to drop it once");
     }
   }
+}
+
+// A repair's purge that waits for transactions of a history which is over (a restore to an older state) would wait
+// for ever: they are as visible as they ever will be.
+void Pipeline::Impl::forget_other_history() {
+  std::erase_if(invisible_, [this](std::uint64_t id) {
+    const auto work = alive_.find(id);
+    if (work == alive_.end() || work->second->session != 0) return false;
+    work->second->visible_at = now_.steady;
+    became_visible(*work->second);
+    return true;
+  });
 }
 
 void Pipeline::Impl::on_disconnected(const Error& error) {

@@ -78,7 +78,10 @@ void Pipeline::Impl::begin_repair(Repair repair, bool needs_confirmation) {
   if (!record_) record_.emplace();
   record_->gap = repair_reasons(true);
   record_dirty_ = true;
-  if (needs_confirmation) gap_needs_confirmation_ = true;
+  if (needs_confirmation) {
+    gap_needs_confirmation_ = true;
+    gap_first_in_ = record_sequence_ + 1;  // one under way does not hold it yet
+  }
 }
 
 std::string Pipeline::Impl::repair_reasons(bool with_late) const {
@@ -367,7 +370,6 @@ void Pipeline::Impl::write_record() {
   }
   record_positions_ = done_;
   record_session_ = session_;
-  record_under_way_has_gap_ = !record_->gap.empty();
   record_under_way_ = ++record_sequence_;
   record_dirty_ = false;
   record_written_at_ = now_.steady;
@@ -379,7 +381,7 @@ void Pipeline::Impl::on_record_saved(std::uint64_t sequence) {
   if (sequence != record_under_way_) return;
   record_under_way_ = 0;
   if (record_sent_) record_saved_ = record_sent_;
-  if (gap_needs_confirmation_ && record_under_way_has_gap_) {
+  if (gap_needs_confirmation_ && sequence >= gap_first_in_) {
     gap_needs_confirmation_ = false;
     source_.confirm_gap();
   }

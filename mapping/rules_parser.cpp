@@ -305,6 +305,11 @@ class RuleParser {
     if (info_.tags_mode == TagsMode::kLazy) {
       needs_checked("tags_mode", "tags_mode: lazy", "only evictd_fill and evictd_get look at a lazy tag's marker");
       if (!map_.has("tags")) refuse(map_.place_of("tags_mode"), "'tags_mode' has no effect without 'tags'");
+      if (!info_.version_column.empty()) {
+        refuse(map_.place_of("tags_mode"), "'tags_mode: lazy' and 'version: {column: ...}' exclude one another",
+               "a tag depends on many rows: no row's version proves that a value has seen its invalidation. Give the "
+               "tags a rule of their own, with 'version: snapshot'");
+      }
     }
   }
 

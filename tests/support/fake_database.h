@@ -51,6 +51,12 @@ class FakeDatabase {
     }
   }
 
+  // A restore to the moment before this transaction: it never was, and its id is given away again.
+  void restore_to_before(Xid xid) {
+    invisible_.clear();
+    next_xid_ = number(xid);
+  }
+
   bool is_visible(Xid xid) const { return visible_since_.count(xid) != 0; }
   bool is_truncate(Xid xid) const {
     return std::any_of(log_.begin(), log_.end(), [xid](const Logged& logged) { return logged.xid == xid && logged.truncate; });

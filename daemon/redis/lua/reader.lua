@@ -215,6 +215,8 @@ end
 -- Gives a lease when nobody holds one -> its id, or nil.
 local function take_lease(keys, marker, text, now, lease_ms)
   if marker and marker.lease and marker.lease_until >= now then return nil end
+  -- A tombstone that we cannot read, of a newer evictd: what it asks of fills must not be lost (G5).
+  if not marker and text and string.sub(text, 1, 2) == 't ' then return nil end
   local time = redis.call('TIME')
   local id = time[1] .. '-' .. time[2]
   local leased = marker or {kind = 'l', a = '-', b = '-'}

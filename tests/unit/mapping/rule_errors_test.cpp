@@ -196,6 +196,10 @@ TEST(RuleErrors, ReaderSettingsNeedCheckedFills) {
             "and evictd_get look at a lazy tag's marker");
   EXPECT_EQ(error_of(rule + "fill: checked, tags_mode: lazy}"),
             "rules.yaml:1:47: 'tags_mode' has no effect without 'tags'");
+  EXPECT_EQ(error_of("- {table: a, keys: ['a:{id}'], tags: [t], fill: checked, version: {column: v}, tags_mode: lazy}"),
+            "rules.yaml:1:80: 'tags_mode: lazy' and 'version: {column: ...}' exclude one another\nhint: a tag depends on "
+            "many rows: no row's version proves that a value has seen its invalidation. Give the tags a rule of their own, "
+            "with 'version: snapshot'");
   EXPECT_EQ(error_of(rule + "announce: ''}"),
             "rules.yaml:1:32: 'announce': expected a channel of 1 to 256 bytes, got ''");
   EXPECT_EQ(error_of(rule + "bump: ['{id}']}"),

@@ -153,5 +153,32 @@ TEST_F(TakeOver, TheRecordComesWithTheConnectionWhenRedisIsAway) {
   EXPECT_EQ(second->said.find("gap"), std::string::npos) << second->said;
 }
 
+// The purge for a commit that may have been lost while it hung waits until it is visible. In a restored database it
+// never will be.
+TEST_F(TakeOver, ARepairDoesNotWaitForTransactionsOfAHistoryThatIsOver) {
+  auto daemon = start();
+  until({daemon.get()}, [&] { return is_ready(*daemon); });
+  const Xid hanging = database.commit({1}, false, now.system).xid;
+  slot->lost = true;
+  until({daemon.get()}, [&] { return redis->record->gap == "slot_lost"; });
+  const SteadyTime begin = now.steady;
+  until({daemon.get()}, [&] {
+    now.steady += 100ms;
+    return is_ready(*daemon) && now.steady - begin > 150s;
+  });
+  EXPECT_EQ(redis->record->gap, "slot_lost") << "not visible yet";
+
+  database.restore_to_before(hanging);
+  daemon->source->epoch = "2/1";
+  daemon->source->server_up = false;
+  turn(*daemon);
+  turn(*daemon);
+  daemon->source->server_up = true;
+  until({daemon.get()}, [&] {
+    now.steady += 100ms;
+    return is_ready(*daemon) && redis->record->gap.empty();
+  });
+}
+
 }  // namespace
 }  // namespace evictd::testing

@@ -299,6 +299,13 @@ TEST_F(ReaderFunctions, LeaseDoesNotShortenTheTombstone) {
   EXPECT_EQ(fill("k", "10:11:10"), 0);
 }
 
+TEST_F(ReaderFunctions, LeaseDoesNotReplaceATombstoneItCannotRead) {  // G5
+  set_marker("k", "t e/1 10 z-of-a-newer-evictd");
+  EXPECT_EQ(get({"k"}, {"LEASE", "100"}).state, "miss");
+  EXPECT_EQ(marker("k"), "t e/1 10 z-of-a-newer-evictd");
+  EXPECT_EQ(fill("k", "20:20:"), 0);
+}
+
 TEST_F(ReaderFunctions, RejectedFillDoesNotHoldItsLeaseUp) {
   invalidate("k", "10");
   const std::string tombstone = marker("k");
