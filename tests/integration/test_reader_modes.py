@@ -176,12 +176,12 @@ class Subscriber:
             if not message or message["type"] != "message":
                 continue
             announcement = json.loads(message["data"])
+            self.seen.append(announcement)  # first: the test looks at it once the local copy is gone
             missed = self.last is not None and announcement["seq"] != self.last + 1
             self.last = announcement["seq"]
             if missed or announcement.get("resync"):
                 self.local.clear()
             self.local.pop(announcement.get("key"), None)
-            self.seen.append(announcement)
 
     def stop(self):
         self._stop.set()
