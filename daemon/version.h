@@ -22,6 +22,12 @@ constexpr std::uint64_t number(Xid xid) { return static_cast<std::uint64_t>(xid)
 inline constexpr std::uint64_t kOpaqueXidFlag = 1ULL << 62;
 constexpr bool is_opaque(Xid xid) { return number(xid) >= kOpaqueXidFlag; }
 
+// The 32 bits of an id that nothing has widened: the source has no connection to the database. Visibility knows
+// nothing of it, as of any opaque one; the scripts compare it with a reader's snapshot modulo 2^32.
+inline constexpr std::uint64_t kNarrowXidFlag = 1ULL << 63;
+constexpr Xid narrow_xid(std::uint32_t low) { return Xid{kNarrowXidFlag | low}; }
+constexpr bool is_narrow(Xid xid) { return number(xid) >= kNarrowXidFlag; }
+
 // A snapshot as pg_current_snapshot() prints it: which transactions are visible to its owner.
 class Snapshot {
  public:

@@ -15,8 +15,6 @@ constexpr std::size_t kRecordOverhead = 64;
 // record, so that a replay is recognised (G2). They lie beyond the 2^53 that the scripts compare as
 // numbers.
 constexpr int kOffsetBits = 40;
-// A 32-bit id that nothing has widened.
-constexpr std::uint64_t kNarrowFlag = 1ULL << 63;
 
 // As Debezium writes a name into a topic's: what Kafka does not allow becomes '_'.
 std::string sanitized(std::string_view name) {
@@ -172,7 +170,7 @@ Xid KafkaSource::xid_of(const Decoded& decoded, const Assignment& assignment,
   if (!is_postgres || !is_ours || !decoded.transaction_id) return unique_xid(assignment, offset);
   const auto low = static_cast<std::uint32_t>(*decoded.transaction_id);
   if (latest_snapshot_) return widen_xid(low, latest_snapshot_->xmax());
-  return Xid{kNarrowFlag | low};
+  return narrow_xid(low);
 }
 
 void KafkaSource::request_snapshot() {

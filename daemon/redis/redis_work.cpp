@@ -35,6 +35,14 @@ char* put_argument(char* at, std::string_view text) {
   return at;
 }
 
+// A token without its flags, as markers hold it: at most kTokenBytes.
+constexpr std::size_t kTokenBytes = 1 + 20;
+char* put_token(char* at, Xid xid) {
+  if (!is_narrow(xid)) return put_number(at, number(xid));
+  *at++ = '~';
+  return put_number(at, static_cast<std::uint32_t>(number(xid)));
+}
+
 // As put_argument() of append_marker_name().
 char* put_marker_argument(char* at, std::string_view key) {
   bool braces = true;
@@ -188,7 +196,7 @@ class KeysWork final : public RedisWork {
   // Where there are as many xids as items, it is nearly always one each.
   void append_single_tokens(std::string& out, std::size_t begin, std::size_t end) {
     const bool settled = is_born_settled(command_);
-    char digits[24];
+    char token[kTokenBytes + 1];
     for (std::size_t i = begin; i < end; ++i) {
       const std::uint32_t first = i == 0 ? 0 : command_.items[i - 1].xids_end;
       scratch_.clear();
@@ -197,9 +205,9 @@ class KeysWork final : public RedisWork {
         append_argument(out, scratch_);
         continue;
       }
-      char* stop = put_number(digits, number(command_.xids[first]));
+      char* stop = put_token(token, command_.xids[first]);
       if (settled) *stop++ = 's';
-      append_argument(out, std::string_view(digits, static_cast<std::size_t>(stop - digits)));
+      append_argument(out, std::string_view(token, static_cast<std::size_t>(stop - token)));
     }
   }
 
@@ -288,7 +296,8 @@ void append_tokens(std::string& out, const Command& command, std::size_t item) {
   if (begin == end) out += "^0";  // no transaction to remember: any snapshot will do
   for (std::uint32_t i = begin; i < end; ++i) {
     if (i != begin) out += ',';
-    out += std::to_string(number(command.xids[i]));
+    char token[kTokenBytes];
+    out.append(token, put_token(token, command.xids[i]));
     if (is_born_settled(command)) out += 's';
   }
 }

@@ -97,9 +97,9 @@ local function decide_quickly(text, fresh, wanted, prefix)
     return 'replayed', true
   end
   local first = #prefix + 1
-  if string.sub(text, 1, #prefix) ~= prefix or not string.find(text, '^%d[%d,sd]*$', first) then return nil end
+  if string.sub(text, 1, #prefix) ~= prefix or not string.find(text, '^[~%d][~%d,sd]*$', first) then return nil end
   -- Not even a part of the text: surely none of its tokens.
-  if string.find(text, string.match(wanted, '^%d+'), first, true) then return nil end
+  if string.find(text, string.match(wanted, '^~?%d+'), first, true) then return nil end
   local _, commas = string.gsub(text, ',', ',')
   if commas >= TOKENS_MAX - 1 then return nil end
   return 'delete', text .. ',' .. wanted
@@ -152,7 +152,7 @@ local function invalidate_keys(keys, first, n, args, c, members)
     local keeps_lifetime = false
     if found[i] then
       verdict = nil
-      if not c.unconditional and string.find(wanted, '^%d+s?$') then
+      if not c.unconditional and string.find(wanted, '^~?%d+s?$') then
         verdict, detail = decide_quickly(found[i], detail, wanted, prefix)
       end
       if not verdict then

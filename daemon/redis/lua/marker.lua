@@ -35,6 +35,8 @@
 -- G5, in doubt delete: whatever cannot be parsed or compared proves nothing.
 
 local TOKENS_MAX = 32  -- of one tombstone; the lowest ones overflow into a floor
+-- Transaction ids modulo 2^32 say nothing of a value that was filled longer ago: 2^31 transactions may have passed.
+local MODULO_TRUST_MS = 4 * 60 * 60 * 1000
 local EXACT_MAX = 9007199254740992  -- 2^53: beyond it, Lua numbers skip integers
 
 -- 'evictd:{key}', or 'evictd:key' when the key has a non-empty hash tag.
@@ -75,6 +77,16 @@ local function row_version_reaches(a, b)
   if not x or not y or string.sub(x, 1, 1) ~= string.sub(y, 1, 1) then return false end
   if string.sub(x, 1, 2) == 'tZ' ~= (string.sub(y, 1, 2) == 'tZ') then return false end
   return x >= y
+end
+
+-- Milliseconds, as text: most of it is only written down.
+local function now_text()
+  local time = redis.call('TIME')
+  return time[1] .. string.sub('00000' .. time[2], -6, -4)
+end
+
+local function now_ms()
+  return tonumber(now_text())
 end
 
 -- '101,103' -> {101, 103} and {[101] = true, [103] = true}; nil when a number is not exact.
@@ -134,6 +146,12 @@ local function sees(version, id)
   end
   local xid = exact(id)
   return xid ~= nil and sees_xid(version, xid)
+end
+
+-- The same of a version that was filled at `filled` (ms; nil: now).
+local function filled_sees(version, filled, id)
+  if not sees(version, id) then return false end
+  return not filled or string.sub(id, 1, 1) ~= '~' or now_ms() - filled < MODULO_TRUST_MS
 end
 
 -- True when everything visible in `older` is visible in `newer`.
@@ -305,7 +323,7 @@ local function decide(text, wanted, c)
     if not version then return 'delete', fresh end
     local proven = c.trust_filled and not c.unconditional
     for _, token in ipairs(list) do
-      if proven and not sees(version, token.id) then proven = false end
+      if proven and not filled_sees(version, filled, token.id) then proven = false end
     end
     if proven then return 'kept' end
     -- The next fill must not go back behind the value that was here either.

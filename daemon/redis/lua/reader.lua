@@ -24,16 +24,6 @@ local COUNT_NAMES = {
   'fresh', 'stale', 'miss', 'busy', 'leases', 'early', 'invalidated',
 }
 
--- Milliseconds, as text: most of it is only written down.
-local function now_text()
-  local time = redis.call('TIME')
-  return time[1] .. string.sub('00000' .. time[2], -6, -4)
-end
-
-local function now_ms()
-  return tonumber(now_text())
-end
-
 -- 0 <= number < 1. Redis seeds Lua's own generator alike in every script.
 local function random_share(salt)
   local time = redis.call('TIME')
@@ -75,7 +65,8 @@ local function token_version(token)
 end
 
 -- Why a tombstone forbids a fill of this version; nil when it does not. `marker` is its text parsed, nil when unreadable.
-local function tombstone_forbids(marker, version)
+-- `filled` (ms): the fill was then, not now.
+local function tombstone_forbids(marker, version, filled)
   if not marker then return 'rejected_tombstone' end
   local xid = string.match(marker.b, '^(%d+)s?$')  -- the usual one, without a list
   if xid then
@@ -84,7 +75,7 @@ local function tombstone_forbids(marker, version)
     local list = parse_tokens(marker.b)
     if not list then return 'rejected_tombstone' end
     for _, token in ipairs(list) do
-      if not sees(version, token.id) then return 'rejected_tombstone' end
+      if not filled_sees(version, filled, token.id) then return 'rejected_tombstone' end
     end
   end
   if marker.need then
@@ -248,7 +239,7 @@ local function tag_is_newer(marker, name, tag_text)
   local made = is_lazy_tag(name) and string.match(tag_text, '^t %*(%d+) ')
   local filled = exact(marker.b)
   if made and (not filled or filled < tonumber(made)) then return true end
-  return tombstone_forbids(parse_marker(tag_text), version) ~= nil
+  return tombstone_forbids(parse_marker(tag_text), version, filled or 0) ~= nil
 end
 
 -- evictd_get 2+n key marker [tag ...] [LEASE ms] [EARLY beta] -> {state, value, lease, version}

@@ -1,6 +1,8 @@
 // lua/invalidate.lua against the table of the design, row by row.
 #include <gmock/gmock.h>
 
+#include <chrono>
+
 #include "tests/unit/redis/script_fixture.h"
 
 namespace evictd::testing {
@@ -289,6 +291,41 @@ TEST_F(InvalidateScript, ThirtyTwoBitIdsTwoBillionApartAreTakenForTheNearerOne) 
   EXPECT_EQ(fill("k", "100:100:"), 1);
   invalidate("j", "~2147483747");
   EXPECT_EQ(fill("j", "100:100:"), 0);
+}
+
+TEST_F(InvalidateScript, ThirtyTwoBitIdsKeepAFillThatHasSeenThem) {
+  fill("k", "12884901899:12884901908:");
+  EXPECT_EQ(invalidate("k", "~10", {.flags = "if"}), "kept");
+  EXPECT_EQ(invalidate("k", "~19", {.flags = "if"}), "kept");
+  EXPECT_EQ(redis().get("k"), "value");
+  EXPECT_EQ(invalidate("k", "~20", {.flags = "if"}), "deleted") << "at its xmax";
+}
+
+TEST_F(InvalidateScript, ThirtyTwoBitIdsProveNothingOfAFillOfManyHoursAgo) {  // G5
+  using namespace std::chrono;
+  const auto filled_ago = [](hours ago) {
+    const auto then = system_clock::now() - ago;
+    redis().set("k", "v");
+    set_marker("k", "f 100:100: " + std::to_string(
+                        duration_cast<milliseconds>(then.time_since_epoch()).count()));
+  };
+  filled_ago(hours(3));
+  EXPECT_EQ(invalidate("k", "~10", {.flags = "if"}), "kept");
+  filled_ago(hours(5));
+  EXPECT_EQ(invalidate("k", "~10", {.flags = "if"}), "deleted");
+  filled_ago(hours(5));
+  EXPECT_EQ(invalidate("k", "10", {.flags = "if"}), "kept") << "64 bits do";
+}
+
+TEST_F(InvalidateScript, ThirtyTwoBitIdsAreReplayedAndJoinTheSet) {
+  invalidate("k", "~12");
+  redis().set("k", "v");
+  EXPECT_EQ(invalidate("k", "~12"), "replayed");
+  EXPECT_EQ(invalidate("k", "~1"), "deleted") << "a part of the other's digits, not the other";
+  EXPECT_EQ(invalidate("k", "12"), "absent") << "64 bits are another name";
+  EXPECT_EQ(invalidate("k", "~3s"), "absent");
+  EXPECT_EQ(marker("k"), "t e/1 ~12,~1,12,~3s");
+  EXPECT_EQ(invalidate("k", "~3"), "replayed settled");
 }
 
 TEST_F(InvalidateScript, OverflowOfIdsWithoutAnOrderLetsNoFillPass) {  // G5

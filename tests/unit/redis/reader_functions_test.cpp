@@ -200,6 +200,15 @@ TEST_F(ReaderFunctions, LazyTagMakesAnOlderValueStale) {
   EXPECT_EQ(get({"k", tag}).state, "fresh");
 }
 
+TEST_F(ReaderFunctions, LazyTagsThirtyTwoBitIdsProveNothingOfAValueOfManyHoursAgo) {  // G5
+  const std::string tag = marker_of("tag:a");
+  EXPECT_EQ(fill_tagged("k", {tag}, "20:25:"), 1);
+  invalidate_tag("a", "~10");
+  EXPECT_EQ(get({"k", tag}).state, "fresh") << "10 is in the value";
+  set_marker("k", "f 20:25: 1700000000000");
+  EXPECT_EQ(get({"k", tag}).state, "stale");
+}
+
 TEST_F(ReaderFunctions, LazyTagsMarkerOutlivesItsValuesAndIsNeverShortened) {
   const std::string tag = marker_of("tag:a");
   call({"evictd_fill", "3", "k", marker_of("k"), tag, "20:25:", "500000", "v"});

@@ -57,6 +57,19 @@ TEST_F(WalkTest, TagLeavesATombstoneAlsoWhenItsSetIsEmpty) {
   EXPECT_EQ(marker("tag:t"), "t epoch/1 10d");
 }
 
+TEST_F(WalkTest, IdsThatNothingHasWidenedAreWrittenAsThirtyTwoBits) {
+  const std::uint64_t narrow = number(narrow_xid(4294967295U));
+  run(CommandBuilder(Act::kInvalidate).key("one", {narrow}));
+  EXPECT_EQ(marker("one"), "t epoch/1 ~4294967295");
+  run(CommandBuilder(Act::kSettle).key("one", {narrow}));
+  EXPECT_EQ(marker("one"), "t epoch/1 ~4294967295s");
+  run(CommandBuilder(Act::kInvalidate).key("two", {narrow, number(narrow_xid(7))}).key("three", {8}));
+  EXPECT_EQ(marker("two"), "t epoch/1 ~4294967295,~7");
+  EXPECT_EQ(marker("three"), "t epoch/1 8");
+  run(tag(Act::kInvalidate, "t", narrow));
+  EXPECT_EQ(marker("tag:t"), "t epoch/1 ~4294967295d");
+}
+
 TEST_F(WalkTest, CheckedTagTakesItsMembersOutWithTheirValues) {
   make_tag("t", "k", 700);
   redis().command({"DEL", "k5"});
