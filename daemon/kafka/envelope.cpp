@@ -98,10 +98,10 @@ Result<Decoded> EnvelopeDecoder::decode(const KafkaRecord& record) {
   arena_.reset();
   if (topic.is_heartbeat) return not_a_change(RecordKind::kHeartbeat);
   if (!record.value) return decode_tombstone(record, topic);
-  auto payload = open_value(topic, *record.value);
-  if (!payload) return tl::unexpected(payload.error());
-  if (payload->empty()) return decode_tombstone(record, topic);  // {"schema":null,"payload":null}
-  auto decoded = decode_value(record, topic, *payload);
+  const auto has_payload = open_value(topic, *record.value);
+  if (!has_payload) return tl::unexpected(has_payload.error());
+  if (!*has_payload) return decode_tombstone(record, topic);  // {"schema":null,"payload":null}
+  auto decoded = decode_value(record, topic);
   if (!decoded) return decoded;
   if (decoded->change.operation == Operation::kDelete && record.key) {
     topic.last_delete_key[record.partition] = *record.key;
@@ -111,9 +111,16 @@ Result<Decoded> EnvelopeDecoder::decode(const KafkaRecord& record) {
   return decoded;
 }
 
-// Finds the payload, and learns the schema in front of it. The schema of a topic repeats in every
-// record; it is several times as long as the row, so that comparing it beats reading it.
-Result<std::string_view> EnvelopeDecoder::open_value(Topic& topic, std::string_view value) {
+// The payload and the rows in it, in one pass: reading JSON is most of the work of an event.
+Result<void> EnvelopeDecoder::read_payload(std::string_view text) {
+  const JsonLevel::Inner inner[] = {{"before", &rows_[0]}, {"after", &rows_[1]}, {"source", &source_}};
+  return payload_.read_object(text, inner);
+}
+
+// Finds the payload and reads it; learns the schema in front of it. The schema of a topic repeats in
+// every record; it is several times as long as the row, so that comparing it beats reading it.
+// False: there is none, the record is a tombstone.
+Result<bool> EnvelopeDecoder::open_value(Topic& topic, std::string_view value) {
   if (value.empty()) return fail(ErrorKind::kData, "expected a JSON object, got an empty value");
   if (value[0] == '\0' || value[0] == '\1') {
     return fail(
@@ -123,28 +130,32 @@ Result<std::string_view> EnvelopeDecoder::open_value(Topic& topic, std::string_v
         "set value.converter and key.converter of the connector to "
         "org.apache.kafka.connect.json.JsonConverter");
   }
-  const std::string_view text = value_text_.assign(value);
-  if (!topic.value_prefix.empty() && text.starts_with(topic.value_prefix) && text.ends_with('}')) {
-    std::string_view payload = text.substr(topic.value_prefix.size());
-    payload.remove_suffix(1);
-    if (payload.starts_with('{')) return payload;
+  const std::string_view prefix = topic.value_prefix;
+  if (!prefix.empty() && value.size() > prefix.size() + 1 && value.starts_with(prefix) &&
+      value[prefix.size()] == '{' && value.back() == '}') {
+    value.remove_prefix(prefix.size());
+    value.remove_suffix(1);
+    if (auto read = read_payload(value_text_.assign(value)); !read)
+      return tl::unexpected(read.error());
+    return true;
   }
+  const std::string_view text = value_text_.assign(value);
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   if (first == std::string_view::npos || text[first] != '{') {
     return fail(ErrorKind::kData, fmt::format("expected a JSON object, got '{}'", printable(text)));
   }
-  if (auto read = outer_.read_object(text); !read) return tl::unexpected(read.error());
-  const auto& fields = outer_.fields();
-  const JsonValue* schema = outer_.find("schema");
-  const JsonValue* payload = outer_.find("payload");
+  if (auto read = read_payload(text); !read) return tl::unexpected(read.error());
+  const auto& fields = payload_.fields();
+  const JsonValue* schema = payload_.find("schema");
+  const JsonValue* payload = payload_.find("payload");
   if (fields.size() != 2 || schema == nullptr || payload == nullptr ||
       (schema->kind != JsonKind::kObject && schema->kind != JsonKind::kNull)) {
     if (!topic.types.empty()) topic.forget_types();
     topic.value_prefix.clear();
     topic.traits.with_schema = false;
-    return text;
+    return true;
   }
-  if (payload->kind == JsonKind::kNull) return std::string_view{};
+  if (payload->kind == JsonKind::kNull) return false;
   if (payload->kind != JsonKind::kObject) {
     return fail(ErrorKind::kData, "expected an object as 'payload'");
   }
@@ -158,7 +169,8 @@ Result<std::string_view> EnvelopeDecoder::open_value(Topic& topic, std::string_v
   const auto begin = static_cast<std::size_t>(payload->text.data() - text.data());
   topic.value_prefix =
       fields[1].value.text.data() == payload->text.data() ? text.substr(0, begin) : "";
-  return payload->text;
+  if (auto read = read_payload(payload->text); !read) return tl::unexpected(read.error());
+  return true;
 }
 
 // The column types: of "after" in an envelope, of the struct itself when flattened.
@@ -186,9 +198,7 @@ Result<void> EnvelopeDecoder::learn_schema(Topic& topic, std::string_view schema
   return {};
 }
 
-Result<Decoded> EnvelopeDecoder::decode_value(const KafkaRecord& record, Topic& topic,
-                                              std::string_view payload) {
-  if (auto read = payload_.read_object(payload); !read) return tl::unexpected(read.error());
+Result<Decoded> EnvelopeDecoder::decode_value(const KafkaRecord& record, Topic& topic) {
   const JsonValue* op = payload_.find("op");
   if (op != nullptr && op->kind == JsonKind::kString &&
       (payload_.find("source") != nullptr || payload_.find("before") != nullptr ||
@@ -211,8 +221,7 @@ Result<Decoded> EnvelopeDecoder::decode_value(const KafkaRecord& record, Topic& 
   return decode_flattened(record, topic);
 }
 
-Result<void> EnvelopeDecoder::read_source(Decoded& decoded, std::string_view source_json) {
-  if (auto read = source_.read_object(source_json); !read) return read;
+void EnvelopeDecoder::read_source(Decoded& decoded) {
   decoded.connector = string_or_empty(source_.find("connector"));
   decoded.server = string_or_empty(source_.find("name"));
   // MySQL has databases only, MongoDB databases and collections; rules name them as schema and
@@ -230,7 +239,6 @@ Result<void> EnvelopeDecoder::read_source(Decoded& decoded, std::string_view sou
     decoded.commit_time = *time;
     decoded.has_commit_time = true;
   }
-  return {};
 }
 
 Result<Decoded> EnvelopeDecoder::decode_envelope(const KafkaRecord& record, Topic& topic) {
@@ -245,9 +253,7 @@ Result<Decoded> EnvelopeDecoder::decode_envelope(const KafkaRecord& record, Topi
   table_name_.clear();
   if (const JsonValue* source = payload_.find("source");
       source != nullptr && source->kind == JsonKind::kObject) {
-    if (auto read = read_source(decoded, source->text); !read) {
-      return tl::unexpected(std::move(read.error()).within("'source'"));
-    }
+    read_source(decoded);
   }
   if (table_name_.empty()) {
     const std::string named = table_of_topic(record.topic);
@@ -307,9 +313,7 @@ Result<Decoded> EnvelopeDecoder::decode_envelope(const KafkaRecord& record, Topi
   if (change.operation != Operation::kInsert) {
     if (!is_null(before)) {
       if (has_new && !table.believes_old_rows && before->kind == JsonKind::kObject) {
-        if (auto learnt = learn_from_update(table, before->text); !learnt) {
-          return tl::unexpected(learnt.error());
-        }
+        learn_from_update(table);
       }
       if (auto read = read_row(topic, table, *before, RowKind::kOld, old_row_); !read) {
         return tl::unexpected(std::move(read.error()).within("'before'"));

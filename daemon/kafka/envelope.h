@@ -94,12 +94,13 @@ class EnvelopeDecoder {
   struct Topic;
   enum class RowKind : std::uint8_t { kNew, kOld };
 
-  Result<Decoded> decode_value(const KafkaRecord& record, Topic& topic, std::string_view payload);
+  Result<Decoded> decode_value(const KafkaRecord& record, Topic& topic);
   Result<Decoded> decode_envelope(const KafkaRecord& record, Topic& topic);
   Result<Decoded> decode_flattened(const KafkaRecord& record, Topic& topic);
   Result<Decoded> decode_tombstone(const KafkaRecord& record, Topic& topic);
-  Result<void> read_source(Decoded& decoded, std::string_view source_json);
-  Result<std::string_view> open_value(Topic& topic, std::string_view value);
+  void read_source(Decoded& decoded);
+  Result<bool> open_value(Topic& topic, std::string_view value);
+  Result<void> read_payload(std::string_view text);
   Result<void> learn_schema(Topic& topic, std::string_view schema_json);
   Result<void> read_key(const KafkaRecord& record, Topic& topic);
 
@@ -109,7 +110,7 @@ class EnvelopeDecoder {
                         std::vector<Value>& row);
   Result<void> read_fields(Topic& topic, Table& table, const std::vector<JsonField>& fields,
                            RowKind kind, std::vector<Value>& row);
-  Result<void> learn_from_update(Table& table, std::string_view before_json);
+  void learn_from_update(Table& table);
   void doubt_old_row(Table& table, const std::vector<JsonField>& fields, std::vector<Value>& row);
   Result<void> row_from_key(const KafkaRecord& record, Topic& topic, Table& table,
                             std::vector<Value>& row);
@@ -126,7 +127,6 @@ class EnvelopeDecoder {
   PaddedText value_text_;
   PaddedText key_text_;
   PaddedText document_text_[3];  // old, new, id
-  JsonLevel outer_;
   JsonLevel payload_;
   JsonLevel source_;
   JsonLevel key_;

@@ -187,9 +187,7 @@ Result<void> EnvelopeDecoder::read_row(Topic& topic, Table& table, const JsonVal
     const std::string_view document =
         document_text_[kind == RowKind::kOld ? 0 : 1].assign(json.text);
     if (auto read = reader.read_object(document); !read) return read;
-  } else if (json.kind == JsonKind::kObject) {
-    if (auto read = reader.read_object(json.text); !read) return read;
-  } else {
+  } else if (json.kind != JsonKind::kObject) {  // which has been read with the payload
     return fail(ErrorKind::kData, "expected an object");
   }
   return read_fields(topic, table, reader.fields(), kind, row);
@@ -221,22 +219,18 @@ Result<void> EnvelopeDecoder::read_fields(Topic& topic, Table& table,
 
 // Whether the old row of an update could have come of any identity but FULL. It could not when it
 // has a value wherever the new row has one, the key included, and in two columns outside the key at
-// least. The new row has been read into rows_[1].
-Result<void> EnvelopeDecoder::learn_from_update(Table& table, std::string_view before_json) {
-  if (table.identity == Identity::kFull) return {};
-  if (auto read = rows_[0].read_object(before_json); !read) {
-    return tl::unexpected(std::move(read.error()).within("'before'"));
-  }
+// least. Old and new row are in rows_[0] and rows_[1].
+void EnvelopeDecoder::learn_from_update(Table& table) {
+  if (table.identity == Identity::kFull) return;
   int beyond_the_key = 0;
   for (const JsonField& field : rows_[1].fields()) {
     const std::size_t column = table.index.at(std::string(field.name));
     if (looks_unset(table.types[column], field.value)) continue;
     const JsonValue* old = rows_[0].find(field.name);
-    if (old == nullptr || looks_unset(table.types[column], *old)) return {};
+    if (old == nullptr || looks_unset(table.types[column], *old)) return;
     if (!table.relation->columns[column].in_identity) ++beyond_the_key;
   }
   if (beyond_the_key >= 2) table.identity = Identity::kFull;
-  return {};
 }
 
 void EnvelopeDecoder::doubt_old_row(Table& table, const std::vector<JsonField>& fields,

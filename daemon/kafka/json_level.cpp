@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <simdjson.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace evictd {
@@ -21,6 +22,10 @@ struct JsonLevel::Parser {
   ondemand::parser parser;
 
   static Result<JsonValue> take(ondemand::value value);
+  static Result<void> take_fields(ondemand::document& document, ondemand::object object,
+                                  std::vector<JsonField>& fields, std::span<const Inner> inner);
+  static Result<JsonValue> take_inner(ondemand::document& document, ondemand::value value,
+                                      JsonLevel& level);
   Result<ondemand::document> open(std::string_view text);
 };
 
@@ -112,21 +117,62 @@ JsonLevel::JsonLevel() : parser_(std::make_unique<Parser>()) {}
 JsonLevel::~JsonLevel() = default;
 JsonLevel::JsonLevel(JsonLevel&&) noexcept = default;
 
-Result<void> JsonLevel::read_object(std::string_view text) {
+// Names are nearly always as they are written: those with a backslash alone need unescaping.
+Result<std::string_view> name_of(ondemand::field& field) {
+  const char* begin = field.key().raw();
+  const char* end = begin;
+  while (*end != '"' && *end != '\\') ++end;
+  if (*end == '"') return std::string_view(begin, static_cast<std::size_t>(end - begin));
+  std::string_view name;
+  if (const auto error = field.unescaped_key().get(name)) return broken(error);
+  return name;
+}
+
+Result<void> JsonLevel::Parser::take_fields(ondemand::document& document, ondemand::object object,
+                                            std::vector<JsonField>& fields,
+                                            std::span<const Inner> inner) {
+  for (auto field : object) {
+    ondemand::field found;
+    if (const auto error = std::move(field).get(found)) return broken(error);
+    auto name = name_of(found);
+    if (!name) return tl::unexpected(name.error());
+    const auto wanted = std::find_if(inner.begin(), inner.end(),
+                                     [&](const Inner& one) { return one.name == *name; });
+    auto value = wanted == inner.end() ? take(found.value())
+                                       : take_inner(document, found.value(), *wanted->level);
+    if (!value) return tl::unexpected(value.error());
+    fields.push_back({*name, *value});
+  }
+  return {};
+}
+
+Result<JsonValue> JsonLevel::Parser::take_inner(ondemand::document& document, ondemand::value value,
+                                                JsonLevel& level) {
+  level.fields_.clear();  // the last one of a name counts
+  ondemand::json_type type;
+  if (const auto error = value.type().get(type)) return broken(error);
+  if (type != ondemand::json_type::object) return take(value);
+  const char* begin = value.raw_json_token().data();
+  ondemand::object object;
+  if (const auto error = value.get_object().get(object)) return broken(error);
+  if (auto taken = take_fields(document, object, level.fields_, {}); !taken)
+    return tl::unexpected(taken.error());
+  const char* end = nullptr;
+  if (const auto error = document.current_location().get(end)) return broken(error);
+  JsonValue whole;
+  whole.kind = JsonKind::kObject;
+  whole.text = trimmed({begin, static_cast<std::size_t>(end - begin)});
+  return whole;
+}
+
+Result<void> JsonLevel::read_object(std::string_view text, std::span<const Inner> inner) {
   fields_.clear();
+  for (const Inner& one : inner) one.level->fields_.clear();
   auto document = parser_->open(text);
   if (!document) return tl::unexpected(document.error());
   ondemand::object object;
   if (const auto error = document->get_object().get(object)) return broken(error);
-  for (auto field : object) {
-    ondemand::field found;
-    if (const auto error = std::move(field).get(found)) return broken(error);
-    JsonField& taken = fields_.emplace_back();
-    if (const auto error = found.unescaped_key().get(taken.name)) return broken(error);
-    auto value = Parser::take(found.value());
-    if (!value) return tl::unexpected(value.error());
-    taken.value = *value;
-  }
+  if (auto taken = Parser::take_fields(*document, object, fields_, inner); !taken) return taken;
   if (!at_end(*document)) return broken(simdjson::TRAILING_CONTENT);
   return {};
 }

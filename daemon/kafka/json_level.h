@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,8 +49,16 @@ class JsonLevel {
   ~JsonLevel();
   JsonLevel(JsonLevel&&) noexcept;
 
+  // An object within the one that is read, to be read in the same pass into a level of its own.
+  struct Inner {
+    std::string_view name;
+    JsonLevel* level;
+  };
+
   // `text` must lie within a PaddedText. kData with a short text on anything but a whole object.
-  Result<void> read_object(std::string_view text);
+  // What an inner level holds stays valid until the next read of this one; it is empty when there
+  // is no object of that name.
+  Result<void> read_object(std::string_view text, std::span<const Inner> inner = {});
   Result<void> read_array(std::string_view text);
 
   const std::vector<JsonField>& fields() const { return fields_; }
