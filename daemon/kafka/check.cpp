@@ -120,11 +120,11 @@ Findings check_kafka(const KafkaOptions& options, const RuleSet& rules) {
   }
   const auto topics = (*client)->matching_topics();
   if (!topics) {
-    report("KF001", options.brokers, topics.error());
+    report("KF001", options.brokers, (*client)->explained(topics.error()));
     return findings;
   }
-  if (const auto has_offsets = (*client)->group_has_offsets(*topics); !has_offsets) {
-    report("KF001", "group '" + options.group + "'", has_offsets.error());
+  if (const auto history = (*client)->group_history(*topics); !history) {
+    report("KF001", "group '" + options.group + "'", (*client)->explained(history.error()));
     return findings;
   }
   check_topic_names(options, rules, *topics, findings);

@@ -61,7 +61,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   struct Opened {
     std::shared_ptr<KafkaClient> client;
     std::map<std::string, std::int32_t> topics;
-    bool group_has_offsets = false;
+    GroupHistory history;
   };
   void open();
   void opened(Result<Opened> result);

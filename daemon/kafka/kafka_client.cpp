@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <charconv>
+#include <cstring>
 #include <set>
 
 #include "daemon/kafka/librdkafka.h"
@@ -86,6 +88,24 @@ std::string message_of(rd_kafka_resp_err_t code, const char* detail) {
   if (detail != nullptr && *detail != '\0' && text != detail) text += std::string(": ") + detail;
   std::replace(text.begin(), text.end(), '\n', ' ');
   return text;
+}
+
+// What commit_beginning() writes beside an offset, for the other members of a group that is just
+// beginning.
+constexpr std::string_view kBeginning = "evictd began ";
+
+std::string beginning_note(SystemTime now) {
+  const auto since = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch());
+  return std::string(kBeginning) + std::to_string(since.count());
+}
+
+std::optional<SystemTime> time_of_note(std::string_view note) {
+  if (!note.starts_with(kBeginning)) return std::nullopt;
+  note.remove_prefix(kBeginning.size());
+  std::int64_t milliseconds = 0;
+  const auto [end, error] = std::from_chars(note.data(), note.data() + note.size(), milliseconds);
+  if (error != std::errc{} || end != note.data() + note.size()) return std::nullopt;
+  return SystemTime(std::chrono::milliseconds(milliseconds));
 }
 
 bool is_pattern(const std::string& topic) { return topic.starts_with('^'); }
@@ -449,6 +469,19 @@ void KafkaClient::commit_stored(
   rd_kafka_commit(impl_->consumer, list_of(offsets).get(), 1);
 }
 
+void KafkaClient::commit_beginning(
+    const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets, SystemTime now) {
+  if (offsets.empty()) return;
+  const std::string note = beginning_note(now);
+  const List list = list_of(offsets);
+  for (int i = 0; i < list->cnt; ++i) {
+    // Freed with the list.
+    list->elems[i].metadata = ::strdup(note.c_str());
+    list->elems[i].metadata_size = note.size();
+  }
+  rd_kafka_commit(impl_->consumer, list.get(), 1);
+}
+
 std::optional<std::int64_t> KafkaClient::known_end(const TopicPartition& at) const {
   std::int64_t low = 0, high = 0;
   const auto code =
@@ -508,20 +541,32 @@ Result<std::vector<PartitionOffsets>> KafkaClient::look_up(
   return found;
 }
 
-Result<bool> KafkaClient::group_has_offsets(const std::map<std::string, std::int32_t>& topics) {
+Result<GroupHistory> KafkaClient::group_history(
+    const std::map<std::string, std::int32_t>& topics) {
+  GroupHistory history;
   std::vector<TopicPartition> partitions;
   for (const auto& [topic, count] : topics) {
     for (std::int32_t partition = 0; partition < count; ++partition)
       partitions.push_back({topic, partition});
   }
-  if (partitions.empty()) return false;
+  if (partitions.empty()) return history;
   const List list = list_of(partitions);
   if (const auto code = rd_kafka_committed(impl_->consumer, list.get(), kCallTimeoutMs);
       code != RD_KAFKA_RESP_ERR_NO_ERROR) {
     return tl::unexpected(kafka_error(code, nullptr).within("cannot read the committed offsets"));
   }
-  return std::any_of(list->elems, list->elems + list->cnt,
-                     [](const auto& element) { return element.offset >= 0; });
+  bool all_begin = true;
+  for (int i = 0; i < list->cnt; ++i) {
+    const auto& element = list->elems[i];
+    if (element.offset < 0) continue;
+    history.has_offsets = true;
+    const auto noted = time_of_note(
+        {static_cast<const char*>(element.metadata), element.metadata ? element.metadata_size : 0});
+    all_begin &= noted.has_value();
+    if (noted) history.began = std::min(history.began.value_or(*noted), *noted);
+  }
+  if (!all_begin) history.began.reset();
+  return history;
 }
 
 Result<std::vector<std::pair<TopicPartition, std::int64_t>>> KafkaClient::ends(
@@ -537,6 +582,26 @@ Result<std::vector<std::pair<TopicPartition, std::int64_t>>> KafkaClient::ends(
     found.emplace_back(at, high);
   }
   return found;
+}
+
+Error KafkaClient::explained(Error error) {
+  // Takes the first error that says more than that nobody answers.
+  class Reasons final : public KafkaClientHandler {
+   public:
+    void on_assigned(std::vector<TopicPartition>) override {}
+    void on_revoked(std::vector<TopicPartition>, bool) override {}
+    void on_offset_lost(const TopicPartition&) override {}
+    void on_client_error(const Error& found) override {
+      if (found.text.find("brokers are down") != std::string::npos) return;
+      if (!reason || (reason->kind == ErrorKind::kTransient && found.kind != reason->kind)) {
+        reason = found;
+      }
+    }
+    std::optional<Error> reason;
+  };
+  Reasons reasons;
+  serve_events(reasons);
+  return reasons.reason.value_or(std::move(error));
 }
 
 void KafkaClient::close() {

@@ -41,6 +41,13 @@ struct PartitionOffsets {
   std::int64_t high = 0;
 };
 
+struct GroupHistory {
+  bool has_offsets = false;
+  // When its first member began, while nothing has been read since: every offset is one of
+  // commit_beginning().
+  std::optional<SystemTime> began;
+};
+
 class KafkaClientHandler {
  public:
   virtual ~KafkaClientHandler() = default;
@@ -79,18 +86,24 @@ class KafkaClient {
   void unassign(const std::vector<TopicPartition>& partitions);
   void store(const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets);
   void commit_stored(const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets);
+  // The first commit of a new group, with a note of when it was made.
+  void commit_beginning(const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets,
+                        SystemTime now);
   // The end of the partition as of the last fetch, or empty.
   std::optional<std::int64_t> known_end(const TopicPartition& partition) const;
 
   // ---- may block, bounded by `kCallTimeout` each
   // The existing topics that the subscription names or matches -> number of partitions.
   Result<std::map<std::string, std::int32_t>> matching_topics();
-  // Whether our group has committed an offset of any of their partitions.
-  Result<bool> group_has_offsets(const std::map<std::string, std::int32_t>& topics);
+  // What our group has committed of their partitions.
+  Result<GroupHistory> group_history(const std::map<std::string, std::int32_t>& topics);
   Result<std::vector<PartitionOffsets>> look_up(const std::vector<TopicPartition>& partitions);
   // Where the partitions end now; known_end() is as old as the last fetch that arrived.
   Result<std::vector<std::pair<TopicPartition, std::int64_t>>> ends(
       const std::vector<TopicPartition>& partitions);
+  // Why a call has failed, as far as the library has been told by a broker or by TLS; else `error`.
+  // REQUIRES: the loop does not serve this client yet.
+  Error explained(Error error);
   void close();
 
   static constexpr int kCallTimeoutMs = 10'000;

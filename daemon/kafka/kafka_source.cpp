@@ -20,6 +20,9 @@ constexpr auto kProbeSoon = 1s;
 // xids are widened to the nearest of a snapshot; an old one would do for days.
 constexpr auto kSnapshotRefresh = 60s;
 
+// Daemons that start within this time of one another begin a new group together.
+constexpr auto kBeginningTogether = 60s;
+
 // The part of a topic's name in front of schema and table: Debezium's topic.prefix.
 std::string server_of_topic(const std::string& topic) {
   const std::string table = EnvelopeDecoder::table_of_topic(topic);
@@ -82,11 +85,11 @@ void KafkaSource::open() {
       Opened opened;
       opened.client = std::move(*client);
       auto topics = opened.client->matching_topics();
-      if (!topics) return tl::unexpected(topics.error());
+      if (!topics) return tl::unexpected(opened.client->explained(topics.error()));
       opened.topics = std::move(*topics);
-      auto has_offsets = opened.client->group_has_offsets(opened.topics);
-      if (!has_offsets) return tl::unexpected(has_offsets.error());
-      opened.group_has_offsets = *has_offsets;
+      auto history = opened.client->group_history(opened.topics);
+      if (!history) return tl::unexpected(opened.client->explained(history.error()));
+      opened.history = *history;
       return opened;
     };
     auto result = std::make_shared<Result<Opened>>(attempt());
@@ -120,7 +123,12 @@ void KafkaSource::opened(Result<Opened> result) {
   servers_.clear();
   learn_servers(names);
   if (!last_known_ && !was_connected_) {
-    if (result->group_has_offsets) {
+    // Where several daemons start together, another may have begun for all after we looked for the
+    // record: then there is one by now.
+    const GroupHistory& history = result->history;
+    const bool is_beginning =
+        history.began && std::chrono::abs(now_.system - *history.began) < kBeginningTogether;
+    if (history.has_offsets && !is_beginning) {
       record_is_missing_ = true;
     } else {
       for (const auto& [topic, count] : result->topics) {
@@ -230,8 +238,8 @@ void KafkaSource::looked_up(const std::vector<TopicPartition>& partitions,
   for (const PartitionOffsets& offsets : *result) begin_partition(offsets, begin, commit);
   to_assign_.reset();
   client_->assign(begin);
-  client_->store(commit);
-  client_->commit_stored(commit);
+  client_->commit_beginning(commit, now_.system);
+  client_->store(commit);  // tried again in the background, should that have failed
 }
 
 void KafkaSource::begin_partition(const PartitionOffsets& offsets,

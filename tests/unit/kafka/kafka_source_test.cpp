@@ -273,6 +273,41 @@ TEST_F(KafkaSourceTest, AGroupThatHasReadBeforeWithARedisThatForgotIsAGap) {
   EXPECT_THAT(daemon.seen.lines, ElementsAre("gap: record_missing", "connected"));
 }
 
+std::string beginning(std::chrono::seconds ago) {
+  const auto then = std::chrono::system_clock::now() - ago;
+  return fmt::format(
+      "evictd began {}",
+      std::chrono::duration_cast<std::chrono::milliseconds>(then.time_since_epoch()).count());
+}
+
+TEST_F(KafkaSourceTest, AGroupThatAnotherDaemonHasJustBegunIsNoGap) {
+  produce(1);
+  kafka.commit("g", kTopic, 0, 1, beginning(std::chrono::seconds(2)));
+  Driver daemon(options_for(kafka));
+  produce(2);
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == 1; }));
+  EXPECT_THAT(daemon.seen.lines, ElementsAre("connected", "insert public.items 2"));
+}
+
+TEST_F(KafkaSourceTest, AGroupThatBeganLongAgoIsAGapEvenWhenNothingWasReadSince) {
+  kafka.commit("g", kTopic, 0, 0, beginning(std::chrono::seconds(120)));
+  Driver daemon(options_for(kafka));
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.connections == 1; }));
+  EXPECT_THAT(daemon.seen.lines, ElementsAre("gap: record_missing", "connected"));
+}
+
+TEST_F(KafkaSourceTest, TheFirstDaemonOfAGroupLeavesANoteForTheOthers) {
+  produce(1);
+  Driver first(options_for(kafka));
+  ASSERT_TRUE(first.until([&] { return kafka.committed("g", kTopic, 0) == 1; }));
+  Driver second(options_for(kafka));
+  ASSERT_TRUE(first.until([&] {
+    second.step();
+    return second.seen.connections == 1;
+  }));
+  EXPECT_THAT(second.seen.lines, ElementsAre("connected"));
+}
+
 TEST_F(KafkaSourceTest, RestartReadsEverythingUnacknowledgedAgain) {
   const Record record = record_of_before();
   Driver daemon(options_for(kafka), record);

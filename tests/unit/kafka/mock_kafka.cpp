@@ -5,6 +5,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <cstring>
 
 namespace evictd {
 namespace {
@@ -74,10 +75,16 @@ std::int64_t MockKafka::committed(const std::string& group, const std::string& t
 }
 
 void MockKafka::commit(const std::string& group, const std::string& topic, int partition,
-                       std::int64_t offset) {
+                       std::int64_t offset, const std::string& note) {
   rd_kafka_t* client = client_of(RD_KAFKA_CONSUMER, brokers(), group);
   rd_kafka_topic_partition_list_t* list = rd_kafka_topic_partition_list_new(1);
-  rd_kafka_topic_partition_list_add(list, topic.c_str(), partition)->offset = offset;
+  rd_kafka_topic_partition_t* element =
+      rd_kafka_topic_partition_list_add(list, topic.c_str(), partition);
+  element->offset = offset;
+  if (!note.empty()) {
+    element->metadata = ::strdup(note.c_str());
+    element->metadata_size = note.size();
+  }
   EXPECT_EQ(rd_kafka_commit(client, list, 0), RD_KAFKA_RESP_ERR_NO_ERROR);
   rd_kafka_topic_partition_list_destroy(list);
   rd_kafka_destroy(client);

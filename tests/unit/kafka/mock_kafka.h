@@ -31,7 +31,7 @@ class MockKafka {
   // What the group has committed, or -1.
   std::int64_t committed(const std::string& group, const std::string& topic, int partition);
   void commit(const std::string& group, const std::string& topic, int partition,
-              std::int64_t offset);
+              std::int64_t offset, const std::string& note = "");
 
  private:
   rd_kafka_t* producer_;
