@@ -1,13 +1,17 @@
 """Events applied per second through Kafka, one partition, one key per event, 1 KB of row, against librdkafka's own consumer
 that throws the same topic away, and against what teams write: a Python loop with json and redis-py's DEL. (Debian has no
-Python client for Kafka: kafka_tool hands the loop its values by a pipe.)
+Python client for Kafka: kafka_tool hands the loop its values by a pipe.) Besides, the processor time of an event, by process
+and, for evictd, by thread: on two cores all of them share what there is.
 
-    EVICTD_BINARY_DIR=build/release /usr/bin/python3 tests/kafka/bench.py [RECORDS]
+    EVICTD_BINARY_DIR=build/release /usr/bin/python3 tests/kafka/bench.py [--records N] [--rounds N] [--schema off|on]
 """
 
+import argparse
+import glob
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -39,8 +43,15 @@ def values(count, with_schema):
         yield json.dumps({"id": number}).encode(), json.dumps(whole, separators=(",", ":")).encode()
 
 
-def evictd_seconds(one, records):
-    """From the first change applied to the last."""
+def cpu_seconds(path):
+    with open(f"{path}/stat", encoding="ascii") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def evictd_seconds(one, records, others):
+    """From the first change applied to the last, and what each process used of the processors, in seconds."""
+    before = {name: cpu_seconds(f"/proc/{other.pid}") for name, other in others.items()}
     one.start(ready=False)
     eventually("the first is applied", lambda: one.http("/metrics")[0] == 200 and
                one.metrics().sum("evictd_changes_total") > 0, 60, every=0.002)
@@ -48,44 +59,60 @@ def evictd_seconds(one, records):
     eventually("all are applied", lambda: one.metrics().sum("evictd_changes_total") >= records and
                one.metrics().get("evictd_lag_seconds") == 0, 600, every=0.01)
     seconds = time.monotonic() - first
-    cpu = one.cpu_seconds()
+    # The loop is the main thread; the others are librdkafka's.
+    threads = {path: cpu_seconds(path) for path in glob.glob(f"/proc/{one.process.pid}/task/*")}
+    loop = cpu_seconds(f"/proc/{one.process.pid}/task/{one.process.pid}")
+    used = {"evictd": loop, "librdkafka": sum(threads.values()) - loop,
+            **{name: cpu_seconds(f"/proc/{other.pid}") - before[name] for name, other in others.items()}}
     one.kill()
-    return seconds * records / max(1, records - done), cpu
+    return seconds * records / max(1, records - done), used
+
+
+def python_loop_seconds(client, kafka, topic, cache, records):
+    with subprocess.Popen([client.program, kafka.brokers, "cat", topic, str(records)], stdout=subprocess.PIPE) as cat:
+        begin = None
+        for line in cat.stdout:
+            begin = begin or time.monotonic()
+            event = json.loads(line)
+            event = event.get("payload", event)
+            cache.delete(f"item:{event['after']['id']}")
+        return time.monotonic() - begin
 
 
 def main():
-    records = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--records", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--schema", choices=["off", "on"], action="append")
+    options = parser.parse_args()
+    records = options.records
     folder = process.temporary_folder("evictd-bench-")
     try:
         parts.fetch()
         kafka = parts.Kafka(f"{folder}/kafka").start()
         redis = servers.Redis(f"{folder}/redis").start()
         client = parts.Client(kafka.brokers)
-        print("schema   librdkafka alone   evictd            ratio   cpu/event   Python loop", flush=True)
-        for with_schema in (False, True):
-            topic = f"shop{int(with_schema)}.public.items"
+        print("schema  librdkafka alone          evictd  ratio   Python loop   us of processor per event", flush=True)
+        for schema in options.schema or ["off", "on"]:
+            topic = f"shop_{schema}.public.items"
             client.create(topic, 1)
-            # A first start commits the beginning, as nothing is there yet.
-            one = KafkaEvictd(f"{folder}/evictd{int(with_schema)}", kafka, redis.url(), RULES, topics=[topic], group=topic)
-            one.start()
-            eventually("the beginning is committed", lambda topic=topic: client.offsets(topic, topic, 1)[0][0] == 0, 30, every=0.1)
-            one.stop()
-            client.produce(topic, values(records, with_schema), partition=0)
-            alone = float(client._run("drain", topic, records, timeout=600))  # pylint: disable=protected-access
-            seconds, cpu = evictd_seconds(one, records)
-            few = min(records, 50_000)
-            cat = subprocess.Popen([client.program, kafka.brokers, "cat", topic, str(few)], stdout=subprocess.PIPE)
-            cache, begin = redis.client(), None
-            for line in cat.stdout:
-                begin = begin or time.monotonic()
-                event = json.loads(line)
-                event = event.get("payload", event)
-                cache.delete(f"item:{event['after']['id']}")
-            loop = few / (time.monotonic() - begin)
-            cat.wait()
-            print(f"{'on' if with_schema else 'off':6} {records / alone:12.0f} /s {records / seconds:12.0f} /s "
-                  f"{alone / seconds:10.2f} {cpu / records * 1e6:8.2f} us {loop:9.0f} /s", flush=True)
-            redis.client().flushall()
+            client.produce(topic, values(records, schema == "on"), partition=0)
+            alone, ours, used = [], [], {}
+            for number in range(options.rounds):
+                group = f"{topic}.{number}"
+                # Each round is a new group that has everything still to read.
+                client.commit(group, topic, 0, 0)
+                one = KafkaEvictd(f"{folder}/{group}", kafka, redis.url(), RULES, topics=[topic], group=group)
+                alone.append(client.drain(topic, records))
+                seconds, used = evictd_seconds(one, records, {"redis": redis.process, "kafka": kafka.process})
+                ours.append(seconds)
+                redis.client().flushall()
+            few = min(records, 30_000)
+            loop = python_loop_seconds(client, kafka, topic, redis.client(), few)
+            alone_median, our_median = statistics.median(alone), statistics.median(ours)
+            print(f"{schema:6}  {records / alone_median:14.0f} /s  {records / our_median:11.0f} /s {alone_median / our_median:6.2f} "
+                  f"{few / loop:10.0f} /s   " + ", ".join(f"{name} {spent / records * 1e6:.2f}" for name, spent in used.items()),
+                  flush=True)
     finally:
         process.end_all()
         shutil.rmtree(folder, ignore_errors=True)

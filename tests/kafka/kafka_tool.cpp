@@ -7,7 +7,9 @@
 //   kafka_tool BROKERS partitions TOPIC COUNT
 //   kafka_tool BROKERS trim TOPIC PARTITION BEFORE_OFFSET
 //   kafka_tool BROKERS forget GROUP TOPIC PARTITIONS
+//   kafka_tool BROKERS commit GROUP TOPIC PARTITION OFFSET
 //   kafka_tool BROKERS offsets GROUP TOPIC PARTITIONS   "committed low high" by partition
+//   kafka_tool BROKERS members GROUP                    "client.id topic[partition] ..." by member
 //   kafka_tool BROKERS produce TOPIC PARTITION          lines "KEY VALUE" in hex; '-': null, '.': empty
 //   kafka_tool BROKERS drain TOPIC RECORDS              reads and discards; prints seconds
 //   kafka_tool BROKERS cat TOPIC RECORDS                prints the values, a line each
@@ -48,6 +50,22 @@ rd_kafka_t* make(rd_kafka_type_t type, const std::string& brokers,
   return client;
 }
 
+void print_members(const rd_kafka_ConsumerGroupDescription_t* group) {
+  if (const auto* error = rd_kafka_ConsumerGroupDescription_error(group)) {
+    die(rd_kafka_error_string(error));
+  }
+  for (std::size_t i = 0; i < rd_kafka_ConsumerGroupDescription_member_count(group); ++i) {
+    const auto* member = rd_kafka_ConsumerGroupDescription_member(group, i);
+    std::printf("%s", rd_kafka_MemberDescription_client_id(member));
+    const auto* held =
+        rd_kafka_MemberAssignment_partitions(rd_kafka_MemberDescription_assignment(member));
+    for (int at = 0; held != nullptr && at < held->cnt; ++at) {
+      std::printf(" %s[%d]", held->elems[at].topic, held->elems[at].partition);
+    }
+    std::printf("\n");
+  }
+}
+
 // Runs one admin request and checks every part of its answer.
 void admin(rd_kafka_t* client,
            const std::function<void(rd_kafka_AdminOptions_t*, rd_kafka_queue_t*)>& request) {
@@ -74,6 +92,8 @@ void admin(rd_kafka_t* client,
     check_topics(rd_kafka_DeleteTopics_result_topics(deleted, &count), count);
   } else if (const auto* grown = rd_kafka_event_CreatePartitions_result(event)) {
     check_topics(rd_kafka_CreatePartitions_result_topics(grown, &count), count);
+  } else if (const auto* described = rd_kafka_event_DescribeConsumerGroups_result(event)) {
+    print_members(rd_kafka_DescribeConsumerGroups_result_groups(described, &count)[0]);
   } else if (const auto* forgotten = rd_kafka_event_DeleteConsumerGroupOffsets_result(event)) {
     const auto* groups = rd_kafka_DeleteConsumerGroupOffsets_result_groups(forgotten, &count);
     const rd_kafka_error_t* error = rd_kafka_group_result_error(groups[0]);
@@ -205,6 +225,16 @@ int main(int argc, char** argv) {
     }
     return 0;
   }
+  if (command == "commit") {
+    rd_kafka_t* client = make(RD_KAFKA_CONSUMER, brokers, {{"group.id", topic}});
+    rd_kafka_topic_partition_list_t* list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, arguments.at(3).c_str(), static_cast<int>(number(4)))
+        ->offset = number(5);
+    const auto code = rd_kafka_commit(client, list, 0);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) die(rd_kafka_err2str(code));
+    rd_kafka_topic_partition_list_destroy(list);
+    return 0;
+  }
   rd_kafka_t* client = make(RD_KAFKA_PRODUCER, brokers);
   admin(client, [&](rd_kafka_AdminOptions_t* options, rd_kafka_queue_t* queue) {
     if (command == "create") {
@@ -224,6 +254,9 @@ int main(int argc, char** argv) {
           number(4);
       rd_kafka_DeleteRecords_t* request = rd_kafka_DeleteRecords_new(list);
       rd_kafka_DeleteRecords(client, &request, 1, options, queue);
+    } else if (command == "members") {
+      const char* group = topic.c_str();
+      rd_kafka_DescribeConsumerGroups(client, &group, 1, options, queue);
     } else if (command == "forget") {
       rd_kafka_topic_partition_list_t* list = rd_kafka_topic_partition_list_new(1);
       for (int partition = 0; partition < number(4); ++partition) {

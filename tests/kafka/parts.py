@@ -36,17 +36,17 @@ def _java(heap, *arguments):
 class Kafka:
     """One broker that is its own controller. Data outlives stop() and start()."""
 
-    def __init__(self, folder, settings=None):
+    def __init__(self, folder, settings=None, format_more=()):
         os.makedirs(folder, exist_ok=True)
         self.folder = folder
         self.port = process.free_port()
         self.log = f"{folder}/kafka.log"
         self.process = None
-        controller = process.free_port()
-        everything = {
+        self.controller_port = process.free_port()
+        self.settings = {
             "process.roles": "broker,controller", "node.id": "1",
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -54,15 +54,22 @@ class Kafka:
             "offsets.topic.replication.factor": "1", "offsets.topic.num.partitions": "1",
             "transaction.state.log.replication.factor": "1", "transaction.state.log.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0", "group.min.session.timeout.ms": "1000",
+            "auto.create.topics.enable": "false",  # Connect makes the topics of its connectors
             "log.cleaner.enable": "false", "controlled.shutdown.enable": "true",
             **(settings or {}),
         }
         self.properties = f"{folder}/server.properties"
-        with open(self.properties, "w", encoding="utf-8") as file:
-            file.writelines(f"{name}={value}\n" for name, value in everything.items())
+        self.set({})
         cluster = uuid.uuid4().hex[:22]
-        subprocess.run(_java("128m", "kafka.tools.StorageTool", "format", "-t", cluster, "-c", self.properties),
+        subprocess.run(_java("128m", "kafka.tools.StorageTool", "format", "-t", cluster, "-c", self.properties,
+                             *format_more),
                        stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=120)
+
+    def set(self, settings):
+        """Further settings, from the next start on."""
+        self.settings.update(settings)
+        with open(self.properties, "w", encoding="utf-8") as file:
+            file.writelines(f"{name}={value}\n" for name, value in self.settings.items())
 
     @property
     def brokers(self):
@@ -106,6 +113,8 @@ class Connect:
             "offset.flush.interval.ms": "500",
             "listeners": f"http://127.0.0.1:{self.port}",
             "plugin.discovery": "only_scan",
+            # How soon Debezium writes to partitions that are added.
+            "producer.metadata.max.age.ms": "1000",
             **(settings or {}),
         }
         self.properties = f"{folder}/worker.properties"
@@ -274,9 +283,21 @@ class Client:
     def delete_offsets(self, group, topic, partitions):
         self._run("forget", group, topic, partitions)
 
+    def commit(self, group, topic, partition, offset):
+        """Moves an empty group."""
+        self._run("commit", group, topic, partition, offset)
+
     def offsets(self, group, topic, partitions):
         """[(committed or -1, low, high)] by partition."""
         return [tuple(map(int, line.split())) for line in self._run("offsets", group, topic, partitions).splitlines()]
+
+    def drain(self, topic, records):
+        """The seconds that librdkafka's own consumer takes to read so many and throw them away."""
+        return float(self._run("drain", topic, records, timeout=600))
+
+    def members(self, group):
+        """[(client.id, {"topic[partition]", ...})] of the group, as its coordinator knows it."""
+        return [(words[0], set(words[1:])) for words in map(str.split, self._run("members", group).splitlines())]
 
     def produce(self, topic, records, partition=-1):
         """Records are (key or None, value or None) of bytes."""

@@ -1,0 +1,109 @@
+"""What Debezium does and writes, under write load: restarts, snapshots, and records that are none of its own."""
+
+import json
+
+import pytest
+
+from group import written
+from harness.waiting import eventually, stays
+
+
+def test_garbage_and_avro_are_purged_and_kept(make_group, seed):
+    """B45."""
+    group = make_group()
+    letters = f"{group.folder}/dead-letters"
+    one = group.add(kafka_more=f"postgres_url: {group.postgres.url()}\ndead_letter_file: {letters}")
+    group.fill("product:1", "product:2", "config:currency")
+    group.client.produce(group.topic("products"), [
+        (b'{"id":1}', b"garbage \xff\x00"), (b'{"id":1}', b"\x00\x00\x00\x00\x01avro"), (None, b"{}" * 1000),
+        (b'{"id":1}', json.dumps({"op": "?", "after": None, "source": {}}).encode()), (b"\xff", None), (None, b""),
+        (b"{" * 5000, b'{"op":"u","after":' + b"[" * 900_000)])
+    eventually("what they may have touched is gone", lambda: not group.cache.exists("product:1", "product:2"), 30)
+    assert group.cache.exists("config:currency"), "another table's keys stay"
+    running = group.load(seed)
+    written(running, 50)
+    group.converge(running)
+    assert one.metrics().sum("evictd_kafka_poison_records_total") == 7
+    with open(letters, "rb") as file:
+        kept = file.read()
+    assert kept.count(b"evictd-dead-letter topic=" + group.topic("products").encode()) == 7
+    assert b"\x00\x00\x00\x00\x01avro" in kept
+
+
+@pytest.mark.parametrize("how", ["restarted", "killed"])
+def test_debezium_is(make_group, connect, seed, how):
+    """B44: it writes again what it does not know to be written."""
+    group = make_group()
+    group.add()
+    running = group.load(seed)
+    if how == "restarted":
+        connect.remove(group.name)
+        written(running, 100)
+        connect.add_postgres(group.postgres, group.name, **group.connector)
+    else:
+        connect.stop(hard=True)
+        written(running, 100)
+        connect.start()
+        connect.add_postgres(group.postgres, group.name, **group.connector)
+    written(running, 50)
+    group.converge(running)
+    assert group.gaps() == 0
+
+
+def _snapshot(group):
+    """Debezium reads every product again, in the middle of the stream: an event `r` for each row."""
+    before = sum(high for _, _, high in group.client.offsets(group.name, group.topic("products"), 3))
+    group.postgres.execute("insert into debezium_signal values (md5(random()::text), 'execute-snapshot', %s)", (json.dumps(
+        {"data-collections": ["public.products"], "type": "incremental"}),))
+    eventually("the rows are in Kafka", lambda: sum(
+        high for _, _, high in group.client.offsets(group.name, group.topic("products"), 3)) >= before + 90, 60, every=0.2)
+
+
+def _with_signals(make_group, **more):
+    group = make_group(table_include_list=r"public\.(products|categories|reviews|orders|settings|debezium_signal)",
+                       signal_data_collection="public.debezium_signal", incremental_snapshot_chunk_size="10")
+    group.postgres.execute("create table debezium_signal (id varchar(42) primary key, type varchar(32), data varchar(2048))")
+    one = group.add(kafka_more=f"postgres_url: {group.postgres.url()}\n" + more.get("kafka_more", ""))
+    return group, one
+
+
+def test_an_incremental_snapshot_is_no_storm(make_group):
+    """B44: `r` events say nothing new."""
+    group, one = _with_signals(make_group)
+    keys = [f"product:{number}" for number in range(1, 101)]
+    group.fill(*keys)
+    deleted = one.metrics().sum("evictd_invalidations_total", outcome="deleted")
+    _snapshot(group)
+    group.converge(at_least=100)
+    assert group.cache.exists(*keys) == 100
+    assert one.metrics().sum("evictd_invalidations_total", outcome="deleted") == deleted
+
+
+def test_an_incremental_snapshot_deletes_when_asked_to(make_group):
+    group, _ = _with_signals(make_group, kafka_more="on_snapshot: invalidate")
+    keys = [f"product:{number}" for number in range(1, 101)]
+    group.fill(*keys)
+    _snapshot(group)
+    eventually("every product is gone from the cache", lambda: not group.cache.exists(*keys), 30)
+
+
+def test_incremental_snapshots_during_writes(make_group, seed):
+    """B44: an `r` that comes after a newer change neither brings anything back nor hides anything."""
+    group, _ = _with_signals(make_group, kafka_more="on_snapshot: invalidate")
+    running = group.load(seed)
+    for _ in range(3):
+        _snapshot(group)
+        written(running, 50)
+    group.converge(running)
+    assert group.gaps() == 0
+
+
+def test_truncate_drops_everything_of_the_table(make_group):
+    """An event without a key or rows."""
+    group = make_group()
+    group.add()
+    group.fill("product:1:sold", "product:2:sold", "product:1")
+    group.postgres.execute("truncate orders")
+    eventually("what was made of orders is gone", lambda: not group.cache.exists("product:1:sold", "product:2:sold"), 30)
+    stays("the rest is there", lambda: group.cache.exists("product:1"), 1)
+    group.converge(at_least=1)
