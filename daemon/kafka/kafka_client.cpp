@@ -601,7 +601,11 @@ Error KafkaClient::explained(Error error) {
   };
   Reasons reasons;
   serve_events(reasons);
-  return reasons.reason.value_or(std::move(error));
+  if (!reasons.reason) return error;
+  // "(after 7ms in state CONNECT)" would be another text, and another line in the log, each time.
+  std::string& text = reasons.reason->text;
+  text.resize(std::min(text.find(" (after "), text.size()));
+  return *reasons.reason;
 }
 
 void KafkaClient::close() {
