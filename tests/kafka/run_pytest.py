@@ -1,4 +1,4 @@
-"""Runs one pytest file of this folder for ctest, with EVICTD_REQUIRE_KAFKA=1; without it, a skip that says so."""
+"""Runs the pytest files of this folder for ctest, with EVICTD_REQUIRE_KAFKA=1; without it, a skip that says so."""
 
 import faulthandler
 import os
@@ -35,7 +35,7 @@ def main():
         return 1
     seed = os.environ.setdefault("EVICTD_SEED", str(random.randrange(10**9)))
     print(f"EVICTD_SEED={seed} repeats the choices of this run", flush=True)
-    faulthandler.dump_traceback_later(1150, exit=True)
+    faulthandler.dump_traceback_later(2350, exit=True)
     import pytest  # pylint: disable=import-outside-toplevel
 
     return pytest.main(["-q", "-ra", "--tb=short", "-p", "no:cacheprovider", *sys.argv[1:]])
