@@ -10,6 +10,8 @@
 namespace evictd {
 namespace {
 
+// One in constant use is made anew this often: only a new one learns that the server is shutting down.
+constexpr std::chrono::seconds kSessionMax{5};
 constexpr std::string_view kLockTimeout = "set local lock_timeout = '3s'";
 
 Lsn lsn_of(const std::string& text) { return Lsn::parse(text).value_or(Lsn{}); }
@@ -100,12 +102,19 @@ void Catalogue::reset(Conninfo conninfo) {
   session_.reset();
 }
 
+void Catalogue::disconnect() { session_.reset(); }
+
 template <typename T, typename Work>
 Result<T> Catalogue::run(Work work) {
+  const auto now = std::chrono::steady_clock::now();
+  if (now - session_since_ > kSessionMax) session_.reset();
   std::optional<Error> error;
   Result<T> result = CatalogueSession::guard<T>(
       [&]() -> T {
-        if (!session_) session_ = std::make_unique<Session>(conninfo_);
+        if (!session_) {
+          session_ = std::make_unique<Session>(conninfo_);
+          session_since_ = now;
+        }
         return work(static_cast<CatalogueSession&>(*session_));
       },
       conninfo_);

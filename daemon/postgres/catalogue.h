@@ -137,6 +137,8 @@ class Catalogue {
 
   // The same server as another connection found, from the next connection on.
   void reset(Conninfo conninfo);
+  // No session is kept for long: a server that shuts down smartly waits for each to leave by itself (G7).
+  void disconnect();
 
   Result<Facts> read_facts(const Subject& subject);
   Result<SlotFacts> read_slot(const std::string& slot);
@@ -174,6 +176,7 @@ class Catalogue {
 
   Conninfo conninfo_;
   std::unique_ptr<Session> session_;
+  std::chrono::steady_clock::time_point session_since_{};
 };
 
 }  // namespace evictd

@@ -108,7 +108,7 @@ void PostgresSource::wait_for(Waiting& waiting, bool want_data) {
       stream_.wait_for(waiting, want_data && !is_quiet && !held_);
       waiting.wake_at(std::min({look_at_, statistics_at_, heartbeat_at_, refresh_at_}));
       if (const auto since = snapshots_.refused_since())
-        waiting.wake_at(*since + options_.shutdown_grace);
+        waiting.wake_at(std::max(*since, unacknowledged_since_) + options_.shutdown_grace);
       if (!barrier_tables_.empty()) waiting.wake_at(barrier_at_);
       return;
     }

@@ -184,6 +184,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   bool told_snapshots_away_ = false;
   Xid near_{1};
   Lsn last_acknowledged_;
+  SteadyTime unacknowledged_since_{};  // or later: the last step at which nothing was
   std::optional<std::pair<Lsn, std::string>>
       held_;  // a relation message whose name is being looked up
   SteadyTime busy_window_{};

@@ -83,6 +83,8 @@ class ReplicationStream {
   void advance_received(Lsn end);
   // Everything up to `position` is finished.
   void acknowledge(Lsn position);
+  // Something was handed out that is not acknowledged yet.
+  bool has_unacknowledged() const { return acknowledged_ < received_; }
   // Sends a status update when one is due. `is_reading`: data is wanted, so silence means
   // something.
   void keep_alive(Now now, bool is_reading);

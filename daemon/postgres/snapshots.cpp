@@ -8,6 +8,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kBackoffMin{100};
 constexpr std::chrono::milliseconds kBackoffMax{2'000};
+// Nobody has asked for a snapshot for so long: what is in hand is visible, and a server that shuts down
+// need not wait for us.
+constexpr std::chrono::milliseconds kUnused{1'000};
 constexpr int kSnapshotFunctionVersion =
     130'000;  // pg_current_snapshot(); before: txid_current_snapshot()
 
@@ -22,6 +25,8 @@ void Snapshots::start(const Conninfo& conninfo, Now now) {
 
 void Snapshots::stop() {
   started_ = false;
+  is_shutting_down_ = false;
+  probe_.close();
   connection_.close();
   refused_since_.reset();
   answer_.reset();
@@ -50,9 +55,29 @@ void Snapshots::lost(Now now) {
   connection_.close();
 }
 
+void Snapshots::suspect_shutdown(Now now) {
+  if (!started_ || probe_.state() != PostgresConnection::State::kClosed) return;
+  probe_.open(conninfo_, now);
+}
+
+// A connection that is refused because of a shutdown says so (57P03); one that is made shows that there is none.
+void Snapshots::step_probe(Now now) {
+  using State = PostgresConnection::State;
+  probe_.step(now);
+  if (probe_.state() == State::kConnecting) return;
+  if (probe_.state() == State::kClosed && !probe_.failure()) return;
+  is_shutting_down_ = probe_.failure() && probe_.failure()->sqlstate == "57P03";
+  probe_.close();
+}
+
+bool Snapshots::may_leave(Now now) const {
+  return is_shutting_down_ && !is_requested_ && !under_way_ && now.steady - used_at_ >= kUnused;
+}
+
 void Snapshots::step(Now now) {
   if (!started_) return;
   using State = PostgresConnection::State;
+  step_probe(now);
   if (connection_.state() == State::kClosed) {
     if (connection_.failure()) return lost(now);
     if (now.steady < retry_at_) return;
@@ -75,7 +100,16 @@ void Snapshots::step(Now now) {
   problem_.clear();
   refused_since_.reset();
   backoff_ = {};
+  if (may_leave(now)) {
+    is_shutting_down_ = false;
+    refused_since_ = now.steady;
+    retry_at_ = now.steady + kBackoffMin;
+    prepared_ = false;
+    problem_ = "the server is shutting down";
+    return connection_.close();
+  }
   if (is_requested_) {
+    used_at_ = now.steady;
     is_requested_ = false;
     under_way_ = true;
     ++sent_;
@@ -105,6 +139,9 @@ void Snapshots::read_answer(const PostgresConnection::Answer& answer) {
 void Snapshots::wait_for(Waiting& waiting) const {
   if (!started_) return;
   using State = PostgresConnection::State;
+  probe_.wait_for(waiting, true);
+  const bool is_idle = connection_.state() == State::kIdle && prepared_ && !is_requested_;
+  if (is_shutting_down_ && is_idle) waiting.wake_at(used_at_ + kUnused);
   if (connection_.state() == State::kClosed) {
     waiting.wake_at(connection_.failure() ? SteadyTime::min() : retry_at_);
     return;

@@ -1,6 +1,7 @@
 // Snapshots: a plain connection that answers "which transactions can a session see now". Beside the
 // stream it is also the early warning of a server that shuts down: a fast shutdown ends ordinary
-// sessions first and then waits for the replication streams (G7).
+// sessions first and then waits for the replication streams. A smart one tells nobody, and waits for
+// ordinary sessions to leave by themselves: this one does, once it learns of it and is not needed (G7).
 #pragma once
 
 #include <chrono>
@@ -36,6 +37,9 @@ class Snapshots {
   // The newest answer, once.
   std::optional<Answer> take();
 
+  // A session could not be made elsewhere: finds out with one of our own whether the server is shutting down.
+  void suspect_shutdown(Now now);
+
   // Since when the server has been refusing sessions; none while it accepts them.
   std::optional<SteadyTime> refused_since() const { return refused_since_; }
   // Empty while connected; otherwise why not.
@@ -43,9 +47,14 @@ class Snapshots {
 
  private:
   void lost(Now now);
+  void step_probe(Now now);
+  bool may_leave(Now now) const;
   void read_answer(const PostgresConnection::Answer& answer);
 
   PostgresConnection connection_;
+  PostgresConnection probe_;
+  bool is_shutting_down_ = false;  // as the probe saw it; ours may still be open
+  SteadyTime used_at_{};
   Conninfo conninfo_;
   bool started_ = false;
   bool prepared_ = false;

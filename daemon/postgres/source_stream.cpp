@@ -65,10 +65,11 @@ void PostgresSource::stream(std::size_t bytes_max) {
     stream_.keep_alive(now_, bytes_max > 0 && !held_);
   if (stream_.state() != ReplicationStream::State::kStreaming) return stream_failed();
 
-  // A fast shutdown waits for us to acknowledge everything; if we cannot, the server must not
-  // suffer (G7).
+  // A shutdown waits for us to acknowledge everything; if we cannot, the server must not suffer (G7). While
+  // nothing is unacknowledged we are not in its way, and it may still be waiting for sessions that write.
+  if (!stream_.has_unacknowledged()) unacknowledged_since_ = now_.steady;
   const auto refused = snapshots_.refused_since();
-  if (refused && now_.steady - *refused >= options_.shutdown_grace) {
+  if (refused && now_.steady - std::max(*refused, unacknowledged_since_) >= options_.shutdown_grace) {
     trouble(Error{ErrorKind::kConnection,
                   "PostgreSQL is shutting down: leaving it with work unacknowledged",
                   "everything unacknowledged comes again when it is back"});
@@ -225,6 +226,7 @@ void PostgresSource::read_statistics() {
   ask([slot = slot_](Catalogue& side) { return side.read_statistics(slot); },
       [this](Result<SlotStatistics> answer) {
         counting_ = false;
+        if (!answer && answer.error().kind == ErrorKind::kConnection) snapshots_.suspect_shutdown(now_);
         statistics_ = answer ? std::optional<SlotStatistics>(*answer) : std::nullopt;
       });
 }

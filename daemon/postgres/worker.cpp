@@ -16,6 +16,8 @@ namespace evictd {
 namespace {
 
 constexpr std::chrono::seconds kStopPatience{1};
+// How long a session is kept for the next job.
+constexpr std::chrono::seconds kIdleSession{1};
 
 }  // namespace
 
@@ -36,7 +38,13 @@ struct CatalogueWorker::Mailbox {
     Catalogue catalogue{Conninfo{}};
     std::unique_lock lock(mutex);
     while (true) {
-      changed.wait(lock, [&] { return stopping || !jobs.empty(); });
+      const auto has_work = [&] { return stopping || !jobs.empty(); };
+      if (!changed.wait_for(lock, kIdleSession, has_work)) {
+        lock.unlock();
+        catalogue.disconnect();
+        lock.lock();
+        changed.wait(lock, has_work);
+      }
       if (stopping) break;
       Job job = std::move(jobs.front());
       jobs.pop_front();

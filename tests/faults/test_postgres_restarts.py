@@ -1,5 +1,6 @@
 """PostgreSQL crashes, restarts, and wants to stop while Redis is away (G1, G7)."""
 
+import psycopg2
 import scenarios
 from harness import oracle
 from harness.fixtures import soak
@@ -38,6 +39,47 @@ def test_a_fast_shutdown_is_not_held_up_by_a_missing_redis(postgres, redis, cach
     assert not cache.exists("product:1")
     assert evictd.metrics().sum("evictd_gaps_total") == 0
     proxy.stop()
+
+
+def test_a_smart_shutdown_waits_for_the_application_and_not_for_evictd(postgres, cache, make_evictd):
+    """It ends when the last ordinary session leaves by itself. evictd, and another one that stands by, leave; as long
+    as somebody can write, changes are followed."""
+    evictd = make_evictd().start()
+    second = make_evictd().start(ready=False)
+    eventually("the second one stands by", lambda: "evictd_active 0" in second.metrics().text, 30)
+    scenarios.cached(cache, postgres, "product:1", "product:2")
+    application = postgres.connect()
+    with application.cursor() as cursor:
+        postgres.begin_stop("smart")
+        eventually("PostgreSQL accepts nobody", lambda: not accepts(postgres))
+        cursor.execute("update products set price_cents = 1 where id = 1")
+        scenarios.gone(cache, "product:1")
+        # Until evictd has met the refusal: the stream must survive it.
+        eventually("evictd has left its ordinary sessions",
+                   lambda: sessions_of_evictd(cursor) == ["evictd"], 30)
+        cursor.execute("update products set price_cents = 2 where id = 2")
+        scenarios.gone(cache, "product:2")
+    application.close()
+    postgres.process.wait(20)
+    postgres.start()
+    eventually("one of them is ready", lambda: evictd.is_ready() or second.is_ready(), 30)
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    oracle.assert_true_cache(postgres, cache, at_least=0)
+    assert evictd.metrics().sum("evictd_gaps_total") + second.metrics().sum("evictd_gaps_total") == 0
+
+
+def accepts(postgres):
+    try:
+        postgres.connect().close()
+        return True
+    except psycopg2.OperationalError as error:
+        assert "shutting down" in str(error), error
+        return False
+
+
+def sessions_of_evictd(cursor):
+    cursor.execute("select application_name from pg_stat_activity where application_name like 'evictd%' order by 1")
+    return [row[0] for row in cursor.fetchall()]
 
 
 def test_a_killed_walsender_costs_a_reconnect(postgres, redis, cache, make_evictd, seed):

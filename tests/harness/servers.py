@@ -79,6 +79,9 @@ def _empty_cluster(programs):
     return f"{folder}/data"
 
 
+STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+
 class Postgres:
     """One private cluster. Its superuser is `postgres`; there is no password on the loopback."""
 
@@ -120,11 +123,11 @@ class Postgres:
             return False
 
     def stop(self, mode="fast", patience=60.0):
-        """fast: SIGINT. immediate: SIGQUIT, as a crash."""
-        return process.end(self.process, {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode], patience)
+        """smart: waits for sessions to leave. fast: ends them. immediate: as a crash."""
+        return process.end(self.process, STOP_SIGNALS[mode], patience)
 
     def begin_stop(self, mode="fast"):
-        self.process.send_signal({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
+        self.process.send_signal(STOP_SIGNALS[mode])
 
     def url(self, database="shop", user="postgres", port=None):
         return f"postgresql://{user}@127.0.0.1:{port or self.port}/{database}"
