@@ -17,6 +17,10 @@ rules:
     tags: ["shelf:{shelf}"]
   - table: store.typed
     keys: ["t:{a}", "t:{b}", "t:{c}", "t:{d}", "t:{e}", "t:{f}", "t:{g}"]
+  - table: store.versioned
+    keys: ["v:{id}"]
+    fill: checked
+    version: {column: version}
 """
 
 
@@ -29,7 +33,8 @@ def store(parts_folder, kafka, connect):
     server.sql("create database store")
     server.sql("create table items (id int primary key, slug varchar(50), shelf int not null);"
                "create table typed (a int primary key, b decimal(10,2), c datetime(3), d date, e tinyint(1), f enum('x','y'),"
-               " g bigint unsigned)", "store")
+               " g bigint unsigned);"
+               "create table versioned (id int primary key, version bigint unsigned not null, name varchar(20))", "store")
     connect.add("store", {
         "connector.class": "io.debezium.connector.mariadb.MariaDbConnector",
         "database.hostname": "127.0.0.1", "database.port": str(server.port), "database.user": "debezium",
@@ -56,7 +61,8 @@ def _required():
 @pytest.fixture
 def evictd(kafka, redis, store):
     folder = process.temporary_folder("evictd-maria-")
-    store.sql("replace into items values (0, 'start', 0); replace into typed (a) values (0)", "store")
+    store.sql("replace into items values (0, 'start', 0); replace into typed (a) values (0); "
+              "replace into versioned values (0, 1, 'start')", "store")
     one = KafkaEvictd(f"{folder}/evictd", kafka, redis.url(), RULES, topics=["^maria[.]store[.]"], group="maria")
     one.start(ready=False)
     # Which rows are behind it is settled by a mark of its own.
@@ -106,6 +112,25 @@ def test_types_of_mariadb_have_their_canonical_text(store, evictd, redis):
     store.sql("insert into typed values (5, 12.5, '2024-02-03 04:05:06.789', '2024-02-29', 1, 'y', 18446744073709551615)",
               "store")
     eventually("every key is gone", lambda: not cache.exists(*keys), 20)
+
+
+def test_row_versions_of_mariadb_decide_about_fills(store, evictd, redis):
+    """No snapshot, no transaction id: the row's own version, beyond what a signed number or a double can hold."""
+    cache = redis.client()
+    version = 2**63 + 5
+
+    def fill(number):
+        return cache.execute_command("FCALL", "evictd_fill", 2, "v:1", "evictd:{v:1}", f"v:{number}", 600000, "value")
+
+    store.sql(f"insert into versioned values (1, {version}, 'a')", "store")
+    eventually("the insert was heard of", lambda: cache.exists("evictd:{v:1}"), 20)
+    assert (fill(version - 1), fill(version)) == (0, 1)
+    store.sql(f"update versioned set version = {version + 1}, name = 'b' where id = 1", "store")
+    eventually("deleted", lambda: not cache.exists("v:1"), 20)
+    assert (fill(version), fill(version + 1)) == (0, 1)
+    store.sql("delete from versioned where id = 1", "store")
+    eventually("deleted with its row", lambda: not cache.exists("v:1"), 20)
+    assert fill(version + 1) == 0, "whoever still holds the deleted row"
 
 
 def test_a_replay_deletes_nothing_again(store, evictd, redis):
