@@ -315,6 +315,7 @@ void PostgresSource::start_streaming() {
 
 void PostgresSource::streaming_began() {
   state_ = State::kStreaming;
+  catalogue_problem_.clear();  // of an earlier connection; the catalogue was read on the way here
   has_worked_ = true;
   own_pid_ = stream_.connection().backend_pid();
   release_waits_ = 0;
