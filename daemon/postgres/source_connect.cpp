@@ -115,8 +115,9 @@ void PostgresSource::identified() {
 void PostgresSource::read_facts() {
   Conninfo catalogue = pinned_;
   catalogue.set("application_name", "evictd catalogue");
-  // A statement that hangs must not hang the side thread for ever.
-  catalogue.set("options", catalogue.get("options") + " -c statement_timeout=20000");
+  // A statement that hangs must not hang the side thread for ever. No timeout ends the wait of a commit for a
+  // synchronous standby, and ours (heartbeats, the publication) need none.
+  catalogue.set("options", catalogue.get("options") + " -c statement_timeout=20000 -c synchronous_commit=local");
   ask(
       [catalogue, subject = subject()](Catalogue& side) {
         side.reset(catalogue);

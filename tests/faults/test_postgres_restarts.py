@@ -68,6 +68,26 @@ def test_a_smart_shutdown_waits_for_the_application_and_not_for_evictd(postgres,
     assert evictd.metrics().sum("evictd_gaps_total") + second.metrics().sum("evictd_gaps_total") == 0
 
 
+def test_evictds_own_sessions_do_not_wait_for_a_standby(postgres, make_evictd):
+    """The heartbeat is a transaction. Were it to wait for a synchronous standby that is away, nobody would look at the
+    catalogue any more for as long: a table that leaves the publication would not be noticed (G6)."""
+    evictd = make_evictd(postgres_more="heartbeat: 1s").start()
+    ages = [evictd.metrics().sum("evictd_heartbeat_age_seconds")]
+    postgres.execute("alter system set synchronous_standby_names = 'nobody'")
+    postgres.execute("select pg_reload_conf()")
+    eventually("commits wait for a standby", lambda: postgres.value("show synchronous_standby_names") == "nobody")
+
+    def came_back(times):
+        ages.append(evictd.metrics().sum("evictd_heartbeat_age_seconds"))
+        return sum(later < earlier for earlier, later in zip(ages, ages[1:])) >= times
+
+    try:
+        eventually("the heartbeat comes back again and again", lambda: came_back(4), 40)
+    finally:
+        postgres.execute("alter system reset synchronous_standby_names")
+        postgres.execute("select pg_reload_conf()")
+
+
 def accepts(postgres):
     try:
         postgres.connect().close()
