@@ -208,6 +208,8 @@ struct KafkaClient::Impl {
   int event_descriptor = -1;
   KafkaClientHandler* handler = nullptr;  // during serve_events() and front()
   std::atomic<bool> closing = false;
+  bool has_subscribed = false;
+  std::atomic<bool> was_told_partitions = false;
 
   std::array<rd_kafka_message_t*, kBatchRecords> batch{};
   std::size_t batch_next = 0;
@@ -225,6 +227,7 @@ struct KafkaClient::Impl {
                            rd_kafka_topic_partition_list_t* list, void* opaque) {
     auto& self = *static_cast<Impl*>(opaque);
     const bool is_assign = code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+    if (is_assign) self.was_told_partitions = true;
     // While closing, the last revoke comes on the closing thread and needs no work of ours any
     // more.
     if (self.closing || self.handler == nullptr) {
@@ -356,8 +359,16 @@ Result<std::unique_ptr<KafkaClient>> KafkaClient::make(const KafkaOptions& optio
   return std::unique_ptr<KafkaClient>(new KafkaClient(std::move(impl)));
 }
 
+// librdkafka 2.0 aborts the process (rd_kafka_sticky_assignor_state_destroy) when a consumer is destroyed that was
+// joining its group and had not been told its partitions. Such a one was closed and has left the group; the rest of
+// it stays, known and untouched, until the process ends, which is what comes next.
 KafkaClient::~KafkaClient() {
   impl_->drop_batch();
+  if (impl_->has_subscribed && !impl_->was_told_partitions) {
+    static std::vector<std::unique_ptr<Impl>> left_behind;
+    left_behind.push_back(std::move(impl_));
+    return;
+  }
   rd_kafka_queue_destroy(impl_->records);
   rd_kafka_destroy(impl_->consumer);
   ::close(impl_->event_descriptor);
@@ -376,6 +387,7 @@ Result<void> KafkaClient::subscribe() {
   for (const std::string& topic : impl_->options.topics) {
     rd_kafka_topic_partition_list_add(topics.get(), topic.c_str(), RD_KAFKA_PARTITION_UA);
   }
+  impl_->has_subscribed = true;
   const auto code = rd_kafka_subscribe(impl_->consumer, topics.get());
   if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
   Error error = kafka_error(code, nullptr);

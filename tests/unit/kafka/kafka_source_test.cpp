@@ -364,6 +364,19 @@ TEST_F(KafkaSourceTest, AnUnreachableBrokerIsReportedOnceAndTriedAgain) {
   EXPECT_FALSE(daemon.seen.failed);
 }
 
+TEST_F(KafkaSourceTest, StopsInTheMiddleOfJoiningTheGroup) {
+  // The group never gets past handing out its partitions.
+  constexpr int kSyncGroup = 14;
+  for (int i = 0; i < 100; ++i) {
+    rd_kafka_mock_push_request_errors(kafka.cluster(), kSyncGroup, 1,
+                                      RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS);
+  }
+  Driver daemon(options_for(kafka));
+  EXPECT_FALSE(daemon.until([&] { return daemon.seen.connections == 1; }, std::chrono::seconds(6)));
+  EXPECT_EQ(daemon.source->status().state, "joining the group");
+  daemon.stop();
+}
+
 TEST_F(KafkaSourceTest, LagCountsWhatIsNotAcknowledged) {
   const Record record = record_of_before();
   Driver daemon(options_for(kafka), record);
