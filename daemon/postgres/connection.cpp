@@ -51,14 +51,42 @@ int connect_seconds(const Conninfo& conninfo) {
 
 void PostgresConnection::Closer::operator()(pg_conn* connection) const { PQfinish(connection); }
 
-PostgresConnection::PostgresConnection() = default;
+PostgresConnection::PostgresConnection(NameLookup::Resolver resolver) : resolver_(std::move(resolver)) {}
 PostgresConnection::~PostgresConnection() { close(); }
 
 void PostgresConnection::open(const Conninfo& conninfo, Now now) {
   close();
   conninfo_ = conninfo;
-  connect_deadline_ = now.steady + std::chrono::seconds(connect_seconds(conninfo));
-  connection_.reset(PQconnectStart(conninfo.text().c_str()));
+  server_ = conninfo.server();
+  for (const std::string& name : conninfo_.names()) lookups_.emplace_back(name, resolver_);
+  if (lookups_.empty()) return begin(now);
+  connect_deadline_ = now.steady + std::chrono::seconds(connect_seconds(conninfo_));
+  state_ = State::kConnecting;
+}
+
+void PostgresConnection::poll_lookups(Now now) {
+  std::map<std::string, std::vector<std::string>> addresses;
+  std::string problem;
+  for (const NameLookup& lookup : lookups_) {
+    if (!lookup.is_done()) {
+      if (now.steady < connect_deadline_) return;
+      return lose("", "no answer about the name '" + lookup.host() + "' in time");
+    }
+    if (const auto& found = lookup.addresses()) {
+      addresses[lookup.host()] = *found;
+    } else {
+      addresses[lookup.host()] = {};
+      problem = "cannot look up '" + lookup.host() + "': " + found.error().text;
+    }
+  }
+  lookups_.clear();
+  if (!conninfo_.set_addresses(addresses)) return lose("", problem);
+  begin(now);
+}
+
+void PostgresConnection::begin(Now now) {
+  connect_deadline_ = now.steady + std::chrono::seconds(connect_seconds(conninfo_));
+  connection_.reset(PQconnectStart(conninfo_.text().c_str()));
   if (connection_ == nullptr) return lose("", "out of memory");
   PQsetErrorVerbosity(connection_.get(), PQERRORS_VERBOSE);
   if (PQstatus(connection_.get()) == CONNECTION_BAD) return lose_with_last_error();
@@ -75,6 +103,7 @@ void PostgresConnection::open(const Conninfo& conninfo, Now now) {
 void PostgresConnection::close() {
   if (message_ != nullptr) PQfreemem(message_);
   message_ = nullptr;
+  lookups_.clear();
   connection_.reset();
   state_ = State::kClosed;
   failure_.reset();
@@ -115,7 +144,7 @@ void PostgresConnection::step(Now now) {
     case State::kClosed:
       return;
     case State::kConnecting:
-      return poll_connecting(now);
+      return lookups_.empty() ? poll_connecting(now) : poll_lookups(now);
     case State::kIdle:
       // The server speaks out of turn only to say goodbye.
       // A loop that turns for other reasons need not pay a system call each time to hear that it
@@ -142,7 +171,7 @@ void PostgresConnection::poll_connecting(Now now) {
   pollfd descriptor{PQsocket(connection_.get()), connect_events_, 0};
   if (descriptor.fd >= 0 && ::poll(&descriptor, 1, 0) == 0) {
     if (now.steady >= connect_deadline_)
-      lose("", "no answer from " + conninfo_.server() + " in time");
+      lose("", "no answer from " + server_ + " in time");
     return;
   }
   switch (PQconnectPoll(connection_.get())) {
@@ -164,6 +193,13 @@ void PostgresConnection::poll_connecting(Now now) {
 void PostgresConnection::wait_for(Waiting& waiting, bool want_data) const {
   if (state_ == State::kClosed) return;
   short events = 0;
+  if (!lookups_.empty()) {
+    const auto pending = std::find_if(lookups_.begin(), lookups_.end(),
+                                      [](const NameLookup& lookup) { return !lookup.is_done(); });
+    if (pending == lookups_.end()) return waiting.wake_at(SteadyTime::min());
+    pending->wait_for(waiting);
+    return waiting.wake_at(connect_deadline_);
+  }
   if (state_ == State::kConnecting) {
     events = connect_events_;
     waiting.wake_at(connect_deadline_);

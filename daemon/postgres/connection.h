@@ -1,6 +1,6 @@
 // A non-blocking libpq connection: connects, runs one command at a time, and carries a COPY BOTH
-// stream. The only file that holds a PGconn. All calls from one thread; nothing blocks, except that
-// libpq resolves a host name while open() begins (give `hostaddr` where that can be slow).
+// stream. The only file that holds a PGconn. All calls from one thread; nothing blocks: libpq would look host
+// names up by itself and wait, so they are looked up before (name_lookup.h).
 #pragma once
 
 #include <cstddef>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "daemon/clock.h"
+#include "daemon/name_lookup.h"
 #include "daemon/postgres/conninfo.h"
 #include "daemon/waiting.h"
 
@@ -42,7 +43,7 @@ class PostgresConnection {
     std::vector<std::vector<std::string>> rows;
   };
 
-  PostgresConnection();
+  explicit PostgresConnection(NameLookup::Resolver resolver = NameLookup::system_resolver);
   ~PostgresConnection();
   PostgresConnection(const PostgresConnection&) = delete;
   PostgresConnection& operator=(const PostgresConnection&) = delete;
@@ -86,6 +87,8 @@ class PostgresConnection {
   void pin_server(Conninfo& conninfo) const;
 
  private:
+  void poll_lookups(Now now);
+  void begin(Now now);
   void poll_connecting(Now now);
   void read_answer();
   void flush();
@@ -99,6 +102,9 @@ class PostgresConnection {
   };
   std::unique_ptr<pg_conn, Closer> connection_;
   Conninfo conninfo_;
+  std::string server_;  // as it was given, for messages
+  NameLookup::Resolver resolver_;
+  std::vector<NameLookup> lookups_;  // of the hosts' names, before libpq begins
   State state_ = State::kClosed;
   std::optional<PostgresFailure> failure_;
   // An error that arrived while no command was under way: why the server is about to close.

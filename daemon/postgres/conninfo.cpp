@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 #include <libpq-fe.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
+
+#include "daemon/name_lookup.h"
 
 namespace evictd {
 namespace {
@@ -27,6 +30,16 @@ std::string without_quoted_parts(std::string_view text) {
   }
   std::erase(result, '\n');
   return result;
+}
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0; begin <= list.size();) {
+    const std::size_t comma = std::min(list.find(',', begin), list.size());
+    parts.push_back(list.substr(begin, comma - begin));
+    begin = comma + 1;
+  }
+  return parts;
 }
 
 // In a startup packet's options a backslash or a space needs a backslash.
@@ -57,6 +70,46 @@ Result<Conninfo> Conninfo::parse(const std::string& url) {
 std::string Conninfo::get(const std::string& keyword) const {
   const auto found = values_.find(keyword);
   return found == values_.end() ? std::string() : found->second;
+}
+
+std::vector<std::string> Conninfo::hosts() const {
+  const std::string given = get("host");
+  const char* variable = std::getenv("PGHOST");
+  return split(!given.empty() || variable == nullptr ? given : std::string(variable));
+}
+
+std::vector<std::string> Conninfo::names() const {
+  std::vector<std::string> names;
+  if (!get("hostaddr").empty() || std::getenv("PGHOSTADDR") != nullptr) return names;
+  for (const std::string& host : hosts()) {
+    // A path, or an abstract one, is a socket; an empty one is libpq's default.
+    const bool is_socket = host.empty() || host[0] == '/' || host[0] == '@';
+    if (!is_socket && !NameLookup::is_numeric(host)) names.push_back(host);
+  }
+  return names;
+}
+
+bool Conninfo::set_addresses(const std::map<std::string, std::vector<std::string>>& addresses) {
+  const std::vector<std::string> before = hosts();
+  const std::vector<std::string> ports = split(get("port"));
+  std::vector<std::string> hosts_now, addresses_now, ports_now;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const auto found = addresses.find(before[i]);
+    // A numeric address is its own; a socket has none.
+    const bool is_numeric = NameLookup::is_numeric(before[i]);
+    std::vector<std::string> own{is_numeric ? before[i] : std::string()};
+    if (found != addresses.end()) own = found->second;
+    for (const std::string& address : own) {
+      hosts_now.push_back(before[i]);
+      addresses_now.push_back(address);
+      ports_now.push_back(i < ports.size() ? ports[i] : std::string());
+    }
+  }
+  if (hosts_now.empty()) return false;
+  set("host", fmt::format("{}", fmt::join(hosts_now, ",")));
+  set("hostaddr", fmt::format("{}", fmt::join(addresses_now, ",")));
+  if (ports.size() > 1) set("port", fmt::format("{}", fmt::join(ports_now, ",")));
+  return true;
 }
 
 void Conninfo::pin_session(const std::string& application_name,

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "mapping/error.h"
 
@@ -22,6 +23,13 @@ class Conninfo {
   }
   std::string get(const std::string& keyword) const;
 
+  // The hosts that libpq would look up while it connects, and so block: names, without an address beside them.
+  std::vector<std::string> names() const;
+  // Gives each of those names its addresses, so that libpq has nothing to look up: a host with several stands
+  // several times, one without is left out. The names stay: certificates are compared with them. False when no
+  // host is left.
+  bool set_addresses(const std::map<std::string, std::vector<std::string>>& addresses);
+
   // The sessions evictd opens: text forms pinned, so that a key never depends on settings of a role
   // or a database (later options win over the user's own), dead peers noticed, and a name for
   // pg_stat_activity.
@@ -37,6 +45,8 @@ class Conninfo {
   std::string scrub(std::string_view text) const;
 
  private:
+  std::vector<std::string> hosts() const;
+
   std::map<std::string, std::string> values_;
 };
 

@@ -8,17 +8,18 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <thread>
+#include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
+#include "daemon/name_lookup.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -52,40 +53,6 @@ struct FreeContext {
   void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
 };
 
-// One name lookup. Shared (the one shared_ptr here) between the transport and the lookup's thread,
-// because a resolver may take longer than the transport lives; whoever is last frees it.
-struct Lookup {
-  std::string host;
-  std::string port;
-  Descriptor done_event{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-  std::atomic<bool> done = false;
-  int error = 0;  // of getaddrinfo; valid when done
-  std::unique_ptr<addrinfo, FreeAddresses> addresses;
-
-  void run(int flags) {
-    addrinfo hints{};
-    hints.ai_family = AF_UNSPEC;
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = flags;
-    addrinfo* list = nullptr;
-    error = getaddrinfo(host.c_str(), port.c_str(), &hints, &list);
-    addresses.reset(list);
-    done.store(true, std::memory_order_release);
-  }
-};
-
-void start_lookup(const std::shared_ptr<Lookup>& lookup) {
-  // Addresses need no resolver, and no thread.
-  lookup->run(AI_NUMERICHOST);
-  if (lookup->error == 0) return;
-  lookup->done.store(false);
-  std::thread([lookup] {
-    lookup->run(AI_ADDRCONFIG);
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const auto written = ::write(lookup->done_event.get(), &one, sizeof(one));
-  }).detach();
-}
-
 std::string tls_error_text() {
   const unsigned long code = ERR_peek_last_error();
   ERR_clear_error();
@@ -102,8 +69,8 @@ struct Transport::Impl {
   const RedisAddress& address;
   TlsFiles tls_files;
   State state = State::kClosed;
-  std::shared_ptr<Lookup> lookup;
-  addrinfo* next_address = nullptr;
+  std::optional<NameLookup> lookup;
+  std::size_t next_address = 0;
   Descriptor socket;
   std::unique_ptr<SSL_CTX, FreeContext> context;
   std::unique_ptr<SSL, FreeSsl> ssl;
@@ -123,28 +90,35 @@ struct Transport::Impl {
     ssl.reset();
     socket = Descriptor();
     lookup.reset();
-    next_address = nullptr;
+    next_address = 0;
     tls_wants_write = tls_read_pending = false;
     state = State::kClosed;
   }
 
   Result<State> resolve() {
-    if (!lookup->done.load(std::memory_order_acquire)) return state;
-    if (lookup->error != 0) {
-      return failed("cannot look up", gai_strerror(lookup->error),
-                    "look at the host in 'redis: url:'");
+    if (!lookup->is_done()) return state;
+    if (const auto& found = lookup->addresses(); !found) {
+      return failed("cannot look up", std::string(found.error().text), "look at the host in 'redis: url:'");
     }
-    next_address = lookup->addresses.get();
     return connect_next();
   }
 
   // Begins connecting to the next address of the name.
   Result<State> connect_next() {
-    while (next_address != nullptr) {
-      const addrinfo& one = *next_address;
-      next_address = one.ai_next;
-      socket = Descriptor(::socket(one.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-      if (begin_connect(one.ai_addr, one.ai_addrlen)) return state;
+    const std::vector<std::string>& addresses = *lookup->addresses();
+    while (next_address < addresses.size()) {
+      addrinfo hints{};
+      hints.ai_socktype = SOCK_STREAM;
+      hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+      addrinfo* list = nullptr;
+      const int error = getaddrinfo(addresses[next_address++].c_str(), std::to_string(address.port).c_str(), &hints, &list);
+      const std::unique_ptr<addrinfo, FreeAddresses> one(list);
+      if (error != 0) {
+        last_error = gai_strerror(error);
+        continue;
+      }
+      socket = Descriptor(::socket(one->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+      if (begin_connect(one->ai_addr, one->ai_addrlen)) return state;
     }
     return failed("cannot connect to", last_error);
   }
@@ -310,10 +284,7 @@ void Transport::open() {
   impl_->state = State::kResolving;
   impl_->last_error = "no address";
   if (!impl_->address.socket_path.empty()) return;
-  impl_->lookup = std::make_shared<Lookup>();
-  impl_->lookup->host = impl_->address.host;
-  impl_->lookup->port = std::to_string(impl_->address.port);
-  start_lookup(impl_->lookup);
+  impl_->lookup.emplace(impl_->address.host);
 }
 
 void Transport::close() {
@@ -369,10 +340,10 @@ void Transport::wait_for(Waiting& waiting, bool want_write) const {
     case State::kClosed:
       return;
     case State::kResolving:
-      if (!impl_->lookup || impl_->lookup->done.load(std::memory_order_acquire)) {
-        waiting.wake_at(SteadyTime::min());
+      if (impl_->lookup) {
+        impl_->lookup->wait_for(waiting);
       } else {
-        waiting.descriptors.push_back(pollfd{impl_->lookup->done_event.get(), POLLIN, 0});
+        waiting.wake_at(SteadyTime::min());
       }
       return;
     case State::kConnecting:

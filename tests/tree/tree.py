@@ -51,7 +51,7 @@ ROOMS = {
 # The headers between the pipeline and its sources and sinks.
 INTERFACE = {
     "daemon/" + name + ".h"
-    for name in ("clock", "finding", "json", "record", "secret", "sink", "snapshot_poll", "source", "touched",
+    for name in ("clock", "finding", "json", "name_lookup", "record", "secret", "sink", "snapshot_poll", "source", "touched",
                  "version", "waiting")
 }
 

@@ -84,5 +84,28 @@ TEST(ConninfoScrub, PasswordsNeverAppear) {
   ::unsetenv("PGPASSWORD");
 }
 
+TEST(ConninfoNames, OnlyNamesWithoutAnAddressAreLookedUp) {
+  using ::testing::ElementsAre;
+  const auto names = [](const std::string& text) { return Conninfo::parse(text)->names(); };
+  EXPECT_THAT(names("host=db.example"), ElementsAre("db.example"));
+  EXPECT_THAT(names("host=a,127.0.0.1,/run/postgresql,::1,b"), ElementsAre("a", "b"));
+  EXPECT_THAT(names("host=db.example hostaddr=127.0.0.1"), ElementsAre());
+  EXPECT_THAT(names("dbname=shop"), ElementsAre());
+}
+
+TEST(ConninfoNames, EachAddressStandsBesideItsNameAndItsPort) {
+  auto conninfo = *Conninfo::parse("host=a,127.0.0.2,/run/pg,gone,b port=1,2,3,4,5");
+  ASSERT_TRUE(conninfo.set_addresses({{"a", {"10.0.0.1", "fd00::1"}}, {"gone", {}}, {"b", {"10.0.0.2"}}}));
+  EXPECT_EQ(conninfo.get("host"), "a,a,127.0.0.2,/run/pg,b");
+  EXPECT_EQ(conninfo.get("hostaddr"), "10.0.0.1,fd00::1,127.0.0.2,,10.0.0.2");
+  EXPECT_EQ(conninfo.get("port"), "1,1,2,3,5");
+  EXPECT_TRUE(conninfo.names().empty());
+  conninfo = *Conninfo::parse("host=a,b port=7");
+  ASSERT_TRUE(conninfo.set_addresses({{"a", {"10.0.0.1"}}, {"b", {"10.0.0.2"}}}));
+  EXPECT_EQ(conninfo.get("port"), "7");
+  conninfo = *Conninfo::parse("host=a");
+  EXPECT_FALSE(conninfo.set_addresses({{"a", {}}}));
+}
+
 }  // namespace
 }  // namespace evictd
