@@ -39,7 +39,7 @@ Result<void> drop_record(const Config& config, Signals& signals) {
   command.act = Act::kInvalidate;
   command.target = Target::kKeys;
   command.unconditional = true;
-  command.texts = fmt::format("evictd:record:{{{}}}", redis_options(config).record_name);
+  command.texts = record_key(config.record_name());
   command.items.push_back(Item{static_cast<std::uint32_t>(command.texts.size()), 0});
   return run_on_sink(**sink, {command}, signals, [](const Command& done, const Outcome& outcome) {
     if (outcome.deleted > 0) {

@@ -1,5 +1,6 @@
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "daemon/commands/commands.h"
@@ -49,6 +50,18 @@ class Watcher final : public SourceHandler {
     for (const ExplainReceiver::Line& line : receiver.lines()) {
       std::printf("%s  %s %s  %s\n", what.c_str(), line.kind.c_str(), line.text.c_str(),
                   line.rule.c_str());
+    }
+  }
+
+  void on_unknown_change(const UnknownChange& change) override {
+    const std::string what = fmt::format("{}  unknown change ({})", time_text(commit_time_), change.detail);
+    for (const RuleInfo& rule : rules_.rules()) {
+      const bool is_affected = change.tables.empty() || std::find(change.tables.begin(), change.tables.end(),
+                                                                  rule.qualified_table()) != change.tables.end();
+      if (!is_affected) continue;
+      for (const auto& pattern : rule.patterns) {
+        std::printf("%s  purge %s  %s\n", what.c_str(), pattern.glob.c_str(), rule.name.c_str());
+      }
     }
   }
 

@@ -178,7 +178,7 @@ Error kafka_error(rd_kafka_resp_err_t code, const char* detail) {
     case RD_KAFKA_RESP_ERR__TRANSPORT:
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
       error.kind = ErrorKind::kTransient;
-      error.hint = "evictd goes on trying";
+      error.hint = "see that the brokers run, and that the addresses they advertise can be reached from here";
       break;
     default:
       error.kind = ErrorKind::kTransient;

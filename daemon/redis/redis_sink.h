@@ -51,6 +51,9 @@ struct RedisOptions {
   std::string tls_key_file;
 };
 
+// The Redis key of a record.
+std::string record_key(const std::string& record_name);
+
 // kUsage when the url cannot be read; the text never shows the password.
 Result<std::unique_ptr<Sink>> make_redis_sink(RedisOptions options);
 
