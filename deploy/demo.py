@@ -1,8 +1,6 @@
 """The part of the demo that runs; started by demo.sh, which builds and explains."""
 
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -12,20 +10,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, f"{ROOT}/tests")
 os.environ.setdefault("EVICTD_BINARY_DIR", f"{ROOT}/build/release")
 
+from demo_stage import every_second, perform, say, title  # noqa: E402
 from harness import daemon, oracle, process, servers, shop  # noqa: E402
 from harness.waiting import eventually  # noqa: E402
 
-SECONDS_ONCE = 10
 LATENCY = "evictd_invalidation_latency_seconds"
-
-
-def say(text=""):
-    print(text, flush=True)
-
-
-def title(text):
-    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
-    say(f"\n{bold}== {text}{plain}")
 
 
 def milliseconds(seconds):
@@ -75,24 +64,22 @@ def show_load(postgres, redis, evictd, once):
     """A line a second until Ctrl-C, or ten of them."""
     running = shop.Shop(postgres, redis.client, seed=os.getpid(), writers=2, readers=2, writer_pause=0.002,
                         reader_pause=0.0005).start()
-    try:
-        say("second   writes/s   reads/s   from cache   deletes/s      lag   commit to delete: p50       p99")
-        before, begin, counts = evictd.metrics(), time.monotonic(), (0, 0, 0)
-        second = 0
-        while not once or second < SECONDS_ONCE:
-            second += 1
-            time.sleep(max(0.0, begin + second - time.monotonic()))
-            now = evictd.metrics()
-            writes, reads, hits = running.writes, running.reads, running.hits
-            deletes = sum(now.sum(name, outcome="deleted") - before.sum(name, outcome="deleted")
-                          for name in ("evictd_invalidations_total", "evictd_settle_deletes_total"))
-            share = 100 * (hits - counts[2]) / max(1, reads - counts[1])
-            say(f"{second:6}   {writes - counts[0]:8}   {reads - counts[1]:7}   {share:8.0f} %   {deletes:9.0f}   "
-                f"{now.sum('evictd_lag_seconds'):4.1f} s   {milliseconds(now.quantile(LATENCY, 0.5, before)):>21}   "
-                f"{milliseconds(now.quantile(LATENCY, 0.99, before)):>7}")
-            before, counts = now, (writes, reads, hits)
-    except KeyboardInterrupt:
-        say("\nstopping the writers (Ctrl-C again: at once)")
+    say("second   writes/s   reads/s   from cache   deletes/s      lag   commit to delete: p50       p99")
+    before, counts = evictd.metrics(), (0, 0, 0)
+
+    def show(second):
+        nonlocal before, counts
+        now = evictd.metrics()
+        writes, reads, hits = running.writes, running.reads, running.hits
+        deletes = sum(now.sum(name, outcome="deleted") - before.sum(name, outcome="deleted")
+                      for name in ("evictd_invalidations_total", "evictd_settle_deletes_total"))
+        share = 100 * (hits - counts[2]) / max(1, reads - counts[1])
+        say(f"{second:6}   {writes - counts[0]:8}   {reads - counts[1]:7}   {share:8.0f} %   {deletes:9.0f}   "
+            f"{now.sum('evictd_lag_seconds'):4.1f} s   {milliseconds(now.quantile(LATENCY, 0.5, before)):>21}   "
+            f"{milliseconds(now.quantile(LATENCY, 0.99, before)):>7}")
+        before, counts = now, (writes, reads, hits)
+
+    every_second(once, show)
     return running
 
 
@@ -137,33 +124,5 @@ def demo(folder, once):
         raise AssertionError(f"evictd ended with exit code {code}, expected 0")
 
 
-def main():
-    once = "--once" in sys.argv[1:]
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, interrupt)
-    folder = process.temporary_folder("evictd-demo-")
-    try:
-        demo(folder, once)
-        return 0
-    except KeyboardInterrupt:
-        say("\nstopped")
-        return 130
-    except Exception as error:  # pylint: disable=broad-except
-        say(f"\nthe demo failed: {error}")
-        if os.path.exists(f"{folder}/evictd.log"):
-            with open(f"{folder}/evictd.log", encoding="utf-8", errors="replace") as log:
-                say("the end of evictd's log:\n" + "".join(log.readlines()[-30:]))
-        return 1
-    finally:
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        process.end_all()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(perform(demo))

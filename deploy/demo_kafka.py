@@ -1,10 +1,7 @@
 """The Kafka part of the demo: demo.sh --kafka. PostgreSQL -> Debezium -> Kafka -> two evictd of one group -> Redis."""
 
 import os
-import shutil
-import signal
 import sys
-import time
 
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -13,18 +10,14 @@ os.environ.setdefault("EVICTD_BINARY_DIR", f"{ROOT}/build/release")
 
 import kafka_daemon  # noqa: E402
 import parts  # noqa: E402
-from harness import oracle, process, servers, shop  # noqa: E402
+from demo_stage import every_second, perform, say, title  # noqa: E402
+from harness import oracle, servers, shop  # noqa: E402
 
-SECONDS_ONCE = 10
 TABLES = ["products", "categories", "reviews", "orders", "settings"]
 
 
-def say(text=""):
-    print(text, flush=True)
-
-
 def demo(folder, once):
-    say("\n== servers: PostgreSQL, Redis, Kafka, Kafka Connect with Debezium (from Maven Central the first time)")
+    title("servers: PostgreSQL, Redis, Kafka, Kafka Connect with Debezium (from Maven Central the first time)")
     parts.fetch()
     postgres = servers.Postgres(f"{folder}/postgres").start()
     shop.create(postgres, ROOT)
@@ -40,7 +33,7 @@ def demo(folder, once):
     say(f"PostgreSQL  psql {postgres.url()}\nRedis       redis-cli -p {redis.port}\nKafka       {kafka.brokers}\n"
         f"Connect     {connect.url}")
 
-    say("\n== two evictd of one consumer group, with deploy/rules.yaml")
+    title("two evictd of one consumer group, with deploy/rules.yaml")
     cache = redis.client()
     shop.plant_sentinels(cache)
     with open(f"{ROOT}/deploy/rules.yaml", encoding="utf-8") as file:
@@ -52,24 +45,22 @@ def demo(folder, once):
         daemons.append(one)
         say(f"status      http://127.0.0.1:{one.port}/   log {one.log}")
 
-    say("\n== writers and readers" + ("" if once else "; Ctrl-C stops"))
+    title("writers and readers" + ("" if once else "; Ctrl-C stops"))
     running = shop.Shop(postgres, redis.client, seed=os.getpid(), writer_pause=0.005, reader_pause=0.001).start()
     say("second   writes/s   reads/s   deletes/s   records behind")
-    before, counts, second = 0, (0, 0), 0
-    try:
-        begin = time.monotonic()
-        while not once or second < SECONDS_ONCE:
-            second += 1
-            time.sleep(max(0.0, begin + second - time.monotonic()))
-            seen = [one.metrics() for one in daemons]
-            deletes = sum(one.sum("evictd_invalidations_total", outcome="deleted") for one in seen)
-            behind = sum(one.sum("evictd_kafka_lag_messages") for one in seen)
-            say(f"{second:6}   {running.writes - counts[0]:8}   {running.reads - counts[1]:7}   {deletes - before:9.0f}   {behind:14.0f}")
-            before, counts = deletes, (running.writes, running.reads)
-    except KeyboardInterrupt:
-        say("\nstopping the writers (Ctrl-C again: at once)")
+    before, counts = 0, (0, 0)
 
-    say("\n== the cache against the database")
+    def show(second):
+        nonlocal before, counts
+        seen = [one.metrics() for one in daemons]
+        deletes = sum(one.sum("evictd_invalidations_total", outcome="deleted") for one in seen)
+        behind = sum(one.sum("evictd_kafka_lag_messages") for one in seen)
+        say(f"{second:6}   {running.writes - counts[0]:8}   {running.reads - counts[1]:7}   {deletes - before:9.0f}   {behind:14.0f}")
+        before, counts = deletes, (running.writes, running.reads)
+
+    every_second(once, show)
+
+    title("the cache against the database")
     running.stop_writers()
     kafka_daemon.wait_for_debezium(postgres)
     kafka_daemon.wait_for_daemons(daemons, 60, parts.Client(kafka.brokers), "shop.public.")
@@ -81,28 +72,5 @@ def demo(folder, once):
             raise AssertionError(f"evictd ended badly:\n{one.log_tail()}")
 
 
-def main():
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, interrupt)
-    folder = process.temporary_folder("evictd-demo-")
-    try:
-        demo(folder, "--once" in sys.argv[1:])
-        return 0
-    except KeyboardInterrupt:
-        say("\nstopped")
-        return 130
-    except Exception as error:  # pylint: disable=broad-except
-        say(f"\nthe demo failed: {error}")
-        return 1
-    finally:
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        process.end_all()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(perform(demo))

@@ -1,6 +1,6 @@
 #include "daemon/redis/record_text.h"
 
-#include <charconv>
+#include "daemon/redis/text.h"
 
 namespace evictd {
 namespace {
@@ -20,33 +20,10 @@ void append_escaped(std::string& out, std::string_view value) {
   }
 }
 
-bool unescape(std::string_view text, std::string& value) {
-  value.clear();
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      value += text[i];
-      continue;
-    }
-    unsigned int byte = 0;
-    if (i + 2 >= text.size()) return false;
-    const auto [end, error] = std::from_chars(&text[i + 1], &text[i + 1] + 2, byte, 16);
-    if (error != std::errc{} || end != &text[i + 1] + 2) return false;
-    value += static_cast<char>(byte);
-    i += 2;
-  }
-  return true;
-}
-
-template <typename Number>
-bool read_number(std::string_view text, Number& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc{} && end == text.data() + text.size() && !text.empty();
-}
-
 bool read_line(std::string_view word, std::string_view value, Record& record) {
-  if (word == "epoch") return unescape(value, record.epoch);
-  if (word == "identity") return unescape(value, record.source_identity);
-  if (word == "gap") return unescape(value, record.gap);
+  if (word == "epoch") return decode_percent(value, record.epoch);
+  if (word == "identity") return decode_percent(value, record.source_identity);
+  if (word == "gap") return decode_percent(value, record.gap);
   if (word == "epoch_since") {
     std::int64_t milliseconds = 0;
     if (!read_number(value, milliseconds)) return false;
@@ -61,7 +38,7 @@ bool read_line(std::string_view word, std::string_view value, Record& record) {
   if (!read_number(first, number)) return false;
   if (word == "acknowledged") return read_number(second, record.acknowledged[number]);
   std::string table;
-  if (word != "table" || !unescape(second, table)) return false;
+  if (word != "table" || !decode_percent(second, table)) return false;
   record.tables[table] = number;
   return true;
 }

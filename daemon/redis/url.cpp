@@ -1,6 +1,6 @@
 #include "daemon/redis/url.h"
 
-#include <charconv>
+#include "daemon/redis/text.h"
 
 namespace evictd {
 namespace {
@@ -10,36 +10,6 @@ constexpr std::string_view kHint =
 
 tl::unexpected<Error> malformed(std::string text) {
   return fail(ErrorKind::kUsage, "redis url: " + std::move(text), std::string(kHint));
-}
-
-int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-bool decode_percent(std::string_view text, std::string& decoded) {
-  decoded.clear();
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      decoded += text[i];
-      continue;
-    }
-    if (i + 2 >= text.size()) return false;
-    const int high = hex_value(text[i + 1]);
-    const int low = hex_value(text[i + 2]);
-    if (high < 0 || low < 0) return false;
-    decoded += static_cast<char>(high * 16 + low);
-    i += 2;
-  }
-  return true;
-}
-
-template <typename Number>
-bool read_number(std::string_view text, Number& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc{} && end == text.data() + text.size() && !text.empty();
 }
 
 Result<void> read_credentials(std::string_view text, RedisAddress& address) {
