@@ -89,8 +89,13 @@ bool Pipeline::Impl::wants_data() const {
   // Settles that wait for a Redis out of reach must not keep new transactions out of sight: the oldest one that
   // is not applied is what the lag is measured by.
   const bool nothing_unapplied = unapplied_.empty() && builder_.empty();
+#ifdef EVICTD_BREAK_NO_HELD_LIMIT
+  static_cast<void>(nothing_unapplied);
+  return source_connected_ && !stopping_;
+#else
   return source_connected_ && !stopping_ && held_bytes_ + builder_.bytes() < options_.held_bytes_max &&
          (ready_.size() < kReadyMax || nothing_unapplied);
+#endif
 }
 
 void Pipeline::Impl::wait_for(Waiting& waiting, Now now) {

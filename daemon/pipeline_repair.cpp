@@ -109,7 +109,9 @@ void Pipeline::Impl::start_repairs() {
           repair.tables.empty() ||
           std::find(repair.tables.begin(), repair.tables.end(), info.qualified_table()) != repair.tables.end();
       for (std::uint32_t pattern = 0; affected && pattern < info.patterns.size(); ++pattern) {
+#ifndef EVICTD_BREAK_NO_REPAIR
         request_purge(rule, pattern, nullptr, id);
+#endif
       }
     }
     if (repair.purges.empty()) empty.push_back(id);
