@@ -4,6 +4,7 @@ import pytest
 import scenarios
 from harness import oracle, shop
 from harness.fixtures import soak
+from harness.proxy import Proxy
 from harness.waiting import eventually
 
 IDENTITIES = {
@@ -67,6 +68,36 @@ def test_a_large_transaction_passes_in_bounded_memory(make_postgres, make_redis,
     assert metrics.sum("evictd_reconnects_total") == 0, "a keepalive was not answered in time"
     assert evictd.memory_bytes("VmHWM") <= 64 * 2**20, f"{evictd.memory_bytes('VmHWM') >> 20} MiB at most"
     evictd.stop()
+
+
+def test_a_redis_out_of_reach_does_not_fill_the_memory(postgres, redis, cache, make_evictd):
+    """A transaction of some 100 MiB of keys arrives while nothing can be applied: evictd stops reading (G8)."""
+    rows, keys = 100_000, 8
+    postgres.execute(f"create table items (id integer primary key, v integer not null); "
+                     f"insert into items select i, 0 from generate_series(1, {rows}) i")
+    templates = ", ".join(f"'{'x' * 120}:{number}:{{id}}'" for number in range(keys))
+    proxy = Proxy(redis.port)
+    evictd = make_evictd(rules=f"- table: public.items\n  keys: [{templates}]\n",
+                         redis_url=redis.url(port=proxy.port)).start()
+    with scenarios.RedisOutOfReach(proxy):
+        eventually("evictd notices that Redis is gone", lambda: not evictd.is_ready())
+        postgres.execute("update items set v = 1")
+        sent = []
+
+        def no_longer_reads():
+            assert evictd.metrics().get("evictd_inflight_bytes") > 2**20
+            sent.append(postgres.value("select sent_lsn::text from pg_stat_replication"))
+            assert len(sent) > 5 and len(set(sent[-5:])) == 1, sent[-1]
+            return True
+
+        eventually("evictd no longer reads", no_longer_reads, 60, every=0.5)
+        assert evictd.memory_bytes("VmHWM") <= 64 * 2**20, f"{evictd.memory_bytes('VmHWM') >> 20} MiB at most"
+    last = f"{'x' * 120}:{keys - 1}:{rows}"
+    cache.set(last, "old")
+    scenarios.gone(cache, last, seconds=120)
+    oracle.wait_until_acknowledged(postgres, "evictd", 120)
+    assert evictd.memory_bytes("VmHWM") <= 64 * 2**20, f"{evictd.memory_bytes('VmHWM') >> 20} MiB at most"
+    proxy.stop()
 
 
 def test_prepared_transactions_count_when_they_commit(postgres, cache, make_evictd):
