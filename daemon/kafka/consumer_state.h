@@ -87,6 +87,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void retry_later();
   void measure();
   void probe_brokers();
+  void find_vanished(const std::map<std::string, std::int32_t>& topics);
 
   // ---- kafka_delivery.cpp
   void deliver(std::size_t bytes_max);
@@ -131,6 +132,11 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   bool record_is_missing_ = false;
   std::map<TopicPartition, std::int64_t> began_;          // by this process, as a new group
   std::set<TopicPartition> read_before_;                  // acknowledged by this process
+  // Topics of which we have had partitions; those that were gone then, and may have been made again; and
+  // the partitions of those that were begun since.
+  std::set<std::string> held_topics_;
+  std::set<std::string> vanished_;
+  std::set<TopicPartition> begun_again_;
   std::map<TopicPartition, std::uint32_t> incarnations_;  // raised with each gap: another stream
 
   std::vector<Assignment> assignments_;

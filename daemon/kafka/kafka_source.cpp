@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "daemon/kafka/check_findings.h"
 #include "daemon/kafka/consumer_state.h"
 #include "mapping/check.h"
 
@@ -249,6 +250,12 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
   StartFacts facts;
   facts.offsets = offsets;
   facts.is_first_start = first_start_.contains(at);
+  held_topics_.insert(at.topic);
+  if (vanished_.contains(at.topic) && begun_again_.insert(at).second) {
+    // Made again: from its first record. The gap was found when the first one vanished.
+    facts.offsets.committed = offsets.low;
+    ++incarnations_[at];
+  }
   facts.was_read_before = read_before_.contains(at) ||
                           (last_known_ && last_known_->acknowledged.contains(stream_of(at, 0)));
   if (const auto began = began_.find(at); began != began_.end()) facts.began_at = began->second;
@@ -279,6 +286,7 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
 
 void KafkaSource::on_revoked(std::vector<TopicPartition> partitions, bool lost) {
   ++numbers_.rebalances;
+  probe_at_ = now_.steady;  // a topic may be gone
   // What was being looked up is taken back before it was begun.
   if (to_assign_) {
     to_assign_.reset();
@@ -389,20 +397,55 @@ void KafkaSource::probe_brokers() {
       [this, session = session_, client = client_, partitions]() -> HelperThread::Completion {
         using Ends = std::vector<std::pair<TopicPartition, std::int64_t>>;
         auto result = std::make_shared<Result<Ends>>(Ends{});
-        if (auto topics = client->matching_topics(); !topics) {
+        auto topics = client->matching_topics();
+        if (!topics) {
           *result = tl::unexpected(topics.error());
         } else {
-          *result = client->ends(partitions);
+          std::vector<TopicPartition> there = partitions;
+          std::erase_if(there, [&](const TopicPartition& at) { return !topics->contains(at.topic); });
+          *result = client->ends(there);
         }
-        return [this, session, result] {
+        return [this, session, result, topics = std::move(topics)] {
           probing_ = false;
           if (session != session_) return;
+          if (topics && handler_ != nullptr) find_vanished(*topics);
           broker_problem_ = *result ? "" : result->error().text;
           if (*result)
             ends_ = std::map<TopicPartition, std::int64_t>((*result)->begin(), (*result)->end());
-          probe_at_ = now_.steady + (*result ? kProbeEach : kProbeSoon);
+          // Unless another one has been asked for meanwhile.
+          probe_at_ = std::min(probe_at_, now_.steady + (*result ? kProbeEach : kProbeSoon));
         };
       });
+}
+
+// A topic that is gone has taken along what was not read of it (G6). One of the same name that comes
+// back is another one: what the group has committed says nothing about it, and may be what we
+// committed of the first.
+void KafkaSource::find_vanished(const std::map<std::string, std::int32_t>& topics) {
+  std::set<std::string> gone;
+  for (const std::string& topic : held_topics_) {
+    if (!topics.contains(topic)) gone.insert(topic);
+  }
+  for (const std::string& topic : gone) {
+    held_topics_.erase(topic);
+    const auto is_of_it = [&](const TopicPartition& at) { return at.topic == topic; };
+    std::erase_if(read_before_, is_of_it);
+    std::erase_if(begun_again_, is_of_it);
+    std::erase_if(began_, [&](const auto& entry) { return is_of_it(entry.first); });
+    vanished_.insert(topic);
+    if (is_control_topic(topic)) continue;
+    bool known = false;
+    const std::vector<std::string> tables = tables_of_topic(topic, known);
+    if (known && tables.empty()) continue;  // no rule speaks of it
+    handler_->on_gap(
+        {"topic_recreated", fmt::format("topic '{}' was deleted, with what had not been read of it", topic),
+         tables},
+        false);
+    if (std::any_of(assignments_.begin(), assignments_.end(),
+                    [&](const Assignment& assignment) { return is_of_it(assignment.at); })) {
+      disconnect({ErrorKind::kConnection, fmt::format("kafka: topic '{}' was deleted", topic), {}});
+    }
+  }
 }
 
 // ---- closing
