@@ -57,6 +57,7 @@ void BatchBuilder::note_xid() {
   if (noted_) return;
   noted_ = true;
   batch_->xids.push_back(current_.xid);
+  batch_->known_since = std::max(batch_->known_since, current_.known_since.value_or(SteadyTime::max()));
   if (!batch_->oldest_commit || current_.commit_time < *batch_->oldest_commit) {
     batch_->oldest_commit = current_.commit_time;
   }

@@ -42,6 +42,9 @@ struct TransactionBegin {
   std::uint32_t stream = 0;
   Xid xid{};               // 64-bit; none (0) where the source has no transaction ids
   SystemTime commit_time;  // by the source's clock
+  // A time at which the transaction was in the stream already, though not read, by our clock; absent: not known.
+  // Where there are no snapshots, it counts as visible since then.
+  std::optional<SteadyTime> known_since = {};
 };
 
 struct SourceConnected {

@@ -30,7 +30,7 @@ void Visibility::add(const Snapshot& snapshot, SteadyTime received) {
 bool Visibility::look(Work& work, SteadyTime now) const {
   if (work.visible_at) return true;
   if (!has_snapshots_) {
-    work.visible_at = now;
+    work.visible_at = work.known_since == SteadyTime::min() ? now : std::min(now, work.known_since);
     return true;
   }
   if (!latest_) return false;

@@ -23,7 +23,8 @@ class Visibility {
   Visibility(std::chrono::milliseconds interval, std::chrono::milliseconds memory);
 
   // A new connection: earlier snapshots may speak of a server that lost transactions in a crash.
-  // Without snapshots, every transaction counts as visible when it is first asked for.
+  // Without snapshots, a transaction counts as visible since it was known to be in the stream, or else when it is
+  // first asked for.
   void reset(bool has_snapshots);
   void remember_for(std::chrono::milliseconds memory) { memory_ = memory; }
 

@@ -70,6 +70,8 @@ struct Work {
   std::vector<Xid> xids;
   std::size_t seen = 0;
   std::optional<SteadyTime> visible_at;  // since when at the latest all of them are visible
+  // When all of them were known to be in the stream; min(): nothing is known of that, max(): not of all.
+  SteadyTime known_since = SteadyTime::min();
 
   Work() = default;
   Work(const Work&) = delete;

@@ -7,6 +7,7 @@
 //              \-> failed
 #pragma once
 
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -22,6 +23,12 @@
 
 namespace evictd {
 
+// A look at a partition's end: the records before `offset` were in it by then.
+struct KnownEnd {
+  std::int64_t offset = 0;
+  SteadyTime at{};
+};
+
 // Offsets are the next one to read, as Kafka commits them: began_at <= acknowledged <= delivered.
 struct Assignment {
   TopicPartition at;
@@ -34,6 +41,7 @@ struct Assignment {
   std::int64_t announced = 0;            // the end of the last transaction given to the handler
   bool is_draining = false;              // to be given back: nothing more is read from it
   std::optional<UnknownChange> missing;  // a gap before began_at, to be purged first
+  std::deque<KnownEnd> known_ends;       // oldest first, of records not delivered yet
 };
 
 class KafkaSource final : public Source, private KafkaClientHandler {
@@ -62,6 +70,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
     std::shared_ptr<KafkaClient> client;
     std::map<std::string, std::int32_t> topics;
     GroupHistory history;
+    std::vector<std::pair<TopicPartition, std::int64_t>> ends;  // of all their partitions, where known
   };
   void open();
   void opened(Result<Opened> result);
@@ -87,6 +96,9 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void retry_later();
   void measure();
   void probe_brokers();
+  void ask_for_ends();
+  void take_ends(const std::vector<std::pair<TopicPartition, std::int64_t>>& ends);
+  static void note_end(Assignment& assignment, KnownEnd end);
   void find_vanished(const std::map<std::string, std::int32_t>& topics);
 
   // ---- kafka_delivery.cpp
@@ -134,10 +146,14 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   std::set<TopicPartition> read_before_;                  // acknowledged by this process
   // Topics of which we have had partitions; those that were gone then, and may have been made again; and
   // the partitions of those that were begun since.
-  std::set<std::string> held_topics_;
+  std::map<std::string, SteadyTime> held_topics_;  // since when
   std::set<std::string> vanished_;
   std::set<TopicPartition> begun_again_;
   std::map<TopicPartition, std::uint32_t> incarnations_;  // raised with each gap: another stream
+
+  // Where the partitions ended before the group was joined.
+  std::map<TopicPartition, std::int64_t> ends_before_;
+  SteadyTime ends_before_at_{};
 
   std::vector<Assignment> assignments_;
   std::size_t last_found_ = 0;
@@ -158,6 +174,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   std::string broker_problem_;  // all brokers down, as far as librdkafka says
   std::string topic_problem_;
   bool probing_ = false;
+  bool asking_for_ends_ = false;
   std::map<TopicPartition, std::int64_t> ends_;
   SteadyTime probe_at_ = SteadyTime::max();
 

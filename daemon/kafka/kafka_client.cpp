@@ -13,6 +13,7 @@
 #include <set>
 
 #include "daemon/kafka/librdkafka.h"
+#include "mapping/check.h"
 
 namespace evictd {
 namespace {
@@ -30,6 +31,9 @@ constexpr std::pair<const char*, const char*> kDefaults[] = {
     {"auto.commit.interval.ms", "1000"},
     {"queued.max.messages.kbytes", "16384"},
     {"fetch.wait.max.ms", "100"},
+    // How soon a queue that was full is filled again. Unknown to librdkafka before 2.2: see
+    // should_ask_for_ends().
+    {"fetch.queue.backoff.ms", "10"},
     {"socket.keepalive.enable", "true"},
     // A broker that comes back is used again at once.
     {"reconnect.backoff.max.ms", "1000"},
@@ -110,7 +114,24 @@ std::optional<SystemTime> time_of_note(std::string_view note) {
 
 bool is_pattern(const std::string& topic) { return topic.starts_with('^'); }
 
+// A property that is a number, as it is in force.
+std::size_t number_of(const rd_kafka_t* client, const char* property) {
+  char text[32];
+  std::size_t size = sizeof text;
+  EVICTD_CHECK(rd_kafka_conf_get(rd_kafka_conf(const_cast<rd_kafka_t*>(client)), property, text, &size) ==
+               RD_KAFKA_CONF_OK);
+  return static_cast<std::size_t>(std::strtoull(text, nullptr, 10));
+}
+
 }  // namespace
+
+std::vector<TopicPartition> partitions_of(const std::map<std::string, std::int32_t>& topics) {
+  std::vector<TopicPartition> partitions;
+  for (const auto& [topic, count] : topics) {
+    for (std::int32_t partition = 0; partition < count; ++partition) partitions.push_back({topic, partition});
+  }
+  return partitions;
+}
 
 Result<KafkaConf> make_kafka_conf(const KafkaOptions& options) {
   char reason[512];
@@ -215,6 +236,9 @@ struct KafkaClient::Impl {
   std::size_t batch_next = 0;
   std::size_t batch_size = 0;
   bool may_have_more = false;
+  // Read since the ends were last asked for, and how much of it is half the queue.
+  std::size_t read_bytes = 0, read_records = 0;
+  std::size_t half_bytes = 0, half_records = 0;
   KafkaRecord record;
   // Assigned partitions by topic handle: records of others are dropped.
   std::map<TopicPartition, std::int64_t> assigned;
@@ -349,6 +373,8 @@ Result<std::unique_ptr<KafkaClient>> KafkaClient::make(const KafkaOptions& optio
   }
   conf->release();
   rd_kafka_poll_set_consumer(impl->consumer);
+  impl->half_bytes = number_of(impl->consumer, "queued.max.messages.kbytes") * 1024 / 2;
+  impl->half_records = number_of(impl->consumer, "queued.min.messages") / 2;
   impl->records = rd_kafka_queue_new(impl->consumer);
   // An eventfd takes eight bytes at a time.
   static const std::uint64_t kOne = 1;
@@ -444,9 +470,20 @@ const KafkaRecord* KafkaClient::front(KafkaClientHandler& handler) {
   }
 }
 
-void KafkaClient::pop() { rd_kafka_message_destroy(impl_->batch[impl_->batch_next++]); }
+void KafkaClient::pop() {
+  rd_kafka_message_t* message = impl_->batch[impl_->batch_next++];
+  impl_->read_bytes += message->len + message->key_len;
+  ++impl_->read_records;
+  rd_kafka_message_destroy(message);
+}
 
 bool KafkaClient::may_have_more() const { return impl_->may_have_more; }
+
+bool KafkaClient::should_ask_for_ends() {
+  if (impl_->read_bytes < impl_->half_bytes && impl_->read_records < impl_->half_records) return false;
+  impl_->read_bytes = impl_->read_records = 0;
+  return true;
+}
 
 void KafkaClient::assign(const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets) {
   for (const auto& [at, offset] : offsets) {
@@ -517,7 +554,7 @@ Result<std::map<std::string, std::int32_t>> KafkaClient::matching_topics() {
       const auto& topic = metadata->topics[i];
       const bool matches = is_pattern(wanted) ? regexec(&compiled, topic.topic, 0, nullptr, 0) == 0
                                               : wanted == topic.topic;
-      if (matches && topic.err == RD_KAFKA_RESP_ERR_NO_ERROR)
+      if (matches && topic.err != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
         topics[topic.topic] = topic.partition_cnt;
     }
     if (is_pattern(wanted)) regfree(&compiled);
@@ -556,11 +593,7 @@ Result<std::vector<PartitionOffsets>> KafkaClient::look_up(
 Result<GroupHistory> KafkaClient::group_history(
     const std::map<std::string, std::int32_t>& topics) {
   GroupHistory history;
-  std::vector<TopicPartition> partitions;
-  for (const auto& [topic, count] : topics) {
-    for (std::int32_t partition = 0; partition < count; ++partition)
-      partitions.push_back({topic, partition});
-  }
+  const std::vector<TopicPartition> partitions = partitions_of(topics);
   if (partitions.empty()) return history;
   const List list = list_of(partitions);
   if (const auto code = rd_kafka_committed(impl_->consumer, list.get(), kCallTimeoutMs);
@@ -584,14 +617,21 @@ Result<GroupHistory> KafkaClient::group_history(
 Result<std::vector<std::pair<TopicPartition, std::int64_t>>> KafkaClient::ends(
     const std::vector<TopicPartition>& partitions) {
   std::vector<std::pair<TopicPartition, std::int64_t>> found;
-  for (const TopicPartition& at : partitions) {
-    std::int64_t low = 0, high = 0;
-    const auto code = rd_kafka_query_watermark_offsets(impl_->consumer, at.topic.c_str(),
-                                                       at.partition, &low, &high, kCallTimeoutMs);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-      return tl::unexpected(kafka_error(code, nullptr).within(at.to_string()));
+  if (partitions.empty()) return found;
+  const List list = list_of(partitions);
+  // The timestamp that the protocol's ListOffsets takes for the end.
+  for (int i = 0; i < list->cnt; ++i) list->elems[i].offset = RD_KAFKA_OFFSET_END;
+  if (const auto code = rd_kafka_offsets_for_times(impl_->consumer, list.get(), kCallTimeoutMs);
+      code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    return tl::unexpected(kafka_error(code, nullptr).within("cannot ask where the partitions end"));
+  }
+  for (int i = 0; i < list->cnt; ++i) {
+    const auto& element = list->elems[i];
+    TopicPartition at{element.topic, element.partition};
+    if (element.err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+      return tl::unexpected(kafka_error(element.err, nullptr).within(at.to_string()));
     }
-    found.emplace_back(at, high);
+    found.emplace_back(std::move(at), element.offset);
   }
   return found;
 }

@@ -33,6 +33,9 @@ struct TopicPartition {
   std::string to_string() const { return topic + "[" + std::to_string(partition) + "]"; }
 };
 
+// The partitions of topics that have so many.
+std::vector<TopicPartition> partitions_of(const std::map<std::string, std::int32_t>& topics);
+
 // What the cluster knows of a partition: records [low, high) can be read.
 struct PartitionOffsets {
   TopicPartition at;
@@ -81,6 +84,10 @@ class KafkaClient {
   const KafkaRecord* front(KafkaClientHandler& handler);
   void pop();
   bool may_have_more() const;
+  // True once each time half of what the queue may hold has been read: ends() is due. librdkafka 2.0 stops
+  // fetching when the queue is full, and looks again whether there is room only when another request passes
+  // the broker's thread, or after a second (its issue 2879; later ones have fetch.queue.backoff.ms).
+  bool should_ask_for_ends();
 
   void assign(const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets);
   void unassign(const std::vector<TopicPartition>& partitions);
@@ -98,7 +105,8 @@ class KafkaClient {
   // What our group has committed of their partitions.
   Result<GroupHistory> group_history(const std::map<std::string, std::int32_t>& topics);
   Result<std::vector<PartitionOffsets>> look_up(const std::vector<TopicPartition>& partitions);
-  // Where the partitions end now; known_end() is as old as the last fetch that arrived.
+  // Where the partitions end now; known_end() is as old as the last fetch that arrived. One request to each
+  // leader.
   Result<std::vector<std::pair<TopicPartition, std::int64_t>>> ends(
       const std::vector<TopicPartition>& partitions);
   // Why a call has failed, as far as the library has been told by a broker or by TLS; else `error`.

@@ -78,8 +78,12 @@ void KafkaSource::deliver_record(const KafkaRecord& record, Assignment& assignme
                       (decoded->kind == RecordKind::kSnapshotRow &&
                        options_.on_snapshot == OnSnapshotEvent::kInvalidate);
   if (!wanted) return;
-  handler_->on_begin(
-      {assignment.stream, xid_of(*decoded, assignment, record.offset), decoded->commit_time});
+  auto& known_ends = assignment.known_ends;
+  while (!known_ends.empty() && known_ends.front().offset <= record.offset) known_ends.pop_front();
+  std::optional<SteadyTime> known_since;
+  if (!known_ends.empty()) known_since = known_ends.front().at;
+  handler_->on_begin({assignment.stream, xid_of(*decoded, assignment, record.offset), decoded->commit_time,
+                      known_since});
   handler_->on_change(decoded->change);
   handler_->on_commit({assignment.stream, static_cast<std::uint64_t>(next)});
   assignment.announced = next;

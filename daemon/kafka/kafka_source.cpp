@@ -21,6 +21,12 @@ constexpr auto kProbeSoon = 1s;
 // xids are widened to the nearest of a snapshot; an old one would do for days.
 constexpr auto kSnapshotRefresh = 60s;
 
+// A topic that is new may be unknown to a broker that has not heard of it yet.
+constexpr auto kToldByAll = 10s;
+
+constexpr std::size_t kKnownEndsMax = 32;
+constexpr auto kKnownEndsApart = 100ms;
+
 // Daemons that start within this time of one another begin a new group together.
 constexpr auto kBeginningTogether = 60s;
 
@@ -91,6 +97,7 @@ void KafkaSource::open() {
       auto history = opened.client->group_history(opened.topics);
       if (!history) return tl::unexpected(opened.client->explained(history.error()));
       opened.history = *history;
+      if (auto ends = opened.client->ends(partitions_of(opened.topics))) opened.ends = std::move(*ends);
       return opened;
     };
     auto result = std::make_shared<Result<Opened>>(attempt());
@@ -132,16 +139,15 @@ void KafkaSource::opened(Result<Opened> result) {
     if (history.has_offsets && !is_beginning) {
       record_is_missing_ = true;
     } else {
-      for (const auto& [topic, count] : result->topics) {
-        for (std::int32_t partition = 0; partition < count; ++partition)
-          first_start_.insert({topic, partition});
-      }
+      for (const TopicPartition& at : partitions_of(result->topics)) first_start_.insert(at);
     }
   }
   topic_problem_ =
       result->topics.empty() ? "no topic exists yet that 'topics' names or matches" : "";
   is_announced_ = false;
   ends_.clear();
+  ends_before_ = std::map<TopicPartition, std::int64_t>(result->ends.begin(), result->ends.end());
+  ends_before_at_ = now_.steady;
   probe_at_ = now_.steady + kProbeSoon;
   state_ = State::kJoining;
   if (auto subscribed = client_->subscribe(); !subscribed) fail_for_good(subscribed.error());
@@ -250,7 +256,7 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
   StartFacts facts;
   facts.offsets = offsets;
   facts.is_first_start = first_start_.contains(at);
-  held_topics_.insert(at.topic);
+  held_topics_.emplace(at.topic, now_.steady);
   if (vanished_.contains(at.topic) && begun_again_.insert(at).second) {
     // Made again: from its first record. The gap was found when the first one vanished.
     facts.offsets.committed = offsets.low;
@@ -277,6 +283,9 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
     began_.emplace(at, start.offset);
     commit.emplace_back(at, start.offset);
   }
+  if (const auto before = ends_before_.find(at); before != ends_before_.end())
+    note_end(assignment, {before->second, ends_before_at_});
+  note_end(assignment, {offsets.high, now_.steady});
   std::erase_if(assignments_, [&](const Assignment& other) { return other.at == at; });
   assignments_.push_back(std::move(assignment));
   begin.emplace_back(at, start.offset);
@@ -410,12 +419,42 @@ void KafkaSource::probe_brokers() {
           if (session != session_) return;
           if (topics && handler_ != nullptr) find_vanished(*topics);
           broker_problem_ = *result ? "" : result->error().text;
-          if (*result)
-            ends_ = std::map<TopicPartition, std::int64_t>((*result)->begin(), (*result)->end());
+          if (*result) take_ends(**result);
           // Unless another one has been asked for meanwhile.
           probe_at_ = std::min(probe_at_, now_.steady + (*result ? kProbeEach : kProbeSoon));
         };
       });
+}
+
+// Keeps the fetching going while records are read as fast as they come.
+void KafkaSource::ask_for_ends() {
+  if (asking_for_ends_ || !client_->should_ask_for_ends()) return;
+  asking_for_ends_ = true;
+  std::vector<TopicPartition> partitions;
+  for (const Assignment& assignment : assignments_) partitions.push_back(assignment.at);
+  helper_.run([this, session = session_, client = client_, partitions]() -> HelperThread::Completion {
+    const auto ends = client->ends(partitions);
+    return [this, session, ends] {
+      asking_for_ends_ = false;
+      if (session == session_ && ends) take_ends(*ends);
+    };
+  });
+}
+
+void KafkaSource::take_ends(const std::vector<std::pair<TopicPartition, std::int64_t>>& ends) {
+  ends_ = std::map<TopicPartition, std::int64_t>(ends.begin(), ends.end());
+  for (Assignment& assignment : assignments_) {
+    if (const auto end = ends_.find(assignment.at); end != ends_.end())
+      note_end(assignment, {end->second, now_.steady});
+  }
+}
+
+// Few enough to keep for every partition, and close enough to tell a settle time from no time.
+void KafkaSource::note_end(Assignment& assignment, KnownEnd end) {
+  auto& known = assignment.known_ends;
+  if (end.offset <= assignment.delivered || known.size() >= kKnownEndsMax) return;
+  if (!known.empty() && (end.at - known.back().at < kKnownEndsApart || end.offset <= known.back().offset)) return;
+  known.push_back(end);
 }
 
 // A topic that is gone has taken along what was not read of it (G6). One of the same name that comes
@@ -423,8 +462,8 @@ void KafkaSource::probe_brokers() {
 // committed of the first.
 void KafkaSource::find_vanished(const std::map<std::string, std::int32_t>& topics) {
   std::set<std::string> gone;
-  for (const std::string& topic : held_topics_) {
-    if (!topics.contains(topic)) gone.insert(topic);
+  for (const auto& [topic, since] : held_topics_) {
+    if (!topics.contains(topic) && now_.steady - since > kToldByAll) gone.insert(topic);
   }
   for (const std::string& topic : gone) {
     held_topics_.erase(topic);
@@ -533,6 +572,7 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
     if (now.steady >= look_up_at_) look_up();
     if (state_ == State::kStreaming && !is_ending()) {
       deliver(bytes_max);
+      ask_for_ends();
       store_offsets();
       drain();
     }

@@ -9,16 +9,22 @@
 #   --seconds N       of the latency case (20)
 #   --requests N      of each call in the readers case (300000)
 #   --case NAME       large, many, latency, memory, readers, or yardstick (pg_recvlogical alone); may be repeated
+#   --case kafka      by itself: events from a real Kafka, beside librdkafka's own consumer
+#   --records N       of the kafka case (1000000)
 #   --quick           a twentieth of everything, to see that it works
 #   --json PATH
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 case " $* " in *" --help "*|*" -h "*) sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p}' "$0"; exit 0 ;; esac
-deploy/packages.sh install build servers
+case " $* " in *" --case kafka "*) kafka=kafka ;; *) kafka= ;; esac
+deploy/packages.sh install build servers $kafka
 mkdir -p build/release
 if [ -z "${EVICTD_BINARY_DIR:-}" ]; then
-  cmake --preset release >build/release/configure.log 2>&1 || { cat build/release/configure.log >&2; exit 1; }
-  cmake --build --preset release --target evictd >&2
+  # The Kafka case needs a small program of the tests.
+  cmake --preset release ${kafka:+-DEVICTD_TESTS=ON} >build/release/configure.log 2>&1 ||
+    { cat build/release/configure.log >&2; exit 1; }
+  cmake --build --preset release --target evictd ${kafka:+kafka_tool} >&2
   export EVICTD_BINARY_DIR=$PWD/build/release
 fi
+if [ -n "$kafka" ]; then exec /usr/bin/python3 tests/kafka/bench.py "$@"; fi
 exec /usr/bin/python3 tests/bench/bench.py "$@"

@@ -129,6 +129,38 @@ TEST_F(KafkaSourceTest, NothingIsTakenWhileThePipelineIsFull) {
                                                "insert public.items 3"));
 }
 
+TEST_F(KafkaSourceTest, TellsSinceWhenAnOldRecordWasThere) {
+  const Record record = record_of_before();
+  produce(1);
+  Driver daemon(options_for(kafka), record);
+  const SteadyTime before = std::chrono::steady_clock::now();
+  daemon.bytes_max = 0;
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.connections == 1; }));
+  daemon.bytes_max = 1 << 20;
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == 1; }));
+  ASSERT_TRUE(daemon.seen.begun.known_since);
+  EXPECT_GE(*daemon.seen.begun.known_since, before) << "before anybody has looked";
+  EXPECT_LE(*daemon.seen.begun.known_since, std::chrono::steady_clock::now());
+}
+
+TEST_F(KafkaSourceTest, OfANewRecordItIsNotKnownHowLongItWasThere) {
+  const Record record = record_of_before();
+  Driver daemon(options_for(kafka), record);
+  ASSERT_TRUE(daemon.until([&] { return daemon.source->status().state == "streaming"; }));
+  SteadyTime produced{};
+  int id = 0;
+  // A look at the end may fall between a record and its delivery: not each time.
+  ASSERT_TRUE(daemon.until([&] {
+    const std::size_t seen = daemon.seen.changes.size();
+    produced = std::chrono::steady_clock::now();
+    produce(++id);
+    if (!daemon.until([&] { return daemon.seen.changes.size() > seen; })) return true;
+    EXPECT_GE(daemon.seen.begun.known_since.value_or(SteadyTime::max()), produced);
+    return !daemon.seen.begun.known_since;
+  }));
+  EXPECT_FALSE(daemon.seen.begun.known_since);
+}
+
 TEST_F(KafkaSourceTest, IgnoredRecordsMoveThePosition) {
   const Record record = record_of_before();
   std::string snapshot = insert_of(1);

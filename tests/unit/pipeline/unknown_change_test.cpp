@@ -83,8 +83,9 @@ class UnknownChanges : public ::testing::Test {
   bool is_cached(const std::string& key) const { return sink.data.cache.contains(key); }
 
   // One transaction, each argument a step.
-  void transaction(Xid xid, std::uint64_t end, std::vector<std::function<void(SourceHandler&)>> changes) {
-    source.lines.push_back([=, this](SourceHandler& handler) { handler.on_begin({0, xid, now.system}); });
+  void transaction(Xid xid, std::uint64_t end, std::vector<std::function<void(SourceHandler&)>> changes,
+                   std::optional<SteadyTime> known_since = {}) {
+    source.lines.push_back([=, this](SourceHandler& handler) { handler.on_begin({0, xid, now.system, known_since}); });
     for (auto& change : changes) source.lines.push_back(change);
     source.lines.push_back([=](SourceHandler& handler) { handler.on_commit({0, end}); });
   }
@@ -153,6 +154,65 @@ TEST_F(UnknownChanges, AreToldToAPerson) {
                     event.text == "a change cannot be read: a record that is no JSON");
   }
   EXPECT_TRUE(told);
+}
+
+// Whoever read before it was there has had the time to fill since.
+TEST_F(UnknownChanges, WhatHasBeenInTheStreamForLongIsDeletedOnce) {
+  source.has_snapshots = false;
+  start();
+  cache("row:7");
+  transaction(Xid{400}, 10, {update("7")}, now.steady - 1s);
+  until([&] { return !is_cached("row:7"); });
+  cache("row:7");
+  until([&] { return source.acknowledged == 10; });
+  EXPECT_TRUE(is_cached("row:7")) << "deleted twice";
+}
+
+TEST_F(UnknownChanges, WhatHasBeenInTheStreamForAMomentSettlesFromThen) {  // G4
+  source.has_snapshots = false;
+  start();
+  cache("row:7");
+  const SteadyTime known_since = now.steady - 500ms;
+  transaction(Xid{400}, 10, {update("7")}, known_since);
+  until([&] { return !is_cached("row:7"); });
+  cache("row:7");
+  until([&] { return !is_cached("row:7"); });
+  EXPECT_GE(now.steady - known_since, 1s);
+  EXPECT_LE(now.steady - known_since, 1s + 50ms);
+}
+
+// A batch is as old as the youngest in it.
+TEST_F(UnknownChanges, BesideOneThatIsNewTheOldOneSettlesAsWell) {  // G4
+  source.has_snapshots = false;
+  start();
+  cache("row:7");
+  cache("row:8");
+  source.lines.push_back([&](SourceHandler& handler) {
+    handler.on_begin({0, Xid{400}, now.system, now.steady - 10s});
+    update("7")(handler);
+    handler.on_commit({0, 10});
+    handler.on_begin({0, Xid{401}, now.system, {}});
+    update("8")(handler);
+    handler.on_commit({0, 20});
+  });
+  until([&] { return !is_cached("row:8"); });
+  cache("row:8");
+  until([&] { return source.acknowledged == 20; });
+  EXPECT_FALSE(is_cached("row:8")) << "the settle is missing";
+}
+
+// Only a snapshot knows, where there are some: a commit may hang behind its standby for long.
+TEST_F(UnknownChanges, WithSnapshotsTheTimeInTheStreamSaysNothing) {  // G1, G4
+  start();
+  source.snapshot = "400:401:400";
+  cache("row:7");
+  transaction(Xid{400}, 10, {update("7")}, now.steady - 10s);
+  turn_for(5s);
+  EXPECT_EQ(source.acknowledged, 0u);
+  cache("row:7");
+  source.snapshot = "401:401:";
+  until([&] { return source.acknowledged == 10; });
+  EXPECT_FALSE(is_cached("row:7")) << "the settle is missing";
 }
 
 constexpr Xid kOpaque{kOpaqueXidFlag | 5};
