@@ -69,6 +69,7 @@ struct TopicTraits {
   bool has_old_rows = false;  // some update came with an old row
   bool has_commit_times = false;
   std::set<std::string> tables;  // "schema.table", bounded
+  bool has_more_tables = false;  // than these: some were forgotten
 };
 
 class EnvelopeDecoder {

@@ -141,7 +141,11 @@ bool KafkaSource::deliver_poison(const KafkaRecord& record, Assignment& assignme
 // otherwise an empty answer means any.
 std::vector<std::string> KafkaSource::tables_of_topic(const std::string& topic, bool& known) const {
   std::set<std::string> candidates;
-  if (const TopicTraits* traits = decoder_.traits(topic)) candidates = traits->tables;
+  known = false;
+  if (const TopicTraits* traits = decoder_.traits(topic)) {
+    if (traits->has_more_tables) return {};
+    candidates = traits->tables;
+  }
   const std::string named = EnvelopeDecoder::table_of_topic(topic);
   if (!named.empty()) candidates.insert(named);
   known = !candidates.empty();

@@ -336,5 +336,19 @@ TEST_F(Envelope, OneTopicMayCarryManyTables) {
   EXPECT_EQ(decoder_.traits("routed")->tables, (std::set<std::string>{"public.a", "public.b"}));
 }
 
+// A topic that a router fills with the tables of many shards.
+TEST_F(Envelope, ForgetsTablesRatherThanGrow) {
+  for (int round = 0; round < 2; ++round) {
+    for (int shard = 0; shard < 1500; ++shard) {
+      std::string value = envelope("c", "null", R"({"id":1})");
+      value.replace(value.find(R"("products")"), 10, fmt::format(R"("shard{}")", shard));
+      ASSERT_EQ(decode(kKey, value), fmt::format("insert public.shard{} new{{id='1'}}", shard));
+      decoder_.take_retired();
+    }
+  }
+  EXPECT_LE(decoder_.traits(kTopic)->tables.size(), 1025u);
+  EXPECT_TRUE(decoder_.traits(kTopic)->has_more_tables) << "what the topic carries is not known";
+}
+
 }  // namespace
 }  // namespace evictd
