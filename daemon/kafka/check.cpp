@@ -133,10 +133,12 @@ Findings check_kafka(const KafkaOptions& options, const RuleSet& rules) {
     report("KF001", "kafka", admin.error());
     return findings;
   }
+  const auto named = rules.tables();
+  const std::set<std::string> mapped(named.begin(), named.end());
   std::vector<TopicPartition> partitions;
   std::size_t looked_at = 0;
   for (const auto& [topic, count] : *topics) {
-    if (is_control_topic(topic) || ++looked_at > kTopicsMax) continue;
+    if (is_control_topic(topic, mapped) || ++looked_at > kTopicsMax) continue;
     check_topic_settings(**admin, topic, findings);
     for (std::int32_t partition = 0; partition < count; ++partition)
       partitions.push_back({topic, partition});

@@ -27,7 +27,8 @@ struct Seen {
 
 }  // namespace
 
-bool is_control_topic(const std::string& topic) {
+bool is_control_topic(const std::string& topic, const std::set<std::string>& tables) {
+  if (tables.contains(EnvelopeDecoder::table_of_topic(topic))) return false;
   return topic.starts_with("__") || topic.ends_with(".transaction") || topic.ends_with(".message");
 }
 
@@ -45,11 +46,13 @@ void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
            "correct 'topics'; evictd reads topics that match as soon as they exist"});
     }
   }
+  const auto named = rules.tables();
+  const std::set<std::string> mapped(named.begin(), named.end());
   std::set<std::string> control;
   bool all_are_named_by_table = !topics.empty();
   std::set<std::string> tables;
   for (const auto& [topic, partitions] : topics) {
-    if (is_control_topic(topic)) {
+    if (is_control_topic(topic, mapped)) {
       control.insert(topic);
       continue;
     }
@@ -62,7 +65,7 @@ void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
                         "matched by 'topics', but carry no rows: their records are ignored", ""});
   }
   if (!all_are_named_by_table) return;
-  for (const std::string& table : rules.tables()) {
+  for (const std::string& table : named) {
     if (tables.contains(table)) continue;
     findings.push_back({"KF002", Severity::kWarning, table,
                         "a rule names it, but no topic is named after it",

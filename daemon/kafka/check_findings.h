@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,8 +14,9 @@
 
 namespace evictd {
 
-// Debezium's heartbeats and transaction markers: matched by patterns, of no rule's concern.
-bool is_control_topic(const std::string& topic);
+// Debezium's heartbeats, transaction markers and messages: matched by patterns, of no rule's concern. A table may be
+// called 'message' or 'transaction' as well: the topic of one in `tables`, those of the rules, is none of them.
+bool is_control_topic(const std::string& topic, const std::set<std::string>& tables);
 
 // KF002. `topics`: the existing ones that are subscribed.
 void check_topic_names(const KafkaOptions& options, const RuleSet& rules,

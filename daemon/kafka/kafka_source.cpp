@@ -472,7 +472,7 @@ void KafkaSource::find_vanished(const std::map<std::string, std::int32_t>& topic
     std::erase_if(begun_again_, is_of_it);
     std::erase_if(began_, [&](const auto& entry) { return is_of_it(entry.first); });
     vanished_.insert(topic);
-    if (is_control_topic(topic)) continue;
+    if (is_control_topic(topic, mapped_tables_)) continue;
     bool known = false;
     const std::vector<std::string> tables = tables_of_topic(topic, known);
     if (known && tables.empty()) continue;  // no rule speaks of it

@@ -67,6 +67,19 @@ TEST(KafkaCheck, TablesWithoutTopicAndTopicsWithoutRows) {
                   "KF002 warning public.items: a rule names it, but no topic is named after it"));
 }
 
+TEST(KafkaCheck, ATableMayBeCalledLikeATopicOfDebezium) {
+  KafkaOptions options;
+  options.topics = {"^shop"};
+  Findings findings;
+  check_topic_names(options, rules_from("- {table: public.message, keys: ['m:{id}']}"),
+                    {{"shop.public.message", 1}, {"shop.message", 1}}, findings);
+  EXPECT_THAT(texts(findings),
+              ElementsAre("KF002 info 'shop.message': matched by 'topics', but carry no rows: "
+                          "their records are ignored"));
+  EXPECT_FALSE(is_control_topic("shop.public.transaction", {"public.transaction"}));
+  EXPECT_TRUE(is_control_topic("shop.transaction", {"public.transaction"}));
+}
+
 TEST(KafkaCheck, ARecordThatCannotBeDecoded) {
   EXPECT_THAT(sampled({kept("k", std::string("\0\0\0\0\1x", 6)), kept("k", "garbage")}),
               ElementsAre("KF005 error shop.public.items[0] offset 0: expected JSON, got the "
