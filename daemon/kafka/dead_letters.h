@@ -6,8 +6,8 @@
 //   error=<text>\n <key bytes><value bytes>\n
 //
 // The file never grows beyond half of its limit: then it becomes <file>.1 (replacing an older one)
-// and a new one begins. A record larger than that is cut. Owned by the loop thread; a failure is
-// counted, never fatal.
+// and a new one begins. A record larger than that is cut. Readable by the owner alone, for it holds rows of the
+// database. Owned by the loop thread; a failure is counted, never fatal.
 #pragma once
 
 #include <cstdint>
