@@ -140,7 +140,8 @@ class KafkaSource final : public Source, private KafkaClientHandler {
 
   std::set<std::string> servers_;         // topic prefixes of everything subscribed
   std::set<std::string> topics_;          // that the servers were learnt from
-  std::set<TopicPartition> first_start_;  // existed before a new group began
+  // Existed before a new group began, and where they ended then, where that is known.
+  std::map<TopicPartition, std::optional<std::int64_t>> first_start_;
   bool record_is_missing_ = false;
   std::map<TopicPartition, std::int64_t> began_;          // by this process, as a new group
   std::set<TopicPartition> read_before_;                  // acknowledged by this process

@@ -139,7 +139,8 @@ void KafkaSource::opened(Result<Opened> result) {
     if (history.has_offsets && !is_beginning) {
       record_is_missing_ = true;
     } else {
-      for (const TopicPartition& at : partitions_of(result->topics)) first_start_.insert(at);
+      for (const TopicPartition& at : partitions_of(result->topics)) first_start_.try_emplace(at);
+      for (const auto& [at, end] : result->ends) first_start_.insert_or_assign(at, end);
     }
   }
   topic_problem_ =
@@ -255,7 +256,10 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
   const TopicPartition& at = offsets.at;
   StartFacts facts;
   facts.offsets = offsets;
-  facts.is_first_start = first_start_.contains(at);
+  if (const auto first = first_start_.find(at); first != first_start_.end()) {
+    facts.is_first_start = true;
+    facts.first_end = first->second;
+  }
   held_topics_.emplace(at.topic, now_.steady);
   if (vanished_.contains(at.topic) && begun_again_.insert(at).second) {
     // Made again: from its first record. The gap was found when the first one vanished.

@@ -6,10 +6,12 @@ namespace evictd {
 
 Start start_of(const StartFacts& facts) {
   const auto& [at, group_committed, low, high] = facts.offsets;
-  const std::optional<std::int64_t> committed =
+  std::optional<std::int64_t> committed =
       group_committed || facts.was_read_before ? group_committed : facts.began_at;
+  const bool begins = !committed && !facts.was_read_before && facts.is_first_start && facts.first_end;
+  if (begins) committed = facts.first_end;
   if (committed && *committed >= low && *committed <= high)
-    return {.offset = *committed, .gap = {}, .detail = {}};
+    return {.offset = *committed, .is_new_group = begins, .gap = {}, .detail = {}};
   if (committed && *committed < low) {
     return {
         .offset = low,

@@ -46,6 +46,17 @@ TEST(StartPolicy, BeginsAtTheEndOnceForANewGroup) {
   EXPECT_FALSE(start_of(given).is_new_group);
 }
 
+TEST(StartPolicy, BeginsWhereThePartitionEndedBeforeTheGroupWasJoined) {
+  StartFacts given = facts(std::nullopt, 5, 20);
+  given.is_first_start = true;
+  given.first_end = 12;  // another daemon of the new group held it since, and its commit was lost with it
+  EXPECT_EQ(start_of(given).offset, 12);
+  EXPECT_TRUE(start_of(given).is_new_group);
+  given.first_end = 3;
+  EXPECT_EQ(start_of(given).offset, 5);
+  EXPECT_EQ(start_of(given).gap, "offset_out_of_range");
+}
+
 TEST(StartPolicy, ReadsANewPartitionWhole) {
   const Start start = start_of(facts(std::nullopt, 0, 20));
   EXPECT_EQ(start.offset, 0);
