@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 #include <utility>
 
 #include "daemon/kafka/text_forms.h"
@@ -21,7 +22,7 @@ struct Logical {
 };
 
 // Logical names that Debezium and Kafka Connect give to a plain type. Those that are absent here
-// (Enum, EnumSet, Xml, Ltree, Year, Interval, MicroDuration, ...) mean what their plain type says.
+// (Enum, EnumSet, Xml, Ltree, Year, MicroDuration, ...) mean what their plain type says.
 constexpr Logical kLogicals[] = {
     {"org.apache.kafka.connect.data.Decimal", FieldKind::kDecimal},
     {"org.apache.kafka.connect.data.Date", FieldKind::kDays},
@@ -39,6 +40,7 @@ constexpr Logical kLogicals[] = {
     {"io.debezium.time.IsoDate", FieldKind::kIsoDate},
     {"io.debezium.time.IsoTime", FieldKind::kIsoTime},
     {"io.debezium.time.IsoTimestamp", FieldKind::kIsoTimestamp},
+    {"io.debezium.time.Interval", FieldKind::kIsoInterval},
     {"io.debezium.data.Uuid", FieldKind::kUuid},
     {"io.debezium.data.Json", FieldKind::kJson},
     {"io.debezium.data.Bits", FieldKind::kBits},
@@ -104,6 +106,10 @@ Result<FieldType> read_type(std::string_view schema_json, int depth) {
 
 Value text_value(std::string_view text) { return Value{ValueState::kText, text}; }
 
+// Debezium's infinities under time.precision.mode=isostring.
+constexpr std::string_view kIsoInfinity = "+294247-01-10T04:00:25.2Z";
+constexpr std::string_view kIsoMinusInfinity = "-290308-12-21T19:59:27.6Z";
+
 tl::unexpected<Error> expected(std::string_view what) {
   return fail(ErrorKind::kData, fmt::format("expected {}", what));
 }
@@ -112,6 +118,9 @@ const std::string& unavailable_base64() {
   static const std::string text = "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
   return text;
 }
+
+constexpr std::string_view kUnavailableHstore =
+    R"({"__debezium_unavailable_value":"__debezium_unavailable_value"})";
 
 // Arrays of numbers or UUIDs cannot hold the placeholder's text: Debezium puts its bytes there as
 // numbers, or the UUID made of its MD5 sum.
@@ -192,11 +201,13 @@ Result<Value> value_at(const FieldType& type, const JsonValue& json, TextArena& 
       return unknown_value(json);
     case FieldKind::kStructure:
       if (json.kind != JsonKind::kObject) return expected("an object");
+      if (json.text == kUnavailableHstore) return Value{ValueState::kUnchanged, {}};
       return text_value(json.text);
     case FieldKind::kString:
     case FieldKind::kUuid:
     case FieldKind::kJson:
       if (!is_string) return expected("a string");
+      if (json.text == kUnavailableHstore) return Value{ValueState::kUnchanged, {}};
       return text_value(json.text);
     case FieldKind::kInteger:
       if (!is_integer) return expected("an integer");
@@ -224,29 +235,48 @@ Result<Value> value_at(const FieldType& type, const JsonValue& json, TextArena& 
       return variable_decimal_value(json.text, arena);
     case FieldKind::kDays:
       if (!is_integer || std::abs(number) > 4'000'000'000) return expected("a number of days");
+      if (const std::string_view infinite = infinite_days_text(number); !infinite.empty()) return text_value(infinite);
       return text_value(arena.keep(date_text(number)));
     case FieldKind::kTime:
-      if (!is_integer || number < 0) return expected("a time as an integer");
+      if (!is_integer || number == std::numeric_limits<std::int64_t>::min()) return expected("a time as an integer");
+      // MySQL's TIME is a duration as well.
+      if (number < 0) return text_value(arena.keep("-" + time_text(-number, type.unit)));
       return text_value(arena.keep(time_text(number, type.unit)));
     case FieldKind::kTimestamp:
       if (!is_integer) return expected("a timestamp as an integer");
+      if (const std::string_view infinite = infinite_timestamp_text(number, type.unit); !infinite.empty())
+        return text_value(infinite);
       return text_value(arena.keep(timestamp_text(number, type.unit, "")));
     case FieldKind::kZonedTimestamp: {
       if (!is_string) return expected("an ISO 8601 timestamp");
+      if (json.text == "infinity" || json.text == "-infinity") return text_value(json.text);
       const auto text = zoned_timestamp_text(json.text);
       if (!text) return expected("an ISO 8601 timestamp");
       return text_value(arena.keep(*text));
     }
     case FieldKind::kIsoTimestamp: {
       if (!is_string) return expected("an ISO 8601 timestamp");
+      if (json.text == kIsoInfinity) return text_value("infinity");
+      if (json.text == kIsoMinusInfinity) return text_value("-infinity");
       auto text = zoned_timestamp_text(json.text);
       if (!text) return expected("an ISO 8601 timestamp");
       text->erase(text->find("+00"), 3);
       return text_value(arena.keep(*text));
     }
-    case FieldKind::kIsoDate:
+    case FieldKind::kIsoDate: {
+      if (!is_string) return expected("an ISO 8601 date");
+      const auto text = iso_date_text(json.text);
+      if (!text) return expected("an ISO 8601 date");
+      return text_value(arena.keep(*text));
+    }
+    case FieldKind::kIsoInterval: {
+      if (!is_string) return expected("an ISO 8601 interval");
+      const auto text = iso_interval_text(json.text);
+      if (!text) return expected("an ISO 8601 interval");
+      return text_value(arena.keep(*text));
+    }
     case FieldKind::kIsoTime: {
-      if (!is_string) return expected("an ISO 8601 date or time");
+      if (!is_string) return expected("an ISO 8601 time");
       std::string_view text = json.text;
       if (text.ends_with('Z')) text.remove_suffix(1);
       return text_value(text);
@@ -384,6 +414,10 @@ void TextArena::reset() {
 
 Result<Value> field_value(const FieldType& type, const JsonValue& json, TextArena& arena) {
   return value_at(type, json, arena, 0);
+}
+
+bool null_may_be_unchanged(const FieldType& type) {
+  return type.kind == FieldKind::kArray || type.kind == FieldKind::kBits || type.kind == FieldKind::kVariableDecimal;
 }
 
 bool looks_unset(const FieldType& type, const JsonValue& json) {

@@ -36,6 +36,7 @@ enum class FieldKind : std::uint8_t {
   kIsoDate,          // ISO 8601 with 'Z' (time.precision.mode=isostring)
   kIsoTime,
   kIsoTimestamp,
+  kIsoInterval,  // ISO 8601 (interval.handling.mode=string)
   kUuid,
   kJson,
   kBits,  // base64, lowest byte first; `length` bits
@@ -86,6 +87,10 @@ inline constexpr std::string_view kUnavailableValue = "__debezium_unavailable_va
 // The value of one column. kUnchanged for the placeholder. kData when the JSON does not fit the
 // type; the text then names what was expected, not the value.
 Result<Value> field_value(const FieldType& type, const JsonValue& json, TextArena& arena);
+
+// True for types whose unchanged TOASTed values Debezium writes as null: it has no placeholder for most arrays, for bit
+// strings and for numerics without a scale.
+bool null_may_be_unchanged(const FieldType& type);
 
 // True for what Debezium puts into a column it has no old value for: null, or the zero of its type
 // where the column is NOT NULL.

@@ -23,6 +23,13 @@ constexpr std::array<std::int8_t, 256> make_base64_digits() {
 }
 constexpr std::array<std::int8_t, 256> kBase64Digits = make_base64_digits();
 
+// As Debezium 3 writes PostgreSQL's infinities: of dates the two ends of Java's, cut to 32 bits; of timestamps those
+// of PostgreSQL's JDBC driver (documentation of the connector, "Temporal types"), in microseconds.
+constexpr std::int64_t kInfiniteDays = -2'147'472'692;
+constexpr std::int64_t kMinusInfiniteDays = -2'147'472'691;
+constexpr std::int64_t kInfiniteMicros = 9'223'372'036'825'200'000;
+constexpr std::int64_t kMinusInfiniteMicros = -9'223'372'036'832'400'000;
+
 std::int64_t floor_div(std::int64_t value, std::int64_t by) {
   return value / by - ((value % by != 0 && (value < 0) != (by < 0)) ? 1 : 0);
 }
@@ -273,6 +280,90 @@ std::optional<std::string> zoned_timestamp_text(std::string_view iso) {
       negative_year ? -year : year, static_cast<unsigned>(month), static_cast<unsigned>(day));
   const std::int64_t seconds = days * 86'400 + hour * 3600 + minute * 60 + second - offset;
   return timestamp_text(seconds, 1, (fraction.empty() ? "" : "." + fraction) + "+00");
+}
+
+std::optional<std::string> iso_date_text(std::string_view iso) {
+  if (iso.ends_with('Z')) iso.remove_suffix(1);
+  const bool negative_year = take(iso, '-');
+  if (!negative_year) take(iso, '+');
+  const std::size_t year_digits = iso.find('-');
+  std::int64_t year = 0, month = 0, day = 0;
+  if (year_digits == std::string_view::npos || year_digits < 4 || year_digits > 9 ||
+      !take_digits(iso, year_digits, year) || !take(iso, '-') || !take_digits(iso, 2, month) || !take(iso, '-') ||
+      !take_digits(iso, 2, day) || !iso.empty() || month < 1 || month > 12 || day < 1 || day > 31) {
+    return std::nullopt;
+  }
+  const std::int64_t days = days_from_civil(negative_year ? -year : year, static_cast<unsigned>(month),
+                                            static_cast<unsigned>(day));
+  if (const std::string_view infinite = infinite_days_text(days); !infinite.empty()) return std::string(infinite);
+  return date_text(days);
+}
+
+std::optional<std::string> iso_interval_text(std::string_view iso) {
+  if (!take(iso, 'P')) return std::nullopt;
+  std::string text;
+  bool after_negative = false;
+  const auto add = [&](std::int64_t number, std::string_view unit) {
+    if (number == 0) return;
+    text += fmt::format("{}{}{} {}{}", text.empty() ? "" : " ", after_negative && number > 0 ? "+" : "", number, unit,
+                        number == 1 ? "" : "s");
+    after_negative = number < 0;
+  };
+  bool in_time = false;
+  bool is_negative = false;  // the time of day: its parts have one sign
+  std::int64_t hours = 0, minutes = 0, seconds = 0;
+  std::string fraction;
+  while (!iso.empty()) {
+    if (!in_time && take(iso, 'T')) {
+      in_time = true;
+      continue;
+    }
+    const bool negative = take(iso, '-');
+    const std::size_t digits = std::min(iso.find_first_not_of("0123456789"), iso.size());
+    std::int64_t number = 0;
+    if (digits == 0 || digits > 18 || !take_digits(iso, digits, number)) return std::nullopt;
+    if (in_time && take(iso, '.')) {
+      const std::size_t places = std::min(iso.find_first_not_of("0123456789"), iso.size());
+      fraction = iso.substr(0, places);
+      iso.remove_prefix(places);
+      while (fraction.ends_with('0')) fraction.pop_back();
+      if (!iso.starts_with('S')) return std::nullopt;
+    }
+    if (in_time && negative && (number != 0 || !fraction.empty())) is_negative = true;
+    if (!in_time && take(iso, 'Y')) {
+      add(negative ? -number : number, "year");
+    } else if (!in_time && take(iso, 'M')) {
+      add(negative ? -number : number, "mon");
+    } else if (!in_time && take(iso, 'D')) {
+      add(negative ? -number : number, "day");
+    } else if (in_time && take(iso, 'H')) {
+      hours = number;
+    } else if (in_time && take(iso, 'M')) {
+      minutes = number;
+    } else if (in_time && take(iso, 'S')) {
+      seconds = number;
+    } else {
+      return std::nullopt;
+    }
+  }
+  if (hours == 0 && minutes == 0 && seconds == 0 && fraction.empty() && !text.empty()) return text;
+  text += fmt::format("{}{}{:02}:{:02}:{:02}", text.empty() ? "" : " ", is_negative ? "-" : after_negative ? "+" : "",
+                      hours, minutes, seconds);
+  if (!fraction.empty()) text += "." + fraction;
+  return text;
+}
+
+std::string_view infinite_days_text(std::int64_t days) {
+  // PostgreSQL's dates begin in 4714 BC: these two are none of them.
+  if (days == kInfiniteDays) return "infinity";
+  return days == kMinusInfiniteDays ? "-infinity" : "";
+}
+
+std::string_view infinite_timestamp_text(std::int64_t units, std::int64_t unit) {
+  if (unit > 1'000'000) return "";  // nanoseconds do not reach so far
+  const std::int64_t micros = 1'000'000 / unit;
+  if (units == kInfiniteMicros / micros) return "infinity";
+  return units == kMinusInfiniteMicros / micros ? "-infinity" : "";
 }
 
 std::string bit_text(std::string_view little_endian, std::size_t length) {

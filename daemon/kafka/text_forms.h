@@ -36,6 +36,17 @@ std::string timestamp_text(std::int64_t units, std::int64_t unit, std::string_vi
 // form.
 std::optional<std::string> zoned_timestamp_text(std::string_view iso);
 
+// ISO 8601, any year and with or without 'Z' -> "2024-02-03", "0044-03-15 BC". Empty when it is not of that form.
+std::optional<std::string> iso_date_text(std::string_view iso);
+// "P1Y2M3DT4H5M6.7S", each part with a sign of its own -> "1 year 2 mons 3 days 04:05:06.7". Empty when it is not of
+// that form.
+std::optional<std::string> iso_interval_text(std::string_view iso);
+
+// What Debezium writes for PostgreSQL's infinities, which its types have no value for: "infinity", "-infinity", or
+// empty for any other.
+std::string_view infinite_days_text(std::int64_t days);
+std::string_view infinite_timestamp_text(std::int64_t units, std::int64_t unit);
+
 // `length` bits, the lowest in the first byte's lowest bit -> "0101", the highest first.
 std::string bit_text(std::string_view little_endian, std::size_t length);
 

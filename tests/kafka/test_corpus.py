@@ -6,8 +6,8 @@ from harness import daemon
 from harness.waiting import eventually
 from kafka_daemon import KafkaEvictd, wait_for_daemons, wait_for_debezium
 
-# Two things Debezium does not tell, and docs/kafka.md says so: the length of a `bit varying`, and trailing zeros of a
-# `numeric` without a scale. The corpus has neither.
+# What Debezium does not tell, docs/kafka.md says ("Types"): the length of a `bit varying`, trailing zeros of a `numeric`
+# without a scale, a `bit(1)`, and others. The corpus has none of these.
 
 # Columns by what they need of Debezium: with a schema everything has its type; without one, these.
 PLAIN = {"id": "integer primary key", "c_small": "smallint", "c_big": "bigint", "c_text": "text", "c_varchar": "varchar(20)",
@@ -16,7 +16,8 @@ PLAIN = {"id": "integer primary key", "c_small": "smallint", "c_big": "bigint", 
 TYPED = {"c_json": "json", "c_jsonb": "jsonb", "c_date": "date", "c_time": "time", "c_timestamp": "timestamp", "c_timestamptz": "timestamptz",
          "c_numeric": "numeric(10,2)", "c_free_numeric": "numeric", "c_real": "real", "c_double": "double precision",
          "c_bytea": "bytea", "c_bit": "bit(3)", "c_ints": "integer[]",
-         "c_texts": "text[]", "c_xml": "xml", "c_range": "int4range"}
+         "c_texts": "text[]", "c_xml": "xml", "c_range": "int4range", "c_interval": "interval", "c_bools": "boolean[]",
+         "c_dates": "date[]", "c_moments": "timestamptz[]", "c_price": "price"}
 COLUMNS = {**PLAIN, **TYPED}
 
 ROWS = [
@@ -33,6 +34,15 @@ ROWS = [
      "c_timestamptz": "'1999-12-31 23:00:00-05'", "c_numeric": "-99999999.99", "c_free_numeric":
      "123456789012345678901234567890.000000000001", "c_real": "-3.4e38", "c_double": "0.1", "c_bytea": "''", "c_bit": "b'000'",
      "c_ints": "'{}'", "c_texts": "'{}'", "c_json": "'[]'", "c_jsonb": "'[1,  {\"k\":\"v w\"}]'"},
+    {"c_date": "'infinity'", "c_timestamp": "'infinity'", "c_timestamptz": "'infinity'", "c_real": "'NaN'", "c_double": "'-0'",
+     "c_interval": "'1 year 2 mons 3 days 04:05:06.789'", "c_bools": "'{t,f,NULL}'", "c_dates": "'{2024-02-29}'",
+     "c_moments": "'{2024-02-03 04:05:06.7+02}'", "c_price": "5.1"},
+    {"c_date": "'-infinity'", "c_timestamp": "'-infinity'", "c_timestamptz": "'-infinity'", "c_real": "'-Infinity'",
+     "c_double": "5e-324", "c_interval": "'-1 mons +2 days -00:00:01.5'", "c_price": "-0.00"},
+    {"c_date": "'0044-03-15 BC'", "c_timestamp": "'0044-03-15 10:00 BC'", "c_timestamptz": "'0044-03-15 10:00+00 BC'",
+     "c_interval": "'-1 days -01:00'"},
+    {"c_date": "'12024-01-01'", "c_timestamp": "'12024-01-01 00:00:00.5'", "c_timestamptz": "'12024-01-01 00:00:00.5+00'",
+     "c_interval": "'0'"},
     {},
     {"c_text": "''", "c_varchar": "''", "c_char": "''", "c_real": "1e-5", "c_double": "123456789012345",
      "c_numeric": "0", "c_free_numeric": "0", "c_date": "'1970-01-01'", "c_timestamp": "'1970-01-01'",
@@ -44,6 +54,7 @@ def statements():
     """The corpus: every row inserted, changed in every column, moved to another key, deleted; then the rest."""
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     yield "create type mood as enum ('sad', 'happy')"
+    yield "create domain price as numeric(10,2)"
     yield f"create table every ({columns})"
     yield "alter table every replica identity full"
     yield "create table plain (id integer primary key, slug text, body text, nums integer[])"
@@ -97,11 +108,13 @@ def touched(redis_client):
 
 
 VARIANTS = {
-    # Debezium's defaults, with the schema in every record.
-    "adaptive": {"value_converter_schemas_enable": "true", "key_converter_schemas_enable": "true"},
+    # Debezium's defaults but for intervals, with the schema in every record.
+    "adaptive": {"value_converter_schemas_enable": "true", "key_converter_schemas_enable": "true",
+                 "interval_handling_mode": "string"},
     "micros": {"value_converter_schemas_enable": "true", "time_precision_mode": "adaptive_time_microseconds",
-               "decimal_handling_mode": "string"},
-    "iso": {"value_converter_schemas_enable": "true", "time_precision_mode": "isostring", "decimal_handling_mode": "string"},
+               "decimal_handling_mode": "string", "interval_handling_mode": "string"},
+    "iso": {"value_converter_schemas_enable": "true", "time_precision_mode": "isostring", "decimal_handling_mode": "string",
+            "interval_handling_mode": "string"},
     "bare": {},
 }
 

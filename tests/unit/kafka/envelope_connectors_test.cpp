@@ -69,6 +69,18 @@ constexpr TypeCase kTypes[] = {
     {R"("type":"string","name":"io.debezium.time.IsoDate")", R"("2024-02-03Z")", "'2024-02-03'"},
     {R"("type":"string","name":"io.debezium.time.IsoTime")", R"("04:05:06.789Z")",
      "'04:05:06.789'"},
+    // As Debezium 3.1 writes PostgreSQL's infinities, and years that ISO 8601 signs.
+    {R"("type":"int32","name":"io.debezium.time.Date")", "-2147472692", "'infinity'"},
+    {R"("type":"int64","name":"io.debezium.time.MicroTimestamp")", "9223372036825200000", "'infinity'"},
+    {R"("type":"int64","name":"io.debezium.time.Timestamp")", "-9223372036832400", "'-infinity'"},
+    {R"("type":"string","name":"io.debezium.time.ZonedTimestamp")", R"("-infinity")", "'-infinity'"},
+    {R"("type":"string","name":"io.debezium.time.IsoDate")", R"("-5877611-06-22Z")", "'-infinity'"},
+    {R"("type":"string","name":"io.debezium.time.IsoDate")", R"("-0043-03-15Z")", "'0044-03-15 BC'"},
+    {R"("type":"string","name":"io.debezium.time.IsoTimestamp")", R"("+294247-01-10T04:00:25.2Z")", "'infinity'"},
+    {R"("type":"string","name":"io.debezium.time.IsoTimestamp")", R"("-0043-03-15T10:00:00Z")",
+     "'0044-03-15T10:00:00 BC'"},
+    {R"("type":"string","name":"io.debezium.time.Interval")", R"("P0Y0M3DT-4H0M0S")", "'3 days -04:00:00'"},
+    {R"("type":"int64","name":"io.debezium.time.MicroTime")", "-3020399000000", "'-838:59:59'"},  // MySQL
     {R"("type":"string","name":"io.debezium.time.IsoTimestamp")", R"("2024-02-03T04:05:06.789Z")",
      "'2024-02-03T04:05:06.789'"},
     {R"("type":"string","name":"io.debezium.data.Uuid")",
@@ -96,6 +108,11 @@ constexpr TypeCase kTypes[] = {
      "UNCHANGED"},
     {R"("type":"map","keys":{"type":"string"},"values":{"type":"string"})", R"({"a":"1"})",
      "'{\"a\":\"1\"}'"},
+    // hstore, TOASTed and unchanged.
+    {R"("type":"string","name":"io.debezium.data.Json")",
+     R"("{\"__debezium_unavailable_value\":\"__debezium_unavailable_value\"}")", "UNCHANGED"},
+    {R"("type":"map","keys":{"type":"string"},"values":{"type":"string"})",
+     R"({"__debezium_unavailable_value":"__debezium_unavailable_value"})", "UNCHANGED"},
 };
 
 INSTANTIATE_TEST_SUITE_P(Types, EnvelopeType, testing::ValuesIn(kTypes));

@@ -33,6 +33,42 @@ TEST(DecimalText, IsExactBeyondSixtyFourBits) {
   EXPECT_EQ(decimal_text(std::string("\x80", 1), 0), "-128");
 }
 
+TEST(IsoDateText, HasAnyYear) {
+  EXPECT_EQ(iso_date_text("2024-02-03Z"), "2024-02-03");
+  EXPECT_EQ(iso_date_text("+12024-01-01Z"), "12024-01-01");
+  EXPECT_EQ(iso_date_text("-0043-03-15Z"), "0044-03-15 BC");
+  EXPECT_EQ(iso_date_text("-5877611-06-21Z"), "infinity");
+  EXPECT_EQ(iso_date_text("-5877611-06-22Z"), "-infinity");
+  for (const char* bad : {"", "Z", "2024-02-3Z", "2024-13-01", "2024-02-03T", "24-02-03", "+-2024-02-03"})
+    EXPECT_FALSE(iso_date_text(bad)) << bad;
+}
+
+TEST(IsoIntervalText, IsWrittenAsPostgresqlDoes) {
+  EXPECT_EQ(iso_interval_text("P1Y2M3DT4H5M6.789S"), "1 year 2 mons 3 days 04:05:06.789");
+  EXPECT_EQ(iso_interval_text("P0Y0M0DT-1H0M0S"), "-01:00:00");
+  EXPECT_EQ(iso_interval_text("P0Y0M0DT0H0M0S"), "00:00:00");
+  EXPECT_EQ(iso_interval_text("P0Y0M1DT0H0M0S"), "1 day");
+  EXPECT_EQ(iso_interval_text("P-1Y-2M3DT4H5M6S"), "-1 years -2 mons +3 days 04:05:06");
+  EXPECT_EQ(iso_interval_text("P0Y0M-1DT1H0M0S"), "-1 days +01:00:00");
+  EXPECT_EQ(iso_interval_text("P0Y0M0DT-1H-2M-3.5S"), "-01:02:03.5");
+  EXPECT_EQ(iso_interval_text("P0Y0M0DT0H0M-0.5S"), "-00:00:00.5");
+  EXPECT_EQ(iso_interval_text("P0Y0M0DT100H0M0.100000S"), "100:00:00.1");
+  for (const char* bad : {"", "1Y", "P1", "PT1Y", "P1H", "P1.5D", "PT1.5H", "P--1D", "P1W"})
+    EXPECT_FALSE(iso_interval_text(bad)) << bad;
+}
+
+TEST(InfiniteText, IsWhatDebeziumWritesForInfinity) {
+  EXPECT_EQ(infinite_days_text(-2'147'472'692), "infinity");
+  EXPECT_EQ(infinite_days_text(-2'147'472'691), "-infinity");
+  EXPECT_EQ(infinite_days_text(0), "");
+  EXPECT_EQ(infinite_timestamp_text(9'223'372'036'825'200'000, kMicros), "infinity");
+  EXPECT_EQ(infinite_timestamp_text(-9'223'372'036'832'400'000, kMicros), "-infinity");
+  EXPECT_EQ(infinite_timestamp_text(9'223'372'036'825'200, kMillis), "infinity");
+  EXPECT_EQ(infinite_timestamp_text(-9'223'372'036'832'400, kMillis), "-infinity");
+  EXPECT_EQ(infinite_timestamp_text(0, kMicros), "");
+  EXPECT_EQ(infinite_timestamp_text(9'223'372'036'825'200'000, kNanos), "") << "a date of the year 2262";
+}
+
 TEST(DecimalText, RefusesWhatIsOutOfReason) {
   EXPECT_FALSE(decimal_text("1", kDecimalScaleMax + 1));
   EXPECT_FALSE(decimal_text(std::string(kDecimalBytesMax + 1, '1'), 0));
