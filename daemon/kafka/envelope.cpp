@@ -300,6 +300,7 @@ Result<Decoded> EnvelopeDecoder::decode_envelope(const KafkaRecord& record, Topi
       if (auto read = read_row(topic, table, *after, RowKind::kNew, new_row_); !read) {
         return tl::unexpected(std::move(read.error()).within("'after'"));
       }
+      if (change.operation == Operation::kUpdate && !table.believes_old_rows) doubt_nulls(table, new_row_);
     } else if (table.is_document && change.operation == Operation::kUpdate) {
       // Change streams without the full document: only the key is known.
       if (auto read = row_from_key(record, topic, table, new_row_); !read)
@@ -403,6 +404,7 @@ Result<Decoded> EnvelopeDecoder::decode_flattened(const KafkaRecord& record, Top
       !read) {
     return tl::unexpected(read.error());
   }
+  if (!is_delete && !table.believes_old_rows) doubt_nulls(table, row);
   (is_delete ? change.old_row : change.new_row) = row;
   change.relation = table.relation.get();
   return decoded;

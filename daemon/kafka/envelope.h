@@ -112,6 +112,7 @@ class EnvelopeDecoder {
   Result<void> read_fields(Topic& topic, Table& table, const std::vector<JsonField>& fields,
                            RowKind kind, std::vector<Value>& row);
   void learn_from_update(Table& table);
+  static void doubt_nulls(const Table& table, std::vector<Value>& row);
   void doubt_old_row(Table& table, const std::vector<JsonField>& fields, std::vector<Value>& row);
   Result<void> row_from_key(const KafkaRecord& record, Topic& topic, Table& table,
                             std::vector<Value>& row);

@@ -220,6 +220,14 @@ Result<void> EnvelopeDecoder::read_fields(Topic& topic, Table& table,
   return {};
 }
 
+// Nulls in the new row of an update that may stand for values which were not sent (G5).
+void EnvelopeDecoder::doubt_nulls(const Table& table, std::vector<Value>& row) {
+  for (std::size_t column = 0; column < row.size(); ++column) {
+    if (row[column].state == ValueState::kNull && null_may_be_unchanged(table.types[column]))
+      row[column] = Value{ValueState::kUnchanged, {}};
+  }
+}
+
 // Whether the old row of an update could have come of any identity but FULL. It could not when it
 // has a value wherever the new row has one, the key included, and in two columns outside the key at
 // least. Old and new row are in rows_[0] and rows_[1].

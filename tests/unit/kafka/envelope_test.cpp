@@ -336,6 +336,22 @@ TEST_F(Envelope, OneTopicMayCarryManyTables) {
   EXPECT_EQ(decoder_.traits("routed")->tables, (std::set<std::string>{"public.a", "public.b"}));
 }
 
+// Debezium 3.1 writes null for such a value when it is TOASTed and did not change.
+TEST_F(Envelope, ANullArrayOfAnUpdateMayBeAValueThatWasNotSent) {
+  const std::string_view schema =
+      R"({"type":"struct","fields":[{"type":"struct","field":"after","fields":[{"type":"int32","field":"id"},)"
+      R"({"type":"string","field":"name"},{"type":"array","items":{"type":"boolean"},"field":"flags"}]}]})";
+  const auto with_schema = [&](const std::string& payload) {
+    return fmt::format(R"({{"schema":{},"payload":{}}})", schema, payload);
+  };
+  EXPECT_EQ(decode(kKey, with_schema(envelope("c", "null", R"({"id":1,"name":null,"flags":null})"))),
+            "insert public.products new{id='1' name=NULL flags=NULL}");
+  EXPECT_EQ(decode(kKey, with_schema(envelope("u", "null", R"({"id":1,"name":null,"flags":null})"))),
+            "update public.products new{id='1' name=NULL flags=UNCHANGED}");
+  EXPECT_EQ(decode(kKey, with_schema(R"({"id":1,"name":"x","flags":null,"__op":"u"})"), "shop.public.flat"),
+            "update public.flat new{id='1' name='x' flags=UNCHANGED}");
+}
+
 // A topic that a router fills with the tables of many shards.
 TEST_F(Envelope, ForgetsTablesRatherThanGrow) {
   for (int round = 0; round < 2; ++round) {
