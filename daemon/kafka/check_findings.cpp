@@ -193,6 +193,19 @@ void check_connectors(const ConnectorSettings& connectors, const KafkaOptions& o
                           "skips truncate (skipped.operations): a TRUNCATE invalidates nothing",
                           "set skipped.operations=none"});
     }
+    for (const auto& [letter, operation] : {std::pair("c", "an INSERT"), {"u", "an UPDATE"}, {"d", "a DELETE"}}) {
+      const std::string skipped = "," + value("skipped.operations", "t") + ",";
+      if (skipped.find("," + std::string(letter) + ",") == std::string::npos) continue;
+      findings.push_back({"KF007", Severity::kError, object,
+                          fmt::format("skips changes (skipped.operations): {} invalidates nothing", operation),
+                          "set skipped.operations=none"});
+    }
+    if (value("unavailable.value.placeholder", "__debezium_unavailable_value") != "__debezium_unavailable_value") {
+      findings.push_back({"KF007", Severity::kError, object,
+                          "has a placeholder of its own for values that were not sent (unavailable.value.placeholder): "
+                          "it is taken for a value, and keys are made of it",
+                          "remove unavailable.value.placeholder"});
+    }
     const std::string snapshot = value("snapshot.mode", "initial");
     if (options.on_snapshot == OnSnapshotEvent::kInvalidate &&
         (snapshot == "initial" || snapshot == "always")) {
@@ -214,7 +227,18 @@ void check_connectors(const ConnectorSettings& connectors, const KafkaOptions& o
         std::any_of(settings.begin(), settings.end(), [](const auto& setting) {
           return setting.second.find("ExtractNewRecordState") != std::string::npos;
         });
-    if (is_flattened && value("tombstones.on.delete", "true") == "false") {
+    // As of Debezium 2.4; "tombstone" is the default, and needs those of the connector.
+    std::string deletes = "tombstone";
+    for (const auto& [setting, chosen] : settings) {
+      if (setting.ends_with(".delete.tombstone.handling.mode")) deletes = chosen;
+    }
+    if (is_flattened && deletes == "drop") {
+      findings.push_back({"KF007", Severity::kError, object,
+                          "flattens rows and drops deletes (delete.tombstone.handling.mode): a delete invalidates "
+                          "nothing",
+                          "set delete.tombstone.handling.mode=rewrite of the transform"});
+    }
+    if (is_flattened && deletes == "tombstone" && value("tombstones.on.delete", "true") == "false") {
       findings.push_back({"KF007", Severity::kError, object,
                           "flattens rows and sends no tombstones: a delete invalidates nothing",
                           "set tombstones.on.delete=true, or "

@@ -71,6 +71,9 @@ Result<std::string> get(const std::string& host, const std::string& port, const 
 
 Result<ConnectorSettings> read_connectors(std::string_view url) {
   constexpr std::string_view kScheme = "http://";
+  if (url.find('@') != std::string_view::npos) {
+    return fail(ErrorKind::kUsage, "expected 'http://host:port', got an address with a user or password");
+  }
   if (!url.starts_with(kScheme)) {
     return fail(ErrorKind::kUsage, fmt::format("expected 'http://host:port', got '{}'", url));
   }

@@ -158,6 +158,21 @@ TEST(KafkaCheck, ConnectorSettings) {
               ElementsAre("KF007 error connector 'shop': flattens rows and sends no tombstones: a "
                           "delete invalidates "
                           "nothing"));
+  flattened["transforms.x.delete.tombstone.handling.mode"] = "rewrite";
+  EXPECT_THAT(connector_findings(flattened), IsEmpty());
+  flattened["transforms.x.delete.tombstone.handling.mode"] = "drop";
+  EXPECT_THAT(connector_findings(flattened),
+              ElementsAre("KF007 error connector 'shop': flattens rows and drops deletes "
+                          "(delete.tombstone.handling.mode): a delete invalidates nothing"));
+  auto skipping = good;
+  skipping["skipped.operations"] = "d,u";
+  skipping["unavailable.value.placeholder"] = "gone";
+  EXPECT_THAT(
+      connector_findings(skipping),
+      ElementsAre("KF007 error connector 'shop': skips changes (skipped.operations): an UPDATE invalidates nothing",
+                  "KF007 error connector 'shop': skips changes (skipped.operations): a DELETE invalidates nothing",
+                  "KF007 error connector 'shop': has a placeholder of its own for values that were not sent "
+                  "(unavailable.value.placeholder): it is taken for a value, and keys are made of it"));
   EXPECT_THAT(connector_findings({{"connector.class", "org.example.Sink"}}), IsEmpty());
 }
 
@@ -169,6 +184,9 @@ TEST(KafkaCheck, ConnectorsAreReadFromTheRestAnswer) {
   EXPECT_FALSE(parse_connectors("<html>"));
   EXPECT_EQ(read_connectors("https://x").error().text,
             "expected 'http://host:port', got 'https://x'");
+  for (const char* url : {"http://me:s3cret@x:8083", "https://me:s3cret@x:8083/", "me:s3cret@x"}) {
+    EXPECT_EQ(read_connectors(url).error().text, "expected 'http://host:port', got an address with a user or password");
+  }
 }
 
 }  // namespace
