@@ -29,6 +29,9 @@ std::string_view string_or_empty(const JsonValue* json) {
 
 bool is_null(const JsonValue* json) { return json == nullptr || json->kind == JsonKind::kNull; }
 
+// The year 9999: what a clock may say.
+constexpr std::int64_t kMillisMax = 253'402'300'799'999;
+
 // Finest first: microseconds are what PostgreSQL has.
 std::optional<SystemTime> commit_time_of(const JsonLevel& reader, std::string_view prefix) {
   constexpr struct {
@@ -43,7 +46,7 @@ std::optional<SystemTime> commit_time_of(const JsonLevel& reader, std::string_vi
         number = integer(&candidate.value);
       }
     }
-    if (!number || *number <= 0) continue;
+    if (!number || *number <= 0 || (field.unit == kMillis && *number > kMillisMax)) continue;
     const std::int64_t micros =
         field.unit == kNanos ? *number / 1000 : *number * (kMicros / field.unit);
     return SystemTime(std::chrono::microseconds(micros));
@@ -210,6 +213,11 @@ Result<Decoded> EnvelopeDecoder::decode_value(const KafkaRecord& record, Topic& 
     return fail(
         ErrorKind::kData, "expected a Debezium event, got a CloudEvent",
         "use org.apache.kafka.connect.json.JsonConverter instead of the CloudEvents converter");
+  }
+  // `topic.heartbeat.prefix` may be another one than the default.
+  if (payload_.fields().size() == 1 && payload_.fields()[0].name == "ts_ms" && record.key &&
+      record.key->find("\"serverName\"") != std::string_view::npos) {
+    return not_a_change(RecordKind::kHeartbeat);
   }
   if (payload_.find("status") != nullptr && payload_.find("id") != nullptr &&
       payload_.find("event_count") != nullptr && record.topic.ends_with(".transaction")) {

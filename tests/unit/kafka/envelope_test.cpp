@@ -336,6 +336,21 @@ TEST_F(Envelope, OneTopicMayCarryManyTables) {
   EXPECT_EQ(decoder_.traits("routed")->tables, (std::set<std::string>{"public.a", "public.b"}));
 }
 
+TEST_F(Envelope, KnowsAHeartbeatWhateverItsTopicIsCalled) {
+  EXPECT_EQ(decode(R"({"serverName":"shop"})", R"({"ts_ms":1700000000123})", "beats.shop"), "heartbeat");
+  EXPECT_EQ(decode(R"({"schema":{"type":"struct"},"payload":{"serverName":"shop"}})",
+                   R"({"schema":{"type":"struct"},"payload":{"ts_ms":1700000000123}})", "beats.shop"),
+            "heartbeat");
+}
+
+TEST_F(Envelope, IgnoresATimeThatNoClockSays) {
+  std::string value = envelope("c", "null", R"({"id":1})");
+  for (const char* field : {"ts_us", "ts_ns"}) value.replace(value.find(field), 5, "other");
+  value.replace(value.find("1700000000123"), 13, "9223372036854775807");
+  ASSERT_EQ(decode(kKey, value), "insert public.products new{id='1'}");
+  EXPECT_EQ(last_->commit_time.time_since_epoch().count(), 1'700'000'000'000'000) << "the record's own";
+}
+
 // Debezium 3.1 writes null for such a value when it is TOASTed and did not change.
 TEST_F(Envelope, ANullArrayOfAnUpdateMayBeAValueThatWasNotSent) {
   const std::string_view schema =
