@@ -284,16 +284,16 @@ struct KafkaClient::Impl {
   }  // errors come by on_error
 
   // `list` null: take nothing.
-  void change_assignment(rd_kafka_t* of, rd_kafka_topic_partition_list_t* list, bool add) {
+  rd_kafka_resp_err_t change_assignment(rd_kafka_t* of, rd_kafka_topic_partition_list_t* list, bool add) {
     const bool cooperative = std::string_view(rd_kafka_rebalance_protocol(of)) == "COOPERATIVE";
-    if (cooperative) {
-      if (list == nullptr) return;
-      rd_kafka_error_t* error =
-          add ? rd_kafka_incremental_assign(of, list) : rd_kafka_incremental_unassign(of, list);
-      if (error != nullptr) rd_kafka_error_destroy(error);
-    } else {
-      rd_kafka_assign(of, add ? list : nullptr);
-    }
+    if (!cooperative) return rd_kafka_assign(of, add ? list : nullptr);
+    if (list == nullptr) return RD_KAFKA_RESP_ERR_NO_ERROR;
+    rd_kafka_error_t* error =
+        add ? rd_kafka_incremental_assign(of, list) : rd_kafka_incremental_unassign(of, list);
+    if (error == nullptr) return RD_KAFKA_RESP_ERR_NO_ERROR;
+    const auto code = rd_kafka_error_code(error);
+    rd_kafka_error_destroy(error);
+    return code;
   }
 
   void drop_batch() {
@@ -485,7 +485,7 @@ bool KafkaClient::should_ask_for_ends() {
   return true;
 }
 
-void KafkaClient::assign(const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets) {
+Result<void> KafkaClient::assign(const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets) {
   for (const auto& [at, offset] : offsets) {
     // Before the fetch begins, so that no record of the partition takes the way of the events.
     rd_kafka_queue_t* queue =
@@ -497,7 +497,11 @@ void KafkaClient::assign(const std::vector<std::pair<TopicPartition, std::int64_
     impl_->assigned[at] = offset;
   }
   impl_->forget_last();
-  impl_->change_assignment(impl_->consumer, list_of(offsets).get(), true);
+  const auto code = impl_->change_assignment(impl_->consumer, list_of(offsets).get(), true);
+  if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
+  Error error = kafka_error(code, nullptr).within("cannot take the partitions that the group gives");
+  error.kind = ErrorKind::kConnection;
+  return tl::unexpected(std::move(error));
 }
 
 void KafkaClient::unassign(const std::vector<TopicPartition>& partitions) {

@@ -89,7 +89,8 @@ class KafkaClient {
   // the broker's thread, or after a second (its issue 2879; later ones have fetch.queue.backoff.ms).
   bool should_ask_for_ends();
 
-  void assign(const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets);
+  // kConnection when the library does not take it: a partition that is ours in the group and is not read.
+  Result<void> assign(const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets);
   void unassign(const std::vector<TopicPartition>& partitions);
   void store(const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets);
   void commit_stored(const std::vector<std::pair<TopicPartition, std::int64_t>>& offsets);

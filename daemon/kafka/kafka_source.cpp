@@ -245,7 +245,7 @@ void KafkaSource::looked_up(const std::vector<TopicPartition>& partitions,
   std::vector<std::pair<TopicPartition, std::int64_t>> begin, commit;
   for (const PartitionOffsets& offsets : *result) begin_partition(offsets, begin, commit);
   to_assign_.reset();
-  client_->assign(begin);
+  if (auto assigned = client_->assign(begin); !assigned) return disconnect(assigned.error());
   client_->commit_beginning(commit, now_.system);
   client_->store(commit);  // tried again in the background, should that have failed
 }
@@ -303,7 +303,7 @@ void KafkaSource::on_revoked(std::vector<TopicPartition> partitions, bool lost) 
   // What was being looked up is taken back before it was begun.
   if (to_assign_) {
     to_assign_.reset();
-    client_->assign({});
+    static_cast<void>(client_->assign({}));
   }
   if (lost) {
     // Others hold them by now; what we have not acknowledged they read again.
@@ -496,7 +496,7 @@ void KafkaSource::find_vanished(const std::map<std::string, std::int32_t>& topic
 // What the group still waits for from us must be answered before the consumer can leave it.
 void KafkaSource::close(State next) {
   store_offsets();
-  if (to_assign_) client_->assign({});
+  if (to_assign_) static_cast<void>(client_->assign({}));
   to_assign_.reset();
   if (give_back_at_ != SteadyTime::max()) give_back(to_give_back_);
   assignments_.clear();
