@@ -480,6 +480,48 @@ TEST_F(KafkaGroup, ASecondDaemonTakesItsShareAndNothingIsLost) {
   EXPECT_LE(first.seen.changes.size() + second.seen.changes.size(), 60u + 20u);
 }
 
+// Members come and go while others look up what they were given. The eager protocol: the others here are cooperative.
+TEST_F(KafkaGroup, NothingIsLostWhereAssignmentsAreTakenBackWhileTheyAreLookedUp) {
+  KafkaOptions options = options_for(kafka);
+  options.properties["partition.assignment.strategy"] = "range";
+  options.revoke_drain = std::chrono::milliseconds(300);
+  rd_kafka_mock_broker_set_rtt(kafka.cluster(), 1, 150);
+  std::set<std::string> seen;
+  std::vector<std::unique_ptr<Driver>> drivers;
+  const auto collect = [&](const Driver& driver) {
+    seen.insert(driver.seen.changes.begin(), driver.seen.changes.end());
+    for (const std::string& line : driver.seen.lines) EXPECT_FALSE(line.starts_with("gap")) << line;
+  };
+  const auto run_for = [&](std::chrono::milliseconds time) {
+    const auto end = std::chrono::steady_clock::now() + time;
+    while (std::chrono::steady_clock::now() < end) {
+      for (auto& driver : drivers) driver->step();
+    }
+  };
+  int produced = 0;
+  for (int round = 0; round < 4; ++round) {
+    drivers.push_back(std::make_unique<Driver>(options, Record{}));
+    run_for(std::chrono::milliseconds(500 + round * 250));
+    produce_everywhere(produced, 12);
+    produced += 12;
+    if (drivers.size() > 1 && round % 2 == 1) {
+      collect(*drivers.front());
+      drivers.erase(drivers.begin());
+    }
+  }
+  const auto committed = [&] {
+    for (int partition = 0; partition < kPartitions; ++partition) {
+      if (kafka.committed("g", kTopic, partition) < produced / kPartitions) return false;
+    }
+    return true;
+  };
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!committed() && std::chrono::steady_clock::now() < deadline) run_for(std::chrono::milliseconds(500));
+  EXPECT_TRUE(committed());
+  for (const auto& driver : drivers) collect(*driver);
+  EXPECT_EQ(seen.size(), static_cast<std::size_t>(produced));
+}
+
 TEST_F(KafkaGroup, APartitionIsGivenBackOnlyWhenWhatItDeliveredIsFinished) {
   Driver first(options_for(kafka), Record{});
   first.acknowledges = false;
