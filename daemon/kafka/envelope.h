@@ -6,9 +6,9 @@
 // Extraction".
 //
 // The old row of an event is believed only as far as it can be. PostgreSQL sends old values of the
-// replica identity only, and Debezium writes null or zero into the columns it got none for; so such
-// a value of a column outside the key counts as not sent, unless the events show that the identity
-// is FULL (G5).
+// replica identity only, and Debezium writes null, the column's default or zero into the columns it got none for;
+// so such a value of a column outside the key counts as not sent, and without a schema any, unless the events show
+// that the identity is FULL (G5).
 //
 // Not thread-safe. Everything in a Decoded stays valid until the next decode() only.
 #pragma once

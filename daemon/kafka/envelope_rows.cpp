@@ -236,39 +236,46 @@ void EnvelopeDecoder::learn_from_update(Table& table) {
   int beyond_the_key = 0;
   for (const JsonField& field : rows_[1].fields()) {
     const std::size_t column = table.index.at(std::string(field.name));
-    if (looks_unset(table.types[column], field.value)) continue;
     const JsonValue* old = rows_[0].find(field.name);
-    if (old == nullptr || looks_unset(table.types[column], *old)) return;
-    if (!table.relation->columns[column].in_identity) ++beyond_the_key;
+    const bool has_old = old != nullptr && !looks_unset(table.types[column], *old);
+    if (has_old && !table.relation->columns[column].in_identity) {
+      ++beyond_the_key;
+      if (table.identity == Identity::kUnknown) table.identity = Identity::kMore;
+    }
+    if (!has_old && !looks_unset(table.types[column], field.value)) return;
   }
   if (beyond_the_key >= 2) table.identity = Identity::kFull;
 }
 
+// What an old row of which nothing is known tells: the key, and with a schema values that stand for nothing else.
 void EnvelopeDecoder::doubt_old_row(Table& table, const std::vector<JsonField>& fields,
                                     std::vector<Value>& row) {
-  // Unset by the looks of it: null, or the zero that stands for "no old value" in a NOT NULL
-  // column.
-  const auto is_doubtful = [&](const JsonField& field, std::size_t column) {
-    return !table.relation->columns[column].in_identity &&
-           looks_unset(table.types[column], field.value);
-  };
-  bool shows_more_than_the_key = false;
-  std::size_t position = 0;
-  for (const JsonField& field : fields) {
-    const std::size_t column = position < table.relation->columns.size() &&
-                                       table.relation->columns[position].name == field.name
+  const auto column_at = [&, position = std::size_t{0}](const JsonField& field) mutable {
+    const auto& columns = table.relation->columns;
+    const std::size_t column = position < columns.size() && columns[position].name == field.name
                                    ? position
                                    : table.index.at(std::string(field.name));
     position = column + 1;
-    if (!table.relation->columns[column].in_identity &&
-        !looks_unset(table.types[column], field.value)) {
-      shows_more_than_the_key = true;
-    }
+    return column;
+  };
+  // Without a schema nobody knows the defaults.
+  const auto was_sent = [&](const JsonField& field, std::size_t column) {
+    const bool may_be_default = table.types[column].kind == FieldKind::kUnknown && table.identity != Identity::kMore;
+    return !may_be_default && !looks_unset(table.types[column], field.value);
+  };
+  // The columns of a primary key and of an index that serves as the identity are NOT NULL.
+  const bool shows_full = std::any_of(fields.begin(), fields.end(), [&, at = column_at](const JsonField& field) mutable {
+    const std::size_t column = at(field);
+    return !table.relation->columns[column].in_identity && table.types[column].is_optional && was_sent(field, column);
+  });
+  if (shows_full) {
+    table.identity = Identity::kFull;
+    return;
   }
-  if (shows_more_than_the_key && table.identity != Identity::kPartial) return;
-  for (const JsonField& field : fields) {
-    const std::size_t column = table.index.at(std::string(field.name));
-    if (is_doubtful(field, column)) row[column] = Value{ValueState::kNotSent, {}};
+  for (auto at = column_at; const JsonField& field : fields) {
+    const std::size_t column = at(field);
+    if (!table.relation->columns[column].in_identity && !was_sent(field, column))
+      row[column] = Value{ValueState::kNotSent, {}};
   }
 }
 

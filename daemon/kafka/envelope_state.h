@@ -20,7 +20,9 @@ inline constexpr std::size_t kTablesPerTopicMax = 1024;
 enum class Identity : std::uint8_t {
   kUnknown,
   kPartial,  // an update came without an old row
-  kFull,     // an update came with an old row that has a value wherever the new one has
+  kMore,     // no update came without one, and one had a value outside the key: FULL, or an index
+  kFull,     // an update came with an old row that has a value wherever the new one has, or any old row with a value in
+             // a column that may be NULL
 };
 
 // The columns of a table as its rows have shown them. They are only ever added: a column that

@@ -92,6 +92,11 @@ Result<FieldType> read_type(std::string_view schema_json, int depth) {
     if (const JsonValue* scale = reader.find("scale")) read_number(scale->text, type.scale);
     if (const JsonValue* length = reader.find("length")) read_number(length->text, type.length);
   }
+  if (const JsonValue* optional = schema.find("optional")) type.is_optional = optional->kind == JsonKind::kTrue;
+  if (const JsonValue* otherwise = schema.find("default")) {
+    type.default_kind = otherwise->kind;
+    type.default_text = otherwise->text;
+  }
   if (type.kind == FieldKind::kArray) {
     const JsonValue* items = schema.find("items");
     if (items == nullptr || items->kind != JsonKind::kObject) {
@@ -353,7 +358,8 @@ ValueType FieldType::value_type() const {
 }
 
 bool FieldType::operator==(const FieldType& other) const {
-  if (kind != other.kind || unit != other.unit || scale != other.scale || length != other.length)
+  if (kind != other.kind || unit != other.unit || scale != other.scale || length != other.length ||
+      is_optional != other.is_optional || default_kind != other.default_kind || default_text != other.default_text)
     return false;
   if ((element == nullptr) != (other.element == nullptr)) return false;
   return element == nullptr || *element == *other.element;
@@ -421,6 +427,8 @@ bool null_may_be_unchanged(const FieldType& type) {
 }
 
 bool looks_unset(const FieldType& type, const JsonValue& json) {
+  if (type.default_kind != JsonKind::kNull && json.kind == type.default_kind && json.text == type.default_text)
+    return true;
   switch (json.kind) {
     case JsonKind::kNull:
     case JsonKind::kFalse:

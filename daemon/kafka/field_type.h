@@ -55,6 +55,9 @@ struct FieldType {
   std::int32_t scale = 0;                    // kDecimal
   std::int32_t length = 0;                   // kBits
   std::shared_ptr<const FieldType> element;  // kArray; shared by copies of the type, never changed
+  bool is_optional = false;                  // the column may be NULL
+  JsonKind default_kind = JsonKind::kNull;   // kNull: there is no default
+  std::string default_text;
 
   ValueType value_type() const;
   bool operator==(const FieldType& other) const;
@@ -92,8 +95,8 @@ Result<Value> field_value(const FieldType& type, const JsonValue& json, TextAren
 // strings and for numerics without a scale.
 bool null_may_be_unchanged(const FieldType& type);
 
-// True for what Debezium puts into a column it has no old value for: null, or the zero of its type
-// where the column is NOT NULL.
+// True for what Debezium puts into a column it has no old value for: null, or the column's default (which Kafka's
+// JsonConverter writes for null as well), or the zero of its type where the column is NOT NULL.
 bool looks_unset(const FieldType& type, const JsonValue& json);
 
 }  // namespace evictd

@@ -60,6 +60,8 @@ def statements():
     yield "create table plain (id integer primary key, slug text, body text, nums integer[])"
     yield "alter table plain alter body set storage external, alter nums set storage external"
     yield "create table keyed (a integer, b text, v text, primary key (a, b))"
+    yield ("create table defaulted (id integer primary key, status text not null default 'active', stock integer not null "
+           "default 5, note text default 'none', slug text)")
     yield None  # both daemons are set up here
     for number, row in enumerate(ROWS, 1):
         yield f"insert into every (id{''.join(', ' + c for c in row)}) values ({number}{''.join(', ' + v for v in row.values())})"
@@ -79,6 +81,9 @@ def statements():
     yield "update keyed set v = 'w'"
     yield "update keyed set b = 'zz' where b = 'z'"
     yield "delete from keyed where b = 'x:y'"
+    # Old values that nobody sent, and Debezium writes as the defaults of their columns.
+    yield "insert into defaulted values (1, 'gone', 7, null, 's')"
+    yield "delete from defaulted"
     yield "truncate keyed"
     yield "insert into keyed values (9, 'after', 'v')"
 
@@ -91,12 +96,13 @@ def rules():
     # Old slugs are not sent: what they may be is purged, and the row that keeps them shows how far that reaches.
     text += "  - {table: public.plain, keys: ['plain:slug:{slug}'], on_missing: purge}\n"
     text += "  - {table: public.plain, keys: ['plain:body:{body|md5}', 'plain:nums:{nums|md5}'], on_missing: ignore}\n"
+    text += "  - {table: public.defaulted, keys: ['defaulted:slug:{slug}', 'defaulted:status:{status}']}\n"
     text += "  - {table: public.keyed, keys: ['keyed:{a}:{b}']}\n"
     return text
 
 
 # What was in the cache before: purges and tombstones show on it.
-BEFORE = ["plain:slug:one", "plain:slug:other", "keyed:7:old", "keyed:9:after", "untouched", "plain:body:x"]
+BEFORE = ["defaulted:slug:other", "defaulted:status:other", "plain:slug:one", "plain:slug:other", "keyed:7:old", "keyed:9:after", "untouched", "plain:body:x"]
 
 
 def touched(redis_client):
@@ -144,7 +150,7 @@ def both_ways(parts_folder, kafka, connect):
         direct.start()
         daemons = []
         for name, more in VARIANTS.items():
-            connect.add_postgres(postgres, name, "corpus", topic_creation_default_partitions="1", table_include_list="public.every,public.plain,public.keyed", **more)
+            connect.add_postgres(postgres, name, "corpus", topic_creation_default_partitions="1", table_include_list="public.every,public.plain,public.keyed,public.defaulted", **more)
         # Topics come with the first event: a row that changes nothing here makes them.
         for name in VARIANTS:
             one = KafkaEvictd(f"{parts_folder}/{name}", kafka, redis.url(databases[name]), rules(), group=name,
