@@ -152,6 +152,10 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   std::set<TopicPartition> begun_again_;
   std::map<TopicPartition, std::uint32_t> incarnations_;  // raised with each gap: another stream
 
+  // Partitions that had no record where we stood, and the client that found it: their gap has been told.
+  std::set<TopicPartition> told_;
+  std::uint64_t told_by_ = 0;
+
   // Where the partitions ended before the group was joined.
   std::map<TopicPartition, std::int64_t> ends_before_;
   SteadyTime ends_before_at_{};

@@ -264,10 +264,11 @@ void EnvelopeDecoder::doubt_old_row(Table& table, const std::vector<JsonField>& 
     return !may_be_default && !looks_unset(table.types[column], field.value);
   };
   // The columns of a primary key and of an index that serves as the identity are NOT NULL.
-  const bool shows_full = std::any_of(fields.begin(), fields.end(), [&, at = column_at](const JsonField& field) mutable {
+  const auto shows_more = [&, at = column_at](const JsonField& field) mutable {
     const std::size_t column = at(field);
     return !table.relation->columns[column].in_identity && table.types[column].is_optional && was_sent(field, column);
-  });
+  };
+  const bool shows_full = std::any_of(fields.begin(), fields.end(), shows_more);
   if (shows_full) {
     table.identity = Identity::kFull;
     return;

@@ -277,8 +277,9 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
     ++incarnations_[at];
     bool known = false;
     assignment.missing = UnknownChange{tables_of_topic(at.topic, known), start.detail};
-    handler_->on_gap({start.gap, start.detail, assignment.missing->tables}, false);
+    if (!told_.contains(at)) handler_->on_gap({start.gap, start.detail, assignment.missing->tables}, false);
   }
+  told_.erase(at);
   const auto incarnation = incarnations_.find(at);
   assignment.stream = stream_of(at, incarnation == incarnations_.end() ? 0 : incarnation->second);
   assignment.began_at = assignment.delivered = assignment.acknowledged = assignment.announced =
@@ -374,9 +375,24 @@ void KafkaSource::on_client_error(const Error& error) {
   probe_at_ = std::min(probe_at_, now_.steady + kProbeSoon);
 }
 
-// Retention has overtaken us, or the topic is another one. A new client sees it as any restart
-// would.
+// Retention has overtaken us, or the topic is another one. A new client sees it as any restart would, whoever's
+// that is; unless the partition has grown past our offset by then, so the gap is told at once (G6).
 void KafkaSource::on_offset_lost(const TopicPartition& partition) {
+  if (told_by_ != session_) told_.clear();
+  told_by_ = session_;
+  const bool is_told = std::any_of(told_.begin(), told_.end(),
+                                   [&](const TopicPartition& told) { return told.topic == partition.topic; });
+  told_.insert(partition);
+  bool known = false;
+  const std::vector<std::string> tables = tables_of_topic(partition.topic, known);
+  if (!is_told && !(tables.empty() && (known || is_control_topic(partition.topic, mapped_tables_)))) {
+    handler_->on_gap({"offset_out_of_range",
+                      fmt::format("{}: there is no record where evictd reads: deleted by retention, cut off, or gone "
+                                  "with its topic",
+                                  partition.to_string()),
+                      tables},
+                     false);
+  }
   disconnect(
       {ErrorKind::kConnection,
        fmt::format("kafka: {}: the records where evictd reads are gone", partition.to_string()),

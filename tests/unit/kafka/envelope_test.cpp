@@ -103,11 +103,13 @@ TEST_F(Envelope, WithASchemaDefaultsAreNotTakenForOldValues) {
       R"({"type":"struct","fields":[{"type":"struct","field":"before","fields":[{"type":"int32","field":"id"},)"
       R"({"type":"string","optional":false,"default":"active","field":"status"},)"
       R"({"type":"string","optional":true,"default":"x","field":"note"},)"
-      R"({"type":"int32","optional":false,"default":5,"field":"stock"},{"type":"string","optional":true,"field":"slug"}]}]})";
+      R"({"type":"int32","optional":false,"default":5,"field":"stock"},)"
+      R"({"type":"string","optional":true,"field":"slug"}]}]})";
   const auto gone = [&](std::string_view row) {
     return decode(kKey, fmt::format(R"({{"schema":{},"payload":{}}})", schema, envelope("d", row, "null")));
   };
-  EXPECT_EQ(gone(R"({"id":1,"status":"active","note":"x","stock":5,"slug":null})"), "delete public.products old{id='1'}");
+  EXPECT_EQ(gone(R"({"id":1,"status":"active","note":"x","stock":5,"slug":null})"),
+            "delete public.products old{id='1'}");
   EXPECT_EQ(gone(R"({"id":1,"status":"gone","note":"x","stock":5,"slug":null})"),
             "delete public.products old{id='1' status='gone'}")
       << "of an index that serves as the identity";

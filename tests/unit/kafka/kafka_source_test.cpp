@@ -298,6 +298,20 @@ TEST_F(KafkaSourceTest, RecordsDeletedPastTheCommittedOffsetAreAGap) {
   ASSERT_TRUE(daemon.until([&] { return kafka.committed("g", kTopic, 0) == 60; }));
 }
 
+TEST_F(KafkaSourceTest, APartitionThatHadNoRecordWhereWeStoodIsAGapEvenWhenItHasOneAgain) {
+  const Record record = record_of_before();
+  Driver daemon(options_for(kafka), record);
+  produce(1);
+  ASSERT_TRUE(daemon.until([&] { return kafka.committed("g", kTopic, 0) == 1; }));
+  // As from a topic that was made again, and has grown past our offset before we look.
+  constexpr int kFetch = 1;
+  rd_kafka_mock_push_request_errors(kafka.cluster(), kFetch, 1, RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE);
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.connections == 2; }));
+  EXPECT_EQ(daemon.seen.count("gap: offset_out_of_range public.items"), 1u);
+  produce(2);
+  ASSERT_TRUE(daemon.until([&] { return kafka.committed("g", kTopic, 0) == 2; }));
+}
+
 TEST_F(KafkaSourceTest, AGroupThatHasReadBeforeWithARedisThatForgotIsAGap) {
   kafka.commit("g", kTopic, 0, 0);
   Driver daemon(options_for(kafka));
