@@ -1,6 +1,7 @@
 #include "daemon/kafka/check_findings.h"
 
 #include <fmt/format.h>
+#include <regex.h>
 
 #include <algorithm>
 #include <set>
@@ -14,6 +15,16 @@ std::string joined(const std::set<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "'" : ", '") + name + "'";
   return text;
+}
+
+bool matches_any(const std::string& pattern, const std::map<std::string, std::int32_t>& topics) {
+  regex_t compiled;
+  if (regcomp(&compiled, pattern.c_str(), REG_EXTENDED | REG_NOSUB) != 0) return false;
+  const bool found = std::any_of(topics.begin(), topics.end(), [&](const auto& topic) {
+    return regexec(&compiled, topic.first.c_str(), 0, nullptr, 0) == 0;
+  });
+  regfree(&compiled);
+  return found;
 }
 
 // What one topic's records were seen to be.
@@ -40,7 +51,7 @@ void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
       findings.push_back({"KF002", Severity::kWarning, wanted, "the topic does not exist",
                           "correct 'topics'; evictd reads it as soon as it exists"});
     }
-    if (is_pattern && topics.empty()) {
+    if (is_pattern && !matches_any(wanted, topics)) {
       findings.push_back(
           {"KF002", Severity::kWarning, wanted, "the pattern matches no topic",
            "correct 'topics'; evictd reads topics that match as soon as they exist"});

@@ -51,6 +51,14 @@ TEST(KafkaCheck, NamesAndPatternsThatFindNothing) {
                           "KF002 warning ^nothing[.]: the pattern matches no topic"));
 }
 
+TEST(KafkaCheck, OneOfSeveralPatternsThatFindsNothing) {
+  KafkaOptions options;
+  options.topics = {"^shop[.]", "^shpo[.]"};
+  Findings findings;
+  check_topic_names(options, rules_from(kRules), {{"shop.public.items", 1}}, findings);
+  EXPECT_THAT(texts(findings), ElementsAre("KF002 warning ^shpo[.]: the pattern matches no topic"));
+}
+
 TEST(KafkaCheck, TablesWithoutTopicAndTopicsWithoutRows) {
   KafkaOptions options;
   options.topics = {"^shop", "^__debezium"};
