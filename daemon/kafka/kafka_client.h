@@ -86,7 +86,7 @@ class KafkaClient {
   bool may_have_more() const;
   // True once each time half of what the queue may hold has been read: ends() is due. librdkafka 2.0 stops
   // fetching when the queue is full, and looks again whether there is room only when another request passes
-  // the broker's thread, or after a second (its issue 2879; later ones have fetch.queue.backoff.ms).
+  // the broker's thread, or after a second (later ones have fetch.queue.backoff.ms: librdkafka 2.2, CHANGELOG.md).
   bool should_ask_for_ends();
 
   // kConnection when the library does not take it: a partition that is ours in the group and is not read.

@@ -212,7 +212,24 @@ def sleeping_tests(files):
                 yield f"{path}:{number}: a unit test sleeps only inside a wait with a condition and an end"
 
 
+FINDING_ID = re.compile(r"\b(?:CF|PG|RD|KF)[0-9]{3}\b")
+SAID_FINDING = re.compile(r'"((?:CF|PG|RD|KF)[0-9]{3})"')
+
+
+def findings(files):
+    """What `evictd check` can say is in docs/operations.md, and nothing else is."""
+    document = "docs/operations.md"
+    if document not in files:
+        return
+    said = {one for _, _, line in lines_of(files, ".cpp", below="daemon/") for one in SAID_FINDING.findall(line)}
+    documented = set(FINDING_ID.findall(files[document]))
+    for one in sorted(said - documented):
+        yield f"{document}:1: '{one}' is missing"
+    for one in sorted(documented - said):
+        yield f"{document}:1: nothing says '{one}'"
+
+
 RULES = [
     include_directions, libraries, built_files, named_files, line_numbers_in_documents, foreign_words, banned_words,
-    headers, sleeping_tests,
+    headers, sleeping_tests, findings,
 ]

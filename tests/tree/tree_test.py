@@ -112,6 +112,13 @@ class Rules(unittest.TestCase):
         })
         self.assertEqual(found, ["tests/unit/a_test.cpp:1: a unit test sleeps only inside a wait with a condition and an end"])
 
+    def test_findings(self):
+        found = self.broken(tree.findings, {
+            "daemon/check.cpp": 'add("PG001");\nadd("PG002");\n',
+            "docs/operations.md": "| PG002 | a |\n| RD003 | b |\n",
+        })
+        self.assertEqual(found, ["docs/operations.md:1: 'PG001' is missing", "docs/operations.md:1: nothing says 'RD003'"])
+
 
 if __name__ == "__main__":
     unittest.main()
