@@ -42,6 +42,9 @@ class FakeSource final : public Source {
   int snapshot_delay_steps = 0;   // answers to request_snapshot() come so many steps later
   std::size_t changes_per_step = 3;
   bool heartbeat = false;
+  // False: as Kafka without a database to ask. What arrives is visible, and since when it was there at the latest is
+  // told, from a look at every step.
+  bool has_snapshots = true;
   std::string instance = "server-1";
   Epoch epoch = "1/1";
 
@@ -60,9 +63,10 @@ class FakeSource final : public Source {
     record_is_stale_ = record_wanted_ = record_compared_ = false;
   }
 
-  void step(Now, std::size_t bytes_max, SourceHandler& handler) override {
+  void step(Now now, std::size_t bytes_max, SourceHandler& handler) override {
     ++steps_;
     if (!started_) return;
+    if (!has_snapshots) look(now);
     if (connected_ && (!server_up || restart_wanted_ || slot_->lost)) {
       in_transaction_ = restart_wanted_ = false;
       release();
@@ -147,7 +151,7 @@ class FakeSource final : public Source {
     connected.epoch = epoch;
     connected.instance = instance;
     connected.source_identity = "fake";
-    connected.has_snapshots = true;
+    connected.has_snapshots = has_snapshots;
     handler.on_connected(connected);
     // What the slot has confirmed is finished, and makes a position to compare with after a restart.
     handler.on_keepalive({0, slot_->confirmed});
@@ -167,13 +171,28 @@ class FakeSource final : public Source {
     handler.on_snapshot(database_.snapshot());
   }
 
+  void look(Now now) {
+    const auto& log = database_.log();
+    const std::size_t before = there_;
+    while (there_ < log.size() && database_.is_visible(log[there_].xid)) ++there_;
+    if (there_ > before) looks_.emplace_back(there_, now.steady);
+  }
+
+  std::optional<SteadyTime> known_since() const {
+    for (const auto& [count, at] : looks_) {
+      if (next_ < count) return at;
+    }
+    return std::nullopt;
+  }
+
   void stream(SourceHandler& handler) {
     for (std::size_t budget = changes_per_step; budget > 0 && next_ < database_.log().size(); --budget) {
       const Logged& logged = database_.log()[next_];
+      if (!has_snapshots && next_ >= there_) return;
       if (!in_transaction_) {
         in_transaction_ = true;
         next_row_ = 0;
-        handler.on_begin({0, logged.xid, logged.commit_time});
+        handler.on_begin({0, logged.xid, logged.commit_time, known_since()});
       }
       if (logged.truncate && next_row_ == 0) {
         handler.on_change(Change{Operation::kTruncate, &relation_, {}, {}});
@@ -198,6 +217,8 @@ class FakeSource final : public Source {
   const FakeDatabase& database_;
   const std::shared_ptr<FakeSlot> slot_;
   Relation relation_;
+  std::size_t there_ = 0;                                 // transactions of the log that a look has found
+  std::deque<std::pair<std::size_t, SteadyTime>> looks_;  // how many, and when
   std::optional<Record> record_seen_;
   bool started_ = false, connected_ = false, in_transaction_ = false, restart_wanted_ = false;
   bool gap_reported_ = false, gap_confirmed_ = false;
