@@ -1,5 +1,5 @@
 <?php
-// Cache-aside with evictd: phpredis 6 and PDO. An empty text is a row that does not exist.
+// Cache-aside with evictd: phpredis and PDO. An empty text is a row that does not exist.
 //   $cache = new Redis(); $cache->connect('127.0.0.1', 6379, 1.0, null, 0, 1.0);
 //   read($cache, $pdo, 'product:7', 'select row_to_json(p) from products p where id = ?', [7]);
 
@@ -10,7 +10,7 @@ function read(Redis $cache, PDO $database, string $key, string $query, array $pa
     try {
         for ($attempt = 0, $state = 'busy'; $state === 'busy' && $attempt < 100; $attempt++) {
             if ($attempt > 0) usleep(10000); // another reader loads it: a second at most, then without the cache
-            [$state, $value, $lease] = $cache->fcall('evictd_get', $names, ['LEASE', '2000']);
+            [$state, $value, $lease] = $cache->rawCommand('FCALL', 'evictd_get', count($names), ...[...$names, 'LEASE', '2000']);
         }
         if (is_string($value) && !is_string($lease)) return $value; // fresh, or stale while another reader refreshes it
     } catch (RedisException $unreachable) {
@@ -22,7 +22,8 @@ function read(Redis $cache, PDO $database, string $key, string $query, array $pa
     [$value, $token] = $select->fetch(PDO::FETCH_NUM);
     if (is_string($lease)) try {
         $ageMs = intdiv(hrtime(true) - $began, 1000000);
-        $cache->fcall('evictd_fill', $names, [$token, (string) $ttlMs, $value, 'AGE', (string) $ageMs]);
+        $fill = [...$names, $token, $ttlMs, $value, 'AGE', $ageMs];
+        $cache->rawCommand('FCALL', 'evictd_fill', count($names), ...$fill);
     } catch (RedisException $unreachable) { /* not cached this time */ }
     return $value;
 }

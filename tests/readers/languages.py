@@ -117,7 +117,19 @@ class Java:
         return ["java", "-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{folder}:{jars}", "Driver"]
 
 
-LANGUAGES = {"python": Python, "node": Node, "go": Go, "java": Java}
+class Php:
+    """Debian's packages: php-cli, php-redis, php-pgsql."""
+    recipe = "cache_aside.php"
+
+    def fetch(self):
+        run("php", "-r", "exit(extension_loaded('redis') && extension_loaded('pdo_pgsql') ? 0 : 1);")
+
+    def build(self, folder):
+        shutil.copy(f"{DRIVERS}/php/driver.php", folder)
+        return ["php", f"{folder}/driver.php"]
+
+
+LANGUAGES = {"python": Python, "node": Node, "go": Go, "java": Java, "php": Php}
 
 
 def recipe_text(name):
