@@ -8,7 +8,7 @@
 #   --sanitize       build and run with the address and undefined-behaviour sanitizers (preset asan)
 #
 # EVICTD_REQUIRE_SERVERS=1: a server that is missing is a failure instead of a skip.
-# EVICTD_REQUIRE_KAFKA=1: the same for Kafka, Debezium and MariaDB, which are installed only then.
+# EVICTD_REQUIRE_KAFKA=1: the same for Kafka, Debezium (from Maven Central) and MariaDB.
 # EVICTD_SEED=N: the seed of randomized tests; without it each picks one and prints it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,7 +18,7 @@ usage() {
 }
 
 preset=dev
-groups=(build test servers)
+groups=(build test servers kafka)
 selection=()
 fuzz_seconds=0
 while [ $# -gt 0 ]; do
@@ -38,8 +38,6 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-
-if [ "${EVICTD_REQUIRE_KAFKA:-0}" = 1 ]; then groups+=(kafka); fi
 
 say() { printf '== %s\n' "$*"; }
 

@@ -20,10 +20,14 @@ done
 [ ! -e "$mark" ] || rm -rf "$folder"
 mkdir -p "$folder"
 # Written to a file of its own: a second try then sees what the first one could not get.
-if ! mvn -q -B -U -f "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$folder" \
-  >"$folder.log" 2>&1; then
-  echo "fetch.sh: Maven Central did not give everything; the end of $folder.log:" >&2
-  tail -n 5 "$folder.log" >&2
-  exit 1
-fi
-echo "$wanted" >"$mark"
+for try in 1 2 3; do
+  if mvn -q -B -U -f "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$folder" \
+    >"$folder.log" 2>&1; then
+    echo "$wanted" >"$mark"
+    exit 0
+  fi
+  [ "$try" = 3 ] || sleep 5
+done
+echo "fetch.sh: Maven Central did not give everything; the end of $folder.log:" >&2
+tail -n 5 "$folder.log" >&2
+exit 1
