@@ -160,7 +160,8 @@ bool KafkaSource::learn_servers(const std::set<std::string>& topics) {
   for (const std::string& topic : topics) {
     if (!topics_.insert(topic).second) continue;
     const std::string server = server_of_topic(topic);
-    if (!server.empty() && !topic.starts_with("__")) is_new |= servers_.insert(server).second;
+    // Of "my.shop.transaction" it would be "my".
+    if (!server.empty() && !is_control_topic(topic, mapped_tables_)) is_new |= servers_.insert(server).second;
   }
   return is_new;
 }

@@ -60,6 +60,16 @@ TEST_F(KafkaSourceTest, FirstStartBeginsAtTheEndAndCommitsThat) {
   EXPECT_FALSE(daemon.seen.connected.has_snapshots);
 }
 
+TEST_F(KafkaSourceTest, AServersTransactionTopicIsNoServerOfItsOwn) {
+  kafka.create_topic("my.shop.public.items", 1);
+  kafka.create_topic("my.shop.transaction", 1);
+  KafkaOptions options = options_for(kafka);
+  options.topics = {"my.shop.public.items", "my.shop.transaction"};
+  Driver daemon(options);
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.connections == 1; }));
+  EXPECT_EQ(daemon.seen.connected.epoch, "debezium/my.shop");
+}
+
 TEST_F(KafkaSourceTest, OffsetsAreCommittedOnlyWhenAcknowledged) {
   const Record record = record_of_before();
   Driver daemon(options_for(kafka), record);
