@@ -143,6 +143,12 @@ Findings check_kafka(const KafkaOptions& options, const RuleSet& rules) {
     for (std::int32_t partition = 0; partition < count; ++partition)
       partitions.push_back({topic, partition});
   }
+  if (looked_at > kTopicsMax) {
+    findings.push_back({"KF004", Severity::kInfo, options.brokers,
+                        fmt::format("{} topics are subscribed: settings and records of the first {} were looked at",
+                                    looked_at, kTopicsMax),
+                        ""});
+  }
   if (const auto offsets = (*client)->look_up(partitions); offsets) {
     check_offsets(*offsets, findings);
     if (auto records = (*admin)->last_records(*offsets, kRecordsOfPartition); records) {
