@@ -51,6 +51,8 @@ constexpr struct {
     {"auto.offset.reset", "error",
      "a lost offset is a gap that evictd repairs, not a place to skip to (G6)"},
     {"enable.partition.eof", "false", "the end of a partition is no event here"},
+    {"check.crcs", "false",
+     "librdkafka leaves out a batch with a wrong checksum and goes on; read, it is for 'on_poison' (G1)"},
 };
 
 constexpr const char* kOwnSettings[][2] = {

@@ -647,6 +647,7 @@ TEST(KafkaOptionsTest, RefuseWhatAGuaranteeRestsOn) {
             "the Kafka property 'auto.offset.reset' cannot be set\n"
             "hint: evictd sets it to 'error': a lost offset is a gap that evictd repairs, not a "
             "place to skip to (G6)");
+  EXPECT_THAT(refusal("check.crcs", "true"), HasSubstr("the Kafka property 'check.crcs' cannot be set"));
   EXPECT_EQ(
       refusal("group.id", "x"),
       "the Kafka property 'group.id' cannot be set\nhint: use 'group' of the 'kafka' section");
