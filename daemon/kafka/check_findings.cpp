@@ -1,12 +1,12 @@
 #include "daemon/kafka/check_findings.h"
 
 #include <fmt/format.h>
-#include <regex.h>
 
 #include <algorithm>
 #include <set>
 
 #include "daemon/kafka/envelope.h"
+#include "daemon/kafka/wanted_topic.h"
 
 namespace evictd {
 namespace {
@@ -15,16 +15,6 @@ std::string joined(const std::set<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "'" : ", '") + name + "'";
   return text;
-}
-
-bool matches_any(const std::string& pattern, const std::map<std::string, std::int32_t>& topics) {
-  regex_t compiled;
-  if (regcomp(&compiled, pattern.c_str(), REG_EXTENDED | REG_NOSUB) != 0) return false;
-  const bool found = std::any_of(topics.begin(), topics.end(), [&](const auto& topic) {
-    return regexec(&compiled, topic.first.c_str(), 0, nullptr, 0) == 0;
-  });
-  regfree(&compiled);
-  return found;
 }
 
 // What one topic's records were seen to be.
@@ -46,12 +36,14 @@ bool is_control_topic(const std::string& topic, const std::set<std::string>& tab
 void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
                        const std::map<std::string, std::int32_t>& topics, Findings& findings) {
   for (const std::string& wanted : options.topics) {
-    const bool is_pattern = wanted.starts_with('^');
-    if (!is_pattern && !topics.contains(wanted)) {
+    const auto entry = WantedTopic::parse(wanted);
+    if (!entry) continue;  // said before
+    if (std::any_of(topics.begin(), topics.end(), [&](const auto& topic) { return entry->matches(topic.first); }))
+      continue;
+    if (!entry->is_pattern()) {
       findings.push_back({"KF002", Severity::kWarning, wanted, "the topic does not exist",
                           "correct 'topics'; evictd reads it as soon as it exists"});
-    }
-    if (is_pattern && !matches_any(wanted, topics)) {
+    } else {
       findings.push_back(
           {"KF002", Severity::kWarning, wanted, "the pattern matches no topic",
            "correct 'topics'; evictd reads topics that match as soon as they exist"});

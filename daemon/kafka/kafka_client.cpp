@@ -1,7 +1,6 @@
 #include "daemon/kafka/kafka_client.h"
 
 #include <fmt/format.h>
-#include <regex.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 #include <set>
 
 #include "daemon/kafka/librdkafka.h"
+#include "daemon/kafka/wanted_topic.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -114,8 +114,6 @@ std::optional<SystemTime> time_of_note(std::string_view note) {
   return SystemTime(std::chrono::milliseconds(milliseconds));
 }
 
-bool is_pattern(const std::string& topic) { return topic.starts_with('^'); }
-
 // A property that is a number, as it is in force.
 std::size_t number_of(const rd_kafka_t* client, const char* property) {
   char text[32];
@@ -211,13 +209,7 @@ Error kafka_error(rd_kafka_resp_err_t code, const char* detail) {
 
 Result<void> validate(const KafkaOptions& options) {
   for (const std::string& topic : options.topics) {
-    if (!is_pattern(topic)) continue;
-    regex_t compiled;
-    if (regcomp(&compiled, topic.c_str(), REG_EXTENDED | REG_NOSUB) != 0) {
-      return fail(ErrorKind::kUsage, fmt::format("expected a regular expression, got '{}'", topic),
-                  "topics that begin with '^' are POSIX extended regular expressions");
-    }
-    regfree(&compiled);
+    if (auto wanted = WantedTopic::parse(topic); !wanted) return tl::unexpected(wanted.error());
   }
   auto conf = make_kafka_conf(options);
   if (!conf) return tl::unexpected(conf.error());
@@ -553,17 +545,13 @@ Result<std::map<std::string, std::int32_t>> KafkaClient::matching_topics() {
   }
   std::map<std::string, std::int32_t> topics;
   for (const std::string& wanted : impl_->options.topics) {
-    regex_t compiled;
-    if (is_pattern(wanted) && regcomp(&compiled, wanted.c_str(), REG_EXTENDED | REG_NOSUB) != 0)
-      continue;
+    const auto entry = WantedTopic::parse(wanted);
+    if (!entry) continue;  // validate() refuses it
     for (int i = 0; i < metadata->topic_cnt; ++i) {
       const auto& topic = metadata->topics[i];
-      const bool matches = is_pattern(wanted) ? regexec(&compiled, topic.topic, 0, nullptr, 0) == 0
-                                              : wanted == topic.topic;
-      if (matches && topic.err != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+      if (entry->matches(topic.topic) && topic.err != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
         topics[topic.topic] = topic.partition_cnt;
     }
-    if (is_pattern(wanted)) regfree(&compiled);
   }
   rd_kafka_metadata_destroy(metadata);
   return topics;
