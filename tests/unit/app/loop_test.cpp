@@ -12,6 +12,7 @@
 #include "tests/support/fake_sink.h"
 #include "tests/support/fake_source.h"
 #include "tests/support/forwarding_source.h"
+#include "tests/support/idle_source.h"
 
 namespace evictd {
 namespace {
@@ -24,22 +25,12 @@ constexpr const char* kRules = "- {table: rows, keys: [\"row:{id}\"]}\n";
 RuleSet rules_of(const std::string& text) { return *RuleSet::parse(text, "rules.yaml"); }
 
 // Fails as soon as it is stepped.
-class FailingSource final : public Source {
+class FailingSource final : public testing::IdleSource {
  public:
   explicit FailingSource(ErrorKind kind) : kind_(kind) {}
-  void start(const std::optional<Record>&, Now) override {}
-  void use_record(const std::optional<Record>&) override {}
   void step(Now, std::size_t, SourceHandler& handler) override {
     handler.on_failed(Error{kind_, "the source failed", "mend it"});
   }
-  void wait_for(Waiting&, bool) override {}
-  void acknowledge(const Position&) override {}
-  void request_snapshot() override {}
-  void confirm_gap() override {}
-  void set_tables(const std::vector<std::string>&) override {}
-  void restart(Now) override {}
-  bool stop(Now) override { return true; }
-  SourceStatus status() const override { return {}; }
 
  private:
   ErrorKind kind_;

@@ -8,6 +8,7 @@
 
 #include "daemon/pipeline.h"
 #include "tests/support/fake_sink.h"
+#include "tests/support/idle_source.h"
 #include "tests/support/null_observer.h"
 
 namespace evictd::testing {
@@ -20,7 +21,7 @@ constexpr const char* kRules =
     "- {table: public.more, keys: ['more:{id}'], settle: 1s}\n";
 
 // Says what the test tells it to, one line per step.
-class ScriptedSource final : public Source {
+class ScriptedSource final : public IdleSource {
  public:
   std::deque<std::function<void(SourceHandler&)>> lines;
   bool has_snapshots = true;
@@ -28,7 +29,6 @@ class ScriptedSource final : public Source {
   std::uint64_t acknowledged = 0;
 
   void start(const std::optional<Record>&, Now) override { started_ = true; }
-  void use_record(const std::optional<Record>&) override {}
   void step(Now, std::size_t bytes_max, SourceHandler& handler) override {
     if (!connected_ && started_) {
       connected_ = true;
@@ -40,14 +40,8 @@ class ScriptedSource final : public Source {
     lines.front()(handler);
     lines.pop_front();
   }
-  void wait_for(Waiting&, bool) override {}
   void acknowledge(const Position& end) override { acknowledged = end.value; }
   void request_snapshot() override { snapshot_wanted_ = true; }
-  void confirm_gap() override {}
-  void set_tables(const std::vector<std::string>&) override {}
-  void restart(Now) override {}
-  bool stop(Now) override { return true; }
-  SourceStatus status() const override { return {}; }
 
  private:
   bool started_ = false, connected_ = false, snapshot_wanted_ = false;

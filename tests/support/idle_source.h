@@ -1,0 +1,27 @@
+// A source that does nothing: the base of those that say what a test wants.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/source.h"
+
+namespace evictd::testing {
+
+class IdleSource : public Source {
+ public:
+  void start(const std::optional<Record>&, Now) override {}
+  void use_record(const std::optional<Record>&) override {}
+  void step(Now, std::size_t, SourceHandler&) override {}
+  void wait_for(Waiting&, bool) override {}
+  void acknowledge(const Position&) override {}
+  void request_snapshot() override {}
+  void confirm_gap() override {}
+  void set_tables(const std::vector<std::string>&) override {}
+  void restart(Now) override {}
+  bool stop(Now) override { return true; }
+  SourceStatus status() const override { return {}; }
+};
+
+}  // namespace evictd::testing
