@@ -171,6 +171,19 @@ TEST_F(KafkaSourceTest, OfANewRecordItIsNotKnownHowLongItWasThere) {
   EXPECT_FALSE(daemon.seen.begun.known_since);
 }
 
+// One record fills the queue. A fetch that is not begun again at once comes a second later: two minutes for these.
+TEST_F(KafkaSourceTest, FetchingGoesOnAsSoonAsTheQueueIsRead) {
+  constexpr int kRecords = 120;
+  const Record record = record_of_before();
+  for (int id = 1; id <= kRecords; ++id) kafka.produce(kTopic, 0, fmt::format(R"({{"id":{}}})", id), insert_of(id) + std::string(2000, ' '));
+  KafkaOptions options = options_for(kafka);
+  options.properties["queued.max.messages.kbytes"] = "1";
+  options.properties["fetch.message.max.bytes"] = "2000";
+  Driver daemon(options, record);
+  EXPECT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == kRecords; }, std::chrono::seconds(40)))
+      << daemon.seen.changes.size() << " records were read";
+}
+
 TEST_F(KafkaSourceTest, IgnoredRecordsMoveThePosition) {
   const Record record = record_of_before();
   std::string snapshot = insert_of(1);
