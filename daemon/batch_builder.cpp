@@ -9,8 +9,9 @@
 namespace evictd {
 namespace {
 
-// Transactions of one batch: bounds the visibility look-ups and what one lost reply repeats.
-constexpr std::size_t kTransactionsMax = 2048;
+// Transactions of one batch: bounds the visibility look-ups and what one lost reply repeats. Many more than items, so that
+// keys that change all the time are few.
+constexpr std::size_t kTransactionsMax = 8192;
 
 // Parts of one rule: keys, tags, counters.
 constexpr std::size_t kKinds = 3;
@@ -98,19 +99,15 @@ void BatchBuilder::add(std::uint32_t rule, InvalidationKind kind, std::string_vi
   for (std::size_t probe = hash & (kSlots - 1);; probe = (probe + 1) & (kSlots - 1)) {
     Slot& slot = slots_[probe];
     if (slot.generation != generation_) {
-      slot = {generation_, part_number, static_cast<std::uint32_t>(command.items.size())};
+      slot = {generation_, part_number, static_cast<std::uint32_t>(command.items.size()), current_.xid};
       break;
     }
     if (slot.part == part_number && command.text(slot.item) == text) {
-      auto& further = further_xids_[part_number];
       // Transactions arrive one after the other: the same one is always the item's last.
-      const auto last = std::find_if(further.rbegin(), further.rend(),
-                                     [&](const auto& entry) { return entry.first == slot.item; });
-      const Xid known = last != further.rend() ? last->second : command.xids[slot.item];
-      if (known != current_.xid) {
-        further.emplace_back(slot.item, current_.xid);
-        ++further_;
-        bytes_ += sizeof(further[0]);
+      if (slot.last != current_.xid) {
+        slot.last = current_.xid;
+        further_xids_[part_number].emplace_back(slot.item, current_.xid);
+        bytes_ += sizeof(further_xids_[part_number][0]);
       }
       if (!command.row_versions.empty()) merge_row_version(command.row_versions[slot.item], row_version);
       return;
@@ -152,8 +149,7 @@ void BatchBuilder::commit(const Position& end) {
 }
 
 bool BatchBuilder::full() const {
-  return items_ + further_ >= items_max_ || bytes_ >= bytes_max_ ||
-         batch_->xids.size() >= kTransactionsMax;
+  return items_ >= items_max_ || bytes_ >= bytes_max_ || batch_->xids.size() >= kTransactionsMax;
 }
 
 std::unique_ptr<Batch> BatchBuilder::take() {
@@ -184,7 +180,7 @@ std::unique_ptr<Batch> BatchBuilder::take() {
     std::fill(slots_.begin(), slots_.end(), Slot{});
     generation_ = 1;
   }
-  items_ = further_ = bytes_ = 0;
+  items_ = bytes_ = 0;
   // A slice of a large transaction: its next slice names it again.
   noted_ = false;
   return batch;

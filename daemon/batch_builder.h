@@ -51,8 +51,9 @@ class BatchBuilder {
     std::uint32_t generation = 0;
     std::uint32_t part = 0;
     std::uint32_t item = 0;
+    Xid last{};  // of the item's transactions
   };
-  static constexpr std::size_t kSlots = 4096;  // a power of two, at least twice items_max
+  static constexpr std::size_t kSlots = 8192;  // a power of two, at least twice items_max
 
   Part& part_for(std::uint32_t rule, InvalidationKind kind, std::uint32_t& index);
   void note_xid();
@@ -68,7 +69,6 @@ class BatchBuilder {
   std::vector<std::int32_t> part_index_;  // [rule * kKinds + key, tag or bump], -1: none yet
   std::uint32_t generation_ = 1;
   std::size_t items_ = 0;
-  std::size_t further_ = 0;
   std::size_t bytes_ = 0;
   TransactionBegin current_{};
   bool in_transaction_ = false;

@@ -14,6 +14,10 @@ using namespace std::chrono_literals;
 
 // How long an open batch waits for company while Redis is busy anyway, or for more of the same transaction.
 constexpr auto kBatchAgeMax = 1ms;
+// So many commands under way, and the next one would only queue up behind them: better that it gathers more changes of the
+// keys it has.
+constexpr std::size_t kTicketsOfABusySink = 4;
+constexpr auto kBusyBatchAgeMax = 20ms;
 constexpr auto kSliceAgeMax = 5ms;
 // Commands waiting for room in the sink before the source is no longer read.
 constexpr std::size_t kReadyMax = 32;
@@ -81,8 +85,13 @@ void Pipeline::Impl::step(Now now) {
 // transaction is on its way, a moment's wait makes one command of many.
 bool Pipeline::Impl::batch_should_wait() const {
   if (stopping_ || builder_.full()) return false;
-  const auto age = now_.steady - building_since_;
-  return builder_.in_transaction() ? age < kSliceAgeMax : age < kBatchAgeMax && tickets_.size() >= 2;
+  return now_.steady < batch_due();
+}
+
+SteadyTime Pipeline::Impl::batch_due() const {
+  if (builder_.in_transaction()) return building_since_ + kSliceAgeMax;
+  if (tickets_.size() < 2) return building_since_;
+  return building_since_ + (tickets_.size() < kTicketsOfABusySink ? kBatchAgeMax : kBusyBatchAgeMax);
 }
 
 bool Pipeline::Impl::wants_data() const {
@@ -103,9 +112,7 @@ void Pipeline::Impl::wait_for(Waiting& waiting, Now now) {
   if (source_started_) source_.wait_for(waiting, wants_data());
   sink_.wait_for(waiting);
   if (!timers_.empty()) waiting.wake_at(timers_.begin()->first);
-  if (!builder_.empty()) {
-    waiting.wake_at(building_since_ + (builder_.in_transaction() ? kSliceAgeMax : kBatchAgeMax));
-  }
+  if (!builder_.empty()) waiting.wake_at(batch_due());
   const bool poll_waits = visibility_.has_snapshots() && !visibility_.poll_under_way() && source_connected_ &&
                           (!invisible_.empty() || !visibility_.latest());
   if (poll_waits) waiting.wake_at(std::max(visibility_.next_poll(), now.steady));

@@ -69,6 +69,7 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   void tell_sink();
   void close_batch();
   bool batch_should_wait() const;
+  SteadyTime batch_due() const;
   void count_changes();
   void poll_snapshots();
   bool wants_data() const;

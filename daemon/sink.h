@@ -61,7 +61,7 @@ struct Item {
   std::uint32_t xids_end = 0;  // in Command::xids, likewise
 };
 
-// One command to the sink; at most a few hundred items. Kept by the pipeline until it is done, since it
+// One command to the sink; at most a few thousand items. Kept by the pipeline until it is done, since it
 // may have to be submitted again. Compact: two growing arrays, no allocation per item.
 struct Command {
   Act act = Act::kInvalidate;

@@ -162,7 +162,7 @@ class RedisSink final : public Sink {
   }
 
   bool has_room() const override {
-    return is_connected() && works_.size() < options_.commands_max &&
+    return is_connected() && works_.size() < options_.commands_max && under_way_bytes_ < options_.under_way_bytes_max &&
            pending_bytes() < options_.output_bytes_max;
   }
 
@@ -170,6 +170,7 @@ class RedisSink final : public Sink {
     EVICTD_CHECK(has_room());
     EVICTD_CHECK(command.size() > 0);
     works_.push_back(make_work(ticket, command, shared_));
+    under_way_bytes_ += works_.back()->bytes();
     works_.back()->pump(*session_, last_now_);
   }
 
@@ -301,7 +302,9 @@ class RedisSink final : public Sink {
     for (const auto& work : works_) work->pump(*session_, now);
     std::vector<std::unique_ptr<RedisWork>> finished;
     for (auto& work : works_) {
-      if (work->is_finished()) finished.push_back(std::move(work));
+      if (!work->is_finished()) continue;
+      under_way_bytes_ -= work->bytes();
+      finished.push_back(std::move(work));
     }
     std::erase_if(works_, [](const auto& work) { return work == nullptr; });
     if (housekeeping_.info) session_->update_info(*std::exchange(housekeeping_.info, std::nullopt));
@@ -384,6 +387,7 @@ class RedisSink final : public Sink {
     std::vector<Ticket> tickets;
     for (const auto& work : works_) tickets.push_back(work->ticket());
     works_.clear();
+    under_way_bytes_ = 0;
     shared_.pacer.reset();
     return tickets;
   }
@@ -446,6 +450,7 @@ class RedisSink final : public Sink {
   std::string input_;
   WorkShared shared_;
   std::vector<std::unique_ptr<RedisWork>> works_;
+  std::size_t under_way_bytes_ = 0;  // of works_
   Housekeeping housekeeping_;
 
   bool started_ = false;

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstring>
 #include <deque>
+#include <span>
 
 #include "daemon/redis/resp.h"
 #include "daemon/redis/scripts.h"
@@ -14,8 +15,13 @@
 namespace evictd {
 namespace {
 
-// Keys of one script call. Redis serves nobody else during a call: about 1 ms.
+// Keys, and transactions of them, in one script call. Redis serves nobody else during a call: about 1 ms.
 constexpr std::size_t kPieceItems = 512;
+constexpr std::size_t kPieceXids = 1024;
+
+// As TOKENS_MAX and TOKENS_KEPT of lua/marker.lua.
+constexpr std::size_t kTokensMax = 32;
+constexpr std::size_t kTokensKept = 8;
 
 char* put_number(char* at, std::uint64_t number) { return std::to_chars(at, at + 20, number).ptr; }
 
@@ -82,6 +88,34 @@ bool tokens_are_shared(const Command& command, std::size_t begin, std::size_t en
   return true;
 }
 
+// Too many transactions for one marker: leaves the latest in `xids` and appends a floor in place of the others, as
+// tokens_text() of lua/marker.lua does. False when they are not of one kind.
+bool append_floor(std::string& out, std::vector<Xid>& xids) {
+  const auto is_wide = [](Xid xid) { return !is_opaque(xid); };
+  const auto is_bare = [](Xid xid) { return is_opaque(xid) && !is_narrow(xid); };
+  const auto kept = xids.end() - static_cast<std::ptrdiff_t>(kTokensKept);
+  if (std::all_of(xids.begin(), xids.end(), is_wide)) {
+    std::nth_element(xids.begin(), kept, xids.end());
+    out += '^';
+    out += std::to_string(number(*std::max_element(xids.begin(), kept)));
+  } else if (std::all_of(xids.begin(), xids.end(), is_narrow)) {
+    const auto latest = static_cast<std::uint32_t>(number(xids.back()));
+    const auto is_earlier = [latest](Xid a, Xid b) {
+      const auto ahead = [latest](Xid xid) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(number(xid)) - latest); };
+      return ahead(a) < ahead(b);
+    };
+    std::nth_element(xids.begin(), kept, xids.end(), is_earlier);
+    out += "^~";
+    out += std::to_string(static_cast<std::uint32_t>(number(*std::max_element(xids.begin(), kept, is_earlier))));
+  } else if (std::all_of(xids.begin(), xids.end(), is_bare)) {
+    out += "^9007199254740992";  // 2^53: no snapshot is beyond it, as none proves any of these
+  } else {
+    return false;
+  }
+  xids.erase(xids.begin(), kept);
+  return true;
+}
+
 // What a text of the command is to the script.
 Script script_of(const Command& command) {
   if (command.target == Target::kCounters) return Script::kRaise;
@@ -96,7 +130,7 @@ class KeysWork final : public RedisWork {
   void pump(Session& session, SteadyTime now) override {
     if (!sent_) {
       sent_ = true;
-      for (std::size_t begin = 0; begin < command_.size(); begin += kPieceItems) {
+      for (std::size_t begin = 0; begin < command_.size(); begin += piece_size(begin)) {
         send(session, begin, now);
       }
     }
@@ -126,12 +160,19 @@ class KeysWork final : public RedisWork {
   }
 
   bool is_finished() const override { return sent_ && under_way_ == 0 && resend_.empty(); }
+  std::size_t bytes() const override { return bytes_; }
 
  private:
   static constexpr std::size_t kReloadsMax = 100;  // in a row
 
+  // One item at least.
   std::size_t piece_size(std::size_t begin) const {
-    return std::min(kPieceItems, command_.size() - begin);
+    const auto first = command_.items.begin() + static_cast<std::ptrdiff_t>(begin);
+    const auto last = first + static_cast<std::ptrdiff_t>(std::min(kPieceItems, command_.size() - begin));
+    const std::size_t xids_begin = begin == 0 ? 0 : std::prev(first)->xids_end;
+    const auto beyond = std::upper_bound(std::next(first), last, xids_begin + kPieceXids,
+                                         [](std::size_t most, const Item& item) { return most < item.xids_end; });
+    return static_cast<std::size_t>(beyond - first);
   }
 
   void send(Session& session, std::size_t begin, SteadyTime now) {
@@ -211,6 +252,7 @@ class KeysWork final : public RedisWork {
     }
   }
 
+  const std::size_t bytes_ = command_.bytes();
   bool sent_ = false;
   std::size_t under_way_ = 0;
   std::size_t reloads_ = 0;
@@ -294,10 +336,19 @@ void append_tokens(std::string& out, const Command& command, std::size_t item) {
   const std::uint32_t begin = item == 0 ? 0 : command.items[item - 1].xids_end;
   const std::uint32_t end = command.items[item].xids_end;
   if (begin == end) out += "^0";  // no transaction to remember: any snapshot will do
-  for (std::uint32_t i = begin; i < end; ++i) {
-    if (i != begin) out += ',';
+  std::span<const Xid> xids(command.xids.begin() + begin, command.xids.begin() + end);
+  std::vector<Xid> kept;
+  if (xids.size() > kTokensMax && command.target != Target::kCounters) {  // a counter is raised by each
+    kept.assign(xids.begin(), xids.end());
+    if (append_floor(out, kept)) {
+      out += is_born_settled(command) ? "s," : ",";
+      xids = kept;
+    }
+  }
+  for (std::size_t i = 0; i < xids.size(); ++i) {
+    if (i != 0) out += ',';
     char token[kTokenBytes];
-    out.append(token, put_token(token, command.xids[i]));
+    out.append(token, put_token(token, xids[i]));
     if (is_born_settled(command)) out += 's';
   }
 }

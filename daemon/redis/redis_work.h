@@ -67,6 +67,9 @@ class RedisWork : public ReplyReceiver {
   // True when it waits for the pacer only.
   virtual bool wants_wake() const { return false; }
 
+  // What it counts for among those under way. A walk goes on for long with little of it in Redis at any time: nothing.
+  virtual std::size_t bytes() const { return 0; }
+
   Ticket ticket() const { return ticket_; }
   const Outcome& outcome() const { return outcome_; }
 

@@ -85,24 +85,79 @@ local function keep_stale(doomed, texts, lifetimes, c)
   return there
 end
 
--- The verdicts that come by the million, without taking a marker apart: it is this very invalidation's tombstone,
--- or one of the same epoch that merely lacks its transaction. nil: decide() must look closer.
--- `fresh` is prefix .. wanted, and wanted is one transaction. Not for 'u'.
-local function decide_quickly(text, fresh, wanted, prefix)
-  local born_settled = string.byte(wanted, -1) == 115  -- 's'
-  if text == fresh then return 'replayed', born_settled end
-  if born_settled then
-    if text .. 's' == fresh then return 'delete', fresh end
-  elseif text == fresh .. 's' then
-    return 'replayed', true
+-- Where the tokens of a tombstone end that holds transactions alone, perhaps with what fills need besides: the position
+-- behind them. nil: anything else is for decide(). Searches for single letters only; a pattern would cost more than all the rest.
+local function end_of_transactions(text, first)
+  local find = string.find
+  local letter = string.byte(text, first)
+  if not letter or letter ~= 94 and letter ~= 126 and (letter < 48 or letter > 57) then return nil end  -- '^', '~', a digit
+  if find(text, 'd', first, true) or find(text, 'v', first, true) then return nil end
+  local stop = find(text, ' ', first, true)
+  if not stop then return #text + 1 end
+  return find(text, '^n[%d:,]+$', stop + 1) and stop or nil
+end
+
+-- Where among tokens `id` stands (its last letter) and whether it is settled; nil when it is not there.
+local function find_token(text, id, first, stop)
+  local from = first
+  while true do
+    local begin, last = string.find(text, id, from, true)
+    if not begin or last >= stop then return nil end
+    local before, behind = string.byte(text, begin - 1), string.byte(text, last + 1)
+    if before == 44 or begin == first then  -- ','
+      if behind == nil or behind == 44 or behind == 32 then return last, false end  -- ' '
+      if behind == 115 then return last, true end  -- 's'
+    end
+    from = begin + 1
   end
+end
+
+-- Whether a floor at the front of these tokens asks for `id` as well.
+local function floor_covers(text, id, first)
+  if string.byte(text, first) ~= 94 then return false end
+  local sign, floor = string.match(text, '^(~?)(%d+)', first + 1)
+  if not floor or sign ~= string.match(id, '^~?') then return false end
+  local ahead = tonumber(floor) - tonumber(string.sub(id, #sign + 1))
+  if sign == '~' then return ahead % 4294967296 < 2147483648 end
+  return ahead >= 0
+end
+
+-- The verdicts that come by the million, without taking a marker apart: the tombstone of this very invalidation, or one
+-- of the same epoch with room for it. nil: decide() must look closer.
+-- `fresh` is prefix .. wanted, and wanted are transactions, all of them born settled or none. Not for unconditional ones.
+-- Returns as decide(), and then whether the tombstone may live longer than one written now.
+local function decide_quickly(text, fresh, wanted, prefix, act)
+  local born_settled = string.byte(wanted, -1) == 115
+  if text == fresh then return 'replayed', born_settled end
   local first = #prefix + 1
-  if string.sub(text, 1, #prefix) ~= prefix or not string.find(text, '^[~%d][~%d,sd]*$', first) then return nil end
-  -- Not even a part of the text: surely none of its tokens.
-  if string.find(text, string.match(wanted, '^~?%d+'), first, true) then return nil end
-  local _, commas = string.gsub(text, ',', ',')
-  if commas >= TOKENS_MAX - 1 then return nil end
-  return 'delete', text .. ',' .. wanted
+  local stop = string.sub(text, 1, first - 1) == prefix and end_of_transactions(text, first)
+  if not stop then return nil end
+  local all_there, all_settled, wants_settled, more = true, true, false, ''
+  for id in string.gmatch(wanted, '~?%d+') do
+    local last, settled = find_token(text, id, first, stop)
+    if not last and act == 's' and floor_covers(text, id, first) then
+      -- Settled after others have taken its place: deleted once more, and not put back in their place.
+      all_settled, wants_settled = false, true
+    elseif not last then
+      all_there = false
+      more = more .. ',' .. id .. (born_settled and 's' or '')
+    elseif not settled then
+      all_settled = false
+      if born_settled then
+        wants_settled = true
+        text, stop = string.sub(text, 1, last) .. 's' .. string.sub(text, last + 1), stop + 1
+      end
+    end
+  end
+  if all_there then
+    if all_settled or not wants_settled then return 'replayed', all_settled end
+    return 'delete', text, stop <= #text
+  end
+  -- No more than TOKENS_MAX of this length.
+  local length = (string.find(wanted, ',', 1, true) or #wanted + 1) - (born_settled and 1 or 0)
+  if stop - first + 1 + #more > TOKENS_MAX * length then return nil end
+  if stop > #text then return 'delete', text .. more end
+  return 'delete', string.sub(text, 1, stop - 1) .. more .. string.sub(text, stop), true
 end
 
 -- A marker that stays as it is must still live as long as one written now: readers count from here.
@@ -152,12 +207,12 @@ local function invalidate_keys(keys, first, n, args, c, members)
     local keeps_lifetime = false
     if found[i] then
       verdict = nil
-      if not c.unconditional and string.find(wanted, '^~?%d+s?$') then
-        verdict, detail = decide_quickly(found[i], detail, wanted, prefix)
+      if not c.unconditional and string.find(wanted, '^~?%d[~%d,s]*$') then
+        verdict, detail, keeps_lifetime = decide_quickly(found[i], detail, wanted, prefix, c.act)
       end
       if not verdict then
         verdict, detail = decide(found[i], wanted, c)
-        -- A tombstone never gets shorter; the quick ones have no longer lifetime than ours.
+        -- A tombstone never gets shorter.
         keeps_lifetime = string.sub(found[i], 1, 1) == 't'
       end
     end

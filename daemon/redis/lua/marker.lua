@@ -15,6 +15,7 @@
 --     123       transaction 123 (64 bits)
 --     ~123      transaction 123 modulo 2^32, where the daemon has only the 32 bits of the stream
 --     ^123      every transaction up to 123: the snapshot's xmin must be beyond it (^0: nothing)
+--     ^~123     the same modulo 2^32
 --     v17       row version 17 or later
 --     and behind any of them: s = settled, d = the walk (tag, pattern) was finished
 --   version   what a fill has seen
@@ -34,7 +35,9 @@
 --
 -- G5, in doubt delete: whatever cannot be parsed or compared proves nothing.
 
-local TOKENS_MAX = 32  -- of one tombstone; the lowest ones overflow into a floor
+local TOKENS_MAX = 32  -- of one tombstone; then all but the latest overflow into a floor
+-- So few stay, the latest, so that the marker of a key that changes all the time is not taken apart at each change.
+local TOKENS_KEPT = 8
 -- Transaction ids modulo 2^32 say nothing of a value that was filled longer ago: 2^31 transactions may have passed.
 local MODULO_TRUST_MS = 4 * 60 * 60 * 1000
 local EXACT_MAX = 9007199254740992  -- 2^53: beyond it, Lua numbers skip integers
@@ -137,8 +140,9 @@ local function sees(version, id)
   if first == 'v' then return version.row ~= nil and row_version_reaches(version.row, string.sub(id, 2)) end
   if version.row then return false end
   if first == '^' then
-    local floor = exact(string.sub(id, 2))
-    return floor ~= nil and version.xmin > floor
+    local modulo = string.byte(id, 2) == 126  -- '~'
+    local floor = exact(string.sub(id, modulo and 3 or 2))
+    return floor ~= nil and version.xmin > (modulo and widen(floor, version.xmax) or floor)
   end
   if first == '~' then
     local low = exact(string.sub(id, 2))
@@ -151,7 +155,7 @@ end
 -- The same of a version that was filled at `filled` (ms; nil: now).
 local function filled_sees(version, filled, id)
   if not sees(version, id) then return false end
-  return not filled or string.sub(id, 1, 1) ~= '~' or now_ms() - filled < MODULO_TRUST_MS
+  return not filled or not string.find(id, '~', 1, true) or now_ms() - filled < MODULO_TRUST_MS
 end
 
 -- True when everything visible in `older` is visible in `newer`.
@@ -208,7 +212,8 @@ end
 local function parse_tokens(text)
   local list, by_id = {}, {}
   for part in string.gmatch(text, '[^,]+') do
-    local id, flags = string.match(part, '^([%^~v]?[%d:TZ%.%-]+)([sd]*)$')
+    local id, flags = string.match(part, '^(%^?~?%d+)([sd]*)$')
+    if not id then id, flags = string.match(part, '^(v[%d:TZ%.%-]+)([sd]*)$') end
     if not id then return nil end
     local token = {id = id, flags = flags}
     list[#list + 1] = token
@@ -216,11 +221,6 @@ local function parse_tokens(text)
   end
   if #list == 0 then return nil end
   return list, by_id
-end
-
--- The number that a token is ordered by on overflow; nil for row versions and what is not exact.
-local function token_number(id)
-  return exact(string.match(id, '^[~^]?(%d+)$') or '')
 end
 
 -- Puts a row version among those known: the higher one where two compare, both where they do not, since a fill
@@ -238,41 +238,82 @@ local function add_row_version(rows, token)
   rows[#rows + 1] = token
 end
 
--- Tokens -> text of at most TOKENS_MAX tokens. One floor and one row version of each kind at most, the highest each.
+-- Where a transaction stands among others, as a number: wide ones by themselves, those modulo 2^32 by the distance to the
+-- latest, which all others are within 2^31 of (whatever is not still has a place).
+local function place(digits, latest)
+  if not latest then return tonumber(digits) end
+  return (tonumber(digits) - latest + 2147483648) % 4294967296
+end
+
+-- Puts all but the last TOKENS_KEPT of `list` into a floor, the highest of them and of the floor there was.
+-- Returns what stays and the floor.
+local function overflow(list, floor, sign, latest)
+  local dropped = #list - TOKENS_KEPT
+  if dropped <= 0 then return list, floor end
+  local skip = #sign  -- of an id: '' or '~'
+  local highest = floor and string.sub(floor.id, 2 + skip)
+  local top = highest and place(highest, latest)
+  for i = 1, dropped do
+    local digits = string.sub(list[i].id, 1 + skip)
+    local at = place(digits, latest)
+    if not top or at > top then highest, top = digits, at end
+  end
+  local rest = {}
+  for i = dropped + 1, #list do rest[#rest + 1] = list[i] end
+  return rest, {id = '^' .. sign .. highest, flags = ''}
+end
+
+-- Tokens -> text. Three kinds of transactions: wide ones have an order, those modulo 2^32 one around the latest, opaque
+-- ones (beyond 2^53) none. Of the first two one floor at most, and one row version of each kind, the highest each.
 local function tokens_text(list)
-  local floor, rows, plain = nil, {}, {}
-  local modulo = false
+  local wide, modulo, opaque, rows = {}, {}, {}, {}
+  local wide_floors, modulo_floors, latest = {}, {}, nil
   for _, token in ipairs(list) do
-    local first = string.sub(token.id, 1, 1)
-    if first == '^' then
-      if not floor or (token_number(token.id) or EXACT_MAX) > token_number(floor.id) then floor = token end
-    elseif first == 'v' then
+    local id = token.id
+    local letter = string.byte(id)
+    if letter == 126 then  -- '~'
+      modulo[#modulo + 1] = token
+    elseif letter == 94 then  -- '^'
+      local floors = string.byte(id, 2) == 126 and modulo_floors or wide_floors
+      floors[#floors + 1] = token
+    elseif letter == 118 then  -- 'v'
       add_row_version(rows, token)
+    elseif #id < 16 or exact(id) then
+      wide[#wide + 1] = token
     else
-      if first == '~' or not token_number(token.id) then modulo = true end
-      plain[#plain + 1] = token
+      opaque[#opaque + 1] = token
     end
   end
-  if #plain > TOKENS_MAX then
-    -- Ids that have no order (modulo 2^32, beyond 2^53) cannot become a floor. '^' of the largest exact
-    -- number is never reached, so no fill is accepted until this tombstone has passed (G5).
-    if modulo then
-      return '^' .. string.format('%.0f', EXACT_MAX)
+  local last = modulo[#modulo] or modulo_floors[1]
+  if last then latest = tonumber(string.match(last.id, '%d+')) end
+  local function highest(floors, skip, around)
+    local one = floors[1]
+    for i = 2, #floors do
+      if place(string.sub(floors[i].id, skip), around) > place(string.sub(one.id, skip), around) then one = floors[i] end
     end
-    table.sort(plain, function(x, y) return token_number(x.id) < token_number(y.id) end)
-    local dropped = #plain - TOKENS_MAX
-    local highest = plain[dropped]
-    if not floor or token_number(highest.id) > token_number(floor.id) then
-      floor = {id = '^' .. highest.id, flags = ''}
+    return one
+  end
+  local wide_floor, modulo_floor = highest(wide_floors, 2), highest(modulo_floors, 3, latest)
+  if #wide + #modulo + #opaque > TOKENS_MAX then
+    wide, wide_floor = overflow(wide, wide_floor, '')
+    modulo, modulo_floor = overflow(modulo, modulo_floor, '~', latest)
+    if #opaque > TOKENS_KEPT then
+      -- '^' of the largest exact number is never reached, so no snapshot is accepted until this tombstone has passed
+      -- (G5). None would have been: they stay only so that a replay of the latest is recognised.
+      wide_floor = {id = '^' .. string.format('%.0f', EXACT_MAX), flags = ''}
+      local rest = {}
+      for i = #opaque - TOKENS_KEPT + 1, #opaque do rest[#rest + 1] = opaque[i] end
+      opaque = rest
     end
-    local rest = {}
-    for i = dropped + 1, #plain do rest[#rest + 1] = plain[i] end
-    plain = rest
   end
   local parts = {}
-  if floor then parts[1] = floor.id .. floor.flags end
-  for _, token in ipairs(rows) do parts[#parts + 1] = token.id .. token.flags end
-  for _, token in ipairs(plain) do parts[#parts + 1] = token.id .. token.flags end
+  local function put(token) parts[#parts + 1] = token.id .. token.flags end
+  if wide_floor then put(wide_floor) end
+  if modulo_floor then put(modulo_floor) end
+  for _, token in ipairs(rows) do put(token) end
+  for _, token in ipairs(wide) do put(token) end
+  for _, token in ipairs(modulo) do put(token) end
+  for _, token in ipairs(opaque) do put(token) end
   return table.concat(parts, ',')
 end
 

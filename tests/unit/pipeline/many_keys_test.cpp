@@ -1,7 +1,10 @@
-// One change that makes more keys than a batch can hold.
+// One change that makes more keys than a batch can hold, and one key that many transactions change.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "daemon/batch_builder.h"
 #include "daemon/pipeline.h"
 #include "tests/support/fake_database.h"
 #include "tests/support/fake_sink.h"
@@ -50,6 +53,52 @@ TEST(ManyKeys, OfOneChangeBecomeSeveralBatches) {  // G8
       ASSERT_TRUE(sink.data.first_applied.contains({fmt::format("r{}k{}:7", rule, key), xid}));
     }
   }
+}
+
+// One key changed all the time is one item of one command, with all its transactions.
+TEST(ManyTransactions, OfOneKeyAreOneItem) {
+  auto rules = RuleSet::parse("- {table: public.rows, keys: ['row:{id}', 'all']}", "rules.yaml");
+  ASSERT_TRUE(rules.has_value());
+  BatchBuilder builder(16, 64 * 1024);
+  builder.use(std::make_shared<const RuleSet>(std::move(*rules)));
+  for (std::uint64_t xid = 1; xid <= 1000; ++xid) {
+    builder.begin({0, Xid{xid}, SystemTime(1h), std::nullopt});
+    builder.add(0, InvalidationKind::kKey, fmt::format("row:{}", xid % 3));
+    builder.add(0, InvalidationKind::kKey, "all");
+    builder.add(0, InvalidationKind::kKey, "all");
+    builder.commit({0, xid});
+    ASSERT_FALSE(builder.full()) << xid;
+  }
+  const auto batch = builder.take();
+  ASSERT_EQ(batch->parts.size(), 1u);
+  const Command& command = batch->parts[0].command;
+  ASSERT_EQ(command.size(), 4u);
+  EXPECT_EQ(batch->transactions, 1000u);
+  std::size_t begin = 0;
+  for (std::size_t item = 0; item < command.size(); ++item) {
+    const std::size_t end = command.items[item].xids_end;
+    EXPECT_EQ(end - begin, command.text(item) == "all" ? 1000u : command.text(item) == "row:1" ? 334u : 333u);
+    EXPECT_TRUE(std::is_sorted(command.xids.begin() + static_cast<std::ptrdiff_t>(begin),
+                               command.xids.begin() + static_cast<std::ptrdiff_t>(end)));
+    begin = end;
+  }
+}
+
+TEST(ManyTransactions, FillABatchAtLast) {  // G8
+  auto rules = RuleSet::parse("- {table: public.rows, keys: ['all']}", "rules.yaml");
+  ASSERT_TRUE(rules.has_value());
+  const PipelineOptions options;
+  BatchBuilder builder(options.batch_items_max, options.batch_bytes_max);
+  builder.use(std::make_shared<const RuleSet>(std::move(*rules)));
+  std::uint64_t xid = 0;
+  while (!builder.full() && xid < 1'000'000) {
+    builder.begin({0, Xid{++xid}, SystemTime(1h), std::nullopt});
+    builder.add(0, InvalidationKind::kKey, "all");
+    builder.commit({0, xid});
+  }
+  EXPECT_GT(xid, 4000u);
+  EXPECT_LE(builder.bytes(), options.batch_bytes_max + 64);
+  EXPECT_LE(builder.take()->parts[0].command.bytes(), options.batch_bytes_max);
 }
 
 }  // namespace

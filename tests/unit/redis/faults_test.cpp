@@ -87,7 +87,7 @@ TEST_F(FaultsTest, FrozenServerIsGivenUpAfterTheTimeoutAndItsLateRepliesAreNever
 
 TEST_F(FaultsTest, FullPipeNeverDeadlocks) {  // G8
   options_.commands_max = 10'000;
-  options_.output_bytes_max = 64 * 1024 * 1024;
+  options_.output_bytes_max = options_.under_way_bytes_max = 64 * 1024 * 1024;
   connect();
   // Far more than the socket's buffers hold in either direction, submitted before anything is read.
   const std::vector<Command> commands = many_commands(300, 512);

@@ -93,14 +93,66 @@ TEST_F(InvalidateScript, BeyondItsBoundTheSetOverflowsIntoAFloor) {  // G5, G8
   for (int xid = 101; xid <= 132; ++xid) invalidate("k", std::to_string(xid));
   EXPECT_THAT(marker("k"), MatchesRegex("t e/1 101,102,.*,132"));
   invalidate("k", "133");
-  EXPECT_THAT(marker("k"), MatchesRegex("t e/1 .101,102,103,.*,133"));
-  EXPECT_EQ(marker("k").substr(0, 15), "t e/1 ^101,102,");
+  EXPECT_EQ(marker("k"), "t e/1 ^125,126,127,128,129,130,131,132,133");
   invalidate("k", "134");
-  EXPECT_EQ(marker("k").substr(0, 11), "t e/1 ^102,");
+  EXPECT_EQ(marker("k"), "t e/1 ^125,126,127,128,129,130,131,132,133,134");
+  EXPECT_EQ(invalidate("k", "130"), "replayed");
   // What fell out is in doubt: deleted again, not replayed.
   EXPECT_EQ(invalidate("k", "101"), "absent");
-  EXPECT_EQ(fill("k", "102:200:"), 0);
-  EXPECT_EQ(fill("k", "103:200:"), 1);
+  EXPECT_EQ(fill("k", "125:200:"), 0);
+  EXPECT_EQ(fill("k", "126:200:130"), 0) << "one of those that stayed";
+  EXPECT_EQ(fill("k", "126:200:"), 1);
+}
+
+TEST_F(InvalidateScript, FloorStaysTheHighestOfAllThatFellOut) {  // G3
+  for (int xid = 200; xid >= 168; --xid) invalidate("k", std::to_string(xid));  // each lower than the one before
+  EXPECT_EQ(marker("k"), "t e/1 ^200,175,174,173,172,171,170,169,168");
+  for (int xid = 101; xid <= 125; ++xid) invalidate("k", std::to_string(xid));
+  EXPECT_THAT(marker("k"), MatchesRegex("t e/1 .200,118,.*,125"));
+  EXPECT_EQ(fill("k", "200:300:"), 0);
+}
+
+TEST_F(InvalidateScript, FullSetTakesWhatASnapshotHasSeenInPlaceOfAFloor) {
+  How how;
+  how.trust_since = "0 130:150:130";
+  for (int xid = 101; xid <= 133; ++xid) invalidate("k", std::to_string(xid), how);
+  EXPECT_EQ(marker("k"), "t e/1 130 n130:150:130");
+  invalidate("k", "160", how);
+  EXPECT_EQ(marker("k"), "t e/1 130,160 n130:150:130");
+  invalidate("k", "130s", how);
+  EXPECT_EQ(marker("k"), "t e/1 130s,160 n130:150:130");
+  EXPECT_EQ(fill("k", "130:170:130"), 0);
+  EXPECT_EQ(fill("k", "105:170:105"), 0) << "visible in the snapshot, not in this one";
+  EXPECT_EQ(fill("k", "165:170:"), 1);
+}
+
+TEST_F(InvalidateScript, ManyTransactionsAtOnceAreTakenOneByOne) {
+  EXPECT_EQ(invalidate("k", "11,12,13"), "absent");
+  redis().set("k", "v");
+  EXPECT_EQ(invalidate("k", "13,11"), "replayed");
+  EXPECT_EQ(invalidate("k", "13,14"), "deleted");
+  EXPECT_EQ(marker("k"), "t e/1 11,12,13,14");
+  EXPECT_EQ(invalidate("k", "12s,14s"), "absent") << "not settled yet";
+  EXPECT_EQ(marker("k"), "t e/1 11,12s,13,14s");
+  EXPECT_EQ(invalidate("k", "14s,12s"), "replayed settled");
+  EXPECT_EQ(invalidate("k", "11,12"), "replayed");
+  EXPECT_EQ(invalidate("k", "1,2"), "absent") << "parts of others' digits";
+  EXPECT_EQ(marker("k"), "t e/1 11,12s,13,14s,1,2");
+}
+
+TEST_F(InvalidateScript, SettleOfWhatFellOutDeletesAndTakesNobodysPlace) {
+  How settle;
+  settle.flags = "s";
+  for (int xid = 101; xid <= 133; ++xid) invalidate("k", std::to_string(xid));
+  redis().set("k", "v");
+  EXPECT_EQ(invalidate("k", "110s", settle), "deleted");
+  EXPECT_EQ(marker("k"), "t e/1 ^125,126,127,128,129,130,131,132,133");
+  redis().set("k", "v");
+  EXPECT_EQ(invalidate("k", "110s,130s", settle), "deleted");
+  EXPECT_EQ(marker("k"), "t e/1 ^125,126,127,128,129,130s,131,132,133");
+  // Not below the floor: nothing known says that it was here.
+  EXPECT_EQ(invalidate("k", "134s", settle), "absent");
+  EXPECT_EQ(marker("k"), "t e/1 ^125,126,127,128,129,130s,131,132,133,134s");
 }
 
 TEST_F(InvalidateScript, TransactionsBeyondTheExactNumbersOfLuaProveNothing) {  // 2^53
@@ -328,10 +380,45 @@ TEST_F(InvalidateScript, ThirtyTwoBitIdsAreReplayedAndJoinTheSet) {
   EXPECT_EQ(invalidate("k", "~3"), "replayed settled");
 }
 
-TEST_F(InvalidateScript, OverflowOfIdsWithoutAnOrderLetsNoFillPass) {  // G5
+TEST_F(InvalidateScript, ThirtyTwoBitIdsOverflowIntoAFloorOfTheirOwn) {  // G5, G8
   for (int xid = 101; xid <= 133; ++xid) invalidate("k", "~" + std::to_string(xid));
-  EXPECT_EQ(marker("k"), "t e/1 ^9007199254740992");
+  EXPECT_EQ(marker("k"), "t e/1 ^~125,~126,~127,~128,~129,~130,~131,~132,~133");
+  EXPECT_EQ(invalidate("k", "~130"), "replayed");
+  EXPECT_EQ(invalidate("k", "~125"), "absent") << "a floor is no memory";
+  EXPECT_EQ(fill("k", "4294967421:4294967500:"), 0);
+  EXPECT_EQ(fill("k", "4294967422:4294967500:"), 1) << "2^32 + 126";
+}
+
+TEST_F(InvalidateScript, FloorOfThirtyTwoBitIdsGoesRoundTheTurn) {
+  for (long xid = 4294967280; xid < 4294967313; ++xid) invalidate("k", "~" + std::to_string(xid % 4294967296));
+  EXPECT_EQ(marker("k"), "t e/1 ^~8,~9,~10,~11,~12,~13,~14,~15,~16");
+  EXPECT_EQ(fill("k", "4294967304:4294967400:"), 0);
+  EXPECT_EQ(fill("k", "4294967305:4294967400:"), 1);
+}
+
+TEST_F(InvalidateScript, OverflowOfIdsWithoutAnOrderLetsNoFillPass) {  // G5
+  for (int xid = 101; xid <= 133; ++xid) invalidate("k", "4611686018427388" + std::to_string(xid));
+  EXPECT_THAT(marker("k"), MatchesRegex("t e/1 .9007199254740992,4611686018427388126,.*,4611686018427388133"));
   EXPECT_EQ(fill("k", "9007199254740000"), 0);
+  EXPECT_EQ(invalidate("k", "4611686018427388130"), "replayed");
+}
+
+TEST_F(InvalidateScript, OverflowOfAllKindsKeepsAFloorOfEach) {
+  for (int xid = 101; xid <= 117; ++xid) {
+    invalidate("k", std::to_string(xid));
+    invalidate("k", "~" + std::to_string(xid));
+  }
+  EXPECT_THAT(marker("k"), MatchesRegex("t e/1 .109,.~108,110,.*,117,~109,.*,~117"));
+}
+
+TEST_F(InvalidateScript, BrokenTokensAreReplacedHoweverMany) {  // G5
+  std::string tokens = "1:2";
+  for (int xid = 101; xid <= 140; ++xid) tokens += "," + std::to_string(xid);
+  for (const std::string& text : {tokens, std::string("1-2,~3:4"), std::string("^v1"), std::string("~~1")}) {
+    set_marker("k", "t e/1 " + text);
+    EXPECT_EQ(invalidate("k", "7,8"), "absent") << text;
+    EXPECT_EQ(fill("k", "7:8:"), 0) << text;
+  }
 }
 
 // ---- row versions
