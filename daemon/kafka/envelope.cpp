@@ -32,26 +32,31 @@ bool is_null(const JsonValue* json) { return json == nullptr || json->kind == Js
 // The year 9999: what a clock may say.
 constexpr std::int64_t kMillisMax = 253'402'300'799'999;
 
-// Finest first: microseconds are what PostgreSQL has.
-std::optional<SystemTime> commit_time_of(const JsonLevel& reader, std::string_view prefix) {
-  constexpr struct {
-    std::string_view name;
-    std::int64_t unit;
-  } kFields[] = {{"ts_us", kMicros}, {"ts_ns", kNanos}, {"ts_ms", kMillis}};
-  for (const auto& field : kFields) {
-    std::optional<std::int64_t> number;
-    for (const JsonField& candidate : reader.fields()) {
-      if (candidate.name.starts_with(prefix) &&
-          candidate.name.substr(prefix.size()) == field.name) {
-        number = integer(&candidate.value);
-      }
-    }
-    if (!number || *number <= 0 || (field.unit == kMillis && *number > kMillisMax)) continue;
-    const std::int64_t micros =
-        field.unit == kNanos ? *number / 1000 : *number * (kMicros / field.unit);
-    return SystemTime(std::chrono::microseconds(micros));
+// The time of commit, in as many units as the event has it.
+class CommitTime {
+ public:
+  // Takes the field when it is one of them.
+  void take(std::string_view name, const JsonValue& value) {
+    if (!name.starts_with("ts_")) return;
+    if (name == "ts_us") micros_ = integer(&value);
+    if (name == "ts_ns") nanos_ = integer(&value);
+    if (name == "ts_ms") millis_ = integer(&value);
   }
-  return std::nullopt;
+  // Microseconds are what PostgreSQL has.
+  std::optional<SystemTime> finest() const {
+    if (micros_ && *micros_ > 0) return SystemTime(std::chrono::microseconds(*micros_));
+    if (nanos_ && *nanos_ > 0) return SystemTime(std::chrono::microseconds(*nanos_ / 1000));
+    if (millis_ && *millis_ > 0 && *millis_ <= kMillisMax) return SystemTime(std::chrono::milliseconds(*millis_));
+    return std::nullopt;
+  }
+
+ private:
+  std::optional<std::int64_t> micros_, nanos_, millis_;
+};
+
+void take_transaction_id(const JsonValue& value, Decoded& decoded) {
+  decoded.transaction_id.reset();
+  if (const auto id = integer(&value); id && *id > 0) decoded.transaction_id = static_cast<std::uint64_t>(*id);
 }
 
 Decoded not_a_change(RecordKind kind) {
@@ -230,21 +235,25 @@ Result<Decoded> EnvelopeDecoder::decode_value(const KafkaRecord& record, Topic& 
 }
 
 void EnvelopeDecoder::read_source(Decoded& decoded) {
-  decoded.connector = string_or_empty(source_.find("connector"));
-  decoded.server = string_or_empty(source_.find("name"));
+  std::string_view schema, db, table, collection;
+  CommitTime time;
+  for (const JsonField& field : source_.fields()) {
+    const std::string_view name = field.name;
+    if (name == "connector") decoded.connector = string_or_empty(&field.value);
+    if (name == "name") decoded.server = string_or_empty(&field.value);
+    if (name == "schema") schema = string_or_empty(&field.value);
+    if (name == "db") db = string_or_empty(&field.value);
+    if (name == "table") table = string_or_empty(&field.value);
+    if (name == "collection") collection = string_or_empty(&field.value);
+    if (name == "txId") take_transaction_id(field.value, decoded);
+    time.take(name, field.value);
+  }
   // MySQL has databases only, MongoDB databases and collections; rules name them as schema and
   // table.
-  std::string_view schema = string_or_empty(source_.find("schema"));
-  if (schema.empty()) schema = string_or_empty(source_.find("db"));
-  std::string_view table = string_or_empty(source_.find("table"));
-  if (table.empty()) table = string_or_empty(source_.find("collection"));
-  schema_name_ = schema;
-  table_name_ = table;
-  if (const auto id = integer(source_.find("txId")); id && *id > 0) {
-    decoded.transaction_id = static_cast<std::uint64_t>(*id);
-  }
-  if (const auto time = commit_time_of(source_, "")) {
-    decoded.commit_time = *time;
+  schema_name_ = schema.empty() ? db : schema;
+  table_name_ = table.empty() ? collection : table;
+  if (const auto finest = time.finest()) {
+    decoded.commit_time = *finest;
     decoded.has_commit_time = true;
   }
 }
@@ -351,6 +360,7 @@ Result<Decoded> EnvelopeDecoder::decode_flattened(const KafkaRecord& record, Top
   Decoded decoded;
   decoded.commit_time = SystemTime(std::chrono::milliseconds(record.timestamp_ms));
   std::string_view op, schema, db, table_name, deleted;
+  CommitTime time;
   flattened_fields_.clear();
   for (const JsonField& field : payload_.fields()) {
     std::string_view name = field.name;
@@ -368,14 +378,11 @@ Result<Decoded> EnvelopeDecoder::decode_flattened(const KafkaRecord& record, Top
       deleted = field.value.kind == JsonKind::kTrue ? "true" : string_or_empty(&field.value);
     if (name == "connector") decoded.connector = string_or_empty(&field.value);
     if (name == "name") decoded.server = string_or_empty(&field.value);
-    if (name == "txId") {
-      if (const auto id = integer(&field.value); id && *id > 0) {
-        decoded.transaction_id = static_cast<std::uint64_t>(*id);
-      }
-    }
+    if (name == "txId") take_transaction_id(field.value, decoded);
+    if (field.name.starts_with("__source_")) time.take(name, field.value);
   }
-  if (const auto time = commit_time_of(payload_, "__source_")) {
-    decoded.commit_time = *time;
+  if (const auto finest = time.finest()) {
+    decoded.commit_time = *finest;
     decoded.has_commit_time = true;
   }
   const std::string named = table_of_topic(record.topic);

@@ -20,12 +20,14 @@ std::string_view PaddedText::assign(std::string_view text) {
 
 struct JsonLevel::Parser {
   ondemand::parser parser;
+  const char* text_end = nullptr;  // of the text being read
 
   static Result<JsonValue> take(ondemand::value value);
-  static Result<void> take_fields(ondemand::document& document, ondemand::object object,
-                                  std::vector<JsonField>& fields, std::span<const Inner> inner);
-  static Result<JsonValue> take_inner(ondemand::document& document, ondemand::value value,
-                                      JsonLevel& level);
+  Result<std::string_view> take_name(ondemand::field& field) const;
+  Result<void> take_fields(ondemand::document& document, ondemand::object object,
+                           std::vector<JsonField>& fields, std::span<const Inner> inner) const;
+  Result<JsonValue> take_inner(ondemand::document& document, ondemand::value value,
+                               JsonLevel& level) const;
   Result<ondemand::document> open(std::string_view text);
 };
 
@@ -80,7 +82,16 @@ Result<JsonValue> JsonLevel::Parser::take(ondemand::value value) {
     }
     case ondemand::json_type::string: {
       taken.kind = JsonKind::kString;
-      if (const auto error = value.get_string().get(taken.text)) return broken(error);
+      // Nearly all are as they are written, and need no copy.
+      const std::string_view token = trimmed(value.raw_json_token());
+      const bool is_plain = token.size() >= 2 && token.back() == '"' && token.find('\\') == std::string_view::npos;
+      if (is_plain) {
+        ondemand::raw_json_string passed;
+        if (const auto error = value.get_raw_json_string().get(passed)) return broken(error);
+        taken.text = token.substr(1, token.size() - 2);
+      } else if (const auto error = value.get_string().get(taken.text)) {
+        return broken(error);
+      }
       break;
     }
     case ondemand::json_type::object: {
@@ -110,6 +121,7 @@ Result<ondemand::document> JsonLevel::Parser::open(std::string_view text) {
   const simdjson::padded_string_view padded(text.data(), text.size(),
                                             text.size() + simdjson::SIMDJSON_PADDING);
   if (const auto error = parser.iterate(padded).get(document)) return broken(error);
+  text_end = text.data() + text.size();
   return document;
 }
 
@@ -117,12 +129,13 @@ JsonLevel::JsonLevel() : parser_(std::make_unique<Parser>()) {}
 JsonLevel::~JsonLevel() = default;
 JsonLevel::JsonLevel(JsonLevel&&) noexcept = default;
 
-// Names are nearly always as they are written: those with a backslash alone need unescaping.
-Result<std::string_view> name_of(ondemand::field& field) {
+Result<std::string_view> JsonLevel::Parser::take_name(ondemand::field& field) const {
   const char* begin = field.key().raw();
-  const char* end = begin;
-  while (*end != '"' && *end != '\\') ++end;
-  if (*end == '"') return std::string_view(begin, static_cast<std::size_t>(end - begin));
+  const auto* close = static_cast<const char*>(std::memchr(begin, '"', static_cast<std::size_t>(text_end - begin)));
+  if (close != nullptr) {
+    const std::string_view plain(begin, static_cast<std::size_t>(close - begin));
+    if (plain.find('\\') == std::string_view::npos) return plain;
+  }
   std::string_view name;
   if (const auto error = field.unescaped_key().get(name)) return broken(error);
   return name;
@@ -130,11 +143,11 @@ Result<std::string_view> name_of(ondemand::field& field) {
 
 Result<void> JsonLevel::Parser::take_fields(ondemand::document& document, ondemand::object object,
                                             std::vector<JsonField>& fields,
-                                            std::span<const Inner> inner) {
+                                            std::span<const Inner> inner) const {
   for (auto field : object) {
     ondemand::field found;
     if (const auto error = std::move(field).get(found)) return broken(error);
-    auto name = name_of(found);
+    auto name = take_name(found);
     if (!name) return tl::unexpected(name.error());
     const auto wanted = std::find_if(inner.begin(), inner.end(),
                                      [&](const Inner& one) { return one.name == *name; });
@@ -147,7 +160,7 @@ Result<void> JsonLevel::Parser::take_fields(ondemand::document& document, ondema
 }
 
 Result<JsonValue> JsonLevel::Parser::take_inner(ondemand::document& document, ondemand::value value,
-                                                JsonLevel& level) {
+                                                JsonLevel& level) const {
   level.fields_.clear();  // the last one of a name counts
   ondemand::json_type type;
   if (const auto error = value.type().get(type)) return broken(error);
@@ -172,7 +185,7 @@ Result<void> JsonLevel::read_object(std::string_view text, std::span<const Inner
   if (!document) return tl::unexpected(document.error());
   ondemand::object object;
   if (const auto error = document->get_object().get(object)) return broken(error);
-  if (auto taken = Parser::take_fields(*document, object, fields_, inner); !taken) return taken;
+  if (auto taken = parser_->take_fields(*document, object, fields_, inner); !taken) return taken;
   if (!at_end(*document)) return broken(simdjson::TRAILING_CONTENT);
   return {};
 }
