@@ -2,7 +2,7 @@
 //
 // clang-format off
 //   kafka_tool BROKERS topics SECONDS
-//   kafka_tool BROKERS create TOPIC PARTITIONS
+//   kafka_tool BROKERS create TOPIC PARTITIONS [SETTING VALUE]...
 //   kafka_tool BROKERS delete TOPIC
 //   kafka_tool BROKERS partitions TOPIC COUNT
 //   kafka_tool BROKERS trim TOPIC PARTITION BEFORE_OFFSET
@@ -242,6 +242,8 @@ int main(int argc, char** argv) {
     if (command == "create") {
       rd_kafka_NewTopic_t* request = rd_kafka_NewTopic_new(
           topic.c_str(), static_cast<int>(number(3)), 1, reason, sizeof reason);
+      for (std::size_t i = 4; i + 1 < arguments.size(); i += 2)
+        rd_kafka_NewTopic_set_config(request, arguments[i].c_str(), arguments[i + 1].c_str());
       rd_kafka_CreateTopics(client, &request, 1, options, queue);
     } else if (command == "delete") {
       rd_kafka_DeleteTopic_t* request = rd_kafka_DeleteTopic_new(topic.c_str());

@@ -1,31 +1,10 @@
 """`evictd check` and wrong settings, against a real broker and connector."""
 
-import json
-
 from harness import servers
 from harness.waiting import eventually
-from kafka_daemon import KafkaEvictd
+from kafka_daemon import KafkaEvictd, findings
 
 RULES = "rules: [{table: public.items, keys: ['item:{id}', 'slug:{slug}']}]\n"
-
-
-def findings(one):
-    done = one.command("check", "--json")
-    sections = json.loads(done.stdout)
-    found = []
-
-    def collect(node):
-        if isinstance(node, dict):
-            if str(node.get("id", "")).startswith("KF"):
-                found.append((node["id"], node.get("severity"), node.get("object", ""), node.get("cause", "")))
-            for value in node.values():
-                collect(value)
-        elif isinstance(node, list):
-            for value in node:
-                collect(value)
-
-    collect(sections)
-    return found, done
 
 
 def test_what_check_says(folder, kafka, client, connect, redis):
@@ -76,3 +55,48 @@ def test_an_unreachable_broker(folder, redis):
     found, done = findings(one)
     assert any(identity == "KF001" for identity, *_ in found), done.stdout
     assert done.returncode == 1
+
+
+def test_topics_that_forget(folder, kafka, client, redis):
+    settings = {"forget.public.items": {}, "forget.public.compacted": {"cleanup.policy": "compact"},
+                "forget.public.brief": {"retention.ms": "3600000"},
+                "forget.public.both": {"cleanup.policy": "compact,delete", "retention.ms": "60000"},
+                # Of a compacted topic that deletes nothing the time does not matter.
+                "forget.public.one": {"cleanup.policy": "compact", "retention.ms": "60000"}}
+    for topic, of_topic in settings.items():
+        client.create(topic, 1, of_topic)
+    one = KafkaEvictd(f"{folder}/evictd", kafka, redis.url(), RULES, topics=["^forget[.]"], group="forget")
+    found, done = findings(one)
+    said = sorted((thing.rpartition(".")[2], severity, cause.split(":")[0]) for identity, severity, thing, cause in found
+                  if identity == "KF004")
+    assert said == [("both", "warning", "is compacted"), ("both", "warning", "keeps its records for 1 minutes"),
+                    ("brief", "warning", "keeps its records for 60 minutes"), ("compacted", "warning", "is compacted"),
+                    ("one", "warning", "is compacted")], done.stdout
+
+
+def test_members_that_will_be_thrown_out(folder, kafka, client, redis):
+    client.create("out.public.items", 1)
+
+    def make(**properties):
+        return KafkaEvictd(f"{folder}/{len(properties)}", kafka, redis.url(), RULES, topics=["out.public.items"], group="out",
+                           properties=properties)
+
+    def said(one):
+        found, done = findings(one)
+        assert done.returncode == 0, "warnings are no errors: " + done.stdout
+        return sorted((thing, severity, cause) for identity, severity, thing, cause in found if identity == "KF006")
+
+    patient = make()
+    assert said(patient) == []
+    named = make(**{"max.poll.interval.ms": "8000", "group.instance.id": "first"})
+    impatient = ("max.poll.interval.ms", "warning",
+                 "is 8000 ms: a daemon that the machine holds up for so long is thrown out of the group")
+    assert said(named) == [impatient], "nobody else is there yet"
+    patient.start()
+    assert said(named) == [impatient], "a member without the id is none of its concern"
+    named.start()
+    eventually("the member is there", lambda: len(client.members("out")) == 2, 30, every=0.2)
+    assert said(named) == [("group.instance.id", "warning", "'first' is in the group already, from /127.0.0.1: "
+                            "the older one will be fenced and ends"), impatient]
+    named.kill()
+    patient.kill()
