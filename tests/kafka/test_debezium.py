@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from group import written
+from group import event, written
 from harness.waiting import eventually, stays
 
 
@@ -28,6 +28,63 @@ def test_garbage_and_avro_are_purged_and_kept(make_group, seed):
         kept = file.read()
     assert kept.count(b"evictd-dead-letter topic=" + group.topic("products").encode()) == 7
     assert b"\x00\x00\x00\x00\x01avro" in kept
+
+
+def _letters(path):
+    with open(path, "rb") as file:
+        return file.read().count(b"evictd-dead-letter ")
+
+
+def _poisoned(make_group, policy):
+    """A group that meets garbage between two changes of one partition. -> (group, daemon, dead letters, offset)"""
+    group = make_group()
+    letters = f"{group.folder}/dead-letters"
+    one = group.add(kafka_more=f"postgres_url: {group.postgres.url()}\ndead_letter_file: {letters}\non_poison: {policy}")
+    group.converge(at_least=0)
+    group.fill("product:1", "product:2", "product:3")
+    at = group.client.offsets(group.name, group.topic("products"), 1)[0][2] + 1
+    group.client.produce(group.topic("products"), [(b'{"id":1}', event(1)), (b'{"id":1}', b"garbage \xff\x00"),
+                                                   (b'{"id":2}', event(2))], partition=0)
+    return group, one, letters, at
+
+
+def test_garbage_stops_evictd_when_asked_to(make_group):
+    group, one, letters, at = _poisoned(make_group, "stop")
+    said = f"{group.topic('products')}[0] offset {at}: expected a JSON object, got 'garbage ??'"
+    for run in (1, 2):
+        eventually("evictd has ended", lambda: not one.is_running(), 30)
+        assert one.process.returncode == 1
+        log = one.log_text()
+        assert log.count(said) == run and "on_poison: purge drops what it may have touched and goes on" in log, log
+        assert group.client.offsets(group.name, group.topic("products"), 1)[0][0] <= at, "what cannot be read is not committed"
+        assert _letters(letters) == run
+        if run == 1:  # as a supervisor would
+            one.start(ready=False)
+    assert group.cache.exists("product:2", "product:3") == 2, "nothing behind the record is read"
+    group.daemons.remove(one)
+    heir = group.add(kafka_more=f"postgres_url: {group.postgres.url()}")
+    eventually("what may have been touched is gone", lambda: not group.cache.exists("product:1", "product:2", "product:3"), 30)
+    group.converge(at_least=0)
+    assert heir.metrics().sum("evictd_kafka_poison_records_total") == 1
+    assert group.gaps() == 0
+
+
+def test_garbage_is_skipped_when_asked_to(make_group):
+    group, one, letters, at = _poisoned(make_group, "skip")
+    eventually("what the changes around it name is gone", lambda: not group.cache.exists("product:1", "product:2"), 30)
+    group.converge(at_least=1)
+    assert group.cache.exists("product:3"), "its own change is lost, and nothing else"
+    assert one.metrics().sum("evictd_kafka_poison_records_total") == 1
+    assert _letters(letters) == 1
+    group.fill("product:1", "product:2")
+    group.stop(one)
+    assert group.client.offsets(group.name, group.topic("products"), 1)[0][0] == at + 2
+    one.start()
+    group.daemons.append(one)
+    group.client.produce(group.topic("products"), [(b'{"id":1}', event(1))], partition=0)
+    eventually("it reads on", lambda: not group.cache.exists("product:1"), 30)
+    assert one.metrics().sum("evictd_kafka_poison_records_total") == 0 and _letters(letters) == 1, "it is behind us"
+    assert group.cache.exists("product:2", "product:3") == 2
 
 
 @pytest.mark.parametrize("how", ["restarted", "killed"])
