@@ -226,26 +226,24 @@ void check_connectors(const ConnectorSettings& connectors, const KafkaOptions& o
                           "of an idle database holds WAL",
                           "set heartbeat.interval.ms=10000"});
     }
-    const bool is_flattened =
-        std::any_of(settings.begin(), settings.end(), [](const auto& setting) {
-          return setting.second.find("ExtractNewRecordState") != std::string::npos;
-        });
-    // As of Debezium 2.4; "tombstone" is the default, and needs those of the connector.
-    std::string deletes = "tombstone";
     for (const auto& [setting, chosen] : settings) {
-      if (setting.ends_with(".delete.tombstone.handling.mode")) deletes = chosen;
-    }
-    if (is_flattened && deletes == "drop") {
+      if (!setting.ends_with(".type") || chosen.find("ExtractNewRecordState") == std::string::npos) continue;
+      const std::string transform = setting.substr(0, setting.size() - std::string_view("type").size());
+      const auto of_transform = [&](const char* key, const char* otherwise) {
+        return value((transform + key).c_str(), otherwise);
+      };
+      const std::string deletes = of_transform("delete.tombstone.handling.mode", "");
+      // Without it, seen with 3.1, the older settings hold, and what they drop when they are not there either.
+      const bool drops_tombstones = of_transform("drop.tombstones", "true") != "false" ||
+                                    value("tombstones.on.delete", "true") == "false";
+      const bool drops_deletes =
+          deletes.empty() ? of_transform("delete.handling.mode", "drop") == "drop" && drops_tombstones : deletes == "drop";
+      if (!drops_deletes) continue;
       findings.push_back({"KF007", Severity::kError, object,
-                          "flattens rows and drops deletes (delete.tombstone.handling.mode): a delete invalidates "
-                          "nothing",
+                          fmt::format("flattens rows and drops deletes (delete.tombstone.handling.mode{}): a delete "
+                                      "invalidates nothing",
+                                      deletes.empty() ? " is not set" : ""),
                           "set delete.tombstone.handling.mode=rewrite of the transform"});
-    }
-    if (is_flattened && deletes == "tombstone" && value("tombstones.on.delete", "true") == "false") {
-      findings.push_back({"KF007", Severity::kError, object,
-                          "flattens rows and sends no tombstones: a delete invalidates nothing",
-                          "set tombstones.on.delete=true, or "
-                          "delete.tombstone.handling.mode=rewrite of the transform"});
     }
     if (kind == "io.debezium.connector.postgresql.PostgresConnector" &&
         value("offset.mismatch.strategy", "no_validation") == "no_validation") {

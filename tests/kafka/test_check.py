@@ -100,3 +100,47 @@ def test_members_that_will_be_thrown_out(folder, kafka, client, redis):
                             "the older one will be fenced and ends"), impatient]
     named.kill()
     patient.kill()
+
+
+# How ExtractNewRecordState and the connector are told what to do with a delete.
+TRANSFORM = {"transforms": "flat", "transforms_flat_type": "io.debezium.transforms.ExtractNewRecordState"}
+DELETES = {
+    "unset": {},
+    "drop": {"transforms_flat_delete_tombstone_handling_mode": "drop"},
+    "tombstone": {"transforms_flat_delete_tombstone_handling_mode": "tombstone", "tombstones_on_delete": "false"},
+    "older_none": {"transforms_flat_delete_handling_mode": "none", "tombstones_on_delete": "false"},
+    "older_kept": {"transforms_flat_drop_tombstones": "false"},
+    "older_kept_of_none": {"transforms_flat_drop_tombstones": "false", "tombstones_on_delete": "false"},
+}
+
+
+def test_flattened_deletes_that_never_come(folder, kafka, client, connect, redis):
+    """Whose deletes reach Kafka is seen there; of the others, and of no others, check says so."""
+    postgres = servers.Postgres(f"{folder}/postgres").start()
+    added = []
+
+    try:
+        postgres.execute("create database shop", database="postgres")
+        postgres.execute("create table items (id int primary key, slug text)")
+        for name, settings in DELETES.items():
+            client.create(f"{name}.public.items")
+            connect.add_postgres(postgres, name, **TRANSFORM, **settings)
+            added.append(name)
+        postgres.execute("insert into items values (1, 'a')")
+        postgres.execute("delete from items")
+        end = postgres.value("select pg_logical_emit_message(true, 'test', 'mark')::text")
+        eventually("all of it is in Kafka", lambda: postgres.value(
+            "select bool_and(confirmed_flush_lsn >= %s::pg_lsn) from pg_replication_slots", (end,)), 30)
+        records = {name: client.offsets("nobody", f"{name}.public.items", 1)[0][2] for name in DELETES}
+        assert set(records.values()) == {1, 2}, records
+        lost = {name for name, count in records.items() if count == 1}
+        one = KafkaEvictd(f"{folder}/evictd", kafka, redis.url(), RULES, topics=["unset.public.items"], group="deletes",
+                          kafka_more=f"connect_url: {connect.url}")
+        found, done = findings(one)
+        said = {thing.split("'")[1] for identity, severity, thing, cause in found
+                if identity == "KF007" and severity == "error" and "a delete invalidates nothing" in cause}
+        assert said == lost == {"drop", "unset", "older_kept_of_none"}, done.stdout
+    finally:
+        for name in added:
+            connect.remove(name)
+        postgres.stop("immediate")
