@@ -6,6 +6,7 @@ import pytest
 
 from group import event, written
 from harness.waiting import eventually, stays
+from kafka_daemon import findings, wait_for_daemons
 
 
 def test_garbage_and_avro_are_purged_and_kept(make_group, seed):
@@ -164,3 +165,54 @@ def test_truncate_drops_everything_of_the_table(make_group):
     eventually("what was made of orders is gone", lambda: not group.cache.exists("product:1:sold", "product:2:sold"), 30)
     stays("the rest is there", lambda: group.cache.exists("product:1"), 1)
     group.converge(at_least=1)
+
+
+FLATTENED = {
+    # As bare as they can be: deletes are keys.
+    "tombstone": {},
+    # As much as they can say: whole old rows of deletes, types, commit times and transactions.
+    "rewrite": {"transforms_flat_add_fields": "op,source.ts_ms,source.txId,source.connector,source.name",
+                "value_converter_schemas_enable": "true", "key_converter_schemas_enable": "true"},
+}
+
+
+@pytest.mark.parametrize("deletes", FLATTENED)
+def test_flattened_rows(make_group, connect, seed, deletes):
+    """ExtractNewRecordState: what a record says is deleted and no more; where it says too little, the patterns are purged."""
+    group = make_group(transforms="flat", transforms_flat_type="io.debezium.transforms.ExtractNewRecordState",
+                       transforms_flat_delete_tombstone_handling_mode=deletes, **FLATTENED[deletes])
+    one = group.add(kafka_more=f"postgres_url: {group.postgres.url()}\nconnect_url: {connect.url}")
+    says_all = deletes == "rewrite"
+    slugs = [f"product:slug:product-{number}" for number in range(1, 101)]
+    others = ["product:2", "category:1", "category:2", "product:2:sold", "config:currency"]
+
+    def drops(statement, keys, slug):
+        """The statement deletes these keys and leaves the others; of slugs, only `slug` when that is known."""
+        group.fill(*keys, *others, *slugs)
+        group.postgres.execute(statement)
+        eventually(f"done: {statement}", lambda: not group.cache.exists(*keys, slug or slugs[-1]), 30)
+        group.wait_for_debezium()
+        wait_for_daemons([one], 30, group.client, group.name + ".public.")
+        assert group.cache.exists(*others) == len(others), statement
+        assert group.cache.exists(*slugs) == (len(slugs) - 1 if slug else 0), statement
+
+    # The old row is not sent: its slug may have been any.
+    drops("update products set price_cents = 1 where id = 1", ["product:1"], None)
+    drops("delete from products where id = 3", ["product:3"], slugs[2] if says_all else None)
+    group.fill("product:4", "product:1004")
+    group.postgres.execute("update products set id = 1004 where id = 4")
+    eventually("both keys are gone", lambda: not group.cache.exists("product:4", "product:1004"), 30)
+
+    running = group.load(seed)
+    for number in range(5, 15):
+        group.postgres.execute("update products set id = id + 1000 where id = %s", (number,))
+        group.postgres.execute("delete from orders where product_id = %s", (number,))
+    written(running, 60)
+    group.converge(running)
+    assert group.gaps() == 0 and one.metrics().sum("evictd_kafka_poison_records_total") == 0
+
+    found, done = findings(one)
+    causes = {cause for identity, _, thing, cause in found if identity == "KF005" and thing == group.topic("products")}
+    assert any("a truncate is not either" in cause for cause in causes), done.stdout
+    assert says_all != any("have no commit time" in cause for cause in causes), done.stdout
+    assert "a delete invalidates nothing" not in done.stdout
