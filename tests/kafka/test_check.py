@@ -32,16 +32,33 @@ def test_a_committed_offset_that_is_gone(folder, kafka, client, redis):
     assert any(identity == "KF003" and "3 records are gone" in cause for identity, _, _, cause in found), done.stdout
 
 
-def test_the_connector_skips_truncates(folder, kafka, connect, redis):
+def test_what_the_connector_and_its_events_leave_out(folder, kafka, client, connect, redis):
     postgres = servers.Postgres(f"{folder}/postgres").start()
     try:
         postgres.execute("create database shop", database="postgres")
-        postgres.execute("create table items (id int primary key, slug text)")
-        connect.add_postgres(postgres, "skips", skipped_operations="t")
-        one = KafkaEvictd(f"{folder}/evictd", kafka, redis.url(), RULES, topics=["^skips[.]"], group="skips",
-                          kafka_more=f"connect_url: {connect.url}")
+        postgres.execute("create table items (id int primary key, slug text, code int)")
+        postgres.execute("insert into items values (1, 'a', 123456)")
+        connect.add_postgres(postgres, "skips", skipped_operations="t", heartbeat_interval_ms="0", snapshot_mode="initial",
+                             unavailable_value_placeholder="none")
+        postgres.execute("update items set slug = 'b'")
+        eventually("the row and its update are in Kafka", lambda: "skips.public.items" in client.topics() and sum(
+            high for _, _, high in client.offsets("nobody", "skips.public.items", 3)) == 2, 30, every=0.2)
+        rules = ("rules: [{table: public.items, keys: ['item:{id}', 'slug:{slug}', 'code:{code}', 'absent:{absent}']}, "
+                 "{table: public.later, keys: ['later:{id}']}]\n")
+        one = KafkaEvictd(f"{folder}/evictd", kafka, redis.url(), rules, topics=["^skips[.]", "^skpis[.]"], group="skips",
+                          kafka_more=f"connect_url: {connect.url}\non_snapshot: invalidate")
         found, done = findings(one)
-        assert any(identity == "KF007" and "truncate" in cause for identity, _, _, cause in found), done.stdout
+        for identity, thing, cause in (
+                ("KF002", "^skpis[.]", "the pattern matches no topic"),
+                ("KF002", "public.later", "no topic is named after it"),
+                ("KF005", "skips.public.items", "updates come without the old row; rules read old values of 'absent', 'code', "
+                                                "'id', 'slug'"),
+                ("KF005", "skips.public.items", "should 'code' be a date or time"),
+                ("KF005", "skips.public.items", "have no column 'absent'"),
+                ("KF007", "connector 'skips'", "skips truncate"), ("KF007", "connector 'skips'", "sends no heartbeats"),
+                ("KF007", "connector 'skips'", "snapshot.mode=initial sends every row"),
+                ("KF007", "connector 'skips'", "a placeholder of its own")):
+            assert any((identity, thing) == (seen[0], seen[2]) and cause in seen[3] for seen in found), f"{cause}: {done.stdout}"
         connect.remove("skips")
     finally:
         postgres.stop("immediate")
