@@ -172,6 +172,12 @@ void check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
            "ALTER TABLE ... REPLICA IDENTITY FULL, unless these are the key or never change "
            "(immutable)"});
     }
+    if (traits->flattened && !traits->has_transactions) {
+      findings.push_back({"KF005", Severity::kInfo, topic,
+                          "its records name no transaction of PostgreSQL: each counts as visible when it is received",
+                          "should PostgreSQL be behind it, add source.txId and source.connector to add.fields of the "
+                          "transform"});
+    }
     if (!traits->has_commit_times && !traits->tables.empty()) {
       findings.push_back(
           {"KF005", Severity::kInfo, topic,

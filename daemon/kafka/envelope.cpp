@@ -276,6 +276,7 @@ Result<Decoded> EnvelopeDecoder::decode_envelope(const KafkaRecord& record, Topi
     table_name_ = named.substr(dot + 1);
   }
   topic.traits.has_commit_times |= decoded.has_commit_time;
+  topic.traits.has_transactions |= decoded.connector == "postgresql" && decoded.transaction_id;
   Table& table = table_of(topic, schema_name_, table_name_);
   table.believes_old_rows = !decoded.connector.empty() && decoded.connector != "postgresql";
   table.is_document = decoded.connector == "mongodb";
@@ -397,6 +398,7 @@ Result<Decoded> EnvelopeDecoder::decode_flattened(const KafkaRecord& record, Top
   table_name_ = table_name;
   topic.traits.flattened = true;
   topic.traits.has_commit_times |= decoded.has_commit_time;
+  topic.traits.has_transactions |= decoded.connector == "postgresql" && decoded.transaction_id;
   Table& table = table_of(topic, schema_name_, table_name_);
   table.believes_old_rows = !decoded.connector.empty() && decoded.connector != "postgresql";
   if (auto known = learn_identity(record, topic, table); !known)

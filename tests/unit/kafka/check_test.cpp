@@ -114,9 +114,19 @@ TEST(KafkaCheck, FlattenedRowsAndMissingColumns) {
                           "KF005 warning shop.public.items: is flattened by ExtractNewRecordState: "
                           "old values are not "
                           "sent, and a truncate is not either",
+                          "KF005 info shop.public.items: its records name no transaction of PostgreSQL: each counts as "
+                          "visible when it is received",
                           "KF005 info shop.public.items: its records have no commit time: lag is "
                           "measured from when "
                           "Kafka got them"));
+}
+
+TEST(KafkaCheck, FlattenedRowsThatSayMore) {
+  EXPECT_THAT(sampled({kept(R"({"id":1})",
+                            R"({"id":1,"slug":"a","__source_ts_ms":1700000000000,"__source_txId":9,)"
+                            R"("__source_connector":"postgresql"})")}),
+              ElementsAre("KF005 warning shop.public.items: is flattened by ExtractNewRecordState: old values are not "
+                          "sent, and a truncate is not either"));
 }
 
 TEST(KafkaCheck, NumbersThatMayBeDates) {
