@@ -275,6 +275,10 @@ class Client:
     def delete(self, topic):
         self._run("delete", topic)
 
+    def allow(self, kind, name, principal, operation):
+        """Of a topic or group; who has not been allowed anything of it has no right on it any more."""
+        self._run("allow", name, kind, principal, operation)
+
     def add_partitions(self, topic, count):
         self._run("partitions", topic, count)
 
