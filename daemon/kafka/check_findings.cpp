@@ -172,6 +172,12 @@ void check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
            "ALTER TABLE ... REPLICA IDENTITY FULL, unless these are the key or never change "
            "(immutable)"});
     }
+    if (traits->flattened && !traits->has_transactions) {
+      findings.push_back({"KF005", Severity::kInfo, topic,
+                          "its records name no transaction of PostgreSQL: each counts as visible when it is received",
+                          "should PostgreSQL be behind it, add source.txId and source.connector to add.fields of the "
+                          "transform"});
+    }
     if (!traits->has_commit_times && !traits->tables.empty()) {
       findings.push_back(
           {"KF005", Severity::kInfo, topic,
@@ -226,26 +232,24 @@ void check_connectors(const ConnectorSettings& connectors, const KafkaOptions& o
                           "of an idle database holds WAL",
                           "set heartbeat.interval.ms=10000"});
     }
-    const bool is_flattened =
-        std::any_of(settings.begin(), settings.end(), [](const auto& setting) {
-          return setting.second.find("ExtractNewRecordState") != std::string::npos;
-        });
-    // As of Debezium 2.4; "tombstone" is the default, and needs those of the connector.
-    std::string deletes = "tombstone";
     for (const auto& [setting, chosen] : settings) {
-      if (setting.ends_with(".delete.tombstone.handling.mode")) deletes = chosen;
-    }
-    if (is_flattened && deletes == "drop") {
+      if (!setting.ends_with(".type") || chosen.find("ExtractNewRecordState") == std::string::npos) continue;
+      const std::string transform = setting.substr(0, setting.size() - std::string_view("type").size());
+      const auto of_transform = [&](const char* key, const char* otherwise) {
+        return value((transform + key).c_str(), otherwise);
+      };
+      const std::string deletes = of_transform("delete.tombstone.handling.mode", "");
+      // Without it, seen with 3.1, the older settings hold, and what they drop when they are not there either.
+      const bool drops_tombstones = of_transform("drop.tombstones", "true") != "false" ||
+                                    value("tombstones.on.delete", "true") == "false";
+      const bool drops_deletes =
+          deletes.empty() ? of_transform("delete.handling.mode", "drop") == "drop" && drops_tombstones : deletes == "drop";
+      if (!drops_deletes) continue;
       findings.push_back({"KF007", Severity::kError, object,
-                          "flattens rows and drops deletes (delete.tombstone.handling.mode): a delete invalidates "
-                          "nothing",
+                          fmt::format("flattens rows and drops deletes (delete.tombstone.handling.mode{}): a delete "
+                                      "invalidates nothing",
+                                      deletes.empty() ? " is not set" : ""),
                           "set delete.tombstone.handling.mode=rewrite of the transform"});
-    }
-    if (is_flattened && deletes == "tombstone" && value("tombstones.on.delete", "true") == "false") {
-      findings.push_back({"KF007", Severity::kError, object,
-                          "flattens rows and sends no tombstones: a delete invalidates nothing",
-                          "set tombstones.on.delete=true, or "
-                          "delete.tombstone.handling.mode=rewrite of the transform"});
     }
     if (kind == "io.debezium.connector.postgresql.PostgresConnector" &&
         value("offset.mismatch.strategy", "no_validation") == "no_validation") {

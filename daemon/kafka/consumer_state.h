@@ -77,6 +77,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void on_assigned(std::vector<TopicPartition> partitions) override;
   void on_revoked(std::vector<TopicPartition> partitions, bool lost) override;
   void on_client_error(const Error& error) override;
+  void on_topic_refused(const std::string& topic, const Error& error) override;
   void on_offset_lost(const TopicPartition& partition) override;
   void look_up();
   void looked_up(const std::vector<TopicPartition>& partitions,
@@ -178,6 +179,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   SteadyTime measure_at_ = SteadyTime::min();
   std::string broker_problem_;  // all brokers down, as far as librdkafka says
   std::string topic_problem_;
+  std::map<std::string, std::string> refused_topics_;  // and why, until a record of them is read
   bool probing_ = false;
   bool asking_for_ends_ = false;
   std::map<TopicPartition, std::int64_t> ends_;

@@ -127,7 +127,7 @@ Result<void> EnvelopeDecoder::read_payload(std::string_view text) {
 
 // Finds the payload and reads it; learns the schema in front of it. The schema of a topic repeats in
 // every record; it is several times as long as the row, so that comparing it beats reading it.
-// False: there is none, the record is a tombstone.
+// False: it is null, the record is a tombstone.
 Result<bool> EnvelopeDecoder::open_value(Topic& topic, std::string_view value) {
   if (value.empty()) return fail(ErrorKind::kData, "expected a JSON object, got an empty value");
   if (value[0] == '\0' || value[0] == '\1') {
@@ -148,6 +148,8 @@ Result<bool> EnvelopeDecoder::open_value(Topic& topic, std::string_view value) {
     return true;
   }
   const std::string_view text = value_text_.assign(value);
+  // Without schemas JsonConverter writes so what is null and has one: a delete that the transform flattened.
+  if (text == "null") return false;
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   if (first == std::string_view::npos || text[first] != '{') {
     return fail(ErrorKind::kData, fmt::format("expected a JSON object, got '{}'", printable(text)));
@@ -283,6 +285,7 @@ Result<Decoded> EnvelopeDecoder::decode_envelope(const KafkaRecord& record, Topi
     table_name_ = named.substr(dot + 1);
   }
   topic.traits.has_commit_times |= decoded.has_commit_time;
+  topic.traits.has_transactions |= decoded.connector == "postgresql" && decoded.transaction_id;
   Table& table = table_of(topic, schema_name_, table_name_);
   table.believes_old_rows = !decoded.connector.empty() && decoded.connector != "postgresql";
   table.is_document = decoded.connector == "mongodb";
@@ -402,6 +405,7 @@ Result<Decoded> EnvelopeDecoder::decode_flattened(const KafkaRecord& record, Top
   table_name_ = table_name;
   topic.traits.flattened = true;
   topic.traits.has_commit_times |= decoded.has_commit_time;
+  topic.traits.has_transactions |= decoded.connector == "postgresql" && decoded.transaction_id;
   Table& table = table_of(topic, schema_name_, table_name_);
   table.believes_old_rows = !decoded.connector.empty() && decoded.connector != "postgresql";
   if (auto known = learn_identity(record, topic, table); !known)

@@ -68,6 +68,7 @@ struct TopicTraits {
   bool flattened = false;
   bool has_old_rows = false;  // some update came with an old row
   bool has_commit_times = false;
+  bool has_transactions = false;  // some record named one of PostgreSQL
   std::set<std::string> tables;  // "schema.table", bounded
   bool has_more_tables = false;  // than these: some were forgotten
 };

@@ -1,5 +1,7 @@
 #include "daemon/kafka/kafka_admin.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 
@@ -139,7 +141,8 @@ Result<std::vector<KeptRecord>> KafkaAdmin::last_records(
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return tl::unexpected(kafka_error(code, nullptr));
   std::vector<KeptRecord> records;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kTimeoutMs);
-  while (static_cast<std::int64_t>(records.size()) < wanted &&
+  std::optional<Error> refused;
+  while (!refused && static_cast<std::int64_t>(records.size()) < wanted &&
          std::chrono::steady_clock::now() < deadline) {
     rd_kafka_message_t* message = rd_kafka_consumer_poll(impl_->client, 200);
     if (message == nullptr) continue;
@@ -154,10 +157,15 @@ Result<std::vector<KeptRecord>> KafkaAdmin::last_records(
       record.key = bytes(message->key, message->key_len);
       record.value = bytes(message->payload, message->len);
       record.timestamp_ms = std::max<std::int64_t>(0, rd_kafka_message_timestamp(message, nullptr));
+    } else if (message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
+      // Others the library tries again by itself.
+      refused = kafka_error(message->err, nullptr);
+      if (message->rkt != nullptr) refused->text += fmt::format(" (topic '{}')", rd_kafka_topic_name(message->rkt));
     }
     rd_kafka_message_destroy(message);
   }
   rd_kafka_assign(impl_->client, nullptr);
+  if (refused) return tl::unexpected(std::move(*refused));
   return records;
 }
 

@@ -336,6 +336,10 @@ struct KafkaClient::Impl {
                                   fmt::format("kafka: topic '{}' does not exist", topic),
                                   "evictd reads it as soon as it exists"});
         return;
+      case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+        if (topic.empty()) break;
+        handler->on_topic_refused(topic, kafka_error(message.err, nullptr));
+        return;
       default:
         break;
     }
@@ -637,6 +641,7 @@ Error KafkaClient::explained(Error error) {
     void on_assigned(std::vector<TopicPartition>) override {}
     void on_revoked(std::vector<TopicPartition>, bool) override {}
     void on_offset_lost(const TopicPartition&) override {}
+    void on_topic_refused(const std::string&, const Error&) override {}
     void on_client_error(const Error& found) override {
       if (found.text.find("brokers are down") != std::string::npos) return;
       if (!reason || (reason->kind == ErrorKind::kTransient && found.kind != reason->kind)) {

@@ -62,6 +62,8 @@ class KafkaClientHandler {
   // kTransient: librdkafka goes on trying. kConnection: this client must be made anew. kFatal,
   // kUsage: the end.
   virtual void on_client_error(const Error& error) = 0;
+  // We have no right to read this topic. Told once; the library goes on trying, and does not tell when it succeeds.
+  virtual void on_topic_refused(const std::string& topic, const Error& error) = 0;
   // No record of this partition can be read where we stand.
   virtual void on_offset_lost(const TopicPartition& partition) = 0;
 };

@@ -64,6 +64,7 @@ Assignment* KafkaSource::find(const KafkaRecord& record) {
 
 void KafkaSource::deliver_record(const KafkaRecord& record, Assignment& assignment) {
   const std::int64_t next = record.offset + 1;
+  if (!refused_topics_.empty()) refused_topics_.erase(assignment.at.topic);
   const auto decoded = decoder_.decode(record);
   report_retired();
   if (!decoded) {

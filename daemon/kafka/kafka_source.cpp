@@ -346,6 +346,10 @@ void KafkaSource::give_back(const std::vector<TopicPartition>& partitions) {
   std::erase_if(assignments_, [&](const Assignment& assignment) {
     return std::find(given.begin(), given.end(), assignment.at) != given.end();
   });
+  std::erase_if(refused_topics_, [&](const auto& refused) {
+    return std::none_of(assignments_.begin(), assignments_.end(),
+                        [&](const Assignment& assignment) { return assignment.at.topic == refused.first; });
+  });
   last_found_ = 0;
   to_give_back_.clear();
   give_back_at_ = SteadyTime::max();
@@ -374,6 +378,13 @@ void KafkaSource::on_client_error(const Error& error) {
       break;
   }
   probe_at_ = std::min(probe_at_, now_.steady + kProbeSoon);
+}
+
+void KafkaSource::on_topic_refused(const std::string& topic, const Error& error) {
+  bool known = false;
+  const std::vector<std::string> tables = tables_of_topic(topic, known);
+  if (tables.empty() && (known || is_control_topic(topic, mapped_tables_))) return;  // no rule speaks of it
+  refused_topics_[topic] = fmt::format("topic '{}' cannot be read: {}; {}", topic, error.text, error.hint);
 }
 
 // Retention has overtaken us, or the topic is another one. A new client sees it as any restart would, whoever's
@@ -517,6 +528,7 @@ void KafkaSource::close(State next) {
   to_assign_.reset();
   if (give_back_at_ != SteadyTime::max()) give_back(to_give_back_);
   assignments_.clear();
+  refused_topics_.clear();
   last_found_ = 0;
   looking_up_ = false;
   look_up_at_ = SteadyTime::max();
@@ -650,7 +662,7 @@ void KafkaSource::measure() {
 
 SourceStatus KafkaSource::status() const {
   SourceStatus status;
-  status.connected = state_ == State::kStreaming && broker_problem_.empty();
+  status.connected = state_ == State::kStreaming && broker_problem_.empty() && refused_topics_.empty();
   status.active = !assignments_.empty();
   switch (state_) {
     case State::kIdle:
@@ -677,6 +689,8 @@ SourceStatus KafkaSource::status() const {
   }
   if (!broker_problem_.empty()) {
     status.problem = broker_problem_;
+  } else if (!refused_topics_.empty()) {
+    status.problem = refused_topics_.begin()->second;
   } else if (!topic_problem_.empty()) {
     status.problem = topic_problem_;
   } else if (snapshots_ && !snapshots_->problem().empty()) {

@@ -1,5 +1,7 @@
 """The shop, Debezium on it, and the daemons of one consumer group."""
 
+import json
+
 from harness import oracle, servers, shop
 from harness.fixtures import ROOT
 from harness.waiting import eventually
@@ -12,6 +14,13 @@ def written(running, count):
     """Waits until the shop's writers have written so much more."""
     target = running.writes + count
     eventually("the writers write on", lambda: running.writes >= target, 60)
+
+
+def event(identity, price=1):
+    """An update of a product, as Debezium writes it without a schema."""
+    row = {"id": identity, "slug": f"product-{identity}", "name": "n", "price_cents": price, "category_id": 1}
+    return json.dumps({"before": row, "after": row, "op": "u", "source": {
+        "connector": "postgresql", "schema": "public", "table": "products", "ts_ms": 1700000000000}}).encode()
 
 
 class Group:

@@ -1,5 +1,6 @@
 """evictd reading from Kafka, and when it has caught up."""
 
+import json
 import os
 
 from harness import daemon, oracle, process
@@ -30,6 +31,26 @@ class KafkaEvictd(daemon.Evictd):
                        "".join(f"  {line}\n" for line in kafka_more.splitlines()) +
                        f"redis:\n  url: {redis_url}\n" + "".join(f"  {line}\n" for line in redis_more.splitlines()) +
                        f"http:\n  listen: 127.0.0.1:{self.port}\nlog: {{level: info, format: text}}\nrules: rules.yaml\n")
+
+
+def findings(one):
+    """What `evictd check` finds of Kafka. -> [(id, severity, object, cause)], the finished process"""
+    done = one.command("check", "--json")
+    sections = json.loads(done.stdout)
+    found = []
+
+    def collect(node):
+        if isinstance(node, dict):
+            if str(node.get("id", "")).startswith("KF"):
+                found.append((node["id"], node.get("severity"), node.get("object", ""), node.get("cause", "")))
+            for value in node.values():
+                collect(value)
+        elif isinstance(node, list):
+            for value in node:
+                collect(value)
+
+    collect(sections)
+    return found, done
 
 
 def wait_for_debezium(postgres, slot="debezium_shop", seconds=60, database="shop"):

@@ -2,10 +2,11 @@
 //
 // clang-format off
 //   kafka_tool BROKERS topics SECONDS
-//   kafka_tool BROKERS create TOPIC PARTITIONS
+//   kafka_tool BROKERS create TOPIC PARTITIONS [SETTING VALUE]...
 //   kafka_tool BROKERS delete TOPIC
 //   kafka_tool BROKERS partitions TOPIC COUNT
 //   kafka_tool BROKERS trim TOPIC PARTITION BEFORE_OFFSET
+//   kafka_tool BROKERS allow NAME topic|group PRINCIPAL describe|read   and with it nobody else
 //   kafka_tool BROKERS forget GROUP TOPIC PARTITIONS
 //   kafka_tool BROKERS commit GROUP TOPIC PARTITION OFFSET
 //   kafka_tool BROKERS offsets GROUP TOPIC PARTITIONS   "committed low high" by partition
@@ -94,6 +95,11 @@ void admin(rd_kafka_t* client,
     check_topics(rd_kafka_CreatePartitions_result_topics(grown, &count), count);
   } else if (const auto* described = rd_kafka_event_DescribeConsumerGroups_result(event)) {
     print_members(rd_kafka_DescribeConsumerGroups_result_groups(described, &count)[0]);
+  } else if (const auto* allowed = rd_kafka_event_CreateAcls_result(event)) {
+    const auto** results = rd_kafka_CreateAcls_result_acls(allowed, &count);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (const auto* error = rd_kafka_acl_result_error(results[i])) die(rd_kafka_error_string(error));
+    }
   } else if (const auto* forgotten = rd_kafka_event_DeleteConsumerGroupOffsets_result(event)) {
     const auto* groups = rd_kafka_DeleteConsumerGroupOffsets_result_groups(forgotten, &count);
     const rd_kafka_error_t* error = rd_kafka_group_result_error(groups[0]);
@@ -242,6 +248,8 @@ int main(int argc, char** argv) {
     if (command == "create") {
       rd_kafka_NewTopic_t* request = rd_kafka_NewTopic_new(
           topic.c_str(), static_cast<int>(number(3)), 1, reason, sizeof reason);
+      for (std::size_t i = 4; i + 1 < arguments.size(); i += 2)
+        rd_kafka_NewTopic_set_config(request, arguments[i].c_str(), arguments[i + 1].c_str());
       rd_kafka_CreateTopics(client, &request, 1, options, queue);
     } else if (command == "delete") {
       rd_kafka_DeleteTopic_t* request = rd_kafka_DeleteTopic_new(topic.c_str());
@@ -256,6 +264,13 @@ int main(int argc, char** argv) {
           number(4);
       rd_kafka_DeleteRecords_t* request = rd_kafka_DeleteRecords_new(list);
       rd_kafka_DeleteRecords(client, &request, 1, options, queue);
+    } else if (command == "allow") {
+      const auto kind = arguments.at(3) == "topic" ? RD_KAFKA_RESOURCE_TOPIC : RD_KAFKA_RESOURCE_GROUP;
+      const auto operation = arguments.at(5) == "read" ? RD_KAFKA_ACL_OPERATION_READ : RD_KAFKA_ACL_OPERATION_DESCRIBE;
+      rd_kafka_AclBinding_t* request = rd_kafka_AclBinding_new(
+          kind, topic.c_str(), RD_KAFKA_RESOURCE_PATTERN_LITERAL, arguments.at(4).c_str(), "*", operation,
+          RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW, reason, sizeof reason);
+      rd_kafka_CreateAcls(client, &request, 1, options, queue);
     } else if (command == "members") {
       const char* group = topic.c_str();
       rd_kafka_DescribeConsumerGroups(client, &group, 1, options, queue);

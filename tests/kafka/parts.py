@@ -2,6 +2,7 @@
 a temporary folder on free ports, ended by its process id."""
 
 import glob
+import itertools
 import json
 import os
 import shutil
@@ -268,11 +269,15 @@ class Client:
         lines = self._run("topics", timeout, timeout=timeout).splitlines()
         return {line.split()[0]: int(line.split()[1]) for line in lines}
 
-    def create(self, topic, partitions=1):
-        self._run("create", topic, partitions)
+    def create(self, topic, partitions=1, settings=None):
+        self._run("create", topic, partitions, *itertools.chain(*(settings or {}).items()))
 
     def delete(self, topic):
         self._run("delete", topic)
+
+    def allow(self, kind, name, principal, operation):
+        """Of a topic or group; who has not been allowed anything of it has no right on it any more."""
+        self._run("allow", name, kind, principal, operation)
 
     def add_partitions(self, topic, count):
         self._run("partitions", topic, count)

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from group import written
+from group import event, written
 from harness.waiting import eventually, stays
+from kafka_daemon import findings, wait_for_daemons
 
 
 def test_garbage_and_avro_are_purged_and_kept(make_group, seed):
@@ -28,6 +29,63 @@ def test_garbage_and_avro_are_purged_and_kept(make_group, seed):
         kept = file.read()
     assert kept.count(b"evictd-dead-letter topic=" + group.topic("products").encode()) == 7
     assert b"\x00\x00\x00\x00\x01avro" in kept
+
+
+def _letters(path):
+    with open(path, "rb") as file:
+        return file.read().count(b"evictd-dead-letter ")
+
+
+def _poisoned(make_group, policy):
+    """A group that meets garbage between two changes of one partition. -> (group, daemon, dead letters, offset)"""
+    group = make_group()
+    letters = f"{group.folder}/dead-letters"
+    one = group.add(kafka_more=f"postgres_url: {group.postgres.url()}\ndead_letter_file: {letters}\non_poison: {policy}")
+    group.converge(at_least=0)
+    group.fill("product:1", "product:2", "product:3")
+    at = group.client.offsets(group.name, group.topic("products"), 1)[0][2] + 1
+    group.client.produce(group.topic("products"), [(b'{"id":1}', event(1)), (b'{"id":1}', b"garbage \xff\x00"),
+                                                   (b'{"id":2}', event(2))], partition=0)
+    return group, one, letters, at
+
+
+def test_garbage_stops_evictd_when_asked_to(make_group):
+    group, one, letters, at = _poisoned(make_group, "stop")
+    said = f"{group.topic('products')}[0] offset {at}: expected a JSON object, got 'garbage ??'"
+    for run in (1, 2):
+        eventually("evictd has ended", lambda: not one.is_running(), 30)
+        assert one.process.returncode == 1
+        log = one.log_text()
+        assert log.count(said) == run and "on_poison: purge drops what it may have touched and goes on" in log, log
+        assert group.client.offsets(group.name, group.topic("products"), 1)[0][0] <= at, "what cannot be read is not committed"
+        assert _letters(letters) == run
+        if run == 1:  # as a supervisor would
+            one.start(ready=False)
+    assert group.cache.exists("product:2", "product:3") == 2, "nothing behind the record is read"
+    group.daemons.remove(one)
+    heir = group.add(kafka_more=f"postgres_url: {group.postgres.url()}")
+    eventually("what may have been touched is gone", lambda: not group.cache.exists("product:1", "product:2", "product:3"), 30)
+    group.converge(at_least=0)
+    assert heir.metrics().sum("evictd_kafka_poison_records_total") == 1
+    assert group.gaps() == 0
+
+
+def test_garbage_is_skipped_when_asked_to(make_group):
+    group, one, letters, at = _poisoned(make_group, "skip")
+    eventually("what the changes around it name is gone", lambda: not group.cache.exists("product:1", "product:2"), 30)
+    group.converge(at_least=1)
+    assert group.cache.exists("product:3"), "its own change is lost, and nothing else"
+    assert one.metrics().sum("evictd_kafka_poison_records_total") == 1
+    assert _letters(letters) == 1
+    group.fill("product:1", "product:2")
+    group.stop(one)
+    assert group.client.offsets(group.name, group.topic("products"), 1)[0][0] == at + 2
+    one.start()
+    group.daemons.append(one)
+    group.client.produce(group.topic("products"), [(b'{"id":1}', event(1))], partition=0)
+    eventually("it reads on", lambda: not group.cache.exists("product:1"), 30)
+    assert one.metrics().sum("evictd_kafka_poison_records_total") == 0 and _letters(letters) == 1, "it is behind us"
+    assert group.cache.exists("product:2", "product:3") == 2
 
 
 @pytest.mark.parametrize("how", ["restarted", "killed"])
@@ -107,3 +165,55 @@ def test_truncate_drops_everything_of_the_table(make_group):
     eventually("what was made of orders is gone", lambda: not group.cache.exists("product:1:sold", "product:2:sold"), 30)
     stays("the rest is there", lambda: group.cache.exists("product:1"), 1)
     group.converge(at_least=1)
+
+
+FLATTENED = {
+    # As bare as they can be: deletes are keys.
+    "tombstone": {},
+    # As much as they can say: whole old rows of deletes, types, commit times and transactions.
+    "rewrite": {"transforms_flat_add_fields": "op,source.ts_ms,source.txId,source.connector,source.name",
+                "value_converter_schemas_enable": "true", "key_converter_schemas_enable": "true"},
+}
+
+
+@pytest.mark.parametrize("deletes", FLATTENED)
+def test_flattened_rows(make_group, connect, seed, deletes):
+    """ExtractNewRecordState: what a record says is deleted and no more; where it says too little, the patterns are purged."""
+    group = make_group(transforms="flat", transforms_flat_type="io.debezium.transforms.ExtractNewRecordState",
+                       transforms_flat_delete_tombstone_handling_mode=deletes, **FLATTENED[deletes])
+    one = group.add(kafka_more=f"postgres_url: {group.postgres.url()}\nconnect_url: {connect.url}")
+    says_all = deletes == "rewrite"
+    slugs = [f"product:slug:product-{number}" for number in range(1, 101)]
+    others = ["product:2", "category:1", "category:2", "product:2:sold", "config:currency"]
+
+    def drops(statement, keys, slug):
+        """The statement deletes these keys and leaves the others; of slugs, only `slug` when that is known."""
+        group.fill(*keys, *others, *slugs)
+        group.postgres.execute(statement)
+        eventually(f"done: {statement}", lambda: not group.cache.exists(*keys, slug or slugs[-1]), 30)
+        group.wait_for_debezium()
+        wait_for_daemons([one], 30, group.client, group.name + ".public.")
+        assert group.cache.exists(*others) == len(others), statement
+        assert group.cache.exists(*slugs) == (len(slugs) - 1 if slug else 0), statement
+
+    # The old row is not sent: its slug may have been any.
+    drops("update products set price_cents = 1 where id = 1", ["product:1"], None)
+    drops("delete from products where id = 3", ["product:3"], slugs[2] if says_all else None)
+    group.fill("product:4", "product:1004")
+    group.postgres.execute("update products set id = 1004 where id = 4")
+    eventually("both keys are gone", lambda: not group.cache.exists("product:4", "product:1004"), 30)
+
+    running = group.load(seed)
+    for number in range(5, 15):
+        group.postgres.execute("update products set id = id + 1000 where id = %s", (number,))
+        group.postgres.execute("delete from orders where product_id = %s", (number,))
+    written(running, 60)
+    group.converge(running)
+    assert group.gaps() == 0 and one.metrics().sum("evictd_kafka_poison_records_total") == 0
+
+    found, done = findings(one)
+    causes = {cause for identity, _, thing, cause in found if identity == "KF005" and thing == group.topic("products")}
+    assert any("a truncate is not either" in cause for cause in causes), done.stdout
+    assert says_all != any("have no commit time" in cause for cause in causes), done.stdout
+    assert says_all != any("name no transaction" in cause for cause in causes), done.stdout
+    assert "a delete invalidates nothing" not in done.stdout

@@ -1,21 +1,13 @@
 """Members of a consumer group come, go, stand still and share, under write load: at the end every cached value equals
 its row, and no change of hands is taken for a gap."""
 
-import json
 import random
 import signal
 
-from group import written
+from group import event, written
 from harness import oracle
 from harness.waiting import eventually
 from kafka_daemon import wait_for_daemons
-
-
-def event(identity, price=1):
-    """An update of a product, as Debezium writes it without a schema."""
-    row = {"id": identity, "slug": f"product-{identity}", "name": "n", "price_cents": price, "category_id": 1}
-    return json.dumps({"before": row, "after": row, "op": "u", "source": {
-        "connector": "postgresql", "schema": "public", "table": "products", "ts_ms": 1700000000000}}).encode()
 
 
 def test_daemons_killed_added_and_removed(make_group, seed):

@@ -10,12 +10,13 @@ import pytest
 
 import parts
 from harness import process
-from harness.waiting import eventually
+from harness.waiting import eventually, stays
 from kafka_daemon import KafkaEvictd
 
 RULES = "rules: [{table: public.items, keys: ['item:{id}']}]\n"
 EVENT = b'{"before":null,"after":{"id":%d},"source":{"schema":"public","table":"items","ts_ms":1},"op":"c"}'
 SECRET = "open sesame"
+RIGHTS = "allow the user to read and describe the topics"
 
 
 def _openssl(*arguments):
@@ -59,6 +60,8 @@ def secure():
             f'org.apache.kafka.common.security.plain.PlainLoginModule required user_evictd="{SECRET}";',
         "listener.name.secure.scram-sha-512.sasl.jaas.config":
             "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true", "super.users": "User:ANONYMOUS",
         "ssl.keystore.type": "PEM", "ssl.keystore.location": f"{folder}/server.pem",
     })
     server.start()
@@ -122,3 +125,26 @@ def test_a_foreign_authority_is_refused(secure, folder, redis, monkeypatch):
     assert one.http("/readyz")[0] != 200
     one.kill()
     assert os.path.getsize(one.log) < 20_000, "it says so once, not at each try"
+
+
+def test_a_topic_that_can_be_seen_and_not_be_read(secure, folder, redis, cache, monkeypatch):
+    """librdkafka says so once, and brokers that answer say nothing about it: evictd must not call itself ready."""
+    client, topic = secure.client, "secure.public.items"
+    one = daemon(folder, secure, redis, "rights", monkeypatch).start()
+    assert one.stop() == 0
+    client.produce(topic, [(b'{"id":2}', EVENT % 2)])
+    cache.set("item:2", "v")
+    client.allow("topic", topic, "User:evictd", "describe")
+    try:
+        done = one.command("check", "--json")
+        found = [finding for finding in _findings(done) if finding["id"] == "KF001"]
+        assert [(finding["severity"], finding["fix"]) for finding in found] == [("error", RIGHTS)], done.stdout
+        assert done.returncode == 2
+        one.start(ready=False)
+        eventually("evictd tells", lambda: RIGHTS in one.http("/readyz")[1], 30)
+        # Longer than until the brokers are asked again.
+        stays("it is not ready", lambda: f"topic '{topic}' cannot be read" in one.http("/readyz")[1], 3)
+    finally:
+        client.allow("topic", topic, "User:evictd", "read")
+    eventually("the key is gone", lambda: not cache.exists("item:2"), 30)
+    one.wait_until_ready()

@@ -1,6 +1,10 @@
 """Checked fills while events come through Kafka, with and without a connection to the database. Without one evictd knows
 the low 32 bits of transaction ids only; Redis compares them with the snapshots of readers."""
 
+import contextlib
+import threading
+import time
+
 import pytest
 
 from harness.waiting import eventually
@@ -88,3 +92,59 @@ def test_ids_of_the_second_round_are_told_from_those_of_the_first(make_group, re
     assert xid >= low
     assert fill(group, "product:4", f"{high + xid}:{high + xid}:") == 0, "this transaction is not among those it has seen"
     assert fill(group, "product:4", f"{high + xid + 1}:{high + xid + 1}:") == 1
+
+
+@contextlib.contextmanager
+def _hanging(postgres, statement):
+    """The statement's commit hangs behind a standby that nobody is; with the end of the block it goes on."""
+    postgres.execute("alter system set synchronous_standby_names = 'nobody'")
+    postgres.execute("select pg_reload_conf()")
+    eventually("commits wait for a standby", lambda: postgres.value("show synchronous_standby_names") == "nobody")
+    writer = threading.Thread(target=postgres.execute, args=(statement,), daemon=True)
+    writer.start()
+    try:
+        yield
+        assert writer.is_alive(), "the commit did not hang"
+    finally:
+        postgres.execute("alter system reset synchronous_standby_names")
+        postgres.execute("select pg_reload_conf()")
+        writer.join(30)
+    assert not writer.is_alive()
+
+
+@pytest.mark.parametrize("fill_mode", ["plain", "checked"])
+def test_a_commit_that_hangs_behind_its_standby(make_group, fill_mode):
+    """Debezium sends it before anybody can see it: readers go on storing the old row. With postgres_url evictd knows (G4)."""
+    group = make_group()
+    group.rules = RULES.replace("checked", fill_mode)
+    one = group.add(properties={"auto.commit.interval.ms": "100"})
+    topic = group.topic("products")
+    group.converge(at_least=0)
+    before = group.client.offsets(group.name, topic, 3)
+    assert all(committed == high for committed, _, high in before)
+    group.cache.set("product:5", "old")
+    cursor = group.postgres.connect().cursor()
+
+    def read():
+        """-> the value that a reader stored, or None where it was refused."""
+        cursor.execute("select pg_current_snapshot()::text, price_cents from products where id = 5")
+        snapshot, price = cursor.fetchone()
+        if fill_mode == "plain":
+            group.cache.set("product:5", price)
+            return price
+        return price if fill(group, "product:5", snapshot, price) == 1 else None
+
+    with _hanging(group.postgres, "update products set price_cents = 55 where id = 5"):
+        eventually("the event has come", lambda: not group.cache.exists("product:5"), 30)
+        refilled = set()
+        until = time.monotonic() + 3  # longer than `settle`: time alone must not count as visible
+        while time.monotonic() < until:
+            refilled.add(read())
+            now = group.client.offsets(group.name, topic, 3)
+            assert [committed for committed, _, _ in now] == [committed for committed, _, _ in before], now
+        assert sum(high for _, _, high in now) == sum(high for _, _, high in before) + 1
+        assert refilled == ({500} if fill_mode == "plain" else {None})
+    group.wait_for_debezium()
+    wait_for_daemons([one], 30, group.client, group.name + ".public.")
+    assert group.cache.get("product:5") in (None, b"55")
+    assert read() == 55 and group.cache.get("product:5") == b"55"

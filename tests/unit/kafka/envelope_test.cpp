@@ -343,6 +343,10 @@ TEST_F(Envelope, FlattenedRowsAreUpdatesWithoutOldRow) {
   EXPECT_EQ(decode(kKey, R"({"id":1,"__op":"r"})"), "snapshot insert public.products new{id='1'}");
   EXPECT_TRUE(decoder_.traits(kTopic)->flattened);
   EXPECT_EQ(decode(R"({"id":4})", std::nullopt), "delete public.products old{id='4'}");
+  EXPECT_EQ(decode(R"({"id":5})", "null"), "delete public.products old{id='5'}");
+  EXPECT_EQ(decode(R"({"id":6})", R"({"schema":{"type":"struct","fields":[]},"payload":null})"),
+            "delete public.products old{id='6'}");
+  EXPECT_EQ(decode(std::nullopt, "null"), "error: expected a key of a known table with an empty value");
 }
 
 TEST_F(Envelope, FlattenedRowsMayNameTheirTable) {

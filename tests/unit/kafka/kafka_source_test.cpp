@@ -408,6 +408,20 @@ TEST_F(KafkaSourceTest, ANewGroupsRestartBeforeItsCommitArrivesLosesNothing) {
   EXPECT_THAT(daemon.seen.changes, ElementsAre("insert public.items 2", "insert public.items 2"));
 }
 
+// A partition that is ours in the group and that nobody reads would be a change lost, and no sign of it.
+TEST_F(KafkaSourceTest, AnAssignmentThatLibrdkafkaRefusesIsAskedForAgain) {
+  const Record record = record_of_before();
+  produce(1);
+  refuse_assignments(1);
+  Driver daemon(options_for(kafka), record);
+  ASSERT_TRUE(daemon.until([&] { return !daemon.seen.changes.empty(); })) << testing::PrintToString(daemon.seen.lines);
+  const std::string refused =
+      "disconnected: cannot take the partitions that the group gives: kafka: Local: Conflicting use";
+  EXPECT_THAT(daemon.seen.lines,
+              ElementsAre("connected", refused, "connected", "insert public.items 1"));
+  ASSERT_TRUE(daemon.until([&] { return kafka.committed("g", kTopic, 0) == 1; }));
+}
+
 TEST_F(KafkaSourceTest, ABrokerThatIsAwayIsWaitedFor) {
   const Record record = record_of_before();
   Driver daemon(options_for(kafka), record);

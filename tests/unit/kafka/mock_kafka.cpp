@@ -1,16 +1,20 @@
 #include "tests/unit/kafka/mock_kafka.h"
 
+#include <dlfcn.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 namespace evictd {
 namespace {
 
 constexpr int kTimeoutMs = 10'000;
+
+std::atomic<int> assignments_refused = 0;
 
 rd_kafka_t* client_of(rd_kafka_type_t type, const std::string& brokers, const std::string& group) {
   char reason[512];
@@ -24,6 +28,8 @@ rd_kafka_t* client_of(rd_kafka_type_t type, const std::string& brokers, const st
 }
 
 }  // namespace
+
+void refuse_assignments(int count) { assignments_refused = count; }
 
 MockKafka::MockKafka(int brokers) {
   producer_ = client_of(RD_KAFKA_PRODUCER, "", "");
@@ -180,3 +186,15 @@ std::string insert_of(int id, int transaction) {
 }
 
 }  // namespace evictd
+
+// Stands in front of the library's function of the same name.
+extern "C" rd_kafka_error_t* rd_kafka_incremental_assign(
+    rd_kafka_t* consumer, const rd_kafka_topic_partition_list_t* partitions) {
+  using Assign = rd_kafka_error_t* (*)(rd_kafka_t*, const rd_kafka_topic_partition_list_t*);
+  static const auto library = reinterpret_cast<Assign>(::dlsym(RTLD_NEXT, "rd_kafka_incremental_assign"));
+  if (partitions->cnt > 0 && evictd::assignments_refused > 0) {
+    --evictd::assignments_refused;
+    return rd_kafka_error_new(RD_KAFKA_RESP_ERR__CONFLICT, "refused by the test");
+  }
+  return library(consumer, partitions);
+}

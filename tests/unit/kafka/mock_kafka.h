@@ -38,6 +38,10 @@ class MockKafka {
   rd_kafka_mock_cluster_t* cluster_;
 };
 
+// From now on librdkafka refuses so many assignments of partitions, of whatever consumer in this process: the one
+// answer of the library that the mock cluster has no way to bring about.
+void refuse_assignments(int count);
+
 // Writes down what a source says, and acknowledges as told.
 class Recorder final : public SourceHandler {
  public:
