@@ -11,6 +11,7 @@
 #   --case NAME       large, many, latency, memory, readers, or yardstick (pg_recvlogical alone); may be repeated
 #   --case kafka      by itself: events from a real Kafka, beside librdkafka's own consumer
 #   --records N       of the kafka case (1000000)
+#   --keys N          of the kafka case: events of so many keys that change over and over
 #   --quick           a twentieth of everything, to see that it works
 #   --json PATH
 set -euo pipefail

@@ -1,9 +1,11 @@
 """Events applied per second through Kafka, one partition, one key per event, events of 1 KB, against librdkafka's own consumer
 that throws the same topic away, and against what teams write: a Python loop with json and redis-py's DEL. (Debian has no
-Python client for Kafka: kafka_tool hands the loop its values by a pipe.) Besides, the processor time of an event, by process
-and, for evictd, by thread: on two cores all of them share what there is. Then three daemons of one group on twelve partitions.
+Python client for Kafka: kafka_tool hands the loop its values by a pipe.) Each event has a key of its own, which costs Redis a
+new tombstone; then the same with a thousand keys that change over and over. Besides, the processor time of an event, by
+process and, for evictd, by thread: on two cores all of them share what there is. Then three daemons of one group on twelve
+partitions.
 
-    tests/bench/run.sh --case kafka [--records N] [--rounds N] [--schema off|on] [--quick] [--json PATH]
+    tests/bench/run.sh --case kafka [--records N] [--rounds N] [--schema off|on] [--keys N] [--quick] [--json PATH]
 """
 
 import argparse
@@ -29,7 +31,7 @@ from kafka_daemon import KafkaEvictd  # noqa: E402
 RULES = "defaults: {fill: plain}\nrules: [{table: public.items, keys: ['item:{id}']}]\n"
 
 
-def values(server, count, with_schema):
+def values(server, count, with_schema, keys):
     row = {"id": 0, "name": "x" * 300, "text": "y" * 300}
     kinds = {"id": "int64", "name": "string", "text": "string"}
     fields = [{"type": kinds[name], "optional": name != "id", "field": name} for name in row]
@@ -40,10 +42,11 @@ def values(server, count, with_schema):
     source = {"version": "3.1.0.Final", "connector": "postgresql", "name": server, "ts_ms": now, "snapshot": "false",
               "db": "shop", "sequence": "[\"1\",\"2\"]", "schema": "public", "table": "items", "txId": 0, "lsn": 1, "xmin": None}
     for number in range(count):
-        payload = {"before": None, "after": {**row, "id": number}, "source": {**source, "txId": 1000 + number},
+        key = number % keys
+        payload = {"before": None, "after": {**row, "id": key}, "source": {**source, "txId": 1000 + number},
                    "transaction": None, "op": "u", "ts_ms": now + 1}
         whole = {"schema": schema, "payload": payload} if with_schema else payload
-        yield json.dumps({"id": number}).encode(), json.dumps(whole, separators=(",", ":")).encode()
+        yield json.dumps({"id": key}).encode(), json.dumps(whole, separators=(",", ":")).encode()
 
 
 def cpu_seconds(path):
@@ -62,16 +65,20 @@ def begin(folder, kafka, redis, topic, number):
 
 
 def evictd_seconds(one, records, others):
-    """From the first key invalidated to the last, and what each process used of the processors, in seconds."""
-    def applied():
+    """From the first change taken to the last applied, and what each process used of the processors, in seconds."""
+    def taken():
         code, text = one.http("/metrics")
-        return daemon.Metrics(text).sum("evictd_invalidations_total", kind="key") if code == 200 else 0
+        return daemon.Metrics(text).sum("evictd_changes_total") if code == 200 else 0
+
+    def is_done():
+        metrics = one.metrics()
+        return metrics.sum("evictd_changes_total") >= records and metrics.sum("evictd_lag_seconds") == 0
 
     before = {name: cpu_seconds(f"/proc/{other.pid}") for name, other in others.items()}
     one.start(ready=False)
-    done = eventually("the first is applied", applied, 60, every=0.002)
+    eventually("the first is taken", taken, 60, every=0.002)
     first = time.monotonic()
-    eventually("all are applied", lambda: applied() >= records, 600, every=0.01)
+    eventually("all are applied", is_done, 600, every=0.01)
     seconds = time.monotonic() - first
     assert one.metrics().sum("evictd_gaps_total") == 0, f"a gap was repaired instead of changes applied:\n{one.log_tail()}"
     # The loop is the main thread; the others are librdkafka's.
@@ -80,11 +87,11 @@ def evictd_seconds(one, records, others):
     used = {"evictd": loop, "librdkafka": sum(threads.values()) - loop,
             **{name: cpu_seconds(f"/proc/{other.pid}") - before[name] for name, other in others.items()}}
     one.kill()
-    return seconds * records / max(1, records - done), used
+    return seconds, used
 
 
-def produce(client, topic, server, records, with_schema, partitions=1):
-    lines = values(server, records, with_schema)
+def produce(client, topic, server, records, with_schema, keys, partitions=1):
+    lines = values(server, records, with_schema, keys)
     while some := list(itertools.islice(lines, 50_000)):
         for partition in range(partitions) if partitions > 1 else [0]:
             client.produce(topic, some[partition::partitions], partition=partition)
@@ -104,7 +111,7 @@ def three_daemons(folder, kafka, redis, client, records):
     eventually("each is ready", lambda: all(one.http("/readyz")[0] == 200 for one in daemons), 60, every=0.2)
     for one in daemons:
         one.signal(signal.SIGSTOP)
-    produce(client, topic, "shop_group", records, False, 12)
+    produce(client, topic, "shop_group", records, False, records, 12)
     for one in daemons:
         one.signal(signal.SIGCONT)
 
@@ -136,6 +143,7 @@ def main():
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--schema", choices=["off", "on"], action="append")
+    parser.add_argument("--keys", type=int, help="each event changes one of so many keys, and nothing else is measured")
     parser.add_argument("--case", choices=["kafka"])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json")
@@ -150,12 +158,16 @@ def main():
         kafka = parts.Kafka(f"{folder}/kafka").start()
         redis = servers.Redis(f"{folder}/redis").start()
         client = parts.Client(kafka.brokers)
-        print("schema  librdkafka alone          evictd  ratio   Python loop   us of processor per event", flush=True)
-        for schema in options.schema or ["off", "on"]:
-            topic = f"shop_{schema}.public.items"
+        print("schema       keys  librdkafka alone          evictd  ratio   Python loop   us of processor per event", flush=True)
+        cases = [(schema, options.keys or records) for schema in options.schema or ["off", "on"]]
+        if not options.keys and not options.schema:
+            cases.append(("off", 1000))
+        for schema, keys in cases:
+            server = f"shop_{schema}_{keys}"
+            topic = f"{server}.public.items"
             client.create(topic, 1)
             daemons = [begin(f"{folder}/{topic}.{number}", kafka, redis, topic, number) for number in range(options.rounds)]
-            produce(client, topic, f"shop_{schema}", records, schema == "on")
+            produce(client, topic, server, records, schema == "on", keys)
             alone, ours, used = [], [], {}
             for number, one in enumerate(daemons):
                 alone.append(client.drain(topic, records))
@@ -165,18 +177,19 @@ def main():
             few = min(records, 30_000)
             loop = python_loop_seconds(client, kafka, topic, redis.client(), few)
             alone_median, our_median = statistics.median(alone), statistics.median(ours)
-            print(f"{schema:6}  {records / alone_median:14.0f} /s  {records / our_median:11.0f} /s {alone_median / our_median:6.2f} "
-                  f"{few / loop:10.0f} /s   " + ", ".join(f"{name} {spent / records * 1e6:.2f}" for name, spent in used.items()),
-                  flush=True)
-            report[f"schema_{schema}"] = {
+            print(f"{schema:6} {keys:10} {records / alone_median:14.0f} /s  {records / our_median:11.0f} /s "
+                  f"{alone_median / our_median:6.2f} {few / loop:10.0f} /s   " +
+                  ", ".join(f"{name} {spent / records * 1e6:.2f}" for name, spent in used.items()), flush=True)
+            report[f"schema_{schema}_keys_{keys}"] = {
                 "librdkafka_per_second": records / alone_median, "evictd_per_second": records / our_median,
                 "ratio": alone_median / our_median, "python_loop_per_second": few / loop,
                 "cpu_us_per_event": {name: spent / records * 1e6 for name, spent in used.items()}}
             client.delete(topic)
-        seconds, shares = three_daemons(folder, kafka, redis, client, records)
-        print(f"three daemons, twelve partitions: {records / seconds:,.0f} events/s, shares " +
-              ", ".join(f"{share:.3f}" for share in shares), flush=True)
-        report["three_daemons"] = {"per_second": records / seconds, "shares": shares}
+        if not options.keys:
+            seconds, shares = three_daemons(folder, kafka, redis, client, records)
+            print(f"three daemons, twelve partitions: {records / seconds:,.0f} events/s, shares " +
+                  ", ".join(f"{share:.3f}" for share in shares), flush=True)
+            report["three_daemons"] = {"per_second": records / seconds, "shares": shares}
         if options.json:
             with open(options.json, "w", encoding="utf-8") as file:
                 json.dump(report, file, indent=2)
