@@ -11,7 +11,7 @@ namespace {
 
 // Transactions of one batch: bounds the visibility look-ups and what one lost reply repeats. Many more than items, so that
 // keys that change all the time are few.
-constexpr std::size_t kTransactionsMax = 8192;
+constexpr std::size_t kTransactionsMax = 32768;
 
 // Parts of one rule: keys, tags, counters.
 constexpr std::size_t kKinds = 3;

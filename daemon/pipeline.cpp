@@ -14,10 +14,8 @@ using namespace std::chrono_literals;
 
 // How long an open batch waits for company while Redis is busy anyway, or for more of the same transaction.
 constexpr auto kBatchAgeMax = 1ms;
-// So many commands under way, and the next one would only queue up behind them: better that it gathers more changes of the
-// keys it has.
-constexpr std::size_t kTicketsOfABusySink = 4;
-constexpr auto kBusyBatchAgeMax = 20ms;
+// And while Redis has no room for it: it would only queue up, so better that it gathers more changes of the keys it has.
+constexpr auto kBusyBatchAgeMax = 50ms;
 constexpr auto kSliceAgeMax = 5ms;
 // Commands waiting for room in the sink before the source is no longer read.
 constexpr std::size_t kReadyMax = 32;
@@ -91,7 +89,7 @@ bool Pipeline::Impl::batch_should_wait() const {
 SteadyTime Pipeline::Impl::batch_due() const {
   if (builder_.in_transaction()) return building_since_ + kSliceAgeMax;
   if (tickets_.size() < 2) return building_since_;
-  return building_since_ + (tickets_.size() < kTicketsOfABusySink ? kBatchAgeMax : kBusyBatchAgeMax);
+  return building_since_ + (sink_.has_room() ? kBatchAgeMax : kBusyBatchAgeMax);
 }
 
 bool Pipeline::Impl::wants_data() const {

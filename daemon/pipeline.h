@@ -30,7 +30,7 @@ struct PipelineOptions {
   std::chrono::milliseconds tombstone_ttl{60'000};
   std::string source_peer = "postgres";          // label of evictd_reconnects_total
   std::size_t batch_items_max = 2048;            // distinct keys, tags and counters of one batch
-  std::size_t batch_bytes_max = 256 * 1024;      // of one batch, its transactions included
+  std::size_t batch_bytes_max = 1024 * 1024;     // of one batch, its transactions included
   std::size_t held_bytes_max = 24 * 1024 * 1024;  // everything received and not yet finished
   std::size_t step_bytes_max = 256 * 1024;       // of the stream, per step
   std::chrono::milliseconds snapshot_interval{10};  // between two polls while something waits
