@@ -12,6 +12,8 @@ namespace {
 // Transactions of one batch: bounds the visibility look-ups and what one lost reply repeats. Many more than items, so that
 // keys that change all the time are few.
 constexpr std::size_t kTransactionsMax = 32768;
+// Of counters alone: each of them raises, and is remembered, by itself.
+constexpr std::size_t kRaisesMax = 1024;
 
 // Parts of one rule: keys, tags, counters.
 constexpr std::size_t kKinds = 3;
@@ -108,6 +110,7 @@ void BatchBuilder::add(std::uint32_t rule, InvalidationKind kind, std::string_vi
         slot.last = current_.xid;
         further_xids_[part_number].emplace_back(slot.item, current_.xid);
         bytes_ += sizeof(further_xids_[part_number][0]);
+        if (kind == InvalidationKind::kBump) ++raises_;
       }
       if (!command.row_versions.empty()) merge_row_version(command.row_versions[slot.item], row_version);
       return;
@@ -149,7 +152,8 @@ void BatchBuilder::commit(const Position& end) {
 }
 
 bool BatchBuilder::full() const {
-  return items_ >= items_max_ || bytes_ >= bytes_max_ || batch_->xids.size() >= kTransactionsMax;
+  return items_ >= items_max_ || raises_ >= kRaisesMax || bytes_ >= bytes_max_ ||
+         batch_->xids.size() >= kTransactionsMax;
 }
 
 std::unique_ptr<Batch> BatchBuilder::take() {
@@ -180,7 +184,7 @@ std::unique_ptr<Batch> BatchBuilder::take() {
     std::fill(slots_.begin(), slots_.end(), Slot{});
     generation_ = 1;
   }
-  items_ = bytes_ = 0;
+  items_ = raises_ = bytes_ = 0;
   // A slice of a large transaction: its next slice names it again.
   noted_ = false;
   return batch;

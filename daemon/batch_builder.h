@@ -69,6 +69,7 @@ class BatchBuilder {
   std::vector<std::int32_t> part_index_;  // [rule * kKinds + key, tag or bump], -1: none yet
   std::uint32_t generation_ = 1;
   std::size_t items_ = 0;
+  std::size_t raises_ = 0;  // of counters by further transactions
   std::size_t bytes_ = 0;
   TransactionBegin current_{};
   bool in_transaction_ = false;

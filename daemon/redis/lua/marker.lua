@@ -333,6 +333,13 @@ local function compacted(list, need, snapshot)
   return rest, snapshot
 end
 
+-- The token of a tombstone (its tokens by id) that remembers what `id` stands for; nil when it is not known. A floor
+-- stands for many, and the same one may have been left by others: it remembers nobody (G5). '^0' stands for none.
+local function remembered(by_id, id)
+  if string.byte(id) == 94 and id ~= '^0' then return nil end  -- '^'
+  return by_id[id]
+end
+
 local function add_flag(flags, flag)
   if string.find(flags, flag, 1, true) then return flags end
   return flags .. flag
@@ -376,7 +383,7 @@ local function decide(text, wanted, c)
   if not have then return 'delete', fresh end
   local all_there, all_settled, wants_settled = true, true, false
   for _, token in ipairs(list) do
-    local there = by_id[token.id]
+    local there = remembered(by_id, token.id)
     if not there then
       all_there = false
     elseif not string.find(there.flags, 's', 1, true) then

@@ -57,7 +57,7 @@ local function walk_begin(keys, args)
   for i = 1, n do
     local _, by_id = walk_tokens(keys[i], c)
     for _, token in ipairs(parse_tokens(args[5]) or {}) do
-      local there = by_id[token.id]
+      local there = remembered(by_id, token.id)
       local born_settled = string.find(token.flags, 's', 1, true)
       if not there or not string.find(there.flags, flag, 1, true) then finished = 0 end
       if there and born_settled and not string.find(there.flags, 's', 1, true) then finished = 0 end
@@ -109,7 +109,7 @@ local function lazy_tags(keys, args)
     local name, wanted = keys[i], #args == 5 and args[5] or args[4 + i]
     local known = not c.unconditional
     local _, by_id = walk_tokens(name, c)
-    for _, token in ipairs(parse_tokens(wanted) or {}) do known = known and by_id[token.id] ~= nil end
+    for _, token in ipairs(parse_tokens(wanted) or {}) do known = known and remembered(by_id, token.id) ~= nil end
     if known then
       reply[3] = reply[3] + 1
       lengthen(name, c.lifetime)

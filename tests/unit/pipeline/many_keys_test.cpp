@@ -101,5 +101,21 @@ TEST(ManyTransactions, FillABatchAtLast) {  // G8
   EXPECT_LE(builder.take()->parts[0].command.bytes(), options.batch_bytes_max);
 }
 
+// Each raise of a counter is work of its own for Redis, which serves nobody meanwhile.
+TEST(ManyTransactions, OfOneCounterFillABatchSoon) {  // G8
+  auto rules = RuleSet::parse("- {table: public.rows, bump: ['ns:all']}", "rules.yaml");
+  ASSERT_TRUE(rules.has_value());
+  const PipelineOptions options;
+  BatchBuilder builder(options.batch_items_max, options.batch_bytes_max);
+  builder.use(std::make_shared<const RuleSet>(std::move(*rules)));
+  std::uint64_t xid = 0;
+  while (!builder.full() && xid < 100'000) {
+    builder.begin({0, Xid{++xid}, SystemTime(1h), std::nullopt});
+    builder.add(0, InvalidationKind::kBump, "ns:all");
+    builder.commit({0, xid});
+  }
+  EXPECT_LE(xid, 1100u);
+}
+
 }  // namespace
 }  // namespace evictd::testing

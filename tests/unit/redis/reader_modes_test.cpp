@@ -13,23 +13,8 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using namespace std::chrono_literals;
 
-class ReaderModes : public ::testing::Test {
+class ReaderModes : public SinkTest {
  protected:
-  void SetUp() override {
-    EVICTD_NEED_REDIS();
-    server_ = std::make_unique<RedisServer>();
-    driven_ = std::make_unique<DrivenSink>(options_for(*server_));
-    ASSERT_TRUE(driven_->until_connected());
-  }
-
-  RedisClient& redis() { return server_->client(); }
-  Outcome run(const Command& command) { return driven_->run(command); }
-  static std::string marker_name(std::string_view key) {
-    std::string name;
-    append_marker_name(name, key);
-    return name;
-  }
-  std::string marker(std::string_view key) { return redis().get(marker_name(key)); }
   long long fill(const std::string& key, const std::string& token, std::vector<std::string> tags = {}) {
     std::vector<std::string> call = {"FCALL", "evictd_fill", std::to_string(2 + tags.size()), key, marker_name(key)};
     call.insert(call.end(), tags.begin(), tags.end());
@@ -49,9 +34,6 @@ class ReaderModes : public ::testing::Test {
   }
   // The next message of a subscribed client.
   static std::string message(RedisClient& subscriber) { return subscriber.receive().elements.at(2).text; }
-
-  std::unique_ptr<RedisServer> server_;
-  std::unique_ptr<DrivenSink> driven_;
 };
 
 CommandBuilder checked_keys() { return CommandBuilder(Act::kInvalidate).trusting(); }

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "daemon/redis/redis_sink.h"
+#include "daemon/redis/scripts.h"
 #include "tests/support/redis_server.h"
 #include "tests/support/sink_journal.h"
 
@@ -79,6 +80,29 @@ class DrivenSink {
   std::unique_ptr<Sink> sink_;
   SinkJournal journal_;
   Ticket last_ticket_ = 0;
+};
+
+// A sink that is connected, and the server behind it.
+class SinkTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    EVICTD_NEED_REDIS();
+    server_ = std::make_unique<RedisServer>();
+    driven_ = std::make_unique<DrivenSink>(options_for(*server_));
+    ASSERT_TRUE(driven_->until_connected());
+  }
+
+  RedisClient& redis() { return server_->client(); }
+  Outcome run(const Command& command) { return driven_->run(command); }
+  static std::string marker_name(std::string_view key) {
+    std::string name;
+    append_marker_name(name, key);
+    return name;
+  }
+  std::string marker(std::string_view key) { return redis().get(marker_name(key)); }
+
+  std::unique_ptr<RedisServer> server_;
+  std::unique_ptr<DrivenSink> driven_;
 };
 
 }  // namespace evictd::testing

@@ -7,22 +7,8 @@
 namespace evictd::testing {
 namespace {
 
-class WalkTest : public ::testing::Test {
+class WalkTest : public SinkTest {
  protected:
-  void SetUp() override {
-    EVICTD_NEED_REDIS();
-    server_ = std::make_unique<RedisServer>();
-    driven_ = std::make_unique<DrivenSink>(options_for(*server_));
-    ASSERT_TRUE(driven_->until_connected());
-  }
-
-  RedisClient& redis() { return server_->client(); }
-  Outcome run(const Command& command) { return driven_->run(command); }
-  std::string marker(std::string_view key) {
-    std::string name;
-    append_marker_name(name, key);
-    return redis().get(name);
-  }
   // Members prefix0, prefix1, ... with values, in a set.
   void make_tag(const std::string& tag, const std::string& prefix, int members) {
     for (int begin = 0; begin < members; begin += 1000) {
@@ -37,9 +23,6 @@ class WalkTest : public ::testing::Test {
     }
   }
   long long members(const std::string& tag) { return redis().integer({"SCARD", "tag:" + tag}); }
-
-  std::unique_ptr<RedisServer> server_;
-  std::unique_ptr<DrivenSink> driven_;
 };
 
 Command tag(Act act, std::string_view name, std::uint64_t xid) {
