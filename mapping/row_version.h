@@ -1,5 +1,5 @@
 // Row versions: the number or time in a row that grows with each of its updates (`version: {column: ...}`).
-// Pure. The same order as row_version() in daemon/redis/lua/marker.lua, which readers' versions meet.
+// Pure. The same order as row_version() in daemon/sinks/redis/lua/marker.lua, which readers' versions meet.
 //
 // A row version is an unsigned 64-bit integer, or a time as canonical.h prints it (2024-02-03T04:05:06.789,
 // with or without the Z of a time zone). Both are compared as text of a fixed width, so exactly, also

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "daemon/sink.h"
+#include "daemon/interface/sink.h"
 #include "tests/support/sink_journal.h"
 
 namespace evictd::testing {

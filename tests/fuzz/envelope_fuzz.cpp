@@ -7,7 +7,7 @@
 #include <optional>
 #include <string_view>
 
-#include "daemon/kafka/envelope.h"
+#include "daemon/sources/kafka/envelope.h"
 
 namespace {
 

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <unordered_set>
 
-#include "daemon/postgres/pgoutput.h"
+#include "daemon/sources/postgres/pgoutput.h"
 
 namespace {
 

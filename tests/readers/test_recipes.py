@@ -193,7 +193,7 @@ def test_a_busy_key_is_waited_for(recipe, start, cache, product):
 def test_a_stale_value_is_served_while_another_reader_refreshes_it(recipe, start, database, cache, product):
     driver, key = start(recipe), f"product:{product}"
     cache.set(key, "stale")
-    # A tombstone that kept its value (daemon/redis/lua/marker.lua), and asks for nothing: any fill may follow.
+    # A tombstone that kept its value (daemon/sinks/redis/lua/marker.lua), and asks for nothing: any fill may follow.
     cache.set("evictd:{" + key + "}", "t e/1 ^0 k")
     assert get(cache, key, "LEASE", "60000")[0] == "stale"
     assert driver.read(key) == "stale"

@@ -15,7 +15,7 @@
 #include <random>
 #include <string>
 
-#include "daemon/pipeline.h"
+#include "daemon/flow/pipeline.h"
 #include "tests/support/fake_database.h"
 #include "tests/support/fake_sink.h"
 #include "tests/support/fake_source.h"

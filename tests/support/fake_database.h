@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "daemon/clock.h"
-#include "daemon/version.h"
+#include "daemon/base/clock.h"
+#include "daemon/interface/version.h"
 
 namespace evictd::testing {
 

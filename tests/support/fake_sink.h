@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "daemon/sink.h"
+#include "daemon/interface/sink.h"
 #include "mapping/check.h"
 
 namespace evictd::testing {

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "daemon/source.h"
+#include "daemon/interface/source.h"
 #include "mapping/check.h"
 #include "tests/support/fake_database.h"
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "daemon/source.h"
+#include "daemon/interface/source.h"
 
 namespace evictd::testing {
 

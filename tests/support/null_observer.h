@@ -1,7 +1,7 @@
 // An observer that only counts gaps.
 #pragma once
 
-#include "daemon/observer.h"
+#include "daemon/interface/observer.h"
 
 namespace evictd::testing {
 

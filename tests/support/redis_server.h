@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "daemon/redis/resp.h"
+#include "daemon/sinks/redis/resp.h"
 
 namespace evictd::testing {
 

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "daemon/sink.h"
+#include "daemon/interface/sink.h"
 
 namespace evictd::testing {
 

@@ -41,23 +41,22 @@ def lines_of(files, *suffixes, below=""):
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)')
 
-# What a room may include besides itself: folders end in "/".
-ROOMS = {
-    "mapping/": {"mapping/"},
-    "daemon/postgres/": {"mapping/", "daemon/interface"},
-    "daemon/kafka/": {"mapping/", "daemon/interface"},
-    "daemon/redis/": {"mapping/", "daemon/interface"},
-}
-# The headers between the pipeline and its sources and sinks.
-INTERFACE = {
-    "daemon/" + name + ".h"
-    for name in ("clock", "finding", "json", "name_lookup", "record", "secret", "sink", "snapshot_poll", "source", "touched",
-                 "version", "waiting")
+# What a room may include besides itself.
+BELOW = {
+    "mapping/": (),
+    "daemon/base/": ("mapping/",),
+    "daemon/net/": ("mapping/", "daemon/base/"),
+    "daemon/interface/": ("mapping/", "daemon/base/"),
+    "daemon/flow/": ("mapping/", "daemon/base/", "daemon/interface/"),
+    "daemon/sources/postgres/": ("mapping/", "daemon/base/", "daemon/net/", "daemon/interface/"),
+    "daemon/sources/kafka/": ("mapping/", "daemon/base/", "daemon/net/", "daemon/interface/"),
+    "daemon/sinks/redis/": ("mapping/", "daemon/base/", "daemon/net/", "daemon/interface/"),
+    "daemon/app/": ("mapping/", "daemon/"),
 }
 
 
 def include_directions(files):
-    """mapping/ knows nothing of daemon/; sources and sinks know nothing of each other or of the pipeline."""
+    """Each room includes those below it; what only `check` asks (doctor/) is included by nothing that runs."""
     for path, number, line in lines_of(files, ".h", ".cpp"):
         match = INCLUDE.match(line)
         if not match or not match[1]:
@@ -65,16 +64,13 @@ def include_directions(files):
         included = match[1]
         if pathlib.PurePosixPath(included).stem == "main":
             yield f"{path}:{number}: nothing includes main"
-        for room, allowed in ROOMS.items():
-            if not path.startswith(room) or included.startswith(room):
-                continue
-            fine = included in INTERFACE if "daemon/interface" in allowed else False
-            if not fine and not any(folder.endswith("/") and included.startswith(folder) for folder in allowed):
-                yield f"{path}:{number}: {room} may not include '{included}'"
-        # The loop's decisions are driven in tests by fakes: they know the interfaces only.
-        if re.match(r"daemon/(pipeline|batch_builder|visibility|work|touched)\w*\.(h|cpp)$", path):
-            if re.match(r"daemon/(postgres|kafka|redis|commands)/|daemon/(config|metrics|http|log|status)\w*\.h", included):
-                yield f"{path}:{number}: the pipeline may not include '{included}'"
+        room = next((one for one in BELOW if path.startswith(one)), None)
+        if room is None and path.startswith("daemon/"):
+            yield f"{path}:{number}: is in no room"
+        elif room and not included.startswith((room, *BELOW[room])):
+            yield f"{path}:{number}: {room} may not include '{included}'"
+        if room and room != "daemon/app/" and "/doctor/" in included and "/doctor/" not in path:
+            yield f"{path}:{number}: what runs may not include '{included}'"
         if path.startswith("tests/unit/mapping/") and not included.startswith(("mapping/", "tests/unit/mapping/")):
             yield f"{path}:{number}: the tests of the mapping may not include '{included}'"
 
@@ -82,16 +78,16 @@ def include_directions(files):
 # Each library is known to few files, so that it can be replaced and so that builds stay fast.
 LIBRARIES = {
     "yaml-cpp/": {"mapping/yaml.cpp"},
-    "simdjson": {"mapping/json_path.cpp", "daemon/explain.cpp", "daemon/kafka/json_level.cpp", "daemon/kafka/json_reader.cpp"},
-    "openssl/": {"mapping/filters.cpp", "daemon/redis/scripts.cpp", "daemon/redis/transport.cpp"},
-    "spdlog/": {"daemon/log.cpp"},
-    "prometheus/": {"daemon/metrics.cpp", "daemon/metrics_status.h"},
-    "civetweb": {"daemon/http_server.cpp"},
-    "CLI/": {"daemon/command_line.cpp"},
-    "hiredis/": {"daemon/redis/resp.cpp"},
-    "libpq-fe": {"daemon/postgres/connection.cpp", "daemon/postgres/conninfo.cpp"},
-    "pqxx": {"daemon/postgres/catalogue_session.cpp"},
-    "librdkafka/": {"daemon/kafka/librdkafka.h"},
+    "simdjson": {"mapping/json_path.cpp", "daemon/app/explain.cpp", "daemon/sources/kafka/json_level.cpp", "daemon/kafka/json_reader.cpp"},
+    "openssl/": {"mapping/filters.cpp", "daemon/sinks/redis/scripts.cpp", "daemon/sinks/redis/transport.cpp"},
+    "spdlog/": {"daemon/app/log.cpp"},
+    "prometheus/": {"daemon/app/metrics.cpp", "daemon/app/metrics_status.h"},
+    "civetweb": {"daemon/app/http_server.cpp"},
+    "CLI/": {"daemon/app/command_line.cpp"},
+    "hiredis/": {"daemon/sinks/redis/resp.cpp"},
+    "libpq-fe": {"daemon/sources/postgres/connection.cpp", "daemon/sources/postgres/conninfo.cpp"},
+    "pqxx": {"daemon/sources/postgres/catalogue_session.cpp"},
+    "librdkafka/": {"daemon/sources/kafka/librdkafka.h"},
 }
 
 

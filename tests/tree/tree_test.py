@@ -39,20 +39,24 @@ class Rules(unittest.TestCase):
 
     def test_include_directions(self):
         found = self.broken(tree.include_directions, {
-            "mapping/a.cpp": '#include "mapping/b.h"\n#include "daemon/clock.h"\n',
-            "daemon/redis/a.cpp": '#include "daemon/sink.h"\n#include "daemon/redis/b.h"\n#include "daemon/kafka/c.h"\n'
-                                  '#include "daemon/pipeline.h"\n',
-            "daemon/pipeline_a.cpp": '#include "daemon/sink.h"\n#include "daemon/metrics.h"\n',
-            "daemon/b.cpp": '#include "daemon/main.h"\n#include "daemon/redis/redis_sink.h"\n',
-            "tests/unit/mapping/a_test.cpp": '#include "daemon/clock.h"\n',
+            "mapping/a.cpp": '#include "mapping/b.h"\n#include "daemon/base/clock.h"\n',
+            "daemon/sinks/redis/a.cpp": '#include "daemon/interface/sink.h"\n#include "daemon/sinks/redis/b.h"\n'
+                                        '#include "daemon/sources/kafka/c.h"\n#include "daemon/flow/pipeline.h"\n'
+                                        '#include "daemon/sinks/redis/doctor/d.h"\n',
+            "daemon/flow/a.cpp": '#include "daemon/interface/sink.h"\n#include "daemon/app/metrics.h"\n',
+            "daemon/b.cpp": '#include "daemon/app/main.h"\n',
+            "daemon/app/b.cpp": '#include "daemon/sinks/redis/redis_sink.h"\n#include "daemon/sinks/redis/doctor/d.h"\n',
+            "tests/unit/mapping/a_test.cpp": '#include "daemon/base/clock.h"\n',
         })
         self.assertEqual(found, [
-            "mapping/a.cpp:2: mapping/ may not include 'daemon/clock.h'",
-            "daemon/redis/a.cpp:3: daemon/redis/ may not include 'daemon/kafka/c.h'",
-            "daemon/redis/a.cpp:4: daemon/redis/ may not include 'daemon/pipeline.h'",
-            "daemon/pipeline_a.cpp:2: the pipeline may not include 'daemon/metrics.h'",
+            "mapping/a.cpp:2: mapping/ may not include 'daemon/base/clock.h'",
+            "daemon/sinks/redis/a.cpp:3: daemon/sinks/redis/ may not include 'daemon/sources/kafka/c.h'",
+            "daemon/sinks/redis/a.cpp:4: daemon/sinks/redis/ may not include 'daemon/flow/pipeline.h'",
+            "daemon/sinks/redis/a.cpp:5: what runs may not include 'daemon/sinks/redis/doctor/d.h'",
+            "daemon/flow/a.cpp:2: daemon/flow/ may not include 'daemon/app/metrics.h'",
             "daemon/b.cpp:1: nothing includes main",
-            "tests/unit/mapping/a_test.cpp:1: the tests of the mapping may not include 'daemon/clock.h'",
+            "daemon/b.cpp:1: is in no room",
+            "tests/unit/mapping/a_test.cpp:1: the tests of the mapping may not include 'daemon/base/clock.h'",
         ])
 
     def test_libraries(self):

@@ -1,8 +1,8 @@
-#include "daemon/check_files.h"
+#include "daemon/app/check_files.h"
 
 #include <gtest/gtest.h>
 
-#include "daemon/check_nulls.h"
+#include "daemon/app/check_nulls.h"
 
 namespace evictd {
 namespace {

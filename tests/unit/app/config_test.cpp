@@ -1,5 +1,5 @@
 // Every message of the configuration, as a person reads it.
-#include "daemon/config.h"
+#include "daemon/app/config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "daemon/explain.h"
+#include "daemon/app/explain.h"
 
 #include <gtest/gtest.h>
 

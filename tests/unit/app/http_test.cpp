@@ -1,4 +1,4 @@
-#include "daemon/http.h"
+#include "daemon/app/http.h"
 
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/http_server.h"
+#include "daemon/app/http_server.h"
 
 namespace evictd {
 namespace {

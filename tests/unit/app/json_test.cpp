@@ -1,4 +1,4 @@
-#include "daemon/json.h"
+#include "daemon/base/json.h"
 
 #include <gtest/gtest.h>
 

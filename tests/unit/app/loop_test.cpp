@@ -1,5 +1,5 @@
 // The loop of `evictd run` over a fake source and a fake sink: signals, reload, exit codes.
-#include "daemon/loop.h"
+#include "daemon/app/loop.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "daemon/signals.h"
+#include "daemon/app/signals.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>

@@ -1,0 +1,39 @@
+#include "daemon/sinks/redis/doctor/check.h"
+
+#include <fmt/core.h>
+
+#include <cstdio>
+
+#include "daemon/app/check_files.h"
+#include "daemon/app/commands/commands.h"
+#include "daemon/app/commands/wiring.h"
+
+namespace evictd {
+namespace {
+
+int print(const CommandLine& request, const std::vector<CheckSection>& sections) {
+  const std::string text = request.json ? check_json(sections) : check_text(sections);
+  std::fputs(text.c_str(), stdout);
+  return check_exit_code(sections);
+}
+
+}  // namespace
+
+int check_command(const CommandLine& request) {
+  const Result<ValidConfig> config = load_config(request.config, process_environment);
+  if (!config) return print(request, {{"files", {file_finding(config.error())}}});
+  const Result<RuleSet> rules = load_rules(**config);
+  if (!rules) return print(request, {{"files", {file_finding(rules.error())}}});
+
+  std::vector<CheckSection> sections;
+  sections.push_back(
+      {fmt::format("files, {} rules for {} tables", rules->rules().size(), rules->tables().size()),
+       check_files(**config, *rules)});
+  if (request.offline) return print(request, sections);
+  sections.push_back({source_text(**config), check_source(**config, *rules)});
+  sections.push_back(
+      {"Redis " + redis_text(**config), check_redis(redis_options(**config), *rules)});
+  return print(request, sections);
+}
+
+}  // namespace evictd

@@ -1,0 +1,150 @@
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "daemon/app/commands/commands.h"
+#include "daemon/app/commands/sink_run.h"
+#include "daemon/app/commands/snapshot_connection.h"
+#include "daemon/app/commands/wiring.h"
+#include "daemon/app/explain.h"
+#include "daemon/base/poll.h"
+#include "daemon/app/signals.h"
+
+namespace evictd {
+namespace {
+
+constexpr std::chrono::seconds kSnapshotPatience{5};
+
+// What to purge, and where to announce it. Each once, in the order of the rules.
+struct Doomed {
+  Pattern pattern;
+  std::string channel;
+};
+using Patterns = std::vector<Doomed>;
+
+Patterns patterns_of_table(const RuleSet& rules, const std::string& qualified) {
+  Patterns patterns;
+  for (const RuleInfo& rule : rules.rules()) {
+    if (rule.qualified_table() != qualified) continue;
+    for (const Pattern& pattern : rule.patterns) {
+      const bool known = std::any_of(patterns.begin(), patterns.end(), [&](const Doomed& doomed) {
+        return doomed.pattern.glob == pattern.glob && doomed.pattern.is_tag == pattern.is_tag &&
+               doomed.pattern.is_lazy == pattern.is_lazy && doomed.channel == rule.announce;
+      });
+      if (!known) patterns.push_back({pattern, rule.announce});
+    }
+  }
+  return patterns;
+}
+
+Result<Patterns> patterns_of(const CommandLine& request, const RuleSet& rules) {
+  if (!request.table.empty()) {
+    const std::string qualified = qualified_table_name(request.table);
+    if (Result<void> mapped = require_mapped_table(rules, qualified); !mapped) {
+      return tl::unexpected(mapped.error());
+    }
+    return patterns_of_table(rules, qualified);
+  }
+  for (const RuleInfo& rule : rules.rules()) {
+    for (const Pattern& pattern : rule.patterns) {
+      if (pattern.glob == request.pattern) return Patterns{{pattern, rule.announce}};
+    }
+  }
+  if (!request.yes) {
+    return fail(ErrorKind::kUsage,
+                fmt::format("no rule has the pattern '{}': it may match keys that are no cache",
+                            printable_text(request.pattern)),
+                "add --yes to delete what matches all the same");
+  }
+  return Patterns{{Pattern{request.pattern, request.pattern.starts_with(kTagPrefix)}, {}}};
+}
+
+// A snapshot taken now: fills that began earlier are refused where it is known. Nothing when the
+// database does not answer in time, with the reason.
+std::optional<Snapshot> snapshot_now(const Config& config, std::string& problem) {
+  const Secret& url = config.postgres ? config.postgres->url : config.kafka->postgres_url;
+  if (url.empty()) {
+    problem = "no PostgreSQL is configured";
+    return std::nullopt;
+  }
+  Result<std::unique_ptr<SnapshotPoll>> poll = make_snapshot_poll(url);
+  if (!poll) {
+    problem = poll.error().text;
+    return std::nullopt;
+  }
+  const Now begin = read_clocks();
+  (*poll)->start(begin);
+  (*poll)->request();
+  while (true) {
+    const Now now = read_clocks();
+    (*poll)->step(now);
+    if (std::optional<Snapshot> snapshot = (*poll)->take()) return snapshot;
+    if (now.steady - begin.steady > kSnapshotPatience) break;
+    Waiting waiting;
+    waiting.wake_at(begin.steady + kSnapshotPatience + std::chrono::milliseconds(1));
+    (*poll)->wait_for(waiting);
+    wait_for_any(waiting);
+  }
+  problem = (*poll)->problem();
+  return std::nullopt;
+}
+
+Command command_of(const Doomed& doomed, Xid floor) {
+  const Pattern& pattern = doomed.pattern;
+  Command command;
+  command.act = Act::kInvalidate;
+  command.target = Target::kPattern;
+  command.pattern_of = pattern.is_tag    ? PatternOf::kTagSets
+                       : pattern.is_bump ? PatternOf::kCounters
+                                         : PatternOf::kKeys;
+  command.lazy = pattern.is_lazy;
+  command.channel = doomed.channel;
+  command.unconditional = true;
+  command.floor = floor;
+  command.texts = pattern.glob;
+  command.items.push_back(Item{static_cast<std::uint32_t>(command.texts.size()), 0});
+  return command;
+}
+
+void print_outcome(const Command& command, const Outcome& outcome) {
+  if (command.pattern_of == PatternOf::kCounters) {
+    fmt::print("{}  raised {}\n", printable_text(command.texts), outcome.deleted);
+  } else {
+    fmt::print("{}  {} {}, already gone {}\n", printable_text(command.texts),
+               command.lazy ? "made stale" : "deleted", outcome.deleted, outcome.absent);
+  }
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int purge_command(const CommandLine& request) {
+  const Result<ValidConfig> config = load_config(request.config, process_environment);
+  if (!config) return report(config.error());
+  const Result<RuleSet> rules = load_rules(**config);
+  if (!rules) return report(rules.error());
+  Result<Patterns> patterns = patterns_of(request, *rules);
+  if (!patterns) return report(patterns.error());
+  Result<std::unique_ptr<Sink>> sink = make_redis_sink(redis_options(**config));
+  if (!sink) return report(sink.error());
+
+  std::string problem;
+  const std::optional<Snapshot> snapshot = snapshot_now(**config, problem);
+  if (!snapshot) {
+    std::fprintf(
+        stderr,
+        "warning: no snapshot of the database (%s): a checked fill that is under way now may "
+        "be stored\n",
+        problem.c_str());
+  }
+  // Everything that is in progress now, or later, must be visible to a fill (design, section 4).
+  const Xid floor = snapshot ? Xid{number(snapshot->xmax()) - 1} : Xid{0};
+  std::vector<Command> commands;
+  for (const Doomed& doomed : *patterns) commands.push_back(command_of(doomed, floor));
+  Signals signals;
+  const Result<void> done = run_on_sink(**sink, commands, signals, print_outcome);
+  return done ? kExitDone : report(done.error());
+}
+
+}  // namespace evictd

@@ -1,0 +1,185 @@
+#include "daemon/app/commands/wiring.h"
+
+#include <fmt/core.h>
+
+#include "daemon/app/check_nulls.h"
+#include "daemon/sources/postgres/catalogue.h"
+#include "daemon/sources/postgres/doctor/check.h"
+#include "daemon/sources/postgres/conninfo.h"
+#include "daemon/sinks/redis/url.h"
+#ifdef EVICTD_WITH_KAFKA
+#include "daemon/app/commands/snapshot_connection.h"
+#include "daemon/sources/kafka/doctor/check.h"
+#include "daemon/sources/kafka/kafka_source.h"
+#endif
+
+namespace evictd {
+namespace {
+
+// Where a database is, for people. What libpq would add from its own defaults is not shown.
+std::string postgres_text(const Secret& url) {
+  const Result<Conninfo> conninfo = Conninfo::parse(url.reveal());
+  if (!conninfo) return "?";
+  const std::string database = conninfo->get("dbname");
+  return database.empty() ? conninfo->server() : conninfo->server() + "/" + database;
+}
+
+#ifdef EVICTD_WITH_KAFKA
+KafkaOptions kafka_options(const KafkaSettings& settings) {
+  KafkaOptions options;
+  options.brokers = settings.brokers;
+  options.group = settings.group;
+  options.topics = settings.topics;
+  for (const auto& [name, value] : settings.properties) options.properties[name] = value.reveal();
+  options.on_snapshot =
+      settings.invalidate_snapshot_events ? OnSnapshotEvent::kInvalidate : OnSnapshotEvent::kIgnore;
+  switch (settings.on_poison) {
+    case KafkaSettings::OnPoison::kPurge:
+      options.on_poison = OnPoison::kPurge;
+      break;
+    case KafkaSettings::OnPoison::kStop:
+      options.on_poison = OnPoison::kStop;
+      break;
+    case KafkaSettings::OnPoison::kSkip:
+      options.on_poison = OnPoison::kSkip;
+      break;
+  }
+  options.dead_letter_file = settings.dead_letter_file;
+  options.dead_letter_bytes_max = settings.dead_letter_bytes_max;
+  options.revoke_drain = settings.revoke_drain;
+  options.connect_url = settings.connect_url;
+  return options;
+}
+#endif
+
+Result<std::unique_ptr<Source>> kafka_source(const KafkaSettings& settings) {
+#ifdef EVICTD_WITH_KAFKA
+  KafkaOptions options = kafka_options(settings);
+  if (Result<void> valid = validate(options); !valid) {
+    Error error = valid.error();
+    return tl::unexpected(std::move(error).within(settings.place.to_string()));
+  }
+  std::unique_ptr<SnapshotPoll> snapshots;
+  if (!settings.postgres_url.empty()) {
+    Result<std::unique_ptr<SnapshotPoll>> made = make_snapshot_poll(settings.postgres_url);
+    if (!made) return tl::unexpected(made.error());
+    snapshots = std::move(*made);
+  }
+  return make_kafka_source(std::move(options), std::move(snapshots));
+#else
+  return fail(ErrorKind::kUsage,
+              settings.place.to_string() + ": this evictd was built without Kafka",
+              "build it with -DEVICTD_KAFKA=ON, or use 'postgres'");
+#endif
+}
+
+}  // namespace
+
+PostgresOptions postgres_options(const Config& config, const RuleSet& rules) {
+  const PostgresSettings& settings = *config.postgres;
+  PostgresOptions options;
+  options.url = settings.url.reveal();
+  options.slot = settings.slot;
+  options.publication = settings.publication;
+  options.client_encoding = settings.client_encoding;
+  options.heartbeat = settings.heartbeat;
+  options.shutdown_grace = settings.shutdown_grace;
+  options.requirements = requirements_of(rules);
+  return options;
+}
+
+RedisOptions redis_options(const Config& config) {
+  const RedisSettings& settings = config.redis;
+  RedisOptions options;
+  options.url = settings.url.reveal();
+  options.tombstone_ttl = settings.tombstone_ttl;
+  options.connect_timeout = settings.timeout;
+  options.command_timeout = settings.timeout;
+  options.record_name = config.record_name();
+  options.tls_ca_file = settings.tls_ca;
+  options.tls_cert_file = settings.tls_cert;
+  options.tls_key_file = settings.tls_key;
+  return options;
+}
+
+PipelineOptions pipeline_options(const Config& config) {
+  PipelineOptions options;
+  options.on_first_start = config.on_first_start;
+  options.tombstone_ttl = config.redis.tombstone_ttl;
+  options.source_peer = config.postgres ? "postgres" : "kafka";
+  options.held_bytes_max = config.inflight_bytes_max;
+  return options;
+}
+
+Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet& rules, Log& log) {
+  if (config.kafka) return kafka_source(*config.kafka);
+  PostgresOptions options = postgres_options(config, rules);
+  options.on_notice = [&log, repeats = RepeatGuard()](const PostgresNotice& notice) mutable {
+    const std::optional<std::string> text =
+        repeats.pass(notice.text, std::chrono::steady_clock::now());
+    if (text) {
+      log.write(notice.is_warning ? LogLevel::kWarning : LogLevel::kInfo, *text, notice.hint);
+    }
+  };
+  return make_postgres_source(std::move(options));
+}
+
+namespace {
+
+// Nothing when the server cannot be asked: check_postgres says why.
+Findings check_postgres_nulls(const PostgresSettings& settings, const RuleSet& rules) {
+  Result<Conninfo> conninfo = Conninfo::parse(settings.url.reveal());
+  if (!conninfo) return {};
+  conninfo->pin_session("evictd check", settings.client_encoding);
+  Catalogue catalogue(std::move(*conninfo));
+  const Result<Facts> facts =
+      catalogue.read_facts(Subject{settings.slot, settings.publication, rules.tables(), true});
+  if (!facts) return {};
+  NullableColumns nullable;
+  for (const auto& [name, table] : facts->tables) {
+    for (const ColumnFacts& column : table.table.columns) {
+      if (column.is_nullable) nullable[name].insert(column.name);
+    }
+  }
+  return check_nulls(rules, nullable);
+}
+
+}  // namespace
+
+Findings check_source(const Config& config, const RuleSet& rules) {
+  if (config.postgres) {
+    Findings findings = check_postgres(postgres_options(config, rules), rules);
+    for (Finding& finding : check_postgres_nulls(*config.postgres, rules)) {
+      findings.push_back(std::move(finding));
+    }
+    return findings;
+  }
+#ifdef EVICTD_WITH_KAFKA
+  const KafkaOptions options = kafka_options(*config.kafka);
+  if (Result<void> valid = validate(options); !valid) {
+    return {{"CF001", Severity::kError, config.kafka->place.to_string(), valid.error().text,
+             valid.error().hint}};
+  }
+  return check_kafka(options, rules);
+#else
+  return {{"CF001", Severity::kError, config.kafka->place.to_string(),
+           "this evictd was built without Kafka", "build it with -DEVICTD_KAFKA=ON"}};
+#endif
+}
+
+std::string source_text(const Config& config) {
+  if (config.kafka) {
+    return fmt::format("Kafka {}, group '{}'", config.kafka->brokers, config.kafka->group);
+  }
+  return fmt::format("PostgreSQL {}, slot '{}', publication '{}'",
+                     postgres_text(config.postgres->url), config.postgres->slot,
+                     config.postgres->publication);
+}
+
+std::string redis_text(const Config& config) {
+  const Result<RedisAddress> address = parse_redis_url(config.redis.url.reveal());
+  if (!address) return "?";
+  return fmt::format("{}/{}", address->to_string(), address->database);
+}
+
+}  // namespace evictd

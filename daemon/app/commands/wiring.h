@@ -1,0 +1,36 @@
+// From the configuration to the parts: options of the source, the sink and the pipeline, and how
+// they are called in logs and pages. The only place that knows every room.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "daemon/app/config.h"
+#include "daemon/base/finding.h"
+#include "daemon/flow/pipeline.h"
+#include "daemon/sources/postgres/postgres_source.h"
+#include "daemon/sinks/redis/redis_sink.h"
+#include "daemon/interface/sink.h"
+#include "daemon/interface/source.h"
+#include "mapping/rules.h"
+
+namespace evictd {
+
+// REQUIRES: config.postgres.
+PostgresOptions postgres_options(const Config& config, const RuleSet& rules);
+RedisOptions redis_options(const Config& config);
+PipelineOptions pipeline_options(const Config& config);
+
+// PostgreSQL or Kafka, as configured. `log` must outlive the source.
+Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet& rules, Log& log);
+
+// What `evictd check` finds about the source, live.
+Findings check_source(const Config& config, const RuleSet& rules);
+
+// For people, without secrets: "PostgreSQL localhost:5432/shop, slot 'evictd', publication
+// 'evictd'".
+std::string source_text(const Config& config);
+// "localhost:6379/0".
+std::string redis_text(const Config& config);
+
+}  // namespace evictd

@@ -1,0 +1,112 @@
+// The configuration: evictd.yaml, read strictly (design, section 8). Whatever is not understood is
+// an error with file:line:column, what was expected, what was found, and a hint; nothing runs on a
+// guess.
+//
+// Only load_config() makes a ValidConfig, so that a configuration which was not checked cannot be
+// used. Secrets (URLs, Kafka properties) never appear in an error.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/app/http_server.h"
+#include "daemon/app/log.h"
+#include "daemon/flow/pipeline.h"
+#include "daemon/base/secret.h"
+#include "mapping/error.h"
+#include "mapping/place.h"
+#include "mapping/rules.h"
+
+namespace evictd {
+
+struct PostgresSettings {
+  Secret url;  // libpq URI or keywords
+  std::string slot = "evictd";
+  std::string publication = "evictd";
+  std::string client_encoding;                  // empty: UTF8
+  std::chrono::milliseconds heartbeat{10'000};  // 0: off
+  std::chrono::milliseconds shutdown_grace{5'000};
+};
+
+struct KafkaSettings {
+  std::string brokers;
+  std::string group = "evictd";
+  std::vector<std::string> topics;
+  std::map<std::string, Secret> properties;
+  bool invalidate_snapshot_events = false;  // on_snapshot: invalidate
+  enum class OnPoison : std::uint8_t { kPurge, kStop, kSkip } on_poison = OnPoison::kPurge;
+  std::string dead_letter_file;
+  std::uint64_t dead_letter_bytes_max = 16 * 1024 * 1024;
+  std::chrono::milliseconds revoke_drain{5'000};
+  std::string connect_url;
+  Secret postgres_url;
+  Place place;
+};
+
+struct RedisSettings {
+  Secret url;
+  std::chrono::milliseconds tombstone_ttl{60'000};
+  Place tombstone_ttl_place;
+  std::chrono::milliseconds timeout{5'000};
+  std::string tls_ca;  // files; empty: the system's authorities, no client certificate
+  std::string tls_cert;
+  std::string tls_key;
+};
+
+struct Config {
+  std::string file;
+  std::optional<PostgresSettings> postgres;  // either this
+  std::optional<KafkaSettings> kafka;        // or that
+  OnFirstStart on_first_start = OnFirstStart::kKeep;
+  RedisSettings redis;
+  std::optional<ListenAddress> listen = ListenAddress{"127.0.0.1", 9464};  // none: off
+  LogLevel log_level = LogLevel::kInfo;
+  LogFormat log_format = LogFormat::kText;
+  std::uint64_t inflight_bytes_max = 24 * 1024 * 1024;
+  std::string rules_file;  // empty: the rules are in `file` itself
+
+  // What the record in Redis is kept under: the slot, or the consumer group.
+  const std::string& record_name() const { return postgres ? postgres->slot : kafka->group; }
+};
+
+class ValidConfig {
+ public:
+  const Config& operator*() const { return config_; }
+  const Config* operator->() const { return &config_; }
+
+ private:
+  friend Result<ValidConfig> parse_config(
+      const std::string&, const std::string&,
+      const std::function<std::optional<std::string>(const std::string&)>&);
+  explicit ValidConfig(Config config) : config_(std::move(config)) {}
+  Config config_;
+};
+
+// The value of an environment variable; nothing when it is not set.
+using Environment = std::function<std::optional<std::string>(const std::string&)>;
+std::optional<std::string> process_environment(const std::string& name);
+
+// Reads and checks the file. Does not read the rules' file.
+Result<ValidConfig> load_config(const std::string& file, const Environment& environment);
+
+// The same for a text; `file` is used in messages, and for what is relative to it.
+Result<ValidConfig> parse_config(const std::string& text, const std::string& file,
+                                 const Environment& environment);
+
+// Reads the rules that the configuration names, from disk: also what a reload does. Checks them
+// against the configuration (settle must be shorter than tombstone_ttl).
+Result<RuleSet> load_rules(const Config& config);
+
+// The rules of a configuration whose other settings are neither checked nor needed (`evictd
+// explain`): no environment variable has to be set but those in the name of the rules' file.
+Result<RuleSet> load_rules_only(const std::string& config_file);
+
+// The whole of a text file. `what` names it in messages: "configuration", "rules file".
+Result<std::string> read_text_file(const std::string& file, const std::string& what);
+
+}  // namespace evictd

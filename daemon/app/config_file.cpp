@@ -1,0 +1,101 @@
+#include "daemon/app/config_file.h"
+
+#include <fmt/core.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+namespace evictd {
+namespace {
+
+bool is_variable_name(std::string_view name) {
+  if (name.empty() || (name.front() >= '0' && name.front() <= '9')) return false;
+  for (const char c : name) {
+    const bool fits =
+        (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+    if (!fits) return false;
+  }
+  return true;
+}
+
+Result<void> expand_text(YamlNode& node, const Environment& environment) {
+  std::string expanded;
+  std::string_view rest = node.text;
+  while (!rest.empty()) {
+    const std::size_t at = rest.find("${");
+    expanded += rest.substr(0, at);
+    if (at == std::string_view::npos) break;
+    if (at > 0 && rest[at - 1] == '$') {  // "$${": the first '$' is already there
+      expanded += '{';
+      rest.remove_prefix(at + 2);
+      continue;
+    }
+    const std::size_t end = rest.find('}', at);
+    const std::string_view name =
+        end == std::string_view::npos ? std::string_view() : rest.substr(at + 2, end - at - 2);
+    if (!is_variable_name(name)) {
+      return fail_at(node.place, "expected '${NAME}' with letters, digits and '_' in the name",
+                     "write '$${' for a literal '${'");
+    }
+    const std::optional<std::string> value = environment(std::string(name));
+    if (!value) {
+      return fail_at(node.place, fmt::format("environment variable '{}' is not set", name),
+                     fmt::format("set it before evictd starts, for example: export {}=...", name));
+    }
+    expanded += *value;
+    node.secret = true;
+    rest.remove_prefix(end + 1);
+  }
+  node.text = std::move(expanded);
+  return {};
+}
+
+}  // namespace
+
+Result<void> expand_variables(YamlNode& node, const Environment& environment,
+                              std::string_view except) {
+  if (node.kind == YamlNode::Kind::kText) {
+    return node.text.find("${") == std::string::npos ? Result<void>()
+                                                     : expand_text(node, environment);
+  }
+  for (YamlNode& item : node.items) {
+    if (Result<void> done = expand_variables(item, environment, except); !done) return done;
+  }
+  for (YamlEntry& entry : node.entries) {
+    if (entry.name == except && entry.value.kind != YamlNode::Kind::kText) continue;
+    if (Result<void> done = expand_variables(entry.value, environment, except); !done) return done;
+  }
+  return {};
+}
+
+std::optional<std::string> process_environment(const std::string& name) {
+  const char* value = std::getenv(name.c_str());
+  if (value == nullptr) return std::nullopt;
+  return std::string(value);
+}
+
+Result<std::string> read_text_file(const std::string& file, const std::string& what) {
+  const auto cannot = [&](int reason) {
+    return fail(ErrorKind::kUsage,
+                fmt::format("cannot read the {} '{}': {}", what, file, std::strerror(reason)));
+  };
+  errno = 0;
+  std::ifstream in(file, std::ios::binary);
+  if (!in) return cannot(errno == 0 ? EIO : errno);
+  std::string text;
+  char buffer[8192];
+  while (in.read(buffer, sizeof buffer) || in.gcount() > 0) {
+    text.append(buffer, static_cast<std::size_t>(in.gcount()));
+    if (text.size() > kYamlBytesMax) {
+      return fail(ErrorKind::kUsage, fmt::format("expected at most {} in the {} '{}', got more",
+                                                 size_text(kYamlBytesMax), what, file));
+    }
+  }
+  if (in.bad()) return cannot(errno == 0 ? EISDIR : errno);
+  return text;
+}
+
+}  // namespace evictd

@@ -1,0 +1,251 @@
+#include "daemon/app/explain.h"
+
+#include <fmt/core.h>
+#include <simdjson.h>
+
+#include <algorithm>
+
+#include "mapping/did_you_mean.h"
+
+namespace evictd {
+namespace {
+
+// What a person should know about a rule that could not be rendered.
+std::string unmappable_text(UnmappableReason reason, std::string_view column) {
+  switch (reason) {
+    case UnmappableReason::kNotSent:
+      return fmt::format("the value of column '{}' is not sent", column);
+    case UnmappableReason::kUnchangedToast:
+      return fmt::format("the unchanged value of column '{}' is not sent (TOAST)", column);
+    case UnmappableReason::kMissingColumn:
+      return fmt::format("the table has no column '{}'", column);
+    case UnmappableReason::kBadValue:
+      return fmt::format("the value of column '{}' is not what the template expects", column);
+    case UnmappableReason::kTooLong:
+      return "the key would be too long";
+  }
+  return {};
+}
+
+// Trailing space stays with a raw JSON token.
+std::string_view trimmed(std::string_view text) {
+  const std::size_t end = text.find_last_not_of(" \t\r\n");
+  return end == std::string_view::npos ? std::string_view() : text.substr(0, end + 1);
+}
+
+}  // namespace
+
+std::string printable_text(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::string ExplainReceiver::rule_text(std::uint32_t rule) const {
+  const RuleInfo& info = rules_.rules()[rule];
+  return fmt::format("rule '{}' ({})", info.name, info.place.to_string());
+}
+
+void ExplainReceiver::key(std::uint32_t rule, std::string_view key) {
+  std::string text = printable_text(key);
+  if (!rules_.rules()[rule].version_column.empty()) {
+    text += row_version_.empty() ? "  (no version known)" : fmt::format("  (version {})", printable_text(row_version_));
+  }
+  lines_.push_back({"key", std::move(text), rule_text(rule)});
+}
+
+void ExplainReceiver::tag(std::uint32_t rule, std::string_view tag) {
+  lines_.push_back({"tag", printable_text(tag), rule_text(rule)});
+}
+
+void ExplainReceiver::bump(std::uint32_t rule, std::string_view counter) {
+  lines_.push_back({"bump", printable_text(counter), rule_text(rule)});
+}
+
+void ExplainReceiver::purge(std::uint32_t rule, std::uint32_t pattern) {
+  lines_.push_back(
+      {"purge", printable_text(rules_.rules()[rule].patterns[pattern].glob), rule_text(rule)});
+}
+
+void ExplainReceiver::unmappable(std::uint32_t rule, UnmappableReason reason,
+                                 std::string_view column) {
+  const char* then = "";
+  switch (rules_.rules()[rule].on_missing) {
+    case OnMissing::kPurge:
+      then = "on_missing: purge";
+      break;
+    case OnMissing::kStop:
+      then = "on_missing: stop, evictd would end here";
+      break;
+    case OnMissing::kIgnore:
+      then = "on_missing: ignore, nothing is deleted for it";
+      break;
+  }
+  lines_.push_back(
+      {"note", fmt::format("{}; {}", unmappable_text(reason, column), then), rule_text(rule)});
+}
+
+std::size_t ExplainReceiver::invalidations() const {
+  return static_cast<std::size_t>(std::count_if(
+      lines_.begin(), lines_.end(), [](const Line& line) { return line.kind != "note"; }));
+}
+
+std::string qualified_table_name(std::string_view table) {
+  return table.find('.') == std::string_view::npos ? fmt::format("public.{}", table)
+                                                   : std::string(table);
+}
+
+Result<void> require_mapped_table(const RuleSet& rules, const std::string& qualified) {
+  const std::vector<std::string> tables = rules.tables();
+  if (std::find(tables.begin(), tables.end(), qualified) != tables.end()) return {};
+  const std::vector<std::string_view> names(tables.begin(), tables.end());
+  return fail(ErrorKind::kUsage, fmt::format("no rule names the table '{}'", qualified),
+              did_you_mean(qualified, names, "tables"));
+}
+
+std::size_t ExplainedChange::column_number(std::string_view name) {
+  for (std::size_t i = 0; i < relation_.columns.size(); ++i) {
+    if (relation_.columns[i].name == name) return i;
+  }
+  relation_.columns.push_back(Column{std::string(name), ValueType::kCanonical, false});
+  return relation_.columns.size() - 1;
+}
+
+Result<void> ExplainedChange::read_row(const std::string& json, std::string_view option,
+                                       std::vector<Cell>& row) {
+  const auto wrong = [&](std::string_view what) {
+    return fail(ErrorKind::kUsage, fmt::format("'{}': {}", option, what),
+                R"(for example '{"id": 1, "slug": "blue"}')");
+  };
+  simdjson::ondemand::parser parser;
+  const simdjson::padded_string padded(json);
+  simdjson::ondemand::document document;
+  simdjson::ondemand::object object;
+  if (parser.iterate(padded).get(document) || document.get_object().get(object)) {
+    return wrong("expected a JSON object");
+  }
+  for (auto field : object) {
+    std::string_view name;
+    simdjson::ondemand::value value;
+    simdjson::ondemand::json_type type;
+    if (field.unescaped_key().get(name)) return wrong("expected a JSON object");
+    const std::size_t column = column_number(name);
+    if (row.size() < relation_.columns.size()) row.resize(relation_.columns.size());
+    Cell& cell = row[column];
+    if (cell.state != ValueState::kNotSent) {
+      return wrong(fmt::format("column '{}' is given twice", name));
+    }
+    if (field.value().get(value) || value.type().get(type)) return wrong("expected a JSON object");
+    cell.state = ValueState::kText;
+    if (type == simdjson::ondemand::json_type::null) {
+      cell.state = ValueState::kNull;
+      if (bool is_null = false; value.is_null().get(is_null) || !is_null) {
+        return wrong("expected a JSON object");
+      }
+    } else if (type == simdjson::ondemand::json_type::string) {
+      std::string_view text;
+      if (value.get_string().get(text)) return wrong("expected a JSON object");
+      cell.text = text;
+    } else if (double number = 0; type == simdjson::ondemand::json_type::number) {
+      cell.text = trimmed(value.raw_json_token());  // stays text, never a double
+      if (value.get_double().get(number)) return wrong("expected a JSON object");
+    } else if (bool flag = false; type == simdjson::ondemand::json_type::boolean) {
+      if (value.get_bool().get(flag)) return wrong("expected a JSON object");
+      cell.text = flag ? "true" : "false";
+    } else {
+      // Objects and arrays are the text of a json column.
+      std::string_view text;
+      if (simdjson::to_json_string(value).get(text)) return wrong("expected a JSON object");
+      cell.text = trimmed(text);
+      relation_.columns[column].type = ValueType::kJson;
+    }
+  }
+  const char* rest = nullptr;  // out of bounds at the end of the text, and that is as it should be
+  if (document.current_location().get(rest) == simdjson::SUCCESS) {
+    return wrong("expected one JSON object, got more text after it");
+  }
+  return {};
+}
+
+std::vector<Value> ExplainedChange::values_of(const std::vector<Cell>& row) {
+  std::vector<Value> values;
+  for (const Cell& cell : row) values.push_back(Value{cell.state, cell.text});
+  return values;
+}
+
+Result<ExplainedChange> ExplainedChange::make(const CommandLine& request, const RuleSet& rules) {
+  ExplainedChange made;
+  made.operation_ = request.operation;
+  const std::string qualified = qualified_table_name(request.table);
+  if (Result<void> mapped = require_mapped_table(rules, qualified); !mapped) {
+    return tl::unexpected(mapped.error());
+  }
+  const std::size_t dot = qualified.find('.');
+  made.relation_.generation = 1;
+  made.relation_.schema = qualified.substr(0, dot);
+  made.relation_.table = qualified.substr(dot + 1);
+  if (!request.old_row.empty()) {
+    if (Result<void> read = made.read_row(request.old_row, "--old", made.old_cells_); !read) {
+      return tl::unexpected(read.error());
+    }
+  }
+  if (!request.new_row.empty()) {
+    if (Result<void> read = made.read_row(request.new_row, "--new", made.new_cells_); !read) {
+      return tl::unexpected(read.error());
+    }
+  }
+  for (const ColumnNeed& need : column_needs(rules)) {
+    if (rules.rules()[need.rule].qualified_table() == qualified) made.column_number(need.column);
+  }
+  for (const std::string& name : request.identity) {
+    for (Column& column : made.relation_.columns) {
+      if (column.name == name) column.in_identity = true;
+    }
+  }
+  const std::size_t columns = made.relation_.columns.size();
+  if (!request.old_row.empty()) made.old_cells_.resize(columns);
+  if (!request.new_row.empty()) made.new_cells_.resize(columns);
+  return made;
+}
+
+Change ExplainedChange::change() {
+  old_row_ = values_of(old_cells_);
+  new_row_ = values_of(new_cells_);
+  Change change;
+  change.operation = operation_;
+  change.relation = &relation_;
+  change.old_row = old_row_;
+  change.new_row = new_row_;
+  return change;
+}
+
+Result<std::string> explain(const CommandLine& request, const RuleSet& rules) {
+  Result<ExplainedChange> explained = ExplainedChange::make(request, rules);
+  if (!explained) return tl::unexpected(explained.error());
+  Mapper mapper(rules);
+  ExplainReceiver receiver(rules);
+  mapper.map(explained->change(), receiver);
+
+  std::string out = fmt::format("{} of {}\n", operation_name(request.operation),
+                                explained->relation().qualified_name());
+  std::size_t width = 0;
+  for (const ExplainReceiver::Line& line : receiver.lines()) {
+    if (line.kind != "note") width = std::max(width, std::min<std::size_t>(line.text.size(), 40));
+  }
+  for (const ExplainReceiver::Line& line : receiver.lines()) {
+    out += fmt::format("  {:<6} {:<{}}  {}\n", line.kind, line.text, width, line.rule);
+  }
+  const std::size_t count = receiver.invalidations();
+  out += count == 0 ? "nothing is deleted\n"
+                    : fmt::format("{} invalidation{}\n", count, count == 1 ? "" : "s");
+  return out;
+}
+
+}  // namespace evictd

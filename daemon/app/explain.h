@@ -1,0 +1,84 @@
+// What one change would delete: for `evictd explain` and `evictd watch`. Pure.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/app/command_line.h"
+#include "mapping/mapper.h"
+#include "mapping/rules.h"
+
+namespace evictd {
+
+// Turns what the mapper says of one change into lines for a person:
+//   key    product:1                rule 'public.products' (rules.yaml:3:5)
+class ExplainReceiver final : public InvalidationReceiver {
+ public:
+  // `rules` must outlive the receiver.
+  explicit ExplainReceiver(const RuleSet& rules) : rules_(rules) {}
+
+  void key(std::uint32_t rule, std::string_view key) override;
+  void tag(std::uint32_t rule, std::string_view tag) override;
+  void bump(std::uint32_t rule, std::string_view counter) override;
+  void row_version(std::uint32_t, std::string_view version) override { row_version_ = version; }
+  void purge(std::uint32_t rule, std::uint32_t pattern) override;
+  void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override;
+
+  struct Line {
+    std::string kind;  // "key", "tag", "bump", "purge", "note"
+    std::string text;
+    std::string rule;  // "rule 'public.products' (rules.yaml:3:5)"
+  };
+  const std::vector<Line>& lines() const { return lines_; }
+  std::vector<Line> take_lines() { return std::move(lines_); }
+  std::size_t invalidations() const;
+
+ private:
+  std::string rule_text(std::uint32_t rule) const;
+  const RuleSet& rules_;
+  std::string row_version_;
+  std::vector<Line> lines_;
+};
+
+// The table and columns of an explain request, with the values of its rows. Owns what Change refers
+// to.
+class ExplainedChange {
+ public:
+  // Reads the JSON rows of the request. Columns that a rule reads and a row does not name are "not
+  // sent". kUsage when a row is no JSON object, or no rule names the table.
+  static Result<ExplainedChange> make(const CommandLine& request, const RuleSet& rules);
+
+  // The views into this object; valid while it is neither moved nor destroyed.
+  Change change();
+  const Relation& relation() const { return relation_; }
+
+ private:
+  struct Cell {
+    ValueState state = ValueState::kNotSent;
+    std::string text;
+  };
+  Result<void> read_row(const std::string& json, std::string_view option, std::vector<Cell>& row);
+  std::size_t column_number(std::string_view name);
+  static std::vector<Value> values_of(const std::vector<Cell>& row);
+
+  Operation operation_ = Operation::kUpdate;
+  Relation relation_;
+  std::vector<Cell> old_cells_;
+  std::vector<Cell> new_cells_;
+  std::vector<Value> old_row_;
+  std::vector<Value> new_row_;
+};
+
+// The whole answer of `evictd explain`.
+Result<std::string> explain(const CommandLine& request, const RuleSet& rules);
+
+// A table as a person writes it ("products", "public.products"), as rules name it.
+std::string qualified_table_name(std::string_view table);
+// kUsage with a hint when no rule names `qualified`.
+Result<void> require_mapped_table(const RuleSet& rules, const std::string& qualified);
+
+// Text that came from data, safe for a terminal: control characters become escapes such as \x1b.
+std::string printable_text(std::string_view text);
+
+}  // namespace evictd

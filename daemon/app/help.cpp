@@ -1,0 +1,133 @@
+// The help texts. Each says what the command does, what it changes, and shows one example.
+#include "daemon/app/command_line.h"
+
+namespace evictd {
+namespace {
+
+constexpr std::string_view kOverview = R"(evictd keeps a Redis cache true to its database.
+
+usage: evictd <command> [-c evictd.yaml] [options]
+
+  run       follow the database and delete what its changes make stale
+  check     say what is wrong with files, database and Redis, and how to fix it
+  explain   show what one change would delete (offline)
+  watch     show what is being deleted right now, touching nothing
+  purge     delete every key of a table's rules, or of a pattern
+  drop      remove the replication slot and the publication from the database
+  lua       print the functions that readers call in Redis
+
+  evictd <command> --help   options and an example
+  evictd --version
+
+exit status: 0 done or stopped as asked, 1 failed (a restart may help),
+2 the command line or the configuration must change
+)";
+
+constexpr std::string_view kRun = R"(usage: evictd run [-c FILE]
+
+Follows the database and deletes from Redis what each commit makes stale, until
+SIGTERM or SIGINT. Creates its publication and slot when they are not there.
+SIGHUP reads the rules again; when they are wrong, the old ones stay.
+
+  -c, --config FILE   the configuration (default: evictd.yaml)
+
+example: evictd run -c /etc/evictd/evictd.yaml
+)";
+
+constexpr std::string_view kCheck = R"(usage: evictd check [-c FILE] [--offline] [--json]
+
+Checks the files, then the database and Redis against the rules, and prints
+each problem with its fix. Changes nothing that lasts.
+
+  -c, --config FILE   the configuration (default: evictd.yaml)
+      --offline       the files only
+      --json          one JSON document instead of text
+
+exit status: 0 nothing to fix (warnings may be there), 1 something could not be
+reached, 2 something must be fixed
+
+example: evictd check -c evictd.yaml
+)";
+
+constexpr std::string_view kExplain =
+    R"(usage: evictd explain [-c FILE] --table TABLE --op OP [--old JSON] [--new JSON]
+
+Shows what one change of a row would delete, and by which rule. Reads the rules
+only; connects to nothing.
+
+  -c, --config FILE    the configuration (default: evictd.yaml)
+      --table TABLE    for example products or public.products
+      --op OP          insert, update, delete or truncate
+      --old JSON       the old row, as far as the database sends it
+      --new JSON       the new row
+      --identity LIST  columns of the replica identity (default: id); an update
+                       without --old left them as they are
+
+A column that is left out of a row counts as not sent.
+
+example: evictd explain --table products --op update \
+           --old '{"id": 1, "slug": "blue"}' --new '{"id": 1, "slug": "red"}'
+)";
+
+constexpr std::string_view kWatch = R"(usage: evictd watch [-c FILE]
+
+Prints what would be deleted, change by change, until Ctrl-C. Uses a temporary
+slot of its own; touches neither Redis nor a running evictd. The publication
+must exist.
+
+  -c, --config FILE   the configuration (default: evictd.yaml)
+
+example: evictd watch -c evictd.yaml
+)";
+
+constexpr std::string_view kPurge =
+    R"(usage: evictd purge [-c FILE] (--table TABLE | --pattern GLOB) [--yes]
+
+Deletes every key that the rules of a table can make, or that matches a pattern.
+Readers fill the cache again from the database.
+
+  -c, --config FILE    the configuration (default: evictd.yaml)
+      --table TABLE    for example products or public.products
+      --pattern GLOB   a Redis pattern, for example 'product:*'
+      --yes            also when no rule makes keys of this pattern
+
+example: evictd purge --table products
+)";
+
+constexpr std::string_view kDrop = R"(usage: evictd drop [-c FILE] [--yes]
+
+Removes the replication slot and the publication from the database, and evictd's
+record from Redis. The next 'evictd run' begins anew. Stop evictd first.
+
+  -c, --config FILE   the configuration (default: evictd.yaml)
+      --yes           do not ask
+
+example: evictd drop -c evictd.yaml --yes
+)";
+
+constexpr std::string_view kLua = R"(usage: evictd lua [-c FILE] [--scripts]
+
+Prints the function library that readers call (FCALL evictd_fill ...), as
+FUNCTION LOAD takes it. 'evictd run' loads it by itself.
+
+  -c, --config FILE   holds tombstone_ttl (default: evictd.yaml)
+      --scripts       single scripts for EVAL and EVALSHA instead, for servers
+                      without functions
+
+example: evictd lua | redis-cli -x FUNCTION LOAD REPLACE
+)";
+
+}  // namespace
+
+std::string help_text(std::string_view topic) {
+  if (topic == "run") return std::string(kRun);
+  if (topic == "check") return std::string(kCheck);
+  if (topic == "explain") return std::string(kExplain);
+  if (topic == "watch") return std::string(kWatch);
+  if (topic == "purge") return std::string(kPurge);
+  if (topic == "drop") return std::string(kDrop);
+  if (topic == "lua") return std::string(kLua);
+  return std::string(kOverview);
+}
+
+}  // namespace evictd

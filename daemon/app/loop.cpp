@@ -1,0 +1,170 @@
+#include "daemon/app/loop.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "daemon/base/poll.h"
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+// A snapshot of the status is made at most this often, and is at most this old while the loop
+// turns.
+constexpr std::chrono::milliseconds kPublishInterval{100};
+// The loop turns at least this often, for /livez.
+constexpr std::chrono::milliseconds kIdleTurn{1000};
+
+LogLevel level_of(PipelineEvent::Level level) {
+  switch (level) {
+    case PipelineEvent::Level::kInfo:
+      return LogLevel::kInfo;
+    case PipelineEvent::Level::kWarning:
+      return LogLevel::kWarning;
+    case PipelineEvent::Level::kError:
+      return LogLevel::kError;
+  }
+  return LogLevel::kError;
+}
+
+}  // namespace
+
+Loop::Loop(Parts parts) : parts_(std::move(parts)) { take_rules(); }
+
+void Loop::take_rules() {
+  auto list = std::make_shared<std::vector<StatusRule>>();
+  for (const RuleInfo& rule : parts_.pipeline.rules().rules()) {
+    list->push_back({rule.name, rule.qualified_table(), rule.place.to_string()});
+  }
+  rules_ = std::move(list);
+  parts_.metrics.set_rules(parts_.pipeline.rules().rules());
+}
+
+int Loop::run() {
+  Now now = read_clocks();
+  parts_.pipeline.start(now);
+  notify_service_manager("READY=1");
+  while (true) {
+    now = read_clocks();
+    parts_.board.turned(now.steady);
+    if (signals_came_) take_signals(now);
+    if (exit_at_once_) return 1;
+    parts_.pipeline.step(now);
+    finish_reload(now);
+    log_events(now);
+    if (const std::optional<Error>& failure = parts_.pipeline.failure()) {
+      parts_.log.error(*failure);
+      return failure->kind == ErrorKind::kUsage ? 2 : 1;
+    }
+    if (stopping_ && parts_.pipeline.finished()) {
+      parts_.log.info("stopped");
+      return 0;
+    }
+    if (stopping_ && now.steady >= stop_deadline_) {
+      parts_.log.warning(
+          fmt::format("stopped with {} transactions in hand after {} s",
+                      parts_.pipeline.status().inflight_transactions, kDrainMax.count()),
+          "they are delivered again at the next start");
+      return 0;
+    }
+    published_ = now.steady - published_at_ >= kPublishInterval;
+    if (published_) publish(now);
+    wait(now);
+  }
+}
+
+void Loop::take_signals(Now now) {
+  while (const std::optional<Signal> signal = parts_.signals.next()) {
+    if (*signal == Signal::kReload) {
+      reload(now);
+    } else if (stopping_) {
+      parts_.log.warning("asked to stop again: leaving at once");
+      exit_at_once_ = true;
+    } else {
+      begin_stop(now);
+    }
+  }
+}
+
+void Loop::begin_stop(Now now) {
+  stopping_ = true;
+  stop_deadline_ = now.steady + parts_.drain_max;
+  notify_service_manager("STOPPING=1");
+  parts_.log.info("stopping: finishing what is in hand");
+  parts_.pipeline.stop(now);
+  publish(now);
+}
+
+void Loop::reload(Now now) {
+  if (stopping_) return;
+  new_rules_.reset();
+  Result<RuleSet> rules = parts_.read_rules();
+  if (!rules) return refuse_rules(rules.error(), now);
+  new_rules_ = std::move(*rules);
+  parts_.source.check_rules(*new_rules_);
+}
+
+void Loop::refuse_rules(const Error& error, Now now) {
+  new_rules_.reset();
+  parts_.metrics.rules_reloaded(false);
+  reload_problem_ = error.text;
+  parts_.log.error(error);
+  parts_.log.warning("the rules were not reloaded: the old ones stay");
+  publish(now);
+}
+
+void Loop::finish_reload(Now now) {
+  if (!new_rules_ || stopping_) return;
+  const std::optional<Result<void>> checked = parts_.source.take_rules_check();
+  if (!checked) return;
+  if (!*checked) return refuse_rules(checked->error(), now);
+  parts_.metrics.rules_reloaded(true);
+  reload_problem_.clear();
+  parts_.pipeline.reload(std::move(*std::exchange(new_rules_, std::nullopt)), now);
+  take_rules();
+  parts_.log.info(fmt::format("reloaded the rules: {} rules for {} tables", rules_->size(),
+                              parts_.pipeline.rules().tables().size()));
+  publish(now);
+}
+
+void Loop::log_events(Now now) {
+  for (const PipelineEvent& event : parts_.pipeline.take_events()) {
+    if (const std::optional<std::string> text = repeats_.pass(event.text, now.steady)) {
+      parts_.log.write(level_of(event.level), *text, event.hint);
+    }
+  }
+}
+
+void Loop::publish(Now now) {
+  parts_.metrics.flush();
+  auto status = std::make_shared<Status>();
+  status->identity = parts_.identity;
+  status->rules = rules_;
+  status->pipeline = parts_.pipeline.status();
+  status->source = parts_.source.status();
+  status->sink = parts_.sink.status();
+  status->stopping = stopping_;
+  status->reload_problem = reload_problem_;
+  parts_.board.publish(std::move(status));
+  published_at_ = now.steady;
+}
+
+void Loop::wait(Now now) {
+  Waiting waiting;
+  waiting.descriptors = std::move(descriptors_);
+  waiting.descriptors.clear();
+  waiting.descriptors.push_back(pollfd{parts_.signals.descriptor(), POLLIN, 0});
+  waiting.wake_at(published_ ? now.steady + kIdleTurn : published_at_ + kPublishInterval);
+  if (stopping_) waiting.wake_at(stop_deadline_);
+  parts_.pipeline.wait_for(waiting, now);
+
+  const int ready = wait_for_any(waiting);
+  EVICTD_CHECK(ready >= 0 || errno == EINTR || errno == ENOMEM);
+  descriptors_ = std::move(waiting.descriptors);
+  signals_came_ = ready > 0 && descriptors_.front().revents != 0;
+}
+
+}  // namespace evictd

@@ -1,0 +1,69 @@
+// The loop of `evictd run`: turns the pipeline, waits with poll(2), listens to signals, logs what
+// the pipeline has to say, and publishes the status. Takes its parts, so that a test can hand it
+// fakes. One thread.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "daemon/app/log.h"
+#include "daemon/app/metrics.h"
+#include "daemon/flow/pipeline.h"
+#include "daemon/app/signals.h"
+#include "daemon/app/status.h"
+
+namespace evictd {
+
+class Loop {
+ public:
+  // How long a stop waits for what is in hand; then the rest is delivered again at the next start
+  // (G1).
+  static constexpr std::chrono::seconds kDrainMax{10};
+
+  struct Parts {
+    Pipeline& pipeline;
+    Source& source;
+    const Sink& sink;
+    Metrics& metrics;
+    StatusBoard& board;
+    Signals& signals;
+    Log& log;
+    std::shared_ptr<const StatusIdentity> identity;
+    // Reads the rules again. What it or the source then says against them is logged, and the old rules stay.
+    std::function<Result<RuleSet>()> read_rules;
+    std::chrono::milliseconds drain_max = kDrainMax;
+  };
+  explicit Loop(Parts parts);
+
+  // Until stopped or failed. Returns the exit code.
+  int run();
+
+ private:
+  void take_signals(Now now);
+  void begin_stop(Now now);
+  void reload(Now now);
+  void refuse_rules(const Error& error, Now now);
+  void finish_reload(Now now);
+  void log_events(Now now);
+  void publish(Now now);
+  void wait(Now now);
+  void take_rules();
+
+  Parts parts_;
+  RepeatGuard repeats_;
+  std::shared_ptr<const std::vector<StatusRule>> rules_;
+  std::optional<RuleSet> new_rules_;  // read, and being compared with the tables
+  std::string reload_problem_;
+  std::vector<pollfd> descriptors_;  // kept between turns for its memory
+  SteadyTime published_at_{};
+  bool published_ = false;  // in this turn
+  bool signals_came_ = false;
+  bool stopping_ = false;
+  bool exit_at_once_ = false;
+  SteadyTime stop_deadline_{};
+};
+
+}  // namespace evictd

@@ -1,0 +1,66 @@
+// evictd: the command line, dispatched. What each command does is in commands/.
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "daemon/app/commands/commands.h"
+#include "daemon/version_text.h"
+
+namespace evictd {
+
+int exit_code(const Error& error) {
+  return error.kind == ErrorKind::kUsage ? kExitUsage : kExitFailed;
+}
+
+int report(const Error& error) {
+  std::fprintf(stderr, "%s\n", error.to_string().c_str());
+  return exit_code(error);
+}
+
+namespace {
+
+int dispatch(const CommandLine& request) {
+  switch (request.verb) {
+    case Verb::kHelp:
+      std::fputs(help_text(request.help_topic).c_str(), stdout);
+      return kExitDone;
+    case Verb::kVersion:
+      std::printf("evictd %s\n", kVersionText);
+      return kExitDone;
+    case Verb::kRun:
+      return run_command(request);
+    case Verb::kCheck:
+      return check_command(request);
+    case Verb::kExplain:
+      return explain_command(request);
+    case Verb::kWatch:
+      return watch_command(request);
+    case Verb::kPurge:
+      return purge_command(request);
+    case Verb::kDrop:
+      return drop_command(request);
+    case Verb::kLua:
+      return lua_command(request);
+  }
+  return kExitUsage;
+}
+
+int guarded(int argument_count, char** arguments) {
+  const Result<CommandLine> request =
+      parse_command_line(std::vector<std::string>(arguments + 1, arguments + argument_count));
+  return request ? dispatch(*request) : report(request.error());
+}
+
+}  // namespace
+}  // namespace evictd
+
+int main(int argument_count, char** arguments) {
+  // Only memory can run out here: every library's exceptions are caught where it is used.
+  try {
+    return evictd::guarded(argument_count, arguments);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "evictd failed: %s\n", error.what());
+    return evictd::kExitFailed;
+  }
+}

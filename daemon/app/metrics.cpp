@@ -1,0 +1,332 @@
+#include "daemon/app/metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <sstream>
+#include <utility>
+
+#include "daemon/app/metrics_status.h"
+
+namespace evictd {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::Counter;
+using prometheus::Family;
+using prometheus::Labels;
+using prometheus::MetricFamily;
+
+// 0.5 ms to 300 s, in seconds.
+const std::vector<double> kLatencyBounds = {
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300};
+
+constexpr std::array kKinds = {InvalidationKind::kKey, InvalidationKind::kTag,
+                               InvalidationKind::kPurge, InvalidationKind::kBump};
+constexpr std::array kOperations = {Operation::kInsert, Operation::kUpdate, Operation::kDelete,
+                                    Operation::kTruncate};
+constexpr std::array kReasons = {UnmappableReason::kNotSent, UnmappableReason::kUnchangedToast,
+                                 UnmappableReason::kMissingColumn, UnmappableReason::kBadValue,
+                                 UnmappableReason::kTooLong};
+constexpr std::size_t kOutcomeCount = 4;
+constexpr std::array<const char*, kOutcomeCount> kOutcomes = {"deleted", "absent", "kept",
+                                                              "replayed"};
+// What the sources, the pipeline and the sink report; others begin when they first happen.
+constexpr std::array kPostgresGaps = {
+    "slot_missing",   "slot_lost",      "slot_moved",      "epoch_changed", "publication_missing",
+    "record_missing", "source_changed", "table_recreated", "table_added",   "unpublished",
+    "partitions_changed", "redis_rollback"};
+constexpr std::array kKafkaGaps = {"offset_out_of_range", "offsets_lost", "topic_recreated",
+                                   "record_missing", "redis_rollback"};
+constexpr std::array kErrorClasses = {
+    "connection", "timeout", "protocol",    "tls",       "loading", "busy",    "oom",  "misconf", "master_down",
+    "no_replicas", "try_again", "read_only", "auth", "noperm", "cluster", "clients", "other"};
+constexpr const char* kOther = "other";
+// Labels that come from other rooms are few and fixed; this holds if one is not.
+constexpr std::size_t kOpenLabelsMax = 32;
+
+using OutcomeCounters = std::array<Counter*, kOutcomeCount>;
+
+void add(const OutcomeCounters& counters, const Outcome& outcome) {
+  const std::array<std::uint64_t, kOutcomeCount> values = {outcome.deleted, outcome.absent,
+                                                           outcome.kept, outcome.replayed};
+  for (std::size_t i = 0; i < kOutcomeCount; ++i) {
+    if (values[i] > 0) counters[i]->Increment(static_cast<double>(values[i]));
+  }
+}
+
+// The series of one rule.
+struct RuleCounters {
+  std::array<OutcomeCounters, kKinds.size()> invalidations{};
+  std::array<Counter*, kReasons.size()> unmappable{};
+};
+
+}  // namespace
+
+struct Metrics::Impl {
+  prometheus::Registry registry;
+  Family<Counter>& changes;
+  Family<Counter>& invalidations;
+  Family<Counter>& settles;
+  Family<Counter>& unmappables;
+  Family<Counter>& gaps;
+  Family<Counter>& redis_errors;
+  Family<Counter>& reconnects;
+  Family<Counter>& reloads;
+  Counter& negative_latencies;
+  prometheus::Histogram& latency;
+  std::string version;
+
+  // Series by their label; loop thread only.
+  std::map<std::string, RuleCounters, std::less<>> rules;
+  std::map<std::string, std::array<Counter*, kOperations.size()>, std::less<>> tables;
+  OutcomeCounters settle_outcomes{};
+
+  // Latencies observed since the last flush().
+  std::vector<double> bucket_counts = std::vector<double>(kLatencyBounds.size() + 1, 0.0);
+  double latency_sum = 0;
+  bool latency_dirty = false;
+
+  Impl()
+      : changes(counters("evictd_changes_total", "Row changes of mapped tables received.")),
+        invalidations(counters("evictd_invalidations_total",
+                               "Keys looked at by first deletes, by what became of them.")),
+        settles(counters("evictd_settle_deletes_total",
+                         "Keys looked at by second deletes (fill: plain).")),
+        unmappables(counters("evictd_unmappable_changes_total",
+                             "Changes for which a rule could not be rendered.")),
+        gaps(counters("evictd_gaps_total", "Stretches of the change stream that were lost.")),
+        redis_errors(counters("evictd_redis_errors_total", "Errors of Redis, by class.")),
+        reconnects(counters("evictd_reconnects_total", "Connections made again after a loss.")),
+        reloads(counters("evictd_rules_reload_total", "Reloads of the rules (SIGHUP).")),
+        negative_latencies(counters("evictd_negative_latency_total",
+                                    "Latencies below 0, counted as 0: the clocks differ.")
+                               .Add({})),
+        latency(prometheus::BuildHistogram()
+                    .Name("evictd_invalidation_latency_seconds")
+                    .Help("From the commit to the reply of Redis, per transaction.")
+                    .Register(registry)
+                    .Add({}, kLatencyBounds)) {}
+
+  Family<Counter>& counters(const std::string& name, const std::string& help) {
+    return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
+  }
+
+  // The counter of a label whose values come from elsewhere, kept few.
+  static Counter& open_label(Family<Counter>& in, const char* label, std::string_view value,
+                             std::map<std::string, Counter*, std::less<>>& known) {
+    if (const auto found = known.find(value); found != known.end()) return *found->second;
+    const std::string text = known.size() < kOpenLabelsMax ? std::string(value) : kOther;
+    Counter& counter = in.Add({{label, text}});
+    known.emplace(text, &counter);
+    return counter;
+  }
+  std::map<std::string, Counter*, std::less<>> gap_reasons;
+  std::vector<std::string> known_gaps;  // constant after construction: text() reads it
+  std::map<std::string, Counter*, std::less<>> error_classes;
+  std::map<std::string, Counter*, std::less<>> peers;
+
+  RuleCounters make_rule(const std::string& label) {
+    RuleCounters made;
+    for (std::size_t kind = 0; kind < kKinds.size(); ++kind) {
+      for (std::size_t outcome = 0; outcome < kOutcomeCount; ++outcome) {
+        made.invalidations[kind][outcome] =
+            &invalidations.Add({{"rule", label},
+                                {"kind", std::string(invalidation_kind_name(kKinds[kind]))},
+                                {"outcome", kOutcomes[outcome]}});
+      }
+    }
+    for (std::size_t reason = 0; reason < kReasons.size(); ++reason) {
+      made.unmappable[reason] = &unmappables.Add(
+          {{"rule", label}, {"reason", std::string(unmappable_reason_name(kReasons[reason]))}});
+    }
+    return made;
+  }
+
+  // Null for a rule that was replaced while its work was under way: its series is gone.
+  const RuleCounters* find_rule(const RuleInfo& rule) const {
+    auto found = rules.find(rule.name);
+    if (found == rules.end()) found = rules.find(std::string_view(kOther));
+    return found == rules.end() ? nullptr : &found->second;
+  }
+
+  void remove_rule(const RuleCounters& gone) {
+    for (const OutcomeCounters& kind : gone.invalidations) {
+      for (Counter* counter : kind) invalidations.Remove(counter);
+    }
+    for (Counter* counter : gone.unmappable) unmappables.Remove(counter);
+  }
+
+  void make_table(const std::string& label) {
+    std::array<Counter*, kOperations.size()>& made = tables[label];
+    for (std::size_t i = 0; i < kOperations.size(); ++i) {
+      made[i] =
+          &changes.Add({{"table", label}, {"op", std::string(operation_name(kOperations[i]))}});
+    }
+  }
+};
+
+Metrics::Metrics(std::string_view version, std::string_view source_peer)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->version = version;
+  for (std::size_t i = 0; i < kOutcomeCount; ++i) {
+    impl_->settle_outcomes[i] = &impl_->settles.Add({{"outcome", kOutcomes[i]}});
+  }
+  const auto begin_gaps = [&](const auto& reasons) {
+    for (const char* reason : reasons) {
+      Impl::open_label(impl_->gaps, "reason", reason, impl_->gap_reasons);
+      impl_->known_gaps.emplace_back(reason);
+    }
+  };
+  if (source_peer == "kafka") {
+    begin_gaps(kKafkaGaps);
+  } else {
+    begin_gaps(kPostgresGaps);
+  }
+  for (const char* error_class : kErrorClasses) {
+    Impl::open_label(impl_->redis_errors, "class", error_class, impl_->error_classes);
+  }
+  for (const std::string_view peer : {source_peer, std::string_view("redis")}) {
+    Impl::open_label(impl_->reconnects, "peer", peer, impl_->peers);
+  }
+  for (const char* outcome : {"success", "failure"}) impl_->reloads.Add({{"outcome", outcome}});
+}
+
+Metrics::~Metrics() = default;
+
+void Metrics::set_rules(const std::vector<RuleInfo>& rules) {
+  const auto label_of = [](std::size_t number, const std::string& name) {
+    return number < kRuleLabelsMax ? name : std::string(kOther);
+  };
+  std::map<std::string, RuleCounters, std::less<>> kept_rules;
+  std::map<std::string, std::array<Counter*, kOperations.size()>, std::less<>> kept_tables;
+  for (std::size_t number = 0; number < rules.size(); ++number) {
+    const std::string label = label_of(number, rules[number].name);
+    if (!kept_rules.contains(label)) {
+      const auto known = impl_->rules.find(label);
+      if (known == impl_->rules.end()) {
+        kept_rules.emplace(label, impl_->make_rule(label));
+      } else {
+        kept_rules.insert(impl_->rules.extract(known));
+      }
+    }
+    const std::string table = label_of(number, rules[number].qualified_table());
+    if (!kept_tables.contains(table)) {
+      const auto known = impl_->tables.find(table);
+      if (known != impl_->tables.end()) {
+        kept_tables.insert(impl_->tables.extract(known));
+      } else {
+        impl_->make_table(table);
+        kept_tables.insert(impl_->tables.extract(table));
+      }
+    }
+  }
+  for (const auto& [label, gone] : impl_->rules) impl_->remove_rule(gone);
+  for (const auto& [label, gone] : impl_->tables) {
+    for (Counter* counter : gone) impl_->changes.Remove(counter);
+  }
+  impl_->rules = std::move(kept_rules);
+  impl_->tables = std::move(kept_tables);
+}
+
+void Metrics::flush() {
+  if (!impl_->latency_dirty) return;
+  impl_->latency.ObserveMultiple(impl_->bucket_counts, impl_->latency_sum);
+  std::fill(impl_->bucket_counts.begin(), impl_->bucket_counts.end(), 0.0);
+  impl_->latency_sum = 0;
+  impl_->latency_dirty = false;
+}
+
+void Metrics::rules_reloaded(bool success) {
+  impl_->reloads.Add({{"outcome", success ? "success" : "failure"}}).Increment();
+}
+
+void Metrics::changes(std::string_view table, Operation operation, std::uint64_t count) {
+  auto found = impl_->tables.find(table);
+  if (found == impl_->tables.end()) {
+    // Beyond the labels we keep, or of rules replaced while the change was under way.
+    found = impl_->tables.find(kOther);
+    if (found == impl_->tables.end()) {
+      impl_->make_table(kOther);
+      found = impl_->tables.find(kOther);
+    }
+  }
+  found->second[static_cast<std::size_t>(operation)]->Increment(static_cast<double>(count));
+}
+
+void Metrics::invalidations(const RuleInfo& rule, InvalidationKind kind, const Outcome& outcome) {
+  if (const RuleCounters* counters = impl_->find_rule(rule)) {
+    add(counters->invalidations[static_cast<std::size_t>(kind)], outcome);
+  }
+}
+
+void Metrics::settle_deletes(const Outcome& outcome) { add(impl_->settle_outcomes, outcome); }
+
+void Metrics::unmappable(const RuleInfo& rule, UnmappableReason reason) {
+  if (const RuleCounters* counters = impl_->find_rule(rule)) {
+    counters->unmappable[static_cast<std::size_t>(reason)]->Increment();
+  }
+}
+
+void Metrics::gap(std::string_view reason) {
+  // One that an earlier process left on record may have several.
+  for (const std::string& one : gap_reasons_of(reason)) {
+    Impl::open_label(impl_->gaps, "reason", one, impl_->gap_reasons).Increment();
+  }
+}
+
+void Metrics::gap_resolved() {
+}  // evictd_gap_unresolved is read from the status when it is asked for
+
+void Metrics::redis_error(std::string_view error_class) {
+  Impl::open_label(impl_->redis_errors, "class", error_class, impl_->error_classes).Increment();
+}
+
+void Metrics::reconnect(std::string_view peer) {
+  Impl::open_label(impl_->reconnects, "peer", peer, impl_->peers).Increment();
+}
+
+void Metrics::invalidation_latency(std::chrono::microseconds latency) {
+  if (latency.count() < 0) {
+    impl_->negative_latencies.Increment();
+    latency = std::chrono::microseconds(0);
+  }
+  const double value = std::chrono::duration<double>(latency).count();
+  const auto bucket = std::lower_bound(kLatencyBounds.begin(), kLatencyBounds.end(), value);
+  impl_->bucket_counts[static_cast<std::size_t>(bucket - kLatencyBounds.begin())] += 1;
+  impl_->latency_sum += value;
+  impl_->latency_dirty = true;
+}
+
+std::string Metrics::text(const Status* status, Now now) const {
+  std::vector<MetricFamily> families = impl_->registry.Collect();
+  MetricFamily build;
+  build.name = "evictd_build_info";
+  build.help = "Always 1; the version is a label.";
+  build.type = prometheus::MetricType::Gauge;
+  build.metric.emplace_back().gauge.value = 1;
+  build.metric.back().label = {{"version", impl_->version}};
+  families.push_back(std::move(build));
+  if (status != nullptr) append_status_metrics(families, *status, impl_->known_gaps, now);
+
+  // A family without a series says nothing (no error of Redis so far); and a steady order reads
+  // better.
+  std::erase_if(families, [](const MetricFamily& one) { return one.metric.empty(); });
+  std::sort(families.begin(), families.end(),
+            [](const MetricFamily& a, const MetricFamily& b) { return a.name < b.name; });
+  for (MetricFamily& one : families) {
+    for (ClientMetric& metric : one.metric) std::sort(metric.label.begin(), metric.label.end());
+    std::sort(one.metric.begin(), one.metric.end(),
+              [](const ClientMetric& a, const ClientMetric& b) { return a.label < b.label; });
+  }
+  std::ostringstream out;
+  prometheus::TextSerializer().Serialize(out, families);
+  return out.str();
+}
+
+}  // namespace evictd

@@ -1,0 +1,60 @@
+// Metrics: counts what the pipeline reports and renders /metrics (design, section 10: the names are
+// API).
+//
+// The Observer's methods and set_rules() are called by the loop thread only; text() from any
+// thread. Counters of one turn are gathered without locks where they are frequent (latencies) and
+// handed over by flush().
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/base/clock.h"
+#include "daemon/interface/observer.h"
+#include "daemon/app/status.h"
+#include "mapping/rules.h"
+
+namespace evictd {
+
+// Beyond this many rules, the others share the label "other", so that a big rules file cannot make
+// a big number of series.
+inline constexpr std::size_t kRuleLabelsMax = 200;
+
+class Metrics final : public Observer {
+ public:
+  explicit Metrics(std::string_view version, std::string_view source_peer = "postgres");
+  ~Metrics() override;
+
+  // Series of new rules and tables begin at 0, those of rules
+  // and tables that are gone disappear, the others go on.
+  void set_rules(const std::vector<RuleInfo>& rules);
+
+  // Hands the latencies observed since the last call to text().
+  void flush();
+
+  // outcome: "success", "failure".
+  void rules_reloaded(bool success);
+
+  // The page. `status` may be null: what is only known from it is then absent.
+  std::string text(const Status* status, Now now) const;
+
+  // Observer.
+  void changes(std::string_view table, Operation operation, std::uint64_t count) override;
+  void invalidations(const RuleInfo& rule, InvalidationKind kind, const Outcome& outcome) override;
+  void settle_deletes(const Outcome& outcome) override;
+  void unmappable(const RuleInfo& rule, UnmappableReason reason) override;
+  void gap(std::string_view reason) override;
+  void gap_resolved() override;
+  void redis_error(std::string_view error_class) override;
+  void reconnect(std::string_view peer) override;
+  void invalidation_latency(std::chrono::microseconds latency) override;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace evictd

@@ -1,0 +1,193 @@
+#include "daemon/flow/batch_builder.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "mapping/check.h"
+#include "mapping/row_version.h"
+
+namespace evictd {
+namespace {
+
+// Transactions of one batch: bounds the visibility look-ups and what one lost reply repeats. Many more than items, so that
+// keys that change all the time are few.
+constexpr std::size_t kTransactionsMax = 32768;
+// Of counters alone: each of them raises, and is remembered, by itself.
+constexpr std::size_t kRaisesMax = 1024;
+
+// Parts of one rule: keys, tags, counters.
+constexpr std::size_t kKinds = 3;
+
+std::size_t kind_index(InvalidationKind kind) {
+  return kind == InvalidationKind::kKey ? 0 : kind == InvalidationKind::kTag ? 1 : 2;
+}
+
+Target target_of(InvalidationKind kind) {
+  return kind == InvalidationKind::kKey   ? Target::kKeys
+         : kind == InvalidationKind::kTag ? Target::kTags
+                                          : Target::kCounters;
+}
+
+// Two changes of one key in one batch: a fill has to reach the higher version. Where they do not compare, no
+// version proves anything.
+void merge_row_version(std::string& known, std::string_view other) {
+  if (row_version_reaches(known, other)) return;
+  known = row_version_reaches(other, known) ? other : std::string_view();
+}
+
+}  // namespace
+
+BatchBuilder::BatchBuilder(std::size_t items_max, std::size_t bytes_max)
+    : items_max_(std::min(items_max, kSlots / 2)),
+      bytes_max_(bytes_max),
+      batch_(std::make_unique<Batch>()),
+      slots_(kSlots) {}
+
+void BatchBuilder::use(std::shared_ptr<const RuleSet> rules) {
+  EVICTD_CHECK(batch_->parts.empty());
+  part_index_.assign(rules->rules().size() * kKinds, -1);
+  rules_ = std::move(rules);
+  batch_->rules = rules_;
+}
+
+void BatchBuilder::begin(const TransactionBegin& begin) {
+  current_ = begin;
+  in_transaction_ = true;
+  noted_ = false;
+}
+
+void BatchBuilder::note_xid() {
+  if (noted_) return;
+  noted_ = true;
+  batch_->xids.push_back(current_.xid);
+  batch_->known_since = std::max(batch_->known_since, current_.known_since.value_or(SteadyTime::max()));
+  if (!batch_->oldest_commit || current_.commit_time < *batch_->oldest_commit) {
+    batch_->oldest_commit = current_.commit_time;
+  }
+  bytes_ += sizeof(Xid);
+}
+
+Part& BatchBuilder::part_for(std::uint32_t rule, InvalidationKind kind, std::uint32_t& index) {
+  std::int32_t& known = part_index_[rule * kKinds + kind_index(kind)];
+  if (known < 0) {
+    known = static_cast<std::int32_t>(batch_->parts.size());
+    Part& part = batch_->parts.emplace_back();
+    part.rule = &rules_->rules()[rule];
+    part.kind = kind;
+    part.command.target = target_of(kind);
+    part.command.channel = part.rule->announce;
+    if (kind == InvalidationKind::kBump) {
+      part.waits_for_visibility = true;
+    } else {
+      part.command.trust_filled = part.rule->fill == FillMode::kChecked;
+      if (part.rule->fill == FillMode::kPlain) part.settle = part.rule->settle;
+      part.command.lazy = kind == InvalidationKind::kTag && part.rule->tags_mode == TagsMode::kLazy;
+      if (part.rule->mode == RuleMode::kStale) part.command.grace = part.rule->grace;
+    }
+    if (further_xids_.size() < batch_->parts.size()) further_xids_.emplace_back();
+    bytes_ += sizeof(Part);
+  }
+  index = static_cast<std::uint32_t>(known);
+  return batch_->parts[index];
+}
+
+void BatchBuilder::add(std::uint32_t rule, InvalidationKind kind, std::string_view text,
+                       std::string_view row_version) {
+  note_xid();
+  std::uint32_t part_number = 0;
+  Part& part = part_for(rule, kind, part_number);
+  Command& command = part.command;
+  const std::size_t hash = std::hash<std::string_view>{}(text) * 31 + part_number;
+  for (std::size_t probe = hash & (kSlots - 1);; probe = (probe + 1) & (kSlots - 1)) {
+    Slot& slot = slots_[probe];
+    if (slot.generation != generation_) {
+      slot = {generation_, part_number, static_cast<std::uint32_t>(command.items.size()), current_.xid};
+      break;
+    }
+    if (slot.part == part_number && command.text(slot.item) == text) {
+      // Transactions arrive one after the other: the same one is always the item's last.
+      if (slot.last != current_.xid) {
+        slot.last = current_.xid;
+        further_xids_[part_number].emplace_back(slot.item, current_.xid);
+        bytes_ += sizeof(further_xids_[part_number][0]);
+        if (kind == InvalidationKind::kBump) ++raises_;
+      }
+      if (!command.row_versions.empty()) merge_row_version(command.row_versions[slot.item], row_version);
+      return;
+    }
+  }
+  command.texts.append(text);
+  command.xids.push_back(current_.xid);
+  command.items.push_back({static_cast<std::uint32_t>(command.texts.size()),
+                           static_cast<std::uint32_t>(command.xids.size())});
+  if (kind == InvalidationKind::kKey && !part.rule->version_column.empty()) {
+    command.row_versions.emplace_back(row_version);
+    bytes_ += sizeof(std::string) + row_version.size();
+  }
+  ++items_;
+  bytes_ += text.size() + sizeof(Xid) + sizeof(Item);
+}
+
+void BatchBuilder::add_purge(std::uint32_t rule, std::uint32_t pattern) {
+  note_xid();
+  const std::pair<std::uint32_t, std::uint32_t> purge{rule, pattern};
+  if (std::find(purges_.begin(), purges_.end(), purge) == purges_.end()) purges_.push_back(purge);
+}
+
+void BatchBuilder::commit(const Position& end) {
+  EVICTD_CHECK(in_transaction_);
+  in_transaction_ = false;
+  ++batch_->transactions;
+  if (noted_) {
+    batch_->commits.push_back(current_.commit_time);
+    bytes_ += sizeof(SystemTime);
+  }
+  const auto known = std::find_if(batch_->ends.begin(), batch_->ends.end(),
+                                  [&](const Position& known_end) { return known_end.stream == end.stream; });
+  if (known == batch_->ends.end()) {
+    batch_->ends.push_back(end);
+  } else {
+    *known = end;
+  }
+}
+
+bool BatchBuilder::full() const {
+  return items_ >= items_max_ || raises_ >= kRaisesMax || bytes_ >= bytes_max_ ||
+         batch_->xids.size() >= kTransactionsMax;
+}
+
+std::unique_ptr<Batch> BatchBuilder::take() {
+  for (std::size_t number = 0; number < batch_->parts.size(); ++number) {
+    auto& further = further_xids_[number];
+    if (further.empty()) continue;
+    // Lay each item's transactions side by side: its first, then the further ones in order.
+    Command& command = batch_->parts[number].command;
+    std::stable_sort(further.begin(), further.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::vector<Xid> xids;
+    xids.reserve(command.xids.size() + further.size());
+    auto next = further.begin();
+    for (std::uint32_t item = 0; item < command.items.size(); ++item) {
+      xids.push_back(command.xids[item]);
+      for (; next != further.end() && next->first == item; ++next) xids.push_back(next->second);
+      command.items[item].xids_end = static_cast<std::uint32_t>(xids.size());
+    }
+    command.xids = std::move(xids);
+    further.clear();
+  }
+  auto batch = std::exchange(batch_, std::make_unique<Batch>());
+  batch->bytes = sizeof(Batch) + bytes_;
+  batch_->rules = rules_;
+  purges_.clear();
+  std::fill(part_index_.begin(), part_index_.end(), -1);
+  if (++generation_ == 0) {
+    std::fill(slots_.begin(), slots_.end(), Slot{});
+    generation_ = 1;
+  }
+  items_ = raises_ = bytes_ = 0;
+  // A slice of a large transaction: its next slice names it again.
+  noted_ = false;
+  return batch;
+}
+
+}  // namespace evictd

@@ -1,0 +1,68 @@
+// Visibility: since when are transactions visible to other sessions? Answers from the snapshots polled while
+// something waits, and decides when the next poll is due. Pure.
+//
+// A commit reaches us before other sessions can see it (design, section 4). What a snapshot sees once, every
+// later snapshot of the same server process sees too; so an xid is visible at the latest since the time the first
+// snapshot that sees it was received.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <optional>
+
+#include "daemon/base/clock.h"
+#include "daemon/interface/version.h"
+#include "daemon/flow/work.h"
+
+namespace evictd {
+
+class Visibility {
+ public:
+  // `interval`: between two polls while something waits. `memory`: how long a snapshot must be remembered to
+  // tell whether a transaction has been visible for so long (the longest settle of the rules).
+  Visibility(std::chrono::milliseconds interval, std::chrono::milliseconds memory);
+
+  // A new connection: earlier snapshots may speak of a server that lost transactions in a crash.
+  // Without snapshots, a transaction counts as visible since it was known to be in the stream, or else when it is
+  // first asked for.
+  void reset(bool has_snapshots);
+  void remember_for(std::chrono::milliseconds memory) { memory_ = memory; }
+
+  void add(const Snapshot& snapshot, SteadyTime received);
+
+  // Sets work.visible_at if everything in it is known to be visible. True when it is.
+  bool look(Work& work, SteadyTime now) const;
+
+  const std::optional<Snapshot>& latest() const { return latest_; }
+
+  // Poll pacing. `waiting`: something waits for visibility. A poll that helped nobody doubles the
+  // interval up to kIntervalFactorMax, so that a commit hanging for minutes does not cost a poll each few ms.
+  bool poll_is_due(bool waiting, SteadyTime now) const;
+  SteadyTime next_poll() const {
+    return last_poll_ == SteadyTime::min() ? last_poll_ : last_poll_ + interval_ * factor_;
+  }
+  bool poll_under_way() const { return under_way_; }
+  void poll_sent(SteadyTime now);
+  void poll_helped(bool helped);
+  bool has_snapshots() const { return has_snapshots_; }
+
+ private:
+  static constexpr int kIntervalFactorMax = 16;
+  static constexpr std::size_t kRemembered = 64;
+
+  struct Received {
+    SteadyTime at;
+    Snapshot snapshot;
+  };
+  std::chrono::milliseconds interval_;
+  std::chrono::milliseconds memory_;
+  bool has_snapshots_ = false;
+  bool under_way_ = false;
+  int factor_ = 1;
+  SteadyTime last_poll_ = SteadyTime::min();
+  std::deque<Received> received_;  // oldest first; thinned
+  std::optional<Snapshot> latest_;
+  SteadyTime latest_at_{};
+};
+
+}  // namespace evictd

@@ -1,0 +1,32 @@
+// The observer: what the pipeline counts. Implemented by metrics.cpp for /metrics and by tests. Called from
+// the loop thread only: once per batch, command or transaction, never per row. Rules come as RuleInfo, not as an
+// index, because work begun under the rules before a reload still ends under them.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string_view>
+
+#include "daemon/interface/sink.h"
+#include "mapping/mapper.h"
+
+namespace evictd {
+
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void changes(std::string_view table, Operation operation, std::uint64_t count) = 0;
+  // First deletes, of keys, tags or purges.
+  virtual void invalidations(const RuleInfo& rule, InvalidationKind kind, const Outcome& outcome) = 0;
+  virtual void settle_deletes(const Outcome& outcome) = 0;
+  virtual void unmappable(const RuleInfo& rule, UnmappableReason reason) = 0;
+  virtual void gap(std::string_view reason) = 0;
+  virtual void gap_resolved() = 0;
+  virtual void redis_error(std::string_view error_class) = 0;
+  // peer: "postgres", "kafka", "redis".
+  virtual void reconnect(std::string_view peer) = 0;
+  // From commit to the Redis reply, for one transaction. Negative (clock skew) is counted and clamped.
+  virtual void invalidation_latency(std::chrono::microseconds latency) = 0;
+};
+
+}  // namespace evictd

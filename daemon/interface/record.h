@@ -1,0 +1,34 @@
+// The record: the few facts evictd keeps in Redis, beside the cache they speak of, so that a restart can
+// tell a healthy resume from a gap (G6), and a Redis that was rolled back from one that was not.
+// The pipeline decides when it is written; sinks store and load it, sources compare against it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "daemon/interface/version.h"
+
+namespace evictd {
+
+struct Record {
+  Epoch epoch;
+  std::string source_instance;  // see SourceConnected::instance
+  // When this epoch and instance were first seen, by the clock of Redis: markers filled earlier are not trusted.
+  std::chrono::milliseconds epoch_since{0};
+  // Per stream of the source (PostgreSQL: stream 0, commit end LSN), the last position this evictd has
+  // acknowledged or is about to: written BEFORE the source is told, so it is never behind the source.
+  std::map<std::uint32_t, std::uint64_t> acknowledged;
+  // Identifies what the source's position lives in (PostgreSQL: database OID and slot name). Opaque.
+  std::string source_identity;
+  // OIDs of the mapped tables, "schema.table" -> id, to notice one dropped and recreated while away.
+  std::map<std::string, std::uint32_t> tables;
+  // A gap that was found and not yet repaired: its reason, empty when there is none.
+  std::string gap;
+
+  friend bool operator==(const Record&, const Record&) = default;
+};
+
+}  // namespace evictd

@@ -1,0 +1,191 @@
+// A sink: where invalidations are applied (Redis). It knows commands and replies, not transactions: what
+// to delete, when to settle, what to acknowledge is the pipeline's.
+//
+// Contract, held by tests/contract for the Redis sink and for the fake:
+//  - All calls come from the one loop thread; handler calls are made only from inside step().
+//  - submit() takes a command if there is room (has_room()); commands of one connection are sent in the
+//    order of their submission; each ends exactly once, in on_done() or on_lost().
+//  - on_done() means: every reply was read and was a success. Anything else (a lost connection, a
+//    timeout, an error reply that may pass) ends in on_lost() for every command under way, the
+//    connection is closed and a new one made with capped backoff. A lost command may or may not have
+//    been applied; submitting it again is safe (G2).
+//  - Nothing blocks; buffers are bounded.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "daemon/base/clock.h"
+#include "daemon/interface/record.h"
+#include "daemon/interface/version.h"
+#include "daemon/base/waiting.h"
+#include "mapping/error.h"
+
+namespace evictd {
+
+enum class Act : std::uint8_t {
+  // The table of design section 4 for each key: delete unless proven fresh, leave a tombstone.
+  kInvalidate,
+  // The second delete of `fill: plain`: deletes again, unless the tombstone says that these xids are settled;
+  // marks them as settled, so that a later replay knows it need not settle again. (A filled marker proves
+  // nothing under `fill: plain`: a plain SET over a checked fill leaves the marker as it was.)
+  kSettle,
+  // `fill: checked`: give the tombstones of these xids their full lifetime again; where one is gone,
+  // as kInvalidate.
+  kRenew,
+};
+
+// How much longer than `tombstone_ttl` a tombstone lives, so that one whose transaction becomes visible
+// within this time after the delete need not be renewed.
+inline constexpr std::chrono::milliseconds kTombstoneMargin{1000};
+
+// What an act is about.
+enum class Target : std::uint8_t {
+  kKeys,     // each text is a cache key
+  kTags,     // each text is a tag: its set is walked, each member treated as a key, and left with a tombstone
+  kPattern,  // each text is a glob: every key that matches is treated as a key (tag sets: as a tag)
+  kCounters,  // each text is a namespace counter: raised by one for each xid it does not remember
+};
+
+// What the keys are that a kPattern command's globs match.
+enum class PatternOf : std::uint8_t { kKeys, kTagSets, kCounters };
+
+// One text with the transactions that touched it. Texts of one command are distinct.
+struct Item {
+  std::uint32_t text_end = 0;  // in Command::texts, begins where the previous item ends
+  std::uint32_t xids_end = 0;  // in Command::xids, likewise
+};
+
+// One command to the sink; at most a few thousand items. Kept by the pipeline until it is done, since it
+// may have to be submitted again. Compact: two growing arrays, no allocation per item.
+struct Command {
+  Act act = Act::kInvalidate;
+  Target target = Target::kKeys;
+  PatternOf pattern_of = PatternOf::kKeys;
+  // kTags, and kPattern of tag sets: tags have no set of members; their markers alone say what a value has to
+  // have seen (`tags_mode: lazy`).
+  bool lazy = false;
+  bool trust_filled = false;    // `fill: checked`: a filled marker may prove freshness
+  // kInvalidate: this delete is already late enough to count as the settle delete. Where a tombstone
+  // remembers the xids, but not that they were settled, it deletes again, as kSettle does.
+  bool settled = false;
+  // Delete whatever is found and require of fills a snapshot whose xmin is beyond `floor` (gaps, an
+  // operator's purge: no xid to compare). xids are ignored then.
+  bool unconditional = false;
+  Xid floor{};
+  // `mode: stale`: values stay for so long, marked stale, instead of being deleted. 0: they are deleted.
+  std::chrono::milliseconds grace{0};
+  // Each invalidation, and what a settle deletes, is announced on this channel with a number that tells subscribers whether they missed one; of a
+  // pattern, its end as well, with the order to drop everything. Empty: nothing is announced.
+  std::string channel;
+  std::string texts;
+  std::vector<Xid> xids;
+  std::vector<Item> items;
+  // kKeys of a rule with a version column: per item, the row version that a fill has to reach, in place of its
+  // xids; empty where no version is known (then the xids stand, which no row version ever proves). Otherwise no
+  // element at all.
+  std::vector<std::string> row_versions;
+
+  std::size_t size() const { return items.size(); }
+  std::size_t bytes() const {
+    return texts.size() + xids.size() * sizeof(Xid) + items.size() * sizeof(Item) +
+           row_versions.size() * sizeof(std::string);
+  }
+  std::string_view text(std::size_t index) const {
+    const std::uint32_t begin = index == 0 ? 0 : items[index - 1].text_end;
+    return std::string_view(texts).substr(begin, items[index].text_end - begin);
+  }
+};
+
+// What became of the keys of a command. Sums to the number of keys looked at (for tags and patterns:
+// the members found).
+struct Outcome {
+  std::uint64_t deleted = 0;   // was there and is gone
+  std::uint64_t absent = 0;    // was not there
+  std::uint64_t kept = 0;      // a checked fill proved to be fresh
+  std::uint64_t replayed = 0;  // this transaction had been applied to this key before
+  // A lazy tag counts as deleted when it had a marker, a counter when it was raised, a value that stays with its
+  // grace as well.
+  // Of kKeys commands: items (by index) that need no settle any more, because a replayed tombstone says that
+  // the settle was done. Sorted; usually empty.
+  std::vector<std::uint32_t> already_settled;
+};
+
+// What every command needs to know of the moment; set by the pipeline whenever it changes.
+struct SinkContext {
+  Epoch epoch;
+  // By Redis's clock: a filled marker older than this never keeps a value.
+  std::chrono::milliseconds trust_since{0};
+  // A recent snapshot of this epoch. A tombstone with too many xids drops those that it sees, and asks of fills
+  // what it has seen instead.
+  std::optional<Snapshot> snapshot = {};
+  // Channels of announcements: whenever the sink is connected (again), their subscribers are told to drop all
+  // they have, for they may have missed something.
+  std::vector<std::string> channels = {};
+};
+
+// Redis is there and may be written to.
+struct SinkConnected {
+  std::optional<Record> record;
+  std::chrono::milliseconds time{0};  // Redis TIME
+  // Changes whenever the data may not be what we last saw: another process or another server (run_id).
+  std::string instance;
+};
+
+using Ticket = std::uint64_t;  // chosen by the pipeline, unique while the command is under way
+
+class SinkHandler {
+ public:
+  virtual ~SinkHandler() = default;
+  virtual void on_sink_connected(const SinkConnected& connected) = 0;
+  // `error_class` is the label of evictd_redis_errors_total.
+  virtual void on_sink_disconnected(const Error& error, std::string_view error_class) = 0;
+  // Cannot go on by itself (wrong password, ACL): kFatal or kUsage.
+  virtual void on_sink_failed(const Error& error) = 0;
+  virtual void on_done(Ticket ticket, const Outcome& outcome) = 0;
+  virtual void on_lost(Ticket ticket) = 0;
+  virtual void on_record_saved(std::uint64_t sequence) = 0;
+  virtual void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) = 0;
+};
+
+struct SinkStatus {
+  bool connected = false;
+  std::string state;  // for /status
+  std::optional<std::uint64_t> evicted_keys;    // INFO stats
+  std::optional<std::string> problem;           // connected, yet not writable
+  // What readers did, by outcome: evictd_fills_total{outcome}. Empty where readers' calls are not counted.
+  std::vector<std::pair<std::string, std::uint64_t>> fills = {};
+};
+
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  virtual void start(Now now) = 0;
+  virtual void step(Now now, SinkHandler& handler) = 0;
+  virtual void wait_for(Waiting& waiting) = 0;
+  virtual void set_context(const SinkContext& context) = 0;
+
+  // Room for one more command of ordinary size.
+  virtual bool has_room() const = 0;
+  // REQUIRES: connected and has_room(). `command` must stay alive and unchanged until it ends.
+  virtual void submit(Ticket ticket, const Command& command) = 0;
+
+  // Writes the record; on_record_saved(sequence) when it is stored. Lost silently with the connection (the
+  // pipeline writes a newer one after on_sink_connected). REQUIRES: connected.
+  virtual void save_record(const Record& record, std::uint64_t sequence) = 0;
+
+  // Reads the record as it stands now; on_record_loaded(sequence). Lost silently with the connection (the next
+  // on_sink_connected has it). REQUIRES: connected.
+  virtual void load_record(std::uint64_t sequence) = 0;
+
+  // Closes politely; what is under way ends in on_lost() at the next step.
+  virtual void stop() = 0;
+  virtual SinkStatus status() const = 0;
+};
+
+}  // namespace evictd

@@ -1,0 +1,186 @@
+// A source: where transactions come from (PostgreSQL's replication stream, Kafka). The interface is dumb
+// on purpose: what to do with a transaction, when to acknowledge, what a gap means is the pipeline's.
+//
+// Contract, held by tests/contract for every source and for the fake:
+//  - All calls come from the one loop thread; handler calls are made only from inside step().
+//  - After start(), the source connects, and reconnects with capped backoff, for ever; it reports each
+//    change of state once. Nothing blocks.
+//  - Transactions are delivered whole and in order per stream: begin, changes, commit. After a
+//    reconnect, every transaction not acknowledged is delivered again, from its begin; a transaction
+//    cut off by the disconnect has no commit.
+//  - The source acknowledges nothing by itself: what it tells the server is exactly what acknowledge() was
+//    given (repeated in keepalive replies).
+//  - Commits may arrive before other sessions can see them; snapshots tell (see design, section 4).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/base/clock.h"
+#include "daemon/interface/record.h"
+#include "daemon/interface/version.h"
+#include "daemon/base/waiting.h"
+#include "mapping/change.h"
+#include "mapping/error.h"
+#include "mapping/rules.h"
+
+namespace evictd {
+
+// Where a source can resume. Only for acknowledging; never compared to decide what is fresh.
+struct Position {
+  std::uint32_t stream = 0;  // PostgreSQL: 0. Kafka: one per partition
+  std::uint64_t value = 0;   // PostgreSQL: commit end LSN. Kafka: offset of the next record
+  friend bool operator==(const Position&, const Position&) = default;
+};
+
+struct TransactionBegin {
+  std::uint32_t stream = 0;
+  Xid xid{};               // 64-bit; none (0) where the source has no transaction ids
+  SystemTime commit_time;  // by the source's clock
+  // A time at which the transaction was in the stream already, though not read, by our clock; absent: not known.
+  // Where there are no snapshots, it counts as visible since then.
+  std::optional<SteadyTime> known_since = {};
+};
+
+struct SourceConnected {
+  Epoch epoch;
+  // Changes when the server process is another one (PostgreSQL: postmaster start time). Versions read before
+  // are then not trusted: a crash can undo asynchronous commits and reuse their xids.
+  std::string instance;
+  std::string source_identity;                  // see Record
+  std::map<std::string, std::uint32_t> tables;  // see Record
+  bool has_snapshots = false;                   // request_snapshot() will be answered
+};
+
+// A stretch of the stream that can no longer be read (G6).
+struct Gap {
+  std::string reason;               // label of evictd_gaps_total: "slot_lost", "slot_missing", ...
+  std::string detail;               // for the log
+  std::vector<std::string> tables;  // empty: any mapped table may be affected
+  // Nothing that was promised is lost: the rules name tables that nobody has followed until now.
+  bool is_expected = false;
+};
+
+// A change of which nothing more is known than that it was one (a record that cannot be decoded, the first
+// one after a gap): everything the rules of these tables may have cached must go.
+struct UnknownChange {
+  std::vector<std::string> tables;  // "schema.table"; empty: any mapped table
+  std::string detail;               // for the log
+};
+
+class SourceHandler {
+ public:
+  virtual ~SourceHandler() = default;
+
+  // Streaming has begun (again). Everything unfinished from an earlier connection will come again.
+  virtual void on_connected(const SourceConnected& connected) = 0;
+  virtual void on_disconnected(const Error& error) = 0;
+  // Another process holds the slot; `holder` says who. Repeated while it lasts, at the source's pace.
+  virtual void on_standby(std::string_view holder) = 0;
+  // After on_standby(): the source could take over now. What it was given as the record is what stood there
+  // before the other process worked, so it waits for use_record().
+  virtual void on_record_wanted() = 0;
+  // The source cannot go on by itself. kFatal or kUsage end the process; the source stays stopped.
+  virtual void on_failed(const Error& error) = 0;
+
+  virtual void on_begin(const TransactionBegin& begin) = 0;
+  virtual void on_change(const Change& change) = 0;
+  // In the place of a change. The transaction is not finished before its purges are. The default is for
+  // those who only look on.
+  virtual void on_unknown_change(const UnknownChange&) {}
+  virtual void on_commit(const Position& end) = 0;
+  // A relation is about to be destroyed.
+  virtual void on_relation_gone(const Relation& relation) = 0;
+
+  // A gap was found. When `needs_confirmation`, the source waits for confirm_gap() before it does the
+  // thing that would make the gap unfindable (such as creating the slot anew), so that the pipeline can
+  // first put the gap on record.
+  virtual void on_gap(const Gap& gap, bool needs_confirmation) = 0;
+
+  // The answer to request_snapshot(), taken after the request was made.
+  virtual void on_snapshot(const Snapshot& snapshot) = 0;
+  // Our own heartbeat came back through the stream.
+  virtual void on_heartbeat() = 0;
+
+  // The server has sent everything up to `position` and nothing of it is still to come (a keepalive of an idle
+  // or foreign-busy database). Not called between begin and commit. The pipeline acknowledges it when
+  // nothing is unfinished; the source never acknowledges by itself.
+  virtual void on_keepalive(const Position& position) = 0;
+};
+
+// What only a Kafka source can tell. Counters count from the start of the process.
+struct KafkaStatus {
+  std::map<std::string, std::uint64_t> lag_messages;  // by topic, of the partitions held: end - acknowledged
+  std::uint64_t rebalances = 0;
+  std::uint64_t poison_records = 0;
+  std::uint64_t dead_letters_lost = 0;  // not written: the file cannot be
+  std::optional<SystemTime> last_record_time;  // when the newest record read was committed
+};
+
+// Numbers for metrics and /status; absent when not known.
+struct SourceStatus {
+  bool connected = false;
+  bool active = false;  // holds the slot
+  std::string state;    // one or two words for /status: "streaming", "waiting for slot", ...
+  std::optional<std::uint64_t> lag_bytes;             // server WAL end - acknowledged
+  std::optional<std::uint64_t> slot_retained_bytes;
+  std::optional<std::int64_t> slot_safe_wal_bytes;
+  std::optional<std::string> problem;  // why readiness must be refused, although connected
+  std::optional<KafkaStatus> kafka;
+};
+
+class Source {
+ public:
+  virtual ~Source() = default;
+
+  // Begins connecting. `last_known` is the record found in Redis, if any: used only to detect gaps.
+  virtual void start(const std::optional<Record>& last_known, Now now) = 0;
+
+  // The record as it stands now, in place of an earlier one: the answer to on_record_wanted(), and at any other
+  // time before on_connected().
+  virtual void use_record(const std::optional<Record>& last_known) = 0;
+
+  // One bounded, non-blocking piece of work: connects, reads and decodes at most about `bytes_max` of
+  // the stream, sends what is due. With bytes_max 0 nothing is taken from the stream (the pipeline is
+  // full), but keepalives, snapshots and acknowledgements still flow.
+  virtual void step(Now now, std::size_t bytes_max, SourceHandler& handler) = 0;
+
+  // What to wait for. `want_data`: whether the stream's descriptor is polled for reading.
+  virtual void wait_for(Waiting& waiting, bool want_data) = 0;
+
+  // Tells the source that everything up to and including `end` need not be sent again. Positions of one
+  // stream are given in increasing order. Sent by a following step().
+  virtual void acknowledge(const Position& end) = 0;
+
+  // Asks for a snapshot taken from now on. At most one is under way; a further request while one is
+  // under way is answered by a later snapshot, never by the earlier one.
+  virtual void request_snapshot() = 0;
+
+  // See SourceHandler::on_gap.
+  virtual void confirm_gap() = 0;
+
+  // The tables that rules name from now on ("schema.table"): published and watched. Before start(), and
+  // again after a reload of the rules.
+  virtual void set_tables(const std::vector<std::string>& tables) = 0;
+
+  // Compares rules that may be taken over (a reload) with what they name, as it is now. The answer is taken once it is
+  // there: nothing, or what a start with these rules would have refused. The default is for sources with nothing to
+  // compare with.
+  virtual void check_rules(const RuleSet&) {}
+  virtual std::optional<Result<void>> take_rules_check() { return Result<void>(); }
+
+  // The redelivery of everything unacknowledged is wanted: drop the connection and make a new one.
+  virtual void restart(Now now) = 0;
+
+  // Sends pending acknowledgements and ends the stream politely; true when there is nothing left to do.
+  virtual bool stop(Now now) = 0;
+
+  virtual SourceStatus status() const = 0;
+};
+
+}  // namespace evictd

@@ -1,0 +1,115 @@
+#include "daemon/sinks/redis/doctor/blocking_client.h"
+
+#include <poll.h>
+
+#include <algorithm>
+
+#include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/transport.h"
+
+namespace evictd {
+
+struct BlockingClient::Impl {
+  Impl(RedisAddress where, const RedisOptions& from)
+      : options(from),
+        address(std::move(where)),
+        transport(address, TlsFiles{from.tls_ca_file, from.tls_cert_file, from.tls_key_file}) {}
+
+  RedisOptions options;
+  RedisAddress address;
+  Transport transport;
+  ReplyReader reader;
+
+  tl::unexpected<Error> timed_out(std::string_view doing) const {
+    return fail(ErrorKind::kConnection, "redis at '" + address.to_string() + "' did not " +
+                                            std::string(doing) + " in time");
+  }
+
+  // False when the deadline has passed.
+  bool wait(SteadyTime deadline, bool want_write) const {
+    Waiting waiting;
+    waiting.wake_at(deadline);
+    transport.wait_for(waiting, want_write);
+    const SteadyTime now = std::chrono::steady_clock::now();
+    if (now >= deadline) return false;
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::max(waiting.deadline, now) - now);
+    ::poll(waiting.descriptors.data(), waiting.descriptors.size(), static_cast<int>(left.count()));
+    return true;
+  }
+
+  Result<void> connect() {
+    const SteadyTime deadline = std::chrono::steady_clock::now() + options.connect_timeout;
+    transport.open();
+    while (true) {
+      auto state = transport.advance();
+      if (!state) return tl::unexpected(state.error());
+      if (*state == Transport::State::kOpen) return {};
+      if (!wait(deadline, false)) return timed_out("answer");
+    }
+  }
+
+  Result<Reply> command(const std::vector<std::string>& arguments) {
+    const SteadyTime deadline = std::chrono::steady_clock::now() + options.command_timeout;
+    std::string out;
+    append_command_head(out, arguments.size());
+    for (const std::string& argument : arguments) append_argument(out, argument);
+    std::size_t written = 0;
+    std::string in;
+    while (true) {
+      if (written < out.size()) {
+        auto taken = transport.write(std::string_view(out).substr(written));
+        if (!taken) return tl::unexpected(taken.error());
+        written += *taken;
+      }
+      in.clear();
+      auto got = transport.read(in, 64 * 1024);
+      if (!got) return tl::unexpected(got.error());
+      if (auto fed = reader.feed(in); !fed) return tl::unexpected(fed.error());
+      auto reply = reader.next();
+      if (!reply) return tl::unexpected(reply.error());
+      if (reply->has_value()) return std::move(**reply);
+      if (!wait(deadline, written < out.size())) return timed_out("reply");
+    }
+  }
+
+  Result<void> require(const std::vector<std::string>& arguments) {
+    auto reply = command(arguments);
+    if (!reply) return tl::unexpected(reply.error());
+    if (reply->is_error()) return tl::unexpected(redis_error(reply->text));
+    return {};
+  }
+
+  Result<void> sign_in() {
+    if (!address.password.empty() || !address.user.empty()) {
+      std::vector<std::string> arguments = {"AUTH", address.password};
+      if (!address.user.empty()) arguments.insert(arguments.begin() + 1, address.user);
+      if (auto done = require(arguments); !done) return done;
+    }
+    if (address.database != 0) return require({"SELECT", std::to_string(address.database)});
+    return require({"PING"});
+  }
+};
+
+BlockingClient::BlockingClient() = default;
+BlockingClient::~BlockingClient() = default;
+
+Result<std::unique_ptr<BlockingClient>> BlockingClient::open(const RedisOptions& options) {
+  auto address = parse_redis_url(options.url);
+  if (!address) return tl::unexpected(std::move(address.error()));
+  std::unique_ptr<BlockingClient> client(new BlockingClient());
+  client->impl_ = std::make_unique<Impl>(std::move(*address), options);
+  if (auto connected = client->impl_->connect(); !connected)
+    return tl::unexpected(connected.error());
+  if (auto signed_in = client->impl_->sign_in(); !signed_in)
+    return tl::unexpected(signed_in.error());
+  return client;
+}
+
+Result<Reply> BlockingClient::command(const std::vector<std::string>& arguments) {
+  return impl_->command(arguments);
+}
+
+const RedisAddress& BlockingClient::address() const { return impl_->address; }
+
+}  // namespace evictd

@@ -1,0 +1,32 @@
+// A blocking connection to Redis, for the commands that look once and exit (`check`). Built on the
+// same transport and reader as the sink.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "daemon/sinks/redis/redis_sink.h"
+#include "daemon/sinks/redis/resp.h"
+#include "daemon/sinks/redis/url.h"
+
+namespace evictd {
+
+class BlockingClient {
+ public:
+  // Connects, and signs in as the url says. Every failure names the address.
+  static Result<std::unique_ptr<BlockingClient>> open(const RedisOptions& options);
+  ~BlockingClient();
+
+  // An error reply is a Reply; an Error is a broken connection or a timeout.
+  Result<Reply> command(const std::vector<std::string>& arguments);
+
+  const RedisAddress& address() const;
+
+ private:
+  BlockingClient();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace evictd

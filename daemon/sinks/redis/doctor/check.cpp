@@ -1,0 +1,318 @@
+#include "daemon/sinks/redis/doctor/check.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <set>
+
+#include "daemon/sinks/redis/doctor/blocking_client.h"
+#include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/scripts.h"
+#include "daemon/sinks/redis/session.h"
+
+namespace evictd {
+namespace {
+
+constexpr int kScanCallsMax = 200;  // of 1000 keys: a sample, not a census
+constexpr long long kLargeTag = 1'000'000;
+constexpr std::string_view kProbe = "evictd:probe";
+
+// A key that a glob matches: '*' and '?' filled in, escapes taken off.
+std::string sample_key(std::string_view glob) {
+  std::string key;
+  for (std::size_t i = 0; i < glob.size(); ++i) {
+    if (glob[i] == '\\' && i + 1 < glob.size()) {
+      key += glob[++i];
+    } else {
+      key += glob[i] == '*' || glob[i] == '?' ? 'x' : glob[i];
+    }
+  }
+  return key;
+}
+
+std::string marker_name(std::string_view key) {
+  std::string name;
+  append_marker_name(name, key);
+  return name;
+}
+
+class RedisCheck {
+ public:
+  RedisCheck(const RedisOptions& options, const RuleSet& rules)
+      : options_(options), rules_(rules) {}
+
+  Findings run() {
+    auto client = BlockingClient::open(options_);
+    if (!client) {
+      const Error& error = client.error();
+      add("RD001", Severity::kError, "redis", error.text,
+          error.hint.empty() ? "start Redis, or look at 'redis: url:'" : error.hint);
+      findings_.back().is_unreachable = error.kind != ErrorKind::kUsage;
+      return std::move(findings_);
+    }
+    client_ = std::move(*client);
+    where_ = client_->address().to_string();
+    if (!check_server()) return std::move(findings_);
+    check_rights();
+    if (check_write()) check_scripts();
+    check_memory();
+    check_persistence();
+    check_keys();
+    return std::move(findings_);
+  }
+
+ private:
+  void add(std::string id, Severity severity, std::string object, std::string cause,
+           std::string fix) {
+    findings_.push_back(
+        Finding{std::move(id), severity, std::move(object), std::move(cause), std::move(fix)});
+  }
+
+  // A broken connection in the middle reads like an error reply.
+  Reply ask(const std::vector<std::string>& arguments) {
+    auto reply = client_->command(arguments);
+    if (reply) return std::move(*reply);
+    Reply broken;
+    broken.kind = Reply::Kind::kError;
+    broken.text = reply.error().text;
+    return broken;
+  }
+
+  // CONFIG GET one; empty when it may not be asked.
+  std::string setting(const std::string& name) {
+    const Reply reply = ask({"CONFIG", "GET", name});
+    return reply.elements.size() == 2 ? reply.elements[1].text : std::string();
+  }
+
+  bool check_server() {
+    const Reply reply = ask({"INFO"});
+    if (reply.is_error()) {
+      const Error error = redis_error(reply.text);
+      add("RD003", Severity::kError, where_, "'INFO' was refused: " + error.text,
+          "ACL SETUSER <user> +info");
+      return false;
+    }
+    info_ = reply.text;
+    const auto info = parse_server_info(reply.text);
+    if (!info) {
+      add("RD002", Severity::kError, where_, "this is not a Redis server", "look at 'redis: url:'");
+      return false;
+    }
+    if (info->is_cluster) {
+      add("RD002", Severity::kError, where_,
+          "this is a Redis Cluster node, which evictd does not support yet", "use a single master");
+    }
+    if (!info->is_master) {
+      add("RD002", Severity::kError, where_,
+          "this is a replica of '" + info_field("master_host") + "'",
+          "point 'redis: url:' at the master");
+    }
+    int major = 0;
+    std::from_chars(info->version.data(), info->version.data() + info->version.size(), major);
+    if (major < 6) {
+      add("RD002", Severity::kError, where_,
+          "expected Redis 6 or newer, got '" + info->version + "'", "upgrade Redis");
+    }
+    return findings_.empty();
+  }
+
+  std::string info_field(std::string_view name) const {
+    const std::string start = "\n" + std::string(name) + ":";
+    const std::size_t at = info_.find(start);
+    if (at == std::string::npos) return {};
+    const std::size_t begin = at + start.size();
+    return info_.substr(begin, info_.find_first_of("\r\n", begin) - begin);
+  }
+
+  // What the daemon runs, tried by ACL DRYRUN on a key of each rule and on evictd's own.
+  void check_rights() {
+    const Reply user = ask({"ACL", "WHOAMI"});
+    if (user.is_error()) {
+      add("RD003", Severity::kInfo, where_, "the rights could not be checked: " + user.text,
+          "allow '+acl|whoami +acl|dryrun' for the check");
+      return;
+    }
+    std::set<std::string> keys = {std::string(kProbe)};
+    for (const RuleInfo& rule : rules_.rules()) {
+      for (const Pattern& pattern : rule.patterns) keys.insert(sample_key(pattern.glob));
+    }
+    std::set<std::string> missing;
+    for (const std::string& key : keys) {
+      for (const std::vector<std::string>& command : commands_on(key)) {
+        std::vector<std::string> arguments = {"ACL", "DRYRUN", user.text};
+        arguments.insert(arguments.end(), command.begin(), command.end());
+        const Reply reply = ask(arguments);
+        if (reply.is_ok()) continue;
+        if (reply.is_error()) {
+          add("RD003", Severity::kInfo, where_, "the rights could not be checked: " + reply.text,
+              "Redis 7 has ACL DRYRUN; allow '+acl|dryrun' for the check");
+          return;
+        }
+        if (!missing.insert(command[0] + " " + key).second) continue;
+        add("RD003", Severity::kError, where_,
+            "user '" + user.text + "' may not run " + command[0] + " on '" + key + "'",
+            "docs/redis.md has the ACL line for evictd");
+      }
+    }
+  }
+
+  static std::vector<std::vector<std::string>> commands_on(const std::string& key) {
+    const std::string marker = marker_name(key);
+    return {{"UNLINK", key},    {"EVALSHA", std::string(40, '0'), "2", key, marker},
+            {"MGET", marker},   {"SET", marker, "x", "PX", "1000"},
+            {"PTTL", marker},   {"PEXPIRE", marker, "1000"},
+            {"GET", marker},    {"SCRIPT", "LOAD", "return 1"},
+            {"SCAN", "0"},      {"SSCAN", key, "0"},
+            {"SREM", key, "x"}, {"TIME"},
+            {"PERSIST", marker}};
+  }
+
+  bool check_write() {
+    Reply reply = ask({"SET", std::string(kProbe), "1", "PX", "1000"});
+    const Reply unlinked = ask({"UNLINK", std::string(kProbe)});
+    if (unlinked.is_error()) reply = unlinked;
+    if (!reply.is_error()) return true;
+    const Error error = redis_error(reply.text);
+    add("RD011", Severity::kError, where_, "a probe write was refused: '" + reply.text + "'",
+        error.hint.empty() ? "find out why Redis refuses writes" : error.hint);
+    return unlinked.kind == Reply::Kind::kInteger;
+  }
+
+  // The real script, on a key of ours, with a version that Lua's numbers would get wrong.
+  void check_scripts() {
+    const std::string key(kProbe);
+    const Reply reply = ask({"EVAL", script(Script::kInvalidate).text, "2", key, marker_name(key),
+                             "check/0", "1000", "if", "0", "v18446744073709551615"});
+    const Reply marker = ask({"GET", marker_name(key)});
+    ask({"UNLINK", key, marker_name(key)});
+    if (!reply.is_error() && marker.text == "t check/0 v18446744073709551615") return;
+    add("RD004", Severity::kError, where_,
+        reply.is_error()
+            ? "the invalidate script failed: '" + reply.text + "'"
+            : "the invalidate script left '" + marker.text + "' instead of its tombstone",
+        "evictd needs Lua scripting (EVALSHA) as Redis 6 and newer have it");
+  }
+
+  void check_memory() {
+    const std::string limit = info_field("maxmemory");
+    const std::string policy = info_field("maxmemory_policy");
+    if (limit.empty() || limit == "0") return;
+    check_eviction(policy);
+    if (policy == "volatile-ttl") {
+      add("RD005", Severity::kWarning, where_,
+          "'maxmemory-policy' is 'volatile-ttl', which evicts tombstones first: late fills are "
+          "then not rejected",
+          "CONFIG SET maxmemory-policy allkeys-lru");
+    } else if (policy == "noeviction") {
+      add("RD005", Severity::kWarning, where_,
+          "'maxmemory-policy' is 'noeviction': a full Redis refuses fills, and tombstones go "
+          "beyond its limit",
+          "CONFIG SET maxmemory-policy allkeys-lru");
+    } else if (policy.starts_with("volatile-")) {
+      add("RD005", Severity::kWarning, where_,
+          "'maxmemory-policy' is '" + policy + "': tag sets have no lifetime and are never evicted",
+          "CONFIG SET maxmemory-policy allkeys-lru");
+    } else if (policy.ends_with("-random")) {
+      add("RD005", Severity::kWarning, where_,
+          "'maxmemory-policy' is '" + policy + "': tombstones are evicted as soon as anything else",
+          "CONFIG SET maxmemory-policy allkeys-lru");
+    }
+  }
+
+  // What some rules keep in Redis must not be evicted before the rest.
+  void check_eviction(const std::string& policy) {
+    if (policy == "noeviction") return;
+    for (const RuleInfo& rule : rules_.rules()) {
+      if (!rule.bump_templates.empty() && policy.starts_with("allkeys-")) {
+        add("RD012", Severity::kWarning, rule.place.to_string(),
+            "'maxmemory-policy' is '" + policy + "': a counter of 'bump' that is evicted begins again at 1, and keys "
+            "with old numbers come back to life",
+            "CONFIG SET maxmemory-policy volatile-lru, or keep the values' lifetime short");
+      }
+      if (rule.mode == RuleMode::kStale) {
+        add("RD012", Severity::kWarning, rule.place.to_string(),
+            "'maxmemory-policy' is '" + policy + "': where a marker is evicted before its value, 'mode: stale' serves "
+            "the stale value as fresh",
+            "CONFIG SET maxmemory-policy noeviction, or use 'mode: delete'");
+      }
+    }
+  }
+
+  void check_persistence() {
+    const std::string save = setting("save");
+    const std::string append_only = setting("appendonly");
+    const std::string replicas = info_field("connected_slaves");
+    if (!save.empty() || append_only == "yes") {
+      add("RD006", Severity::kInfo, where_,
+          "Redis can restart from older data (save '" + save + "', appendonly '" + append_only +
+              "') and bring back deleted keys; evictd notices the restart and repairs",
+          "for a pure cache: CONFIG SET save ''");
+    }
+    if (!replicas.empty() && replicas != "0") {
+      add("RD006", Severity::kInfo, where_,
+          "a replica that is promoted may lack the last deletes (" + replicas +
+              " connected); evictd notices the change and repairs",
+          "set 'min-replicas-to-write' and 'min-replicas-max-lag' to bound it");
+    }
+  }
+
+  // A sample of the key space, once for all patterns.
+  void check_keys() {
+    if (info_field("db" + std::to_string(client_->address().database)).empty())
+      return;  // nothing is cached yet
+    for (const RuleInfo& rule : rules_.rules()) {
+      for (const Pattern& pattern : rule.patterns) check_pattern(rule, pattern);
+    }
+  }
+
+  void check_pattern(const RuleInfo& rule, const Pattern& pattern) {
+    std::string cursor = "0";
+    for (int i = 0; i < kScanCallsMax; ++i) {
+      const Reply page = ask({"SCAN", cursor, "MATCH", pattern.glob, "COUNT", "1000"});
+      if (page.elements.size() != 2) return;
+      for (const Reply& key : page.elements[1].elements) {
+        if (key.text.starts_with("evictd:")) continue;
+        if (pattern.is_tag) check_tag(key.text);
+        return;
+      }
+      cursor = page.elements[0].text;
+      if (cursor == "0") break;
+    }
+    if (cursor != "0") return;  // not all was looked at
+    const Reply any = ask({"RANDOMKEY"});
+    const bool own = any.text.starts_with("evictd:") || any.kind == Reply::Kind::kNil;
+    add("RD009", Severity::kWarning, rule.place.to_string(),
+        "no key in Redis matches '" + pattern.glob + "'",
+        own ? "nothing to do when the cache is still empty"
+            : "look at the template's prefix and at the database number; a key that is there: '" +
+                  any.text + "'");
+  }
+
+  void check_tag(const std::string& key) {
+    const Reply size = ask({"SCARD", key});
+    if (size.is_error()) {
+      const Reply type = ask({"TYPE", key});
+      add("RD010", Severity::kWarning, key,
+          "expected a set of keys, got a " + type.text + ": evictd would delete it",
+          "keep tags and cached values under different names");
+    } else if (size.integer > kLargeTag) {
+      add("RD010", Severity::kWarning, key,
+          "the tag has " + std::to_string(size.integer) + " members; its walk takes a while",
+          "use a narrower tag");
+    }
+  }
+
+  const RedisOptions& options_;
+  const RuleSet& rules_;
+  std::unique_ptr<BlockingClient> client_;
+  std::string where_;
+  std::string info_;
+  Findings findings_;
+};
+
+}  // namespace
+
+Findings check_redis(const RedisOptions& options, const RuleSet& rules) {
+  return RedisCheck(options, rules).run();
+}
+
+}  // namespace evictd

@@ -1,0 +1,24 @@
+// `evictd check` for Redis: RD001 to RD006 and RD009 to RD011, each with its cause and its fix.
+// Blocks; opens its own connection; changes nothing but a probe key of evictd's own, which it
+// deletes again.
+//
+//   RD001 error    cannot connect or sign in
+//   RD002 error    a replica, a cluster node, or too old a version
+//   RD003 error    the user may not run a command, or not on a rule's keys
+//   RD004 error    the scripts do not run here
+//   RD005 warning  how Redis makes room when it is full
+//   RD006 info     Redis can come back with older data
+//   RD009 warning  no key matches a rule's pattern
+//   RD010 warning  a tag's set is very large, or no set
+//   RD011 error    a write is refused
+#pragma once
+
+#include "daemon/base/finding.h"
+#include "daemon/sinks/redis/redis_sink.h"
+#include "mapping/rules.h"
+
+namespace evictd {
+
+Findings check_redis(const RedisOptions& options, const RuleSet& rules);
+
+}  // namespace evictd

@@ -1,0 +1,97 @@
+#include "daemon/sinks/redis/record_text.h"
+
+#include "daemon/sinks/redis/text.h"
+
+namespace evictd {
+namespace {
+
+// Values are free text (table names): spaces, line ends and '%' travel as %XX.
+void append_escaped(std::string& out, std::string_view value) {
+  constexpr char kDigits[] = "0123456789ABCDEF";
+  for (const char c : value) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte <= 0x20 || byte == '%' || byte == 0x7f) {
+      out += '%';
+      out += kDigits[byte >> 4];
+      out += kDigits[byte & 15];
+    } else {
+      out += c;
+    }
+  }
+}
+
+bool read_line(std::string_view word, std::string_view value, Record& record) {
+  if (word == "epoch") return decode_percent(value, record.epoch);
+  if (word == "identity") return decode_percent(value, record.source_identity);
+  if (word == "gap") return decode_percent(value, record.gap);
+  if (word == "epoch_since") {
+    std::int64_t milliseconds = 0;
+    if (!read_number(value, milliseconds)) return false;
+    record.epoch_since = std::chrono::milliseconds(milliseconds);
+    return true;
+  }
+  const std::size_t space = value.find(' ');
+  if (space == std::string_view::npos) return false;
+  const std::string_view first = value.substr(0, space);
+  const std::string_view second = value.substr(space + 1);
+  std::uint32_t number = 0;
+  if (!read_number(first, number)) return false;
+  if (word == "acknowledged") return read_number(second, record.acknowledged[number]);
+  std::string table;
+  if (word != "table" || !decode_percent(second, table)) return false;
+  record.tables[table] = number;
+  return true;
+}
+
+}  // namespace
+
+std::string record_to_text(const Record& record) {
+  std::string text = "evictd-record 1\nepoch ";
+  append_escaped(text, record.epoch);
+  text += "\nepoch_since " + std::to_string(record.epoch_since.count()) + "\nidentity ";
+  append_escaped(text, record.source_identity);
+  if (!record.gap.empty()) {
+    text += "\ngap ";
+    append_escaped(text, record.gap);
+  }
+  for (const auto& [stream, position] : record.acknowledged) {
+    text += "\nacknowledged " + std::to_string(stream) + ' ' + std::to_string(position);
+  }
+  for (const auto& [table, id] : record.tables) {
+    text += "\ntable " + std::to_string(id) + ' ';
+    append_escaped(text, table);
+  }
+  return text + "\nend\n";
+}
+
+Result<Record> record_from_text(std::string_view text) {
+  Record record;
+  bool first = true;
+  while (!text.empty()) {
+    const std::size_t end = text.find('\n');
+    if (end == std::string_view::npos) break;
+    const std::string_view line = text.substr(0, end);
+    text.remove_prefix(end + 1);
+    if (first) {
+      if (line != "evictd-record 1") {
+        return fail(ErrorKind::kData,
+                    "expected 'evictd-record 1', got '" + std::string(line.substr(0, 40)) + "'");
+      }
+      first = false;
+      continue;
+    }
+    if (line == "end") {
+      if (!text.empty()) return fail(ErrorKind::kData, "expected nothing after 'end'");
+      return record;
+    }
+    const std::size_t space = line.find(' ');
+    if (space == std::string_view::npos ||
+        !read_line(line.substr(0, space), line.substr(space + 1), record)) {
+      return fail(ErrorKind::kData,
+                  "expected a line of a record, got '" + std::string(line.substr(0, 40)) + "'");
+    }
+  }
+  return fail(ErrorKind::kData, "expected 'end' at the end of the record");
+}
+
+}  // namespace evictd

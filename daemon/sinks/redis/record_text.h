@@ -1,0 +1,27 @@
+// The record as text, for Redis: lines of "<word> <value>", beginning with the format's version and
+// closed by "end", so that a cut text is never taken for a whole one.
+//
+//   evictd-record 1
+//   epoch 7312345678901234567/1
+//   epoch_since 1700000000000
+//   identity 16384/evictd
+//   gap slot_lost                  (only when there is one)
+//   acknowledged 0 24578000        (stream, position)
+//   table 16390 public.products
+//   end
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "daemon/interface/record.h"
+#include "mapping/error.h"
+
+namespace evictd {
+
+std::string record_to_text(const Record& record);
+
+// kData on anything that record_to_text() would not have written.
+Result<Record> record_from_text(std::string_view text);
+
+}  // namespace evictd

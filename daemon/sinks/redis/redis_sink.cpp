@@ -1,0 +1,485 @@
+#include "daemon/sinks/redis/redis_sink.h"
+
+#include <algorithm>
+#include <map>
+#include <random>
+
+#include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/record_text.h"
+#include "daemon/sinks/redis/redis_work.h"
+#include "daemon/sinks/redis/resp.h"
+#include "daemon/sinks/redis/session.h"
+#include "daemon/sinks/redis/transport.h"
+#include "daemon/sinks/redis/url.h"
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+// INFO while connected: evicted_keys for the metric, and a sign of life on an idle connection.
+constexpr std::chrono::seconds kInfoInterval{10};
+// How long /status tells of a full Redis after it last refused a tombstone.
+constexpr std::chrono::seconds kFullShown{30};
+constexpr std::size_t kReadBytes = 64 * 1024;
+constexpr std::size_t kReadsPerStep = 8;
+constexpr std::size_t kSnapshotRunningMax = 64;  // sent along with commands
+
+// Receives the replies that belong to no command: INFO's and the records'.
+class Housekeeping final : public ReplyReceiver {
+ public:
+  static constexpr std::uint64_t kInfoTag = 0;
+  static constexpr std::uint64_t kStatsTag = 1;
+  static constexpr std::uint64_t kResyncTag = 2;  // records have the tags from 3 on
+
+  struct Loaded {
+    std::uint64_t sequence = 0;
+    std::optional<Record> record;
+  };
+
+  struct Saving {
+    std::uint64_t sequence = 0;
+    std::string text;
+  };
+
+  bool on_reply(std::uint64_t tag, const Reply& reply) override {
+    if (tag == kInfoTag) {
+      info = parse_server_info(reply.text);
+      return info.has_value();
+    }
+    if (tag == kStatsTag) return take_stats(reply);
+    if (tag == kResyncTag) return reply.kind == Reply::Kind::kInteger;
+    if (const auto asked = loading.find(tag); asked != loading.end()) {
+      // One that cannot be read is none, as at the start of a connection.
+      Loaded& answer = loaded.emplace_back(Loaded{asked->second, std::nullopt});
+      loading.erase(asked);
+      if (reply.kind != Reply::Kind::kText) return reply.kind == Reply::Kind::kNil || reply.is_error();
+      if (auto record = record_from_text(reply.text)) answer.record = std::move(*record);
+      return true;
+    }
+    const auto found = saving.find(tag);
+    if (found == saving.end()) return false;
+    if (reply.is_error()) {  // NOSCRIPT. Only the newest record matters
+      refused = std::move(found->second);
+    } else {
+      saved.push_back(found->second.sequence);
+    }
+    saving.erase(found);
+    return true;
+  }
+
+  // {name, count, ...} of evictd_stats.
+  bool take_stats(const Reply& reply) {
+    if (reply.kind != Reply::Kind::kArray || reply.elements.size() % 2 != 0) return false;
+    fills.clear();
+    for (std::size_t i = 0; i < reply.elements.size(); i += 2) {
+      fills.emplace_back(reply.elements[i].text,
+                         static_cast<std::uint64_t>(reply.elements[i + 1].integer));
+    }
+    return true;
+  }
+
+  std::optional<ServerInfo> info;
+  std::vector<std::pair<std::string, std::uint64_t>> fills;
+  std::map<std::uint64_t, Saving> saving;  // by tag
+  std::uint64_t last_tag = kResyncTag;
+  std::optional<Saving> refused;
+  std::vector<std::uint64_t> saved;
+  std::map<std::uint64_t, std::uint64_t> loading;  // tag -> sequence
+  std::vector<Loaded> loaded;
+};
+
+class RedisSink final : public Sink {
+ public:
+  RedisSink(RedisOptions options, RedisAddress address)
+      : options_(std::move(options)),
+        address_(std::move(address)),
+        transport_(address_,
+                   TlsFiles{options_.tls_ca_file, options_.tls_cert_file, options_.tls_key_file}),
+        shared_{.context = {},
+                .since = "0",
+                .lifetime =
+                    std::to_string((options_.tombstone_ttl + options_.tombstone_margin).count()),
+                .page_keys = options_.page_keys,
+                .pacer = WalkPacer(options_.walk_share, options_.walks_max)},
+        random_(std::random_device{}()) {}
+
+  void start(Now now) override {
+    EVICTD_CHECK(!started_);
+    started_ = true;
+    retry_due_ = now.steady;
+  }
+
+  void step(Now now, SinkHandler& handler) override {
+    if (!started_ || failed_) return;
+    if (stopped_) return finish_stop(handler);
+    if (transport_.state() == Transport::State::kClosed) {
+      if (now.steady < retry_due_) return;
+      open(now.steady);
+    }
+    if (auto moved = move(now.steady); !moved) {
+      report_progress(handler, now.steady);
+      drop(moved.error(), now.steady, handler);
+      return;
+    }
+    report_progress(handler, now.steady);
+    report_waiting(handler);
+    if (session_ && session_->is_ready()) {
+      for (const auto& work : works_) work->pump(*session_, now.steady);
+      if (now.steady >= info_due_) ask_info(now.steady);
+    }
+    flush();
+  }
+
+  void wait_for(Waiting& waiting) override {
+    if (!started_ || failed_) return;
+    if (stopped_ || broken_) return waiting.wake_at(SteadyTime::min());
+    if (transport_.state() == Transport::State::kClosed) return waiting.wake_at(retry_due_);
+    // What was submitted in this turn of the loop leaves before it sleeps.
+    flush();
+    if (broken_) return waiting.wake_at(SteadyTime::min());
+    transport_.wait_for(waiting, has_output());
+    if (!session_) return waiting.wake_at(opened_at_ + options_.connect_timeout);
+    waiting.wake_at(session_->wake_due());
+    if (const auto since = session_->waiting_since())
+      waiting.wake_at(*since + options_.command_timeout);
+    if (!session_->is_ready()) return;
+    waiting.wake_at(info_due_);
+    for (const auto& work : works_) {
+      if (work->wants_wake()) {
+        waiting.wake_at(shared_.pacer.wake_at());
+        break;
+      }
+    }
+  }
+
+  void set_context(const SinkContext& context) override {
+    shared_.context = context;
+    shared_.since = std::to_string(context.trust_since.count());
+    // A server with hundreds of open transactions has long snapshots; tombstones do without them.
+    if (!context.snapshot || context.snapshot->in_progress().size() > kSnapshotRunningMax) return;
+    shared_.since += ' ';
+    shared_.since += context.snapshot->to_string();
+  }
+
+  bool has_room() const override {
+    return is_connected() && works_.size() < options_.commands_max && under_way_bytes_ < options_.under_way_bytes_max &&
+           pending_bytes() < options_.output_bytes_max;
+  }
+
+  void submit(Ticket ticket, const Command& command) override {
+    EVICTD_CHECK(has_room());
+    EVICTD_CHECK(command.size() > 0);
+    works_.push_back(make_work(ticket, command, shared_));
+    under_way_bytes_ += works_.back()->bytes();
+    works_.back()->pump(*session_, last_now_);
+  }
+
+  void save_record(const Record& record, std::uint64_t sequence) override {
+    EVICTD_CHECK(is_connected());
+    send_record({sequence, record_to_text(record)});
+  }
+
+  void load_record(std::uint64_t sequence) override {
+    EVICTD_CHECK(is_connected());
+    append_command(session_->output(), {"GET", record_key()});
+    const std::uint64_t tag = ++housekeeping_.last_tag;
+    housekeeping_.loading.emplace(tag, sequence);
+    session_->expect(housekeeping_, tag, last_now_);
+  }
+
+  void stop() override { stopped_ = true; }
+
+  SinkStatus status() const override {
+    SinkStatus status;
+    status.connected = is_connected();
+    status.state = state_text();
+    if (status.connected) {
+      status.evicted_keys = session_->info().evicted_keys;
+      status.fills = housekeeping_.fills;
+    }
+    if (status.connected && refused_until_ > last_now_) {
+      status.problem = "redis is full: tombstones are refused, deletes work";
+    } else if (!status.connected && reported_) {
+      status.problem = reported_->text;
+    }
+    return status;
+  }
+
+ private:
+  std::string record_key() const { return evictd::record_key(options_.record_name); }
+  bool is_connected() const { return announced_ && session_ && session_->is_ready(); }
+  std::size_t pending_bytes() const { return session_ ? session_->output().size() - written_ : 0; }
+  bool has_output() const { return pending_bytes() > 0; }
+
+  void open(SteadyTime now) {
+    last_now_ = now;
+    opened_at_ = now;
+    transport_.open();
+  }
+
+  // Everything that the network has for us.
+  SessionResult<void> move(SteadyTime now) {
+    last_now_ = now;
+    if (broken_) return tl::unexpected(*std::exchange(broken_, std::nullopt));
+    auto state = transport_.advance();
+    if (!state) return connection_failure(state.error());
+    if (*state != Transport::State::kOpen) {
+      if (now - opened_at_ < options_.connect_timeout) return {};
+      transport_.close();
+      return timeout_failure("no connection to redis at '" + address_.to_string() + "' within " +
+                             std::to_string(options_.connect_timeout.count()) + "ms");
+    }
+    if (!session_) {
+      session_.emplace(address_, options_.client_name, record_key(), options_.tombstone_ttl);
+      session_->begin(now);
+    }
+    session_->wake(now);
+    flush();
+    if (broken_) return tl::unexpected(*std::exchange(broken_, std::nullopt));
+    if (auto read = read_all(now); !read) return read;
+    if (const auto since = session_->waiting_since();
+        since && now - *since >= options_.command_timeout) {
+      return timeout_failure("redis at '" + address_.to_string() + "' did not reply within " +
+                             std::to_string(options_.command_timeout.count()) + "ms");
+    }
+    return {};
+  }
+
+  SessionResult<void> read_all(SteadyTime now) {
+    for (std::size_t i = 0; i < kReadsPerStep; ++i) {
+      input_.clear();
+      auto got = transport_.read(input_, kReadBytes);
+      if (!got) return connection_failure(got.error());
+      if (*got == 0) return {};
+      if (auto received = session_->receive(input_, now); !received) return received;
+      if (*got < kReadBytes) return {};
+    }
+    return {};
+  }
+
+  static tl::unexpected<SessionFailure> connection_failure(Error error) {
+    const bool tls =
+        error.text.find("TLS") != std::string::npos || error.text.starts_with("cannot trust");
+    return tl::unexpected(SessionFailure{std::move(error), tls ? kClassTls : kClassConnection});
+  }
+  static tl::unexpected<SessionFailure> timeout_failure(std::string text) {
+    return tl::unexpected(
+        SessionFailure{Error{ErrorKind::kConnection, std::move(text), {}}, kClassTimeout});
+  }
+
+  // Writes as much as the socket takes. A failure is kept for the next step.
+  void flush() {
+    if (!session_ || transport_.state() != Transport::State::kOpen || broken_) return;
+    std::string& output = session_->output();
+    while (written_ < output.size()) {
+      auto taken = transport_.write(std::string_view(output).substr(written_));
+      if (!taken) {
+        broken_ = connection_failure(taken.error()).value();
+        return;
+      }
+      if (*taken == 0) break;
+      written_ += *taken;
+    }
+    if (written_ == output.size()) {
+      output.clear();
+      written_ = 0;
+    } else if (written_ > output.size() / 2) {
+      output.erase(0, written_);
+      written_ = 0;
+    }
+  }
+
+  // Tells the handler what is finished. It may submit more from inside.
+  void report_progress(SinkHandler& handler, SteadyTime now) {
+    if (!session_) return;
+    if (session_->is_ready() && !announced_) announce(handler, now);
+    if (!announced_) return;
+    if (shared_.tombstones_refused != refused_seen_) {
+      refused_seen_ = shared_.tombstones_refused;
+      refused_until_ = now + kFullShown;
+    }
+    // Pumped first, so that a walk whose last reply came is seen to be finished.
+    for (const auto& work : works_) work->pump(*session_, now);
+    std::vector<std::unique_ptr<RedisWork>> finished;
+    for (auto& work : works_) {
+      if (!work->is_finished()) continue;
+      under_way_bytes_ -= work->bytes();
+      finished.push_back(std::move(work));
+    }
+    std::erase_if(works_, [](const auto& work) { return work == nullptr; });
+    if (housekeeping_.info) session_->update_info(*std::exchange(housekeeping_.info, std::nullopt));
+    if (housekeeping_.refused) {
+      session_->load_script(Script::kSaveRecord, now);
+      send_record(std::move(*std::exchange(housekeeping_.refused, std::nullopt)));
+    }
+    for (const auto& work : finished) handler.on_done(work->ticket(), work->outcome());
+    for (const std::uint64_t sequence : std::exchange(housekeeping_.saved, {})) {
+      handler.on_record_saved(sequence);
+    }
+    for (const auto& [sequence, record] : std::exchange(housekeeping_.loaded, {})) {
+      handler.on_record_loaded(sequence, record);
+    }
+  }
+
+  void announce(SinkHandler& handler, SteadyTime now) {
+    announced_ = true;
+    ever_connected_ = true;
+    reported_.reset();
+    backoff_ = options_.backoff_first;
+    info_due_ = now;  // readers' counts at once
+    tell_subscribers_to_drop_all(now);
+    handler.on_sink_connected(session_->connected());
+  }
+
+  // The text itself instead of its hash: once per connection, and never told NOSCRIPT.
+  void tell_subscribers_to_drop_all(SteadyTime now) {
+    const std::vector<std::string>& channels = shared_.context.channels;
+    if (channels.empty()) return;
+    std::string& out = session_->output();
+    append_command_head(out, 3 + 2 * channels.size());
+    append_argument(out, "EVAL");
+    append_argument(out, script(Script::kResync).text);
+    append_argument(out, channels.size());
+    for (const std::string& channel : channels) append_argument(out, channel_counter(channel));
+    for (const std::string& channel : channels) append_argument(out, channel);
+    session_->expect(housekeeping_, Housekeeping::kResyncTag, now);
+  }
+
+  // Connected, signed in, and Redis says "not now": told once, like a failure.
+  void report_waiting(SinkHandler& handler) {
+    if (!session_ || session_->state() != SessionState::kWaiting || !session_->waiting_for())
+      return;
+    report(*session_->waiting_for(), handler);
+  }
+
+  void report(const SessionFailure& failure, SinkHandler& handler) {
+    if (reported_ && reported_class_ == failure.error_class) return;
+    reported_ = failure.error;
+    reported_class_ = failure.error_class;
+    handler.on_sink_disconnected(failure.error, failure.error_class);
+  }
+
+  // The connection is of no more use. What is under way may or may not have been applied.
+  void drop(const SessionFailure& failure, SteadyTime now, SinkHandler& handler) {
+    transport_.close();
+    session_.reset();
+    broken_.reset();
+    written_ = 0;
+    announced_ = false;
+    housekeeping_ = Housekeeping();
+    const std::vector<Ticket> lost = end_works();
+
+    const bool person = failure.error.kind == ErrorKind::kUsage;
+    if (person && !ever_connected_) {
+      failed_ = true;
+      reported_ = failure.error;
+      handler.on_sink_failed(failure.error);
+      return;
+    }
+    retry_due_ = now + next_backoff();
+    report(failure, handler);
+    for (const Ticket ticket : lost) handler.on_lost(ticket);
+  }
+
+  // Ends all work under way and returns its tickets. The pacer forgets last: a walk that ends still
+  // counts itself out.
+  std::vector<Ticket> end_works() {
+    std::vector<Ticket> tickets;
+    for (const auto& work : works_) tickets.push_back(work->ticket());
+    works_.clear();
+    under_way_bytes_ = 0;
+    shared_.pacer.reset();
+    return tickets;
+  }
+
+  // Doubles up to its maximum, and strays by a quarter, so that many daemons do not return at once.
+  std::chrono::milliseconds next_backoff() {
+    const auto base = backoff_;
+    backoff_ = std::min(backoff_ * 2, options_.backoff_max);
+    std::uniform_real_distribution<double> jitter(0.75, 1.25);
+    return std::chrono::milliseconds(
+        static_cast<std::int64_t>(static_cast<double>(base.count()) * jitter(random_)));
+  }
+
+  void finish_stop(SinkHandler& handler) {
+    if (transport_.state() == Transport::State::kOpen) flush();
+    transport_.close();
+    session_.reset();
+    announced_ = false;
+    started_ = false;
+    for (const Ticket ticket : end_works()) handler.on_lost(ticket);
+  }
+
+  void ask_info(SteadyTime now) {
+    info_due_ = now + kInfoInterval;
+    append_command(session_->output(), {"INFO"});
+    session_->expect(housekeeping_, Housekeeping::kInfoTag, now);
+    if (!session_->has_library()) return;
+    append_command(session_->output(), {"FCALL", "evictd_stats", "0"});
+    session_->expect(housekeeping_, Housekeeping::kStatsTag, now);
+  }
+
+  void send_record(Housekeeping::Saving saving) {
+    append_command(session_->output(),
+                   {"EVALSHA", script(Script::kSaveRecord).sha1, "1", record_key(), saving.text});
+    const std::uint64_t tag = ++housekeeping_.last_tag;
+    housekeeping_.saving.emplace(tag, std::move(saving));
+    session_->expect(housekeeping_, tag, last_now_);
+  }
+
+  std::string state_text() const {
+    if (failed_) return "failed";
+    if (stopped_) return "stopped";
+    if (!session_)
+      return transport_.state() == Transport::State::kClosed ? "waiting to reconnect"
+                                                             : "connecting";
+    if (session_->is_ready() && session_->record_problem()) {
+      return "ready (" + session_->record_problem()->text + ")";
+    }
+    if (session_->is_ready() && !session_->has_library()) {
+      return "ready (no functions for readers: " + session_->library_problem() + ")";
+    }
+    return std::string(session_state_name(session_->state()));
+  }
+
+  RedisOptions options_;
+  RedisAddress address_;
+  Transport transport_;
+  std::optional<Session> session_;
+  std::size_t written_ = 0;  // bytes at the front of the session's output that the socket has taken
+  std::string input_;
+  WorkShared shared_;
+  std::vector<std::unique_ptr<RedisWork>> works_;
+  std::size_t under_way_bytes_ = 0;  // of works_
+  Housekeeping housekeeping_;
+
+  bool started_ = false;
+  bool stopped_ = false;
+  bool failed_ = false;
+  bool announced_ = false;  // on_sink_connected was called for this connection
+  bool ever_connected_ = false;
+  std::optional<SessionFailure> broken_;  // by a write outside step()
+  std::optional<Error> reported_;
+  std::string_view reported_class_;
+  std::chrono::milliseconds backoff_ = options_.backoff_first;
+  SteadyTime opened_at_{};
+  SteadyTime retry_due_{};
+  SteadyTime info_due_ = SteadyTime::max();
+  SteadyTime last_now_{};
+  SteadyTime refused_until_{};
+  std::uint64_t refused_seen_ = 0;
+  std::mt19937_64 random_;
+};
+
+}  // namespace
+
+std::string record_key(const std::string& record_name) { return "evictd:record:{" + record_name + "}"; }
+
+Result<std::unique_ptr<Sink>> make_redis_sink(RedisOptions options) {
+  auto address = parse_redis_url(options.url);
+  if (!address) return tl::unexpected(std::move(address.error()));
+  return std::unique_ptr<Sink>(
+      std::make_unique<RedisSink>(std::move(options), std::move(*address)));
+}
+
+}  // namespace evictd

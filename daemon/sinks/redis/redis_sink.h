@@ -1,0 +1,61 @@
+// The Redis sink: daemon/interface/sink.h over one pipelined connection to Redis or Valkey.
+//
+// How it is made, from the wire inwards:
+//   transport.h   one non-blocking socket, with TLS when asked for; name lookup that does not block
+//   resp.h        commands to bytes, bytes to replies
+//   session.h     the state machine of one connection: sign-in, inspection, matching replies to
+//   commands work.h        what a Command becomes: script calls, walks of tags and patterns
+//   redis_sink    reconnection, timeouts, limits, and the SinkHandler's calls
+// Only transport.cpp knows sockets and OpenSSL, only resp.cpp knows hiredis.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "daemon/interface/sink.h"
+#include "mapping/error.h"
+
+namespace evictd {
+
+struct RedisOptions {
+  // redis://[user[:password]@]host[:port][/database], rediss:// for TLS, unix:///path[?db=n].
+  std::string url;
+  // How long a tombstone lives after its transaction became visible.
+  std::chrono::milliseconds tombstone_ttl{60'000};
+  // Added to it: an invalidation is applied before we know of the visibility, never long after.
+  std::chrono::milliseconds tombstone_margin = kTombstoneMargin;
+
+  std::chrono::milliseconds connect_timeout{5'000};
+  // No reply for this long while something is under way: the connection is given up.
+  std::chrono::milliseconds command_timeout{5'000};
+  std::chrono::milliseconds backoff_first{100};
+  std::chrono::milliseconds backoff_max{5'000};
+
+  // Limits (G8).
+  std::size_t commands_max = 64;               // submitted and not ended
+  std::size_t under_way_bytes_max = 512 * 1024;  // of them, as Command::bytes(): what Redis may have to do, walks apart
+  std::size_t output_bytes_max = 1024 * 1024;  // written by us, not yet taken by the socket
+  std::size_t walks_max = 16;                  // tags and patterns being walked at the same time
+  std::size_t page_keys = 256;                 // keys of one page of a walk
+  // A walk of large sets or patterns takes at most this share of Redis's time (0.0 to 1.0).
+  double walk_share = 0.5;
+
+  // Which record this evictd owns: the slot name (letters, digits, '_', '-').
+  std::string record_name = "evictd";
+  std::string client_name = "evictd";
+
+  // rediss:// only. Empty ca_file: the system's certificates.
+  std::string tls_ca_file;
+  std::string tls_cert_file;
+  std::string tls_key_file;
+};
+
+// The Redis key of a record.
+std::string record_key(const std::string& record_name);
+
+// kUsage when the url cannot be read; the text never shows the password.
+Result<std::unique_ptr<Sink>> make_redis_sink(RedisOptions options);
+
+}  // namespace evictd

@@ -1,0 +1,356 @@
+#include "daemon/sinks/redis/redis_work.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <deque>
+#include <span>
+
+#include "daemon/sinks/redis/resp.h"
+#include "daemon/sinks/redis/scripts.h"
+#include "daemon/sinks/redis/walk.h"
+#include "mapping/check.h"
+#include "mapping/rules.h"
+
+namespace evictd {
+namespace {
+
+// Keys, and transactions of them, in one script call. Redis serves nobody else during a call: about 1 ms.
+constexpr std::size_t kPieceItems = 512;
+constexpr std::size_t kPieceXids = 1024;
+
+// As TOKENS_MAX and TOKENS_KEPT of lua/marker.lua.
+constexpr std::size_t kTokensMax = 32;
+constexpr std::size_t kTokensKept = 8;
+
+char* put_number(char* at, std::uint64_t number) { return std::to_chars(at, at + 20, number).ptr; }
+
+char* put(char* at, std::string_view text) {
+  std::memcpy(at, text.data(), text.size());
+  return at + text.size();
+}
+
+char* put_argument(char* at, std::string_view text) {
+  *at++ = '$';
+  at = put_number(at, text.size());
+  *at++ = '\r';
+  *at++ = '\n';
+  at = put(at, text);
+  *at++ = '\r';
+  *at++ = '\n';
+  return at;
+}
+
+// A token without its flags, as markers hold it: at most kTokenBytes.
+constexpr std::size_t kTokenBytes = 1 + 20;
+char* put_token(char* at, Xid xid) {
+  if (!is_narrow(xid)) return put_number(at, number(xid));
+  *at++ = '~';
+  return put_number(at, static_cast<std::uint32_t>(number(xid)));
+}
+
+// As put_argument() of append_marker_name().
+char* put_marker_argument(char* at, std::string_view key) {
+  bool braces = true;
+  if (const void* found = std::memchr(key.data(), '{', key.size())) {
+    const std::size_t open = static_cast<std::size_t>(static_cast<const char*>(found) - key.data());
+    const std::size_t close = key.find('}', open + 1);
+    braces = close == std::string_view::npos || close == open + 1;
+  }
+  *at++ = '$';
+  at = put_number(at, key.size() + (braces ? 9 : 7));
+  *at++ = '\r';
+  *at++ = '\n';
+  at = put(at, "evictd:");
+  if (braces) *at++ = '{';
+  at = put(at, key);
+  if (braces) *at++ = '}';
+  *at++ = '\r';
+  *at++ = '\n';
+  return at;
+}
+
+// What this command deletes needs no second delete.
+bool is_born_settled(const Command& command) {
+  return command.act == Act::kSettle || (command.settled && command.act == Act::kInvalidate);
+}
+
+// True when one text of tokens holds for every item: a transaction of many rows.
+bool tokens_are_shared(const Command& command, std::size_t begin, std::size_t end) {
+  if (command.unconditional) return true;
+  if (!command.row_versions.empty()) return false;
+  const std::uint32_t first_xid = begin == 0 ? 0 : command.items[begin - 1].xids_end;
+  for (std::size_t i = begin; i < end; ++i) {
+    const std::uint32_t xids_begin = i == 0 ? 0 : command.items[i - 1].xids_end;
+    if (command.items[i].xids_end != xids_begin + 1) return end == begin + 1;
+    if (command.xids[xids_begin] != command.xids[first_xid]) return false;
+  }
+  return true;
+}
+
+// Too many transactions for one marker: leaves the latest in `xids` and appends a floor in place of the others, as
+// tokens_text() of lua/marker.lua does. False when they are not of one kind.
+bool append_floor(std::string& out, std::vector<Xid>& xids) {
+  const auto is_wide = [](Xid xid) { return !is_opaque(xid); };
+  const auto is_bare = [](Xid xid) { return is_opaque(xid) && !is_narrow(xid); };
+  const auto kept = xids.end() - static_cast<std::ptrdiff_t>(kTokensKept);
+  if (std::all_of(xids.begin(), xids.end(), is_wide)) {
+    std::nth_element(xids.begin(), kept, xids.end());
+    out += '^';
+    out += std::to_string(number(*std::max_element(xids.begin(), kept)));
+  } else if (std::all_of(xids.begin(), xids.end(), is_narrow)) {
+    const auto latest = static_cast<std::uint32_t>(number(xids.back()));
+    const auto is_earlier = [latest](Xid a, Xid b) {
+      const auto ahead = [latest](Xid xid) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(number(xid)) - latest); };
+      return ahead(a) < ahead(b);
+    };
+    std::nth_element(xids.begin(), kept, xids.end(), is_earlier);
+    out += "^~";
+    out += std::to_string(static_cast<std::uint32_t>(number(*std::max_element(xids.begin(), kept, is_earlier))));
+  } else if (std::all_of(xids.begin(), xids.end(), is_bare)) {
+    out += "^9007199254740992";  // 2^53: no snapshot is beyond it, as none proves any of these
+  } else {
+    return false;
+  }
+  xids.erase(xids.begin(), kept);
+  return true;
+}
+
+// What a text of the command is to the script.
+Script script_of(const Command& command) {
+  if (command.target == Target::kCounters) return Script::kRaise;
+  return command.target == Target::kTags ? Script::kLazyTags : Script::kInvalidate;
+}
+
+// Keys, the common case; counters and lazy tags alike: straight into script calls, all at once.
+class KeysWork final : public RedisWork {
+ public:
+  using RedisWork::RedisWork;
+
+  void pump(Session& session, SteadyTime now) override {
+    if (!sent_) {
+      sent_ = true;
+      for (std::size_t begin = 0; begin < command_.size(); begin += piece_size(begin)) {
+        send(session, begin, now);
+      }
+    }
+    if (resend_.empty()) return;
+    // The scripts were flushed: load, and send again what was refused, behind the load.
+    session.load_script(script_of(command_), now);
+    for (const std::size_t begin : resend_) send(session, begin, now);
+    resend_.clear();
+  }
+
+  bool on_reply(std::uint64_t tag, const Reply& reply) override {
+    --under_way_;
+    const std::size_t begin = tag;
+    if (reply.is_error()) {
+      if (!reply.text.starts_with("NOSCRIPT") || ++reloads_ > kReloadsMax) return false;
+      resend_.push_back(begin);
+      return true;
+    }
+    reloads_ = 0;
+    const std::size_t first_settled = outcome_.already_settled.size();
+    if (!add_outcome(reply, piece_size(begin), shared_, outcome_)) return false;
+    for (std::size_t i = first_settled; i < outcome_.already_settled.size(); ++i) {
+      outcome_.already_settled[i] += static_cast<std::uint32_t>(begin);
+    }
+    if (is_finished()) std::sort(outcome_.already_settled.begin(), outcome_.already_settled.end());
+    return true;
+  }
+
+  bool is_finished() const override { return sent_ && under_way_ == 0 && resend_.empty(); }
+  std::size_t bytes() const override { return bytes_; }
+
+ private:
+  static constexpr std::size_t kReloadsMax = 100;  // in a row
+
+  // One item at least.
+  std::size_t piece_size(std::size_t begin) const {
+    const auto first = command_.items.begin() + static_cast<std::ptrdiff_t>(begin);
+    const auto last = first + static_cast<std::ptrdiff_t>(std::min(kPieceItems, command_.size() - begin));
+    const std::size_t xids_begin = begin == 0 ? 0 : std::prev(first)->xids_end;
+    const auto beyond = std::upper_bound(std::next(first), last, xids_begin + kPieceXids,
+                                         [](std::size_t most, const Item& item) { return most < item.xids_end; });
+    return static_cast<std::size_t>(beyond - first);
+  }
+
+  void send(Session& session, std::size_t begin, SteadyTime now) {
+    const std::size_t end = begin + piece_size(begin);
+    const std::size_t count = end - begin;
+    const bool shared_tokens = tokens_are_shared(command_, begin, end);
+    const std::uint32_t xids_begin = begin == 0 ? 0 : command_.items[begin - 1].xids_end;
+
+    const bool markers_only = command_.target == Target::kTags;
+    const std::size_t keys = (markers_only ? count : 2 * count) + (command_.channel.empty() ? 0 : 1);
+
+    std::string& out = session.output();
+    append_command_head(out, 3 + keys + 4 + (shared_tokens ? 1 : count));
+    append_argument(out, "EVALSHA");
+    append_argument(out, script(script_of(command_)).sha1);
+    append_argument(out, keys);
+    if (markers_only) {
+      for (std::size_t i = begin; i < end; ++i) {
+        scratch_.clear();
+        append_marker_name(scratch_, std::string(kTagPrefix) + std::string(command_.text(i)));
+        append_argument(out, scratch_);
+      }
+    } else {
+      append_keys_and_markers(out, begin, end);
+    }
+    if (!command_.channel.empty()) append_argument(out, channel_counter(command_.channel));
+
+    append_argument(out, shared_.context.epoch);
+    append_argument(out, shared_.lifetime);
+    append_argument(out, command_flags(command_));
+    append_argument(out, shared_.since);
+    if (shared_tokens) {
+      scratch_.clear();
+      append_tokens(scratch_, command_, begin);
+      append_argument(out, scratch_);
+    } else if (command_.row_versions.empty() && command_.items[end - 1].xids_end - xids_begin == count) {
+      append_single_tokens(out, begin, end);
+    } else {
+      for (std::size_t i = begin; i < end; ++i) {
+        scratch_.clear();
+        append_tokens(scratch_, command_, i);
+        append_argument(out, scratch_);
+      }
+    }
+    session.expect(*this, begin, now);
+    ++under_way_;
+  }
+
+  // At memory speed: sized for the worst case, then cut.
+  void append_keys_and_markers(std::string& out, std::size_t begin, std::size_t end) {
+    constexpr std::size_t kArgumentFrame = 1 + 20 + 2 + 2;
+    const std::uint32_t text_begin = begin == 0 ? 0 : command_.items[begin - 1].text_end;
+    const std::size_t text_bytes = command_.items[end - 1].text_end - text_begin;
+    const std::size_t before = out.size();
+    out.resize(before + 2 * text_bytes + (end - begin) * (2 * kArgumentFrame + 9));
+    char* at = out.data() + before;
+    for (std::size_t i = begin; i < end; ++i) at = put_argument(at, command_.text(i));
+    for (std::size_t i = begin; i < end; ++i) at = put_marker_argument(at, command_.text(i));
+    out.resize(static_cast<std::size_t>(at - out.data()));
+  }
+
+  // Where there are as many xids as items, it is nearly always one each.
+  void append_single_tokens(std::string& out, std::size_t begin, std::size_t end) {
+    const bool settled = is_born_settled(command_);
+    char token[kTokenBytes + 1];
+    for (std::size_t i = begin; i < end; ++i) {
+      const std::uint32_t first = i == 0 ? 0 : command_.items[i - 1].xids_end;
+      scratch_.clear();
+      if (command_.items[i].xids_end != first + 1) {
+        append_tokens(scratch_, command_, i);
+        append_argument(out, scratch_);
+        continue;
+      }
+      char* stop = put_token(token, command_.xids[first]);
+      if (settled) *stop++ = 's';
+      append_argument(out, std::string_view(token, static_cast<std::size_t>(stop - token)));
+    }
+  }
+
+  const std::size_t bytes_ = command_.bytes();
+  bool sent_ = false;
+  std::size_t under_way_ = 0;
+  std::size_t reloads_ = 0;
+  std::vector<std::size_t> resend_;
+  std::string scratch_;
+};
+
+}  // namespace
+
+void WalkPacer::heavy_sent(SteadyTime now) {
+  heavy_under_way_ = true;
+  heavy_since_ = now;
+}
+
+void WalkPacer::heavy_done(SteadyTime now) {
+  heavy_under_way_ = false;
+  const auto took = now - heavy_since_;
+  const double share = std::clamp(share_, 0.01, 1.0);
+  next_heavy_ = now + std::chrono::duration_cast<SteadyTime::duration>(took * (1.0 / share - 1.0));
+}
+
+void WalkPacer::reset() {
+  walks_ = 0;
+  heavy_under_way_ = false;
+  next_heavy_ = SteadyTime{};
+}
+
+std::unique_ptr<RedisWork> make_work(Ticket ticket, const Command& command, WorkShared& shared) {
+  const bool walks = command.target == Target::kPattern || (command.target == Target::kTags && !command.lazy);
+  if (!walks) return std::make_unique<KeysWork>(ticket, command, shared);
+  return make_walk_work(ticket, command, shared);
+}
+
+bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome) {
+  if (reply.kind != Reply::Kind::kArray || reply.elements.size() < 4) return false;
+  std::uint64_t counts[4];
+  for (std::size_t i = 0; i < reply.elements.size(); ++i) {
+    const Reply& element = reply.elements[i];
+    if (element.kind != Reply::Kind::kInteger || element.integer < 0) return false;
+    const auto value = static_cast<std::uint64_t>(element.integer);
+    if (i < 4) {
+      counts[i] = value;
+    } else {
+      if (value >= keys) return false;
+      outcome.already_settled.push_back(static_cast<std::uint32_t>(value));
+    }
+  }
+  const auto [deleted, kept, replayed, refused] = counts;
+  if (deleted + kept + replayed > keys) return false;
+  outcome.deleted += deleted;
+  outcome.kept += kept;
+  outcome.replayed += replayed;
+  outcome.absent += keys - deleted - kept - replayed;
+  shared.tombstones_refused += refused;
+  return true;
+}
+
+std::string command_flags(const Command& command, std::string_view more) {
+  std::string flags(1, command.act == Act::kInvalidate ? 'i'
+                       : command.act == Act::kSettle   ? 's'
+                                                       : 'r');
+  if (command.trust_filled) flags += 'f';
+  if (command.unconditional) flags += 'u';
+  flags += more;
+  if (command.grace.count() > 0) flags += "k" + std::to_string(command.grace.count());
+  if (!command.channel.empty()) flags += "|" + command.channel;
+  return flags;
+}
+
+void append_tokens(std::string& out, const Command& command, std::size_t item) {
+  if (command.unconditional) {
+    out += '^';
+    out += std::to_string(number(command.floor));
+    return;
+  }
+  if (!command.row_versions.empty() && !command.row_versions[item].empty()) {
+    out += 'v';
+    out += command.row_versions[item];
+    return;
+  }
+  const std::uint32_t begin = item == 0 ? 0 : command.items[item - 1].xids_end;
+  const std::uint32_t end = command.items[item].xids_end;
+  if (begin == end) out += "^0";  // no transaction to remember: any snapshot will do
+  std::span<const Xid> xids(command.xids.begin() + begin, command.xids.begin() + end);
+  std::vector<Xid> kept;
+  if (xids.size() > kTokensMax && command.target != Target::kCounters) {  // a counter is raised by each
+    kept.assign(xids.begin(), xids.end());
+    if (append_floor(out, kept)) {
+      out += is_born_settled(command) ? "s," : ",";
+      xids = kept;
+    }
+  }
+  for (std::size_t i = 0; i < xids.size(); ++i) {
+    if (i != 0) out += ',';
+    char token[kTokenBytes];
+    out.append(token, put_token(token, xids[i]));
+    if (is_born_settled(command)) out += 's';
+  }
+}
+
+}  // namespace evictd

@@ -1,0 +1,94 @@
+// What a Command becomes on the wire. A RedisWork sends its calls into the session, receives their
+// replies, and is finished when the last one was a success. Pure of sockets and time of its own,
+// like the session.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/base/clock.h"
+#include "daemon/sinks/redis/session.h"
+#include "daemon/interface/sink.h"
+
+namespace evictd {
+
+// The walks of large sets and patterns share Redis with everybody else: one heavy call at a time,
+// and a pause after each, as long as the call took (at a share of 0.5). The time a call takes is
+// measured from outside, so that a busy Redis slows the walks further.
+class WalkPacer {
+ public:
+  WalkPacer(double share, std::size_t walks_max) : share_(share), walks_max_(walks_max) {}
+
+  bool may_begin_walk() const { return walks_ < walks_max_; }
+  void begin_walk() { ++walks_; }
+  void end_walk() { --walks_; }
+
+  bool may_send_heavy(SteadyTime now) const { return !heavy_under_way_ && now >= next_heavy_; }
+  void heavy_sent(SteadyTime now);
+  void heavy_done(SteadyTime now);
+  // When somebody was refused and time alone will change that.
+  SteadyTime wake_at() const { return heavy_under_way_ ? SteadyTime::max() : next_heavy_; }
+
+  // The connection is gone, and with it everything under way.
+  void reset();
+
+ private:
+  double share_;
+  std::size_t walks_max_;
+  std::size_t walks_ = 0;
+  bool heavy_under_way_ = false;
+  SteadyTime heavy_since_{};
+  SteadyTime next_heavy_{};
+};
+
+// What all works of a sink share. Outlives them.
+struct WorkShared {
+  SinkContext context;
+  std::string since;     // ARGV[4] of lua/invalidate.lua: trust_since, and the snapshot
+  std::string lifetime;  // of a tombstone, milliseconds as text
+  std::size_t page_keys = 256;
+  WalkPacer pacer;
+  std::uint64_t tombstones_refused = 0;  // by a full Redis, since the start
+  std::uint64_t wrong_type_tags = 0;     // tag keys that were no sets, deleted
+};
+
+class RedisWork : public ReplyReceiver {
+ public:
+  // `command` and `shared` must outlive the work.
+  RedisWork(Ticket ticket, const Command& command, WorkShared& shared)
+      : ticket_(ticket), command_(command), shared_(shared) {}
+
+  // Sends what can be sent now.
+  virtual void pump(Session& session, SteadyTime now) = 0;
+  virtual bool is_finished() const = 0;
+  // True when it waits for the pacer only.
+  virtual bool wants_wake() const { return false; }
+
+  // What it counts for among those under way. A walk goes on for long with little of it in Redis at any time: nothing.
+  virtual std::size_t bytes() const { return 0; }
+
+  Ticket ticket() const { return ticket_; }
+  const Outcome& outcome() const { return outcome_; }
+
+ protected:
+  Ticket ticket_;
+  const Command& command_;
+  WorkShared& shared_;
+  Outcome outcome_;
+};
+
+std::unique_ptr<RedisWork> make_work(Ticket ticket, const Command& command, WorkShared& shared);
+
+// Used by works of both kinds.
+
+// {deleted, kept, replayed, refused, settled index ...} of lua/invalidate.lua.
+bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome);
+// ARGV[3] of lua/invalidate.lua; `more`: flags of the call's own.
+std::string command_flags(const Command& command, std::string_view more = {});
+// The tokens of one item, as a marker holds them.
+void append_tokens(std::string& out, const Command& command, std::size_t item);
+
+}  // namespace evictd

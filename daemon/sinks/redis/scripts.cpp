@@ -1,0 +1,90 @@
+#include "daemon/sinks/redis/scripts.h"
+
+#include <openssl/evp.h>
+
+#include "daemon/sinks/redis/lua_texts.h"
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+std::string sha1_hex(std::string_view text) {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int length = 0;
+  EVICTD_CHECK(EVP_Digest(text.data(), text.size(), digest, &length, EVP_sha1(), nullptr) == 1);
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string hex;
+  for (unsigned int i = 0; i < length; ++i) {
+    hex += kDigits[digest[i] >> 4];
+    hex += kDigits[digest[i] & 15];
+  }
+  return hex;
+}
+
+ScriptText make(std::string text, std::string_view function) {
+  text += "return ";
+  text += function;
+  text += "(KEYS, ARGV)\n";
+  std::string sha1 = sha1_hex(text);
+  return ScriptText{std::move(text), std::move(sha1)};
+}
+
+}  // namespace
+
+const std::array<ScriptText, kScriptCount>& scripts() {
+  static const std::array<ScriptText, kScriptCount> made = [] {
+    const std::string invalidate = std::string(kLua_marker) + kLua_invalidate;
+    const std::string walk = invalidate + kLua_walk;
+    return std::array<ScriptText, kScriptCount>{
+        make(invalidate, "invalidate"),   make(walk, "walk_begin"),
+        make(walk, "walk_members"),       make(walk, "walk_finish"),
+        make(kLua_record, "save_record"), make(walk, "lazy_tags"),
+        make(invalidate + kLua_counter, "raise"), make(invalidate + kLua_counter, "resync"),
+    };
+  }();
+  return made;
+}
+
+namespace {
+
+std::string reader_text(std::chrono::milliseconds tombstone_ttl) {
+  return "local TOMBSTONE_TTL = " + std::to_string(tombstone_ttl.count()) +
+         "  -- ms, from evictd's configuration\nlocal LIBRARY_VERSION = '" +
+         library_version(tombstone_ttl) + "'\n" + kLua_marker + kLua_invalidate + kLua_reader;
+}
+
+}  // namespace
+
+std::string library_version(std::chrono::milliseconds tombstone_ttl) {
+  return std::to_string(kLibraryVersion) + " " + std::to_string(tombstone_ttl.count());
+}
+
+std::string function_library(std::chrono::milliseconds tombstone_ttl) {
+  return "#!lua name=evictd\n" + reader_text(tombstone_ttl) + kLua_library;
+}
+
+std::vector<ReaderScript> reader_scripts(std::chrono::milliseconds tombstone_ttl) {
+  const std::string text = reader_text(tombstone_ttl);
+  return {{"evictd_fill", make(text, "fill")},
+          {"evictd_get", make(text, "get")},
+          {"evictd_invalidate", make(text, "write_invalidate")}};
+}
+
+void append_marker_name(std::string& out, std::string_view key) {
+  out += "evictd:";
+  const std::size_t open = key.find('{');
+  if (open != std::string_view::npos) {
+    const std::size_t close = key.find('}', open + 1);
+    if (close != std::string_view::npos && close > open + 1) {
+      out += key;
+      return;
+    }
+  }
+  out += '{';
+  out += key;
+  out += '}';
+}
+
+std::string channel_counter(std::string_view channel) { return "evictd:announced:" + std::string(channel); }
+
+}  // namespace evictd

@@ -1,0 +1,337 @@
+#include "daemon/sinks/redis/session.h"
+
+#include <charconv>
+
+#include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/record_text.h"
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+constexpr std::chrono::milliseconds kWaitInterval{500};
+// A key of ours that is never written: deleting it asks "may I write?", also of a full Redis.
+constexpr std::string_view kProbeKey = "evictd:probe";
+
+std::string_view info_field(std::string_view text, std::string_view name) {
+  std::size_t at = 0;
+  while (at < text.size()) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    std::string_view line = text.substr(at, end - at);
+    at = end + 1;
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (line.size() > name.size() && line.starts_with(name) && line[name.size()] == ':') {
+      return line.substr(name.size() + 1);
+    }
+  }
+  return {};
+}
+
+tl::unexpected<SessionFailure> protocol_failure(std::string text) {
+  return tl::unexpected(
+      SessionFailure{Error{ErrorKind::kConnection, std::move(text), {}}, kClassProtocol});
+}
+
+SessionFailure failure_of(std::string_view reply) {
+  return SessionFailure{redis_error(reply), classify_redis_error(reply).name};
+}
+
+bool read_integer(std::string_view text, std::int64_t& number) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc{} && end == text.data() + text.size();
+}
+
+}  // namespace
+
+std::optional<ServerInfo> parse_server_info(std::string_view text) {
+  ServerInfo info;
+  info.run_id = info_field(text, "run_id");
+  if (info.run_id.empty()) return std::nullopt;
+  info.version = info_field(text, "redis_version");
+  const std::string_view role = info_field(text, "role");
+  info.is_master = role.empty() || role == "master";
+  info.is_loading = info_field(text, "loading") == "1";
+  info.is_cluster = info_field(text, "redis_mode") == "cluster";
+  std::int64_t evicted = 0;
+  if (read_integer(info_field(text, "evicted_keys"), evicted)) {
+    info.evicted_keys = static_cast<std::uint64_t>(evicted);
+  }
+  return info;
+}
+
+std::string_view session_state_name(SessionState state) {
+  switch (state) {
+    case SessionState::kClosed:
+      return "closed";
+    case SessionState::kAuthenticating:
+      return "signing in";
+    case SessionState::kSelecting:
+      return "selecting";
+    case SessionState::kNaming:
+      return "naming";
+    case SessionState::kInspecting:
+      return "inspecting";
+    case SessionState::kProbing:
+      return "probing";
+    case SessionState::kWaiting:
+      return "waiting";
+    case SessionState::kTiming:
+      return "reading time";
+    case SessionState::kLoading:
+      return "loading scripts";
+    case SessionState::kAskingLibrary:
+      return "asking for the library";
+    case SessionState::kLoadingLibrary:
+      return "loading the library";
+    case SessionState::kReadingRecord:
+      return "reading record";
+    case SessionState::kReady:
+      return "ready";
+  }
+  return "";
+}
+
+Session::Session(const RedisAddress& address, std::string client_name, std::string record_key,
+                 std::chrono::milliseconds tombstone_ttl)
+    : address_(address),
+      client_name_(std::move(client_name)),
+      record_key_(std::move(record_key)),
+      tombstone_ttl_(tombstone_ttl) {}
+
+void Session::begin(SteadyTime now) {
+  EVICTD_CHECK(state_ == SessionState::kClosed);
+  enter(SessionState::kAuthenticating, now);
+}
+
+// Enters `state` and sends its command; a state with nothing to ask is passed through.
+void Session::enter(SessionState state, SteadyTime now) {
+  state_ = state;
+  wake_due_ = SteadyTime::max();
+  switch (state) {
+    case SessionState::kAuthenticating:
+      if (address_.password.empty() && address_.user.empty())
+        return enter(SessionState::kSelecting, now);
+      if (address_.user.empty()) return send_own({"AUTH", address_.password}, now);
+      return send_own({"AUTH", address_.user, address_.password}, now);
+    case SessionState::kSelecting:
+      if (address_.database == 0) return enter(SessionState::kNaming, now);
+      return send_own({"SELECT", std::to_string(address_.database)}, now);
+    case SessionState::kNaming:
+      return send_own({"CLIENT", "SETNAME", client_name_}, now);
+    case SessionState::kInspecting:
+      return send_own({"INFO"}, now);
+    case SessionState::kProbing:
+      return send_own({"UNLINK", kProbeKey}, now);
+    case SessionState::kTiming:
+      return send_own({"TIME"}, now);
+    case SessionState::kLoading:
+      return send_own({"SCRIPT", "LOAD", scripts()[script_index_].text}, now);
+    case SessionState::kAskingLibrary:
+      return send_own({"FCALL", "evictd_version", "0"}, now);
+    case SessionState::kLoadingLibrary:
+      return send_own({"FUNCTION", "LOAD", "REPLACE", function_library(tombstone_ttl_)}, now);
+    case SessionState::kReadingRecord:
+      return send_own({"GET", record_key_}, now);
+    case SessionState::kWaiting:
+      wake_due_ = now + kWaitInterval;
+      return;
+    case SessionState::kReady:
+    case SessionState::kClosed:
+      return;
+  }
+}
+
+void Session::send_own(std::initializer_list<std::string_view> arguments, SteadyTime now) {
+  append_command(output_, arguments);
+  if (expected_.empty()) progress_at_ = now;
+  expected_.push_back(Expected{});
+}
+
+void Session::expect(ReplyReceiver& receiver, std::uint64_t tag, SteadyTime now) {
+  EVICTD_CHECK(state_ == SessionState::kReady);
+  if (expected_.empty()) progress_at_ = now;
+  expected_.push_back(Expected{&receiver, tag});
+}
+
+void Session::load_script(Script which, SteadyTime now) {
+  EVICTD_CHECK(state_ == SessionState::kReady);
+  send_own({"SCRIPT", "LOAD", script(which).text}, now);
+}
+
+std::optional<SteadyTime> Session::waiting_since() const {
+  if (expected_.empty()) return std::nullopt;
+  return progress_at_;
+}
+
+void Session::wake(SteadyTime now) {
+  if (state_ == SessionState::kWaiting && now >= wake_due_) enter(SessionState::kInspecting, now);
+}
+
+void Session::wait(SessionFailure reason, SteadyTime now) {
+  waiting_for_ = std::move(reason);
+  enter(SessionState::kWaiting, now);
+}
+
+SessionResult<void> Session::receive(std::string_view bytes, SteadyTime now) {
+  if (auto fed = reader_.feed(bytes); !fed) {
+    return tl::unexpected(SessionFailure{fed.error(), kClassProtocol});
+  }
+  while (true) {
+    auto next = reader_.next();
+    if (!next) return tl::unexpected(SessionFailure{next.error(), kClassProtocol});
+    if (!next->has_value()) return {};
+    const Reply& reply = **next;
+    if (expected_.empty()) return protocol_failure("redis sent a reply that nothing asked for");
+    const Expected expected = expected_.front();
+    expected_.pop_front();
+    progress_at_ = now;
+    if (expected.receiver == nullptr) {
+      if (auto taken = take_own(reply, now); !taken) return taken;
+      continue;
+    }
+    const bool for_receiver = !reply.is_error() || reply.text.starts_with("NOSCRIPT") ||
+                              reply.text.starts_with("WRONGTYPE");
+    if (!for_receiver) return tl::unexpected(failure_of(reply.text));
+    if (!expected.receiver->on_reply(expected.tag, reply)) {
+      return protocol_failure("redis sent an unexpected reply to a command");
+    }
+  }
+}
+
+SessionResult<void> Session::take_own(const Reply& reply, SteadyTime now) {
+  if (reply.is_error()) return take_error(reply, now);
+  switch (state_) {
+    case SessionState::kAuthenticating:
+      enter(SessionState::kSelecting, now);
+      return {};
+    case SessionState::kSelecting:
+      enter(SessionState::kNaming, now);
+      return {};
+    case SessionState::kNaming:
+      enter(SessionState::kInspecting, now);
+      return {};
+    case SessionState::kInspecting:
+      return take_info(reply, now);
+    case SessionState::kProbing:
+      if (reply.kind != Reply::Kind::kInteger) break;
+      waiting_for_.reset();
+      enter(SessionState::kTiming, now);
+      return {};
+    case SessionState::kTiming: {
+      std::int64_t seconds = 0;
+      std::int64_t microseconds = 0;
+      if (reply.elements.size() != 2 || !read_integer(reply.elements[0].text, seconds) ||
+          !read_integer(reply.elements[1].text, microseconds)) {
+        break;
+      }
+      connected_.time = std::chrono::milliseconds(seconds * 1000 + microseconds / 1000);
+      enter(SessionState::kLoading, now);
+      return {};
+    }
+    case SessionState::kLoading:
+      return take_loaded(reply, now);
+    case SessionState::kAskingLibrary:
+      take_library_version(reply, now);
+      return {};
+    case SessionState::kLoadingLibrary:
+      library_problem_.clear();
+      enter(SessionState::kReadingRecord, now);
+      return {};
+    case SessionState::kReadingRecord: {
+      if (reply.kind == Reply::Kind::kText) {
+        auto record = record_from_text(reply.text);
+        if (record) {
+          connected_.record = std::move(*record);
+        } else {
+          record_problem_ =
+              std::move(record.error()).within("the record '" + record_key_ + "' is unreadable");
+        }
+      } else if (reply.kind != Reply::Kind::kNil) {
+        break;
+      }
+      connected_.instance = info_.run_id;
+      enter(SessionState::kReady, now);
+      return {};
+    }
+    case SessionState::kReady:
+      return {};  // SCRIPT LOAD after a NOSCRIPT
+    case SessionState::kWaiting:
+    case SessionState::kClosed:
+      break;
+  }
+  return protocol_failure("redis sent an unexpected reply while " +
+                          std::string(session_state_name(state_)));
+}
+
+SessionResult<void> Session::take_error(const Reply& reply, SteadyTime now) {
+  if (state_ == SessionState::kNaming) {  // a name is a convenience
+    enter(SessionState::kInspecting, now);
+    return {};
+  }
+  // Readers need the functions, deletes do not: what goes wrong with them is told, and tried again
+  // with the next connection.
+  if (state_ == SessionState::kAskingLibrary) {
+    library_problem_ = reply.text;
+    const bool missing = reply.text.find("Function not found") != std::string::npos;
+    enter(missing ? SessionState::kLoadingLibrary : SessionState::kReadingRecord, now);
+    return {};
+  }
+  if (state_ == SessionState::kLoadingLibrary) {
+    library_problem_ = reply.text;
+    enter(SessionState::kReadingRecord, now);
+    return {};
+  }
+  if (state_ == SessionState::kReadingRecord && reply.text.starts_with("WRONGTYPE")) {
+    record_problem_ =
+        Error{ErrorKind::kData, "the record '" + record_key_ + "' is not a string", {}};
+    connected_.instance = info_.run_id;
+    enter(SessionState::kReady, now);
+    return {};
+  }
+  if (classify_redis_error(reply.text).action == RedisAction::kWait &&
+      state_ != SessionState::kReady) {
+    wait(failure_of(reply.text), now);
+    return {};
+  }
+  return tl::unexpected(failure_of(reply.text));
+}
+
+SessionResult<void> Session::take_info(const Reply& reply, SteadyTime now) {
+  auto info = parse_server_info(reply.text);
+  if (!info) return protocol_failure("expected the INFO of a Redis server, got something else");
+  info_ = std::move(*info);
+  if (info_.is_cluster) {
+    return tl::unexpected(SessionFailure{
+        Error{ErrorKind::kUsage, "redis at '" + address_.to_string() + "' is a cluster node",
+              "Redis Cluster is not supported yet: use a single master"},
+        "cluster"});
+  }
+  if (!info_.is_master) return tl::unexpected(failure_of("READONLY You are talking to a replica."));
+  if (info_.is_loading) {
+    wait(failure_of("LOADING Redis is loading the dataset in memory"), now);
+    return {};
+  }
+  enter(SessionState::kProbing, now);
+  return {};
+}
+
+SessionResult<void> Session::take_loaded(const Reply& reply, SteadyTime now) {
+  if (reply.text != scripts()[script_index_].sha1) {
+    return protocol_failure("redis stored another script than it was sent");
+  }
+  ++script_index_;
+  enter(script_index_ < kScriptCount ? SessionState::kLoading : SessionState::kAskingLibrary, now);
+  return {};
+}
+
+// "<version> <tombstone_ttl in ms>". A newer library, of a newer evictd, is left alone.
+void Session::take_library_version(const Reply& reply, SteadyTime now) {
+  std::int64_t there = 0;
+  const std::string_view text = reply.text;
+  const bool is_newer =
+      read_integer(text.substr(0, text.find(' ')), there) && there > kLibraryVersion;
+  const bool is_ours = text == library_version(tombstone_ttl_);
+  enter(is_newer || is_ours ? SessionState::kReadingRecord : SessionState::kLoadingLibrary, now);
+}
+
+}  // namespace evictd

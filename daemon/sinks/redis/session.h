@@ -1,0 +1,152 @@
+// The state machine of one connection to Redis, without a socket: bytes in, bytes out. It signs in,
+// looks at what it is talking to, makes sure that it may write, loads the scripts, and from then on
+// matches each reply to its command by count. Any doubt is a SessionFailure, after which the
+// connection must be closed and the session thrown away.
+//
+//   kAuthenticating -> kSelecting -> kNaming -> kInspecting -> kProbing -> kTiming -> kLoading
+//   (each script)
+//     -> kAskingLibrary -> kLoadingLibrary (when it is missing or older) -> kReadingRecord ->
+//     kReady
+//   kInspecting, kProbing -> kWaiting (loading, busy, cannot write) -> kInspecting
+//
+// One step is one command and its reply; only in kReady are commands pipelined.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "daemon/base/clock.h"
+#include "daemon/sinks/redis/resp.h"
+#include "daemon/sinks/redis/scripts.h"
+#include "daemon/sinks/redis/url.h"
+#include "daemon/interface/sink.h"
+
+namespace evictd {
+
+// What INFO told, as far as we ask.
+struct ServerInfo {
+  std::string version;  // "7.0.15"
+  std::string run_id;
+  bool is_master = true;
+  bool is_loading = false;
+  bool is_cluster = false;
+  std::uint64_t evicted_keys = 0;
+};
+// nullopt when the text has no run_id: not Redis.
+std::optional<ServerInfo> parse_server_info(std::string_view text);
+
+struct SessionFailure {
+  Error error;
+  std::string_view error_class;  // see errors.h
+};
+template <typename T>
+using SessionResult = tl::expected<T, SessionFailure>;
+
+enum class SessionState : std::uint8_t {
+  kClosed,
+  kAuthenticating,
+  kSelecting,
+  kNaming,
+  kInspecting,
+  kProbing,
+  kWaiting,
+  kTiming,
+  kLoading,
+  kAskingLibrary,
+  kLoadingLibrary,
+  kReadingRecord,
+  kReady,
+};
+// One or two words for /status.
+std::string_view session_state_name(SessionState state);
+
+// Whoever sent a command in kReady gets its reply. Error replies come here only when they begin
+// with NOSCRIPT or WRONGTYPE; every other one is a SessionFailure.
+class ReplyReceiver {
+ public:
+  virtual ~ReplyReceiver() = default;
+  // False when the reply is not of the kind that the command has: a doubt, see SessionFailure.
+  [[nodiscard]] virtual bool on_reply(std::uint64_t tag, const Reply& reply) = 0;
+};
+
+class Session {
+ public:
+  // `address` must outlive the session.
+  Session(const RedisAddress& address, std::string client_name, std::string record_key,
+          std::chrono::milliseconds tombstone_ttl);
+
+  // The connection is open.
+  void begin(SteadyTime now);
+  SessionResult<void> receive(std::string_view bytes, SteadyTime now);
+  // A step that is due by time alone (kWaiting).
+  void wake(SteadyTime now);
+
+  SessionState state() const { return state_; }
+  bool is_ready() const { return state_ == SessionState::kReady; }
+  // kWaiting: what we wait for to end.
+  const std::optional<SessionFailure>& waiting_for() const { return waiting_for_; }
+  SteadyTime wake_due() const { return wake_due_; }
+
+  // Valid from kReady on.
+  const SinkConnected& connected() const { return connected_; }
+  const ServerInfo& info() const { return info_; }
+  void update_info(const ServerInfo& info) { info_ = info; }
+  // The record was there and could not be read.
+  const std::optional<Error>& record_problem() const { return record_problem_; }
+  // The readers' functions are there: this version of them, or a newer one.
+  bool has_library() const { return library_problem_.empty(); }
+  // Why they are not: an error reply.
+  const std::string& library_problem() const { return library_problem_; }
+
+  // What is to be written to the socket; the owner takes bytes off the front.
+  std::string& output() { return output_; }
+  const std::string& output() const { return output_; }
+  // Announces the reply of a command just appended to output(). REQUIRES: kReady; `receiver` lives
+  // until then.
+  void expect(ReplyReceiver& receiver, std::uint64_t tag, SteadyTime now);
+  // Appends SCRIPT LOAD and takes care of its reply: for a receiver that was told NOSCRIPT.
+  void load_script(Script which, SteadyTime now);
+
+  std::size_t awaited() const { return expected_.size(); }
+  // Since when we wait for the next reply; nullopt when none is awaited.
+  std::optional<SteadyTime> waiting_since() const;
+
+ private:
+  struct Expected {
+    ReplyReceiver* receiver = nullptr;  // null: the session's own step
+    std::uint64_t tag = 0;
+  };
+
+  void enter(SessionState state, SteadyTime now);
+  void send_own(std::initializer_list<std::string_view> arguments, SteadyTime now);
+  SessionResult<void> take_own(const Reply& reply, SteadyTime now);
+  SessionResult<void> take_error(const Reply& reply, SteadyTime now);
+  SessionResult<void> take_info(const Reply& reply, SteadyTime now);
+  SessionResult<void> take_loaded(const Reply& reply, SteadyTime now);
+  void take_library_version(const Reply& reply, SteadyTime now);
+  void wait(SessionFailure reason, SteadyTime now);
+
+  const RedisAddress& address_;
+  std::string client_name_;
+  std::string record_key_;
+  std::chrono::milliseconds tombstone_ttl_;
+
+  SessionState state_ = SessionState::kClosed;
+  ReplyReader reader_;
+  std::string output_;
+  std::deque<Expected> expected_;
+  SteadyTime progress_at_{};
+  SteadyTime wake_due_ = SteadyTime::max();
+  std::size_t script_index_ = 0;
+  ServerInfo info_;
+  SinkConnected connected_;
+  std::optional<SessionFailure> waiting_for_;
+  std::optional<Error> record_problem_;
+  std::string library_problem_;
+};
+
+}  // namespace evictd

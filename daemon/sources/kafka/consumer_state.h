@@ -1,0 +1,191 @@
+// The inside of the Kafka source, split over
+//   kafka_source.cpp     opening, assignment, revocation, closing
+//   kafka_delivery.cpp   records into transactions
+//
+//   idle -> opening -> joining -> streaming -> closing -> opening ...
+//              |           (first assignment)      \-> stopped
+//              \-> failed
+#pragma once
+
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "daemon/sources/kafka/dead_letters.h"
+#include "daemon/sources/kafka/envelope.h"
+#include "daemon/sources/kafka/helper_thread.h"
+#include "daemon/sources/kafka/kafka_client.h"
+#include "daemon/sources/kafka/kafka_source.h"
+#include "daemon/sources/kafka/start_policy.h"
+
+namespace evictd {
+
+// A look at a partition's end: the records before `offset` were in it by then.
+struct KnownEnd {
+  std::int64_t offset = 0;
+  SteadyTime at{};
+};
+
+// Offsets are the next one to read, as Kafka commits them: began_at <= acknowledged <= delivered.
+struct Assignment {
+  TopicPartition at;
+  std::uint32_t stream = 0;
+  std::int64_t began_at = 0;
+  std::int64_t delivered = 0;
+  std::int64_t acknowledged = 0;
+  bool acknowledged_is_new = false;      // not handed to librdkafka yet
+  bool was_acknowledged = false;         // anything at all
+  std::int64_t announced = 0;            // the end of the last transaction given to the handler
+  bool is_draining = false;              // to be given back: nothing more is read from it
+  std::optional<UnknownChange> missing;  // a gap before began_at, to be purged first
+  std::deque<KnownEnd> known_ends;       // oldest first, of records not delivered yet
+};
+
+class KafkaSource final : public Source, private KafkaClientHandler {
+ public:
+  KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots);
+  ~KafkaSource() override;
+
+  void start(const std::optional<Record>& last_known, Now now) override;
+  // A group has no standby: this is the record of a Redis that changed before the group was joined.
+  void use_record(const std::optional<Record>& last_known) override { last_known_ = last_known; }
+  void step(Now now, std::size_t bytes_max, SourceHandler& handler) override;
+  void wait_for(Waiting& waiting, bool want_data) override;
+  void acknowledge(const Position& end) override;
+  void request_snapshot() override;
+  void confirm_gap() override {}
+  void set_tables(const std::vector<std::string>& tables) override;
+  void restart(Now now) override;
+  bool stop(Now now) override;
+  SourceStatus status() const override;
+
+ private:
+  enum class State { kIdle, kOpening, kJoining, kStreaming, kClosing, kStopped, kFailed };
+
+  // ---- kafka_source.cpp
+  struct Opened {
+    std::shared_ptr<KafkaClient> client;
+    std::map<std::string, std::int32_t> topics;
+    GroupHistory history;
+    std::vector<std::pair<TopicPartition, std::int64_t>> ends;  // of all their partitions, where known
+  };
+  void open();
+  void opened(Result<Opened> result);
+  void on_assigned(std::vector<TopicPartition> partitions) override;
+  void on_revoked(std::vector<TopicPartition> partitions, bool lost) override;
+  void on_client_error(const Error& error) override;
+  void on_topic_refused(const std::string& topic, const Error& error) override;
+  void on_offset_lost(const TopicPartition& partition) override;
+  void look_up();
+  void looked_up(const std::vector<TopicPartition>& partitions,
+                 Result<std::vector<PartitionOffsets>> result);
+  void begin_partition(const PartitionOffsets& offsets,
+                       std::vector<std::pair<TopicPartition, std::int64_t>>& begin,
+                       std::vector<std::pair<TopicPartition, std::int64_t>>& commit);
+  void announce_connection();
+  bool learn_servers(const std::set<std::string>& topics);
+  void drain();
+  void give_back(const std::vector<TopicPartition>& partitions);
+  void store_offsets();
+  void close(State next);
+  void disconnect(Error error);
+  void fail_for_good(Error error);
+  bool is_ending() const { return pending_disconnect_ || pending_failure_; }
+  void retry_later();
+  void measure();
+  void probe_brokers();
+  void ask_for_ends();
+  void take_ends(const std::vector<std::pair<TopicPartition, std::int64_t>>& ends);
+  static void note_end(Assignment& assignment, KnownEnd end);
+  void find_vanished(const std::map<std::string, std::int32_t>& topics);
+
+  // ---- kafka_delivery.cpp
+  void deliver(std::size_t bytes_max);
+  void deliver_record(const KafkaRecord& record, Assignment& assignment);
+  void deliver_missing(Assignment& assignment);
+  bool deliver_poison(const KafkaRecord& record, Assignment& assignment, const Error& error);
+  void announce_ignored();
+  void report_retired();
+  Assignment* find(const KafkaRecord& record);
+  std::vector<std::string> tables_of_topic(const std::string& topic, bool& known) const;
+  Xid xid_of(const Decoded& decoded, const Assignment& assignment, std::int64_t offset) const;
+  Xid unique_xid(const Assignment& assignment, std::int64_t offset) const;
+  void take_snapshots();
+  bool waits_for_snapshot() const { return snapshots_ != nullptr && !latest_snapshot_; }
+
+  const KafkaOptions options_;
+  std::unique_ptr<SnapshotPoll> snapshots_;
+  EnvelopeDecoder decoder_;
+  DeadLetters dead_letters_;
+  std::set<std::string> mapped_tables_;
+  std::optional<Record> last_known_;
+
+  State state_ = State::kIdle;
+  Now now_{};
+  SourceHandler* handler_ = nullptr;  // during step()
+  std::shared_ptr<KafkaClient> client_;
+  std::uint64_t session_ =
+      0;  // counts clients: what a helper's job says of an earlier one is dropped
+  bool was_connected_ = false;
+  bool is_announced_ = false;  // on_connected was called for this client
+  State after_close_ = State::kOpening;
+  // Found inside a callback of the client, carried out at the end of the turn.
+  std::optional<Error> pending_disconnect_;
+  std::optional<Error> pending_failure_;
+  std::string last_problem_;
+  SteadyTime retry_at_ = SteadyTime::max();
+  std::chrono::milliseconds backoff_{0};
+
+  std::set<std::string> servers_;         // topic prefixes of everything subscribed
+  std::set<std::string> topics_;          // that the servers were learnt from
+  // Existed before a new group began, and where they ended then, where that is known.
+  std::map<TopicPartition, std::optional<std::int64_t>> first_start_;
+  bool record_is_missing_ = false;
+  std::map<TopicPartition, std::int64_t> began_;          // by this process, as a new group
+  std::set<TopicPartition> read_before_;                  // acknowledged by this process
+  // Topics of which we have had partitions; those that were gone then, and may have been made again; and
+  // the partitions of those that were begun since.
+  std::map<std::string, SteadyTime> held_topics_;  // since when
+  std::set<std::string> vanished_;
+  std::set<TopicPartition> begun_again_;
+  std::map<TopicPartition, std::uint32_t> incarnations_;  // raised with each gap: another stream
+
+  // Partitions that had no record where we stood, and the client that found it: their gap has been told.
+  std::set<TopicPartition> told_;
+  std::uint64_t told_by_ = 0;
+
+  // Where the partitions ended before the group was joined.
+  std::map<TopicPartition, std::int64_t> ends_before_;
+  SteadyTime ends_before_at_{};
+
+  std::vector<Assignment> assignments_;
+  std::size_t last_found_ = 0;
+  std::optional<std::vector<TopicPartition>> to_assign_;  // owed to the group
+  bool looking_up_ = false;
+  SteadyTime look_up_at_ = SteadyTime::max();
+  std::vector<TopicPartition> to_give_back_;  // owed to the group
+  SteadyTime give_back_at_ = SteadyTime::max();
+
+  std::optional<Snapshot> latest_snapshot_;
+  SteadyTime latest_snapshot_at_ = SteadyTime::min();
+  bool own_request_ = false;       // under way, not the pipeline's
+  bool pipeline_request_ = false;  // to be sent when our own has been answered
+  bool pipeline_waits_ = false;
+
+  KafkaStatus numbers_;
+  SteadyTime measure_at_ = SteadyTime::min();
+  std::string broker_problem_;  // all brokers down, as far as librdkafka says
+  std::string topic_problem_;
+  std::map<std::string, std::string> refused_topics_;  // and why, until a record of them is read
+  bool probing_ = false;
+  bool asking_for_ends_ = false;
+  std::map<TopicPartition, std::int64_t> ends_;
+  SteadyTime probe_at_ = SteadyTime::max();
+
+  HelperThread helper_;  // last: joined before what its jobs use is destroyed
+};
+
+}  // namespace evictd

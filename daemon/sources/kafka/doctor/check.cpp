@@ -1,0 +1,176 @@
+#include "daemon/sources/kafka/doctor/check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+
+#include "daemon/sources/kafka/doctor/check_findings.h"
+#include "daemon/sources/kafka/doctor/connect_rest.h"
+#include "daemon/sources/kafka/doctor/kafka_admin.h"
+#include "daemon/sources/kafka/start_policy.h"
+#include "daemon/sources/kafka/wanted_topic.h"
+
+namespace evictd {
+namespace {
+
+// What is looked at of a very large cluster.
+constexpr std::size_t kTopicsMax = 200;
+constexpr std::int64_t kRecordsOfPartition = 20;
+constexpr std::int64_t kRetentionMinimumMs = 24LL * 3600 * 1000;
+constexpr std::int64_t kPollIntervalMinimumMs = 30'000;
+
+std::int64_t number_of(const std::string& text, std::int64_t otherwise) {
+  std::int64_t number = otherwise;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
+void check_offsets(const std::vector<PartitionOffsets>& partitions, Findings& findings) {
+  for (const PartitionOffsets& offsets : partitions) {
+    if (!offsets.committed) continue;
+    StartFacts facts;
+    facts.offsets = offsets;
+    const Start start = start_of(facts);
+    if (start.gap.empty()) continue;
+    findings.push_back(
+        {"KF003", Severity::kError, offsets.at.to_string(), start.detail,
+         "run evictd: it purges what the lost records may have touched, and goes on"});
+  }
+}
+
+void check_topic_settings(KafkaAdmin& admin, const std::string& topic, Findings& findings) {
+  const auto settings = admin.topic_settings(topic);
+  if (!settings) {
+    findings.push_back({"KF004", Severity::kInfo, topic,
+                        "its settings cannot be read: " + settings.error().text,
+                        "allow DescribeConfigs on the topic, should you want them checked"});
+    return;
+  }
+  const auto value = [&](const char* name) {
+    const auto found = settings->find(name);
+    return found == settings->end() ? std::string() : found->second;
+  };
+  if (value("cleanup.policy").find("compact") != std::string::npos) {
+    findings.push_back(
+        {"KF004", Severity::kWarning, topic,
+         "is compacted: a row's changes in between are dropped, and with them the tags and keys of "
+         "values it had for a while",
+         "set cleanup.policy=delete on the topic"});
+  }
+  const std::int64_t retention = number_of(value("retention.ms"), -1);
+  if (retention >= 0 && retention < kRetentionMinimumMs &&
+      value("cleanup.policy").find("delete") != std::string::npos) {
+    findings.push_back(
+        {"KF004", Severity::kWarning, topic,
+         fmt::format("keeps its records for {} minutes: evictd must not be down for longer",
+                     retention / 60'000),
+         "raise retention.ms of the topic to a day or more"});
+  }
+}
+
+void check_group(KafkaAdmin& admin, const KafkaOptions& options, Findings& findings) {
+  const std::int64_t interval =
+      number_of(admin.property("max.poll.interval.ms"), kPollIntervalMinimumMs);
+  if (interval < kPollIntervalMinimumMs) {
+    findings.push_back(
+        {"KF006", Severity::kWarning, "max.poll.interval.ms",
+         fmt::format(
+             "is {} ms: a daemon that the machine holds up for so long is thrown out of the group",
+             interval),
+         "leave it at its default of five minutes"});
+  }
+  const auto members = admin.group_members();
+  if (!members) {
+    findings.push_back({"KF001", Severity::kWarning, "group '" + options.group + "'",
+                        "cannot be described: " + members.error().text,
+                        "allow Describe on the consumer group"});
+    return;
+  }
+  const auto instance = options.properties.find("group.instance.id");
+  if (instance == options.properties.end()) return;
+  for (const GroupMember& member : *members) {
+    if (member.instance_id != instance->second) continue;
+    findings.push_back(
+        {"KF006", Severity::kWarning, "group.instance.id",
+         fmt::format("'{}' is in the group already, from {}: the older one will be fenced and ends",
+                     member.instance_id, member.host),
+         "give each daemon an id of its own; ignore this where that daemon is the one being "
+         "checked"});
+  }
+}
+
+}  // namespace
+
+Findings check_kafka(const KafkaOptions& options, const RuleSet& rules) {
+  Findings findings;
+  const auto report = [&](const char* id, const std::string& object, const Error& error) {
+    findings.push_back(
+        {id, Severity::kError, object, error.text, error.hint,
+         error.kind == ErrorKind::kTransient || error.kind == ErrorKind::kConnection});
+  };
+  if (auto valid = validate(options); !valid) {
+    report("KF001", "kafka", valid.error());
+    return findings;
+  }
+  auto client = KafkaClient::make(options);
+  if (!client) {
+    report("KF001", "kafka", client.error());
+    return findings;
+  }
+  const auto topics = (*client)->matching_topics();
+  if (!topics) {
+    report("KF001", options.brokers, (*client)->explained(topics.error()));
+    return findings;
+  }
+  if (const auto history = (*client)->group_history(*topics); !history) {
+    report("KF001", "group '" + options.group + "'", (*client)->explained(history.error()));
+    return findings;
+  }
+  check_topic_names(options, rules, *topics, findings);
+  auto admin = KafkaAdmin::make(options);
+  if (!admin) {
+    report("KF001", "kafka", admin.error());
+    return findings;
+  }
+  const auto named = rules.tables();
+  const std::set<std::string> mapped(named.begin(), named.end());
+  std::vector<TopicPartition> partitions;
+  std::size_t looked_at = 0;
+  for (const auto& [topic, count] : *topics) {
+    if (is_control_topic(topic, mapped) || ++looked_at > kTopicsMax) continue;
+    check_topic_settings(**admin, topic, findings);
+    for (std::int32_t partition = 0; partition < count; ++partition)
+      partitions.push_back({topic, partition});
+  }
+  if (looked_at > kTopicsMax) {
+    findings.push_back({"KF004", Severity::kInfo, options.brokers,
+                        fmt::format("{} topics are subscribed: settings and records of the first {} were looked at",
+                                    looked_at, kTopicsMax),
+                        ""});
+  }
+  if (const auto offsets = (*client)->look_up(partitions); offsets) {
+    check_offsets(*offsets, findings);
+    if (auto records = (*admin)->last_records(*offsets, kRecordsOfPartition); records) {
+      check_records(*records, rules, findings);
+    } else {
+      report("KF001", options.brokers, records.error());
+    }
+  } else {
+    report("KF001", options.brokers, offsets.error());
+  }
+  check_group(**admin, options, findings);
+  if (!options.connect_url.empty()) {
+    if (const auto connectors = read_connectors(options.connect_url); connectors) {
+      check_connectors(*connectors, options, findings);
+    } else {
+      findings.push_back(
+          {"KF007", Severity::kWarning, "connect_url", connectors.error().text,
+           "give the address of Kafka Connect's REST interface, or remove 'connect_url'"});
+    }
+  }
+  return findings;
+}
+
+}  // namespace evictd

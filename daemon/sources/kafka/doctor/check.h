@@ -1,0 +1,21 @@
+// `evictd check` for Kafka: KF001 to KF007, each with its cause and its fix. Blocks; opens its own
+// connections; joins no group and commits nothing.
+//
+//   KF001 error    cannot reach the brokers, or may not read the topics or the group
+//   KF002 warning  a name or pattern of 'topics' finds nothing, or no topic carries a rule's table
+//   KF003 error    a committed offset is outside of what the partition holds: a gap
+//   KF004 warning  a topic keeps its records for too short a time, or is compacted
+//   KF005 error    the last record of a topic cannot be decoded; warning: what it cannot tell
+//   KF006 warning  group.instance.id is in use; the poll interval is short
+//   KF007 warning  how the Debezium connector is set, when 'connect_url' is given
+#pragma once
+
+#include "daemon/base/finding.h"
+#include "daemon/sources/kafka/kafka_source.h"
+#include "mapping/rules.h"
+
+namespace evictd {
+
+Findings check_kafka(const KafkaOptions& options, const RuleSet& rules);
+
+}  // namespace evictd

@@ -1,0 +1,260 @@
+#include "daemon/sources/kafka/doctor/check_findings.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "daemon/sources/kafka/envelope.h"
+#include "daemon/sources/kafka/wanted_topic.h"
+
+namespace evictd {
+namespace {
+
+std::string joined(const std::set<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "'" : ", '") + name + "'";
+  return text;
+}
+
+// What one topic's records were seen to be.
+struct Seen {
+  EnvelopeDecoder decoder;
+  bool is_reported = false;
+  bool has_update_without_old = false;
+  std::set<std::string>
+      bare_numbers;  // columns whose JSON is a number although their type may be more
+};
+
+}  // namespace
+
+void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
+                       const std::map<std::string, std::int32_t>& topics, Findings& findings) {
+  for (const std::string& wanted : options.topics) {
+    const auto entry = WantedTopic::parse(wanted);
+    if (!entry) continue;  // said before
+    if (std::any_of(topics.begin(), topics.end(), [&](const auto& topic) { return entry->matches(topic.first); }))
+      continue;
+    if (!entry->is_pattern()) {
+      findings.push_back({"KF002", Severity::kWarning, wanted, "the topic does not exist",
+                          "correct 'topics'; evictd reads it as soon as it exists"});
+    } else {
+      findings.push_back(
+          {"KF002", Severity::kWarning, wanted, "the pattern matches no topic",
+           "correct 'topics'; evictd reads topics that match as soon as they exist"});
+    }
+  }
+  const auto named = rules.tables();
+  const std::set<std::string> mapped(named.begin(), named.end());
+  std::set<std::string> control;
+  bool all_are_named_by_table = !topics.empty();
+  std::set<std::string> tables;
+  for (const auto& [topic, partitions] : topics) {
+    if (is_control_topic(topic, mapped)) {
+      control.insert(topic);
+      continue;
+    }
+    const std::string table = EnvelopeDecoder::table_of_topic(topic);
+    if (table.empty()) all_are_named_by_table = false;
+    tables.insert(table);
+  }
+  if (!control.empty()) {
+    findings.push_back({"KF002", Severity::kInfo, joined(control),
+                        "matched by 'topics', but carry no rows: their records are ignored", ""});
+  }
+  if (!all_are_named_by_table) return;
+  for (const std::string& table : named) {
+    if (tables.contains(table)) continue;
+    findings.push_back({"KF002", Severity::kWarning, table,
+                        "a rule names it, but no topic is named after it",
+                        "correct 'topics' or the rule, or let the connector capture the table"});
+  }
+}
+
+void check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
+                   Findings& findings) {
+  std::map<std::string, Seen> topics;
+  const auto tables = rules.tables();
+  std::map<std::string, std::set<std::string>> needed;      // table -> columns of templates
+  std::map<std::string, std::set<std::string>> needed_old;  // those of the old row
+  for (const ColumnNeed& need : column_needs(rules)) {
+    const std::string table = rules.rules()[need.rule].qualified_table();
+    needed[table].insert(need.column);
+    if ((need.on_update_old || need.on_delete_old) && !need.is_condition)
+      needed_old[table].insert(need.column);
+  }
+  for (const KeptRecord& kept : records) {
+    Seen& seen = topics[kept.at.topic];
+    KafkaRecord record;
+    record.topic = kept.at.topic;
+    record.partition = kept.at.partition;
+    record.offset = kept.offset;
+    record.key = kept.key;
+    record.value = kept.value;
+    record.timestamp_ms = kept.timestamp_ms;
+    const auto decoded = seen.decoder.decode(record);
+    if (!decoded) {
+      if (!std::exchange(seen.is_reported, true)) {
+        findings.push_back(
+            {"KF005", Severity::kError,
+             fmt::format("{} offset {}", kept.at.to_string(), kept.offset), decoded.error().text,
+             decoded.error().hint.empty() ? "on_poison says what evictd does about such records"
+                                          : decoded.error().hint});
+      }
+      continue;
+    }
+    if (decoded->kind != RecordKind::kChange && decoded->kind != RecordKind::kSnapshotRow) continue;
+    const Change& change = decoded->change;
+    const std::string table = change.relation->qualified_name();
+    if (std::find(tables.begin(), tables.end(), table) == tables.end()) continue;
+    if (change.operation == Operation::kUpdate && change.old_row.empty())
+      seen.has_update_without_old = true;
+    const auto row = change.new_row.empty() ? change.old_row : change.new_row;
+    if (row.empty()) continue;
+    for (const std::string& column : needed[table]) {
+      const std::string name = column.substr(0, column.find('.'));
+      const auto found =
+          std::find_if(change.relation->columns.begin(), change.relation->columns.end(),
+                       [&](const Column& one) { return one.name == name; });
+      if (found == change.relation->columns.end()) {
+        if (seen.decoder.traits(kept.at.topic)->tables.size() == 1 && !change.new_row.empty() &&
+            seen.bare_numbers.insert("missing " + name).second) {
+          findings.push_back(
+              {"KF005", Severity::kError, kept.at.topic,
+               fmt::format("its rows of '{}' have no column '{}', which a rule reads", table, name),
+               "correct the rule, or the connector's column.include.list"});
+        }
+        continue;
+      }
+      const Value& value = row[static_cast<std::size_t>(found - change.relation->columns.begin())];
+      const bool is_number = value.state == ValueState::kText && !value.text.empty() &&
+                             value.text.find_first_not_of("-0123456789") == std::string_view::npos;
+      const TopicTraits* traits = seen.decoder.traits(kept.at.topic);
+      if (is_number && !found->in_identity && !traits->with_schema && value.text.size() >= 5) {
+        seen.bare_numbers.insert(name);
+      }
+    }
+  }
+  for (auto& [topic, seen] : topics) {
+    const TopicTraits* traits = seen.decoder.traits(topic);
+    if (traits == nullptr) continue;
+    std::erase_if(seen.bare_numbers,
+                  [](const std::string& name) { return name.starts_with("missing "); });
+    if (!seen.bare_numbers.empty()) {
+      findings.push_back(
+          {"KF005", Severity::kInfo, topic,
+           fmt::format(
+               "comes without a schema: should {} be a date or time, its keys hold the bare number",
+               joined(seen.bare_numbers)),
+           "set value.converter.schemas.enable=true, or time.precision.mode=isostring"});
+    }
+    std::set<std::string> doubtful;
+    for (const std::string& table : traits->tables) {
+      if (const auto found = needed_old.find(table); found != needed_old.end())
+        doubtful = found->second;
+    }
+    if (traits->flattened) {
+      findings.push_back({"KF005", Severity::kWarning, topic,
+                          "is flattened by ExtractNewRecordState: old values are not sent, and a "
+                          "truncate is not either",
+                          "remove the transform; else rules that read columns outside the key "
+                          "purge their patterns"});
+    } else if (seen.has_update_without_old && !doubtful.empty()) {
+      findings.push_back(
+          {"KF005", Severity::kWarning, topic,
+           fmt::format("updates come without the old row; rules read old values of {}",
+                       joined(doubtful)),
+           "ALTER TABLE ... REPLICA IDENTITY FULL, unless these are the key or never change "
+           "(immutable)"});
+    }
+    if (traits->flattened && !traits->has_transactions) {
+      findings.push_back({"KF005", Severity::kInfo, topic,
+                          "its records name no transaction of PostgreSQL: each counts as visible when it is received",
+                          "should PostgreSQL be behind it, add source.txId and source.connector to add.fields of the "
+                          "transform"});
+    }
+    if (!traits->has_commit_times && !traits->tables.empty()) {
+      findings.push_back(
+          {"KF005", Severity::kInfo, topic,
+           "its records have no commit time: lag is measured from when Kafka got them",
+           "add source.ts_ms to add.fields of the transform"});
+    }
+  }
+}
+
+void check_connectors(const ConnectorSettings& connectors, const KafkaOptions& options,
+                      Findings& findings) {
+  for (const auto& [name, settings] : connectors) {
+    const auto value = [&settings = settings](const char* key, const char* otherwise) {
+      const auto found = settings.find(key);
+      return found == settings.end() ? std::string(otherwise) : found->second;
+    };
+    const std::string kind = value("connector.class", "");
+    if (!kind.starts_with("io.debezium.")) continue;
+    const std::string object = "connector '" + name + "'";
+    if (value("skipped.operations", "t").find('t') != std::string::npos) {
+      findings.push_back({"KF007", Severity::kWarning, object,
+                          "skips truncate (skipped.operations): a TRUNCATE invalidates nothing",
+                          "set skipped.operations=none"});
+    }
+    for (const auto& [letter, operation] : {std::pair("c", "an INSERT"), {"u", "an UPDATE"}, {"d", "a DELETE"}}) {
+      const std::string skipped = "," + value("skipped.operations", "t") + ",";
+      if (skipped.find("," + std::string(letter) + ",") == std::string::npos) continue;
+      findings.push_back({"KF007", Severity::kError, object,
+                          fmt::format("skips changes (skipped.operations): {} invalidates nothing", operation),
+                          "set skipped.operations=none"});
+    }
+    if (value("unavailable.value.placeholder", "__debezium_unavailable_value") != "__debezium_unavailable_value") {
+      findings.push_back({"KF007", Severity::kError, object,
+                          "has a placeholder of its own for values that were not sent (unavailable.value.placeholder): "
+                          "it is taken for a value, and keys are made of it",
+                          "remove unavailable.value.placeholder"});
+    }
+    const std::string snapshot = value("snapshot.mode", "initial");
+    if (options.on_snapshot == OnSnapshotEvent::kInvalidate &&
+        (snapshot == "initial" || snapshot == "always")) {
+      findings.push_back({"KF007", Severity::kWarning, object,
+                          fmt::format("snapshot.mode={} sends every row, and on_snapshot: "
+                                      "invalidate deletes them all from "
+                                      "the cache",
+                                      snapshot),
+                          "set snapshot.mode=no_data, or on_snapshot: ignore"});
+    }
+    if (value("heartbeat.interval.ms", "0") == "0") {
+      findings.push_back({"KF007", Severity::kWarning, object,
+                          "sends no heartbeats: silence cannot be told from a connector that "
+                          "stands still, and the slot "
+                          "of an idle database holds WAL",
+                          "set heartbeat.interval.ms=10000"});
+    }
+    for (const auto& [setting, chosen] : settings) {
+      if (!setting.ends_with(".type") || chosen.find("ExtractNewRecordState") == std::string::npos) continue;
+      const std::string transform = setting.substr(0, setting.size() - std::string_view("type").size());
+      const auto of_transform = [&](const char* key, const char* otherwise) {
+        return value((transform + key).c_str(), otherwise);
+      };
+      const std::string deletes = of_transform("delete.tombstone.handling.mode", "");
+      // Without it, seen with 3.1, the older settings hold, and what they drop when they are not there either.
+      const bool drops_tombstones = of_transform("drop.tombstones", "true") != "false" ||
+                                    value("tombstones.on.delete", "true") == "false";
+      const bool drops_deletes =
+          deletes.empty() ? of_transform("delete.handling.mode", "drop") == "drop" && drops_tombstones : deletes == "drop";
+      if (!drops_deletes) continue;
+      findings.push_back({"KF007", Severity::kError, object,
+                          fmt::format("flattens rows and drops deletes (delete.tombstone.handling.mode{}): a delete "
+                                      "invalidates nothing",
+                                      deletes.empty() ? " is not set" : ""),
+                          "set delete.tombstone.handling.mode=rewrite of the transform"});
+    }
+    if (kind == "io.debezium.connector.postgresql.PostgresConnector" &&
+        value("offset.mismatch.strategy", "no_validation") == "no_validation") {
+      findings.push_back({"KF007", Severity::kInfo, object,
+                          "makes its slot anew without a word when it is lost "
+                          "(offset.mismatch.strategy): changes in "
+                          "between never reach Kafka",
+                          "watch the slot; after losing it run 'evictd purge'"});
+    }
+  }
+}
+
+}  // namespace evictd

@@ -1,0 +1,29 @@
+// The judgements of `evictd check` that need no cluster: what topics, records and connector
+// settings say. Pure.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "daemon/base/finding.h"
+#include "daemon/sources/kafka/doctor/connect_rest.h"
+#include "daemon/sources/kafka/doctor/kafka_admin.h"
+#include "mapping/rules.h"
+
+namespace evictd {
+
+// KF002. `topics`: the existing ones that are subscribed.
+void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
+                       const std::map<std::string, std::int32_t>& topics, Findings& findings);
+
+// KF005. At most one finding of a kind for each topic.
+void check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
+                   Findings& findings);
+
+// KF007.
+void check_connectors(const ConnectorSettings& connectors, const KafkaOptions& options,
+                      Findings& findings);
+
+}  // namespace evictd

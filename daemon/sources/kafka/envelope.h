@@ -1,0 +1,146 @@
+// Decodes Debezium change events: one Kafka record in, at most one change out. Pure.
+//
+// Accepts, record by record: the JSON converter's form with and without a schema, in key and value;
+// the envelope (before, after, source, op), and rows flattened by ExtractNewRecordState. Rests on:
+// Debezium documentation, "Data change events" of each connector, and "New Record State
+// Extraction".
+//
+// The old row of an event is believed only as far as it can be. PostgreSQL sends old values of the
+// replica identity only, and Debezium writes null, the column's default or zero into the columns it got none for;
+// so such a value of a column outside the key counts as not sent, and without a schema any, unless the events show
+// that the identity is FULL (G5).
+//
+// Not thread-safe. Everything in a Decoded stays valid until the next decode() only.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "daemon/base/clock.h"
+#include "daemon/sources/kafka/field_type.h"
+#include "daemon/sources/kafka/json_level.h"
+#include "mapping/change.h"
+#include "mapping/error.h"
+
+namespace evictd {
+
+// A record as Kafka delivers it. Keys and values may be absent, which is not the same as empty.
+struct KafkaRecord {
+  std::string_view topic;
+  std::int32_t partition = 0;
+  std::int64_t offset = 0;
+  std::optional<std::string_view> key;
+  std::optional<std::string_view> value;
+  std::int64_t timestamp_ms = 0;
+};
+
+enum class RecordKind : std::uint8_t {
+  kChange,
+  kSnapshotRow,  // op 'r': a change, should the policy want it
+  kHeartbeat,
+  kTransactionMarker,  // BEGIN and END of Debezium's transaction topic
+  kSchemaChange,
+  kMessage,    // op 'm': a logical decoding message
+  kTombstone,  // follows the delete that was decoded before it
+};
+
+struct Decoded {
+  RecordKind kind = RecordKind::kChange;
+  Change change;                                // kChange, kSnapshotRow
+  std::optional<std::uint64_t> transaction_id;  // source.txId, where it is a number
+  SystemTime commit_time;                       // source.ts_*, or else the record's own timestamp
+  bool has_commit_time = false;                 // from the source
+  std::string_view connector;                   // "postgresql", "mysql", ...; may be empty
+  std::string_view server;                      // source.name, the topic prefix; may be empty
+};
+
+// What decode() learnt of a topic, for messages and `check`.
+struct TopicTraits {
+  bool with_schema = false;
+  bool flattened = false;
+  bool has_old_rows = false;  // some update came with an old row
+  bool has_commit_times = false;
+  bool has_transactions = false;  // some record named one of PostgreSQL
+  std::set<std::string> tables;  // "schema.table", bounded
+  bool has_more_tables = false;  // than these: some were forgotten
+};
+
+class EnvelopeDecoder {
+ public:
+  EnvelopeDecoder();
+  ~EnvelopeDecoder();
+
+  // kData: the record cannot be understood; the text says what was expected and what was found.
+  Result<Decoded> decode(const KafkaRecord& record);
+
+  // Relations that no change will refer to any more, to be reported before they are destroyed: call
+  // after each decode(), report each, then drop the vector.
+  std::vector<std::unique_ptr<const Relation>> take_retired() { return std::move(retired_); }
+
+  // What is known of a topic, or null.
+  const TopicTraits* traits(std::string_view topic) const;
+
+  // "schema.table" as the last two parts of a topic's name say it, or empty.
+  static std::string table_of_topic(std::string_view topic);
+
+ private:
+  struct Table;
+  struct Topic;
+  enum class RowKind : std::uint8_t { kNew, kOld };
+
+  Result<Decoded> decode_value(const KafkaRecord& record, Topic& topic);
+  Result<Decoded> decode_envelope(const KafkaRecord& record, Topic& topic);
+  Result<Decoded> decode_flattened(const KafkaRecord& record, Topic& topic);
+  Result<Decoded> decode_tombstone(const KafkaRecord& record, Topic& topic);
+  void read_source(Decoded& decoded);
+  Result<bool> open_value(Topic& topic, std::string_view value);
+  Result<void> read_payload(std::string_view text);
+  Result<void> learn_schema(Topic& topic, std::string_view schema_json);
+  Result<void> read_key(const KafkaRecord& record, Topic& topic);
+
+  Topic& topic_of(std::string_view name);
+  Table& table_of(Topic& topic, std::string_view schema, std::string_view table);
+  Result<void> read_row(Topic& topic, Table& table, const JsonValue& json, RowKind kind,
+                        std::vector<Value>& row);
+  Result<void> read_fields(Topic& topic, Table& table, const std::vector<JsonField>& fields,
+                           RowKind kind, std::vector<Value>& row);
+  void learn_from_update(Table& table);
+  static void doubt_nulls(const Table& table, std::vector<Value>& row);
+  void doubt_old_row(Table& table, const std::vector<JsonField>& fields, std::vector<Value>& row);
+  Result<void> row_from_key(const KafkaRecord& record, Topic& topic, Table& table,
+                            std::vector<Value>& row);
+  Result<std::size_t> column_of(Topic& topic, Table& table, std::string_view name,
+                                std::size_t guess);
+  Result<void> learn_identity(const KafkaRecord& record, Topic& topic, Table& table);
+  void replace_relation(Table& table, std::unique_ptr<Relation> relation);
+  Result<Value> document_value(const JsonValue& json);
+
+  std::unordered_map<std::string, std::unique_ptr<Topic>> topics_;
+  Topic* last_topic_ = nullptr;
+  std::vector<std::unique_ptr<const Relation>> retired_;
+
+  PaddedText value_text_;
+  PaddedText key_text_;
+  PaddedText document_text_[3];  // old, new, id
+  JsonLevel payload_;
+  JsonLevel source_;
+  JsonLevel key_;
+  JsonLevel rows_[2];
+  JsonLevel nested_;
+  TextArena arena_;
+  std::vector<Value> old_row_;
+  std::vector<Value> new_row_;
+  std::vector<JsonField> flattened_fields_;
+  std::string schema_name_;
+  std::string table_name_;
+};
+
+}  // namespace evictd

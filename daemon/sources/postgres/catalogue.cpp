@@ -1,0 +1,313 @@
+#include "daemon/sources/postgres/catalogue.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "daemon/sources/postgres/catalogue_session.h"
+
+namespace evictd {
+namespace {
+
+// One in constant use is made anew this often: only a new one learns that the server is shutting down.
+constexpr std::chrono::seconds kSessionMax{5};
+constexpr std::string_view kLockTimeout = "set local lock_timeout = '3s'";
+
+Lsn lsn_of(const std::string& text) { return Lsn::parse(text).value_or(Lsn{}); }
+
+std::string table_list(CatalogueSession& session, const std::vector<std::string>& tables) {
+  std::string list;
+  for (const std::string& table : tables) {
+    const TableName name = table_name(table);
+    if (!list.empty()) list += ", ";
+    list += session.quote_name(name.schema) + "." + session.quote_name(name.table);
+  }
+  return list;
+}
+
+SlotFacts slot_facts(CatalogueSession& session, const std::string& slot) {
+  const int version = session.version();
+  const auto rows = session.query(fmt::format(
+      "select s.plugin, coalesce(s.database, ''), s.temporary, s.active, coalesce(s.active_pid, 0),"
+      " s.restart_lsn, s.confirmed_flush_lsn, {}, {}, {}, {},"
+      " a.application_name, host(a.client_addr)"
+      " from pg_replication_slots s left join pg_stat_activity a on a.pid = s.active_pid"
+      " where s.slot_name = {}",
+      version >= 130000 ? "s.wal_status" : "''", version >= 130000 ? "s.safe_wal_size" : "null",
+      version >= 140000 ? "s.two_phase" : "false",
+      version >= 170000 ? "s.invalidation_reason" : "null", session.quote(slot)));
+  SlotFacts facts;
+  if (rows.empty()) return facts;
+  const auto& row = rows[0];
+  facts.exists = true;
+  facts.plugin = row[0];
+  facts.database = row[1];
+  facts.is_temporary = row[2] == "t";
+  facts.is_active = row[3] == "t";
+  facts.active_pid = std::stoi(row[4]);
+  facts.restart = lsn_of(row[5]);
+  facts.confirmed = lsn_of(row[6]);
+  facts.is_lost = row[7] == "lost" || !row[10].empty();
+  if (!row[8].empty()) facts.safe_wal_bytes = std::stoll(row[8]);
+  facts.two_phase = row[9] == "t";
+  facts.lost_reason = !row[10].empty() ? row[10]
+                      : facts.is_lost  ? "more WAL than max_slot_wal_keep_size"
+                                       : "";
+  facts.holder =
+      fmt::format("pid {} ({}, {})", facts.active_pid, row[11].empty() ? "unnamed" : row[11],
+                  row[12].empty() ? "local or hidden address" : row[12]);
+  return facts;
+}
+
+}  // namespace
+
+TableName table_name(const std::string& qualified) {
+  const auto dot = qualified.find('.');
+  if (dot == std::string::npos) return TableName{"public", qualified};
+  return TableName{qualified.substr(0, dot), qualified.substr(dot + 1)};
+}
+
+const ColumnFacts* RelationFacts::find_column(std::string_view column) const {
+  const auto found = std::find_if(columns.begin(), columns.end(),
+                                  [&](const ColumnFacts& facts) { return facts.name == column; });
+  return found == columns.end() ? nullptr : &*found;
+}
+
+bool RelationFacts::has_identity() const {
+  if (identity == 'f') return true;
+  return identity != 'n' &&
+         std::any_of(columns.begin(), columns.end(),
+                     [](const ColumnFacts& column) { return column.in_identity; });
+}
+
+std::vector<const RelationFacts*> TableFacts::row_relations() const {
+  std::vector<const RelationFacts*> result;
+  if (table.kind != 'p') result.push_back(&table);
+  for (const RelationFacts& member : members) {
+    if (member.kind != 'p') result.push_back(&member);
+  }
+  return result;
+}
+
+struct Catalogue::Session : CatalogueSession {
+  using CatalogueSession::CatalogueSession;
+};
+
+Catalogue::Catalogue(Conninfo conninfo) : conninfo_(std::move(conninfo)) {}
+Catalogue::~Catalogue() = default;
+
+void Catalogue::reset(Conninfo conninfo) {
+  conninfo_ = std::move(conninfo);
+  session_.reset();
+}
+
+void Catalogue::disconnect() { session_.reset(); }
+
+template <typename T, typename Work>
+Result<T> Catalogue::run(Work work) {
+  const auto now = std::chrono::steady_clock::now();
+  if (now - session_since_ > kSessionMax) session_.reset();
+  std::optional<Error> error;
+  Result<T> result = CatalogueSession::guard<T>(
+      [&]() -> T {
+        if (!session_) {
+          session_ = std::make_unique<Session>(conninfo_);
+          session_since_ = now;
+        }
+        return work(static_cast<CatalogueSession&>(*session_));
+      },
+      conninfo_);
+  if (!result && result.error().kind == ErrorKind::kConnection) session_.reset();
+  return result;
+}
+
+Result<Facts> Catalogue::read_facts(const Subject& subject) {
+  return run<Facts>([&](CatalogueSession& session) {
+    const int version = session.version();
+    Facts facts;
+    const auto server = session.query(
+        "select current_setting('wal_level'), pg_is_in_recovery(),"
+        " extract(epoch from pg_postmaster_start_time())::numeric(20,3),"
+        // Set anew when statistics are thrown away by crash recovery, which leaves the start time
+        // alone.
+        " (select coalesce(extract(epoch from stats_reset)::numeric(20,3), 0) from "
+        "pg_stat_archiver),"
+        " current_database(), (select oid from pg_database where datname = current_database()), "
+        "current_user,"
+        " (select rolreplication or rolsuper from pg_roles where rolname = current_user),"
+        " current_setting('server_encoding'),"
+        " (select setting from pg_settings where name = 'wal_sender_timeout'),"
+        " case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() "
+        "end");
+    const auto& row = server.at(0);
+    facts.server.version = version;
+    facts.server.wal_level = row[0];
+    facts.server.is_standby = row[1] == "t";
+    facts.server.instance = row[2] + "/" + row[3];
+    facts.server.database = row[4];
+    facts.server.database_oid = static_cast<Oid>(std::stoul(row[5]));
+    facts.server.role = row[6];
+    facts.server.role_may_replicate = row[7] == "t";
+    facts.server.encoding = row[8];
+    facts.server.wal_sender_timeout = std::chrono::milliseconds(std::stoll(row[9]));
+    facts.server.wal_end = lsn_of(row[10]);
+
+    facts.slot = slot_facts(session, subject.slot);
+
+    const auto publication = session.query(fmt::format(
+        "select pg_has_role(current_user, pubowner, 'USAGE'), puballtables, pubinsert, pubupdate, "
+        "pubdelete,"
+        " {}, {} from pg_publication where pubname = {}",
+        version >= 110000 ? "pubtruncate" : "false", version >= 130000 ? "pubviaroot" : "false",
+        session.quote(subject.publication)));
+    if (!publication.empty()) {
+      const auto& p = publication[0];
+      facts.publication = {true,        p[0] == "t", p[1] == "t", p[6] == "t",
+                           p[2] == "t", p[3] == "t", p[4] == "t", p[5] == "t"};
+    }
+    facts.tables = read_tables(session, subject);
+    return facts;
+  });
+}
+
+Result<SlotFacts> Catalogue::read_slot(const std::string& slot) {
+  return run<SlotFacts>([&](CatalogueSession& session) { return slot_facts(session, slot); });
+}
+
+Result<SlotStatistics> Catalogue::read_statistics(const std::string& slot) {
+  return run<SlotStatistics>([&](CatalogueSession& session) {
+    const auto rows = session.query(
+        fmt::format("select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else "
+                    "pg_current_wal_lsn() end,"
+                    " s.restart_lsn, {} from (select 1) one left join pg_replication_slots s on "
+                    "s.slot_name = {}",
+                    session.version() >= 130000 ? "s.safe_wal_size" : "null", session.quote(slot)));
+    SlotStatistics statistics;
+    statistics.wal_end = lsn_of(rows.at(0)[0]);
+    statistics.restart = lsn_of(rows[0][1]);
+    if (!rows[0][2].empty()) statistics.safe_wal_bytes = std::stoll(rows[0][2]);
+    return statistics;
+  });
+}
+
+Result<std::vector<Blocker>> Catalogue::read_blockers() {
+  return run<std::vector<Blocker>>([&](CatalogueSession& session) {
+    // Whoever has an xid; the slot's own creation has none.
+    const auto rows = session.query(
+        "select pid, application_name, coalesce(extract(epoch from now() - xact_start)::bigint, 0)"
+        " from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()"
+        " order by xact_start nulls last limit 5");
+    std::vector<Blocker> blockers;
+    for (const auto& row : rows) {
+      blockers.push_back(
+          {std::stoi(row[0]), row[1].empty() ? "unnamed" : row[1], std::stoll(row[2])});
+    }
+    return blockers;
+  });
+}
+
+Result<Catalogue::Resolved> Catalogue::resolve(Oid relation,
+                                               const std::vector<std::string>& tables,
+                                               const std::vector<Oid>& types) {
+  return run<Resolved>([&](CatalogueSession& session) {
+    const auto rows = session.query(fmt::format(
+        "with recursive up(relation, level) as (select {}::oid, 0 union all"
+        " select i.inhparent, up.level + 1 from up join pg_inherits i on i.inhrelid = up.relation)"
+        " select n.nspname, c.relname from up join pg_class c on c.oid = up.relation"
+        " join pg_namespace n on n.oid = c.relnamespace order by up.level",
+        relation));
+    Resolved resolved;
+    resolved.relation = relation;
+    resolved.exists = !rows.empty();
+    for (const auto& row : rows) {
+      const std::string name = row[0] + "." + row[1];
+      if (std::find(tables.begin(), tables.end(), name) == tables.end()) continue;
+      resolved.name = TableName{row[0], row[1]};
+      break;
+    }
+    for (const Oid type : types) resolved.base_types[type] = type;
+    if (types.empty()) return resolved;
+    const auto domains = session.query(fmt::format(
+        "with recursive down(type, base) as (select oid, typbasetype from pg_type"
+        "  where typtype = 'd' and oid in ({})"
+        " union all select d.type, t.typbasetype from down d join pg_type t on t.oid = d.base"
+        "  where t.typtype = 'd')"
+        " select d.type, d.base from down d join pg_type t on t.oid = d.base where t.typtype <> 'd'",
+        fmt::join(types, ", ")));
+    for (const auto& row : domains) {
+      resolved.base_types[static_cast<Oid>(std::stoul(row[0]))] = static_cast<Oid>(std::stoul(row[1]));
+    }
+    return resolved;
+  });
+}
+
+Result<void> Catalogue::create_publication(const std::string& publication,
+                                           const std::vector<std::string>& tables) {
+  auto done = run<bool>([&](CatalogueSession& session) {
+    session.transaction(
+        {std::string(kLockTimeout),
+         fmt::format("create publication {} for table {}", session.quote_name(publication),
+                     table_list(session, tables))});
+    return true;
+  });
+  if (!done) return tl::unexpected<Error>(std::move(done.error()));
+  return {};
+}
+
+Result<void> Catalogue::add_tables(const std::string& publication,
+                                   const std::vector<std::string>& tables) {
+  auto done = run<bool>([&](CatalogueSession& session) {
+    session.transaction({std::string(kLockTimeout), fmt::format("alter publication {} add table {}",
+                                                                session.quote_name(publication),
+                                                                table_list(session, tables))});
+    return true;
+  });
+  if (!done) return tl::unexpected<Error>(std::move(done.error()));
+  return {};
+}
+
+Result<std::uint64_t> Catalogue::next_xid() {
+  return run<std::uint64_t>([&](CatalogueSession& session) {
+    const auto rows = session.query(session.version() >= 130000
+                                        ? "select pg_snapshot_xmax(pg_current_snapshot())"
+                                        : "select txid_snapshot_xmax(txid_current_snapshot())");
+    return std::stoull(rows.at(0)[0]);
+  });
+}
+
+Result<void> Catalogue::drop_slot(const std::string& slot) {
+  auto done = run<bool>([&](CatalogueSession& session) {
+    session.query(fmt::format("select pg_drop_replication_slot({})", session.quote(slot)));
+    return true;
+  });
+  if (!done) return tl::unexpected<Error>(std::move(done.error()));
+  return {};
+}
+
+Result<void> Catalogue::drop_publication(const std::string& publication) {
+  auto done = run<bool>([&](CatalogueSession& session) {
+    session.transaction({std::string(kLockTimeout),
+                         fmt::format("drop publication {}", session.quote_name(publication))});
+    return true;
+  });
+  if (!done) return tl::unexpected<Error>(std::move(done.error()));
+  return {};
+}
+
+Result<void> Catalogue::emit_message(const std::string& prefix, const std::string& content) {
+  auto done = run<bool>([&](CatalogueSession& session) {
+    session.query(fmt::format("select pg_logical_emit_message(true, {}, {})", session.quote(prefix),
+                              session.quote(content)));
+    return true;
+  });
+  if (!done) return tl::unexpected<Error>(std::move(done.error()));
+  return {};
+}
+
+Result<std::vector<std::vector<std::string>>> Catalogue::query(const std::string& statement) {
+  return run<std::vector<std::vector<std::string>>>(
+      [&](CatalogueSession& session) { return session.query(statement); });
+}
+
+}  // namespace evictd

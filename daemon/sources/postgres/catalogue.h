@@ -1,0 +1,182 @@
+// The catalogue: what the server says about itself, our slot, our publication and the mapped
+// tables, and the few statements that change them. Blocking, through libpqxx, which is included in
+// catalogue*.cpp only. One object, one thread. A failed call leaves the object usable: the next one
+// connects anew.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/sources/postgres/conninfo.h"
+#include "daemon/sources/postgres/lsn.h"
+#include "daemon/sources/postgres/pgoutput.h"
+#include "mapping/error.h"
+
+namespace evictd {
+
+struct ServerFacts {
+  int version = 0;  // 150020
+  std::string wal_level;
+  bool is_standby = false;
+  std::string instance;  // start time of the server process
+  std::string database;
+  Oid database_oid = 0;
+  std::string role;
+  bool role_may_replicate = false;
+  std::string encoding;
+  std::chrono::milliseconds wal_sender_timeout{0};  // 0: never
+  Lsn wal_end;
+};
+
+struct SlotFacts {
+  bool exists = false;
+  std::string plugin;
+  std::string database;
+  bool is_temporary = false;
+  bool two_phase = false;
+  bool is_active = false;
+  int active_pid = 0;
+  std::string holder;  // who has it: "pid 4711 (evictd, 10.0.0.7)"
+  bool is_lost = false;  // what it stood for can no longer be read
+  std::string lost_reason;
+  Lsn restart;
+  Lsn confirmed;
+  std::optional<std::int64_t> safe_wal_bytes;
+};
+
+struct PublicationFacts {
+  bool exists = false;
+  bool is_ours = false;  // owned by our role: may be extended
+  bool all_tables = false;
+  bool via_root = false;
+  bool inserts = false, updates = false, deletes = false, truncates = false;
+};
+
+struct ColumnFacts {
+  std::string name;
+  Oid type = 0;
+  Oid base_type = 0;  // of a domain; otherwise the type itself
+  bool in_identity = false;
+  bool is_generated = false;
+  bool is_nullable = false;
+  bool can_be_toasted = false;
+  bool is_published = true;  // not left out by a column list
+};
+
+// One relation that holds rows: a plain table, a leaf partition, an inheritance child.
+struct RelationFacts {
+  Oid oid = 0;
+  TableName name;
+  char kind = 'r';  // pg_class.relkind
+  bool is_unlogged = false;
+  char identity = 'd';  // pg_class.relreplident
+  bool is_published = false;
+  // Created as a partition, so that it had no rows when it became one. False for one that was
+  // attached.
+  bool is_born_partition = false;
+  std::string row_filter;
+  std::vector<ColumnFacts> columns;
+
+  const ColumnFacts* find_column(std::string_view column) const;
+  // False: publishing its updates would make the application's UPDATE and DELETE fail.
+  bool has_identity() const;
+};
+
+// A table that a rule names, with everything below it.
+struct TableFacts {
+  RelationFacts table;
+  std::vector<RelationFacts>
+      members;                // the relations below it, not itself; empty for a plain table
+  bool is_published = false;  // every row of it
+
+  // The relations whose rows count: the members that hold rows, or the table itself.
+  std::vector<const RelationFacts*> row_relations() const;
+};
+
+struct Facts {
+  ServerFacts server;
+  SlotFacts slot;
+  PublicationFacts publication;
+  std::map<std::string, TableFacts> tables;  // only those that exist
+};
+
+// What facts are wanted about.
+struct Subject {
+  std::string slot;
+  std::string publication;
+  std::vector<std::string> tables;  // "schema.table"
+  bool with_columns = true;
+};
+
+struct SlotStatistics {
+  Lsn wal_end;
+  Lsn restart;
+  std::optional<std::int64_t> safe_wal_bytes;
+};
+
+// A transaction that the creation of a slot has to wait for.
+struct Blocker {
+  int pid = 0;
+  std::string application;
+  std::int64_t open_seconds = 0;
+};
+
+TableName table_name(const std::string& qualified);
+
+class Catalogue {
+ public:
+  explicit Catalogue(Conninfo conninfo);
+  ~Catalogue();
+  Catalogue(const Catalogue&) = delete;
+  Catalogue& operator=(const Catalogue&) = delete;
+
+  // The same server as another connection found, from the next connection on.
+  void reset(Conninfo conninfo);
+  // No session is kept for long: a server that shuts down smartly waits for each to leave by itself (G7).
+  void disconnect();
+
+  Result<Facts> read_facts(const Subject& subject);
+  Result<SlotFacts> read_slot(const std::string& slot);
+  Result<SlotStatistics> read_statistics(const std::string& slot);
+  Result<std::vector<Blocker>> read_blockers();
+  // The mapped table above a relation, and what `types` are made of. Empty name: none of `tables`.
+  struct Resolved {
+    Oid relation = 0;
+    std::optional<TableName> name;
+    bool exists = false;
+    std::map<Oid, Oid> base_types;  // a type that is gone, or is no domain: itself
+  };
+  Result<Resolved> resolve(Oid relation, const std::vector<std::string>& tables,
+                           const std::vector<Oid>& types);
+
+  // Never FOR ALL TABLES: that would break updates of tables without a replica identity.
+  Result<void> create_publication(const std::string& publication,
+                                  const std::vector<std::string>& tables);
+  Result<void> add_tables(const std::string& publication, const std::vector<std::string>& tables);
+  // Every transaction that has an id by now has a lower one.
+  Result<std::uint64_t> next_xid();
+  Result<void> drop_slot(const std::string& slot);
+  Result<void> drop_publication(const std::string& publication);
+  // A logical message in a transaction of its own.
+  Result<void> emit_message(const std::string& prefix, const std::string& content);
+  // Rows as text, NULL as an empty text; for `check`.
+  Result<std::vector<std::vector<std::string>>> query(const std::string& statement);
+
+ private:
+  struct Session;
+  // Runs `work` with a session, which is made when there is none, and turns what libpqxx throws
+  // into an Error.
+  template <typename T, typename Work>
+  Result<T> run(Work work);
+
+  Conninfo conninfo_;
+  std::unique_ptr<Session> session_;
+  std::chrono::steady_clock::time_point session_since_{};
+};
+
+}  // namespace evictd

@@ -1,0 +1,369 @@
+#include "daemon/sources/postgres/connection.h"
+
+#include <libpq-fe.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <cctype>
+#include <chrono>
+
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+using ResultOwner = std::unique_ptr<PGresult, decltype(&PQclear)>;
+
+constexpr int kConnectSeconds = 10;
+constexpr std::chrono::milliseconds kIdleReadInterval{5};
+
+// With verbosity "verbose" an error of the connection phase reads "FATAL:  28P01: text\nLOCATION:
+// ...": the only way to learn its SQLSTATE. The severity may be translated, the shape is not.
+void split_connect_error(std::string& text, std::string& sqlstate) {
+  if (const auto location = text.find("\nLOCATION:"); location != std::string::npos)
+    text.resize(location);
+  for (auto colon = text.find(":  "); colon != std::string::npos;
+       colon = text.find(":  ", colon + 1)) {
+    const std::string_view code = std::string_view(text).substr(colon + 3, 5);
+    const bool is_code = code.size() == 5 && text.compare(colon + 8, 2, ": ") == 0 &&
+                         std::all_of(code.begin(), code.end(), [](unsigned char c) {
+                           return std::isdigit(c) != 0 || std::isupper(c) != 0;
+                         });
+    if (!is_code) continue;
+    sqlstate = code;
+    text.erase(0, colon + 10);
+    return;
+  }
+}
+
+int connect_seconds(const Conninfo& conninfo) {
+  const std::string text = conninfo.get("connect_timeout");
+  const std::string hosts = conninfo.get("host");
+  const int count = 1 + static_cast<int>(std::count(hosts.begin(), hosts.end(), ','));
+  int seconds = kConnectSeconds;
+  if (!text.empty() && text.size() <= 4 && std::all_of(text.begin(), text.end(), ::isdigit)) {
+    seconds = std::max(2, std::stoi(text));
+  }
+  return seconds * count;
+}
+
+}  // namespace
+
+void PostgresConnection::Closer::operator()(pg_conn* connection) const { PQfinish(connection); }
+
+PostgresConnection::PostgresConnection(NameLookup::Resolver resolver) : resolver_(std::move(resolver)) {}
+PostgresConnection::~PostgresConnection() { close(); }
+
+void PostgresConnection::open(const Conninfo& conninfo, Now now) {
+  close();
+  conninfo_ = conninfo;
+  server_ = conninfo.server();
+  for (const std::string& name : conninfo_.names()) lookups_.emplace_back(name, resolver_);
+  if (lookups_.empty()) return begin(now);
+  connect_deadline_ = now.steady + std::chrono::seconds(connect_seconds(conninfo_));
+  state_ = State::kConnecting;
+}
+
+void PostgresConnection::poll_lookups(Now now) {
+  std::map<std::string, std::vector<std::string>> addresses;
+  std::string problem;
+  for (const NameLookup& lookup : lookups_) {
+    if (!lookup.is_done()) {
+      if (now.steady < connect_deadline_) return;
+      return lose("", "no answer about the name '" + lookup.host() + "' in time");
+    }
+    if (const auto& found = lookup.addresses()) {
+      addresses[lookup.host()] = *found;
+    } else {
+      addresses[lookup.host()] = {};
+      problem = "cannot look up '" + lookup.host() + "': " + found.error().text;
+    }
+  }
+  lookups_.clear();
+  if (!conninfo_.set_addresses(addresses)) return lose("", problem);
+  begin(now);
+}
+
+void PostgresConnection::begin(Now now) {
+  connect_deadline_ = now.steady + std::chrono::seconds(connect_seconds(conninfo_));
+  connection_.reset(PQconnectStart(conninfo_.text().c_str()));
+  if (connection_ == nullptr) return lose("", "out of memory");
+  PQsetErrorVerbosity(connection_.get(), PQERRORS_VERBOSE);
+  if (PQstatus(connection_.get()) == CONNECTION_BAD) return lose_with_last_error();
+  PQsetNoticeReceiver(
+      connection_.get(),
+      [](void* self, const PGresult* notice) {
+        static_cast<PostgresConnection*>(self)->hear_notice(notice);
+      },
+      this);
+  state_ = State::kConnecting;
+  connect_events_ = POLLOUT;
+}
+
+void PostgresConnection::close() {
+  if (message_ != nullptr) PQfreemem(message_);
+  message_ = nullptr;
+  lookups_.clear();
+  connection_.reset();
+  state_ = State::kClosed;
+  failure_.reset();
+  answer_.reset();
+  goodbye_.reset();
+  wants_write_ = copy_ended_ = false;
+  idle_read_at_ = {};
+}
+
+// libpq hands an error that comes while no command runs to the notice receiver.
+void PostgresConnection::hear_notice(const void* result) {
+  const char* severity =
+      PQresultErrorField(static_cast<const PGresult*>(result), PG_DIAG_SEVERITY_NONLOCALIZED);
+  if (severity == nullptr) return;
+  const std::string_view text(severity);
+  if (text == "FATAL" || text == "PANIC" || text == "ERROR") goodbye_ = failure_of(result);
+}
+
+void PostgresConnection::lose(std::string_view sqlstate, std::string_view text) {
+  const bool needs_password =
+      connection_ != nullptr && PQconnectionNeedsPassword(connection_.get()) != 0;
+  PostgresFailure failure{std::string(sqlstate), conninfo_.scrub(text), needs_password};
+  close();
+  failure_ = std::move(failure);
+}
+
+void PostgresConnection::lose_with_last_error() {
+  if (goodbye_) return lose(std::string(goodbye_->sqlstate), std::string(goodbye_->text));
+  std::string text = PQerrorMessage(connection_.get());
+  std::string sqlstate;
+  split_connect_error(text, sqlstate);
+  if (text.empty()) text = "the server closed the connection";
+  lose(sqlstate, text);
+}
+
+void PostgresConnection::step(Now now) {
+  switch (state_) {
+    case State::kClosed:
+      return;
+    case State::kConnecting:
+      return lookups_.empty() ? poll_connecting(now) : poll_lookups(now);
+    case State::kIdle:
+      // The server speaks out of turn only to say goodbye.
+      // A loop that turns for other reasons need not pay a system call each time to hear that it
+      // did not.
+      if (now.steady < idle_read_at_) return;
+      idle_read_at_ = now.steady + kIdleReadInterval;
+      if (PQconsumeInput(connection_.get()) == 0) {
+        lose_with_last_error();
+      } else if (PGnotify* notify = PQnotifies(connection_.get())) {
+        PQfreemem(notify);
+      }
+      return;
+    case State::kBusy:
+      flush();
+      if (state_ == State::kBusy) read_answer();
+      return;
+    case State::kStreaming:
+      return flush();
+  }
+}
+
+void PostgresConnection::poll_connecting(Now now) {
+  // PQconnectPoll must only be called when the socket is ready for what it asked for last.
+  pollfd descriptor{PQsocket(connection_.get()), connect_events_, 0};
+  if (descriptor.fd >= 0 && ::poll(&descriptor, 1, 0) == 0) {
+    if (now.steady >= connect_deadline_)
+      lose("", "no answer from " + server_ + " in time");
+    return;
+  }
+  switch (PQconnectPoll(connection_.get())) {
+    case PGRES_POLLING_READING:
+      connect_events_ = POLLIN;
+      return;
+    case PGRES_POLLING_WRITING:
+      connect_events_ = POLLOUT;
+      return;
+    case PGRES_POLLING_OK:
+      PQsetnonblocking(connection_.get(), 1);
+      state_ = State::kIdle;
+      return;
+    default:
+      return lose_with_last_error();
+  }
+}
+
+void PostgresConnection::wait_for(Waiting& waiting, bool want_data) const {
+  if (state_ == State::kClosed) return;
+  short events = 0;
+  if (!lookups_.empty()) {
+    const auto pending = std::find_if(lookups_.begin(), lookups_.end(),
+                                      [](const NameLookup& lookup) { return !lookup.is_done(); });
+    if (pending == lookups_.end()) return waiting.wake_at(SteadyTime::min());
+    pending->wait_for(waiting);
+    return waiting.wake_at(connect_deadline_);
+  }
+  if (state_ == State::kConnecting) {
+    events = connect_events_;
+    waiting.wake_at(connect_deadline_);
+  } else {
+    if (want_data || state_ != State::kStreaming) events |= POLLIN;
+    if (wants_write_) events |= POLLOUT;
+  }
+  if (events != 0) waiting.descriptors.push_back(pollfd{PQsocket(connection_.get()), events, 0});
+}
+
+void PostgresConnection::send(const std::string& command) {
+  EVICTD_CHECK(state_ == State::kIdle);
+  if (PQsendQuery(connection_.get(), command.c_str()) == 0) return lose_with_last_error();
+  state_ = State::kBusy;
+  flush();
+}
+
+void PostgresConnection::send_prepared(const std::string& name) {
+  EVICTD_CHECK(state_ == State::kIdle);
+  if (PQsendQueryPrepared(connection_.get(), name.c_str(), 0, nullptr, nullptr, nullptr, 0) == 0) {
+    return lose_with_last_error();
+  }
+  state_ = State::kBusy;
+  flush();
+}
+
+void PostgresConnection::flush() {
+  const int left = PQflush(connection_.get());
+  if (left < 0) return lose_with_last_error();
+  wants_write_ = left > 0;
+}
+
+PostgresFailure PostgresConnection::failure_of(const void* result) const {
+  const auto* failed = static_cast<const PGresult*>(result);
+  const auto field = [&](int code) -> std::string {
+    const char* text = PQresultErrorField(failed, code);
+    return text == nullptr ? std::string() : text;
+  };
+  std::string text = field(PG_DIAG_MESSAGE_PRIMARY);
+  if (const std::string detail = field(PG_DIAG_MESSAGE_DETAIL); !detail.empty())
+    text += " (" + detail + ")";
+  if (text.empty()) text = PQresultErrorMessage(failed);
+  return PostgresFailure{field(PG_DIAG_SQLSTATE), conninfo_.scrub(text), false};
+}
+
+void PostgresConnection::read_answer() {
+  if (PQconsumeInput(connection_.get()) == 0) return lose_with_last_error();
+  while (PQisBusy(connection_.get()) == 0) {
+    const ResultOwner result(PQgetResult(connection_.get()), &PQclear);
+    if (result == nullptr) {
+      // A lost connection ends a command too.
+      if (PQstatus(connection_.get()) == CONNECTION_BAD) {
+        if (answer_ && answer_->failure)
+          return lose(answer_->failure->sqlstate, answer_->failure->text);
+        return lose_with_last_error();
+      }
+      state_ = State::kIdle;
+      return;
+    }
+    if (!answer_) answer_.emplace();
+    switch (PQresultStatus(result.get())) {
+      case PGRES_COPY_BOTH:
+        state_ = State::kStreaming;
+        return;
+      case PGRES_TUPLES_OK:
+        for (int row = 0; row < PQntuples(result.get()); ++row) {
+          auto& values = answer_->rows.emplace_back();
+          for (int column = 0; column < PQnfields(result.get()); ++column) {
+            values.emplace_back(PQgetvalue(result.get(), row, column),
+                                static_cast<std::size_t>(PQgetlength(result.get(), row, column)));
+          }
+        }
+        break;
+      case PGRES_FATAL_ERROR:
+        if (!answer_->failure) answer_->failure = failure_of(result.get());
+        break;
+      default:
+        break;
+    }
+  }
+}
+
+std::optional<PostgresConnection::Answer> PostgresConnection::take_answer() {
+  if (!answer_ || state_ == State::kBusy) return std::nullopt;
+  std::optional<Answer> answer = std::move(answer_);
+  answer_.reset();
+  return answer;
+}
+
+std::optional<std::string_view> PostgresConnection::read_stream(bool may_receive) {
+  EVICTD_CHECK(state_ == State::kStreaming);
+  PGconn* connection = connection_.get();
+  if (message_ != nullptr) PQfreemem(message_);
+  message_ = nullptr;
+  if (!copy_ended_) {
+    int length = PQgetCopyData(connection, &message_, 1);
+    if (length == 0 && may_receive) {
+      if (PQconsumeInput(connection) == 0) {
+        lose_with_last_error();
+        return std::nullopt;
+      }
+      length = PQgetCopyData(connection, &message_, 1);
+    }
+    if (length > 0) return std::string_view(message_, static_cast<std::size_t>(length));
+    if (length == 0) return std::nullopt;
+    copy_ended_ = true;
+  } else if (may_receive && PQconsumeInput(connection) == 0) {
+    lose_with_last_error();
+    return std::nullopt;
+  }
+  // The stream ended. Why, or that the server has let go of the slot, may still be on its way.
+  if (PQisBusy(connection) != 0) return std::nullopt;
+  const ResultOwner result(PQgetResult(connection), &PQclear);
+  if (result != nullptr && PQresultStatus(result.get()) == PGRES_FATAL_ERROR) {
+    const PostgresFailure failure = failure_of(result.get());
+    lose(failure.sqlstate, failure.text);
+  } else {
+    lose("", "the server ended the stream");
+  }
+  return std::nullopt;
+}
+
+bool PostgresConnection::write_stream(std::string_view message) {
+  EVICTD_CHECK(state_ == State::kStreaming);
+  if (PQputCopyData(connection_.get(), message.data(), static_cast<int>(message.size())) != 1) {
+    lose_with_last_error();
+    return false;
+  }
+  flush();
+  return state_ == State::kStreaming;
+}
+
+void PostgresConnection::end_stream() {
+  EVICTD_CHECK(state_ == State::kStreaming);
+  if (PQputCopyEnd(connection_.get(), nullptr) != 1) return lose_with_last_error();
+  flush();
+}
+
+bool PostgresConnection::uses_tls() const {
+  return connection_ != nullptr && PQsslInUse(connection_.get()) != 0;
+}
+
+int PostgresConnection::server_version() const {
+  return connection_ == nullptr ? 0 : PQserverVersion(connection_.get());
+}
+
+int PostgresConnection::backend_pid() const {
+  return connection_ == nullptr ? 0 : PQbackendPID(connection_.get());
+}
+
+void PostgresConnection::pin_server(Conninfo& conninfo) const {
+  if (connection_ == nullptr) return;
+  const auto pin = [&](const char* keyword, const char* value) {
+    if (value != nullptr && *value != '\0') conninfo.set(keyword, value);
+  };
+  pin("host", PQhost(connection_.get()));
+  // A Unix socket has no address.
+  const char* host = PQhost(connection_.get());
+  if (host != nullptr && *host == '/') {
+    conninfo.set("hostaddr", "");
+  } else {
+    pin("hostaddr", PQhostaddr(connection_.get()));
+  }
+  pin("port", PQport(connection_.get()));
+}
+
+}  // namespace evictd

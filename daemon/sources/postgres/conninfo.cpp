@@ -1,0 +1,163 @@
+#include "daemon/sources/postgres/conninfo.h"
+
+#include <fmt/format.h>
+#include <libpq-fe.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+#include "daemon/net/name_lookup.h"
+
+namespace evictd {
+namespace {
+
+void replace_all(std::string& text, std::string_view from, std::string_view to) {
+  if (from.empty()) return;
+  for (auto at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
+    text.replace(at, from.size(), to);
+  }
+}
+
+// libpq quotes pieces of what it could not read, and a piece may be a password, which may hold a quote itself.
+std::string without_quoted_parts(std::string_view text) {
+  const auto first = text.find('"');
+  const auto last = text.rfind('"');
+  std::string result(text.substr(0, first));
+  if (first != std::string_view::npos) {
+    result += "'...'";
+    result += text.substr(last + 1);
+  }
+  std::erase(result, '\n');
+  return result;
+}
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0; begin <= list.size();) {
+    const std::size_t comma = std::min(list.find(',', begin), list.size());
+    parts.push_back(list.substr(begin, comma - begin));
+    begin = comma + 1;
+  }
+  return parts;
+}
+
+// In a startup packet's options a backslash or a space needs a backslash.
+constexpr std::string_view kPinnedOptions =
+    "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=3"
+    " -c bytea_output=hex -c lc_monetary=C";
+
+}  // namespace
+
+Result<Conninfo> Conninfo::parse(const std::string& url) {
+  char* message = nullptr;
+  const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> options(
+      PQconninfoParse(url.c_str(), &message), &PQconninfoFree);
+  if (options == nullptr) {
+    const std::unique_ptr<char, decltype(&PQfreemem)> owner(message, &PQfreemem);
+    return fail(ErrorKind::kUsage,
+                fmt::format("cannot read postgres.url: {}",
+                            message == nullptr ? "out of memory" : without_quoted_parts(message)),
+                "expected a libpq URI or keywords, such as 'postgresql://evictd@localhost/shop'");
+  }
+  Conninfo conninfo;
+  for (const PQconninfoOption* option = options.get(); option->keyword != nullptr; ++option) {
+    if (option->val != nullptr) conninfo.values_[option->keyword] = option->val;
+  }
+  return conninfo;
+}
+
+std::string Conninfo::get(const std::string& keyword) const {
+  const auto found = values_.find(keyword);
+  return found == values_.end() ? std::string() : found->second;
+}
+
+std::vector<std::string> Conninfo::hosts() const {
+  const std::string given = get("host");
+  const char* variable = std::getenv("PGHOST");
+  return split(!given.empty() || variable == nullptr ? given : std::string(variable));
+}
+
+std::vector<std::string> Conninfo::names() const {
+  std::vector<std::string> names;
+  if (!get("hostaddr").empty() || std::getenv("PGHOSTADDR") != nullptr) return names;
+  for (const std::string& host : hosts()) {
+    // A path, or an abstract one, is a socket; an empty one is libpq's default.
+    const bool is_socket = host.empty() || host[0] == '/' || host[0] == '@';
+    if (!is_socket && !NameLookup::is_numeric(host)) names.push_back(host);
+  }
+  return names;
+}
+
+bool Conninfo::set_addresses(const std::map<std::string, std::vector<std::string>>& addresses) {
+  const std::vector<std::string> before = hosts();
+  const std::vector<std::string> ports = split(get("port"));
+  std::vector<std::string> hosts_now, addresses_now, ports_now;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const auto found = addresses.find(before[i]);
+    // A numeric address is its own; a socket has none.
+    const bool is_numeric = NameLookup::is_numeric(before[i]);
+    std::vector<std::string> own{is_numeric ? before[i] : std::string()};
+    if (found != addresses.end()) own = found->second;
+    for (const std::string& address : own) {
+      hosts_now.push_back(before[i]);
+      addresses_now.push_back(address);
+      ports_now.push_back(i < ports.size() ? ports[i] : std::string());
+    }
+  }
+  if (hosts_now.empty()) return false;
+  set("host", fmt::format("{}", fmt::join(hosts_now, ",")));
+  set("hostaddr", fmt::format("{}", fmt::join(addresses_now, ",")));
+  if (ports.size() > 1) set("port", fmt::format("{}", fmt::join(ports_now, ",")));
+  return true;
+}
+
+void Conninfo::pin_session(const std::string& application_name,
+                           const std::string& client_encoding) {
+  std::string& options = values_["options"];
+  if (!options.empty()) options += ' ';
+  options += kPinnedOptions;
+  set("client_encoding", client_encoding.empty() ? "UTF8" : client_encoding);
+  set("application_name", application_name);
+  // A peer that vanished without a word is noticed within about half a minute.
+  set_default("connect_timeout", "10");
+  set_default("keepalives_idle", "10");
+  set_default("keepalives_interval", "5");
+  set_default("keepalives_count", "3");
+  set_default("tcp_user_timeout", "30000");
+  // With several hosts, all connections must find the same, writable, one.
+  if (get("host").find(',') != std::string::npos) set_default("target_session_attrs", "read-write");
+}
+
+std::string Conninfo::text() const {
+  std::string result;
+  for (const auto& [keyword, value] : values_) {
+    if (!result.empty()) result += ' ';
+    result += keyword + "='";
+    for (const char c : value) {
+      if (c == '\'' || c == '\\') result += '\\';
+      result += c;
+    }
+    result += '\'';
+  }
+  return result;
+}
+
+std::string Conninfo::server() const {
+  const std::string host = get("host").empty() ? get("hostaddr") : get("host");
+  const std::string port = get("port");
+  return fmt::format("{}:{}", host.empty() ? "localhost" : host, port.empty() ? "5432" : port);
+}
+
+std::string Conninfo::scrub(std::string_view text) const {
+  std::string result(text);
+  replace_all(result, get("password"), "***");
+  replace_all(result, get("sslpassword"), "***");
+  if (const char* password = std::getenv("PGPASSWORD")) replace_all(result, password, "***");
+  while (!result.empty() && (result.back() == '\n' || result.back() == ' ')) result.pop_back();
+  replace_all(result, "\n", "; ");
+  replace_all(result, "\t", " ");
+  return result;
+}
+
+}  // namespace evictd

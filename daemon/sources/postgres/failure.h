@@ -1,0 +1,22 @@
+// What a failure of PostgreSQL means for us and for a person: its kind, one line of text, a hint.
+// Pure.
+#pragma once
+
+#include <string>
+
+#include "daemon/sources/postgres/connection.h"
+#include "mapping/error.h"
+
+namespace evictd {
+
+struct FailureContext {
+  std::string server;  // "localhost:5432"
+  std::string role;
+  std::string slot;
+};
+
+// kUsage: the configuration or the server's set-up must change. kData: the stream stops at the same
+// place each time until a person helps. Everything else passes by itself.
+Error explain_failure(const PostgresFailure& failure, const FailureContext& context);
+
+}  // namespace evictd

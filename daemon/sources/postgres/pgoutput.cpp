@@ -1,0 +1,396 @@
+#include "daemon/sources/postgres/pgoutput.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+namespace evictd {
+namespace {
+
+// Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
+constexpr std::int64_t kPostgresEpoch = 946'684'800'000'000;
+
+// Object identifiers below are fixed for ever, and none of their types is a domain (access/transam.h).
+constexpr Oid kGenericTypesMin = 10'000;
+
+std::uint64_t next_generation() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
+bool is_same_shape(const Relation& a, const Relation& b) {
+  if (a.schema != b.schema || a.table != b.table || a.columns.size() != b.columns.size())
+    return false;
+  for (std::size_t i = 0; i < a.columns.size(); ++i) {
+    const Column& x = a.columns[i];
+    const Column& y = b.columns[i];
+    if (x.name != y.name || x.type != y.type || x.in_identity != y.in_identity) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+// The one reader of bytes. Past the end it returns zeros and remembers that it failed: callers read
+// a whole structure and ask ok() before they believe any of it.
+class PgoutputDecoder::Cursor {
+ public:
+  explicit Cursor(std::string_view bytes)
+      : begin_(bytes.data()), at_(bytes.data()), end_(bytes.data() + bytes.size()) {}
+
+  bool ok() const { return !failed_; }
+  bool at_end() const { return at_ == end_; }
+  std::size_t offset() const { return static_cast<std::size_t>(at_ - begin_); }
+
+  std::uint8_t u8() { return static_cast<std::uint8_t>(number<std::uint8_t>()); }
+  std::uint16_t u16() { return __builtin_bswap16(number<std::uint16_t>()); }
+  std::uint32_t u32() { return __builtin_bswap32(number<std::uint32_t>()); }
+  std::uint64_t u64() { return __builtin_bswap64(number<std::uint64_t>()); }
+  char letter() { return static_cast<char>(u8()); }
+
+  std::string_view bytes(std::size_t length) {
+    if (failed_ || length > left()) return cut();
+    const std::string_view result(at_, length);
+    at_ += length;
+    return result;
+  }
+
+  // A string that ends with a zero byte, which is not part of the result.
+  std::string_view text() {
+    const void* zero = left() == 0 ? nullptr : std::memchr(at_, 0, left());
+    if (failed_ || zero == nullptr) return cut();
+    const std::string_view result =
+        bytes(static_cast<std::size_t>(static_cast<const char*>(zero) - at_));
+    ++at_;
+    return result;
+  }
+
+ private:
+  static_assert(std::endian::native == std::endian::little);
+
+  template <typename T>
+  T number() {
+    T value = 0;
+    if (failed_ || sizeof(T) > left()) {
+      cut();
+      return 0;
+    }
+    std::memcpy(&value, at_, sizeof(T));
+    at_ += sizeof(T);
+    return value;
+  }
+
+  std::size_t left() const { return static_cast<std::size_t>(end_ - at_); }
+  std::string_view cut() {
+    failed_ = true;
+    at_ = end_;
+    return {};
+  }
+
+  const char* begin_;
+  const char* at_;
+  const char* end_;
+  bool failed_ = false;
+};
+
+namespace {
+
+tl::unexpected<Error> cut_short(char type) {
+  return fail(ErrorKind::kData, fmt::format("pgoutput message '{}' is cut short", type));
+}
+
+tl::unexpected<Error> malformed(char type, std::string_view what) {
+  return fail(ErrorKind::kData, fmt::format("pgoutput message '{}' is malformed: {}", type, what));
+}
+
+}  // namespace
+
+PgoutputDecoder::PgoutputDecoder() = default;
+PgoutputDecoder::~PgoutputDecoder() = default;
+
+void PgoutputDecoder::restart() {
+  in_transaction_ = false;
+#ifdef EVICTD_BREAK_ROW_LSN_DEDUPLICATION
+  // The classic bug keeps its highest position over reconnects: that is how it loses rows.
+#endif
+}
+
+void PgoutputDecoder::set_name(Oid relation, TableName name) { names_[relation] = std::move(name); }
+
+const TableName* PgoutputDecoder::find_name(Oid relation) const {
+  const auto found = names_.find(relation);
+  return found == names_.end() ? nullptr : &found->second;
+}
+
+std::optional<PgoutputDecoder::Described> PgoutputDecoder::described(
+    std::string_view message) const {
+  Cursor cursor(message);
+  if (cursor.letter() != 'R') return std::nullopt;
+  Described result;
+  result.relation = cursor.u32();
+  result.name.schema = cursor.text();
+  result.name.table = cursor.text();
+  cursor.u8();  // replica identity
+  const std::size_t count = cursor.u16();
+  for (std::size_t i = 0; i < count && cursor.ok(); ++i) {
+    cursor.u8();  // flags
+    cursor.text();
+    const Oid type = cursor.u32();
+    cursor.u32();  // type modifier
+    const bool is_known = type < kGenericTypesMin || base_types_.count(type) != 0;
+    if (!is_known) result.unknown_types.push_back(type);
+  }
+  if (!cursor.ok()) return std::nullopt;
+  return result;
+}
+
+Result<void> PgoutputDecoder::decode(Lsn start, std::string_view message,
+                                     PgoutputReceiver& receiver) {
+  Cursor cursor(message);
+  const char type = cursor.letter();
+  if (!cursor.ok()) return fail(ErrorKind::kData, "pgoutput message is empty");
+  switch (type) {
+    case 'I':
+    case 'U':
+    case 'D':
+#ifdef EVICTD_BREAK_ROW_LSN_DEDUPLICATION
+      if (start <= highest_row_) return {};
+      highest_row_ = start;
+#endif
+      return decode_row(type, cursor, receiver);
+    case 'B':
+      return decode_begin(cursor, receiver);
+    case 'C':
+      return decode_commit(cursor, receiver);
+    case 'R':
+      return decode_relation(cursor, receiver);
+    case 'T':
+      return decode_truncate(cursor, receiver);
+    case 'M':
+      return decode_message(cursor, receiver);
+    case 'Y':  // a type's name: values are text, nothing to learn
+    case 'O':  // where a replicated change came from: does not matter, the row changed
+    case 'A':  // PostgreSQL 18 sends stray stream aborts, also under protocol 1
+      return {};
+    default:
+      static_cast<void>(start);
+      return fail(ErrorKind::kData,
+                  fmt::format("expected a pgoutput message of protocol 1, got type {:#04x}",
+                              static_cast<unsigned char>(type)));
+  }
+}
+
+Result<void> PgoutputDecoder::decode_begin(Cursor& cursor, PgoutputReceiver& receiver) {
+  BeginMessage begin;
+  begin.commit_lsn = Lsn{cursor.u64()};
+  const auto time = static_cast<std::int64_t>(cursor.u64());
+  begin.xid = cursor.u32();
+  if (!cursor.ok()) return cut_short('B');
+  if (!cursor.at_end()) return malformed('B', "longer than expected");
+  if (in_transaction_) return malformed('B', "a transaction begins inside another");
+  std::int64_t unix_time = 0;
+  if (__builtin_add_overflow(time, kPostgresEpoch, &unix_time))
+    return malformed('B', "impossible commit time");
+  begin.commit_time = SystemTime(std::chrono::microseconds(unix_time));
+  in_transaction_ = true;
+  receiver.on_begin(begin);
+  return {};
+}
+
+Result<void> PgoutputDecoder::decode_commit(Cursor& cursor, PgoutputReceiver& receiver) {
+  cursor.u8();  // flags, unused
+  cursor
+      .u64();  // where the commit record begins: acknowledging it would send the transaction again
+  const Lsn end{cursor.u64()};
+  cursor.u64();  // commit time, known since the begin
+  if (!cursor.ok()) return cut_short('C');
+  if (!cursor.at_end()) return malformed('C', "longer than expected");
+  if (!in_transaction_) return malformed('C', "a commit without a begin");
+  in_transaction_ = false;
+  receiver.on_commit(end);
+  return {};
+}
+
+// A description always replaces the one before it: rows are decoded by the one in force.
+Result<void> PgoutputDecoder::decode_relation(Cursor& cursor, PgoutputReceiver& receiver) {
+  Shape shape{std::make_unique<Relation>(), false};
+  Relation& relation = *shape.relation;
+  relation.id = cursor.u32();
+  relation.schema = cursor.text();
+  if (relation.schema.empty())
+    relation.schema = "pg_catalog";  // the manual: empty means pg_catalog
+  relation.table = cursor.text();
+  shape.is_full = cursor.letter() == 'f';
+  const std::size_t count = cursor.u16();
+  if (!cursor.ok()) return cut_short('R');
+  for (std::size_t i = 0; i < count; ++i) {
+    Column column;
+    column.in_identity = (cursor.u8() & 1) != 0;
+    column.name = cursor.text();
+    column.type = type_of(cursor.u32());
+    cursor.u32();  // type modifier
+    if (!cursor.ok()) return cut_short('R');
+    relation.columns.push_back(std::move(column));
+  }
+  if (!cursor.at_end()) return malformed('R', "longer than expected");
+  if (const TableName* name = find_name(relation.id)) {
+    relation.schema = name->schema;
+    relation.table = name->table;
+  }
+  const auto found = shapes_.find(relation.id);
+  if (found != shapes_.end()) {
+    if (found->second.is_full == shape.is_full && is_same_shape(*found->second.relation, relation))
+      return {};
+    receiver.on_relation_gone(*found->second.relation);
+  }
+  relation.generation = next_generation();
+  last_oid_ = 0;
+  last_shape_ = nullptr;
+  shapes_[relation.id] = std::move(shape);
+  return {};
+}
+
+Result<const PgoutputDecoder::Shape*> PgoutputDecoder::shape_of(Oid relation, char type) {
+  if (last_shape_ != nullptr && relation == last_oid_) return last_shape_;
+  const auto found = shapes_.find(relation);
+  if (found == shapes_.end()) {
+    return malformed(type, fmt::format("relation {} was never described", relation));
+  }
+  last_oid_ = relation;
+  last_shape_ = &found->second;
+  return last_shape_;
+}
+
+// One tuple. Kinds of values: 'n' null, or in a 'K' tuple a column that is not part of the key; 'u'
+// unchanged and stored out of line; 't' text.
+//
+//   tuple   'n' of a key column   'n' of another column
+//   N, O    null                  null
+//   K       null                  not sent
+bool PgoutputDecoder::read_row(Cursor& cursor, const Shape& shape, char kind,
+                               std::vector<Value>& row) {
+  const std::vector<Column>& columns = shape.relation->columns;
+  if (cursor.u16() != columns.size()) return false;
+  row.resize(columns.size());
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    Value& value = row[i];
+    value.text = {};
+    switch (cursor.letter()) {
+      case 't':
+        value.text = cursor.bytes(cursor.u32());
+        value.state = ValueState::kText;
+        break;
+      case 'n':
+        value.state =
+            kind == 'K' && !columns[i].in_identity ? ValueState::kNotSent : ValueState::kNull;
+        break;
+      case 'u':
+        value.state = ValueState::kUnchanged;
+        break;
+      default:
+        return false;
+    }
+    if (!cursor.ok()) return false;
+  }
+  return true;
+}
+
+Result<void> PgoutputDecoder::decode_row(char type, Cursor& cursor, PgoutputReceiver& receiver) {
+  const Oid oid = cursor.u32();
+  char kind = cursor.letter();
+  if (!cursor.ok()) return cut_short(type);
+  if (!in_transaction_) return malformed(type, "a row outside a transaction");
+  const auto shape = shape_of(oid, type);
+  if (!shape) return tl::unexpected<Error>(shape.error());
+
+  const auto bad_row = [&] {
+    return cursor.ok() ? malformed(type, "a row that does not fit its table") : cut_short(type);
+  };
+  Change change;
+  change.relation = (*shape)->relation.get();
+  const bool has_old = type != 'I' && (kind == 'K' || kind == 'O');
+  if (has_old) {
+    if (!read_row(cursor, **shape, kind, old_row_)) return bad_row();
+    change.old_row = old_row_;
+    if (type == 'U') kind = cursor.letter();
+  }
+  if (type == 'D') {
+    if (!has_old) return malformed(type, "expected an old row");
+    change.operation = Operation::kDelete;
+  } else {
+    if (!cursor.ok()) return cut_short(type);
+    if (kind != 'N') return malformed(type, "expected a new row");
+    if (!read_row(cursor, **shape, 'N', new_row_)) return bad_row();
+    change.operation = type == 'I' ? Operation::kInsert : Operation::kUpdate;
+    if (has_old && (*shape)->is_full) {
+      // REPLICA IDENTITY FULL sends the old value of what is stored out of line and did not change.
+      for (std::size_t i = 0; i < new_row_.size(); ++i) {
+        if (new_row_[i].state == ValueState::kUnchanged) new_row_[i] = old_row_[i];
+      }
+    }
+    change.new_row = new_row_;
+  }
+  if (!cursor.at_end()) return malformed(type, "longer than expected");
+  receiver.on_change(change);
+  return {};
+}
+
+Result<void> PgoutputDecoder::decode_truncate(Cursor& cursor, PgoutputReceiver& receiver) {
+  const std::uint32_t count = cursor.u32();
+  cursor.u8();  // CASCADE and RESTART IDENTITY: the tables that CASCADE reached are listed too
+  if (!cursor.ok()) return cut_short('T');
+  if (!in_transaction_) return malformed('T', "a truncate outside a transaction");
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const Oid oid = cursor.u32();
+    if (!cursor.ok()) return cut_short('T');
+    const auto shape = shape_of(oid, 'T');
+    if (!shape) return tl::unexpected<Error>(shape.error());
+    Change change;
+    change.operation = Operation::kTruncate;
+    change.relation = (*shape)->relation.get();
+    receiver.on_change(change);
+  }
+  if (!cursor.at_end()) return malformed('T', "longer than expected");
+  return {};
+}
+
+Result<void> PgoutputDecoder::decode_message(Cursor& cursor, PgoutputReceiver& receiver) {
+  cursor.u8();   // transactional or not: both are fine
+  cursor.u64();  // its position
+  const std::string_view prefix = cursor.text();
+  const std::string_view content = cursor.bytes(cursor.u32());
+  if (!cursor.ok()) return cut_short('M');
+  if (!cursor.at_end()) return malformed('M', "longer than expected");
+  receiver.on_logical_message(prefix, content);
+  return {};
+}
+
+// The object identifiers of the types whose text form is not canonical (catalog/pg_type.dat; fixed
+// for ever).
+ValueType PgoutputDecoder::type_of(Oid type) const {
+  if (const auto base = base_types_.find(type); base != base_types_.end()) type = base->second;
+  switch (type) {
+    case 16:
+      return ValueType::kBoolean;
+    case 17:
+      return ValueType::kBytea;
+    case 114:
+    case 3802:
+      return ValueType::kJson;
+    case 1082:
+      return ValueType::kDate;
+    case 1114:
+      return ValueType::kTimestamp;
+    case 1184:
+      return ValueType::kTimestampTz;
+    case 2950:
+      return ValueType::kUuid;
+    default:
+      return ValueType::kText;
+  }
+}
+
+}  // namespace evictd

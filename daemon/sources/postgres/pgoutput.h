@@ -1,0 +1,118 @@
+// The pgoutput decoder: messages of PostgreSQL's logical replication protocol, version 1, text
+// mode, into changes. Pure: no I/O, clock or log; safe on any input (fuzzed, and tested cut at
+// every byte).
+//
+// Rests on: PostgreSQL manual, "Logical Replication Message Formats". Message letters are the
+// protocol's. A decoder serves one slot for the life of a source: relations survive a reconnect
+// (the server sends them again, and an equal description keeps the Relation object, so that rules
+// stay bound to it).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "daemon/base/clock.h"
+#include "daemon/sources/postgres/lsn.h"
+#include "mapping/change.h"
+#include "mapping/error.h"
+
+namespace evictd {
+
+using Oid = std::uint32_t;
+
+struct BeginMessage {
+  Lsn commit_lsn;  // where the commit record begins; the position to acknowledge comes with the
+                   // commit
+  SystemTime commit_time;
+  std::uint32_t xid = 0;  // the low 32 bits
+};
+
+struct TableName {
+  std::string schema;
+  std::string table;
+  friend bool operator==(const TableName&, const TableName&) = default;
+};
+
+// Receives what was decoded. Rows and texts are valid only during the call.
+class PgoutputReceiver {
+ public:
+  virtual ~PgoutputReceiver() = default;
+  virtual void on_begin(const BeginMessage& begin) = 0;
+  virtual void on_change(const Change& change) = 0;
+  virtual void on_commit(Lsn end) = 0;
+  virtual void on_relation_gone(const Relation& relation) = 0;
+  // pg_logical_emit_message() of anybody.
+  virtual void on_logical_message(std::string_view prefix, std::string_view content) = 0;
+};
+
+class PgoutputDecoder {
+ public:
+  PgoutputDecoder();
+  ~PgoutputDecoder();
+  PgoutputDecoder(const PgoutputDecoder&) = delete;
+  PgoutputDecoder& operator=(const PgoutputDecoder&) = delete;
+
+  // Decodes one message. `start` is where the stream says it begins; it decides nothing, because
+  // the positions of rows are not in order. kData when the bytes are not what the manual says; the
+  // stream must then be dropped.
+  Result<void> decode(Lsn start, std::string_view message, PgoutputReceiver& receiver);
+
+  // A new connection: a transaction that was cut off is forgotten, relations are kept.
+  void restart();
+
+  // Between a begin and its commit.
+  bool in_transaction() const { return in_transaction_; }
+
+  // Under which name a relation's changes appear from its next description on: that of the mapped
+  // table whose partition it is. Relations without an entry keep their own.
+  void set_name(Oid relation, TableName name);
+  const TableName* find_name(Oid relation) const;
+
+  // What a type's values read like: a domain's like those of its base type, any other's like its own.
+  void set_base_type(Oid type, Oid base) { base_types_[type] = base; }
+
+  struct Described {
+    Oid relation = 0;
+    TableName name;
+    std::vector<Oid> unknown_types;  // not PostgreSQL's own, and never told to set_base_type()
+  };
+  // The table that `message` describes, when it is a whole relation message.
+  std::optional<Described> described(std::string_view message) const;
+
+ private:
+  class Cursor;
+  struct Shape {
+    std::unique_ptr<Relation> relation;
+    bool is_full = false;  // REPLICA IDENTITY FULL
+  };
+
+  Result<void> decode_begin(Cursor& cursor, PgoutputReceiver& receiver);
+  Result<void> decode_commit(Cursor& cursor, PgoutputReceiver& receiver);
+  Result<void> decode_relation(Cursor& cursor, PgoutputReceiver& receiver);
+  Result<void> decode_row(char type, Cursor& cursor, PgoutputReceiver& receiver);
+  Result<void> decode_truncate(Cursor& cursor, PgoutputReceiver& receiver);
+  Result<void> decode_message(Cursor& cursor, PgoutputReceiver& receiver);
+  Result<const Shape*> shape_of(Oid relation, char type);
+  static bool read_row(Cursor& cursor, const Shape& shape, char kind, std::vector<Value>& row);
+  ValueType type_of(Oid type) const;
+
+  std::unordered_map<Oid, Shape> shapes_;
+  std::unordered_map<Oid, TableName> names_;
+  std::unordered_map<Oid, Oid> base_types_;
+  std::vector<Value> old_row_;
+  std::vector<Value> new_row_;
+  // Rows come in runs of one table; saves the lookup.
+  Oid last_oid_ = 0;
+  const Shape* last_shape_ = nullptr;
+  bool in_transaction_ = false;
+#ifdef EVICTD_BREAK_ROW_LSN_DEDUPLICATION
+  Lsn highest_row_;
+#endif
+};
+
+}  // namespace evictd

@@ -1,0 +1,301 @@
+#include "daemon/sources/postgres/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace evictd {
+namespace {
+
+constexpr int kStandbyDecodingVersion = 160'000;
+constexpr std::string_view kPartitionsSuffix = " partitions";
+
+std::string quoted(std::string_view name) {
+  const bool is_plain = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || c == '_' || (c >= '0' && c <= '9');
+  }) && !(name[0] >= '0' && name[0] <= '9');
+  if (is_plain) return std::string(name);
+  std::string result = "\"";
+  for (const char c : name) {
+    if (c == '"') result += '"';
+    result += c;
+  }
+  return result + '"';
+}
+
+std::uint32_t digest(const TableFacts& table) {
+  std::set<Oid> members;
+  for (const RelationFacts& member : table.members) members.insert(member.oid);
+  std::uint32_t hash = 2'166'136'261u;  // FNV-1a over the OIDs in order
+  for (const Oid oid : members) {
+    for (int shift = 0; shift < 32; shift += 8)
+      hash = (hash ^ ((oid >> shift) & 0xff)) * 16'777'619u;
+  }
+  return hash;
+}
+
+std::optional<Error> unusable(const PlanInput& input) {
+  const Facts& facts = *input.facts;
+  const std::string& slot = input.options->slot;
+  if (facts.server.wal_level != "logical") {
+    return Error{ErrorKind::kUsage,
+                 fmt::format("expected wal_level 'logical', got '{}'", facts.server.wal_level),
+                 "ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL"};
+  }
+  if (facts.server.is_standby && facts.server.version < kStandbyDecodingVersion) {
+    return Error{ErrorKind::kUsage, "expected a primary server, got a standby",
+                 "connect to the primary; with several hosts in postgres.url add "
+                 "target_session_attrs=read-write"};
+  }
+  if (!facts.slot.exists) return std::nullopt;
+  if (facts.slot.plugin != "pgoutput") {
+    return Error{
+        ErrorKind::kUsage,
+        fmt::format("slot '{}': expected plugin 'pgoutput', got '{}'", slot, facts.slot.plugin),
+        "choose another name in postgres.slot, or drop that slot"};
+  }
+  if (facts.slot.database != facts.server.database) {
+    return Error{ErrorKind::kUsage,
+                 fmt::format("slot '{}': expected database '{}', got '{}'", slot,
+                             facts.server.database, facts.slot.database),
+                 "slot names are unique in a whole server: choose another one in postgres.slot"};
+  }
+  if (facts.slot.two_phase) {
+    return Error{
+        ErrorKind::kUsage,
+        fmt::format("slot '{}' has two_phase on: changes would come before their commit", slot),
+        "drop the slot, evictd creates it as it needs it"};
+  }
+  return std::nullopt;
+}
+
+void plan_publication(const PlanInput& input, Plan& plan) {
+  const PublicationFacts& publication = input.facts->publication;
+  const std::string& name = input.options->publication;
+  for (const std::string& table : *input.tables) {
+    const auto found = input.facts->tables.find(table);
+    if (found == input.facts->tables.end()) {
+      plan.problems.push_back(fmt::format("table '{}' does not exist", table));
+      continue;
+    }
+    const TableFacts& facts = found->second;
+    if (publication.exists && facts.is_published) continue;
+    const auto holders = facts.row_relations();
+    const auto bare =
+        std::find_if(holders.begin(), holders.end(),
+                     [](const RelationFacts* relation) { return !relation->has_identity(); });
+    if (facts.table.kind != 'r' && facts.table.kind != 'p') {
+      plan.problems.push_back(
+          fmt::format("'{}' is not a table: its changes are not decoded", table));
+    } else if (facts.table.is_unlogged) {
+      plan.problems.push_back(
+          fmt::format("table '{}' is unlogged: its changes are not decoded", table));
+    } else if (bare != holders.end()) {
+      // G7: publishing it would make every UPDATE and DELETE of the application fail.
+      plan.problems.push_back(
+          fmt::format("table '{}.{}' has no replica identity and cannot be published",
+                      (*bare)->name.schema, (*bare)->name.table));
+    } else if (publication.exists && !publication.is_ours) {
+      plan.problems.push_back(fmt::format(
+          "table '{}' is not in publication '{}', which is not ours to change", table, name));
+    } else {
+      plan.tables_to_publish.push_back(table);
+    }
+  }
+  plan.create_publication = !publication.exists;
+  if (!publication.exists) return;
+  const std::pair<bool, const char*> operations[] = {
+      {publication.inserts, "insert"},
+      {publication.updates, "update"},
+      {publication.deletes, "delete"},
+      {publication.truncates || input.facts->server.version < 110'000, "truncate"}};
+  for (const auto& [is_published, operation] : operations) {
+    if (!is_published) {
+      plan.problems.push_back(fmt::format("publication '{}' does not publish {}", name, operation));
+    }
+  }
+}
+
+Gap whole_gap(std::string reason, std::string detail) {
+  return Gap{std::move(reason), std::move(detail), {}};
+}
+
+// A gap that may concern every table, at most one: the repair is the same for all of them.
+std::optional<Gap> find_whole_gap(const PlanInput& input) {
+  const Facts& facts = *input.facts;
+  const Known* known = input.known;
+  const std::string& slot = input.options->slot;
+  const bool has_record = known != nullptr && !known->epoch.empty();
+  const bool epoch_changed = has_record && known->epoch != input.epoch;
+  const std::string moved_server =
+      epoch_changed
+          ? fmt::format(" (the server changed from '{}' to '{}')", known->epoch, input.epoch)
+          : "";
+  if (!facts.slot.exists) {
+    if (!has_record) return std::nullopt;  // the first start
+    return whole_gap("slot_missing",
+                     fmt::format("slot '{}' no longer exists{}", slot, moved_server));
+  }
+  if (facts.slot.is_lost) {
+    return whole_gap("slot_lost",
+                     fmt::format("slot '{}' is lost: {}", slot, facts.slot.lost_reason));
+  }
+  if (epoch_changed) {
+    return whole_gap("epoch_changed",
+                     fmt::format("expected server '{}', got '{}'", known->epoch, input.epoch));
+  }
+  if (!facts.publication.exists || input.slot_predates_publication) {
+    return whole_gap("publication_missing", fmt::format("publication '{}' did not exist for a time",
+                                                        input.options->publication));
+  }
+  if (!has_record) {
+    return whole_gap("record_missing",
+                     fmt::format("slot '{}' exists, but Redis has no record of it", slot));
+  }
+  if (known->identity != source_identity(facts, slot)) {
+    return whole_gap("source_changed", fmt::format("expected database and slot '{}', got '{}'",
+                                                   known->identity, source_identity(facts, slot)));
+  }
+  if (known->acknowledged && facts.slot.confirmed > *known->acknowledged) {
+    return whole_gap("slot_moved", fmt::format("slot '{}' was moved from {} to {} by somebody else",
+                                               slot, known->acknowledged->to_string(),
+                                               facts.slot.confirmed.to_string()));
+  }
+  return std::nullopt;
+}
+
+void find_table_gaps(const PlanInput& input, Plan& plan) {
+  const Known& known = *input.known;
+  if (known.tables.empty()) return;
+  Gap recreated{"table_recreated", "", {}};
+  Gap unpublished{"unpublished", "", {}};
+  Gap added{"table_added", "", {}, true};
+  Gap partitions{"partitions_changed", "", {}};
+  for (const std::string& table : *input.tables) {
+    const auto found = input.facts->tables.find(table);
+    if (found == input.facts->tables.end()) continue;
+    const TableFacts& facts = found->second;
+    const bool will_publish =
+        std::find(plan.tables_to_publish.begin(), plan.tables_to_publish.end(), table) !=
+        plan.tables_to_publish.end();
+    const auto before = known.tables.find(table);
+    if (before != known.tables.end() && before->second != facts.table.oid) {
+      recreated.tables.push_back(table);
+      continue;
+    }
+    if (before == known.tables.end()) {
+      if (will_publish || facts.is_published) added.tables.push_back(table);
+      continue;
+    }
+    if (will_publish) {
+      unpublished.tables.push_back(table);
+      continue;
+    }
+    // Rows came or went with partitions, without a change in the stream.
+    const auto digest_before = known.tables.find(table + std::string(kPartitionsSuffix));
+    if (digest_before == known.tables.end() || digest_before->second == digest(facts)) continue;
+    const auto members = known.members.find(table);
+    bool is_harmless = members != known.members.end();
+    if (is_harmless) {
+      std::set<Oid> now;
+      for (const RelationFacts& member : facts.members) {
+        now.insert(member.oid);
+        if (members->second.count(member.oid) == 0 && !member.is_born_partition)
+          is_harmless = false;
+      }
+      for (const Oid member : members->second) {
+        if (now.count(member) == 0) is_harmless = false;
+      }
+    }
+    if (!is_harmless) partitions.tables.push_back(table);
+  }
+  const auto add = [&](Gap& gap, std::string_view text) {
+    if (gap.tables.empty()) return;
+    gap.detail = fmt::format("{}: '{}'", text, fmt::join(gap.tables, "', '"));
+    plan.gaps.push_back(std::move(gap));
+  };
+  add(recreated, "dropped and created anew");
+  add(unpublished, "were not in the publication for a time");
+  add(added, "the rules name tables that were not followed until now");
+  add(partitions, "partitions were attached or removed");
+}
+
+}  // namespace
+
+Result<Plan> make_plan(const PlanInput& input) {
+  if (auto error = unusable(input)) return tl::unexpected<Error>(std::move(*error));
+  const Facts& facts = *input.facts;
+  Plan plan;
+  plan_publication(input, plan);
+  if (input.options->temporary_slot) {
+    plan.create_slot = true;
+    if (facts.publication.exists) {
+      for (const std::string& table : plan.tables_to_publish) {
+        plan.problems.push_back(fmt::format("table '{}' is not in publication '{}': its changes are not seen",
+                                            table, input.options->publication));
+      }
+    }
+    plan.tables_to_publish.clear();
+    if (plan.create_publication) {
+      return fail(
+          ErrorKind::kUsage,
+          fmt::format("publication '{}' does not exist, and nothing is created for watching",
+                      input.options->publication),
+          "`evictd run` creates it; or CREATE PUBLICATION as a person who owns the tables");
+    }
+    return plan;
+  }
+  if (plan.create_publication && plan.tables_to_publish.empty()) {
+    return fail(ErrorKind::kUsage,
+                fmt::format("publication '{}' does not exist and there is no table to publish: {}",
+                            input.options->publication,
+                            plan.problems.empty() ? "the rules name none" : plan.problems.front()));
+  }
+  if (auto gap = find_whole_gap(input)) {
+    plan.gaps.push_back(std::move(*gap));
+  } else if (input.known != nullptr && facts.slot.exists) {
+    find_table_gaps(input, plan);
+  }
+  // A slot older than its publication cannot be used: decoding looks into the catalogue of its own
+  // past.
+  plan.drop_slot = facts.slot.exists && (facts.slot.is_lost || !facts.publication.exists ||
+                                         input.slot_predates_publication);
+  plan.create_slot = plan.drop_slot || !facts.slot.exists;
+  return plan;
+}
+
+std::string source_identity(const Facts& facts, const std::string& slot) {
+  return fmt::format("{}/{}", facts.server.database_oid, slot);
+}
+
+std::map<std::string, std::uint32_t> published_tables(const Facts& facts) {
+  std::map<std::string, std::uint32_t> tables;
+  for (const auto& [name, table] : facts.tables) {
+    if (!table.is_published) continue;
+    tables[name] = table.table.oid;
+    if (!table.members.empty() || table.table.kind == 'p')
+      tables[name + std::string(kPartitionsSuffix)] = digest(table);
+  }
+  return tables;
+}
+
+std::map<std::string, std::set<Oid>> table_members(const Facts& facts) {
+  std::map<std::string, std::set<Oid>> members;
+  for (const auto& [name, table] : facts.tables) {
+    auto& oids = members[name];
+    for (const RelationFacts& member : table.members) oids.insert(member.oid);
+  }
+  return members;
+}
+
+std::string quoted_table(const std::string& table) {
+  const TableName name = table_name(table);
+  return quoted(name.schema) + "." + quoted(name.table);
+}
+
+std::string add_table_statement(const std::string& publication, const std::string& table) {
+  return fmt::format("ALTER PUBLICATION {} ADD TABLE {};", quoted(publication),
+                     quoted_table(table));
+}
+
+}  // namespace evictd

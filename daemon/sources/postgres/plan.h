@@ -1,0 +1,70 @@
+// The plan: what the facts of the server and what we knew before say must happen before streaming:
+// gaps to report (G6), things to create or drop. Pure.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "daemon/sources/postgres/catalogue.h"
+#include "daemon/sources/postgres/postgres_source.h"
+#include "daemon/interface/source.h"
+
+namespace evictd {
+
+// What we knew of the source when we last heard of it: from the record at first, then from our own
+// connection.
+struct Known {
+  Epoch epoch;
+  std::string identity;
+  // The last position the server was told.
+  std::optional<Lsn> acknowledged;
+  std::map<std::string, std::uint32_t> tables;  // see published_tables()
+  // Of mapped tables with others below them; only from our own connection, the record keeps a
+  // digest.
+  std::map<std::string, std::set<Oid>> members;
+};
+
+struct Plan {
+  std::vector<Gap> gaps;
+  bool drop_slot = false;
+  bool create_slot = false;
+  bool create_publication = false;
+  std::vector<std::string> tables_to_publish;  // added, or those of the new publication
+  // Why readiness must be refused, although streaming works.
+  std::vector<std::string> problems;
+
+  // Something must be changed on the server.
+  bool has_work() const {
+    return drop_slot || create_slot || create_publication || !tables_to_publish.empty();
+  }
+};
+
+struct PlanInput {
+  const PostgresOptions* options = nullptr;
+  const std::vector<std::string>* tables = nullptr;
+  const Facts* facts = nullptr;
+  Epoch epoch;
+  const Known* known = nullptr;  // null: no record
+  // The server said that the publication did not exist yet where the slot stands (42704).
+  bool slot_predates_publication = false;
+};
+
+// kUsage when the server can never serve us as it is.
+Result<Plan> make_plan(const PlanInput& input);
+
+// "<database oid>/<slot>": what a position lives in.
+std::string source_identity(const Facts& facts, const std::string& slot);
+
+// The mapped tables whose changes reach us, with what identifies them: "schema.table" -> OID, and
+// for one with partitions "schema.table partitions" -> a digest of the partitions.
+std::map<std::string, std::uint32_t> published_tables(const Facts& facts);
+std::map<std::string, std::set<Oid>> table_members(const Facts& facts);
+
+// `alter publication ...` as a person would type it.
+std::string add_table_statement(const std::string& publication, const std::string& table);
+std::string quoted_table(const std::string& table);
+
+}  // namespace evictd

@@ -1,0 +1,291 @@
+#include "daemon/sources/postgres/postgres_source.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "daemon/sources/postgres/postgres_source_impl.h"
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+constexpr std::chrono::milliseconds kBackoffMin{100};
+constexpr std::chrono::milliseconds kBackoffMax{3'000};
+// An error in the data comes back at the same place each time: no hurry.
+constexpr std::chrono::milliseconds kDataBackoffMin{2'000};
+constexpr std::chrono::milliseconds kDataBackoffMax{30'000};
+
+}  // namespace
+
+Requirements requirements_of(const RuleSet& rules) {
+  return Requirements{rules.rules(), column_needs(rules)};
+}
+
+PostgresSource::PostgresSource(PostgresOptions options)
+    : options_(std::move(options)),
+      slot_(options_.temporary_slot
+                ? fmt::format("{}_watch_{}", options_.slot.substr(0, 40), ::getpid())
+                : options_.slot) {
+  heartbeat_token_ =
+      fmt::format("{}-{}", ::getpid(), std::chrono::system_clock::now().time_since_epoch().count());
+}
+
+void PostgresSource::start(const std::optional<Record>& last_known, Now now) {
+  EVICTD_CHECK(state_ == State::kIdle);
+  now_ = now;
+  use_record(last_known);
+  retry_at_ = now.steady;
+  state_ = State::kWaiting;
+}
+
+void PostgresSource::use_record(const std::optional<Record>& last_known) {
+  known_is_stale_ = false;
+  known_.reset();
+  if (!last_known || last_known->epoch.empty()) return;
+  Known& known = known_.emplace();
+  known.epoch = last_known->epoch;
+  known.identity = last_known->source_identity;
+  known.tables = last_known->tables;
+  if (const auto found = last_known->acknowledged.find(0);
+      found != last_known->acknowledged.end()) {
+    known.acknowledged = Lsn{found->second};
+  }
+}
+
+void PostgresSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
+  now_ = now;
+  handler_ = &handler;
+  for (const PostgresNotice& said : std::exchange(notices_, {})) {
+    if (options_.on_notice) options_.on_notice(said);
+  }
+  worker_.run_completions();
+  snapshots_.step(now);
+  if (pending_restart_) {
+    const Error error = *std::exchange(pending_restart_, std::nullopt);
+    if (is_streaming()) disconnect(error, std::chrono::milliseconds(0));
+  }
+  watch_snapshots();
+  if (is_streaming()) {
+    deliver_snapshots();
+    stream(bytes_max);
+    run_side_work();
+    if (snapshots_.has_unsent_request()) snapshots_.step(now);  // what was asked for meanwhile
+  } else {
+    advance();
+  }
+  handler_ = nullptr;
+}
+
+void PostgresSource::wait_for(Waiting& waiting, bool want_data) {
+  worker_.wait_for(waiting);
+  snapshots_.wait_for(waiting);
+  if (pending_restart_ || !notices_.empty()) waiting.wake_at(SteadyTime::min());
+  switch (state_) {
+    case State::kIdle:
+    case State::kFailed:
+    case State::kStopped:
+      return;
+    case State::kWaiting:
+      return waiting.wake_at(retry_at_);
+    case State::kStandby:
+      if (!polling_slot_) waiting.wake_at(retry_at_);
+      return;
+    case State::kAwaitingRecord:
+      if (!known_is_stale_) waiting.wake_at(SteadyTime::min());
+      break;
+    case State::kConfirming:
+      if (gap_confirmed_) waiting.wake_at(SteadyTime::min());
+      return;
+    case State::kCreatingSlot:
+      waiting.wake_at(blockers_at_);
+      break;
+    case State::kStreaming: {
+      const bool is_quiet = quiet_until_ > now_.steady;
+      if (want_data && is_quiet) waiting.wake_at(quiet_until_);
+      if (want_data && stopped_early_ && !held_) waiting.wake_at(SteadyTime::min());
+      stream_.wait_for(waiting, want_data && !is_quiet && !held_);
+      waiting.wake_at(std::min({look_at_, statistics_at_, heartbeat_at_, refresh_at_}));
+      if (const auto since = snapshots_.refused_since())
+        waiting.wake_at(std::max(*since, unacknowledged_since_) + options_.shutdown_grace);
+      if (!barrier_tables_.empty()) waiting.wake_at(barrier_at_);
+      return;
+    }
+    default:
+      break;
+  }
+  stream_.wait_for(waiting, true);
+}
+
+void PostgresSource::acknowledge(const Position& end) {
+  if (!is_streaming()) return;  // it comes again
+  const Lsn position{end.value};
+  stream_.acknowledge(position);
+  last_acknowledged_ = std::max(last_acknowledged_, position);
+  if (known_) known_->acknowledged = std::max(known_->acknowledged.value_or(Lsn{}), position);
+}
+
+void PostgresSource::request_snapshot() {
+  last_wanted_ = snapshots_.request();
+  if (first_wanted_ == 0) first_wanted_ = last_wanted_;
+}
+
+void PostgresSource::confirm_gap() { gap_confirmed_ = true; }
+
+void PostgresSource::set_tables(const std::vector<std::string>& tables) {
+  if (tables == tables_) return;
+  tables_ = tables;
+  look_at_ = SteadyTime::min();
+}
+
+void PostgresSource::restart(Now now) {
+  now_ = now;
+  if (is_streaming()) {
+    pending_restart_ = Error{ErrorKind::kTransient, "the stream starts again for redelivery", {}};
+  }
+}
+
+bool PostgresSource::stop(Now now) {
+  now_ = now;
+  if (state_ == State::kStopped || state_ == State::kIdle || state_ == State::kFailed) return true;
+  if (state_ != State::kStopping) {
+    if (is_streaming()) {
+      stream_.end(now);
+    } else {
+      stream_.close();
+    }
+    snapshots_.stop();
+    ++attempt_;
+    state_ = State::kStopping;
+  }
+  stream_.step(now);
+  if (stream_.state() != ReplicationStream::State::kClosed) return false;
+  state_ = State::kStopped;
+  return true;
+}
+
+SourceStatus PostgresSource::status() const {
+  SourceStatus status;
+  status.connected = is_streaming();
+  status.active = is_streaming();
+  switch (state_) {
+    case State::kIdle:
+      status.state = "not started";
+      break;
+    case State::kWaiting:
+      status.state = "waiting to connect";
+      break;
+    case State::kConnecting:
+    case State::kReading:
+    case State::kFirstSnapshot:
+    case State::kStarting:
+      status.state = "connecting";
+      break;
+    case State::kAwaitingRecord:
+      status.state = "reading the record";
+      break;
+    case State::kConfirming:
+      status.state = "recording a gap";
+      break;
+    case State::kRepairing:
+      status.state = "preparing";
+      break;
+    case State::kCreatingSlot:
+      status.state = "creating slot";
+      break;
+    case State::kStreaming:
+      status.state = "streaming";
+      break;
+    case State::kStandby:
+      status.state = "standby";
+      break;
+    case State::kFailed:
+      status.state = "failed";
+      break;
+    case State::kStopping:
+    case State::kStopped:
+      status.state = "stopped";
+      break;
+  }
+  if (is_streaming() && statistics_) {
+    const auto behind = [&](Lsn from) {
+      return statistics_->wal_end > from ? statistics_->wal_end.value - from.value : 0;
+    };
+    status.lag_bytes = behind(std::max(last_acknowledged_, confirmed_));
+    if (statistics_->restart != Lsn{}) status.slot_retained_bytes = behind(statistics_->restart);
+    status.slot_safe_wal_bytes = statistics_->safe_wal_bytes;
+  }
+  if (is_streaming() && told_snapshots_away_) {
+    status.problem = "cannot ask which transactions are visible: " + snapshots_.problem();
+  } else if (is_streaming() && !plan_.problems.empty()) {
+    status.problem = fmt::format("{}", fmt::join(plan_.problems, "; "));
+  } else if (is_streaming() && !catalogue_problem_.empty()) {
+    status.problem = catalogue_problem_;
+  }
+  return status;
+}
+
+// --- Ways down
+// ---------------------------------------------------------------------------------------
+
+void PostgresSource::notice(bool is_warning, std::string text, std::string hint) {
+  const PostgresNotice said{is_warning, std::move(text), std::move(hint)};
+  if (handler_ != nullptr && options_.on_notice) {
+    options_.on_notice(said);
+  } else {
+    notices_.push_back(said);
+  }
+}
+
+void PostgresSource::give_up(const Error& error) {
+  stream_.close();
+  snapshots_.stop();
+  ++attempt_;
+  state_ = State::kFailed;
+  handler_->on_failed(error);
+}
+
+// What no retry helps is final at the first start; later it is taken for a passing state (a
+// password being rotated, a server being rebuilt).
+void PostgresSource::trouble(Error error) {
+  if (error.kind == ErrorKind::kUsage && !has_worked_) return give_up(error);
+  // Progress since the last failure starts the backoff anew.
+  const bool progressed = is_streaming() && (last_acknowledged_ > acknowledged_before_ ||
+                                             now_.steady - streaming_since_ > 2 * kBackoffMax);
+  if (progressed) backoff_ = {};
+  const bool is_data = error.kind == ErrorKind::kData;
+  backoff_ = std::clamp(backoff_ * 2, is_data ? kDataBackoffMin : kBackoffMin,
+                        is_data ? kDataBackoffMax : kBackoffMax);
+  disconnect(error, backoff_);
+}
+
+void PostgresSource::stream_failed() {
+  const auto failure = stream_.take_failure();
+  if (!failure) return;
+  if (failure->sqlstate == "55006") return become_standby(failure->text);
+  if (failure->sqlstate == "42704" && failure->text.find("publication") != std::string::npos) {
+    slot_predates_publication_ = true;
+  }
+  trouble(explain_failure(*failure, failure_context()));
+}
+
+void PostgresSource::disconnect(const Error& error, std::chrono::milliseconds wait) {
+  const bool was_streaming = is_streaming();
+  stream_.close();
+  snapshots_.stop();
+  held_.reset();
+  ++attempt_;
+  statistics_.reset();
+  state_ = State::kWaiting;
+  retry_at_ = now_.steady + wait;
+  // Each change of state once: a server that stays away is not reported at each attempt.
+  if (was_streaming || error.text != last_trouble_) handler_->on_disconnected(error);
+  last_trouble_ = error.text;
+}
+
+std::unique_ptr<Source> make_postgres_source(PostgresOptions options) {
+  return std::make_unique<PostgresSource>(std::move(options));
+}
+
+}  // namespace evictd

@@ -1,0 +1,219 @@
+// The inside of the PostgreSQL source: one machine of explicit states over the three connections.
+//
+// clang-format off
+//   waiting -> connecting -> reading facts -> confirming -> repairing -> creating slot -> first snapshot -> starting -> streaming
+//                                  |         (gaps, G6)   (publication,                                                    |
+//                               standby                    drop slot)                                                      |
+//                              (slot in use; then, between reading facts and confirming: awaiting the record)              |
+//      ^                           |                                                                                       |
+//      +---------------------------+--------------------- any failure, a new connection -----------------------------------+
+// clang-format on
+//
+// Split over postgres_source.cpp (the interface and the ways down), source_connect.cpp (up to
+// streaming), source_standby.cpp, and source_stream.cpp (streaming and what runs beside it).
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "daemon/sources/postgres/failure.h"
+#include "daemon/sources/postgres/pgoutput.h"
+#include "daemon/sources/postgres/plan.h"
+#include "daemon/sources/postgres/postgres_source.h"
+#include "daemon/sources/postgres/replication.h"
+#include "daemon/sources/postgres/snapshots.h"
+#include "daemon/sources/postgres/worker.h"
+
+namespace evictd {
+
+class PostgresSource final : public Source, private PgoutputReceiver {
+ public:
+  explicit PostgresSource(PostgresOptions options);
+
+  void start(const std::optional<Record>& last_known, Now now) override;
+  void use_record(const std::optional<Record>& last_known) override;
+  void step(Now now, std::size_t bytes_max, SourceHandler& handler) override;
+  void wait_for(Waiting& waiting, bool want_data) override;
+  void acknowledge(const Position& end) override;
+  void request_snapshot() override;
+  void confirm_gap() override;
+  void set_tables(const std::vector<std::string>& tables) override;
+  void check_rules(const RuleSet& rules) override;
+  std::optional<Result<void>> take_rules_check() override;
+  void restart(Now now) override;
+  bool stop(Now now) override;
+  SourceStatus status() const override;
+
+ private:
+  enum class State {
+    kIdle,
+    kWaiting,
+    kConnecting,
+    kReading,
+    kAwaitingRecord,
+    kConfirming,
+    kRepairing,
+    kCreatingSlot,
+    kFirstSnapshot,
+    kStarting,
+    kStreaming,
+    kStandby,
+    kFailed,
+    kStopping,
+    kStopped,
+  };
+
+  // Up to streaming: source_connect.cpp.
+  void advance();
+  void connect();
+  void identified();
+  void read_facts();
+  void take_facts();
+  void judge_facts();
+  void tell_requirements(const Requirements& requirements, const Facts& facts);
+  void confirm();
+  void repair();
+  void repaired();
+  void create_slot();
+  void first_snapshot();
+  void start_streaming();
+  void streaming_began();
+  void poll_standby();
+  void become_standby(const std::string& holder);
+  void learn_names(const Facts& facts);
+
+  // Every way down: reports, cleans up, and waits for the next attempt.
+  void trouble(Error error);
+  void stream_failed();
+  void disconnect(const Error& error, std::chrono::milliseconds wait);
+  void give_up(const Error& error);
+  void notice(bool is_warning, std::string text, std::string hint = {});
+
+  // Streaming: source_stream.cpp.
+  void stream(std::size_t bytes_max);
+  void take_message(const StreamMessage& message);
+  void decode(Lsn start, std::string_view payload);
+  bool hold_for_name(Lsn start, std::string_view payload);
+  void resolved(const Result<Catalogue::Resolved>& answer);
+  void deliver_snapshots();
+  void run_side_work();
+  void watch_snapshots();
+  void look_at_catalogue();
+  void looked_at_catalogue(Result<Facts> answer);
+  void read_statistics();
+  void emit_heartbeat();
+  void check_open_transactions();
+
+  // PgoutputReceiver
+  void on_begin(const BeginMessage& begin) override;
+  void on_change(const Change& change) override;
+  void on_commit(Lsn end) override;
+  void on_relation_gone(const Relation& relation) override;
+  void on_logical_message(std::string_view prefix, std::string_view content) override;
+
+  // Runs `work` on the side thread and `then` with its result on this one, unless the attempt to
+  // connect that it belongs to is over by then.
+  template <typename Work, typename Then>
+  void ask(Work work, Then then) {
+    worker_.submit([this, work = std::move(work), then = std::move(then),
+                    attempt = attempt_](Catalogue& catalogue) {
+      return CatalogueWorker::Completion([this, attempt, then, result = work(catalogue)]() mutable {
+        if (attempt == attempt_) then(std::move(result));
+      });
+    });
+  }
+
+  bool is_streaming() const { return state_ == State::kStreaming; }
+  Subject subject() const;
+  FailureContext failure_context() const;
+  PlanInput plan_input(const Facts& facts) const;
+
+  PostgresOptions options_;
+  std::string slot_;
+  std::vector<std::string> tables_;
+  State state_ = State::kIdle;
+  Now now_{};                         // of this step
+  SourceHandler* handler_ = nullptr;  // inside step() only
+
+  Conninfo conninfo_;  // as configured
+  Conninfo pinned_;    // the server that answered
+  ReplicationStream stream_;
+  Snapshots snapshots_;
+  PgoutputDecoder decoder_;
+
+  // What is known of the source, from the record and from our own sessions.
+  std::optional<Known> known_;
+  bool known_is_stale_ = false;  // somebody else held the slot since: only the record can tell
+  bool has_worked_ =
+      false;  // streamed once: what would be a usage error may now be a passing state
+
+  // One attempt to connect, from connecting to its failure.
+  std::uint64_t attempt_ = 0;
+  std::optional<Result<Facts>> facts_answer_;
+  Facts facts_;
+  Plan plan_;
+  bool slot_predates_publication_ = false;
+  bool gap_confirmed_ = false;
+  std::vector<std::string>
+      reported_gaps_;  // of this outage, so that a retry does not report them again
+  std::optional<Result<std::uint64_t>> repair_answer_;
+  std::vector<std::string> newly_published_;
+  Lsn confirmed_;  // of the slot, when streaming begins
+  // The server's process of our last stream: it lets go of the slot a moment after we left.
+  int own_pid_ = 0;
+  int release_waits_ = 0;
+
+  // Retries.
+  SteadyTime retry_at_{};
+  std::chrono::milliseconds backoff_{0};
+  SteadyTime streaming_since_{};
+  Lsn acknowledged_before_;  // when the last attempt began, to see progress
+  std::string last_trouble_;
+  std::vector<PostgresNotice> notices_;  // for the next step
+  std::optional<Error> pending_restart_;
+
+  // Streaming.
+  // Numbers of the snapshots that answer the first and the last request not answered yet; 0: none.
+  std::uint64_t first_wanted_ = 0;
+  std::uint64_t last_wanted_ = 0;
+  SteadyTime refresh_at_{};
+  std::optional<SteadyTime> snapshots_away_since_;
+  bool told_snapshots_away_ = false;
+  Xid near_{1};
+  Lsn last_acknowledged_;
+  SteadyTime unacknowledged_since_{};  // or later: the last step at which nothing was
+  std::optional<std::pair<Lsn, std::string>>
+      held_;  // a relation message whose name is being looked up
+  SteadyTime busy_window_{};
+  std::size_t busy_bytes_ = 0;
+  SteadyTime busy_until_{};
+  SteadyTime quiet_until_{};
+  bool stopped_early_ =
+      false;  // there is more in the buffer than the last step was allowed to take
+
+  // A reload of the rules: what is compared, since which attempt, and the answer.
+  Requirements rules_to_check_;
+  std::uint64_t rules_check_ = 0;
+  std::uint64_t rules_check_attempt_ = 0;
+  std::optional<Result<void>> rules_answer_;
+
+  // Side work.
+  CatalogueWorker worker_;
+  SteadyTime look_at_{}, statistics_at_{}, heartbeat_at_{}, blockers_at_{}, barrier_at_{};
+  bool looking_ = false, counting_ = false, beating_ = false, asking_blockers_ = false,
+       polling_slot_ = false;
+  std::string heartbeat_token_;
+  std::uint64_t heartbeat_count_ = 0;
+  std::optional<SlotStatistics> statistics_;
+  std::string catalogue_problem_;
+  // Tables published anew while transactions were open that may have changed them before: they are
+  // purged once more when all of those have ended.
+  Xid barrier_{0};
+  std::vector<std::string> barrier_tables_;
+  bool barrier_is_expected_ = false;
+};
+
+}  // namespace evictd

@@ -1,0 +1,122 @@
+// The replication stream: one connection that speaks PostgreSQL's streaming replication protocol,
+// from connecting to COPY BOTH, as a machine of explicit states. It knows frames and positions, not
+// rows.
+//
+// Rests on: PostgreSQL manual, "Streaming Replication Protocol". Positions it may tell the server:
+// never beyond what this connection received, because the server believes and keeps a position from
+// the future.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "daemon/sources/postgres/connection.h"
+#include "daemon/sources/postgres/lsn.h"
+
+namespace evictd {
+
+// What IDENTIFY_SYSTEM says.
+struct SystemIdentity {
+  std::string system;
+  std::string timeline;
+  Lsn flushed;
+};
+
+struct StreamMessage {
+  bool is_keepalive = false;
+  Lsn start;                 // of a data message; 0 for relation messages
+  Lsn server_end;            // of a keepalive: everything up to here was sent
+  std::string_view payload;  // pgoutput's bytes, valid until the next read
+};
+
+class ReplicationStream {
+ public:
+  enum class State {
+    kClosed,
+    kConnecting,
+    kIdentifying,
+    kReady,
+    kCreatingSlot,
+    kStarting,
+    kStreaming,
+    kEnding
+  };
+
+  void open(const Conninfo& conninfo, Now now);
+  void close();
+  State state() const { return state_; }
+
+  void step(Now now);
+  void wait_for(Waiting& waiting, bool want_data) const;
+
+  // The last thing that failed: a command (the state is kReady again) or the connection (kClosed).
+  // Taken once.
+  std::optional<PostgresFailure> take_failure();
+
+  // What state() >= kReady knows.
+  const SystemIdentity& identity() const { return identity_; }
+  const PostgresConnection& connection() const { return connection_; }
+
+  // REQUIRES: kReady. kReady again when the slot exists. Can take as long as the oldest open
+  // transaction.
+  void create_slot(const std::string& slot, bool is_temporary);
+  // Where the slot just created begins.
+  Lsn created_at() const { return created_at_; }
+
+  struct StartOptions {
+    std::string slot;
+    std::string publication;
+    bool with_messages = false;  // logical messages of everybody, ours among them; PostgreSQL 14
+    Lsn confirmed;               // what the slot has confirmed: streaming goes on from there
+    std::chrono::milliseconds status_interval{10'000};
+  };
+  // REQUIRES: kReady. kStreaming when the server agreed.
+  void start_streaming(const StartOptions& options, Now now);
+
+  // The next message. Empty: none now, or the stream ended (state kClosed, take_failure()).
+  // REQUIRES: kStreaming. A malformed frame ends the stream with SQLSTATE 08P01.
+  std::optional<StreamMessage> read(bool may_receive);
+
+  // The commit or keepalive whose end is `end` has been taken over by the caller.
+  void advance_received(Lsn end);
+  // Everything up to `position` is finished.
+  void acknowledge(Lsn position);
+  // Something was handed out that is not acknowledged yet.
+  bool has_unacknowledged() const { return acknowledged_ < received_; }
+  // Sends a status update when one is due. `is_reading`: data is wanted, so silence means
+  // something.
+  void keep_alive(Now now, bool is_reading);
+
+  // Tells the server the last position and that we are leaving. kClosed once it has answered.
+  void end(Now now);
+
+  Lsn acknowledged() const { return acknowledged_; }
+  Lsn sent_acknowledged() const { return sent_; }
+
+ private:
+  void finish_identify(const PostgresConnection::Answer& answer);
+  void send_status(Now now, bool request_reply);
+  void fail_with(PostgresFailure failure);
+
+  PostgresConnection connection_;
+  State state_ = State::kClosed;
+  std::optional<PostgresFailure> failure_;
+  SystemIdentity identity_;
+  Lsn created_at_;
+  std::chrono::milliseconds status_interval_{10'000};
+
+  Lsn received_;      // everything before this has been handed out
+  Lsn acknowledged_;  // what the caller has finished
+  Lsn sent_;          // what the server was told last
+  SteadyTime last_status_{};
+  SteadyTime last_heard_{};
+  SteadyTime end_deadline_{};
+  bool heard_ = false;            // since the last keep_alive()
+  bool reply_wanted_ = false;     // the server asked
+  bool asked_for_reply_ = false;  // we asked, and nothing has come yet
+  bool was_reading_ = false;
+};
+
+}  // namespace evictd

@@ -1,0 +1,272 @@
+#include "daemon/sources/postgres/requirements.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "daemon/sources/postgres/plan.h"
+#include "mapping/did_you_mean.h"
+
+namespace evictd {
+namespace {
+
+constexpr int kGeneratedColumnsVersion = 180'000;
+
+std::string full_name(const RelationFacts& relation) {
+  return relation.name.schema + "." + relation.name.table;
+}
+
+std::string identity_text(const RelationFacts& relation) {
+  std::string columns;
+  for (const ColumnFacts& column : relation.columns) {
+    if (column.in_identity) columns += (columns.empty() ? "" : ", ") + column.name;
+  }
+  switch (relation.identity) {
+    case 'f':
+      return "FULL";
+    case 'n':
+      return "NOTHING";
+    case 'i':
+      return fmt::format("an index ({})", columns);
+    default:
+      return columns.empty() ? "the primary key, and there is none"
+                             : fmt::format("the primary key ({})", columns);
+  }
+}
+
+// The operations whose old value of the column is needed and not sent: "UPDATE and DELETE".
+std::string operations_without_old(const ColumnNeed& need, const ColumnFacts& column,
+                                   const RelationFacts& relation) {
+  if (column.in_identity || relation.identity == 'f') return {};
+  if (need.on_update_old && need.on_delete_old) return "UPDATE and DELETE";
+  if (need.on_update_old) return "UPDATE";
+  return need.on_delete_old ? "DELETE" : "";
+}
+
+std::string fallback_text(const RuleInfo& rule, const ColumnNeed& need) {
+  if (need.where == "version") return "; no fill of such a row's keys is accepted until their tombstones have passed";
+  if (need.is_condition) return "; the rule then deletes more than it must";
+  switch (rule.on_missing) {
+    case OnMissing::kPurge:
+      return "; each such change purges the rule's pattern instead";
+    case OnMissing::kStop:
+      return "; the rule says on_missing: stop";
+    case OnMissing::kIgnore:
+      return "; such changes are ignored, as the rule says";
+  }
+  return {};
+}
+
+Severity missing_severity(const RuleInfo& rule, const ColumnNeed& need) {
+  if (need.is_condition) return Severity::kInfo;
+  // `run` goes on with the purge, which loses nothing; but unless the rule asks for it by name, a purge at each
+  // such change is hardly what its author had in mind.
+  const bool is_meant = rule.on_missing_is_explicit && rule.on_missing != OnMissing::kStop;
+  return is_meant ? Severity::kWarning : Severity::kError;
+}
+
+Error no_such_column(const RuleInfo& rule, const ColumnNeed& need, const RelationFacts& relation) {
+  std::vector<std::string_view> names;
+  for (const ColumnFacts& column : relation.columns) names.push_back(column.name);
+  return Error{ErrorKind::kUsage,
+               fmt::format("{}: {} names column '{}', which table '{}' does not have",
+                           need.place.to_string(), need.where, need.column, rule.qualified_table()),
+               did_you_mean(need.column, names, "columns")};
+}
+
+// One need against one relation; at most one finding.
+std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
+                             const RelationFacts& relation, int server_version) {
+  Finding finding;
+  finding.object = need.place.to_string();
+  const ColumnFacts* column = relation.find_column(need.column);
+  const std::string table = full_name(relation);
+  if (column == nullptr) {
+    const Error error = no_such_column(rule, need, relation);
+    finding.id = "PG018";
+    finding.cause = fmt::format("{} names column '{}', which table '{}' does not have", need.where,
+                                need.column, table);
+    finding.fix = error.hint;
+    return finding;
+  }
+  if (column->is_generated && server_version < kGeneratedColumnsVersion) {
+    finding.id = "PG022";
+    finding.severity = missing_severity(rule, need);
+    finding.cause =
+        fmt::format("{} needs '{}' of '{}', which is generated and not sent before PostgreSQL 18{}",
+                    need.where, need.column, table, fallback_text(rule, need));
+    finding.fix = "use the columns it is generated from";
+    return finding;
+  }
+  if (!column->is_published) {
+    finding.id = "PG018";
+    finding.severity = missing_severity(rule, need);
+    finding.cause =
+        fmt::format("{} needs '{}' of '{}', which the publication's column list leaves out{}",
+                    need.where, need.column, table, fallback_text(rule, need));
+    finding.fix = "publish the table without a column list";
+    return finding;
+  }
+  if (const std::string operations = operations_without_old(need, *column, relation);
+      !operations.empty()) {
+    finding.id = "PG019";
+    finding.severity = missing_severity(rule, need);
+    finding.cause = fmt::format(
+        "{} needs the old '{}' of '{}' for {}, but its replica identity is {}{}", need.where,
+        need.column, table, operations, identity_text(relation), fallback_text(rule, need));
+    finding.fix =
+        fmt::format("ALTER TABLE {} REPLICA IDENTITY FULL;{}", quoted_table(table),
+                    need.on_delete_old ? "" : fmt::format(" or say immutable: [{}]", need.column));
+    return finding;
+  }
+  if (need.on_update_new && column->can_be_toasted && !column->in_identity &&
+      relation.identity != 'f') {
+    finding.id = "PG021";
+    finding.severity = need.is_condition ? Severity::kInfo : Severity::kWarning;
+    finding.cause = fmt::format(
+        "{} needs '{}' of '{}': a value of more than about 2 kB that an UPDATE leaves alone is not"
+        " sent{}",
+        need.where, need.column, table, fallback_text(rule, need));
+    finding.fix = fmt::format(
+        "nothing while its values are short; otherwise ALTER TABLE {} REPLICA IDENTITY FULL;",
+        quoted_table(table));
+    return finding;
+  }
+  return std::nullopt;
+}
+
+void judge_tables(const Requirements& requirements, const Facts& facts, Findings& findings) {
+  std::vector<std::string> seen;
+  for (const RuleInfo& rule : requirements.rules) {
+    const std::string name = rule.qualified_table();
+    if (std::find(seen.begin(), seen.end(), name) != seen.end()) continue;
+    seen.push_back(name);
+    const auto found = facts.tables.find(name);
+    if (found == facts.tables.end()) continue;
+    const RelationFacts& table = found->second.table;
+    const std::string kinds = "vmf";
+    if (kinds.find(table.kind) != std::string::npos || table.is_unlogged) {
+      const char* kind = table.is_unlogged   ? "an unlogged table"
+                         : table.kind == 'v' ? "a view"
+                         : table.kind == 'm' ? "a materialized view"
+                                             : "a foreign table";
+      findings.push_back({"PG024", Severity::kError, rule.place.to_string(),
+                          fmt::format("'{}' is {}: its changes are not in the stream", name, kind),
+                          table.is_unlogged
+                              ? fmt::format("ALTER TABLE {} SET LOGGED;", quoted_table(name))
+                              : "name the tables it is made from"});
+      continue;
+    }
+    for (const RelationFacts* relation : found->second.row_relations()) {
+      if (!relation->has_identity()) {
+        findings.push_back(
+            {"PG020", Severity::kError, name,
+             fmt::format("'{}' has no replica identity: once published, UPDATE and DELETE on it "
+                         "fail for everybody",
+                         full_name(*relation)),
+             fmt::format("add a primary key, or ALTER TABLE {} REPLICA IDENTITY FULL;",
+                         quoted_table(full_name(*relation)))});
+      }
+      if (!relation->row_filter.empty()) {
+        findings.push_back(
+            {"PG017", Severity::kWarning, name,
+             fmt::format(
+                 "the publication sends only rows where {}: other rows are never invalidated",
+                 relation->row_filter),
+             "publish the table without a row filter"});
+      }
+    }
+    if (table.kind == 'p') {
+      findings.push_back(
+          {"PG023", facts.publication.via_root ? Severity::kWarning : Severity::kInfo, name,
+           fmt::format("partitioned: attaching, detaching or dropping a partition{} sends no "
+                       "change; evictd notices it"
+                       " within 30 s and purges",
+                       facts.publication.via_root
+                           ? " and truncating one (publish_via_partition_root is on)"
+                           : ""),
+           facts.publication.via_root ? "ALTER PUBLICATION ... SET (publish_via_partition_root = "
+                                        "false), so that TRUNCATE of a partition is sent"
+                                      : ""});
+    }
+  }
+}
+
+// A row's version says nothing of another row. A key that does not name the row by its primary key may pass from
+// one row to another, whose versions never compare. (FULL does not tell which columns the key has.)
+void judge_versioned_keys(const Requirements& requirements, const Facts& facts, Findings& findings) {
+  for (std::uint32_t index = 0; index < requirements.rules.size(); ++index) {
+    const RuleInfo& rule = requirements.rules[index];
+    const auto found = facts.tables.find(rule.qualified_table());
+    if (rule.version_column.empty() || found == facts.tables.end()) continue;
+    const RelationFacts& table = found->second.table;
+    if (table.identity != 'd' && table.identity != 'i') continue;
+    for (const std::string& key : rule.key_templates) {
+      const std::string where = "key '" + key + "'";
+      const bool names_row = std::all_of(table.columns.begin(), table.columns.end(), [&](const ColumnFacts& column) {
+        return !column.in_identity ||
+               std::any_of(requirements.needs.begin(), requirements.needs.end(), [&](const ColumnNeed& need) {
+                 return need.rule == index && need.where == where && need.column == column.name;
+               });
+      });
+      if (names_row) continue;
+      findings.push_back({"PG034", Severity::kWarning, rule.version_place.to_string(),
+                          fmt::format("version '{}' of '{}' is compared under {}, which does not name {}: another row "
+                                      "may take that key, and its versions do not compare",
+                                      rule.version_column, full_name(table), where, identity_text(table)),
+                          "make the primary key part of the key, or leave 'version' at 'snapshot'"});
+    }
+  }
+}
+
+std::optional<Finding> judge_need(const Requirements& requirements, const Facts& facts, const ColumnNeed& need) {
+  const RuleInfo& rule = requirements.rules.at(need.rule);
+  const auto found = facts.tables.find(rule.qualified_table());
+  if (found == facts.tables.end()) return std::nullopt;
+  // Partitions have replica identities of their own; the first that lacks something speaks for all.
+  auto relations = found->second.row_relations();
+  if (relations.empty()) relations.push_back(&found->second.table);
+  for (const RelationFacts* relation : relations) {
+    if (auto finding = judge(rule, need, *relation, facts.server.version)) return finding;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Findings check_requirements(const Requirements& requirements, const Facts& facts) {
+  Findings findings;
+  judge_tables(requirements, facts, findings);
+  judge_versioned_keys(requirements, facts, findings);
+  for (const ColumnNeed& need : requirements.needs) {
+    if (auto finding = judge_need(requirements, facts, need)) findings.push_back(std::move(*finding));
+  }
+  return findings;
+}
+
+std::optional<Error> first_refusal(const Requirements& requirements, const Facts& facts) {
+  for (const RuleInfo& rule : requirements.rules) {
+    if (facts.tables.count(rule.qualified_table()) != 0) continue;
+    return Error{ErrorKind::kUsage,
+                 fmt::format("{}: table '{}' does not exist in database '{}'", rule.place.to_string(),
+                             rule.qualified_table(), facts.server.database),
+                 "names are matched exactly, without folding to lower case; without a schema, 'public' is meant"};
+  }
+  for (const ColumnNeed& need : requirements.needs) {
+    const RuleInfo& rule = requirements.rules.at(need.rule);
+    const auto found = facts.tables.find(rule.qualified_table());
+    if (found == facts.tables.end()) continue;
+    if (found->second.table.find_column(need.column) == nullptr)
+      return no_such_column(rule, need, found->second.table);
+  }
+  for (const ColumnNeed& need : requirements.needs) {
+    if (requirements.rules.at(need.rule).on_missing != OnMissing::kStop) continue;
+    const auto finding = judge_need(requirements, facts, need);
+    if (!finding || finding->severity != Severity::kError) continue;
+    return Error{ErrorKind::kUsage, fmt::format("{}: {}", finding->object, finding->cause), finding->fix};
+  }
+  return std::nullopt;
+}
+
+}  // namespace evictd

@@ -1,0 +1,379 @@
+// From nothing to streaming: connect, read the catalogue, find gaps, repair, create, start.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "daemon/sources/postgres/postgres_source_impl.h"
+#include "daemon/sources/postgres/requirements.h"
+
+namespace evictd {
+namespace {
+
+constexpr std::chrono::seconds kBlockersInterval{5};
+// How long our own last stream may take to let go of the slot before it counts as somebody else's.
+constexpr std::chrono::milliseconds kReleaseInterval{50};
+constexpr int kReleaseWaitsMax = 100;
+constexpr std::chrono::milliseconds kStatusIntervalMax{10'000};
+constexpr int kMessagesVersion = 140'000;  // the `messages` option of pgoutput
+
+}  // namespace
+
+Subject PostgresSource::subject() const {
+  return Subject{slot_, options_.publication, tables_, true};
+}
+
+FailureContext PostgresSource::failure_context() const {
+  return FailureContext{conninfo_.server(), conninfo_.get("user"), slot_};
+}
+
+PlanInput PostgresSource::plan_input(const Facts& facts) const {
+  PlanInput input;
+  input.options = &options_;
+  input.tables = &tables_;
+  input.facts = &facts;
+  input.epoch = known_ ? known_->epoch : Epoch();
+  input.known = known_ ? &*known_ : nullptr;
+  input.slot_predates_publication = slot_predates_publication_;
+  return input;
+}
+
+void PostgresSource::advance() {
+  switch (state_) {
+    case State::kWaiting:
+      if (now_.steady >= retry_at_) connect();
+      break;
+    case State::kStandby:
+      return poll_standby();
+    case State::kConfirming:
+      return confirm();
+    case State::kConnecting:
+    case State::kReading:
+    case State::kAwaitingRecord:
+    case State::kRepairing:
+    case State::kCreatingSlot:
+    case State::kFirstSnapshot:
+    case State::kStarting:
+      stream_.step(now_);
+      break;
+    default:
+      return;
+  }
+  if (stream_.state() == ReplicationStream::State::kClosed) return stream_failed();
+  switch (state_) {
+    case State::kConnecting:
+      if (stream_.state() == ReplicationStream::State::kReady) identified();
+      break;
+    case State::kReading:
+      if (facts_answer_) take_facts();
+      break;
+    case State::kAwaitingRecord:
+      if (!known_is_stale_) judge_facts();
+      break;
+    case State::kRepairing:
+      if (repair_answer_) repaired();
+      break;
+    case State::kCreatingSlot:
+      create_slot();
+      break;
+    case State::kFirstSnapshot:
+      first_snapshot();
+      break;
+    case State::kStarting:
+      if (stream_.state() == ReplicationStream::State::kStreaming) streaming_began();
+      break;
+    default:
+      break;
+  }
+}
+
+void PostgresSource::connect() {
+  ++attempt_;
+  looking_ = counting_ = beating_ = asking_blockers_ = polling_slot_ = false;
+  facts_answer_.reset();
+  repair_answer_.reset();
+  auto conninfo = Conninfo::parse(options_.url);
+  if (!conninfo) return give_up(conninfo.error());
+  conninfo_ = std::move(*conninfo);
+  conninfo_.pin_session("evictd", options_.client_encoding);
+  state_ = State::kConnecting;
+  stream_.open(conninfo_, now_);
+}
+
+void PostgresSource::identified() {
+  // The other connections must see the same server, whatever names and addresses there are.
+  pinned_ = conninfo_;
+  stream_.connection().pin_server(pinned_);
+  pinned_.set("application_name", "evictd snapshots");
+  snapshots_.stop();
+  snapshots_.start(pinned_, now_);
+  snapshots_.request();
+  state_ = State::kReading;
+  read_facts();
+}
+
+void PostgresSource::read_facts() {
+  Conninfo catalogue = pinned_;
+  catalogue.set("application_name", "evictd catalogue");
+  // A statement that hangs must not hang the side thread for ever. No timeout ends the wait of a commit for a
+  // synchronous standby, and ours (heartbeats, the publication) need none.
+  catalogue.set("options", catalogue.get("options") + " -c statement_timeout=20000 -c synchronous_commit=local");
+  ask(
+      [catalogue, subject = subject()](Catalogue& side) {
+        side.reset(catalogue);
+        return side.read_facts(subject);
+      },
+      [this](Result<Facts> answer) { facts_answer_ = std::move(answer); });
+}
+
+void PostgresSource::take_facts() {
+  Result<Facts> answer = std::move(*facts_answer_);
+  facts_answer_.reset();
+  if (!answer) {
+    // The replication connection was accepted with the same user: whatever this is, it passes.
+    return trouble(
+        Error{ErrorKind::kConnection, "cannot read the catalogue: " + answer.error().text, {}});
+  }
+  facts_ = std::move(*answer);
+  if (facts_.slot.exists && facts_.slot.is_active && !options_.temporary_slot) {
+    if (facts_.slot.active_pid == own_pid_ && release_waits_ < kReleaseWaitsMax) {
+      ++release_waits_;
+      stream_.close();
+      snapshots_.stop();
+      ++attempt_;
+      state_ = State::kWaiting;
+      retry_at_ = now_.steady + kReleaseInterval;
+      return;
+    }
+    return become_standby(facts_.slot.holder);
+  }
+  if (!known_is_stale_) return judge_facts();
+  // Asked for after the facts: whoever moved the slot wrote the record first.
+  state_ = State::kAwaitingRecord;
+  handler_->on_record_wanted();
+}
+
+void PostgresSource::judge_facts() {
+  if (!has_worked_) {
+    if (const auto error = first_refusal(options_.requirements, facts_)) return give_up(*error);
+  }
+  PlanInput input = plan_input(facts_);
+  input.epoch = stream_.identity().system + "/" + stream_.identity().timeline;
+  Result<Plan> plan = make_plan(input);
+  if (!plan) return trouble(plan.error());
+  plan_ = std::move(*plan);
+  if (!has_worked_) tell_requirements(options_.requirements, facts_);
+  learn_names(facts_);
+  gap_confirmed_ = false;
+  bool is_new = false;
+  for (const Gap& gap : plan_.gaps) {
+    const std::string text = gap.reason + ": " + gap.detail;
+    if (std::find(reported_gaps_.begin(), reported_gaps_.end(), text) != reported_gaps_.end())
+      continue;
+    reported_gaps_.push_back(text);
+    is_new = true;
+    handler_->on_gap(gap, true);
+  }
+  if (!is_new) return repair();
+  state_ = State::kConfirming;
+}
+
+void PostgresSource::tell_requirements(const Requirements& requirements, const Facts& facts) {
+  for (const Finding& finding : check_requirements(requirements, facts)) {
+    if (finding.severity == Severity::kInfo) continue;
+    notice(true, fmt::format("{} {}: {}", finding.id, finding.object, finding.cause), finding.fix);
+  }
+}
+
+void PostgresSource::confirm() {
+  if (gap_confirmed_) repair();
+}
+
+void PostgresSource::repair() {
+  state_ = State::kRepairing;
+  newly_published_.clear();
+  if (!plan_.drop_slot && plan_.tables_to_publish.empty()) {
+    repair_answer_ = std::uint64_t{0};
+    return repaired();
+  }
+  newly_published_ = plan_.tables_to_publish;
+  ask(
+      [plan = plan_, slot = slot_,
+       publication = options_.publication](Catalogue& side) -> Result<std::uint64_t> {
+        if (plan.drop_slot) {
+          if (auto done = side.drop_slot(slot); !done)
+            return tl::unexpected<Error>(std::move(done.error()));
+        }
+        if (plan.tables_to_publish.empty()) return std::uint64_t{0};
+        auto done = plan.create_publication
+                        ? side.create_publication(publication, plan.tables_to_publish)
+                        : side.add_tables(publication, plan.tables_to_publish);
+        if (!done) return tl::unexpected<Error>(std::move(done.error()));
+        return side.next_xid();
+      },
+      [this](Result<std::uint64_t> answer) { repair_answer_ = std::move(answer); });
+}
+
+void PostgresSource::repaired() {
+  Result<std::uint64_t> answer = std::move(*repair_answer_);
+  repair_answer_.reset();
+  if (!answer) {
+    Error error = std::move(answer.error());
+    if (plan_.create_publication) {
+      std::vector<std::string> quoted;
+      for (const std::string& table : plan_.tables_to_publish)
+        quoted.push_back(quoted_table(table));
+      error.text =
+          fmt::format("cannot create publication '{}': {}", options_.publication, error.text);
+      error.hint = fmt::format("as an owner of the tables: CREATE PUBLICATION {} FOR TABLE {};",
+                               options_.publication, fmt::join(quoted, ", "));
+    } else if (!plan_.tables_to_publish.empty()) {
+      error.text =
+          fmt::format("cannot extend publication '{}': {}", options_.publication, error.text);
+      error.hint = "as an owner of the tables: " +
+                   add_table_statement(options_.publication, plan_.tables_to_publish[0]);
+    } else {
+      error.text = fmt::format("cannot drop slot '{}': {}", slot_, error.text);
+    }
+    return trouble(std::move(error));
+  }
+  for (const std::string& table : newly_published_) facts_.tables.at(table).is_published = true;
+  if (!plan_.create_publication && !newly_published_.empty()) {
+    notice(false, fmt::format("added '{}' to publication '{}'", fmt::join(newly_published_, "', '"),
+                              options_.publication));
+  }
+  if (plan_.create_publication)
+    notice(false, fmt::format("created publication '{}'", options_.publication));
+  // Changes made before by transactions still open are not in the stream, although they commit
+  // later. A new slot waits for them; an old one does not.
+  if (*answer != 0 && !plan_.create_slot) {
+    barrier_ = Xid{*answer};
+    barrier_tables_.insert(barrier_tables_.end(), newly_published_.begin(), newly_published_.end());
+    barrier_is_expected_ = std::all_of(plan_.gaps.begin(), plan_.gaps.end(),
+                                       [](const Gap& gap) { return gap.is_expected; });
+  }
+  if (plan_.create_slot) {
+    stream_.create_slot(slot_, options_.temporary_slot);
+    blockers_at_ = now_.steady + kBlockersInterval;
+    state_ = State::kCreatingSlot;
+  } else {
+    confirmed_ = facts_.slot.confirmed;
+    state_ = State::kFirstSnapshot;
+  }
+}
+
+void PostgresSource::create_slot() {
+  if (stream_.state() == ReplicationStream::State::kReady) {
+    confirmed_ = stream_.created_at();
+    slot_predates_publication_ = false;
+    if (!options_.temporary_slot) {
+      notice(false, fmt::format("created slot '{}' at {}", slot_, confirmed_.to_string()));
+    }
+    // Nothing is known of this slot's past: it has none.
+    if (known_) known_->acknowledged.reset();
+    state_ = State::kFirstSnapshot;
+    return first_snapshot();
+  }
+  if (now_.steady < blockers_at_ || asking_blockers_) return;
+  blockers_at_ = now_.steady + kBlockersInterval;
+  asking_blockers_ = true;
+  ask([](Catalogue& side) { return side.read_blockers(); },
+      [this](Result<std::vector<Blocker>> answer) {
+        asking_blockers_ = false;
+        if (!answer || answer->empty() || state_ != State::kCreatingSlot) return;
+        const Blocker& oldest = answer->front();
+        notice(
+            true,
+            fmt::format("creating slot '{}' waits for {} open transaction(s), the oldest of pid {} "
+                        "({}), open for {} s",
+                        slot_, answer->size(), oldest.pid, oldest.application, oldest.open_seconds),
+            fmt::format("end it with SELECT pg_terminate_backend({});", oldest.pid));
+      });
+}
+
+void PostgresSource::first_snapshot() {
+  // Without one, the 32-bit ids of the stream cannot be told apart from those of 2^32 transactions
+  // ago.
+  auto answer = snapshots_.take();
+  if (!answer) return;
+  near_ = answer->snapshot.xmax();
+  start_streaming();
+}
+
+void PostgresSource::start_streaming() {
+  ReplicationStream::StartOptions start;
+  start.slot = slot_;
+  start.publication = options_.publication;
+  start.with_messages = facts_.server.version >= kMessagesVersion;
+  start.confirmed = confirmed_;
+  start.status_interval = kStatusIntervalMax;
+  if (facts_.server.wal_sender_timeout.count() > 0) {
+    start.status_interval = std::min(start.status_interval, facts_.server.wal_sender_timeout / 3);
+  }
+  stream_.start_streaming(start, now_);
+  state_ = State::kStarting;
+}
+
+void PostgresSource::streaming_began() {
+  state_ = State::kStreaming;
+  catalogue_problem_.clear();  // of an earlier connection; the catalogue was read on the way here
+  has_worked_ = true;
+  own_pid_ = stream_.connection().backend_pid();
+  release_waits_ = 0;
+  last_trouble_.clear();
+  reported_gaps_.clear();
+  decoder_.restart();
+  held_.reset();
+  stopped_early_ = false;
+  quiet_until_ = busy_window_ = busy_until_ = {};
+  busy_bytes_ = 0;
+  first_wanted_ = last_wanted_ = 0;
+  streaming_since_ = now_.steady;
+  last_acknowledged_ = confirmed_;
+  acknowledged_before_ = confirmed_;
+  look_at_ = now_.steady + options_.watch_interval;
+  statistics_at_ = now_.steady;
+  heartbeat_at_ = now_.steady;
+  refresh_at_ = now_.steady + std::chrono::minutes(1);
+  barrier_at_ = now_.steady;
+
+  Known known;
+  known.epoch = stream_.identity().system + "/" + stream_.identity().timeline;
+  known.identity = source_identity(facts_, slot_);
+  known.tables = published_tables(facts_);
+  known.members = table_members(facts_);
+  known.acknowledged = confirmed_;
+  known_ = std::move(known);
+
+  SourceConnected connected;
+  connected.epoch = known_->epoch;
+  connected.instance = facts_.server.instance;
+  connected.source_identity = known_->identity;
+  connected.tables = known_->tables;
+  connected.has_snapshots = true;
+  handler_->on_connected(connected);
+  // What the slot has confirmed is finished, and makes a position to compare with after a restart.
+  if (!options_.temporary_slot) handler_->on_keepalive(Position{0, confirmed_.value});
+}
+
+void PostgresSource::learn_names(const Facts& facts) {
+  for (const auto& [name, table] : facts.tables) {
+    const TableName root = table_name(name);
+    decoder_.set_name(table.table.oid, root);
+    for (const RelationFacts& member : table.members) {
+      // A member that a rule names itself keeps its own name.
+      const bool is_named =
+          std::find(tables_.begin(), tables_.end(), member.name.schema + "." + member.name.table) !=
+          tables_.end();
+      decoder_.set_name(member.oid, is_named ? member.name : root);
+      for (const ColumnFacts& column : member.columns) {
+        decoder_.set_base_type(column.type, column.base_type);
+      }
+    }
+    for (const ColumnFacts& column : table.table.columns) {
+      decoder_.set_base_type(column.type, column.base_type);
+    }
+  }
+}
+
+}  // namespace evictd

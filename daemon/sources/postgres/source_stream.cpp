@@ -1,0 +1,311 @@
+// While streaming: messages into the handler, acknowledgements and signs of life back, and what
+// runs beside.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "daemon/sources/postgres/postgres_source_impl.h"
+#include "daemon/sources/postgres/requirements.h"
+
+namespace evictd {
+namespace {
+
+constexpr std::string_view kHeartbeatPrefix = "evictd";
+constexpr int kMessagesVersion = 140'000;
+constexpr std::chrono::seconds kStatisticsInterval{5};
+constexpr std::chrono::seconds kBarrierInterval{1};
+constexpr std::chrono::minutes kRefreshInterval{1};
+constexpr std::chrono::seconds kSnapshotsAwayMax{3};
+
+// The server writes each row to the socket by itself. When that much has come within a window, the
+// next look waits a moment, so that one read takes many rows instead of one; a quiet stream is read
+// at once.
+constexpr std::chrono::microseconds kBusyWindow{1'000};
+constexpr std::size_t kBusyBytes = 4 * 1024;
+constexpr std::chrono::microseconds kQuiet{1'000};
+// A read that brought less than this has emptied the socket (libpq reads in steps of 8 KiB and
+// more).
+constexpr std::size_t kFullRead = 8'000;
+
+}  // namespace
+
+void PostgresSource::stream(std::size_t bytes_max) {
+  stream_.step(now_);  // sends what waits to be sent
+  if (stream_.state() == ReplicationStream::State::kStreaming && bytes_max > 0 &&
+      quiet_until_ <= now_.steady) {
+    std::size_t taken = 0;
+    std::size_t since_receive = 0;
+    bool has_received = false;
+    while (taken < bytes_max && is_streaming() && !held_) {
+      auto message = stream_.read(false);
+      if (!message && stream_.state() == ReplicationStream::State::kStreaming) {
+        if (has_received && since_receive < kFullRead && !stream_.connection().uses_tls()) break;
+        message = stream_.read(true);
+        has_received = true;
+        since_receive = 0;
+      }
+      if (!message) break;
+      const std::size_t bytes = message->payload.size() + 30;  // with its frame
+      taken += bytes;
+      since_receive += bytes;
+      take_message(*message);
+    }
+    stopped_early_ = taken >= bytes_max;
+    if (now_.steady - busy_window_ > kBusyWindow) {
+      busy_window_ = now_.steady;
+      busy_bytes_ = 0;
+    }
+    busy_bytes_ += taken;
+    if (busy_bytes_ >= kBusyBytes) busy_until_ = now_.steady + 2 * kBusyWindow;
+    if (taken > 0 && !stopped_early_ && now_.steady < busy_until_)
+      quiet_until_ = now_.steady + kQuiet;
+  }
+  if (!is_streaming()) return;
+  if (stream_.state() == ReplicationStream::State::kStreaming)
+    stream_.keep_alive(now_, bytes_max > 0 && !held_);
+  if (stream_.state() != ReplicationStream::State::kStreaming) return stream_failed();
+
+  // A shutdown waits for us to acknowledge everything; if we cannot, the server must not suffer (G7). While
+  // nothing is unacknowledged we are not in its way, and it may still be waiting for sessions that write.
+  if (!stream_.has_unacknowledged()) unacknowledged_since_ = now_.steady;
+  const auto refused = snapshots_.refused_since();
+  if (refused && now_.steady - std::max(*refused, unacknowledged_since_) >= options_.shutdown_grace) {
+    trouble(Error{ErrorKind::kConnection,
+                  "PostgreSQL is shutting down: leaving it with work unacknowledged",
+                  "everything unacknowledged comes again when it is back"});
+  }
+}
+
+void PostgresSource::take_message(const StreamMessage& message) {
+  if (message.is_keepalive) {
+    // Inside a transaction it says nothing: what comes next lies before it.
+    if (decoder_.in_transaction()) return;
+    stream_.advance_received(message.server_end);
+    handler_->on_keepalive(Position{0, message.server_end.value});
+    return;
+  }
+  if (!message.payload.empty() && message.payload[0] == 'R' &&
+      hold_for_name(message.start, message.payload))
+    return;
+  decode(message.start, message.payload);
+}
+
+void PostgresSource::decode(Lsn start, std::string_view payload) {
+  if (auto done = decoder_.decode(start, payload, *this); !done) {
+    trouble(Error{ErrorKind::kData, std::move(done.error().text),
+                  "the stream is read again from the last acknowledged position"});
+  }
+}
+
+// A relation that nobody has told us about may be a new partition of a mapped table, and a type that
+// nobody has told us about a domain, whose values have the text of another type: rows must not pass
+// before that is known.
+bool PostgresSource::hold_for_name(Lsn start, std::string_view payload) {
+  const auto described = decoder_.described(payload);
+  if (!described) return false;
+  const std::string own_name = described->name.schema + "." + described->name.table;
+  const bool is_named = decoder_.find_name(described->relation) != nullptr ||
+                        std::find(tables_.begin(), tables_.end(), own_name) != tables_.end();
+  if (is_named && described->unknown_types.empty()) return false;
+  held_.emplace(start, std::string(payload));
+  ask([relation = described->relation, tables = tables_, types = described->unknown_types](
+          Catalogue& side) { return side.resolve(relation, tables, types); },
+      [this](const Result<Catalogue::Resolved>& answer) { resolved(answer); });
+  return true;
+}
+
+void PostgresSource::resolved(const Result<Catalogue::Resolved>& answer) {
+  if (!is_streaming() || !held_) return;
+  if (!answer) {
+    return trouble(
+        Error{ErrorKind::kConnection, "cannot look up a relation: " + answer.error().text, {}});
+  }
+  for (const auto& [type, base] : answer->base_types) decoder_.set_base_type(type, base);
+  if (answer->name) {
+    decoder_.set_name(answer->relation, *answer->name);
+  } else if (!answer->exists && decoder_.find_name(answer->relation) == nullptr) {
+    // Dropped by now: it may have been a partition of any mapped table that has some.
+    Gap gap{"partitions_changed", "changes of a relation that was dropped since", {}};
+    for (const auto& [name, table] : facts_.tables) {
+      if (table.table.kind == 'p' || !table.members.empty()) gap.tables.push_back(name);
+    }
+    if (!gap.tables.empty()) handler_->on_gap(gap, false);
+  }
+  const auto held = std::exchange(held_, std::nullopt);
+  decode(held->first, held->second);
+  quiet_until_ = {};
+  stopped_early_ = true;  // there may be more in the buffer
+}
+
+void PostgresSource::on_begin(const BeginMessage& begin) {
+  TransactionBegin transaction;
+  transaction.xid = widen_xid(begin.xid, near_);
+  transaction.commit_time = begin.commit_time;
+  handler_->on_begin(transaction);
+}
+
+void PostgresSource::on_change(const Change& change) { handler_->on_change(change); }
+
+void PostgresSource::on_commit(Lsn end) {
+  stream_.advance_received(end);
+  handler_->on_commit(Position{0, end.value});
+}
+
+void PostgresSource::on_relation_gone(const Relation& relation) {
+  handler_->on_relation_gone(relation);
+}
+
+void PostgresSource::on_logical_message(std::string_view prefix, std::string_view content) {
+  if (prefix == kHeartbeatPrefix && content.starts_with(heartbeat_token_)) handler_->on_heartbeat();
+}
+
+void PostgresSource::deliver_snapshots() {
+  auto answer = snapshots_.take();
+  if (!answer) return;
+  near_ = std::max(near_, answer->snapshot.xmax());
+  if (!barrier_tables_.empty() && answer->snapshot.xmin() >= barrier_) {
+    Gap gap{barrier_is_expected_ ? "table_added" : "unpublished",
+            fmt::format("transactions that had begun before '{}' were published have ended",
+                        fmt::join(barrier_tables_, "', '")),
+            barrier_tables_, barrier_is_expected_};
+    barrier_tables_.clear();
+    handler_->on_gap(gap, false);
+  }
+  if (first_wanted_ == 0 || answer->number < first_wanted_) return;
+  first_wanted_ = last_wanted_ > answer->number ? last_wanted_ : 0;
+  handler_->on_snapshot(answer->snapshot);
+}
+
+// Without snapshots no transaction counts as visible, none is acknowledged, and the stream goes on as if nothing
+// were wrong. A short loss is nobody's business.
+void PostgresSource::watch_snapshots() {
+  const bool are_wanted = is_streaming() || state_ == State::kFirstSnapshot;
+  if (!are_wanted || snapshots_.problem().empty()) {
+    snapshots_away_since_.reset();
+    if (!std::exchange(told_snapshots_away_, false) || !are_wanted) return;
+    notice(false, "transactions can be asked for again");
+    return;
+  }
+  if (!snapshots_away_since_) snapshots_away_since_ = now_.steady;
+  if (told_snapshots_away_ || now_.steady - *snapshots_away_since_ < kSnapshotsAwayMax) return;
+  told_snapshots_away_ = true;
+  notice(true, "cannot ask which transactions are visible: " + snapshots_.problem(),
+         "nothing is acknowledged until an ordinary connection of this user is accepted again");
+}
+
+void PostgresSource::run_side_work() {
+  if (!is_streaming()) return;
+  if (now_.steady >= refresh_at_) {
+    refresh_at_ = now_.steady + kRefreshInterval;
+    snapshots_.request();
+  }
+  if (!barrier_tables_.empty() && now_.steady >= barrier_at_) {
+    barrier_at_ = now_.steady + kBarrierInterval;
+    snapshots_.request();
+  }
+  if (now_.steady >= statistics_at_) {
+    statistics_at_ = now_.steady + kStatisticsInterval;
+    read_statistics();
+  }
+  const bool beats = options_.heartbeat.count() > 0 && !options_.temporary_slot &&
+                     !facts_.server.is_standby && facts_.server.version >= kMessagesVersion;
+  if (!beats) {
+    heartbeat_at_ = SteadyTime::max();
+  } else if (now_.steady >= heartbeat_at_) {
+    heartbeat_at_ = now_.steady + options_.heartbeat;
+    emit_heartbeat();
+  }
+  if (now_.steady >= look_at_) {
+    look_at_ = now_.steady + options_.watch_interval;
+    look_at_catalogue();
+  }
+}
+
+void PostgresSource::read_statistics() {
+  if (std::exchange(counting_, true)) return;
+  ask([slot = slot_](Catalogue& side) { return side.read_statistics(slot); },
+      [this](Result<SlotStatistics> answer) {
+        counting_ = false;
+        if (!answer && answer.error().kind == ErrorKind::kConnection) snapshots_.suspect_shutdown(now_);
+        statistics_ = answer ? std::optional<SlotStatistics>(*answer) : std::nullopt;
+      });
+}
+
+void PostgresSource::emit_heartbeat() {
+  if (std::exchange(beating_, true)) return;
+  ask([token = fmt::format("{} {}", heartbeat_token_, ++heartbeat_count_)](
+          Catalogue& side) { return side.emit_message(std::string(kHeartbeatPrefix), token); },
+      [this](const Result<void>& answer) {
+        beating_ = false;
+        if (!answer) catalogue_problem_ = "cannot emit a heartbeat: " + answer.error().text;
+      });
+}
+
+// Compared while streaming or standing by. A connection that is lost meanwhile is an answer too: somebody waits for one.
+void PostgresSource::check_rules(const RuleSet& rules) {
+  rules_to_check_ = requirements_of(rules);
+  rules_check_attempt_ = attempt_;
+  rules_answer_.reset();
+  Subject wanted = subject();
+  wanted.tables = rules.tables();
+  ask([wanted](Catalogue& side) { return side.read_facts(wanted); },
+      [this, check = ++rules_check_](Result<Facts> answer) {
+        if (check != rules_check_) return;  // another reload came
+        if (!answer) {
+          rules_answer_ = fail(ErrorKind::kConnection, "cannot compare the rules with the tables: " + answer.error().text,
+                               "send SIGHUP again");
+        } else if (auto refusal = first_refusal(rules_to_check_, *answer)) {
+          rules_answer_ = tl::unexpected<Error>(std::move(*refusal));
+        } else {
+          rules_answer_ = Result<void>();
+          tell_requirements(rules_to_check_, *answer);
+          options_.requirements = std::move(rules_to_check_);
+        }
+      });
+}
+
+std::optional<Result<void>> PostgresSource::take_rules_check() {
+  const bool can_answer = is_streaming() || state_ == State::kStandby;
+  if (!rules_answer_ && (!can_answer || rules_check_attempt_ != attempt_)) {
+    ++rules_check_;
+    rules_answer_ = fail(ErrorKind::kConnection, "cannot compare the rules with the tables: PostgreSQL is not connected",
+                         "send SIGHUP again when it is");
+  }
+  return std::exchange(rules_answer_, std::nullopt);
+}
+
+void PostgresSource::look_at_catalogue() {
+  if (std::exchange(looking_, true)) return;
+  ask([subject = subject()](Catalogue& side) { return side.read_facts(subject); },
+      [this](Result<Facts> answer) { looked_at_catalogue(std::move(answer)); });
+}
+
+// Anything that needs work, or changes what we follow, goes the way of a new connection: gaps are
+// found, put on record and repaired in one place.
+void PostgresSource::looked_at_catalogue(Result<Facts> answer) {
+  looking_ = false;
+  if (!is_streaming()) return;
+  if (!answer) {
+    catalogue_problem_ = "cannot read the catalogue: " + answer.error().text;
+    return;
+  }
+  catalogue_problem_.clear();
+  PlanInput input = plan_input(*answer);
+  Result<Plan> plan = make_plan(input);
+  if (!plan) {
+    catalogue_problem_ = plan.error().text;
+    return;
+  }
+  if (options_.temporary_slot) return;
+  if (!plan->gaps.empty() || plan->has_work() || published_tables(*answer) != known_->tables) {
+    const std::string why =
+        !plan->gaps.empty() ? plan->gaps.front().detail : "the published tables have changed";
+    return disconnect(Error{ErrorKind::kTransient, "reconnecting: " + why, {}},
+                      std::chrono::milliseconds(0));
+  }
+  plan_.problems = plan->problems;
+  learn_names(*answer);
+  facts_.tables = std::move(answer->tables);
+}
+
+}  // namespace evictd

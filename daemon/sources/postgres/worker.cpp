@@ -1,0 +1,102 @@
+#include "daemon/sources/postgres/worker.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+constexpr std::chrono::seconds kStopPatience{1};
+// How long a session is kept for the next job.
+constexpr std::chrono::seconds kIdleSession{1};
+
+}  // namespace
+
+struct CatalogueWorker::Mailbox {
+  std::mutex mutex;  // guards everything below but `event`, which is constant
+  std::condition_variable changed;
+  std::deque<Job> jobs;
+  std::deque<Completion> completions;
+  bool stopping = false;
+  bool started = false;
+  bool finished = false;
+  int event = -1;
+
+  Mailbox() : event(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) { EVICTD_CHECK(event >= 0); }
+  ~Mailbox() { ::close(event); }
+
+  void run() {
+    Catalogue catalogue{Conninfo{}};
+    std::unique_lock lock(mutex);
+    while (true) {
+      const auto has_work = [&] { return stopping || !jobs.empty(); };
+      if (!changed.wait_for(lock, kIdleSession, has_work)) {
+        lock.unlock();
+        catalogue.disconnect();
+        lock.lock();
+        changed.wait(lock, has_work);
+      }
+      if (stopping) break;
+      Job job = std::move(jobs.front());
+      jobs.pop_front();
+      lock.unlock();
+      Completion completion = job(catalogue);
+      job = nullptr;
+      lock.lock();
+      if (completion) completions.push_back(std::move(completion));
+      const std::uint64_t one = 1;
+      [[maybe_unused]] const auto written = ::write(event, &one, sizeof(one));
+    }
+    finished = true;
+    changed.notify_all();
+  }
+};
+
+CatalogueWorker::CatalogueWorker() : mailbox_(std::make_shared<Mailbox>()) {}
+
+CatalogueWorker::~CatalogueWorker() {
+  std::unique_lock lock(mailbox_->mutex);
+  mailbox_->stopping = true;
+  mailbox_->changed.notify_all();
+  if (!mailbox_->started) return;
+  mailbox_->changed.wait_for(lock, kStopPatience, [&] { return mailbox_->finished; });
+}
+
+void CatalogueWorker::submit(Job job) {
+  const std::lock_guard lock(mailbox_->mutex);
+  // Only abandoned attempts leave jobs behind while one hangs: the oldest is of no use to anybody.
+  if (mailbox_->jobs.size() >= kJobsMax) mailbox_->jobs.pop_front();
+  mailbox_->jobs.push_back(std::move(job));
+  if (!mailbox_->started) {
+    mailbox_->started = true;
+    std::thread([mailbox = mailbox_] { mailbox->run(); }).detach();
+  }
+  mailbox_->changed.notify_all();
+}
+
+void CatalogueWorker::run_completions() {
+  std::deque<Completion> completions;
+  {
+    const std::lock_guard lock(mailbox_->mutex);
+    if (mailbox_->completions.empty()) return;
+    completions.swap(mailbox_->completions);
+    std::uint64_t count = 0;
+    [[maybe_unused]] const auto read = ::read(mailbox_->event, &count, sizeof(count));
+  }
+  for (const Completion& completion : completions) completion();
+}
+
+void CatalogueWorker::wait_for(Waiting& waiting) const {
+  waiting.descriptors.push_back(pollfd{mailbox_->event, POLLIN, 0});
+}
+
+}  // namespace evictd

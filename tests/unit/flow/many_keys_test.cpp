@@ -1,0 +1,121 @@
+// One change that makes more keys than a batch can hold, and one key that many transactions change.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "daemon/flow/batch_builder.h"
+#include "daemon/flow/pipeline.h"
+#include "tests/support/fake_database.h"
+#include "tests/support/fake_sink.h"
+#include "tests/support/fake_source.h"
+#include "tests/support/null_observer.h"
+
+namespace evictd::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST(ManyKeys, OfOneChangeBecomeSeveralBatches) {  // G8
+  constexpr int kRules = 80;
+  constexpr int kKeys = 64;
+  std::string text;
+  for (int rule = 0; rule < kRules; ++rule) {
+    text += "- {table: public.rows, keys: [";
+    for (int key = 0; key < kKeys; ++key) text += fmt::format("{}'r{}k{}:{{id}}'", key == 0 ? "" : ", ", rule, key);
+    text += "]}\n";
+  }
+  auto rules = RuleSet::parse(text, "rules.yaml");
+  ASSERT_TRUE(rules.has_value());
+  FakeDatabase database(12);
+  FakeSource source(database);
+  FakeSink sink(5s);
+  NullObserver observer;
+  Pipeline pipeline(std::move(*rules), source, sink, observer, PipelineOptions{});
+  Now now;
+  now.steady = SteadyTime(1h);
+  now.system = SystemTime(1h);
+  const auto run = [&](std::chrono::milliseconds time) {
+    for (auto left = time; left > 0ms; left -= 10ms) {
+      now.steady += 10ms;
+      now.system += 10ms;
+      pipeline.step(now);
+    }
+  };
+  pipeline.start(now);
+  run(100ms);
+  const Xid xid = database.commit({7}, false, now.system).xid;
+  database.make_visible(xid, now.steady);
+  run(10s);
+  EXPECT_GE(source.confirmed(), database.log_end());
+  for (int rule = 0; rule < kRules; ++rule) {
+    for (int key = 0; key < kKeys; ++key) {
+      ASSERT_TRUE(sink.data.first_applied.contains({fmt::format("r{}k{}:7", rule, key), xid}));
+    }
+  }
+}
+
+// One key changed all the time is one item of one command, with all its transactions.
+TEST(ManyTransactions, OfOneKeyAreOneItem) {
+  auto rules = RuleSet::parse("- {table: public.rows, keys: ['row:{id}', 'all']}", "rules.yaml");
+  ASSERT_TRUE(rules.has_value());
+  BatchBuilder builder(16, 64 * 1024);
+  builder.use(std::make_shared<const RuleSet>(std::move(*rules)));
+  for (std::uint64_t xid = 1; xid <= 1000; ++xid) {
+    builder.begin({0, Xid{xid}, SystemTime(1h), std::nullopt});
+    builder.add(0, InvalidationKind::kKey, fmt::format("row:{}", xid % 3));
+    builder.add(0, InvalidationKind::kKey, "all");
+    builder.add(0, InvalidationKind::kKey, "all");
+    builder.commit({0, xid});
+    ASSERT_FALSE(builder.full()) << xid;
+  }
+  const auto batch = builder.take();
+  ASSERT_EQ(batch->parts.size(), 1u);
+  const Command& command = batch->parts[0].command;
+  ASSERT_EQ(command.size(), 4u);
+  EXPECT_EQ(batch->transactions, 1000u);
+  std::size_t begin = 0;
+  for (std::size_t item = 0; item < command.size(); ++item) {
+    const std::size_t end = command.items[item].xids_end;
+    EXPECT_EQ(end - begin, command.text(item) == "all" ? 1000u : command.text(item) == "row:1" ? 334u : 333u);
+    EXPECT_TRUE(std::is_sorted(command.xids.begin() + static_cast<std::ptrdiff_t>(begin),
+                               command.xids.begin() + static_cast<std::ptrdiff_t>(end)));
+    begin = end;
+  }
+}
+
+TEST(ManyTransactions, FillABatchAtLast) {  // G8
+  auto rules = RuleSet::parse("- {table: public.rows, keys: ['all']}", "rules.yaml");
+  ASSERT_TRUE(rules.has_value());
+  const PipelineOptions options;
+  BatchBuilder builder(options.batch_items_max, options.batch_bytes_max);
+  builder.use(std::make_shared<const RuleSet>(std::move(*rules)));
+  std::uint64_t xid = 0;
+  while (!builder.full() && xid < 1'000'000) {
+    builder.begin({0, Xid{++xid}, SystemTime(1h), std::nullopt});
+    builder.add(0, InvalidationKind::kKey, "all");
+    builder.commit({0, xid});
+  }
+  EXPECT_GT(xid, 4000u);
+  EXPECT_LE(builder.bytes(), options.batch_bytes_max + 64);
+  EXPECT_LE(builder.take()->parts[0].command.bytes(), options.batch_bytes_max);
+}
+
+// Each raise of a counter is work of its own for Redis, which serves nobody meanwhile.
+TEST(ManyTransactions, OfOneCounterFillABatchSoon) {  // G8
+  auto rules = RuleSet::parse("- {table: public.rows, bump: ['ns:all']}", "rules.yaml");
+  ASSERT_TRUE(rules.has_value());
+  const PipelineOptions options;
+  BatchBuilder builder(options.batch_items_max, options.batch_bytes_max);
+  builder.use(std::make_shared<const RuleSet>(std::move(*rules)));
+  std::uint64_t xid = 0;
+  while (!builder.full() && xid < 100'000) {
+    builder.begin({0, Xid{++xid}, SystemTime(1h), std::nullopt});
+    builder.add(0, InvalidationKind::kBump, "ns:all");
+    builder.commit({0, xid});
+  }
+  EXPECT_LE(xid, 1100u);
+}
+
+}  // namespace
+}  // namespace evictd::testing

@@ -1,0 +1,184 @@
+// Two daemons on one slot and one Redis: who may write the record, and what the second one works from when it takes
+// over.
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "daemon/flow/pipeline.h"
+#include "tests/support/fake_database.h"
+#include "tests/support/fake_sink.h"
+#include "tests/support/fake_source.h"
+#include "tests/support/null_observer.h"
+
+namespace evictd::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr const char* kRules = "- {table: public.rows, keys: ['row:{id}']}\n";
+
+class TakeOver : public ::testing::Test {
+ protected:
+  struct Daemon {
+    std::unique_ptr<FakeSink> sink;
+    std::unique_ptr<FakeSource> source;
+    std::unique_ptr<Pipeline> pipeline;
+    std::string said;
+  };
+
+  std::unique_ptr<Daemon> start() {
+    auto daemon = std::make_unique<Daemon>();
+    daemon->sink = std::make_unique<FakeSink>(60s, redis);
+    daemon->source = std::make_unique<FakeSource>(database, slot);
+    daemon->pipeline = std::make_unique<Pipeline>(*RuleSet::parse(kRules, "rules.yaml"), *daemon->source,
+                                                  *daemon->sink, observer, PipelineOptions{});
+    daemon->pipeline->start(now);
+    return daemon;
+  }
+  void turn(Daemon& daemon) {
+    daemon.pipeline->step(now);
+    for (const PipelineEvent& event : daemon.pipeline->take_events()) daemon.said += event.text + "\n";
+  }
+  // Time goes on and everybody named turns, until the condition holds.
+  void until(std::initializer_list<Daemon*> daemons, const std::function<bool()>& condition) {
+    for (int i = 0; i < 2000 && !condition(); ++i) {
+      now.steady += 10ms;
+      now.system += 10ms;
+      for (Daemon* daemon : daemons) turn(*daemon);
+    }
+    ASSERT_TRUE(condition());
+  }
+  static bool is_ready(const Daemon& daemon) { return daemon.pipeline->status().not_ready.empty(); }
+  static bool stands_by(const Daemon& daemon) { return daemon.said.find("standby") != std::string::npos; }
+  void commit(int row) {
+    database.make_visible(database.commit({row}, false, now.system).xid, now.steady);
+  }
+  bool all_acknowledged() const { return slot->confirmed >= database.log_end(); }
+
+  FakeDatabase database{4};
+  std::shared_ptr<FakeSlot> slot = std::make_shared<FakeSlot>();
+  std::shared_ptr<FakeSink::Data> redis = std::make_shared<FakeSink::Data>();
+  NullObserver observer;
+  Now now{SteadyTime(1h), SystemTime(1h)};
+};
+
+TEST_F(TakeOver, AGapThatTheFirstLeftUnrepairedIsRepairedByTheSecond) {
+  auto first = start();
+  until({first.get()}, [&] { return is_ready(*first); });
+  auto second = start();
+  until({first.get(), second.get()}, [&] { return stands_by(*second); });
+
+  // Lost together with a commit; the first one gets as far as putting that on record.
+  commit(1);
+  redis->cache["row:1"] = {{}, false};
+  slot->lost = true;
+  until({first.get(), second.get()}, [&] { return redis->record->gap == "slot_lost"; });
+  first->sink->frozen = true;  // nothing of the repair is applied
+  until({first.get()}, [&] { return !slot->lost; });
+  first.reset();
+  ASSERT_TRUE(redis->cache.contains("row:1"));
+
+  until({second.get()}, [&] { return is_ready(*second); });
+  EXPECT_FALSE(redis->cache.contains("row:1"));
+  until({second.get()}, [&] { return redis->record->gap.empty(); });
+  EXPECT_NE(second->said.find("a gap was not repaired by whoever held the source before: slot_lost"),
+            std::string::npos)
+      << second->said;
+}
+
+TEST_F(TakeOver, WhatTheFirstAcknowledgedMeanwhileIsNoGap) {
+  auto first = start();
+  until({first.get()}, [&] { return is_ready(*first); });
+  auto second = start();
+  until({first.get(), second.get()}, [&] { return stands_by(*second); });
+  commit(1);
+  until({first.get(), second.get()}, [&] { return all_acknowledged(); });
+  first.reset();
+  redis->cache["row:2"] = {{}, false};
+  until({second.get()}, [&] { return is_ready(*second); });
+  EXPECT_EQ(second->said.find("gap"), std::string::npos) << second->said;
+  EXPECT_TRUE(redis->cache.contains("row:2"));
+}
+
+TEST_F(TakeOver, AStandbyNeverWritesTheRecord) {
+  auto first = start();
+  until({first.get()}, [&] { return is_ready(*first); });
+  commit(1);
+  until({first.get()}, [&] { return all_acknowledged(); });
+  auto second = start();
+  until({second.get()}, [&] { return stands_by(*second); });
+  redis->record->source_identity = "of the first";
+  const auto begin = now.steady;
+  until({second.get()}, [&] { return now.steady - begin > 15s; });
+  EXPECT_EQ(redis->record->source_identity, "of the first");
+}
+
+TEST_F(TakeOver, ARedisOfEarlierIsTheActiveOnesToRepair) {
+  auto first = start();
+  until({first.get()}, [&] { return is_ready(*first); });
+  auto second = start();
+  until({first.get(), second.get()}, [&] { return stands_by(*second); });
+  commit(2);
+  until({first.get(), second.get()}, [&] { return all_acknowledged(); });
+  const FakeSink::Data dump = *redis;
+  commit(1);
+  until({first.get(), second.get()}, [&] { return all_acknowledged(); });
+  FakeSink::restore(*redis, dump);
+  redis->cache["row:1"] = {{}, false};
+  until({second.get()}, [&] { return second->said.find("redis connected again") != std::string::npos; });
+  EXPECT_EQ(second->said.find("redis_rollback"), std::string::npos) << second->said;
+  EXPECT_TRUE(redis->cache.contains("row:1"));
+  // Nobody was there to see it: the slot is ahead of the record.
+  first.reset();
+  until({second.get()}, [&] { return is_ready(*second); });
+  EXPECT_FALSE(redis->cache.contains("row:1")) << second->said;
+}
+
+TEST_F(TakeOver, TheRecordComesWithTheConnectionWhenRedisIsAway) {
+  auto first = start();
+  until({first.get()}, [&] { return is_ready(*first); });
+  auto second = start();
+  until({first.get(), second.get()}, [&] { return stands_by(*second); });
+  second->sink->server_up = false;
+  until({second.get()}, [&] { return !second->sink->connected(); });
+  commit(1);
+  until({first.get()}, [&] { return all_acknowledged(); });
+  first.reset();
+  for (int i = 0; i < 100; ++i) turn(*second);
+  EXPECT_EQ(slot->holder, nullptr) << "decided without the record";
+  second->sink->server_up = true;
+  until({second.get()}, [&] { return is_ready(*second); });
+  EXPECT_EQ(second->said.find("gap"), std::string::npos) << second->said;
+}
+
+// The purge for a commit that may have been lost while it hung waits until it is visible. In a restored database it
+// never will be.
+TEST_F(TakeOver, ARepairDoesNotWaitForTransactionsOfAHistoryThatIsOver) {
+  auto daemon = start();
+  until({daemon.get()}, [&] { return is_ready(*daemon); });
+  const Xid hanging = database.commit({1}, false, now.system).xid;
+  slot->lost = true;
+  until({daemon.get()}, [&] { return redis->record->gap == "slot_lost"; });
+  const SteadyTime begin = now.steady;
+  until({daemon.get()}, [&] {
+    now.steady += 100ms;
+    return is_ready(*daemon) && now.steady - begin > 150s;
+  });
+  EXPECT_EQ(redis->record->gap, "slot_lost") << "not visible yet";
+
+  database.restore_to_before(hanging);
+  daemon->source->epoch = "2/1";
+  daemon->source->server_up = false;
+  turn(*daemon);
+  turn(*daemon);
+  daemon->source->server_up = true;
+  until({daemon.get()}, [&] {
+    now.steady += 100ms;
+    return is_ready(*daemon) && redis->record->gap.empty();
+  });
+}
+
+}  // namespace
+}  // namespace evictd::testing

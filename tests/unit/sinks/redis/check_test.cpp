@@ -1,0 +1,173 @@
+// `evictd check` for Redis: each finding made for real.
+#include "daemon/sinks/redis/doctor/check.h"
+
+#include <gmock/gmock.h>
+
+#include "tests/unit/sinks/redis/sink_fixture.h"
+
+namespace evictd::testing {
+namespace {
+
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+class CheckRedis : public ::testing::Test {
+ protected:
+  void SetUp() override { EVICTD_NEED_REDIS(); }
+  void start(std::vector<std::string> settings = {}) {
+    server_ = std::make_unique<RedisServer>(std::move(settings));
+    options_ = options_for(*server_);
+  }
+  RedisClient& redis() { return server_->client(); }
+
+  // The findings as "RD001 object: cause -> fix".
+  std::vector<std::string> findings(
+      std::string_view text =
+          "- {table: public.products, keys: ['product:{id}'], tags: ['c:{c}']}") {
+    const auto rules = RuleSet::parse(text, "rules.yaml");
+    EXPECT_TRUE(rules.has_value());
+    std::vector<std::string> lines;
+    for (const Finding& finding : check_redis(options_, *rules)) {
+      lines.push_back(finding.id + " " + finding.object + ": " + finding.cause + " -> " +
+                      finding.fix);
+    }
+    return lines;
+  }
+  std::string where() const { return "127.0.0.1:" + std::to_string(server_->port()); }
+
+  std::unique_ptr<RedisServer> server_;
+  RedisOptions options_;
+};
+
+TEST_F(CheckRedis, NothingToSayOfAnEmptyCache) {
+  start();
+  EXPECT_THAT(findings(), IsEmpty());
+  EXPECT_EQ(redis().integer({"DBSIZE"}), 0) << "the check leaves nothing behind";
+}
+
+TEST_F(CheckRedis, Unreachable) {
+  start();
+  server_->kill();
+  EXPECT_EQ(findings(), std::vector<std::string>{
+                            "RD001 redis: cannot connect to redis at '" + where() +
+                            "': Connection refused -> start Redis, or look at 'redis: url:'"});
+}
+
+TEST_F(CheckRedis, WrongPassword) {
+  start({"--requirepass", "right"});
+  options_.url = "redis://:wrong@" + where();
+  EXPECT_EQ(findings(), std::vector<std::string>{"RD001 redis: redis refused: 'WRONGPASS invalid "
+                                                 "username-password pair or user is disabled.' -> "
+                                                 "look at the user and password in 'redis: url:'"});
+}
+
+TEST_F(CheckRedis, Replica) {
+  start({"--replicaof", "127.0.0.1 1"});
+  EXPECT_EQ(findings(),
+            std::vector<std::string>{
+                "RD002 " + where() +
+                ": this is a replica of '127.0.0.1' -> point 'redis: url:' at the master"});
+}
+
+TEST_F(CheckRedis, ClusterNode) {
+  // By default the bus takes the port plus 10,000, which may be beyond the last port.
+  start({"--cluster-enabled", "yes", "--cluster-port", std::to_string(free_port())});
+  EXPECT_EQ(findings(), std::vector<std::string>{"RD002 " + where() +
+                                                 ": this is a Redis Cluster node, which evictd "
+                                                 "does not support yet -> use a single master"});
+}
+
+TEST_F(CheckRedis, MissingRights) {
+  start();
+  redis().command({"ACL", "SETUSER", "weak", "on", ">pw", "~*", "+@all", "-sscan"});
+  options_.url = "redis://weak:pw@" + where();
+  EXPECT_EQ(findings("- {table: a.b, keys: ['product:{id}']}"),
+            (std::vector<std::string>{"RD003 " + where() +
+                                          ": user 'weak' may not run SSCAN on 'evictd:probe' -> "
+                                          "docs/redis.md has the ACL line for evictd",
+                                      "RD003 " + where() +
+                                          ": user 'weak' may not run SSCAN on 'product:x' -> "
+                                          "docs/redis.md has the ACL line for evictd"}));
+}
+
+TEST_F(CheckRedis, RuleOutsideTheUsersKeys) {
+  start();
+  redis().command({"ACL", "SETUSER", "weak", "on", ">pw", "~evictd:*", "+@all"});
+  options_.url = "redis://weak:pw@" + where();
+  const auto lines = findings("- {table: a.b, keys: ['product:{id}']}");
+  ASSERT_FALSE(lines.empty());
+  EXPECT_EQ(lines[0], "RD003 " + where() +
+                          ": user 'weak' may not run UNLINK on 'product:x' -> docs/redis.md "
+                          "has the ACL line for evictd");
+}
+
+TEST_F(CheckRedis, Policies) {
+  start({"--maxmemory", "100mb", "--maxmemory-policy", "volatile-ttl"});
+  EXPECT_EQ(findings(),
+            std::vector<std::string>{"RD005 " + where() +
+                                     ": 'maxmemory-policy' is 'volatile-ttl', which evicts "
+                                     "tombstones first: late fills are then "
+                                     "not rejected -> CONFIG SET maxmemory-policy allkeys-lru"});
+  redis().command({"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"});
+  EXPECT_THAT(findings(), IsEmpty());
+  for (const char* policy : {"noeviction", "volatile-lru", "allkeys-random"}) {
+    redis().command({"CONFIG", "SET", "maxmemory-policy", policy});
+    EXPECT_EQ(findings().size(), 1u) << policy;
+  }
+}
+
+TEST_F(CheckRedis, WhatCountersAndStaleValuesAskOfEviction) {
+  start({"--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"});
+  EXPECT_EQ(findings("- {table: a, bump: ['ns:a']}"),
+            std::vector<std::string>{
+                "RD012 rules.yaml:1:3: 'maxmemory-policy' is 'allkeys-lru': a counter of 'bump' that is evicted begins "
+                "again at 1, and keys with old numbers come back to life -> CONFIG SET maxmemory-policy volatile-lru, or "
+                "keep the values' lifetime short"});
+  EXPECT_THAT(findings("- {table: a, keys: ['a:{id}'], fill: checked, mode: stale}").at(0), StartsWith("RD012 "));
+  redis().command({"CONFIG", "SET", "maxmemory-policy", "noeviction"});
+  EXPECT_THAT(findings("- {table: a, bump: ['ns:a']}").at(0), StartsWith("RD005 "));
+}
+
+TEST_F(CheckRedis, Persistence) {
+  start({"--save", "3600 1"});
+  EXPECT_EQ(
+      findings(),
+      std::vector<std::string>{
+          "RD006 " + where() +
+          ": Redis can restart from older data (save '3600 1', appendonly 'no') and bring back "
+          "deleted "
+          "keys; evictd notices the restart and repairs -> for a pure cache: CONFIG SET save ''"});
+}
+
+TEST_F(CheckRedis, NoKeyOfARule) {
+  start();
+  redis().set("prod:1", "v");
+  EXPECT_EQ(
+      findings("- {table: a.b, keys: ['product:{id}']}"),
+      std::vector<std::string>{
+          "RD009 rules.yaml:1:3: no key in Redis matches 'product:*' -> look at the template's "
+          "prefix and at the database number; a key that is there: 'prod:1'"});
+  redis().set("product:1", "v");
+  EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}']}"), IsEmpty());
+}
+
+TEST_F(CheckRedis, TagThatIsNoSet) {
+  start();
+  redis().set("tag:c:1", "v");
+  EXPECT_EQ(
+      findings("- {table: a.b, tags: ['c:{c}']}"),
+      std::vector<std::string>{
+          "RD010 tag:c:1: expected a set of keys, got a string: evictd would delete it -> keep "
+          "tags and cached values under different names"});
+}
+
+TEST_F(CheckRedis, RefusedWrites) {
+  start({"--min-replicas-to-write", "1"});
+  EXPECT_EQ(findings(), std::vector<std::string>{
+                            "RD011 " + where() +
+                            ": a probe write was refused: 'NOREPLICAS Not enough good replicas to "
+                            "write.' -> see 'min-replicas-to-write'"});
+}
+
+}  // namespace
+}  // namespace evictd::testing

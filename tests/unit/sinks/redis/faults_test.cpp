@@ -1,0 +1,212 @@
+// What the network and the server do to a connection: kill -9, freeze, cut, silence; and what must
+// hold.
+#include <gmock/gmock.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/unit/sinks/redis/sink_fixture.h"
+
+namespace evictd::testing {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+
+class FaultsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    EVICTD_NEED_REDIS();
+    server_ = std::make_unique<RedisServer>();
+    options_ = options_for(*server_);
+  }
+  void connect() {
+    driven_ = std::make_unique<DrivenSink>(options_);
+    ASSERT_TRUE(driven_->until_connected());
+  }
+  SinkJournal& journal() { return driven_->journal(); }
+
+  std::vector<Command> many_commands(int commands, int keys) {
+    std::vector<Command> made;
+    int next = 0;
+    for (int i = 0; i < commands; ++i) {
+      CommandBuilder builder(Act::kInvalidate);
+      for (int k = 0; k < keys; ++k) builder.key("k" + std::to_string(next++), {10});
+      made.push_back(builder);
+    }
+    return made;
+  }
+
+  std::unique_ptr<RedisServer> server_;
+  RedisOptions options_;
+  std::unique_ptr<DrivenSink> driven_;
+};
+
+TEST_F(FaultsTest, KillNineInThePipelineLosesNothingSilently) {  // G1
+  connect();
+  const std::vector<Command> commands = many_commands(60, 500);
+  for (std::size_t i = 0; i < commands.size() && driven_->sink().has_room(); ++i) {
+    driven_->sink().submit(100 + i, commands[i]);
+  }
+  ASSERT_TRUE(driven_->until([&] { return !journal().done.empty(); }));
+  server_->kill();
+  ASSERT_TRUE(driven_->until([&] { return journal().disconnects == 1; }));
+  const std::string before = journal().last_connected.instance;
+  // Each has ended, one way.
+  std::size_t ended = journal().done.size() + journal().lost.size();
+  EXPECT_GT(journal().lost.size(), 0u);
+  EXPECT_FALSE(driven_->sink().has_room());
+  server_->start_again();
+  ASSERT_TRUE(driven_->until_connected());
+  EXPECT_NE(journal().last_connected.instance, before) << "another process has another run_id";
+  for (const Ticket ticket : std::set<Ticket>(journal().lost)) {
+    expect_outcome(driven_->run(commands[ticket - 100]), 0, 500, 0, 0);
+  }
+  EXPECT_LE(ended, 60u);
+}
+
+TEST_F(FaultsTest, FrozenServerIsGivenUpAfterTheTimeoutAndItsLateRepliesAreNeverRead) {
+  options_.command_timeout = milliseconds(200);
+  options_.connect_timeout = milliseconds(200);
+  connect();
+  server_->client().set("k", "v");
+  server_->freeze();
+  const Command command = CommandBuilder(Act::kInvalidate).key("k", {10});
+  driven_->sink().submit(500, command);
+  const bool lost = driven_->until([&] { return journal().lost.contains(500); });
+  server_->thaw();
+  ASSERT_TRUE(lost);
+  EXPECT_EQ(journal().last_class, "timeout");
+  EXPECT_THAT(journal().last_error.text, HasSubstr("did not reply within 200ms"));
+  ASSERT_TRUE(driven_->until_connected());
+  // It may have been applied when the server woke up: once more is safe (G2).
+  const Outcome again = driven_->run(command);
+  EXPECT_EQ(again.deleted + again.replayed + again.absent, 1u);
+  EXPECT_FALSE(server_->client().exists("k"));
+}
+
+TEST_F(FaultsTest, FullPipeNeverDeadlocks) {  // G8
+  options_.commands_max = 10'000;
+  options_.output_bytes_max = options_.under_way_bytes_max = 64 * 1024 * 1024;
+  connect();
+  // Far more than the socket's buffers hold in either direction, submitted before anything is read.
+  const std::vector<Command> commands = many_commands(300, 512);
+  for (std::size_t i = 0; i < commands.size(); ++i) driven_->sink().submit(100 + i, commands[i]);
+  ASSERT_TRUE(driven_->until([&] { return journal().done.size() == commands.size(); }));
+  EXPECT_TRUE(journal().lost.empty());
+}
+
+TEST_F(FaultsTest, RoomIsBounded) {  // G8
+  options_.commands_max = 4;
+  connect();
+  const std::vector<Command> commands = many_commands(5, 1);
+  for (std::size_t i = 0; i < 4; ++i) {
+    ASSERT_TRUE(driven_->sink().has_room());
+    driven_->sink().submit(100 + i, commands[i]);
+  }
+  EXPECT_FALSE(driven_->sink().has_room());
+  ASSERT_TRUE(driven_->until([&] { return journal().done.size() == 4; }));
+  EXPECT_TRUE(driven_->sink().has_room());
+}
+
+TEST_F(FaultsTest, ServerThatIsNotThereIsToldOnceAndFoundWhenItComes) {
+  server_->kill();
+  driven_ = std::make_unique<DrivenSink>(options_);
+  ASSERT_TRUE(driven_->until([&] { return journal().disconnects == 1; }));
+  EXPECT_EQ(journal().last_error.text,
+            "cannot connect to redis at '127.0.0.1:" + std::to_string(server_->port()) +
+                "': Connection refused");
+  EXPECT_EQ(journal().last_class, "connection");
+  for (int i = 0; i < 20; ++i) driven_->turn();
+  EXPECT_EQ(journal().disconnects, 1);
+  server_->start_again();
+  EXPECT_TRUE(driven_->until_connected());
+}
+
+TEST_F(FaultsTest, UnknownHost) {
+  options_.url = "redis://no-such-host.invalid:6379";
+  driven_ = std::make_unique<DrivenSink>(options_);
+  ASSERT_TRUE(driven_->until([&] { return journal().disconnects == 1; }));
+  EXPECT_THAT(journal().last_error.text,
+              HasSubstr("cannot look up redis at 'no-such-host.invalid:6379': "));
+  EXPECT_FALSE(journal().failed) << "a resolver may be down for a while";
+}
+
+// A server that takes the connection and says nothing, or nonsense.
+class BadServer {
+ public:
+  BadServer() {
+    listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::bind(listener_, reinterpret_cast<sockaddr*>(&where), sizeof(where)), 0);
+    socklen_t length = sizeof(where);
+    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&where), &length);
+    port = ntohs(where.sin_port);
+    EXPECT_EQ(::listen(listener_, 8), 0);
+  }
+  ~BadServer() {
+    ::close(listener_);
+    if (peer_ >= 0) ::close(peer_);
+  }
+  void accept_and_say(std::string_view bytes) {
+    peer_ = ::accept(listener_, nullptr, nullptr);
+    ::send(peer_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  }
+  int port = 0;
+
+ private:
+  int listener_ = -1;
+  int peer_ = -1;
+};
+
+TEST_F(FaultsTest, SilentServerIsGivenUp) {
+  BadServer bad;
+  options_.url = "redis://127.0.0.1:" + std::to_string(bad.port);
+  options_.command_timeout = milliseconds(100);
+  driven_ = std::make_unique<DrivenSink>(options_);
+  ASSERT_TRUE(driven_->until([&] { return journal().disconnects == 1; }));
+  EXPECT_EQ(journal().last_class, "timeout");
+}
+
+TEST_F(FaultsTest, NonsenseIsAProtocolError) {
+  BadServer bad;
+  options_.url = "redis://127.0.0.1:" + std::to_string(bad.port);
+  driven_ = std::make_unique<DrivenSink>(options_);
+  driven_->turn();
+  bad.accept_and_say("HTTP/1.1 400 Bad Request\r\n\r\n");
+  ASSERT_TRUE(driven_->until([&] { return journal().disconnects == 1; }));
+  EXPECT_EQ(journal().last_class, "protocol");
+}
+
+TEST_F(FaultsTest, RecordThatCannotBeReadIsTold) {
+  server_->client().set("evictd:record:{evictd}", "hello");
+  connect();
+  EXPECT_FALSE(journal().last_connected.record.has_value());
+  EXPECT_EQ(driven_->sink().status().state,
+            "ready (the record 'evictd:record:{evictd}' is unreadable: expected 'end' at the end "
+            "of the record)");
+}
+
+TEST_F(FaultsTest, StatusTellsEvictedKeysAndFills) {
+  connect();
+  ASSERT_TRUE(driven_->until([&] { return !driven_->sink().status().fills.empty(); }));
+  EXPECT_EQ(driven_->sink().status().evicted_keys, 0u);
+  EXPECT_EQ(driven_->sink().status().fills.front(),
+            (std::pair<std::string, std::uint64_t>("stored", 0)));
+}
+
+TEST_F(FaultsTest, UnixSocket) {
+  const std::string path = server_->directory() + "/redis.sock";
+  server_->kill();
+  server_->set_settings({"--unixsocket", path});
+  server_->start_again();
+  options_.url = "unix://" + path + "?db=1";
+  connect();
+  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate).key("k", {10})), 0, 1, 0, 0);
+  EXPECT_FALSE(server_->client().exists("evictd:{k}")) << "database 0 is not ours";
+}
+
+}  // namespace
+}  // namespace evictd::testing

@@ -1,0 +1,63 @@
+#include "daemon/sinks/redis/record_text.h"
+
+#include <gtest/gtest.h>
+
+namespace evictd {
+namespace {
+
+Record sample() {
+  Record record;
+  record.epoch = "7312345678901234567/1";
+  record.epoch_since = std::chrono::milliseconds(1'700'000'000'000);
+  record.source_identity = "16384/evictd";
+  record.acknowledged = {{0, 24'578'000}};
+  record.tables = {{"public.my table", 16390}};
+  record.gap = "slot_lost";
+  return record;
+}
+
+TEST(RecordText, ReadsAsDocumented) {
+  EXPECT_EQ(record_to_text(sample()),
+            "evictd-record 1\n"
+            "epoch 7312345678901234567/1\n"
+            "epoch_since 1700000000000\n"
+            "identity 16384/evictd\n"
+            "gap slot_lost\n"
+            "acknowledged 0 24578000\n"
+            "table 16390 public.my%20table\n"
+            "end\n");
+}
+
+TEST(RecordText, ComesBack) {
+  const auto back = record_from_text(record_to_text(sample()));
+  ASSERT_TRUE(back.has_value());
+  EXPECT_EQ(record_to_text(*back), record_to_text(sample()));
+}
+
+TEST(RecordText, CutAnywhereItIsRefused) {
+  const std::string text = record_to_text(sample());
+  for (std::size_t length = 0; length < text.size(); ++length) {
+    EXPECT_FALSE(record_from_text(text.substr(0, length)).has_value()) << length;
+  }
+}
+
+TEST(RecordText, Refusals) {
+  const auto refused = [](std::string_view text) {
+    const auto record = record_from_text(text);
+    return record ? std::string("accepted") : record.error().text;
+  };
+  EXPECT_EQ(refused("evictd-record 2\nend\n"), "expected 'evictd-record 1', got 'evictd-record 2'");
+  EXPECT_EQ(refused("evictd-record 1\nwhat 1\nend\n"), "expected a line of a record, got 'what 1'");
+  EXPECT_EQ(refused("evictd-record 1\nacknowledged 0 -1\nend\n"),
+            "expected a line of a record, got 'acknowledged 0 -1'");
+  EXPECT_EQ(refused("evictd-record 1\nacknowledged 0 18446744073709551616\nend\n"),
+            "expected a line of a record, got 'acknowledged 0 18446744073709551616'");
+  EXPECT_EQ(refused("evictd-record 1\nepoch a%2\nend\n"),
+            "expected a line of a record, got 'epoch a%2'");
+  EXPECT_EQ(refused("evictd-record 1\nend\nmore\n"), "expected nothing after 'end'");
+  EXPECT_EQ(refused("evictd-record 1\nepoch a\n"), "expected 'end' at the end of the record");
+  EXPECT_EQ(refused(""), "expected 'end' at the end of the record");
+}
+
+}  // namespace
+}  // namespace evictd

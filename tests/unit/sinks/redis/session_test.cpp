@@ -1,0 +1,328 @@
+// The state machine of a connection, without one: bytes in, bytes out.
+#include "daemon/sinks/redis/session.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "daemon/sinks/redis/record_text.h"
+
+namespace evictd {
+namespace {
+
+using std::chrono::milliseconds;
+
+std::string bulk(std::string_view text) {
+  std::string out;
+  append_argument(out, text);  // the same bytes in both directions
+  return out;
+}
+
+constexpr std::string_view kInfo =
+    "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:abc123\r\n"
+    "# Persistence\r\nloading:0\r\n# Stats\r\nevicted_keys:5\r\n# Replication\r\nrole:master\r\n";
+
+// Answers like a Redis, one command at a time, and remembers what it was asked.
+class SessionTest : public ::testing::Test {
+ protected:
+  SessionTest() {
+    address_.user = "joe";
+    address_.password = "secret";
+    address_.database = 3;
+  }
+
+  Session make() { return Session(address_, "evictd", "evictd:record:{x}", milliseconds(60'000)); }
+
+  // The command at the front of the session's output, as words; takes it off.
+  static std::vector<std::string> take_command(Session& session) {
+    std::vector<std::string> words;
+    std::string& out = session.output();
+    if (out.empty()) return words;
+    std::size_t at = out.find("\r\n");
+    const std::size_t count = std::stoul(out.substr(1, at - 1));
+    at += 2;
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t end = out.find("\r\n", at);
+      const std::size_t length = std::stoul(out.substr(at + 1, end - at - 1));
+      words.push_back(out.substr(end + 2, length));
+      at = end + 2 + length + 2;
+    }
+    out.erase(0, at);
+    return words;
+  }
+
+  std::string answer(const std::vector<std::string>& words) {
+    if (words[0] == "AUTH") return auth_reply;
+    if (words[0] == "SELECT" || words[0] == "CLIENT") return "+OK\r\n";
+    if (words[0] == "INFO") return bulk(info);
+    if (words[0] == "UNLINK") return probe_reply;
+    if (words[0] == "TIME") return "*2\r\n$10\r\n1700000000\r\n$6\r\n123456\r\n";
+    if (words[0] == "SCRIPT") {
+      for (const ScriptText& one : scripts()) {
+        if (one.text == words[2]) return bulk(one.sha1);
+      }
+    }
+    if (words[0] == "FCALL") return library_reply;
+    if (words[0] == "FUNCTION") return load_reply;
+    if (words[0] == "GET") return record_reply;
+    return "-ERR unexpected\r\n";
+  }
+
+  // Answers until the session is ready, waits, or fails. Each reply comes in two pieces, cut at
+  // `cut`.
+  SessionResult<void> sign_in(Session& session, std::size_t cut = 0) {
+    while (true) {
+      const auto words = take_command(session);
+      if (words.empty()) return {};
+      asked.push_back(words[0]);
+      const std::string reply = answer(words);
+      const std::size_t first = std::min(cut, reply.size());
+      if (auto got = session.receive(reply.substr(0, first), now_); !got) return got;
+      if (auto got = session.receive(reply.substr(first), now_); !got) return got;
+    }
+  }
+
+  std::string auth_reply = "+OK\r\n";
+  std::string info{kInfo};
+  std::string probe_reply = ":0\r\n";
+  std::string library_reply = "-ERR Function not found\r\n";
+  std::string load_reply = "$6\r\nevictd\r\n";
+  std::string record_reply = "$-1\r\n";
+  std::vector<std::string> asked;
+  RedisAddress address_;
+  SteadyTime now_{};
+};
+
+class Recorder final : public ReplyReceiver {
+ public:
+  bool on_reply(std::uint64_t tag, const Reply& reply) override {
+    seen.emplace_back(tag, reply.text);
+    return accept;
+  }
+  std::vector<std::pair<std::uint64_t, std::string>> seen;
+  bool accept = true;
+};
+
+TEST_F(SessionTest, SignsInStepByStep) {
+  Session session = make();
+  session.begin(now_);
+  EXPECT_EQ(take_command(session), (std::vector<std::string>{"AUTH", "joe", "secret"}));
+  EXPECT_TRUE(session.output().empty()) << "one step at a time";
+  ASSERT_TRUE(session.receive("+OK\r\n", now_));
+  EXPECT_EQ(take_command(session), (std::vector<std::string>{"SELECT", "3"}));
+  ASSERT_TRUE(session.receive("+OK\r\n", now_));
+  EXPECT_EQ(take_command(session), (std::vector<std::string>{"CLIENT", "SETNAME", "evictd"}));
+  ASSERT_TRUE(session.receive("+OK\r\n", now_));
+  ASSERT_TRUE(sign_in(session));
+  EXPECT_TRUE(session.is_ready());
+  EXPECT_EQ(session.connected().instance, "abc123");
+  EXPECT_EQ(session.connected().time, milliseconds(1'700'000'000'123));
+  EXPECT_FALSE(session.connected().record.has_value());
+  EXPECT_EQ(session.info().evicted_keys, 5u);
+  EXPECT_EQ(session.awaited(), 0u);
+}
+
+TEST_F(SessionTest, WithoutPasswordAndDatabaseItAsksLess) {
+  address_ = RedisAddress{};
+  Session session = make();
+  session.begin(now_);
+  ASSERT_TRUE(sign_in(session));
+  EXPECT_EQ(asked[0], "CLIENT");
+}
+
+TEST_F(SessionTest, PasswordWithoutUser) {
+  address_.user.clear();
+  Session session = make();
+  session.begin(now_);
+  EXPECT_EQ(take_command(session), (std::vector<std::string>{"AUTH", "secret"}));
+}
+
+TEST_F(SessionTest, RepliesCutAtEveryByteSignInAlike) {
+  for (std::size_t cut = 0; cut < 300; ++cut) {
+    Session session = make();
+    session.begin(now_);
+    ASSERT_TRUE(sign_in(session, cut)) << cut;
+    EXPECT_TRUE(session.is_ready()) << cut;
+  }
+}
+
+TEST_F(SessionTest, RecordIsLoaded) {
+  Record record;
+  record.epoch = "7/1";
+  record_reply = bulk(record_to_text(record));
+  Session session = make();
+  session.begin(now_);
+  ASSERT_TRUE(sign_in(session));
+  ASSERT_TRUE(session.connected().record.has_value());
+  EXPECT_EQ(session.connected().record->epoch, "7/1");
+}
+
+TEST_F(SessionTest, UnreadableRecordCountsAsNoneAndIsTold) {
+  for (const char* reply :
+       {"$5\r\nhello\r\n",
+        "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"}) {
+    record_reply = reply;
+    Session session = make();
+    session.begin(now_);
+    ASSERT_TRUE(sign_in(session));
+    EXPECT_TRUE(session.is_ready());
+    EXPECT_FALSE(session.connected().record.has_value());
+    ASSERT_TRUE(session.record_problem().has_value());
+    EXPECT_EQ(session.record_problem()->text.substr(0, 30), "the record 'evictd:record:{x}'");
+  }
+}
+
+TEST_F(SessionTest, LibraryIsLoadedWhenMissingOrOtherAndLeftAloneWhenNewer) {
+  const auto loads = [&](std::string_view version) {
+    library_reply = version.starts_with('-') ? std::string(version) : bulk(version);
+    asked.clear();
+    Session session = make();
+    session.begin(now_);
+    EXPECT_TRUE(sign_in(session));
+    EXPECT_TRUE(session.is_ready());
+    EXPECT_TRUE(session.has_library());
+    return std::count(asked.begin(), asked.end(), "FUNCTION");
+  };
+  EXPECT_EQ(loads("-ERR Function not found\r\n"), 1);
+  EXPECT_EQ(loads(library_version(milliseconds(60'000))), 0);
+  EXPECT_EQ(loads(library_version(milliseconds(30'000))), 1) << "another tombstone_ttl";
+  EXPECT_EQ(loads("0 60000"), 1);
+  EXPECT_EQ(loads(std::to_string(kLibraryVersion + 1) + " 60000"), 0);
+}
+
+TEST_F(SessionTest, ServerWithoutFunctionsStillServesDeletes) {
+  library_reply =
+      "-ERR unknown command 'FCALL', with args beginning with: 'evictd_version' '0' \r\n";
+  Session session = make();
+  session.begin(now_);
+  ASSERT_TRUE(sign_in(session));
+  EXPECT_TRUE(session.is_ready());
+  EXPECT_FALSE(session.has_library());
+  EXPECT_EQ(std::count(asked.begin(), asked.end(), "FUNCTION"), 0);
+}
+
+TEST_F(SessionTest, WrongPasswordNeedsAPerson) {
+  auth_reply = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+  Session session = make();
+  session.begin(now_);
+  const auto result = sign_in(session);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().error.kind, ErrorKind::kUsage);
+  EXPECT_EQ(result.error().error_class, "auth");
+  EXPECT_EQ(result.error().error.text.find("secret"), std::string::npos);
+}
+
+TEST_F(SessionTest, ReplicaIsRefused) {
+  info.replace(info.find("role:master"), 11, "role:slave");
+  Session session = make();
+  session.begin(now_);
+  const auto result = sign_in(session);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().error_class, "read_only");
+}
+
+TEST_F(SessionTest, ClusterIsRefusedWithAReason) {
+  info.replace(info.find("redis_mode:standalone"), 21, "redis_mode:cluster");
+  Session session = make();
+  session.begin(now_);
+  const auto result = sign_in(session);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().error.to_string(),
+            "redis at 'localhost:6379' is a cluster node\nhint: Redis Cluster is not supported "
+            "yet: use a single master");
+}
+
+TEST_F(SessionTest, SomethingElseThanRedisIsRefused) {
+  info = "hello";
+  Session session = make();
+  session.begin(now_);
+  const auto result = sign_in(session);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().error.text, "expected the INFO of a Redis server, got something else");
+  EXPECT_EQ(result.error().error_class, "protocol");
+}
+
+TEST_F(SessionTest, CannotWriteYetIsWaitedForOnTheSameConnection) {
+  for (const char* reply : {"-MISCONF no disk\r\n", "-NOREPLICAS few\r\n", "-BUSY script\r\n"}) {
+    probe_reply = reply;
+    Session session = make();
+    session.begin(now_);
+    ASSERT_TRUE(sign_in(session));
+    EXPECT_EQ(session.state(), SessionState::kWaiting);
+    ASSERT_TRUE(session.waiting_for().has_value());
+    EXPECT_EQ(session.wake_due(), now_ + milliseconds(500));
+    session.wake(now_ + milliseconds(499));
+    EXPECT_TRUE(session.output().empty());
+    probe_reply = ":0\r\n";
+    session.wake(now_ + milliseconds(500));
+    ASSERT_TRUE(sign_in(session));
+    EXPECT_TRUE(session.is_ready());
+    EXPECT_FALSE(session.waiting_for().has_value());
+  }
+}
+
+TEST_F(SessionTest, LoadingIsWaitedFor) {
+  info.replace(info.find("loading:0"), 9, "loading:1");
+  Session session = make();
+  session.begin(now_);
+  ASSERT_TRUE(sign_in(session));
+  EXPECT_EQ(session.state(), SessionState::kWaiting);
+  EXPECT_EQ(session.waiting_for()->error_class, "loading");
+}
+
+TEST_F(SessionTest, RepliesGoToTheirReceiversInOrder) {
+  Session session = make();
+  session.begin(now_);
+  ASSERT_TRUE(sign_in(session));
+  Recorder first;
+  Recorder second;
+  session.expect(first, 7, now_);
+  session.expect(second, 8, now_);
+  session.expect(first, 9, now_);
+  ASSERT_TRUE(session.receive("+a\r\n+b", now_));
+  EXPECT_EQ(first.seen.size(), 1u);
+  EXPECT_TRUE(second.seen.empty());
+  ASSERT_TRUE(session.receive("\r\n+c\r\n", now_));
+  EXPECT_EQ(first.seen, (std::vector<std::pair<std::uint64_t, std::string>>{{7, "a"}, {9, "c"}}));
+  EXPECT_EQ(second.seen, (std::vector<std::pair<std::uint64_t, std::string>>{{8, "b"}}));
+}
+
+TEST_F(SessionTest, DoubtsEndTheSession) {
+  const auto fails_with = [&](std::string_view bytes, bool accept, bool awaited) {
+    Session session = make();
+    session.begin(now_);
+    EXPECT_TRUE(sign_in(session));
+    Recorder recorder;
+    recorder.accept = accept;
+    if (awaited) session.expect(recorder, 1, now_);
+    const auto result = session.receive(bytes, now_);
+    EXPECT_FALSE(result.has_value()) << bytes;
+    return result ? std::string()
+                  : std::string(result.error().error_class) + ": " + result.error().error.text;
+  };
+  EXPECT_EQ(fails_with("+OK\r\n", true, false),
+            "protocol: redis sent a reply that nothing asked for");
+  EXPECT_EQ(fails_with("+OK\r\n", false, true),
+            "protocol: redis sent an unexpected reply to a command");
+  EXPECT_EQ(fails_with("garbage\r\n", true, true).substr(0, 46),
+            "protocol: redis sent what is not a reply: Prot");
+  EXPECT_EQ(fails_with("-READONLY replica\r\n", true, true),
+            "read_only: redis refused: 'READONLY replica'");
+  EXPECT_EQ(fails_with("-OOM full\r\n", true, true), "oom: redis refused: 'OOM full'");
+}
+
+TEST_F(SessionTest, TimeOfTheOldestAwaitedReplyIsKnown) {
+  Session session = make();
+  session.begin(now_);
+  ASSERT_TRUE(sign_in(session));
+  EXPECT_FALSE(session.waiting_since().has_value());
+  Recorder recorder;
+  session.expect(recorder, 1, now_ + milliseconds(10));
+  session.expect(recorder, 2, now_ + milliseconds(20));
+  EXPECT_EQ(session.waiting_since(), now_ + milliseconds(10));
+  ASSERT_TRUE(session.receive("+a\r\n", now_ + milliseconds(30)));
+  EXPECT_EQ(session.waiting_since(), now_ + milliseconds(30));
+}
+
+}  // namespace
+}  // namespace evictd

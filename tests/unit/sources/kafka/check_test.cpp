@@ -1,0 +1,230 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "daemon/sources/kafka/doctor/check_findings.h"
+
+namespace evictd {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+RuleSet rules_from(std::string_view text) {
+  auto rules = RuleSet::parse(text, "rules.yaml");
+  EXPECT_TRUE(rules) << rules.error().text;
+  return std::move(*rules);
+}
+
+std::vector<std::string> texts(const Findings& findings) {
+  std::vector<std::string> lines;
+  for (const Finding& finding : findings) {
+    constexpr const char* kSeverities[] = {"error", "warning", "info"};
+    lines.push_back(finding.id + " " + kSeverities[static_cast<int>(finding.severity)] + " " +
+                    finding.object + ": " + finding.cause);
+  }
+  return lines;
+}
+
+KeptRecord kept(std::optional<std::string> key, std::optional<std::string> value) {
+  KeptRecord record;
+  record.at = {"shop.public.items", 0};
+  record.key = std::move(key);
+  record.value = std::move(value);
+  return record;
+}
+
+constexpr const char* kRules = "- {table: public.items, keys: ['i:{id}', 'slug:{slug}']}";
+
+std::vector<std::string> sampled(std::vector<KeptRecord> records) {
+  Findings findings;
+  check_records(records, rules_from(kRules), findings);
+  return texts(findings);
+}
+
+TEST(KafkaCheck, NamesAndPatternsThatFindNothing) {
+  KafkaOptions options;
+  options.topics = {"shop.public.items", "^nothing[.]"};
+  Findings findings;
+  check_topic_names(options, rules_from(kRules), {}, findings);
+  EXPECT_THAT(texts(findings),
+              ElementsAre("KF002 warning shop.public.items: the topic does not exist",
+                          "KF002 warning ^nothing[.]: the pattern matches no topic"));
+}
+
+TEST(KafkaCheck, OneOfSeveralPatternsThatFindsNothing) {
+  KafkaOptions options;
+  options.topics = {"^shop[.]", "^shpo[.]"};
+  Findings findings;
+  check_topic_names(options, rules_from(kRules), {{"shop.public.items", 1}}, findings);
+  EXPECT_THAT(texts(findings), ElementsAre("KF002 warning ^shpo[.]: the pattern matches no topic"));
+}
+
+TEST(KafkaCheck, TablesWithoutTopicAndTopicsWithoutRows) {
+  KafkaOptions options;
+  options.topics = {"^shop", "^__debezium"};
+  Findings findings;
+  check_topic_names(
+      options, rules_from(kRules),
+      {{"shop.public.orders", 1}, {"shop.transaction", 1}, {"__debezium-heartbeat.shop", 1}},
+      findings);
+  EXPECT_THAT(
+      texts(findings),
+      ElementsAre("KF002 info '__debezium-heartbeat.shop', 'shop.transaction': matched by "
+                  "'topics', but carry no "
+                  "rows: their records are ignored",
+                  "KF002 warning public.items: a rule names it, but no topic is named after it"));
+}
+
+TEST(KafkaCheck, ATableMayBeCalledLikeATopicOfDebezium) {
+  KafkaOptions options;
+  options.topics = {"^shop"};
+  Findings findings;
+  check_topic_names(options, rules_from("- {table: public.message, keys: ['m:{id}']}"),
+                    {{"shop.public.message", 1}, {"shop.message", 1}}, findings);
+  EXPECT_THAT(texts(findings),
+              ElementsAre("KF002 info 'shop.message': matched by 'topics', but carry no rows: "
+                          "their records are ignored"));
+  EXPECT_FALSE(is_control_topic("shop.public.transaction", {"public.transaction"}));
+  EXPECT_TRUE(is_control_topic("shop.transaction", {"public.transaction"}));
+}
+
+TEST(KafkaCheck, ARecordThatCannotBeDecoded) {
+  EXPECT_THAT(sampled({kept("k", std::string("\0\0\0\0\1x", 6)), kept("k", "garbage")}),
+              ElementsAre("KF005 error shop.public.items[0] offset 0: expected JSON, got the "
+                          "framing of Avro or Protobuf "
+                          "(first byte 0x00)"));
+}
+
+TEST(KafkaCheck, OldValuesThatAreNotSent) {
+  EXPECT_THAT(
+      sampled(
+          {kept(R"({"id":1})",
+                R"({"before":null,"after":{"id":1,"slug":"a"},"source":{"connector":"postgresql",)"
+                R"("ts_ms":1700000000000,"schema":"public","table":"items"},"op":"u"})")}),
+      ElementsAre("KF005 warning shop.public.items: updates come without the old row; rules read "
+                  "old values of "
+                  "'id', 'slug'"));
+}
+
+TEST(KafkaCheck, FlattenedRowsAndMissingColumns) {
+  EXPECT_THAT(sampled({kept(R"({"id":1})", R"({"id":1})")}),
+              ElementsAre("KF005 error shop.public.items: its rows of 'public.items' have no "
+                          "column 'slug', which a rule "
+                          "reads",
+                          "KF005 warning shop.public.items: is flattened by ExtractNewRecordState: "
+                          "old values are not "
+                          "sent, and a truncate is not either",
+                          "KF005 info shop.public.items: its records name no transaction of PostgreSQL: each counts as "
+                          "visible when it is received",
+                          "KF005 info shop.public.items: its records have no commit time: lag is "
+                          "measured from when "
+                          "Kafka got them"));
+}
+
+TEST(KafkaCheck, FlattenedRowsThatSayMore) {
+  EXPECT_THAT(sampled({kept(R"({"id":1})",
+                            R"({"id":1,"slug":"a","__source_ts_ms":1700000000000,"__source_txId":9,)"
+                            R"("__source_connector":"postgresql"})")}),
+              ElementsAre("KF005 warning shop.public.items: is flattened by ExtractNewRecordState: old values are not "
+                          "sent, and a truncate is not either"));
+}
+
+TEST(KafkaCheck, NumbersThatMayBeDates) {
+  EXPECT_THAT(
+      sampled({kept(
+          R"({"id":1})",
+          R"({"before":null,"after":{"id":1,"slug":1706933106789},"source":{"connector":"postgresql",)"
+          R"("ts_ms":1700000000000,"schema":"public","table":"items"},"op":"c"})")}),
+      ElementsAre("KF005 info shop.public.items: comes without a schema: should 'slug' be a date "
+                  "or time, its "
+                  "keys hold the bare number"));
+}
+
+std::vector<std::string> connector_findings(
+    std::map<std::string, std::string> settings,
+    OnSnapshotEvent on_snapshot = OnSnapshotEvent::kIgnore) {
+  KafkaOptions options;
+  options.on_snapshot = on_snapshot;
+  Findings findings;
+  check_connectors({{"shop", std::move(settings)}}, options, findings);
+  return texts(findings);
+}
+
+TEST(KafkaCheck, ConnectorSettings) {
+  EXPECT_THAT(
+      connector_findings({{"connector.class", "io.debezium.connector.mysql.MySqlConnector"}}),
+      ElementsAre("KF007 warning connector 'shop': skips truncate (skipped.operations): a TRUNCATE "
+                  "invalidates "
+                  "nothing",
+                  "KF007 warning connector 'shop': sends no heartbeats: silence cannot be told "
+                  "from a connector "
+                  "that stands still, and the slot of an idle database holds WAL"));
+  const std::map<std::string, std::string> good = {
+      {"connector.class", "io.debezium.connector.mysql.MySqlConnector"},
+      {"skipped.operations", "none"},
+      {"heartbeat.interval.ms", "1000"}};
+  EXPECT_THAT(connector_findings(good), IsEmpty());
+  EXPECT_THAT(
+      connector_findings(good, OnSnapshotEvent::kInvalidate),
+      ElementsAre(
+          "KF007 warning connector 'shop': snapshot.mode=initial sends every row, and on_snapshot: "
+          "invalidate deletes them all from the cache"));
+  auto skipping = good;
+  skipping["skipped.operations"] = "d,u";
+  skipping["unavailable.value.placeholder"] = "gone";
+  EXPECT_THAT(
+      connector_findings(skipping),
+      ElementsAre("KF007 error connector 'shop': skips changes (skipped.operations): an UPDATE invalidates nothing",
+                  "KF007 error connector 'shop': skips changes (skipped.operations): a DELETE invalidates nothing",
+                  "KF007 error connector 'shop': has a placeholder of its own for values that were not sent "
+                  "(unavailable.value.placeholder): it is taken for a value, and keys are made of it"));
+  EXPECT_THAT(connector_findings({{"connector.class", "org.example.Sink"}}), IsEmpty());
+}
+
+// What becomes of a delete is as Debezium 3.1 does it: tests/kafka/test_check.py.
+TEST(KafkaCheck, FlattenedDeletesThatAreDropped) {
+  const auto findings = [](const std::map<std::string, std::string>& more) {
+    std::map<std::string, std::string> settings = {
+        {"connector.class", "io.debezium.connector.mysql.MySqlConnector"},
+        {"skipped.operations", "none"},
+        {"heartbeat.interval.ms", "1000"},
+        {"transforms.x.type", "io.debezium.transforms.ExtractNewRecordState"}};
+    settings.insert(more.begin(), more.end());
+    return connector_findings(std::move(settings));
+  };
+  const auto are_dropped = ElementsAre(
+      "KF007 error connector 'shop': flattens rows and drops deletes (delete.tombstone.handling.mode): a delete "
+      "invalidates nothing");
+  const auto are_dropped_unasked = ElementsAre(
+      "KF007 error connector 'shop': flattens rows and drops deletes (delete.tombstone.handling.mode is not set): a "
+      "delete invalidates nothing");
+  EXPECT_THAT(findings({{"transforms.x.delete.tombstone.handling.mode", "drop"}}), are_dropped);
+  EXPECT_THAT(findings({{"transforms.x.delete.tombstone.handling.mode", "rewrite"}}), IsEmpty());
+  EXPECT_THAT(findings({{"transforms.x.delete.tombstone.handling.mode", "tombstone"}, {"tombstones.on.delete", "false"}}),
+              IsEmpty())
+      << "the delete itself becomes the tombstone";
+  EXPECT_THAT(findings({}), are_dropped_unasked);
+  EXPECT_THAT(findings({{"transforms.another.delete.tombstone.handling.mode", "rewrite"}}), are_dropped_unasked);
+  EXPECT_THAT(findings({{"transforms.x.delete.handling.mode", "drop"}}), are_dropped_unasked);
+  EXPECT_THAT(findings({{"transforms.x.delete.handling.mode", "none"}}), IsEmpty());
+  EXPECT_THAT(findings({{"transforms.x.delete.handling.mode", "rewrite"}}), IsEmpty());
+  EXPECT_THAT(findings({{"transforms.x.drop.tombstones", "false"}}), IsEmpty());
+  EXPECT_THAT(findings({{"transforms.x.drop.tombstones", "false"}, {"tombstones.on.delete", "false"}}),
+              are_dropped_unasked);
+}
+
+TEST(KafkaCheck, ConnectorsAreReadFromTheRestAnswer) {
+  const auto connectors = parse_connectors(
+      R"({"shop":{"info":{"name":"shop","config":{"connector.class":"C","a.b":"1"},"tasks":[]}},"odd":{}})");
+  ASSERT_TRUE(connectors);
+  EXPECT_EQ(*connectors, (ConnectorSettings{{"shop", {{"connector.class", "C"}, {"a.b", "1"}}}}));
+  EXPECT_FALSE(parse_connectors("<html>"));
+  EXPECT_EQ(read_connectors("https://x").error().text,
+            "expected 'http://host:port', got 'https://x'");
+  for (const char* url : {"http://me:s3cret@x:8083", "https://me:s3cret@x:8083/", "me:s3cret@x"}) {
+    EXPECT_EQ(read_connectors(url).error().text, "expected 'http://host:port', got an address with a user or password");
+  }
+}
+
+}  // namespace
+}  // namespace evictd

@@ -1,0 +1,360 @@
+// `check`: what each finding says, and that a real server in that state makes it.
+#include "daemon/sources/postgres/doctor/check.h"
+
+#include <gmock/gmock.h>
+
+#include "daemon/sources/postgres/doctor/check_server.h"
+#include "tests/unit/sources/postgres/facts.h"
+#include "tests/unit/sources/postgres/source_fixture.h"
+
+namespace evictd::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+RuleSet rules_of(const std::string& text) {
+  auto rules = RuleSet::parse(text, "rules.yaml");
+  EXPECT_TRUE(rules) << rules.error().to_string();
+  return std::move(*rules);
+}
+const std::string kProducts = "- {table: public.products, keys: ['product:{id}']}";
+
+const Finding* find(const Findings& findings, const std::string& id) {
+  for (const Finding& finding : findings) {
+    if (finding.id == id) return &finding;
+  }
+  return nullptr;
+}
+
+std::string ids(const Findings& findings, bool with_infos = true) {
+  std::string text;
+  for (const Finding& finding : findings) {
+    if (!with_infos && finding.severity == Severity::kInfo) continue;
+    text += (text.empty() ? "" : " ") + finding.id;
+  }
+  return text;
+}
+
+class JudgeServer : public ::testing::Test {
+ protected:
+  JudgeServer() {
+    check.facts = healthy_facts();
+    check.system = "7";
+    check.timeline = "1";
+    check.slots_max = check.senders_max = 10;
+    check.slot_wal_keep_mb = 10'000;
+  }
+  CheckFacts check;
+  PostgresOptions options;
+  std::optional<Record> record;
+  Findings judge() {
+    return judge_server(check, options, rules_of(kProducts), record ? &*record : nullptr);
+  }
+
+  // Exactly one finding.
+  void expect(const std::string& id, Severity severity, const std::string& object,
+              const std::string& cause, const std::string& fix) {
+    const Findings found = judge();
+    ASSERT_EQ(found.size(), 1u) << ids(found);
+    EXPECT_EQ(found[0].id, id);
+    EXPECT_EQ(found[0].severity, severity);
+    EXPECT_EQ(found[0].object, object);
+    EXPECT_EQ(found[0].cause, cause);
+    EXPECT_EQ(found[0].fix, fix);
+  }
+};
+
+TEST_F(JudgeServer, HealthyIsSilent) { EXPECT_EQ(ids(judge()), ""); }
+
+TEST_F(JudgeServer, WalLevel) {
+  check.facts.server.wal_level = "replica";
+  expect("PG002", Severity::kError, "wal_level", "expected 'logical', got 'replica'",
+         "ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL");
+}
+TEST_F(JudgeServer, Role) {
+  check.facts.server.role_may_replicate = false;
+  EXPECT_EQ(ids(judge()), "") << "the replication connection was accepted";
+  check.system = check.timeline = "";
+  expect("PG003", Severity::kError, "role 'evictd'", "it may not use replication",
+         "ALTER ROLE \"evictd\" REPLICATION;");
+}
+TEST_F(JudgeServer, Standby) {
+  check.facts.server.is_standby = true;
+  expect("PG004", Severity::kError, "server", "expected a primary server, got a standby",
+         "connect to the primary; with several hosts in postgres.url add "
+         "target_session_attrs=read-write");
+  check.facts.server.version = 160'009;
+  EXPECT_EQ(find(judge(), "PG004")->severity, Severity::kWarning);
+}
+TEST_F(JudgeServer, NoFreeSlot) {
+  check.facts.slot = SlotFacts{};
+  check.slots_used = 10;
+  check.idle_slot = "old";
+  expect("PG005", Severity::kError, "max_replication_slots",
+         "all 10 are in use, and slot 'evictd' is still to be created",
+         "raise max_replication_slots, or drop 'old', which nobody uses");
+}
+TEST_F(JudgeServer, NoFreeSender) {
+  check.senders_used = 10;
+  expect("PG005", Severity::kError, "max_wal_senders", "all 10 are in use",
+         "raise max_wal_senders and restart PostgreSQL");
+}
+TEST_F(JudgeServer, ForeignSlot) {
+  check.facts.slot.plugin = "wal2json";
+  expect("PG006", Severity::kError, "slot 'evictd'",
+         "expected plugin 'pgoutput' in database 'shop', got 'wal2json' in 'shop'",
+         "choose another name in postgres.slot, or drop that slot");
+}
+TEST_F(JudgeServer, ActiveSlot) {
+  check.facts.slot.is_active = true;
+  check.facts.slot.holder = "pid 7 (evictd, 10.0.0.7)";
+  expect("PG007", Severity::kWarning, "slot 'evictd'", "in use by pid 7 (evictd, 10.0.0.7)",
+         "nothing if that is evictd; another one waits as standby until it is free");
+}
+TEST_F(JudgeServer, LostSlot) {
+  check.facts.slot.is_lost = true;
+  check.facts.slot.lost_reason = "wal_removed";
+  expect(
+      "PG008", Severity::kError, "slot 'evictd'",
+      "lost (wal_removed): the changes since 0/3E8 cannot be read any more",
+      "`evictd run` creates it anew and purges what the rules cover; raise max_slot_wal_keep_size");
+}
+TEST_F(JudgeServer, WalLimits) {
+  check.slot_wal_keep_mb = -1;
+  expect("PG009", Severity::kWarning, "max_slot_wal_keep_size",
+         "no limit: while evictd is away, WAL is kept until the disk is full",
+         "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; evictd survives the loss of its slot "
+         "with a purge");
+  check.slot_wal_keep_mb = 100;
+  check.facts.slot.safe_wal_bytes = 5 * 1024 * 1024;
+  expect("PG009", Severity::kWarning, "slot 'evictd'",
+         "5 MiB of WAL may still be written before it is lost",
+         "start evictd, or raise max_slot_wal_keep_size");
+}
+TEST_F(JudgeServer, IdleTimeout) {
+  check.idle_slot_timeout_s = 600;
+  expect("PG010", Severity::kWarning, "idle_replication_slot_timeout",
+         "a stop of evictd for more than 600 s loses its slot",
+         "raise it, or accept a purge after a long stop");
+}
+TEST_F(JudgeServer, History) {
+  record.emplace();
+  record->epoch = "7/1";
+  record->acknowledged[0] = 1000;
+  EXPECT_EQ(ids(judge()), "");
+  record->acknowledged[0] = 999;
+  expect("PG011", Severity::kWarning, "slot 'evictd'", "somebody moved it from 0/3E7 to 0/3E8",
+         "`evictd run` says so too, purges what the rules cover, and goes on");
+  record->epoch = "6/1";
+  expect("PG011", Severity::kWarning, "server", "expected system and timeline '6/1', got '7/1'",
+         "`evictd run` says so too, purges what the rules cover, and goes on");
+  record->epoch = "7/1";
+  check.facts.slot = SlotFacts{};
+  expect("PG011", Severity::kWarning, "slot 'evictd'",
+         "evictd used it before, and it no longer exists",
+         "`evictd run` says so too, purges what the rules cover, and goes on");
+}
+TEST_F(JudgeServer, TwoPhase) {
+  check.facts.slot.two_phase = true;
+  expect("PG012", Severity::kError, "slot 'evictd'",
+         "two_phase is on: changes would come before their commit",
+         "drop the slot, evictd creates it as it needs it");
+}
+TEST_F(JudgeServer, Failover) {
+  check.slot_failover = false;
+  EXPECT_EQ(ids(judge()), "");
+  check.has_standbys = true;
+  expect("PG013", Severity::kWarning, "slot 'evictd'",
+         "it does not exist on the standbys: a failover is a gap, and a purge",
+         "nothing if that is rare; otherwise ALTER_REPLICATION_SLOT ... (FAILOVER true) and "
+         "sync_replication_slots");
+}
+TEST_F(JudgeServer, MissingPublication) {
+  check.facts.publication = PublicationFacts{};
+  expect("PG014", Severity::kWarning, "publication 'evictd'",
+         "it does not exist, although the slot does",
+         "`evictd run` creates it, makes the slot anew, and purges what the rules cover");
+  check.facts.slot = SlotFacts{};
+  expect("PG014", Severity::kInfo, "publication 'evictd'",
+         "it does not exist yet; `evictd run` creates it", "");
+  check.may_create = false;
+  expect("PG014", Severity::kError, "publication 'evictd'",
+         "it does not exist, and role 'evictd' may not create it",
+         "as an owner of the tables: CREATE PUBLICATION \"evictd\" FOR TABLE public.products;");
+}
+TEST_F(JudgeServer, UnpublishedTable) {
+  check.facts.tables["public.products"].is_published = false;
+  expect("PG015", Severity::kInfo, "rules.yaml:1:3",
+         "table 'public.products' is not in publication 'evictd'; `evictd run` adds it", "");
+  check.facts.publication.is_ours = false;
+  expect("PG015", Severity::kError, "rules.yaml:1:3",
+         "table 'public.products' is not in publication 'evictd'",
+         "ALTER PUBLICATION evictd ADD TABLE public.products;");
+  check.facts.tables.erase("public.products");
+  expect("PG015", Severity::kError, "rules.yaml:1:3",
+         "table 'public.products' does not exist in database 'shop'",
+         "names are matched exactly, without folding to lower case; without a schema, 'public' is "
+         "meant");
+}
+TEST_F(JudgeServer, UnpublishedOperations) {
+  check.facts.publication.deletes = false;
+  expect("PG016", Severity::kError, "publication 'evictd'", "it does not publish delete",
+         "ALTER PUBLICATION \"evictd\" SET (publish = 'insert, update, delete, truncate');");
+  check.facts.publication.deletes = true;
+  check.facts.publication.truncates = false;
+  EXPECT_EQ(find(judge(), "PG016")->severity, Severity::kWarning);
+}
+TEST_F(JudgeServer, Encoding) {
+  check.facts.server.encoding = "SQL_ASCII";
+  expect("PG025", Severity::kError, "database 'shop'",
+         "its encoding is SQL_ASCII: one byte that is not UTF-8 stops the stream",
+         "set postgres.client_encoding: SQL_ASCII");
+  options.client_encoding = "SQL_ASCII";
+  EXPECT_EQ(ids(judge()), "");
+}
+TEST_F(JudgeServer, Pins) {
+  check.pins_overridden = {"DateStyle of role \"evictd\""};
+  expect("PG026", Severity::kInfo, "DateStyle of role \"evictd\"",
+         "it would change the text of values; evictd's sessions pin their own", "");
+  check.pins_overridden.clear();
+  check.pins_refused = {"DateStyle"};
+  expect("PG026", Severity::kWarning, "DateStyle",
+         "evictd's session could not set it: keys may be built from other texts",
+         "connect to the server itself, without a pooler");
+}
+TEST_F(JudgeServer, SenderTimeout) {
+  check.facts.server.wal_sender_timeout = std::chrono::milliseconds(900);
+  expect("PG027", Severity::kWarning, "wal_sender_timeout",
+         "it is 900 ms: a short pause of this machine ends the stream",
+         "set wal_sender_timeout to 5 s or more");
+  check.facts.server.wal_sender_timeout = {};
+  EXPECT_EQ(ids(judge()), "");
+}
+TEST_F(JudgeServer, AsynchronousCommit) {
+  check.asynchronous = {"the server"};
+  expect(
+      "PG028", Severity::kWarning, "the server",
+      "synchronous_commit is off: after a crash of the server a cached value may hold what it lost",
+      "evictd distrusts values filled before a crash; plain fills need a purge then");
+}
+TEST_F(JudgeServer, SynchronousStandbys) {
+  check.synchronous_standby_names = "a";
+  expect("PG029", Severity::kInfo, "synchronous_standby_names",
+         "changes arrive before readers can see them; evictd watches for that", "");
+  check.synchronous_standby_names = "*";
+  expect("PG029", Severity::kWarning, "synchronous_standby_names",
+         "'*' may take evictd's own connection for a standby, and commits would wait for it",
+         "name the standbys");
+}
+TEST_F(JudgeServer, OpenTransactions) {
+  check.facts.slot = SlotFacts{};
+  check.open_transactions = {{42, "psql", 3600}};
+  expect("PG030", Severity::kWarning, "slot 'evictd'",
+         "creating it waits for the transaction of pid 42 (psql), open for 3600 s",
+         "end that transaction, or wait");
+}
+TEST_F(JudgeServer, OldMinor) {
+  check.facts.server.version = 150'012;
+  expect("PG031", Severity::kWarning, "server",
+         "PostgreSQL 15.12 can lose changes of open transactions when a table is added to a "
+         "publication",
+         "upgrade to 15.13 or later");
+}
+TEST_F(JudgeServer, Clock) {
+  check.clock_ahead = std::chrono::milliseconds(-2'500);
+  expect("PG033", Severity::kWarning, "clock",
+         "the server's clock is 2500 ms behind this machine's: lag is off by as much",
+         "keep both clocks with NTP");
+}
+
+class PostgresCheckTest : public SourceTest {
+ protected:
+  Findings check(const std::string& text = kProducts, const Record* record = nullptr) {
+    return check_postgres(options(), rules_of(text), record);
+  }
+};
+
+TEST_F(PostgresCheckTest, AFreshServerNeedsOnlyALimit) {
+  sql->run("create table products (id int primary key)");
+  const Findings found = check();
+  EXPECT_EQ(ids(found), "PG009 PG014") << ids(found);
+  EXPECT_EQ(sql->value("select count(*) from pg_publication"), "0");
+  EXPECT_EQ(slot_value("slot_name"), "");
+}
+
+TEST_F(PostgresCheckTest, AnInstalledOneTooAndTheRoundTripWorks) {
+  sql->run("create table products (id int primary key)");
+  stream({"public.products"});
+  EXPECT_EQ(ids(check()), "PG007 PG009");
+  driver->stop();
+  EXPECT_EQ(ids(check()), "PG009");
+}
+
+TEST_F(PostgresCheckTest, WhatIsWrongIsFound) {
+  sql->run(
+      "create table products (id int primary key, slug text, total int generated always as (1) "
+      "stored);"
+      "create table noted (id int); create table filtered (id int primary key); create view seen "
+      "as "
+      "select 1 as id;"
+      "create table parts (id int primary key) partition by range (id);"
+      "create table parts_1 partition of parts for values from (0) to (10);"
+      "create publication evictd for table products (id), parts, filtered where (id > 5) with "
+      "(publish "
+      "= 'insert, truncate');");
+  sql->run("alter database " + database + " set datestyle = 'SQL'; alter database " + database +
+           " set synchronous_commit = off");
+  auto writer = server->session(database);
+  writer.run("begin; insert into parts values (1)");
+  const Findings found = check(
+      "- {table: public.products, on: [insert], keys: ['a:{slug}', 'b:{total}']}\n- {table: "
+      "public.noted, keys: ['c:{id}']}\n"
+      "- {table: public.seen, keys: ['d:{id}']}\n- {table: public.parts, keys: ['e:{id}']}\n- "
+      "{table: public.gone, keys: ['f:{id}']}\n"
+      "- {table: public.filtered, keys: ['g:{id}']}\n");
+  for (const char* id : {"PG009", "PG015", "PG016", "PG017", "PG018", "PG020", "PG022", "PG023",
+                         "PG024", "PG026", "PG028", "PG030"}) {
+    EXPECT_NE(find(found, id), nullptr) << id << " not in " << ids(found);
+  }
+  writer.run("rollback");
+}
+
+TEST_F(PostgresCheckTest, RolesAndServersThatWillNotDo) {
+  sql->run(
+      "do $$ begin if not exists (select from pg_roles where rolname = 'no_repl') then create role "
+      "no_repl login; end if; end $$");
+  sql->run("create table products (id int primary key)");
+  user = "no_repl";
+  Findings found = check();
+  ASSERT_NE(find(found, "PG003"), nullptr) << ids(found);
+  EXPECT_EQ(find(found, "PG001"), nullptr) << ids(found);
+  EXPECT_EQ(find(found, "PG014")->severity, Severity::kError);
+
+  PostgresOptions chosen = options();
+  chosen.url = "postgresql://u:hunter2@127.0.0.1:1/shop";
+  found = check_postgres(chosen, rules_of(kProducts));
+  ASSERT_EQ(ids(found), "PG001");
+  EXPECT_THAT(found[0].cause, HasSubstr("PostgreSQL at 127.0.0.1:1: "));
+  EXPECT_THAT(found[0].cause, ::testing::Not(HasSubstr("hunter2")));
+  chosen.url = "nonsense";
+  found = check_postgres(chosen, rules_of(kProducts));
+  ASSERT_EQ(ids(found), "PG001");
+}
+
+TEST_F(PostgresCheckTest, SlotsOfOthersAndLostTime) {
+  sql->run(
+      "create table products (id int primary key); create publication evictd for table products");
+  sql->run("select pg_create_logical_replication_slot('" + slot + "', 'test_decoding')");
+  EXPECT_NE(find(check(), "PG006"), nullptr);
+  sql->run("select pg_drop_replication_slot('" + slot + "')");
+  sql->run("select pg_create_logical_replication_slot('" + slot + "', 'pgoutput', false, true)");
+  EXPECT_NE(find(check(), "PG012"), nullptr);
+  Record record;
+  record.epoch = "1/1";
+  const Findings found = check(kProducts, &record);
+  ASSERT_NE(find(found, "PG011"), nullptr);
+  EXPECT_THAT(find(found, "PG011")->cause, HasSubstr("expected system and timeline '1/1', got '"));
+}
+
+}  // namespace
+}  // namespace evictd::testing

@@ -1,0 +1,111 @@
+#include "daemon/sources/postgres/conninfo.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+namespace evictd {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+Conninfo parsed(const std::string& url) {
+  auto conninfo = Conninfo::parse(url);
+  EXPECT_TRUE(conninfo) << conninfo.error().to_string();
+  return conninfo ? *conninfo : Conninfo{};
+}
+
+TEST(ConninfoParse, ReadsUriAndKeywords) {
+  EXPECT_EQ(parsed("postgresql://evictd@db.example:6432/shop").server(), "db.example:6432");
+  EXPECT_EQ(parsed("host=db.example dbname=shop").server(), "db.example:5432");
+  EXPECT_EQ(parsed("dbname=shop").server(), "localhost:5432");
+  EXPECT_EQ(parsed("postgresql://a@h/shop").get("user"), "a");
+}
+
+TEST(ConninfoParse, RefusesWithoutRepeatingWhatMayBeAPassword) {
+  const auto bad = Conninfo::parse("host=db passwrd=hunter2 'hunter3");
+  ASSERT_FALSE(bad);
+  EXPECT_EQ(bad.error().kind, ErrorKind::kUsage);
+  EXPECT_THAT(bad.error().text,
+              HasSubstr("cannot read postgres.url: invalid connection option '...'"));
+  EXPECT_EQ(bad.error().hint,
+            "expected a libpq URI or keywords, such as 'postgresql://evictd@localhost/shop'");
+  for (const char* url : {"hunter2", "postgresql://u:hunter2@[::1/db", "a=hunter2 b",
+                          "postgresql://u:x\"hunter2\"y@[::1/db", "postgresql://u:x\"hunter2@[::1/db"}) {
+    const auto refused = Conninfo::parse(url);
+    ASSERT_FALSE(refused) << url;
+    EXPECT_THAT(refused.error().to_string(), Not(HasSubstr("hunter2"))) << url;
+  }
+}
+
+TEST(ConninfoText, QuotesForLibpq) {
+  Conninfo conninfo = parsed("postgresql://u:it%27s%5Cme@h/shop");
+  EXPECT_THAT(conninfo.text(), HasSubstr("password='it\\'s\\\\me'"));
+  EXPECT_EQ(parsed(conninfo.text()).get("password"), "it's\\me");
+}
+
+TEST(ConninfoText, PinnedSettingsComeAfterTheUsersOwn) {
+  Conninfo conninfo = parsed(
+      "postgresql://h/"
+      "shop?options=-c%20DateStyle%3DSQL&client_encoding=LATIN1&application_name=mine");
+  conninfo.pin_session("evictd", "");
+  const std::string options = conninfo.get("options");
+  EXPECT_LT(options.find("DateStyle=SQL"), options.find("DateStyle=ISO"));
+  for (const char* pinned : {"TimeZone=UTC", "DateStyle=ISO", "IntervalStyle=postgres",
+                             "extra_float_digits=3", "bytea_output=hex"}) {
+    EXPECT_THAT(options, HasSubstr(pinned));
+  }
+  EXPECT_EQ(conninfo.get("client_encoding"), "UTF8");
+  EXPECT_EQ(conninfo.get("application_name"), "evictd");
+  conninfo.pin_session("evictd", "SQL_ASCII");
+  EXPECT_EQ(conninfo.get("client_encoding"), "SQL_ASCII");
+}
+
+TEST(ConninfoText, DeadPeersAreNoticedUnlessTheUserSaysOtherwise) {
+  Conninfo conninfo = parsed("postgresql://h/shop?keepalives_idle=99");
+  conninfo.pin_session("evictd", "");
+  EXPECT_EQ(conninfo.get("keepalives_idle"), "99");
+  EXPECT_EQ(conninfo.get("tcp_user_timeout"), "30000");
+}
+
+TEST(ConninfoText, SeveralHostsMustLeadToTheSameWritableServer) {
+  Conninfo several = parsed("postgresql://a,b/shop");
+  several.pin_session("evictd", "");
+  EXPECT_EQ(several.get("target_session_attrs"), "read-write");
+}
+
+TEST(ConninfoScrub, PasswordsNeverAppear) {
+  Conninfo conninfo = parsed("postgresql://u:hunter2@h/shop");
+  EXPECT_EQ(conninfo.scrub("FATAL: hunter2 is wrong\nhunter2\n"), "FATAL: *** is wrong; ***");
+  ::setenv("PGPASSWORD", "from the environment", 1);
+  EXPECT_EQ(conninfo.scrub("got from the environment"), "got ***");
+  ::unsetenv("PGPASSWORD");
+}
+
+TEST(ConninfoNames, OnlyNamesWithoutAnAddressAreLookedUp) {
+  using ::testing::ElementsAre;
+  const auto names = [](const std::string& text) { return Conninfo::parse(text)->names(); };
+  EXPECT_THAT(names("host=db.example"), ElementsAre("db.example"));
+  EXPECT_THAT(names("host=a,127.0.0.1,/run/postgresql,::1,b"), ElementsAre("a", "b"));
+  EXPECT_THAT(names("host=db.example hostaddr=127.0.0.1"), ElementsAre());
+  EXPECT_THAT(names("dbname=shop"), ElementsAre());
+}
+
+TEST(ConninfoNames, EachAddressStandsBesideItsNameAndItsPort) {
+  auto conninfo = *Conninfo::parse("host=a,127.0.0.2,/run/pg,gone,b port=1,2,3,4,5");
+  ASSERT_TRUE(conninfo.set_addresses({{"a", {"10.0.0.1", "fd00::1"}}, {"gone", {}}, {"b", {"10.0.0.2"}}}));
+  EXPECT_EQ(conninfo.get("host"), "a,a,127.0.0.2,/run/pg,b");
+  EXPECT_EQ(conninfo.get("hostaddr"), "10.0.0.1,fd00::1,127.0.0.2,,10.0.0.2");
+  EXPECT_EQ(conninfo.get("port"), "1,1,2,3,5");
+  EXPECT_TRUE(conninfo.names().empty());
+  conninfo = *Conninfo::parse("host=a,b port=7");
+  ASSERT_TRUE(conninfo.set_addresses({{"a", {"10.0.0.1"}}, {"b", {"10.0.0.2"}}}));
+  EXPECT_EQ(conninfo.get("port"), "7");
+  conninfo = *Conninfo::parse("host=a");
+  EXPECT_FALSE(conninfo.set_addresses({{"a", {}}}));
+}
+
+}  // namespace
+}  // namespace evictd

@@ -1,0 +1,75 @@
+#include "daemon/sources/postgres/failure.h"
+
+#include <gtest/gtest.h>
+
+namespace evictd {
+namespace {
+
+Error explained(const std::string& sqlstate, const std::string& text, bool needs_password = false) {
+  return explain_failure(PostgresFailure{sqlstate, text, needs_password},
+                         FailureContext{"db:5432", "evictd", "evictd"});
+}
+
+TEST(Failure, WhatAPersonMustChangeIsUsage) {
+  const Error password = explained("28P01", "password authentication failed for user \"evictd\"");
+  EXPECT_EQ(password.kind, ErrorKind::kUsage);
+  EXPECT_EQ(password.to_string(),
+            "PostgreSQL at db:5432: password authentication failed for user \"evictd\"\n"
+            "hint: check the user in postgres.url, its password (PGPASSWORD or a passfile) and "
+            "pg_hba.conf");
+  EXPECT_EQ(explained("", "fe_sendauth: no password supplied", true).kind, ErrorKind::kUsage);
+  EXPECT_EQ(explained("3D000", "database \"x\" does not exist").to_string(),
+            "PostgreSQL at db:5432: database \"x\" does not exist\nhint: check the database name "
+            "in postgres.url");
+  EXPECT_EQ(
+      explained("42501", "must be superuser or replication role to start walsender").to_string(),
+      "PostgreSQL at db:5432: must be superuser or replication role to start walsender\n"
+      "hint: ALTER ROLE \"evictd\" REPLICATION;");
+}
+
+TEST(Failure, AnImpossibleSlotNameIsUsage) {
+  const Error error =
+      explained("42602", "replication slot name \"My-Slot\" contains invalid character");
+  EXPECT_EQ(error.kind, ErrorKind::kUsage);
+  EXPECT_EQ(error.hint,
+            "postgres.slot: lower-case letters, digits and underscores, at most 63 of them");
+}
+
+TEST(Failure, APoolerIsRecognised) {
+  const std::string expected =
+      "PostgreSQL at db:5432: expected a server that speaks the replication protocol, got: ";
+  const std::string hint =
+      "this looks like a connection pooler: point postgres.url at the server itself";
+  for (const auto& [state, text] :
+       {std::pair<std::string, std::string>{"42601", "syntax error at or near \"IDENTIFY_SYSTEM\""},
+        {"08P01", "unsupported startup parameter: replication"}}) {
+    const Error error = explained(state, text);
+    EXPECT_EQ(error.kind, ErrorKind::kUsage);
+    EXPECT_EQ(error.text, expected + text);
+    EXPECT_EQ(error.hint, hint);
+  }
+  EXPECT_EQ(explained("08P01", "invalid frontend message").kind, ErrorKind::kConnection);
+}
+
+TEST(Failure, DataThatStopsTheStreamIsData) {
+  const Error error = explained("22021", "invalid byte sequence for encoding \"UTF8\": 0xe9");
+  EXPECT_EQ(error.kind, ErrorKind::kData);
+  EXPECT_EQ(error.to_string(),
+            "PostgreSQL at db:5432: the stream stops at a value that is not valid text: invalid "
+            "byte sequence for encoding"
+            " \"UTF8\": 0xe9\nhint: set postgres.client_encoding: SQL_ASCII to pass such bytes on "
+            "unchanged");
+}
+
+TEST(Failure, WhatPassesIsRetried) {
+  EXPECT_EQ(explained("", "connection refused").kind, ErrorKind::kConnection);
+  EXPECT_EQ(explained("57P03", "the database system is starting up").kind, ErrorKind::kConnection);
+  EXPECT_EQ(explained("53300", "sorry, too many clients already").hint,
+            "raise max_connections and max_wal_senders, or close other connections");
+  EXPECT_EQ(explained("53400", "all replication slots are in use").hint,
+            "raise max_replication_slots, or drop a slot that nobody uses");
+  EXPECT_EQ(explained("55P03", "lock not available").kind, ErrorKind::kTransient);
+}
+
+}  // namespace
+}  // namespace evictd

@@ -1,0 +1,415 @@
+// Faults of the server and of its set-up, and what the source says about them.
+#include <gmock/gmock.h>
+#include <signal.h>
+
+#include "daemon/sources/postgres/drop.h"
+#include "tests/unit/sources/postgres/source_fixture.h"
+
+namespace evictd::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class PostgresFaultTest : public SourceTest {
+ protected:
+  // Starts and waits for on_failed(); returns its text and hint.
+  std::string failure_of(const std::vector<std::string>& tables, PostgresOptions chosen,
+                         ErrorKind kind = ErrorKind::kUsage) {
+    make(tables, std::move(chosen));
+    driver->start();
+    EXPECT_TRUE(driver->until([&] { return journal().failure.has_value(); })) << explain();
+    if (!journal().failure) return {};
+    EXPECT_EQ(journal().failure->kind, kind);
+    EXPECT_EQ(source->status().state, "failed");
+    return journal().failure->to_string();
+  }
+  std::string at() const {
+    return "PostgreSQL at 127.0.0.1:" + std::to_string(server->port()) + ": ";
+  }
+};
+
+TEST_F(PostgresFaultTest, KilledWalsenderReconnectsAndDeliversAgain) {
+  sql->run("create table products (id int primary key)");
+  stream({"public.products"});
+  journal().acknowledges = false;
+  sql->run("insert into products values (1)");
+  ASSERT_TRUE(driver->until_changes(1));
+  sql->run("select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '" +
+           slot + "'");
+  ASSERT_TRUE(driver->until_changes(2)) << explain();
+  EXPECT_EQ(journal().disconnects.size(), 1u);
+  EXPECT_THAT(journal().disconnects[0].text, HasSubstr(at()));
+  EXPECT_TRUE(journal().gaps.empty()) << explain();
+}
+
+// P16: a connection whose other end is silent for ever. Time runs fast here.
+TEST_F(PostgresFaultTest, SilentServerIsAskedForALifeSignAndThenGivenUp) {
+  sql->run("create table products (id int primary key)");
+  make({"public.products"}, options());
+  SteadyTime::duration ahead{0};
+  driver = std::make_unique<SourceDriver>(*source, [&](std::chrono::milliseconds turn) {
+    if (turn.count() > 0) {
+      ::poll(nullptr, 0, 5);
+      if (journal().connected) ahead += std::chrono::milliseconds(100);
+    }
+    Now now = read_clocks();
+    now.steady += ahead;
+    return now;
+  });
+  driver->start();
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  // A quiet server answers when asked: 60 s of silence are no reason to leave it.
+  const auto begin = ahead;
+  ASSERT_TRUE(driver->until([&] { return ahead - begin > std::chrono::seconds(60); }));
+  EXPECT_TRUE(journal().disconnects.empty()) << explain();
+
+  const int pid = std::stoi(slot_value("active_pid"));
+  ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+  ASSERT_TRUE(driver->until([&] { return !journal().disconnects.empty(); }));
+  EXPECT_THAT(journal().disconnects[0].text, HasSubstr("the server has been silent for 20 s"));
+  ::kill(pid, SIGCONT);
+  EXPECT_TRUE(driver->until_connected()) << explain();
+}
+
+TEST_F(PostgresFaultTest, LostSnapshotConnectionIsMadeAgainWithoutDisturbingTheStream) {
+  sql->run("create table products (id int primary key)");
+  stream({"public.products"});
+  sql->run(
+      "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+      " and application_name in ('evictd snapshots', 'evictd catalogue')");
+  source->request_snapshot();
+  EXPECT_TRUE(driver->until([&] { return !journal().snapshots.empty(); })) << explain();
+  EXPECT_EQ(journal().connects, 1);
+  EXPECT_TRUE(journal().disconnects.empty());
+}
+
+// The stream lives, but nothing can become visible or be acknowledged: a person must be told.
+TEST_F(PostgresFaultTest, RefusedSnapshotConnectionIsAReasonNotToBeReady) {
+  sql->run("create table products (id int primary key)");
+  stream({"public.products"});
+  EXPECT_FALSE(source->status().problem);
+  auto elsewhere = server->session();
+  elsewhere.run("alter database " + database + " allow_connections false");
+  sql->run("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+           " and application_name = 'evictd snapshots'");
+  ASSERT_TRUE(driver->until([&] { return source->status().problem.has_value(); })) << explain();
+  EXPECT_THAT(*source->status().problem,
+              ::testing::StartsWith("cannot ask which transactions are visible: database \"" + database +
+                                    "\" is not currently accepting connections"));
+  ASSERT_FALSE(notices.empty());
+  EXPECT_TRUE(notices.back().is_warning);
+  EXPECT_THAT(notices.back().text, HasSubstr("cannot ask which transactions are visible"));
+  EXPECT_EQ(journal().connects, 1);
+  elsewhere.run("alter database " + database + " allow_connections true");
+  ASSERT_TRUE(driver->until([&] { return !source->status().problem; })) << explain();
+  EXPECT_EQ(notices.back().text, "transactions can be asked for again");
+}
+
+TEST_F(PostgresFaultTest, UnreachableServerIsReportedOnceAndTriedForEver) {
+  PostgresOptions chosen = options();
+  chosen.url = "postgresql://postgres:secret@127.0.0.1:1/shop";
+  make({"public.products"}, chosen);
+  driver->start();
+  driver->turn_for(std::chrono::milliseconds(1'500));
+  ASSERT_EQ(journal().disconnects.size(), 1u);
+  EXPECT_THAT(journal().disconnects[0].text, HasSubstr("PostgreSQL at 127.0.0.1:1: "));
+  EXPECT_THAT(journal().disconnects[0].text, HasSubstr("Connection refused"));
+  EXPECT_THAT(journal().disconnects[0].text, Not(HasSubstr("secret")));
+  EXPECT_FALSE(journal().failure);
+  EXPECT_EQ(source->status().state, "waiting to connect");
+}
+
+TEST_F(PostgresFaultTest, MissingRoleDatabaseAndRightEndTheFirstStart) {
+  sql->run("create table products (id int primary key)");
+  PostgresOptions chosen = options();
+  chosen.url = server->url(database, "nobody_here");
+  EXPECT_THAT(failure_of({"public.products"}, chosen),
+              HasSubstr(at() + "role \"nobody_here\" does not exist"));
+
+  chosen.url = server->url("nowhere");
+  EXPECT_EQ(
+      failure_of({"public.products"}, chosen),
+      at() + "database \"nowhere\" does not exist\nhint: check the database name in postgres.url");
+
+  sql->run(
+      "do $$ begin if not exists (select from pg_roles where rolname = 'no_repl') then"
+      " create role no_repl login; end if; end $$");
+  chosen.url = server->url(database, "no_repl");
+  const std::string text = failure_of({"public.products"}, chosen);
+  EXPECT_THAT(text, HasSubstr("replication"));
+  EXPECT_THAT(text, HasSubstr("hint: ALTER ROLE \"no_repl\" REPLICATION;"));
+}
+
+TEST_F(PostgresFaultTest, MissingTableEndsTheFirstStart) {
+  PostgresOptions chosen = options();
+  auto rules = RuleSet::parse("- {table: public.nothing, keys: ['k:{id}']}\n", "rules.yaml");
+  ASSERT_TRUE(rules);
+  chosen.requirements = requirements_of(*rules);
+  EXPECT_EQ(failure_of(rules->tables(), chosen),
+            "rules.yaml:1:3: table 'public.nothing' does not exist in database '" + database +
+                "'\nhint: names are matched exactly, without folding to lower case; without a "
+                "schema, 'public' is meant");
+}
+
+TEST_F(PostgresFaultTest, MissingColumnEndsTheFirstStart) {
+  sql->run("create table products (id int primary key, slug text)");
+  PostgresOptions chosen = options();
+  auto rules =
+      RuleSet::parse("- {table: public.products, keys: ['product:{slugg}']}\n", "rules.yaml");
+  ASSERT_TRUE(rules);
+  chosen.requirements = requirements_of(*rules);
+  const std::string text = failure_of(rules->tables(), chosen);
+  EXPECT_THAT(text, HasSubstr("names column 'slugg', which table 'public.products' does not have"));
+  EXPECT_THAT(text, HasSubstr("hint: did you mean 'slug'?"));
+  EXPECT_THAT(text, ::testing::StartsWith("rules.yaml:1:"));
+}
+
+TEST_F(PostgresFaultTest, ValueThatWillNotBeSentWarnsOrEndsTheStartAsTheRuleSays) {
+  sql->run("create table products (id int primary key, slug text)");
+  PostgresOptions chosen = options();
+  auto purge =
+      RuleSet::parse("- {table: public.products, keys: ['product:{slug}']}\n", "rules.yaml");
+  ASSERT_TRUE(purge);
+  chosen.requirements = requirements_of(*purge);
+  make(purge->tables(), chosen);
+  driver->start();
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  ASSERT_FALSE(notices.empty());
+  EXPECT_THAT(
+      notices[0].text,
+      HasSubstr("needs the old 'slug' of 'public.products' for UPDATE and DELETE, but its replica"
+                " identity is the primary key (id)"));
+  EXPECT_THAT(notices[0].hint, HasSubstr("ALTER TABLE public.products REPLICA IDENTITY FULL;"));
+  driver->stop();
+
+  auto stop = RuleSet::parse(
+      "- {table: public.products, keys: ['product:{slug}'], on_missing: stop}\n", "rules.yaml");
+  ASSERT_TRUE(stop);
+  chosen.requirements = requirements_of(*stop);
+  EXPECT_THAT(failure_of(stop->tables(), chosen), HasSubstr("the rule says on_missing: stop"));
+}
+
+TEST_F(PostgresFaultTest, PublicationWeMayNotCreateSaysHow) {
+  sql->run("create table products (id int primary key)");
+  sql->run(
+      "do $$ begin if not exists (select from pg_roles where rolname = 'plain_repl') then"
+      " create role plain_repl login replication; end if; end $$");
+  PostgresOptions chosen = options();
+  chosen.url = server->url(database, "plain_repl");
+  const std::string text = failure_of({"public.products"}, chosen);
+  EXPECT_THAT(text,
+              HasSubstr("cannot create publication 'evictd': permission denied for database"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          "hint: as an owner of the tables: CREATE PUBLICATION evictd FOR TABLE public.products;"));
+}
+
+TEST_F(PostgresFaultTest, TableWithoutAKeyIsRefusedBecausePublishingWouldBreakIt) {
+  sql->run("create table products (id int)");
+  EXPECT_THAT(failure_of({"public.products"}, options()),
+              HasSubstr("table 'public.products' has no replica identity and cannot be published"));
+}
+
+TEST_F(PostgresFaultTest, AnImpossibleSlotNameEndsTheFirstStart) {
+  sql->run("create table products (id int primary key)");
+  PostgresOptions chosen = options();
+  chosen.slot = "My-Slot";
+  EXPECT_THAT(
+      failure_of({"public.products"}, chosen),
+      HasSubstr(
+          "hint: postgres.slot: lower-case letters, digits and underscores, at most 63 of them"));
+}
+
+TEST_F(PostgresFaultTest, ForeignSlotsAreRefused) {
+  sql->run("create table products (id int primary key)");
+  sql->run("select pg_create_logical_replication_slot('" + slot + "', 'test_decoding')");
+  EXPECT_EQ(failure_of({"public.products"}, options()),
+            "slot '" + slot +
+                "': expected plugin 'pgoutput', got 'test_decoding'\n"
+                "hint: choose another name in postgres.slot, or drop that slot");
+
+  auto other = server->session(server->make_database());
+  PostgresOptions chosen = options();
+  chosen.slot = "elsewhere";
+  other.run("select pg_create_logical_replication_slot('elsewhere', 'pgoutput')");
+  EXPECT_THAT(failure_of({"public.products"}, chosen),
+              HasSubstr("slot 'elsewhere': expected database '" + database + "', got '"));
+  other.run("select pg_drop_replication_slot('elsewhere')");
+
+  chosen.slot = "prepared";
+  sql->run("select pg_create_logical_replication_slot('prepared', 'pgoutput', false, true)");
+  EXPECT_THAT(failure_of({"public.products"}, chosen),
+              HasSubstr("slot 'prepared' has two_phase on"));
+}
+
+// P14: the byte comes back at the same place each time; the source must not spin.
+TEST_F(PostgresFaultTest, AByteThatIsNoTextIsExplainedAndNotRetriedInATightLoop) {
+  server->make_database("ascii_" + database, "encoding 'SQL_ASCII' locale 'C' template template0");
+  const std::string before = database;
+  database = "ascii_" + before;
+  sql = std::make_unique<PostgresSession>(server->session(database));
+  sql->run(
+      "set client_encoding = 'SQL_ASCII'; create table products (id int primary key, slug text)");
+  stream({"public.products"});
+  sql->run("insert into products values (1, E'caf\\xe9')");
+  ASSERT_TRUE(driver->until([&] { return !journal().disconnects.empty(); })) << explain();
+  EXPECT_EQ(journal().disconnects[0].kind, ErrorKind::kData);
+  EXPECT_THAT(journal().disconnects[0].text,
+              HasSubstr("the stream stops at a value that is not valid text"));
+  EXPECT_EQ(journal().disconnects[0].hint,
+            "set postgres.client_encoding: SQL_ASCII to pass such bytes on unchanged");
+  const int connects = journal().connects;
+  driver->turn_for(std::chrono::milliseconds(1'500));
+  EXPECT_LE(journal().connects, connects + 1);
+  const Record last = [&] {
+    Record result;
+    EXPECT_TRUE(driver->until_connected());
+    return record();
+  }();
+  driver->stop();
+
+  PostgresOptions chosen = options();
+  chosen.client_encoding = "SQL_ASCII";
+  make({"public.products"}, chosen);
+  driver->start(last);
+  ASSERT_TRUE(driver->until_changes(1)) << explain();
+  EXPECT_EQ(journal().all_changes()[0], "insert public.products new(id=1 slug=caf\xe9)");
+}
+
+TEST_F(PostgresFaultTest, PasswordsAndTlsWorkAsLibpqDoesThem) {
+  sql->run("create table products (id int primary key)");
+  sql->run(
+      "do $$ begin if not exists (select from pg_roles where rolname = 'scram_user') then"
+      " create role scram_user login superuser password 'it''s secret'; end if; end $$");
+  sql->run(
+      "copy (select 1) to program 'openssl req -new -x509 -days 2 -nodes -subj /CN=localhost "
+      "-keyout server.key"
+      " -out server.crt 2>/dev/null && chmod 600 server.key'");
+  sql->run(
+      "copy (select 1) to program 'sed -i \"1i hostssl all scram_user 127.0.0.1/32 scram-sha-256\" "
+      "pg_hba.conf'");
+  server->set("ssl", "on");
+  const std::string where =
+      "@127.0.0.1:" + std::to_string(server->port()) + "/" + database + "?sslmode=require";
+  PostgresOptions chosen = options();
+  chosen.url = "postgresql://scram_user:wrong-one" + where;
+  const std::string text = failure_of({"public.products"}, chosen);
+  EXPECT_THAT(text, HasSubstr("password authentication failed for user \"scram_user\""));
+  EXPECT_THAT(text, Not(HasSubstr("wrong-one")));
+
+  chosen.url = "postgresql://scram_user:it%27s%20secret" + where;
+  make({"public.products"}, chosen);
+  driver->start();
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  EXPECT_EQ(sql->value("select string_agg(distinct ssl::text, ',') from pg_stat_ssl join "
+                       "pg_stat_activity using (pid)"
+                       " where application_name like 'evictd%'"),
+            "true");
+  driver->bytes_max = 10'000;  // what TLS has already decrypted is not seen by poll()
+  sql->run("insert into products select generate_series(1, 20000)");
+  ASSERT_TRUE(driver->until_changes(20'000)) << explain();
+}
+
+TEST_F(PostgresFaultTest, DropRemovesWhatWeLeaveBehind) {
+  sql->run("create table products (id int primary key)");
+  stream({"public.products"});
+  auto refused = drop_postgres(options());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kUsage);
+  EXPECT_THAT(refused.error().text, HasSubstr("slot '" + slot + "' is in use by pid "));
+  driver->stop();
+  auto dropped = drop_postgres(options());
+  ASSERT_TRUE(dropped) << dropped.error().to_string();
+  EXPECT_THAT(*dropped, ElementsAre("dropped slot '" + slot + "'", "dropped publication 'evictd'"));
+  dropped = drop_postgres(options());
+  ASSERT_TRUE(dropped);
+  EXPECT_THAT(*dropped, ElementsAre("slot '" + slot + "' does not exist",
+                                    "publication 'evictd' does not exist"));
+}
+
+// A server of its own for tests that stop it.
+class PostgresRestartTest : public PostgresFaultTest {
+ protected:
+  void SetUp() override {
+    std::string why;
+    own_ = PostgresServer::make(why);
+    EVICTD_NEEDS_POSTGRES(own_, why);
+    server = own_.get();
+    database = server->make_database();
+    slot = "slot_" + database;
+    sql = std::make_unique<PostgresSession>(server->session(database));
+  }
+  void TearDown() override {
+    if (driver) driver->stop();
+    driver.reset();
+    source.reset();
+    sql.reset();
+    own_.reset();
+  }
+  std::unique_ptr<PostgresServer> own_;
+};
+
+TEST_F(PostgresRestartTest, RestartedServerGoesOnWithoutAGap) {
+  sql->run("create table products (id int primary key)");
+  stream({"public.products"});
+  const std::string instance = journal().connected->instance;
+  sql->run("insert into products values (1)");
+  ASSERT_TRUE(driver->until_changes(1));
+  ASSERT_TRUE(own_->stop("immediate"));
+  ASSERT_TRUE(driver->until([&] { return !journal().connected; }));
+  own_->start();
+  sql = std::make_unique<PostgresSession>(server->session(database));
+  sql->run("insert into products values (2)");
+  ASSERT_TRUE(driver->until([&] { return journal().saw("insert public.products new(id=2)"); }))
+      << explain();
+  EXPECT_TRUE(journal().gaps.empty()) << explain();
+  EXPECT_NE(journal().connected->instance, instance);
+}
+
+// G7: Redis is down, nothing is acknowledged, and PostgreSQL must be able to stop.
+TEST_F(PostgresRestartTest, ShutdownIsNotHeldUpByUnacknowledgedWork) {
+  sql->run("create table products (id int primary key)");
+  PostgresOptions chosen = options();
+  chosen.shutdown_grace = std::chrono::milliseconds(1'000);
+  make({"public.products"}, chosen);
+  driver->start();
+  ASSERT_TRUE(driver->until_connected());
+  journal().acknowledges = false;
+  sql->run("insert into products values (1)");
+  ASSERT_TRUE(driver->until_changes(1));
+  own_->begin_stop("fast");
+  ASSERT_TRUE(driver->until([&] { return !own_->is_running(); }, std::chrono::seconds(15)))
+      << explain();
+  EXPECT_FALSE(journal().disconnects.empty());
+  EXPECT_THAT(journal().disconnects[0].text, HasSubstr("PostgreSQL is shutting down"));
+  own_->start();
+  ASSERT_TRUE(driver->until_changes(2)) << explain();
+  EXPECT_TRUE(journal().gaps.empty()) << explain();
+}
+
+TEST_F(PostgresRestartTest, ShutdownOfAServerThatOwesNothingIsImmediate) {
+  sql->run("create table products (id int primary key)");
+  stream({"public.products"});
+  sql->run("insert into products values (1)");
+  ASSERT_TRUE(driver->until_changes(1));
+  own_->begin_stop("fast");
+  EXPECT_TRUE(driver->until([&] { return !own_->is_running(); }, std::chrono::seconds(15)))
+      << explain();
+  for (const Error& error : journal().disconnects)
+    EXPECT_THAT(error.text, Not(HasSubstr("unacknowledged")));
+}
+
+TEST_F(PostgresRestartTest, WalLevelIsNamedWhenItIsTooLow) {
+  sql->run("create table products (id int primary key)");
+  sql.reset();
+  server->set("wal_level", "replica", true);
+  EXPECT_EQ(failure_of({"public.products"}, options()),
+            "expected wal_level 'logical', got 'replica'\n"
+            "hint: ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL");
+}
+
+}  // namespace
+}  // namespace evictd::testing

@@ -1,0 +1,265 @@
+#include "daemon/sources/postgres/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/sources/postgres/facts.h"
+
+namespace evictd::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+class PlanTest : public ::testing::Test {
+ protected:
+  Facts facts = healthy_facts();
+  PostgresOptions options;
+  std::vector<std::string> tables = {"public.products", "public.orders"};
+  std::optional<Known> known = make_known();
+  std::string epoch = "7/1";
+  bool slot_predates_publication = false;
+
+  Known make_known() {
+    Known result;
+    result.epoch = "7/1";
+    result.identity = "16384/evictd";
+    result.acknowledged = Lsn{1000};
+    result.tables = published_tables(healthy_facts());
+    result.members = table_members(healthy_facts());
+    return result;
+  }
+  Plan plan() {
+    PlanInput input{
+        &options, &tables, &facts, epoch, known ? &*known : nullptr, slot_predates_publication};
+    auto made = make_plan(input);
+    EXPECT_TRUE(made) << made.error().to_string();
+    return made ? *made : Plan{};
+  }
+  std::string error() {
+    PlanInput input{
+        &options, &tables, &facts, epoch, known ? &*known : nullptr, slot_predates_publication};
+    auto made = make_plan(input);
+    EXPECT_FALSE(made);
+    return made ? "" : made.error().to_string();
+  }
+  std::string gap() {
+    const Plan made = plan();
+    EXPECT_EQ(made.gaps.size(), 1u);
+    return made.gaps.empty() ? "" : made.gaps[0].reason;
+  }
+};
+
+TEST_F(PlanTest, AHealthyServerNeedsNothing) {
+  const Plan made = plan();
+  EXPECT_THAT(made.gaps, IsEmpty());
+  EXPECT_FALSE(made.has_work());
+  EXPECT_THAT(made.problems, IsEmpty());
+}
+
+TEST_F(PlanTest, TheFirstStartIsNoGap) {
+  known.reset();
+  facts.slot = SlotFacts{};
+  facts.publication = PublicationFacts{};
+  for (auto& [name, table] : facts.tables) table.is_published = false;
+  const Plan made = plan();
+  EXPECT_THAT(made.gaps, IsEmpty());
+  EXPECT_TRUE(made.create_publication);
+  EXPECT_TRUE(made.create_slot);
+  EXPECT_FALSE(made.drop_slot);
+  EXPECT_THAT(made.tables_to_publish, ElementsAre("public.products", "public.orders"));
+}
+
+TEST_F(PlanTest, WhatASlotOfOurOwnMayHaveBeenThroughIsAGap) {
+  facts.slot.confirmed = Lsn{1001};
+  EXPECT_EQ(gap(), "slot_moved");
+  known->acknowledged.reset();  // nothing is known of where it stood
+  EXPECT_THAT(plan().gaps, IsEmpty());
+  facts.slot.confirmed = Lsn{999};  // a crash of the server forgets a little: it sends it again
+  known->acknowledged = Lsn{1000};
+  EXPECT_THAT(plan().gaps, IsEmpty());
+}
+
+TEST_F(PlanTest, EachLossHasItsReason) {
+  epoch = "7/2";
+  EXPECT_EQ(gap(), "epoch_changed");
+  epoch = "7/1";
+  known->identity = "1/other";
+  EXPECT_EQ(gap(), "source_changed");
+  known->identity = "16384/evictd";
+  facts.slot.is_lost = true;
+  EXPECT_EQ(gap(), "slot_lost");
+  EXPECT_TRUE(plan().drop_slot);
+  EXPECT_TRUE(plan().create_slot);
+  facts.slot = SlotFacts{};
+  EXPECT_EQ(gap(), "slot_missing");
+  EXPECT_FALSE(plan().drop_slot);
+  EXPECT_TRUE(plan().create_slot);
+  facts = healthy_facts();
+  known.reset();
+  EXPECT_EQ(gap(), "record_missing");
+  EXPECT_FALSE(plan().has_work());
+}
+
+TEST_F(PlanTest, APublicationYoungerThanTheSlotCostsTheSlot) {
+  slot_predates_publication = true;
+  EXPECT_EQ(gap(), "publication_missing");
+  EXPECT_TRUE(plan().drop_slot);
+  EXPECT_TRUE(plan().create_slot);
+  EXPECT_FALSE(plan().create_publication);
+}
+
+TEST_F(PlanTest, TableGapsNameTheirTables) {
+  facts.tables["public.products"].table.oid = 101;
+  Plan made = plan();
+  ASSERT_EQ(made.gaps.size(), 1u);
+  EXPECT_EQ(made.gaps[0].reason, "table_recreated");
+  EXPECT_THAT(made.gaps[0].tables, ElementsAre("public.products"));
+  facts = healthy_facts();
+
+  facts.tables["public.orders"].is_published = false;
+  made = plan();
+  ASSERT_EQ(made.gaps.size(), 1u);
+  EXPECT_EQ(made.gaps[0].reason, "unpublished");
+  EXPECT_THAT(made.tables_to_publish, ElementsAre("public.orders"));
+  facts = healthy_facts();
+
+  known->tables.erase("public.orders");
+  made = plan();
+  ASSERT_EQ(made.gaps.size(), 1u);
+  EXPECT_EQ(made.gaps[0].reason, "table_added");
+  EXPECT_EQ(made.gaps[0].detail, "the rules name tables that were not followed until now: 'public.orders'");
+  EXPECT_TRUE(made.gaps[0].is_expected);
+  facts.tables["public.orders"].is_published = false;  // a table new to the rules is published first
+  made = plan();
+  ASSERT_EQ(made.gaps.size(), 1u);
+  EXPECT_EQ(made.gaps[0].reason, "table_added");
+  EXPECT_THAT(made.tables_to_publish, ElementsAre("public.orders"));
+}
+
+TEST_F(PlanTest, PartitionsThatCameWithRowsOrWentAreAGap) {
+  TableFacts& products = facts.tables["public.products"];
+  products.table.kind = 'p';
+  RelationFacts member = products.table;
+  member.oid = 300;
+  member.kind = 'r';
+  products.members = {member};
+  known->tables = published_tables(facts);
+  known->members = table_members(facts);
+  EXPECT_THAT(plan().gaps, IsEmpty());
+
+  RelationFacts another = member;
+  another.oid = 301;
+  another.is_born_partition = true;
+  products.members.push_back(another);
+  EXPECT_THAT(plan().gaps, IsEmpty());
+  products.members[1].is_born_partition = false;  // attached, with whatever rows it had
+  EXPECT_EQ(gap(), "partitions_changed");
+  products.members = {another};  // the old one is gone
+  products.members[0].oid = 300;
+  EXPECT_THAT(plan().gaps, IsEmpty());
+  products.members.clear();
+  EXPECT_EQ(gap(), "partitions_changed");
+  // Across a restart only the digest is known: in doubt, purge.
+  products.members = {member, another};
+  known->members.clear();
+  EXPECT_EQ(gap(), "partitions_changed");
+}
+
+// G7: an application's UPDATE and DELETE fail on a published table without a replica identity.
+TEST_F(PlanTest, ATableWithoutIdentityIsNeverPublished) {
+  TableFacts& orders = facts.tables["public.orders"];
+  orders.is_published = false;
+  orders.table.columns = {column("id")};
+  const Plan made = plan();
+  EXPECT_THAT(made.tables_to_publish, IsEmpty());
+  EXPECT_THAT(made.problems,
+              ElementsAre("table 'public.orders' has no replica identity and cannot be published"));
+}
+
+TEST_F(PlanTest, WhatWeMayNotChangeIsAProblem) {
+  facts.publication.is_ours = false;
+  facts.publication.truncates = false;
+  facts.tables["public.orders"].is_published = false;
+  facts.tables.erase("public.products");
+  EXPECT_THAT(
+      plan().problems,
+      ElementsAre(
+          "table 'public.products' does not exist",
+          "table 'public.orders' is not in publication 'evictd', which is not ours to change",
+          "publication 'evictd' does not publish truncate"));
+}
+
+TEST_F(PlanTest, KindsThatAreNotDecodedAreProblems) {
+  facts.tables["public.orders"].is_published = false;
+  facts.tables["public.orders"].table.kind = 'm';
+  EXPECT_THAT(plan().problems,
+              ElementsAre("'public.orders' is not a table: its changes are not decoded"));
+  facts.tables["public.orders"].table.kind = 'r';
+  facts.tables["public.orders"].table.is_unlogged = true;
+  EXPECT_THAT(plan().problems,
+              ElementsAre("table 'public.orders' is unlogged: its changes are not decoded"));
+}
+
+TEST_F(PlanTest, WhatNoRetryHelpsIsUsage) {
+  facts.server.wal_level = "replica";
+  EXPECT_EQ(error(),
+            "expected wal_level 'logical', got 'replica'\n"
+            "hint: ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL");
+  facts = healthy_facts();
+  facts.server.is_standby = true;
+  EXPECT_EQ(error(),
+            "expected a primary server, got a standby\n"
+            "hint: connect to the primary; with several hosts in postgres.url add "
+            "target_session_attrs=read-write");
+  facts = healthy_facts();
+  facts.slot.plugin = "wal2json";
+  EXPECT_EQ(error(),
+            "slot 'evictd': expected plugin 'pgoutput', got 'wal2json'\n"
+            "hint: choose another name in postgres.slot, or drop that slot");
+  facts = healthy_facts();
+  facts.slot.database = "other";
+  EXPECT_EQ(error(),
+            "slot 'evictd': expected database 'shop', got 'other'\n"
+            "hint: slot names are unique in a whole server: choose another one in postgres.slot");
+  facts = healthy_facts();
+  facts.slot.two_phase = true;
+  EXPECT_EQ(error(),
+            "slot 'evictd' has two_phase on: changes would come before their commit\n"
+            "hint: drop the slot, evictd creates it as it needs it");
+  facts = healthy_facts();
+  facts.publication = PublicationFacts{};
+  facts.tables.clear();
+  EXPECT_EQ(error(),
+            "publication 'evictd' does not exist and there is no table to publish: table "
+            "'public.products'"
+            " does not exist");
+  facts = healthy_facts();
+  facts.publication = PublicationFacts{};
+  options.temporary_slot = true;
+  EXPECT_EQ(error(),
+            "publication 'evictd' does not exist, and nothing is created for watching\n"
+            "hint: `evictd run` creates it; or CREATE PUBLICATION as a person who owns the tables");
+}
+
+TEST_F(PlanTest, WatchingChangesNothing) {
+  options.temporary_slot = true;
+  facts.tables["public.orders"].is_published = false;
+  facts.slot = SlotFacts{};
+  const Plan made = plan();
+  EXPECT_TRUE(made.create_slot);
+  EXPECT_THAT(made.gaps, IsEmpty());
+  EXPECT_THAT(made.tables_to_publish, IsEmpty());
+  EXPECT_THAT(made.problems,
+              ElementsAre("table 'public.orders' is not in publication 'evictd': its changes are not seen"));
+}
+
+TEST(PlanStatements, NamesAreQuotedWhereTheyMustBe) {
+  EXPECT_EQ(add_table_statement("evictd", "public.products"),
+            "ALTER PUBLICATION evictd ADD TABLE public.products;");
+  EXPECT_EQ(add_table_statement("My\"pub", "My Shop.Prod.ucts"),
+            "ALTER PUBLICATION \"My\"\"pub\" ADD TABLE \"My Shop\".\"Prod.ucts\";");
+}
+
+}  // namespace
+}  // namespace evictd::testing

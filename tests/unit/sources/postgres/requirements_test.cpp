@@ -1,0 +1,179 @@
+#include "daemon/sources/postgres/requirements.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/sources/postgres/facts.h"
+
+namespace evictd::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class RequirementsTest : public ::testing::Test {
+ protected:
+  Facts facts = healthy_facts();
+  RelationFacts& products = facts.tables["public.products"].table;
+
+  Requirements rules(const std::string& text) {
+    auto parsed = RuleSet::parse(text, "rules.yaml");
+    EXPECT_TRUE(parsed) << parsed.error().to_string();
+    return parsed ? requirements_of(*parsed) : Requirements{};
+  }
+  Findings findings(const std::string& text) { return check_requirements(rules(text), facts); }
+  std::string refusal(const std::string& text) {
+    const auto error = first_refusal(rules(text), facts);
+    return error ? error->to_string() : "";
+  }
+};
+
+TEST_F(RequirementsTest, KeysOfThePrimaryKeyNeedNothing) {
+  EXPECT_THAT(findings("- {table: public.products, keys: ['product:{id}']}"), IsEmpty());
+  EXPECT_EQ(refusal("- {table: public.products, keys: ['product:{id}'], on_missing: stop}"), "");
+}
+
+TEST_F(RequirementsTest, OldValuesOutsideTheIdentityAreNotSent) {
+  const auto found = findings("- {table: public.products, keys: ['product:{slug}']}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG019");
+  EXPECT_EQ(found[0].severity, Severity::kError);
+  EXPECT_EQ(found[0].cause,
+            "key 'product:{slug}' needs the old 'slug' of 'public.products' for UPDATE and DELETE, "
+            "but its replica identity"
+            " is the primary key (id); each such change purges the rule's pattern instead");
+  EXPECT_EQ(found[0].fix, "ALTER TABLE public.products REPLICA IDENTITY FULL;");
+  EXPECT_THAT(found[0].object, ::testing::StartsWith("rules.yaml:1:"));
+}
+
+TEST_F(RequirementsTest, APurgeAskedForByNameIsOnlyAWarning) {
+  const auto found = findings("- {table: public.products, keys: ['product:{slug}'], on_missing: purge}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].severity, Severity::kWarning);
+  EXPECT_EQ(refusal("- {table: public.products, keys: ['product:{slug}']}"), "");
+}
+
+TEST_F(RequirementsTest, OnMissingStopRefusesToStart) {
+  EXPECT_THAT(refusal("- {table: public.products, keys: ['product:{slug}'], on_missing: stop}"),
+              HasSubstr("; the rule says on_missing: stop\nhint: ALTER TABLE public.products "
+                        "REPLICA IDENTITY FULL;"));
+}
+
+TEST_F(RequirementsTest, ImmutableColumnsNeedNoOldValueOfAnUpdate) {
+  const auto found = findings(
+      "- {table: public.products, on: [insert, update], keys: ['product:{slug}'], immutable: "
+      "[slug]}");
+  EXPECT_THAT(found, IsEmpty());
+  const auto mutable_one =
+      findings("- {table: public.products, on: [update], keys: ['product:{slug}']}");
+  ASSERT_EQ(mutable_one.size(), 1u);
+  EXPECT_THAT(mutable_one[0].fix, HasSubstr("or say immutable: [slug]"));
+  EXPECT_THAT(mutable_one[0].cause, HasSubstr(" for UPDATE, but"));
+}
+
+TEST_F(RequirementsTest, FullIdentityGivesEverything) {
+  products.identity = 'f';
+  for (ColumnFacts& one : products.columns) one.in_identity = true;
+  EXPECT_THAT(findings("- {table: public.products, keys: ['product:{slug}:{body}']}"), IsEmpty());
+}
+
+TEST_F(RequirementsTest, LongValuesMayNotBeSentAgain) {
+  const auto found = findings(
+      "- {table: public.products, on: [insert, update], keys: ['p:{body}'], immutable: [body]}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG021");
+  EXPECT_THAT(found[0].cause,
+              HasSubstr("a value of more than about 2 kB that an UPDATE leaves alone is not sent"));
+}
+
+TEST_F(RequirementsTest, GeneratedAndUnpublishedColumnsAreNotSent) {
+  products.columns[1].is_generated = true;
+  auto found = findings("- {table: public.products, keys: ['product:{slug}']}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG022");
+  EXPECT_THAT(found[0].cause, HasSubstr("which is generated and not sent before PostgreSQL 18"));
+  products.columns[1].is_generated = false;
+  products.columns[1].is_published = false;
+  found = findings("- {table: public.products, keys: ['product:{slug}']}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG018");
+  EXPECT_THAT(found[0].cause, HasSubstr("which the publication's column list leaves out"));
+}
+
+TEST_F(RequirementsTest, AConditionOnlyDeletesMore) {
+  const auto found =
+      findings("- {table: public.products, keys: ['product:{id}'], where: {slug: [a]}}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].severity, Severity::kInfo);
+  EXPECT_THAT(found[0].cause, HasSubstr("; the rule then deletes more than it must"));
+}
+
+TEST_F(RequirementsTest, ARowVersionSpeaksOfOneRowOnly) {
+  const std::string rest = "], fill: checked, version: {column: id}}";
+  EXPECT_THAT(findings("- {table: public.products, keys: ['product:{id}'" + rest), IsEmpty());
+  const auto found = findings("- {table: public.products, keys: ['p:{id}', 'slug:{slug}'], immutable: [slug], on: [insert, "
+                              "update], fill: checked, version: {column: id}}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG034");
+  EXPECT_EQ(found[0].severity, Severity::kWarning);
+  EXPECT_EQ(found[0].cause,
+            "version 'id' of 'public.products' is compared under key 'slug:{slug}', which does not name the primary "
+            "key (id): another row may take that key, and its versions do not compare");
+}
+
+TEST_F(RequirementsTest, ADeletedRowsVersionThatIsNotSentCostsFillsOnly) {
+  const auto found = findings("- {table: public.products, keys: ['p:{id}'], fill: checked, version: {column: slug}}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG019");
+  EXPECT_EQ(found[0].severity, Severity::kInfo);
+  EXPECT_THAT(found[0].cause, HasSubstr("no fill of such a row's keys is accepted until their tombstones have passed"));
+}
+
+TEST_F(RequirementsTest, MissingColumnsAreRefusedWithAHint) {
+  EXPECT_THAT(refusal("- {table: public.products, keys: ['product:{slugg}']}"),
+              HasSubstr("key 'product:{slugg}' names column 'slugg', which table 'public.products' "
+                        "does not have\n"
+                        "hint: did you mean 'slug'?"));
+}
+
+TEST_F(RequirementsTest, TablesThatCannotBeFollowedAreErrors) {
+  products.kind = 'v';
+  auto found = findings("- {table: public.products, keys: ['product:{id}']}");
+  ASSERT_FALSE(found.empty());
+  EXPECT_EQ(found[0].id, "PG024");
+  EXPECT_EQ(found[0].cause, "'public.products' is a view: its changes are not in the stream");
+  products.kind = 'r';
+  products.columns[0].in_identity = false;
+  found = findings("- {table: public.products, on: [insert], keys: ['product:{id}']}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG020");
+  EXPECT_EQ(found[0].cause,
+            "'public.products' has no replica identity: once published, UPDATE and DELETE on it "
+            "fail for everybody");
+}
+
+TEST_F(RequirementsTest, RowFiltersAndPartitionsAreNamed) {
+  products.row_filter = "(id > 5)";
+  auto found = findings("- {table: public.products, keys: ['product:{id}']}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG017");
+  EXPECT_EQ(found[0].cause,
+            "the publication sends only rows where (id > 5): other rows are never invalidated");
+
+  facts = healthy_facts();
+  TableFacts& table = facts.tables["public.products"];
+  RelationFacts leaf = table.table;
+  leaf.name.table = "products_1";
+  leaf.columns[0].in_identity = false;
+  leaf.columns[1].in_identity = true;  // a partition's identity is its own
+  table.table.kind = 'p';
+  table.members = {leaf};
+  found = findings("- {table: public.products, keys: ['product:{id}']}");
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].id, "PG023");
+  EXPECT_EQ(found[1].id, "PG019");
+  EXPECT_THAT(found[1].cause, HasSubstr("of 'public.products_1'"));
+}
+
+}  // namespace
+}  // namespace evictd::testing
