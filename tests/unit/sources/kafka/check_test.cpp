@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "daemon/sources/kafka/doctor/check_findings.h"
+#include "daemon/sources/kafka/wanted_topic.h"
 
 namespace evictd {
 namespace {
