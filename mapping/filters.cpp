@@ -268,6 +268,13 @@ bool format_date(std::string& value, std::string_view format, std::string& scrat
 
 }  // namespace
 
+std::string_view filter_name(Filter::Kind kind) {
+  for (const Description& known : kFilters) {
+    if (known.kind == kind) return known.name;
+  }
+  return "unknown";
+}
+
 Result<Filter> make_filter(std::string_view name, bool has_argument, std::string argument) {
   for (const Description& known : kFilters) {
     if (known.name != name) continue;

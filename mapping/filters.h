@@ -27,6 +27,9 @@ struct Filter {
   std::string argument;
 };
 
+// "lower", "date": as templates write it.
+std::string_view filter_name(Filter::Kind kind);
+
 // The filter of that name, its argument checked. The error has no place: the caller knows it.
 // `has_argument`: whether parentheses were written.
 Result<Filter> make_filter(std::string_view name, bool has_argument, std::string argument);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "mapping/rule_digest.h"
 #include "mapping/rules_compiled.h"
 #include "mapping/rules_parser.h"
 #include "mapping/yaml.h"
@@ -56,6 +57,14 @@ std::vector<std::string> RuleSet::tables() const {
     if (seen.insert(table).second) tables.push_back(std::move(table));
   }
   return tables;
+}
+
+std::uint64_t RuleSet::table_digest(std::string_view table) const {
+  std::vector<std::uint64_t> digests;
+  for (const RuleInfo& info : compiled_->infos) {
+    if (info.qualified_table() == table) digests.push_back(info.digest);
+  }
+  return digests.empty() ? 0 : combined_digest(std::move(digests));
 }
 
 Result<RuleSet> RuleSet::parse(std::string_view text, const std::string& file) {

@@ -79,6 +79,13 @@ struct RuleInfo {
   TagsMode tags_mode = TagsMode::kMembers;
   std::vector<std::string> bump_templates;
   std::string announce;  // the channel; empty: none
+  // The caches it acts on, by the names of the configuration, which verifies them; empty: on every one.
+  std::vector<std::string> caches;
+  std::vector<Place> cache_places;  // one per name
+
+  // Of everything that decides what the rule matches and how it acts on a cache (rule_digest.h): the same on every
+  // machine and in every build.
+  std::uint64_t digest = 0;
 
   bool is_on(Operation operation) const {
     return (operations >> static_cast<unsigned>(operation) & 1U) != 0;
@@ -102,6 +109,9 @@ class RuleSet {
 
   // Every distinct table named by a rule, "schema.table", in the order of the file.
   std::vector<std::string> tables() const;
+
+  // What the rules of one table, "schema.table", do together; their order and names do not count. 0: no rule names it.
+  std::uint64_t table_digest(std::string_view table) const;
 
   struct Compiled;  // rules_compiled.h, for the inside of mapping/
   const Compiled& compiled() const { return *compiled_; }

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "mapping/did_you_mean.h"
+#include "mapping/rule_digest.h"
 #include "mapping/rule_values.h"
 #include "mapping/rules_compiled.h"
 #include "mapping/utf8.h"
@@ -91,6 +92,7 @@ class RuleParser {
     Place immutable_place;
     read_columns("immutable", rule_.immutable, immutable_place);
     read_reader_settings();
+    read_caches();
     check_together();
     return map_.finish();
   }
@@ -251,6 +253,17 @@ class RuleParser {
     }
   }
 
+  void read_caches() {
+    if (!map_.read("caches", info_.caches)) return;
+    const YamlNode& node = *map_.find("caches");
+    if (info_.caches.empty()) refuse(node.place, "'caches': expected at least one cache, got an empty list");
+    for (std::size_t i = 0; i < info_.caches.size(); ++i) {
+      const YamlNode& name = node.kind == YamlNode::Kind::kList ? node.items[i] : node;
+      info_.cache_places.push_back(name.place);
+      if (info_.caches[i].empty()) refuse(name.place, "'caches': expected the name of a cache, got an empty one");
+    }
+  }
+
   void read_version(const YamlNode& version) {
     if (version.kind == YamlNode::Kind::kText && version.text == "snapshot") return;
     if (version.kind == YamlNode::Kind::kMap) {
@@ -374,6 +387,7 @@ Result<void> parse_rule_list(const YamlNode& list, const Defaults& defaults,
     CompiledRule& rule = compiled.rules.emplace_back();
     if (Result<void> parsed = RuleParser(item, defaults, info, rule).parse(); !parsed)
       return parsed;
+    info.digest = rule_digest(info, rule);
   }
   return name_rules(compiled.infos);
 }

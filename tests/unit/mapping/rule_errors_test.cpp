@@ -219,6 +219,14 @@ TEST(RuleErrors, ReaderSettingsAreReadStrictly) {
             "rules.yaml:1:43: 'tags_mode': expected 'members' or 'lazy', got 'eager'");
 }
 
+TEST(RuleErrors, Caches) {
+  const std::string rule = "- {table: a, keys: ['a:{id}'], ";
+  EXPECT_EQ(error_of(rule + "caches: []}"), "rules.yaml:1:40: 'caches': expected at least one cache, got an empty list");
+  EXPECT_EQ(error_of(rule + "caches: [eu, '']}"),
+            "rules.yaml:1:45: 'caches': expected the name of a cache, got an empty one");
+  EXPECT_EQ(error_of(rule + "caches: [eu, eu]}"), "rules.yaml:1:45: 'caches': 'eu' is given twice");
+}
+
 TEST(RuleErrors, YamlErrorsAreThoseOfTheReader) {
   EXPECT_EQ(error_of("- table: a\n  keys: [x]\n  keys: [y]\n"),
             "rules.yaml:3:3: duplicate setting 'keys'\nhint: it was given before, in line 2");

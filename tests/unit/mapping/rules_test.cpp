@@ -117,6 +117,14 @@ TEST(Rules, SettingsOfLaterWorkMaySayWhatHoldsToday) {
   EXPECT_EQ(rules.rules()[0].tags_mode, TagsMode::kMembers);
 }
 
+TEST(Rules, TheCachesThatARuleActsOnKeepTheirPlaces) {
+  const RuleSet rules = rules_from("- {table: a, keys: ['a:{id}'], caches: [eu, us]}\n- {table: b, purge: [b], caches: eu}");
+  EXPECT_THAT(rules.rules()[0].caches, ElementsAre("eu", "us"));
+  EXPECT_EQ(rules.rules()[0].cache_places[1].to_string(), "rules.yaml:1:45");
+  EXPECT_THAT(rules.rules()[1].caches, ElementsAre("eu"));
+  EXPECT_EQ(rules.rules()[1].cache_places[0].to_string(), "rules.yaml:2:35");
+}
+
 std::string need_text(const ColumnNeed& need) {
   std::string text = need.column + " for " + need.where + " at " + need.place.to_string() + ":";
   if (need.on_insert) text += " insert";

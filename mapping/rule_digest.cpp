@@ -1,0 +1,116 @@
+#include "mapping/rule_digest.h"
+
+#include <fmt/format.h>
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <string_view>
+
+#include "mapping/check.h"
+
+namespace evictd {
+
+namespace {
+
+std::uint64_t hash(std::string_view text) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> bytes;
+  unsigned int length = 0;
+  const int done = EVP_Digest(text.data(), text.size(), bytes.data(), &length, EVP_sha256(), nullptr);
+  EVICTD_CHECK(done == 1 && length >= sizeof(std::uint64_t));
+  std::uint64_t number = 0;
+  for (std::size_t i = 0; i < sizeof(number); ++i) number = number << 8 | bytes[i];
+  return number;
+}
+
+// "4:text": no text can be taken for the end of one and the beginning of another.
+std::string framed(std::string_view text) { return fmt::format("{}:{}", text.size(), text); }
+
+// A list whose order means nothing.
+std::string framed(std::vector<std::string> texts) {
+  std::sort(texts.begin(), texts.end());
+  texts.erase(std::unique(texts.begin(), texts.end()), texts.end());
+  std::string list;
+  for (const std::string& text : texts) list += framed(text);
+  return framed(list);
+}
+
+// What a template renders, not how it was written.
+std::string template_text(const Template& compiled) {
+  std::string text = framed(compiled.literals[0]);
+  for (std::size_t i = 0; i < compiled.placeholders.size(); ++i) {
+    const Placeholder& placeholder = compiled.placeholders[i];
+    text += "{" + framed(placeholder.column);
+    for (const std::string& step : placeholder.path) text += "." + framed(step);
+    for (const Filter& filter : placeholder.filters) {
+      text += "|" + framed(filter_name(filter.kind)) + framed(filter.argument);
+    }
+    text += "}" + framed(compiled.literals[i + 1]);
+  }
+  return text;
+}
+
+std::string operations_text(const RuleInfo& info) {
+  std::string text;
+  for (const Operation operation :
+       {Operation::kInsert, Operation::kUpdate, Operation::kDelete, Operation::kTruncate}) {
+    if (info.is_on(operation)) text += std::string(operation_name(operation)) + " ";
+  }
+  return text;
+}
+
+std::vector<std::string> where_texts(const CompiledRule& rule) {
+  std::vector<std::string> texts;
+  for (const Condition& condition : rule.where) {
+    texts.push_back(framed(condition.column) + framed(condition.texts) + (condition.matches_null ? "null" : ""));
+  }
+  return texts;
+}
+
+}  // namespace
+
+std::uint64_t rule_digest(const RuleInfo& info, const CompiledRule& rule) {
+  std::string text = "evictd rule 1\n";
+  const auto add = [&text](std::string_view name, const std::string& framed_value) {
+    text += fmt::format("{} {}\n", name, framed_value);
+  };
+  const auto add_list = [&add](std::string_view name, const std::vector<std::string>& texts) {
+    if (!texts.empty()) add(name, framed(texts));
+  };
+  add("table", framed(info.schema) + framed(info.table));
+  add("on", operations_text(info));
+  add_list("where", where_texts(rule));
+  add_list("when_changed", rule.when_changed);
+  add_list("immutable", rule.immutable);
+  std::vector<std::string> templates;
+  for (const CompiledTemplate& entry : rule.templates) {
+    templates.push_back(framed(invalidation_kind_name(entry.kind)) + template_text(entry.compiled));
+  }
+  add_list("templates", templates);
+  std::vector<std::string> globs;
+  for (std::size_t i = rule.first_purge_pattern; i < info.patterns.size(); ++i) globs.push_back(info.patterns[i].glob);
+  add_list("purge", globs);
+  // What decides how a key goes, where it is not the default.
+  if (info.fill == FillMode::kChecked) add("fill", "checked");
+  if (info.mode == RuleMode::kStale) add("mode", "stale");
+  if (info.tags_mode == TagsMode::kLazy) add("tags_mode", "lazy");
+  if (!info.version_column.empty()) add("version", framed(info.version_column));
+  // `stop` and `purge` miss nothing; what `ignore` passed over may still be cached.
+  if (info.on_missing == OnMissing::kIgnore) add("on_missing", "ignore");
+  // Caches, and listeners of a channel, that were never told.
+  if (!info.announce.empty()) add("announce", framed(info.announce));
+  add_list("caches", info.caches);
+  return hash(text);
+}
+
+std::uint64_t combined_digest(std::vector<std::uint64_t> digests) {
+  EVICTD_CHECK(!digests.empty());
+  std::sort(digests.begin(), digests.end());
+  digests.erase(std::unique(digests.begin(), digests.end()), digests.end());
+  std::string text = "evictd rules 1\n";
+  for (const std::uint64_t digest : digests) text += fmt::format("{:016x}\n", digest);
+  return hash(text);
+}
+
+}  // namespace evictd
