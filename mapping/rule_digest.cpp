@@ -1,10 +1,9 @@
 #include "mapping/rule_digest.h"
 
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
-#include <array>
+#include <charconv>
 #include <string>
 #include <string_view>
 
@@ -14,13 +13,13 @@ namespace evictd {
 
 namespace {
 
-std::uint64_t hash(std::string_view text) {
-  std::array<unsigned char, EVP_MAX_MD_SIZE> bytes;
-  unsigned int length = 0;
-  const int done = EVP_Digest(text.data(), text.size(), bytes.data(), &length, EVP_sha256(), nullptr);
-  EVICTD_CHECK(done == 1 && length >= sizeof(std::uint64_t));
+std::uint64_t hash(std::string text) {
+  FilterMachine filters;
+  filters.apply({Filter::Kind::kSha256, {}}, text);  // lower-case hex
   std::uint64_t number = 0;
-  for (std::size_t i = 0; i < sizeof(number); ++i) number = number << 8 | bytes[i];
+  constexpr std::size_t kDigits = 16;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + kDigits, number, 16);
+  EVICTD_CHECK(error == std::errc() && end == text.data() + kDigits);
   return number;
 }
 
@@ -101,7 +100,7 @@ std::uint64_t rule_digest(const RuleInfo& info, const CompiledRule& rule) {
   // Caches, and listeners of a channel, that were never told.
   if (!info.announce.empty()) add("announce", framed(info.announce));
   add_list("caches", info.caches);
-  return hash(text);
+  return hash(std::move(text));
 }
 
 std::uint64_t combined_digest(std::vector<std::uint64_t> digests) {
@@ -110,7 +109,7 @@ std::uint64_t combined_digest(std::vector<std::uint64_t> digests) {
   digests.erase(std::unique(digests.begin(), digests.end()), digests.end());
   std::string text = "evictd rules 1\n";
   for (const std::uint64_t digest : digests) text += fmt::format("{:016x}\n", digest);
-  return hash(text);
+  return hash(std::move(text));
 }
 
 }  // namespace evictd

@@ -23,7 +23,8 @@ def read_tree(root):
         folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
         for name in sorted(names):
             path = pathlib.Path(folder, name)
-            if path.suffix not in TEXT_SUFFIXES or "corpus" in path.parts:
+            is_gits = name == ".git"  # of a linked work tree: a file
+            if is_gits or path.suffix not in TEXT_SUFFIXES or "corpus" in path.parts:
                 continue
             try:
                 files[path.relative_to(root).as_posix()] = path.read_text(encoding="utf-8")

@@ -122,7 +122,7 @@ TEST(Rules, TheCachesThatARuleActsOnKeepTheirPlaces) {
   EXPECT_THAT(rules.rules()[0].caches, ElementsAre("eu", "us"));
   EXPECT_EQ(rules.rules()[0].cache_places[1].to_string(), "rules.yaml:1:45");
   EXPECT_THAT(rules.rules()[1].caches, ElementsAre("eu"));
-  EXPECT_EQ(rules.rules()[1].cache_places[0].to_string(), "rules.yaml:2:35");
+  EXPECT_EQ(rules.rules()[1].cache_places[0].to_string(), "rules.yaml:2:34");
 }
 
 std::string need_text(const ColumnNeed& need) {
