@@ -367,7 +367,7 @@ SteadyTime Pipeline::Impl::record_due() const {
 void Pipeline::Impl::write_record() {
   if (!sink_connected_ || !record_ || record_under_way_ != 0 || record_due() > now_.steady) return;
   for (const auto& [stream, position] : done_) {
-    std::uint64_t& recorded = record_->acknowledged[stream];
+    std::uint64_t& recorded = record_->acknowledged[source_.stream_name(stream)];
     recorded = std::max(recorded, position);
   }
   record_positions_ = done_;

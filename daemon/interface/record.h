@@ -13,14 +13,17 @@
 
 namespace evictd {
 
+// The name of the one stream of a source that has no other (PostgreSQL's).
+inline constexpr const char* kOnlyStream = "wal";
+
 struct Record {
   Epoch epoch;
   std::string source_instance;  // see SourceConnected::instance
   // When this epoch and instance were first seen, by the clock of Redis: markers filled earlier are not trusted.
   std::chrono::milliseconds epoch_since{0};
-  // Per stream of the source (PostgreSQL: stream 0, commit end LSN), the last position this evictd has
-  // acknowledged or is about to: written BEFORE the source is told, so it is never behind the source.
-  std::map<std::uint32_t, std::uint64_t> acknowledged;
+  // By name of the stream (Source::stream_name; PostgreSQL: kOnlyStream, commit end LSN), the last position this evictd
+  // has acknowledged or is about to: written BEFORE the source is told, so it is never behind the source.
+  std::map<std::string, std::uint64_t> acknowledged;
   // Identifies what the source's position lives in (PostgreSQL: database OID and slot name). Opaque.
   std::string source_identity;
   // OIDs of the mapped tables, "schema.table" -> id, to notice one dropped and recreated while away.

@@ -33,7 +33,7 @@ namespace evictd {
 
 // Where a source can resume. Only for acknowledging; never compared to decide what is fresh.
 struct Position {
-  std::uint32_t stream = 0;  // PostgreSQL: 0. Kafka: one per partition
+  std::uint32_t stream = 0;  // PostgreSQL: 0. Kafka: one per partition; Source::stream_name() has its name
   std::uint64_t value = 0;   // PostgreSQL: commit end LSN. Kafka: offset of the next record
   friend bool operator==(const Position&, const Position&) = default;
 };
@@ -152,6 +152,11 @@ class Source {
 
   // What to wait for. `want_data`: whether the stream's descriptor is polled for reading.
   virtual void wait_for(Waiting& waiting, bool want_data) = 0;
+
+  // What a stream is called, for the record: the same in every process that reads it, and never another's. The
+  // numbers are the source's own, for as long as it lives; a name may begin another number's life in the next process.
+  // The default is for sources of one stream.
+  virtual std::string stream_name(std::uint32_t) const { return kOnlyStream; }
 
   // Tells the source that everything up to and including `end` need not be sent again. Positions of one
   // stream are given in increasing order. Sent by a following step().

@@ -199,7 +199,7 @@ TEST_P(SinkContract, TheRecordComesBackAsItWasSaved) {
   Record record;
   record.epoch = "7312/1";
   record.epoch_since = std::chrono::milliseconds(1'700'000'000'000);
-  record.acknowledged = {{0, 77}, {3, 18446744073709551615u}};
+  record.acknowledged = {{"wal", 77}, {"a b%[3]#1", 18446744073709551615u}};
   record.source_identity = "16384/evictd";
   record.tables = {{"public.pro ducts%\n", 16390}};
   record.gap = "slot_lost";

@@ -162,7 +162,7 @@ class FakeSource final : public Source {
     if (slot_->lost) return "slot_lost";
     if (record_compared_ || slot_->confirmed == 0) return "";
     if (!record_seen_) return "record_missing";
-    const auto known = record_seen_->acknowledged.find(0);
+    const auto known = record_seen_->acknowledged.find(kOnlyStream);
     return known != record_seen_->acknowledged.end() && known->second < slot_->confirmed ? "slot_moved" : "";
   }
 

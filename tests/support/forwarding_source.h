@@ -19,6 +19,7 @@ class ForwardingSource : public Source {
   void use_record(const std::optional<Record>& record) override { source_.use_record(record); }
   void step(Now now, std::size_t bytes, SourceHandler& handler) override { source_.step(now, bytes, handler); }
   void wait_for(Waiting& waiting, bool want) override { source_.wait_for(waiting, want); }
+  std::string stream_name(std::uint32_t stream) const override { return source_.stream_name(stream); }
   void acknowledge(const Position& end) override { source_.acknowledge(end); }
   void request_snapshot() override { source_.request_snapshot(); }
   void confirm_gap() override { source_.confirm_gap(); }

@@ -176,7 +176,7 @@ class SourceJournal final : public SourceHandler {
 
  private:
   void acknowledge(const Position& position) {
-    record->acknowledged[position.stream] = position.value;
+    record->acknowledged[source->stream_name(position.stream)] = position.value;
     source->acknowledge(position);
   }
   std::uint64_t last_commit_of_session() {

@@ -20,7 +20,16 @@ void append_escaped(std::string& out, std::string_view value) {
   }
 }
 
-bool read_line(std::string_view word, std::string_view value, Record& record) {
+// "<stream's number> <position>" of version 1, in which only PostgreSQL's one stream has a number that says which it was.
+bool read_numbered_stream(std::string_view number, std::string_view position, Record& record) {
+  std::uint64_t value = 0;
+  std::uint32_t stream = 0;
+  if (!read_number(number, stream) || !read_number(position, value)) return false;
+  if (stream == 0) record.acknowledged[kOnlyStream] = value;
+  return true;
+}
+
+bool read_line(int version, std::string_view word, std::string_view value, Record& record) {
   if (word == "epoch") return decode_percent(value, record.epoch);
   if (word == "identity") return decode_percent(value, record.source_identity);
   if (word == "gap") return decode_percent(value, record.gap);
@@ -32,21 +41,19 @@ bool read_line(std::string_view word, std::string_view value, Record& record) {
   }
   const std::size_t space = value.find(' ');
   if (space == std::string_view::npos) return false;
-  const std::string_view first = value.substr(0, space);
-  const std::string_view second = value.substr(space + 1);
-  std::uint32_t number = 0;
-  if (!read_number(first, number)) return false;
-  if (word == "acknowledged") return read_number(second, record.acknowledged[number]);
-  std::string table;
-  if (word != "table" || !decode_percent(second, table)) return false;
-  record.tables[table] = number;
-  return true;
+  const std::string_view digits = value.substr(0, space);
+  const std::string_view rest = value.substr(space + 1);
+  if (word == "acknowledged" && version == 1) return read_numbered_stream(digits, rest, record);
+  std::string name;
+  if (!decode_percent(rest, name)) return false;
+  if (word == "acknowledged") return read_number(digits, record.acknowledged[name]);
+  return word == "table" && read_number(digits, record.tables[name]);
 }
 
 }  // namespace
 
 std::string record_to_text(const Record& record) {
-  std::string text = "evictd-record 1\nepoch ";
+  std::string text = "evictd-record 2\nepoch ";
   append_escaped(text, record.epoch);
   text += "\nepoch_since " + std::to_string(record.epoch_since.count()) + "\nidentity ";
   append_escaped(text, record.source_identity);
@@ -55,7 +62,8 @@ std::string record_to_text(const Record& record) {
     append_escaped(text, record.gap);
   }
   for (const auto& [stream, position] : record.acknowledged) {
-    text += "\nacknowledged " + std::to_string(stream) + ' ' + std::to_string(position);
+    text += "\nacknowledged " + std::to_string(position) + ' ';
+    append_escaped(text, stream);
   }
   for (const auto& [table, id] : record.tables) {
     text += "\ntable " + std::to_string(id) + ' ';
@@ -66,19 +74,16 @@ std::string record_to_text(const Record& record) {
 
 Result<Record> record_from_text(std::string_view text) {
   Record record;
-  bool first = true;
+  int version = 0;
   while (!text.empty()) {
     const std::size_t end = text.find('\n');
     if (end == std::string_view::npos) break;
     const std::string_view line = text.substr(0, end);
     text.remove_prefix(end + 1);
-    if (first) {
-      if (line != "evictd-record 1") {
-        return fail(ErrorKind::kData,
-                    "expected 'evictd-record 1', got '" + std::string(line.substr(0, 40)) + "'");
-      }
-      first = false;
-      continue;
+    if (version == 0) {
+      version = line == "evictd-record 2" ? 2 : line == "evictd-record 1" ? 1 : 0;
+      if (version != 0) continue;
+      return fail(ErrorKind::kData, "expected 'evictd-record 2', got '" + std::string(line.substr(0, 40)) + "'");
     }
     if (line == "end") {
       if (!text.empty()) return fail(ErrorKind::kData, "expected nothing after 'end'");
@@ -86,7 +91,7 @@ Result<Record> record_from_text(std::string_view text) {
     }
     const std::size_t space = line.find(' ');
     if (space == std::string_view::npos ||
-        !read_line(line.substr(0, space), line.substr(space + 1), record)) {
+        !read_line(version, line.substr(0, space), line.substr(space + 1), record)) {
       return fail(ErrorKind::kData,
                   "expected a line of a record, got '" + std::string(line.substr(0, 40)) + "'");
     }

@@ -1,14 +1,17 @@
 // The record as text, for Redis: lines of "<word> <value>", beginning with the format's version and
 // closed by "end", so that a cut text is never taken for a whole one.
 //
-//   evictd-record 1
+//   evictd-record 2
 //   epoch 7312345678901234567/1
 //   epoch_since 1700000000000
 //   identity 16384/evictd
 //   gap slot_lost                  (only when there is one)
-//   acknowledged 0 24578000        (stream, position)
+//   acknowledged 24578000 wal      (position, name of the stream)
 //   table 16390 public.products
 //   end
+//
+// Version 1 is read as well: "acknowledged 0 24578000" (number of the stream, position), where 0 was PostgreSQL's, and
+// the numbers of Kafka's partitions meant nothing to anybody else.
 #pragma once
 
 #include <string>

@@ -7,7 +7,6 @@
 //              \-> failed
 #pragma once
 
-#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -19,30 +18,10 @@
 #include "daemon/sources/kafka/helper_thread.h"
 #include "daemon/sources/kafka/kafka_client.h"
 #include "daemon/sources/kafka/kafka_source.h"
+#include "daemon/sources/kafka/partitions.h"
 #include "daemon/sources/kafka/start_policy.h"
 
 namespace evictd {
-
-// A look at a partition's end: the records before `offset` were in it by then.
-struct KnownEnd {
-  std::int64_t offset = 0;
-  SteadyTime at{};
-};
-
-// Offsets are the next one to read, as Kafka commits them: began_at <= acknowledged <= delivered.
-struct Assignment {
-  TopicPartition at;
-  std::uint32_t stream = 0;
-  std::int64_t began_at = 0;
-  std::int64_t delivered = 0;
-  std::int64_t acknowledged = 0;
-  bool acknowledged_is_new = false;      // not handed to librdkafka yet
-  bool was_acknowledged = false;         // anything at all
-  std::int64_t announced = 0;            // the end of the last transaction given to the handler
-  bool is_draining = false;              // to be given back: nothing more is read from it
-  std::optional<UnknownChange> missing;  // a gap before began_at, to be purged first
-  std::deque<KnownEnd> known_ends;       // oldest first, of records not delivered yet
-};
 
 class KafkaSource final : public Source, private KafkaClientHandler {
  public:
@@ -61,6 +40,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void restart(Now now) override;
   bool stop(Now now) override;
   SourceStatus status() const override;
+  std::string stream_name(std::uint32_t stream) const override { return partitions_.name_of_stream(stream); }
 
  private:
   enum class State { kIdle, kOpening, kJoining, kStreaming, kClosing, kStopped, kFailed };
@@ -78,7 +58,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void on_revoked(std::vector<TopicPartition> partitions, bool lost) override;
   void on_client_error(const Error& error) override;
   void on_topic_refused(const std::string& topic, const Error& error) override;
-  void on_offset_lost(const TopicPartition& partition) override;
+  void on_offset_lost(const TopicPartition& at) override;
   void look_up();
   void looked_up(const std::vector<TopicPartition>& partitions,
                  Result<std::vector<PartitionOffsets>> result);
@@ -104,15 +84,15 @@ class KafkaSource final : public Source, private KafkaClientHandler {
 
   // ---- kafka_delivery.cpp
   void deliver(std::size_t bytes_max);
-  void deliver_record(const KafkaRecord& record, Assignment& assignment);
-  void deliver_missing(Assignment& assignment);
-  bool deliver_poison(const KafkaRecord& record, Assignment& assignment, const Error& error);
+  void deliver_record(const KafkaRecord& record, Partition& partition);
+  void deliver_missing(Partition& partition);
+  bool deliver_poison(const KafkaRecord& record, Partition& partition, const Error& error);
+  void commit(Partition& partition, std::int64_t next);
   void announce_ignored();
   void report_retired();
-  Assignment* find(const KafkaRecord& record);
   std::vector<std::string> tables_of_topic(const std::string& topic, bool& known) const;
-  Xid xid_of(const Decoded& decoded, const Assignment& assignment, std::int64_t offset) const;
-  Xid unique_xid(const Assignment& assignment, std::int64_t offset) const;
+  Xid xid_of(const Decoded& decoded, const KafkaRecord& record, Partition& partition);
+  Xid unique_xid(Partition& partition, std::int64_t offset, std::int64_t timestamp_ms);
   void take_snapshots();
   bool waits_for_snapshot() const { return snapshots_ != nullptr && !latest_snapshot_; }
 
@@ -139,30 +119,12 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   SteadyTime retry_at_ = SteadyTime::max();
   std::chrono::milliseconds backoff_{0};
 
-  std::set<std::string> servers_;         // topic prefixes of everything subscribed
-  std::set<std::string> topics_;          // that the servers were learnt from
-  // Existed before a new group began, and where they ended then, where that is known.
-  std::map<TopicPartition, std::optional<std::int64_t>> first_start_;
+  std::set<std::string> servers_;  // topic prefixes of everything subscribed
+  Partitions partitions_;
   bool record_is_missing_ = false;
-  std::map<TopicPartition, std::int64_t> began_;          // by this process, as a new group
-  std::set<TopicPartition> read_before_;                  // acknowledged by this process
-  // Topics of which we have had partitions; those that were gone then, and may have been made again; and
-  // the partitions of those that were begun since.
-  std::map<std::string, SteadyTime> held_topics_;  // since when
-  std::set<std::string> vanished_;
-  std::set<TopicPartition> begun_again_;
-  std::map<TopicPartition, std::uint32_t> incarnations_;  // raised with each gap: another stream
+  std::uint64_t told_by_ = 0;  // the client that found the gaps of Partition::gap_is_told
+  SteadyTime ends_before_at_{};  // of Partition::end_before
 
-  // Partitions that had no record where we stood, and the client that found it: their gap has been told.
-  std::set<TopicPartition> told_;
-  std::uint64_t told_by_ = 0;
-
-  // Where the partitions ended before the group was joined.
-  std::map<TopicPartition, std::int64_t> ends_before_;
-  SteadyTime ends_before_at_{};
-
-  std::vector<Assignment> assignments_;
-  std::size_t last_found_ = 0;
   std::optional<std::vector<TopicPartition>> to_assign_;  // owed to the group
   bool looking_up_ = false;
   SteadyTime look_up_at_ = SteadyTime::max();
@@ -179,10 +141,8 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   SteadyTime measure_at_ = SteadyTime::min();
   std::string broker_problem_;  // all brokers down, as far as librdkafka says
   std::string topic_problem_;
-  std::map<std::string, std::string> refused_topics_;  // and why, until a record of them is read
   bool probing_ = false;
   bool asking_for_ends_ = false;
-  std::map<TopicPartition, std::int64_t> ends_;
   SteadyTime probe_at_ = SteadyTime::max();
 
   HelperThread helper_;  // last: joined before what its jobs use is destroyed

@@ -11,11 +11,6 @@ namespace {
 // Room for the bookkeeping of a record, so that a flood of empty ones is bounded as well.
 constexpr std::size_t kRecordOverhead = 64;
 
-// Ids that no snapshot speaks of: never proven visible (G5), yet the same at each delivery of a
-// record, so that a replay is recognised (G2). They lie beyond the 2^53 that the scripts compare as
-// numbers.
-constexpr int kOffsetBits = 40;
-
 // As Debezium writes a name into a topic's: what Kafka does not allow becomes '_'.
 std::string sanitized(std::string_view name) {
   std::string text;
@@ -31,44 +26,33 @@ std::string sanitized(std::string_view name) {
 
 void KafkaSource::deliver(std::size_t bytes_max) {
   if (bytes_max == 0 || waits_for_snapshot()) return;
-  for (Assignment& assignment : assignments_) {
-    if (assignment.missing) deliver_missing(assignment);
+  for (Partition* partition : partitions_.assigned()) {
+    if (partition->assignment->missing) deliver_missing(*partition);
   }
   std::size_t taken = 0;
   while (taken < bytes_max && !is_ending()) {
     const KafkaRecord* record = client_->front(*this);
     if (record == nullptr) break;
-    Assignment* assignment = find(*record);
-    if (assignment != nullptr && !assignment->is_draining &&
-        record->offset >= assignment->delivered) {
+    Partition* partition = partitions_.find_assigned(record->topic, record->partition);
+    if (partition != nullptr && !partition->assignment->is_draining &&
+        record->offset >= partition->assignment->delivered) {
       taken +=
           kRecordOverhead + record->key.value_or("").size() + record->value.value_or("").size();
-      deliver_record(*record, *assignment);
+      deliver_record(*record, *partition);
     }
     client_->pop();
   }
   announce_ignored();
 }
 
-Assignment* KafkaSource::find(const KafkaRecord& record) {
-  const auto matches = [&](const Assignment& assignment) {
-    return assignment.at.partition == record.partition && assignment.at.topic == record.topic;
-  };
-  if (last_found_ < assignments_.size() && matches(assignments_[last_found_]))
-    return &assignments_[last_found_];
-  const auto found = std::find_if(assignments_.begin(), assignments_.end(), matches);
-  if (found == assignments_.end()) return nullptr;
-  last_found_ = static_cast<std::size_t>(found - assignments_.begin());
-  return &*found;
-}
-
-void KafkaSource::deliver_record(const KafkaRecord& record, Assignment& assignment) {
+void KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition) {
   const std::int64_t next = record.offset + 1;
-  if (!refused_topics_.empty()) refused_topics_.erase(assignment.at.topic);
+  Assignment& assignment = *partition.assignment;
+  partition.topic->refused.clear();
   const auto decoded = decoder_.decode(record);
   report_retired();
   if (!decoded) {
-    if (deliver_poison(record, assignment, decoded.error())) assignment.delivered = next;
+    if (deliver_poison(record, partition, decoded.error())) assignment.delivered = next;
     return;
   }
   assignment.delivered = next;
@@ -83,45 +67,49 @@ void KafkaSource::deliver_record(const KafkaRecord& record, Assignment& assignme
   while (!known_ends.empty() && known_ends.front().offset <= record.offset) known_ends.pop_front();
   std::optional<SteadyTime> known_since;
   if (!known_ends.empty()) known_since = known_ends.front().at;
-  handler_->on_begin({assignment.stream, xid_of(*decoded, assignment, record.offset), decoded->commit_time,
-                      known_since});
+  handler_->on_begin(
+      {partitions_.stream_of(partition), xid_of(*decoded, record, partition), decoded->commit_time, known_since});
   handler_->on_change(decoded->change);
-  handler_->on_commit({assignment.stream, static_cast<std::uint64_t>(next)});
-  assignment.announced = next;
+  commit(partition, next);
+}
+
+void KafkaSource::commit(Partition& partition, std::int64_t next) {
+  handler_->on_commit({partitions_.stream_of(partition), static_cast<std::uint64_t>(next)});
+  partition.assignment->announced = next;
+  partition.announced = std::max(partition.announced, next);
 }
 
 // Records that are no changes still move the position, once per turn.
 void KafkaSource::announce_ignored() {
-  for (Assignment& assignment : assignments_) {
+  for (Partition* partition : partitions_.assigned()) {
+    const Assignment& assignment = *partition->assignment;
     if (assignment.delivered == assignment.announced || assignment.is_draining) continue;
-    handler_->on_begin(
-        {assignment.stream, unique_xid(assignment, assignment.delivered), now_.system});
-    handler_->on_commit({assignment.stream, static_cast<std::uint64_t>(assignment.delivered)});
-    assignment.announced = assignment.delivered;
+    handler_->on_begin({partitions_.stream_of(*partition), unique_xid(*partition, assignment.delivered, 0), now_.system});
+    commit(*partition, assignment.delivered);
   }
 }
 
 // The purge after a gap is acknowledged like a record: with the offset where reading goes on. Until
 // then nothing is committed for the partition, so that whoever reads it next finds the gap again
 // (G6).
-void KafkaSource::deliver_missing(Assignment& assignment) {
-  handler_->on_begin({assignment.stream, unique_xid(assignment, assignment.began_at), now_.system});
+void KafkaSource::deliver_missing(Partition& partition) {
+  Assignment& assignment = *partition.assignment;
+  handler_->on_begin({partitions_.stream_of(partition), unique_xid(partition, assignment.began_at, 0), now_.system});
   handler_->on_unknown_change(*assignment.missing);
-  handler_->on_commit({assignment.stream, static_cast<std::uint64_t>(assignment.began_at)});
+  commit(partition, assignment.began_at);
   assignment.missing.reset();
   // Acknowledging must move the position, or it would not be committed.
   if (assignment.began_at > 0) assignment.acknowledged = assignment.began_at - 1;
 }
 
 // False when the record ends evictd.
-bool KafkaSource::deliver_poison(const KafkaRecord& record, Assignment& assignment,
-                                 const Error& error) {
+bool KafkaSource::deliver_poison(const KafkaRecord& record, Partition& partition, const Error& error) {
   bool known = false;
-  const std::vector<std::string> tables = tables_of_topic(assignment.at.topic, known);
+  const std::vector<std::string> tables = tables_of_topic(partition.at.topic, known);
   if (known && tables.empty()) return true;  // a topic that no rule speaks of
   ++numbers_.poison_records;
   dead_letters_.keep(record, error);
-  const std::string place = fmt::format("{} offset {}", assignment.at.to_string(), record.offset);
+  const std::string place = fmt::format("{} offset {}", partition.at.to_string(), record.offset);
   if (options_.on_poison == OnPoison::kSkip) return true;
   if (options_.on_poison == OnPoison::kStop) {
     Error fatal = error;
@@ -131,10 +119,10 @@ bool KafkaSource::deliver_poison(const KafkaRecord& record, Assignment& assignme
     fail_for_good(std::move(fatal).within(place));
     return false;
   }
-  handler_->on_begin({assignment.stream, unique_xid(assignment, record.offset), now_.system});
+  handler_->on_begin({partitions_.stream_of(partition), unique_xid(partition, record.offset, record.timestamp_ms),
+                      now_.system});
   handler_->on_unknown_change({tables, place + ": " + error.text});
-  handler_->on_commit({assignment.stream, static_cast<std::uint64_t>(record.offset + 1)});
-  assignment.announced = record.offset + 1;
+  commit(partition, record.offset + 1);
   return true;
 }
 
@@ -164,19 +152,18 @@ void KafkaSource::report_retired() {
   }
 }
 
-Xid KafkaSource::unique_xid(const Assignment& assignment, std::int64_t offset) const {
-  const std::uint64_t where = assignment.stream & ((1U << (62 - kOffsetBits)) - 1);
-  return Xid{kOpaqueXidFlag | (where << kOffsetBits) |
-             (static_cast<std::uint64_t>(offset) & ((1ULL << kOffsetBits) - 1))};
+Xid KafkaSource::unique_xid(Partition& partition, std::int64_t offset, std::int64_t timestamp_ms) {
+  partitions_.stream_of(partition);
+  return opaque_xid(partition.name_hash, offset, timestamp_ms);
 }
 
 // PostgreSQL's transaction ids compare with the snapshots of readers; only those of one server do.
-Xid KafkaSource::xid_of(const Decoded& decoded, const Assignment& assignment,
-                        std::int64_t offset) const {
+Xid KafkaSource::xid_of(const Decoded& decoded, const KafkaRecord& record, Partition& partition) {
   const bool is_postgres = decoded.connector == "postgresql";
   const bool is_ours =
       servers_.size() == 1 && (decoded.server.empty() || decoded.server == *servers_.begin());
-  if (!is_postgres || !is_ours || !decoded.transaction_id) return unique_xid(assignment, offset);
+  if (!is_postgres || !is_ours || !decoded.transaction_id)
+    return unique_xid(partition, record.offset, record.timestamp_ms);
   const auto low = static_cast<std::uint32_t>(*decoded.transaction_id);
   if (latest_snapshot_) return widen_xid(low, latest_snapshot_->xmax());
   return narrow_xid(low);

@@ -37,17 +37,6 @@ std::string server_of_topic(const std::string& topic) {
   return topic.substr(0, topic.size() - table.size() - 1);
 }
 
-// Stable over restarts and daemons, so that the record in Redis can be read by another process.
-std::uint32_t stream_of(const TopicPartition& at, std::uint32_t incarnation) {
-  std::uint32_t hash = 2166136261U;
-  const auto mix = [&](unsigned char byte) { hash = (hash ^ byte) * 16777619U; };
-  for (const char c : at.topic) mix(static_cast<unsigned char>(c));
-  for (int shift = 0; shift < 32; shift += 8)
-    mix(static_cast<unsigned char>(at.partition >> shift));
-  for (int shift = 0; shift < 32; shift += 8) mix(static_cast<unsigned char>(incarnation >> shift));
-  return hash;
-}
-
 }  // namespace
 
 std::unique_ptr<Source> make_kafka_source(KafkaOptions options,
@@ -127,7 +116,7 @@ void KafkaSource::opened(Result<Opened> result) {
   backoff_ = 0ms;
   std::set<std::string> names;
   for (const auto& [topic, partitions] : result->topics) names.insert(topic);
-  topics_.clear();
+  for (auto& [name, topic] : partitions_.topics()) topic.server_is_learnt = false;
   servers_.clear();
   learn_servers(names);
   if (!last_known_ && !was_connected_) {
@@ -139,15 +128,23 @@ void KafkaSource::opened(Result<Opened> result) {
     if (history.has_offsets && !is_beginning) {
       record_is_missing_ = true;
     } else {
-      for (const TopicPartition& at : partitions_of(result->topics)) first_start_.try_emplace(at);
-      for (const auto& [at, end] : result->ends) first_start_.insert_or_assign(at, end);
+      for (const TopicPartition& at : partitions_of(result->topics))
+        partitions_.find_or_add(at).existed_first = true;
+      for (const auto& [at, end] : result->ends) {
+        Partition& partition = partitions_.find_or_add(at);
+        partition.existed_first = true;
+        partition.first_end = end;
+      }
     }
   }
   topic_problem_ =
       result->topics.empty() ? "no topic exists yet that 'topics' names or matches" : "";
   is_announced_ = false;
-  ends_.clear();
-  ends_before_ = std::map<TopicPartition, std::int64_t>(result->ends.begin(), result->ends.end());
+  for (auto& [at, partition] : partitions_.all()) {
+    partition.end.reset();
+    partition.end_before.reset();
+  }
+  for (const auto& [at, end] : result->ends) partitions_.find_or_add(at).end_before = end;
   ends_before_at_ = now_.steady;
   probe_at_ = now_.steady + kProbeSoon;
   state_ = State::kJoining;
@@ -158,7 +155,7 @@ void KafkaSource::opened(Result<Opened> result) {
 bool KafkaSource::learn_servers(const std::set<std::string>& topics) {
   bool is_new = false;
   for (const std::string& topic : topics) {
-    if (!topics_.insert(topic).second) continue;
+    if (std::exchange(partitions_.topic(topic).server_is_learnt, true)) continue;
     const std::string server = server_of_topic(topic);
     // Of "my.shop.transaction" it would be "my".
     if (!server.empty() && !is_control_topic(topic, mapped_tables_)) is_new |= servers_.insert(server).second;
@@ -255,45 +252,44 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
                                   std::vector<std::pair<TopicPartition, std::int64_t>>& begin,
                                   std::vector<std::pair<TopicPartition, std::int64_t>>& commit) {
   const TopicPartition& at = offsets.at;
+  Partition& partition = partitions_.find_or_add(at);
+  if (last_known_) partitions_.go_on_from(partition, *last_known_);
   StartFacts facts;
   facts.offsets = offsets;
-  if (const auto first = first_start_.find(at); first != first_start_.end()) {
-    facts.is_first_start = true;
-    facts.first_end = first->second;
-  }
-  held_topics_.emplace(at.topic, now_.steady);
-  if (vanished_.contains(at.topic) && begun_again_.insert(at).second) {
+  facts.is_first_start = partition.existed_first;
+  facts.first_end = partition.first_end;
+  facts.began_at = partition.began_at;
+  facts.was_read_before = partition.was_read || (last_known_ && is_on_record(*last_known_, at));
+  if (!partition.topic->held_since) partition.topic->held_since = now_.steady;
+  if (partition.topic->has_vanished && !std::exchange(partition.is_begun_again, true)) {
     // Made again: from its first record. The gap was found when the first one vanished.
     facts.offsets.committed = offsets.low;
-    ++incarnations_[at];
+    partitions_.begin_anew(partition);
   }
-  facts.was_read_before = read_before_.contains(at) ||
-                          (last_known_ && last_known_->acknowledged.contains(stream_of(at, 0)));
-  if (const auto began = began_.find(at); began != began_.end()) facts.began_at = began->second;
-  const Start start = start_of(facts);
+  Start start = start_of(facts);
 
   Assignment assignment;
-  assignment.at = at;
   if (!start.gap.empty()) {
-    ++incarnations_[at];
+    partitions_.begin_anew(partition);
     bool known = false;
     assignment.missing = UnknownChange{tables_of_topic(at.topic, known), start.detail};
-    if (!told_.contains(at)) handler_->on_gap({start.gap, start.detail, assignment.missing->tables}, false);
+    if (!partition.gap_is_told) handler_->on_gap({start.gap, start.detail, assignment.missing->tables}, false);
   }
-  told_.erase(at);
-  const auto incarnation = incarnations_.find(at);
-  assignment.stream = stream_of(at, incarnation == incarnations_.end() ? 0 : incarnation->second);
-  assignment.began_at = assignment.delivered = assignment.acknowledged = assignment.announced =
-      start.offset;
+  partition.gap_is_told = false;
+  // What was finished after the partition had been given up is done, although nobody could commit it.
+  if (partition.acknowledged > start.offset && partition.acknowledged <= offsets.high) {
+    start.offset = partition.acknowledged;
+    assignment.acknowledged_is_new = assignment.was_acknowledged = true;
+  }
+  assignment.began_at = assignment.delivered = assignment.acknowledged = assignment.announced = start.offset;
+  partition.announced = std::max(partition.announced, start.offset);
   if (start.is_new_group) {
-    began_.emplace(at, start.offset);
+    if (!partition.began_at) partition.began_at = start.offset;
     commit.emplace_back(at, start.offset);
   }
-  if (const auto before = ends_before_.find(at); before != ends_before_.end())
-    note_end(assignment, {before->second, ends_before_at_});
+  if (partition.end_before) note_end(assignment, {*partition.end_before, ends_before_at_});
   note_end(assignment, {offsets.high, now_.steady});
-  std::erase_if(assignments_, [&](const Assignment& other) { return other.at == at; });
-  assignments_.push_back(std::move(assignment));
+  partitions_.assign(partition, std::move(assignment));
   begin.emplace_back(at, start.offset);
 }
 
@@ -312,9 +308,9 @@ void KafkaSource::on_revoked(std::vector<TopicPartition> partitions, bool lost) 
     give_back(partitions);
     return;
   }
-  for (Assignment& assignment : assignments_) {
-    if (std::find(partitions.begin(), partitions.end(), assignment.at) != partitions.end()) {
-      assignment.is_draining = true;
+  for (Partition* partition : partitions_.assigned()) {
+    if (std::find(partitions.begin(), partitions.end(), partition->at) != partitions.end()) {
+      partition->assignment->is_draining = true;
     }
   }
   to_give_back_ = std::move(partitions);
@@ -325,16 +321,18 @@ void KafkaSource::on_revoked(std::vector<TopicPartition> partitions, bool lost) 
 // whoever gets them need not do it again.
 void KafkaSource::drain() {
   if (give_back_at_ == SteadyTime::max()) return;
-  const bool is_busy =
-      std::any_of(assignments_.begin(), assignments_.end(), [](const Assignment& assignment) {
-        return assignment.is_draining && assignment.acknowledged < assignment.announced;
-      });
+  const auto& assigned = partitions_.assigned();
+  const bool is_busy = std::any_of(assigned.begin(), assigned.end(), [](const Partition* partition) {
+    const Assignment& assignment = *partition->assignment;
+    return assignment.is_draining && assignment.acknowledged < assignment.announced;
+  });
   if (is_busy && now_.steady < give_back_at_) return;
   store_offsets();
   std::vector<std::pair<TopicPartition, std::int64_t>> offsets;
-  for (const Assignment& assignment : assignments_) {
+  for (const Partition* partition : assigned) {
+    const Assignment& assignment = *partition->assignment;
     if (assignment.is_draining && assignment.was_acknowledged) {
-      offsets.emplace_back(assignment.at, assignment.acknowledged);
+      offsets.emplace_back(partition->at, assignment.acknowledged);
     }
   }
   client_->commit_stored(offsets);
@@ -343,14 +341,15 @@ void KafkaSource::drain() {
 
 void KafkaSource::give_back(const std::vector<TopicPartition>& partitions) {
   const std::vector<TopicPartition> given = partitions;  // may be to_give_back_ itself
-  std::erase_if(assignments_, [&](const Assignment& assignment) {
-    return std::find(given.begin(), given.end(), assignment.at) != given.end();
-  });
-  std::erase_if(refused_topics_, [&](const auto& refused) {
-    return std::none_of(assignments_.begin(), assignments_.end(),
-                        [&](const Assignment& assignment) { return assignment.at.topic == refused.first; });
-  });
-  last_found_ = 0;
+  partitions_.unassign(given);
+  const auto& assigned = partitions_.assigned();
+  for (auto& [name, topic] : partitions_.topics()) {
+    if (topic.refused.empty()) continue;
+    if (std::none_of(assigned.begin(), assigned.end(),
+                     [&](const Partition* partition) { return partition->topic == &topic; })) {
+      topic.refused.clear();
+    }
+  }
   to_give_back_.clear();
   give_back_at_ = SteadyTime::max();
   client_->unassign(given);
@@ -384,31 +383,32 @@ void KafkaSource::on_topic_refused(const std::string& topic, const Error& error)
   bool known = false;
   const std::vector<std::string> tables = tables_of_topic(topic, known);
   if (tables.empty() && (known || is_control_topic(topic, mapped_tables_))) return;  // no rule speaks of it
-  refused_topics_[topic] = fmt::format("topic '{}' cannot be read: {}; {}", topic, error.text, error.hint);
+  partitions_.topic(topic).refused = fmt::format("topic '{}' cannot be read: {}; {}", topic, error.text, error.hint);
 }
 
 // Retention has overtaken us, or the topic is another one. A new client sees it as any restart would, whoever's
 // that is; unless the partition has grown past our offset by then, so the gap is told at once (G6).
-void KafkaSource::on_offset_lost(const TopicPartition& partition) {
-  if (told_by_ != session_) told_.clear();
+void KafkaSource::on_offset_lost(const TopicPartition& at) {
+  bool is_told = false;  // of another partition of the topic, by this client
+  for (auto& [place, partition] : partitions_.all()) {
+    if (told_by_ != session_) partition.gap_is_told = false;
+    is_told |= partition.gap_is_told && place.topic == at.topic;
+  }
   told_by_ = session_;
-  const bool is_told = std::any_of(told_.begin(), told_.end(),
-                                   [&](const TopicPartition& told) { return told.topic == partition.topic; });
-  told_.insert(partition);
+  partitions_.find_or_add(at).gap_is_told = true;
   bool known = false;
-  const std::vector<std::string> tables = tables_of_topic(partition.topic, known);
-  if (!is_told && !(tables.empty() && (known || is_control_topic(partition.topic, mapped_tables_)))) {
+  const std::vector<std::string> tables = tables_of_topic(at.topic, known);
+  if (!is_told && !(tables.empty() && (known || is_control_topic(at.topic, mapped_tables_)))) {
     handler_->on_gap({"offset_out_of_range",
                       fmt::format("{}: there is no record where evictd reads: deleted by retention, cut off, or gone "
                                   "with its topic",
-                                  partition.to_string()),
+                                  at.to_string()),
                       tables},
                      false);
   }
-  disconnect(
-      {ErrorKind::kConnection,
-       fmt::format("kafka: {}: the records where evictd reads are gone", partition.to_string()),
-       {}});
+  disconnect({ErrorKind::kConnection,
+              fmt::format("kafka: {}: the records where evictd reads are gone", at.to_string()),
+              {}});
 }
 
 void KafkaSource::fail_for_good(Error error) {
@@ -432,8 +432,7 @@ void KafkaSource::probe_brokers() {
   if (probing_ || now_.steady < probe_at_ || !client_) return;
   probing_ = true;
   probe_at_ = SteadyTime::max();
-  std::vector<TopicPartition> partitions;
-  for (const Assignment& assignment : assignments_) partitions.push_back(assignment.at);
+  const std::vector<TopicPartition> partitions = partitions_.assigned_at();
   helper_.run(
       [this, session = session_, client = client_, partitions]() -> HelperThread::Completion {
         using Ends = std::vector<std::pair<TopicPartition, std::int64_t>>;
@@ -462,8 +461,7 @@ void KafkaSource::probe_brokers() {
 void KafkaSource::ask_for_ends() {
   if (asking_for_ends_ || !client_->should_ask_for_ends()) return;
   asking_for_ends_ = true;
-  std::vector<TopicPartition> partitions;
-  for (const Assignment& assignment : assignments_) partitions.push_back(assignment.at);
+  const std::vector<TopicPartition> partitions = partitions_.assigned_at();
   helper_.run([this, session = session_, client = client_, partitions]() -> HelperThread::Completion {
     const auto ends = client->ends(partitions);
     return [this, session, ends] {
@@ -474,10 +472,10 @@ void KafkaSource::ask_for_ends() {
 }
 
 void KafkaSource::take_ends(const std::vector<std::pair<TopicPartition, std::int64_t>>& ends) {
-  ends_ = std::map<TopicPartition, std::int64_t>(ends.begin(), ends.end());
-  for (Assignment& assignment : assignments_) {
-    if (const auto end = ends_.find(assignment.at); end != ends_.end())
-      note_end(assignment, {end->second, now_.steady});
+  for (const auto& [at, end] : ends) {
+    Partition& partition = partitions_.find_or_add(at);
+    partition.end = end;
+    if (partition.assignment) note_end(*partition.assignment, {end, now_.steady});
   }
 }
 
@@ -493,29 +491,25 @@ void KafkaSource::note_end(Assignment& assignment, KnownEnd end) {
 // back is another one: what the group has committed says nothing about it, and may be what we
 // committed of the first.
 void KafkaSource::find_vanished(const std::map<std::string, std::int32_t>& topics) {
-  std::set<std::string> gone;
-  for (const auto& [topic, since] : held_topics_) {
-    if (!topics.contains(topic) && now_.steady - since > kToldByAll) gone.insert(topic);
-  }
-  for (const std::string& topic : gone) {
-    held_topics_.erase(topic);
-    const auto is_of_it = [&](const TopicPartition& at) { return at.topic == topic; };
-    std::erase_if(read_before_, is_of_it);
-    std::erase_if(begun_again_, is_of_it);
-    std::erase_if(began_, [&](const auto& entry) { return is_of_it(entry.first); });
-    vanished_.insert(topic);
-    if (is_control_topic(topic, mapped_tables_)) continue;
+  for (auto& [name, topic] : partitions_.topics()) {
+    if (!topic.held_since || topics.contains(name) || now_.steady - *topic.held_since <= kToldByAll) continue;
+    topic.held_since.reset();
+    topic.has_vanished = true;
+    bool is_assigned = false;
+    for (auto& [at, partition] : partitions_.all()) {
+      if (partition.topic != &topic) continue;
+      partition.was_read = partition.is_begun_again = false;
+      partition.began_at.reset();
+      is_assigned |= partition.assignment.has_value();
+    }
+    if (is_control_topic(name, mapped_tables_)) continue;
     bool known = false;
-    const std::vector<std::string> tables = tables_of_topic(topic, known);
+    const std::vector<std::string> tables = tables_of_topic(name, known);
     if (known && tables.empty()) continue;  // no rule speaks of it
     handler_->on_gap(
-        {"topic_recreated", fmt::format("topic '{}' was deleted, with what had not been read of it", topic),
-         tables},
+        {"topic_recreated", fmt::format("topic '{}' was deleted, with what had not been read of it", name), tables},
         false);
-    if (std::any_of(assignments_.begin(), assignments_.end(),
-                    [&](const Assignment& assignment) { return is_of_it(assignment.at); })) {
-      disconnect({ErrorKind::kConnection, fmt::format("kafka: topic '{}' was deleted", topic), {}});
-    }
+    if (is_assigned) disconnect({ErrorKind::kConnection, fmt::format("kafka: topic '{}' was deleted", name), {}});
   }
 }
 
@@ -527,9 +521,8 @@ void KafkaSource::close(State next) {
   if (to_assign_) static_cast<void>(client_->assign({}));
   to_assign_.reset();
   if (give_back_at_ != SteadyTime::max()) give_back(to_give_back_);
-  assignments_.clear();
-  refused_topics_.clear();
-  last_found_ = 0;
+  partitions_.unassign_all();
+  for (auto& [name, topic] : partitions_.topics()) topic.refused.clear();
   looking_up_ = false;
   look_up_at_ = SteadyTime::max();
   after_close_ = next;
@@ -566,27 +559,25 @@ bool KafkaSource::stop(Now now) {
 
 // ---- acknowledging
 
+// Of an earlier assignment as well: what it delivered is done now, whoever has read it again meanwhile.
 void KafkaSource::acknowledge(const Position& end) {
-  for (Assignment& assignment : assignments_) {
-    if (assignment.stream != end.stream) continue;
-    const auto offset = static_cast<std::int64_t>(end.value);
-    // An earlier assignment of the partition may still be finishing; it says nothing about this
-    // one.
-    if (offset <= assignment.acknowledged || offset > assignment.announced) return;
-    assignment.acknowledged = offset;
-    assignment.acknowledged_is_new = true;
-    assignment.was_acknowledged = true;
-    read_before_.insert(assignment.at);
-    return;
-  }
+  Partition* partition = partitions_.of_stream(end.stream);
+  if (partition == nullptr) return;
+  const auto offset = static_cast<std::int64_t>(end.value);
+  if (offset <= partition->acknowledged || offset > partition->announced) return;
+  partition->acknowledged = offset;
+  partition->was_read = true;
+  if (!partition->assignment || offset <= partition->assignment->acknowledged) return;
+  partition->assignment->acknowledged = offset;
+  partition->assignment->acknowledged_is_new = true;
+  partition->assignment->was_acknowledged = true;
 }
 
 void KafkaSource::store_offsets() {
   std::vector<std::pair<TopicPartition, std::int64_t>> offsets;
-  for (Assignment& assignment : assignments_) {
-    if (!assignment.acknowledged_is_new) continue;
-    assignment.acknowledged_is_new = false;
-    offsets.emplace_back(assignment.at, assignment.acknowledged);
+  for (Partition* partition : partitions_.assigned()) {
+    if (!std::exchange(partition->assignment->acknowledged_is_new, false)) continue;
+    offsets.emplace_back(partition->at, partition->assignment->acknowledged);
   }
   if (!offsets.empty()) client_->store(offsets);
 }
@@ -644,12 +635,10 @@ void KafkaSource::measure() {
   if (now_.steady < measure_at_) return;
   measure_at_ = now_.steady + kMeasureEach;
   numbers_.lag_messages.clear();
-  for (const Assignment& assignment : assignments_) {
-    std::uint64_t& lag = numbers_.lag_messages[assignment.at.topic];
-    std::int64_t end = client_->known_end(assignment.at).value_or(0);
-    if (const auto asked = ends_.find(assignment.at); asked != ends_.end())
-      end = std::max(end, asked->second);
-    const std::int64_t done = std::max(assignment.acknowledged, assignment.began_at);
+  for (const Partition* partition : partitions_.assigned()) {
+    std::uint64_t& lag = numbers_.lag_messages[partition->at.topic];
+    const std::int64_t end = std::max(client_->known_end(partition->at).value_or(0), partition->end.value_or(0));
+    const std::int64_t done = std::max(partition->assignment->acknowledged, partition->assignment->began_at);
     if (end > done) lag += static_cast<std::uint64_t>(end - done);
   }
   numbers_.dead_letters_lost = dead_letters_.lost();
@@ -662,8 +651,11 @@ void KafkaSource::measure() {
 
 SourceStatus KafkaSource::status() const {
   SourceStatus status;
-  status.connected = state_ == State::kStreaming && broker_problem_.empty() && refused_topics_.empty();
-  status.active = !assignments_.empty();
+  const auto& topics = partitions_.topics();
+  const auto refused = std::find_if(topics.begin(), topics.end(),
+                                    [](const auto& entry) { return !entry.second.refused.empty(); });
+  status.connected = state_ == State::kStreaming && broker_problem_.empty() && refused == topics.end();
+  status.active = !partitions_.assigned().empty();
   switch (state_) {
     case State::kIdle:
       status.state = "not started";
@@ -675,7 +667,7 @@ SourceStatus KafkaSource::status() const {
       status.state = "joining the group";
       break;
     case State::kStreaming:
-      status.state = assignments_.empty() ? "no partition" : "streaming";
+      status.state = partitions_.assigned().empty() ? "no partition" : "streaming";
       break;
     case State::kClosing:
       status.state = "closing";
@@ -689,8 +681,8 @@ SourceStatus KafkaSource::status() const {
   }
   if (!broker_problem_.empty()) {
     status.problem = broker_problem_;
-  } else if (!refused_topics_.empty()) {
-    status.problem = refused_topics_.begin()->second;
+  } else if (refused != topics.end()) {
+    status.problem = refused->second.refused;
   } else if (!topic_problem_.empty()) {
     status.problem = topic_problem_;
   } else if (snapshots_ && !snapshots_->problem().empty()) {

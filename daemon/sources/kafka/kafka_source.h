@@ -1,9 +1,9 @@
 // The Kafka source: Debezium change events of a consumer group's partitions, as transactions
 // (source.h).
 //
-// Every record is one transaction of one change. Each assignment of a partition is a stream of its
-// own (Position::stream), its positions are offsets: the offset AFTER the record, as Kafka commits
-// them. Offsets are stored for the group only through acknowledge(); librdkafka's own background
+// Every record is one transaction of one change. Each partition is a stream of its own, and another one when what
+// was read of it says nothing about what comes (partitions.h); however often it is given up and got back, it stays the
+// same. Positions are offsets: the offset AFTER the record, as Kafka commits them. Offsets are stored for the group only through acknowledge(); librdkafka's own background
 // commit and the commit on revoke do the rest. The group's committed offsets are the position of
 // record; the Record found in Redis only tells a first start from lost offsets.
 #pragma once

@@ -48,7 +48,7 @@ void PostgresSource::use_record(const std::optional<Record>& last_known) {
   known.epoch = last_known->epoch;
   known.identity = last_known->source_identity;
   known.tables = last_known->tables;
-  if (const auto found = last_known->acknowledged.find(0);
+  if (const auto found = last_known->acknowledged.find(kOnlyStream);
       found != last_known->acknowledged.end()) {
     known.acknowledged = Lsn{found->second};
   }

@@ -181,7 +181,7 @@ class Judge {
           "evictd used it before, and it no longer exists", fix);
       return;
     }
-    const auto known = record_->acknowledged.find(0);
+    const auto known = record_->acknowledged.find(kOnlyStream);
     if (known != record_->acknowledged.end() && slot_.confirmed.value > known->second) {
       add("PG011", Severity::kWarning, slot_name(),
           fmt::format("somebody moved it from {} to {}", Lsn{known->second}.to_string(),

@@ -10,7 +10,7 @@ Record sample() {
   record.epoch = "7312345678901234567/1";
   record.epoch_since = std::chrono::milliseconds(1'700'000'000'000);
   record.source_identity = "16384/evictd";
-  record.acknowledged = {{0, 24'578'000}};
+  record.acknowledged = {{"wal", 24'578'000}, {"shop.a b[3]#1", 7}};
   record.tables = {{"public.my table", 16390}};
   record.gap = "slot_lost";
   return record;
@@ -18,12 +18,13 @@ Record sample() {
 
 TEST(RecordText, ReadsAsDocumented) {
   EXPECT_EQ(record_to_text(sample()),
-            "evictd-record 1\n"
+            "evictd-record 2\n"
             "epoch 7312345678901234567/1\n"
             "epoch_since 1700000000000\n"
             "identity 16384/evictd\n"
             "gap slot_lost\n"
-            "acknowledged 0 24578000\n"
+            "acknowledged 7 shop.a%20b[3]#1\n"
+            "acknowledged 24578000 wal\n"
             "table 16390 public.my%20table\n"
             "end\n");
 }
@@ -32,6 +33,13 @@ TEST(RecordText, ComesBack) {
   const auto back = record_from_text(record_to_text(sample()));
   ASSERT_TRUE(back.has_value());
   EXPECT_EQ(record_to_text(*back), record_to_text(sample()));
+}
+
+// As 0.1.0 wrote it: an update is no first start, and no gap.
+TEST(RecordText, VersionOneIsRead) {
+  const auto record = record_from_text("evictd-record 1\nepoch 7312/1\nacknowledged 0 77\nacknowledged 3119 5\nend\n");
+  ASSERT_TRUE(record.has_value()) << record.error().text;
+  EXPECT_EQ(record->acknowledged, (std::map<std::string, std::uint64_t>{{"wal", 77}}));
 }
 
 TEST(RecordText, CutAnywhereItIsRefused) {
@@ -46,12 +54,16 @@ TEST(RecordText, Refusals) {
     const auto record = record_from_text(text);
     return record ? std::string("accepted") : record.error().text;
   };
-  EXPECT_EQ(refused("evictd-record 2\nend\n"), "expected 'evictd-record 1', got 'evictd-record 2'");
+  EXPECT_EQ(refused("evictd-record 3\nend\n"), "expected 'evictd-record 2', got 'evictd-record 3'");
   EXPECT_EQ(refused("evictd-record 1\nwhat 1\nend\n"), "expected a line of a record, got 'what 1'");
   EXPECT_EQ(refused("evictd-record 1\nacknowledged 0 -1\nend\n"),
             "expected a line of a record, got 'acknowledged 0 -1'");
   EXPECT_EQ(refused("evictd-record 1\nacknowledged 0 18446744073709551616\nend\n"),
             "expected a line of a record, got 'acknowledged 0 18446744073709551616'");
+  EXPECT_EQ(refused("evictd-record 2\nacknowledged wal 5\nend\n"),
+            "expected a line of a record, got 'acknowledged wal 5'");
+  EXPECT_EQ(refused("evictd-record 2\nacknowledged 5 w%2\nend\n"),
+            "expected a line of a record, got 'acknowledged 5 w%2'");
   EXPECT_EQ(refused("evictd-record 1\nepoch a%2\nend\n"),
             "expected a line of a record, got 'epoch a%2'");
   EXPECT_EQ(refused("evictd-record 1\nend\nmore\n"), "expected nothing after 'end'");

@@ -140,9 +140,9 @@ TEST_F(JudgeServer, IdleTimeout) {
 TEST_F(JudgeServer, History) {
   record.emplace();
   record->epoch = "7/1";
-  record->acknowledged[0] = 1000;
+  record->acknowledged[kOnlyStream] = 1000;
   EXPECT_EQ(ids(judge()), "");
-  record->acknowledged[0] = 999;
+  record->acknowledged[kOnlyStream] = 999;
   expect("PG011", Severity::kWarning, "slot 'evictd'", "somebody moved it from 0/3E7 to 0/3E8",
          "`evictd run` says so too, purges what the rules cover, and goes on");
   record->epoch = "6/1";

@@ -91,7 +91,7 @@ class SourceTest : public ::testing::Test {
     result.source_instance = journal().connected->instance;
     result.source_identity = journal().connected->source_identity;
     result.tables = journal().connected->tables;
-    result.acknowledged[0] = std::max(journal().last_commit.value, journal().keepalive.value);
+    result.acknowledged[kOnlyStream] = std::max(journal().last_commit.value, journal().keepalive.value);
     return result;
   }
 

@@ -53,7 +53,7 @@ TEST_F(PostgresSourceTest, OnlyWhatWasAcknowledgedIsNotSentAgain) {
   const Position second = journal().transactions[1].end;
   source->acknowledge(second);
   Record last = record();
-  last.acknowledged[0] = second.value;
+  last.acknowledged[kOnlyStream] = second.value;
   ASSERT_TRUE(driver->stop());
 
   stream({"public.products"}, last);

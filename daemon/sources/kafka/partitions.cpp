@@ -1,0 +1,142 @@
+#include "daemon/sources/kafka/partitions.h"
+
+#include <algorithm>
+#include <charconv>
+
+namespace evictd {
+namespace {
+
+// Every bit of the argument moves every bit of the result, and no two arguments have the same (the finalizer of
+// MurmurHash3, with the constants of SplitMix64).
+std::uint64_t mixed(std::uint64_t bits) {
+  bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebULL;
+  return bits ^ (bits >> 31);
+}
+
+// The incarnation that `name` stands for; none when it is not of the partition whose first name is `base`.
+std::optional<std::uint32_t> incarnation_of(std::string_view name, std::string_view base) {
+  if (!name.starts_with(base)) return std::nullopt;
+  name.remove_prefix(base.size());
+  if (name.empty()) return 0;
+  if (name[0] != '#') return std::nullopt;
+  std::uint32_t number = 0;
+  const auto [end, error] = std::from_chars(name.data() + 1, name.data() + name.size(), number);
+  if (error != std::errc{} || end != name.data() + name.size()) return std::nullopt;
+  return number;
+}
+
+// The highest on record.
+std::optional<std::uint32_t> recorded_incarnation(const Record& record, const TopicPartition& at) {
+  const std::string base = at.to_string();
+  std::optional<std::uint32_t> highest;
+  for (auto entry = record.acknowledged.lower_bound(base);
+       entry != record.acknowledged.end() && entry->first.starts_with(base); ++entry) {
+    const auto incarnation = incarnation_of(entry->first, base);
+    if (incarnation) highest = std::max(highest.value_or(0), *incarnation);
+  }
+  return highest;
+}
+
+}  // namespace
+
+std::uint64_t hash_of_name(std::string_view name) {
+  std::uint64_t hash = 14695981039346656037ULL;  // FNV-1a
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  return mixed(hash);
+}
+
+Xid opaque_xid(std::uint64_t name_hash, std::int64_t offset, std::int64_t timestamp_ms) {
+  const std::uint64_t place = mixed(name_hash ^ mixed(static_cast<std::uint64_t>(offset) + 0x9e3779b97f4a7c15ULL));
+  const std::uint64_t hash = mixed(place ^ mixed(static_cast<std::uint64_t>(timestamp_ms) + 0x3c6ef372fe94f82aULL));
+  return Xid{kOpaqueXidFlag | (hash & (kOpaqueXidFlag - 1))};
+}
+
+bool is_on_record(const Record& record, const TopicPartition& at) {
+  return recorded_incarnation(record, at).has_value();
+}
+
+Partition& Partitions::find_or_add(const TopicPartition& at) {
+  Partition& partition = all_[at];
+  if (partition.topic == nullptr) {
+    partition.at = at;
+    partition.topic = &topic(at.topic);
+  }
+  return partition;
+}
+
+Topic& Partitions::topic(const std::string& name) { return topics_[name]; }
+
+std::uint32_t Partitions::stream_of(Partition& partition) {
+  if (!partition.stream) {
+    std::string name = partition.at.to_string();
+    if (partition.incarnation > 0) name += '#' + std::to_string(partition.incarnation);
+    partition.stream = static_cast<std::uint32_t>(streams_.size());
+    partition.name_hash = hash_of_name(name);
+    streams_.push_back({std::move(name), &partition});
+  }
+  return *partition.stream;
+}
+
+Partition* Partitions::of_stream(std::uint32_t stream) {
+  if (stream >= streams_.size()) return nullptr;
+  Partition* partition = streams_[stream].partition;
+  return partition->stream == stream ? partition : nullptr;
+}
+
+std::string Partitions::name_of_stream(std::uint32_t stream) const {
+  return stream < streams_.size() ? streams_[stream].name : std::string();
+}
+
+void Partitions::begin_anew(Partition& partition) {
+  ++partition.incarnation;
+  partition.stream.reset();
+  partition.announced = 0;
+  partition.acknowledged = -1;
+}
+
+void Partitions::go_on_from(Partition& partition, const Record& record) {
+  const auto recorded = recorded_incarnation(record, partition.at);
+  if (!recorded || *recorded <= partition.incarnation) return;
+  partition.incarnation = *recorded - 1;
+  begin_anew(partition);
+}
+
+void Partitions::assign(Partition& partition, Assignment assignment) {
+  if (!partition.assignment) assigned_.push_back(&partition);
+  partition.assignment = std::move(assignment);
+}
+
+void Partitions::unassign(const std::vector<TopicPartition>& partitions) {
+  std::erase_if(assigned_, [&](Partition* partition) {
+    if (std::find(partitions.begin(), partitions.end(), partition->at) == partitions.end()) return false;
+    partition->assignment.reset();
+    return true;
+  });
+  last_found_ = 0;
+}
+
+void Partitions::unassign_all() {
+  for (Partition* partition : assigned_) partition->assignment.reset();
+  assigned_.clear();
+  last_found_ = 0;
+}
+
+Partition* Partitions::find_assigned(std::string_view topic, std::int32_t number) {
+  const auto matches = [&](const Partition* partition) {
+    return partition->at.partition == number && partition->at.topic == topic;
+  };
+  if (last_found_ < assigned_.size() && matches(assigned_[last_found_])) return assigned_[last_found_];
+  const auto found = std::find_if(assigned_.begin(), assigned_.end(), matches);
+  if (found == assigned_.end()) return nullptr;
+  last_found_ = static_cast<std::size_t>(found - assigned_.begin());
+  return *found;
+}
+
+std::vector<TopicPartition> Partitions::assigned_at() const {
+  std::vector<TopicPartition> at;
+  for (const Partition* partition : assigned_) at.push_back(partition->at);
+  return at;
+}
+
+}  // namespace evictd
