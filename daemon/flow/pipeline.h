@@ -26,6 +26,8 @@ enum class OnFirstStart { kKeep, kPurge };
 
 // Limits (G8) and waits. The defaults are the documented ones.
 struct PipelineOptions {
+  // Who we are in the record: a random id of the process, so that no two daemons have the same. See Record::writer.
+  std::string writer;
   OnFirstStart on_first_start = OnFirstStart::kKeep;
   std::chrono::milliseconds tombstone_ttl{60'000};
   std::string source_peer = "postgres";          // label of evictd_reconnects_total

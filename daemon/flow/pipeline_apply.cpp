@@ -42,10 +42,10 @@ void Pipeline::Impl::on_sink_connected(const SinkConnected& connected) {
   // Another process or another server. What the record says was on record before it, so were all deletes
   // before it; later ones may be lost and are asked for again. If the record itself is not the last one, deletes
   // acknowledged long ago may be undone as well (a restart from an old dump, a replica promoted too early).
-  const bool rolled_back = (record_saved_ || record_sent_) && (!connected.record || (connected.record != record_saved_ &&
-                                                                                    connected.record != record_sent_));
-  if (rolled_back) {
+  if (is_rolled_back(connected.record)) {
     begin_repair({.reason = "redis_rollback", .tables = {}, .counted = true, .after_connect = false}, false);
+  } else if (connected.record && !connected.record->gap.empty()) {
+    repair_again(connected.record->gap);
   }
   record_dirty_ = record_.has_value();
   source_.restart(now_);

@@ -104,6 +104,7 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
     bool counted = true;              // a gap; false for the purge of a first start or of new rules
     bool after_connect = false;       // starts only when the source streams (again)
     bool started = false;
+    bool has_applied = false;                  // one of `purges` has been answered
     bool ready = false;                        // `purges` are done; `late` no longer keep us from being ready
     std::set<std::uint64_t> purges = {};       // Work ids
     std::set<std::uint64_t> late_purges = {};  // for hanging commits, and for readers that began before the gap
@@ -125,6 +126,9 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   void merge_into(Batch& batch, std::list<std::unique_ptr<Batch>>::iterator earlier);
   void pop_finished();
   void adopt_record(const std::optional<Record>& record);
+  void repair_again(const std::string& reasons);
+  void note_stored(const std::optional<Record>& record);
+  bool is_rolled_back(const std::optional<Record>& found) const;
   void repair_inherited_gap();
   SteadyTime record_due() const;
   void write_record();
@@ -200,8 +204,14 @@ class Pipeline::Impl final : public SourceHandler, public SinkHandler, public In
   std::uint64_t record_loads_ = 0;
   std::string inherited_gap_;  // that the record had when we read it, until we stream and repair it
   std::optional<Record> record_;  // as it should stand in Redis
-  std::optional<Record> record_saved_;  // the last one known to be stored
-  std::optional<Record> record_sent_;   // the last one sent
+  // The last record known to be stored, by writer and sequence; none: there is none. Those of ours that were sent after
+  // `record_unsure_after_` may be stored as well.
+  struct Stored {
+    std::string writer;
+    std::uint64_t sequence = 0;
+  };
+  std::optional<Stored> record_stored_;
+  std::uint64_t record_unsure_after_ = 0;
   bool record_dirty_ = false;     // something that must not wait changed
   bool gap_needs_confirmation_ = false;
   std::uint64_t record_sequence_ = 0;

@@ -42,8 +42,8 @@ void Pipeline::Impl::on_gap(const Gap& gap, bool needs_confirmation) {
 // The record as it stands in Redis. Whoever held the source before us wrote it last: what we knew is older. It is
 // also the first answer to whether there was anybody.
 void Pipeline::Impl::adopt_record(const std::optional<Record>& record) {
-  record_ = record_saved_ = record;
-  record_sent_.reset();
+  record_ = record;
+  note_stored(record);
   record_dirty_ = false;
   inherited_gap_ = record_ ? record_->gap : std::string();
   if (record_) tell_sink();
@@ -53,6 +53,33 @@ void Pipeline::Impl::adopt_record(const std::optional<Record>& record) {
   if (!record_) record_.emplace();
   record_->gap = repair_reasons(true);
   record_dirty_ = true;
+}
+
+void Pipeline::Impl::note_stored(const std::optional<Record>& record) {
+  record_stored_.reset();
+  if (record) record_stored_ = Stored{record->writer, record->sequence};
+  record_unsure_after_ = record_sequence_;
+}
+
+// The record says which one it is: the last one stored, or a later one of ours whose reply did not arrive. With it,
+// everything that was acknowledged is there. Any other is of before (a dump, a replica that lagged), or of somebody who
+// wrote over it; deletes acknowledged long ago may then be undone.
+bool Pipeline::Impl::is_rolled_back(const std::optional<Record>& found) const {
+  if (!found) return record_stored_.has_value();
+  const bool is_stored = record_stored_ && found->writer == record_stored_->writer && found->sequence == record_stored_->sequence;
+  const bool may_be_stored = found->writer == options_.writer && found->sequence > record_unsure_after_ &&
+                             found->sequence <= record_sequence_;
+  return !is_stored && !may_be_stored;
+}
+
+// Redis has everything that was on record, but perhaps not what a repair did since, or one that ended and is not on
+// record as ended. Purges that have not been answered are sent again anyway.
+void Pipeline::Impl::repair_again(const std::string& reasons) {
+  const bool is_to_come = std::any_of(repairs_.begin(), repairs_.end(), [](const auto& entry) {
+    const Repair& repair = entry.second;
+    return repair.tables.empty() && !repair.has_applied;
+  });
+  if (!is_to_come) begin_repair({.reason = reasons, .tables = {}, .counted = false, .after_connect = false}, false);
 }
 
 void Pipeline::Impl::repair_inherited_gap() {
@@ -86,8 +113,11 @@ void Pipeline::Impl::begin_repair(Repair repair, bool needs_confirmation) {
 
 std::string Pipeline::Impl::repair_reasons(bool with_late) const {
   std::string reasons = with_late ? inherited_gap_ : std::string();
+  const auto names = [&](std::string_view reason) {
+    return (", " + reasons + ", ").find(fmt::format(", {}, ", reason)) != std::string::npos;
+  };
   for (const auto& [id, repair] : repairs_) {
-    if (repair.ready && !with_late) continue;
+    if ((repair.ready && !with_late) || names(repair.reason)) continue;
     if (!reasons.empty()) reasons += ", ";
     reasons += repair.reason;
   }
@@ -278,6 +308,7 @@ bool Pipeline::Impl::later_purge_covers(const Purge& purge) const {
 void Pipeline::Impl::purge_first_act_done(Purge& purge) {
   if (purge.first_done) return;
   purge.first_done = true;
+  if (const auto repair = repairs_.find(purge.repair); repair != repairs_.end()) repair->second.has_applied = true;
   const std::pair<std::uint32_t, std::uint32_t> place{purge.rule, purge.pattern};
   if (const auto waiting = waiting_purges_.find(place);
       waiting != waiting_purges_.end() && waiting->second == purge.id) {
@@ -375,14 +406,16 @@ void Pipeline::Impl::write_record() {
   record_under_way_ = ++record_sequence_;
   record_dirty_ = false;
   record_written_at_ = now_.steady;
-  record_sent_ = record_;
+  record_->writer = options_.writer;
+  record_->sequence = record_sequence_;
   sink_.save_record(*record_, record_under_way_);
 }
 
 void Pipeline::Impl::on_record_saved(std::uint64_t sequence) {
   if (sequence != record_under_way_) return;
   record_under_way_ = 0;
-  if (record_sent_) record_saved_ = record_sent_;
+  record_stored_ = Stored{options_.writer, sequence};
+  record_unsure_after_ = sequence;
   if (gap_needs_confirmation_ && sequence >= gap_first_in_) {
     gap_needs_confirmation_ = false;
     source_.confirm_gap();

@@ -17,6 +17,10 @@ namespace evictd {
 inline constexpr const char* kOnlyStream = "wal";
 
 struct Record {
+  // Who saved it, and as the how manieth of its own: by these two, and by nothing else, evictd tells whether a Redis
+  // that comes back still has the record it knows. `writer` is a random id of the process.
+  std::string writer;
+  std::uint64_t sequence = 0;
   Epoch epoch;
   std::string source_instance;  // see SourceConnected::instance
   // When this epoch and instance were first seen, by the clock of Redis: markers filled earlier are not trusted.

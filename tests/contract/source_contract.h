@@ -31,6 +31,8 @@ class SourceHarness {
   virtual bool misses_records() const { return true; }
   // False for a source that shares its stream with others instead of waiting for it (Kafka's groups).
   virtual bool stands_by() const { return true; }
+  // What the server keeps of our stream is gone: the next look at it is a gap. REQUIRES: nobody streams.
+  virtual void lose_slot() {}
   // The connection breaks; the source may connect again at once.
   virtual void break_connection() = 0;
 };
@@ -197,6 +199,70 @@ TEST_P(SourceContract, AStandbyWantsTheRecordBeforeItDecidesAnything) {
   harness->write(1);
   EXPECT_TRUE(waiting.until_changes(1));
   EXPECT_EQ(waiting.journal.changes, 1u);
+  EXPECT_TRUE(waiting.stop());
+}
+
+// A sink that connects again while its source stands by hands over the record as it stands at that moment: the peer
+// works on.
+TEST_P(SourceContract, ARecordGivenWhileStandingByIsNotTheOneToDecideBy) {
+  if (!harness->stands_by()) GTEST_SKIP() << "this source shares its stream";
+  start();
+  harness->write(1);
+  ASSERT_TRUE(driver->until_changes(1));
+  const Record older = record();
+  const auto second = harness->make_source();
+  second->set_tables(harness->tables());
+  SourceDriver waiting(*second, harness->clock());
+  waiting.journal.gives_record = false;
+  waiting.start(older);
+  ASSERT_TRUE(waiting.until([&] { return !waiting.journal.standbys.empty(); }));
+  second->use_record(older);
+  const std::size_t looks = waiting.journal.standbys.size();
+  ASSERT_TRUE(waiting.until([&] { return waiting.journal.standbys.size() > looks + 1; }));
+  second->use_record(older);
+  harness->write(1);
+  ASSERT_TRUE(driver->until_changes(2));
+  const Record newer = record();
+  ASSERT_TRUE(driver->stop());
+  ASSERT_TRUE(waiting.until([&] { return waiting.journal.records_wanted > 0 || waiting.journal.connected; }));
+  EXPECT_EQ(waiting.journal.records_wanted, 1);
+  second->use_record(newer);
+  ASSERT_TRUE(waiting.until_connected());
+  EXPECT_TRUE(waiting.journal.gaps.empty());
+  EXPECT_TRUE(waiting.stop());
+}
+
+TEST_P(SourceContract, AGapThatAPeerRepairedIsReportedAnewWhenItIsMetAgain) {
+  if (!harness->stands_by()) GTEST_SKIP() << "this source shares its stream";
+  start();
+  harness->write(1);
+  ASSERT_TRUE(driver->until_changes(1));
+  const Record before = record();
+  ASSERT_TRUE(driver->stop());
+
+  // Both find it; the peer is faster.
+  harness->lose_slot();
+  const auto second = harness->make_source();
+  second->set_tables(harness->tables());
+  SourceDriver waiting(*second, harness->clock());
+  waiting.journal.confirms_gaps = false;
+  waiting.start(before);
+  ASSERT_TRUE(waiting.until([&] { return !waiting.journal.gaps.empty(); }));
+  start(before);
+  ASSERT_EQ(journal().gaps.size(), 1u);
+  second->confirm_gap();
+  ASSERT_TRUE(waiting.until([&] { return !waiting.journal.standbys.empty(); }));
+  harness->write(1);
+  ASSERT_TRUE(driver->until_changes(1));
+  waiting.journal.record = record();
+  ASSERT_TRUE(driver->stop());
+
+  harness->lose_slot();
+  ASSERT_TRUE(waiting.until([&] { return waiting.journal.gaps.size() > 1 || waiting.journal.connected; }));
+  EXPECT_EQ(waiting.journal.gaps.size(), 2u);
+  EXPECT_FALSE(waiting.journal.connected) << "streams over a gap that it told nobody";
+  second->confirm_gap();
+  ASSERT_TRUE(waiting.until_connected());
   EXPECT_TRUE(waiting.stop());
 }
 

@@ -134,3 +134,63 @@ def test_full_still_deletes(postgres, redis, cache, make_evictd):
     cache.config_set("maxmemory", "0")
     oracle.converge(postgres, evictd)
     oracle.assert_true_cache(postgres, cache)
+
+
+def ends_in_peace(server):
+    """As an administrator restarts it."""
+    client = server.client()
+    try:
+        client.execute_command("shutdown")
+    except Exception:  # pylint: disable=broad-except
+        pass  # the connection ends with the server
+    server.process.wait(30)
+
+
+def reconnected(evictd, times):
+    eventually("evictd is connected again",
+               lambda: evictd.metrics().sum("evictd_reconnects_total", peer="redis") >= times and evictd.is_ready(), 60)
+
+
+def test_restarted_with_its_data(postgres, make_redis, make_evictd):
+    """Nothing was lost, so nothing is purged (and an evictd that starts anew finds the same)."""
+    server = make_redis("--appendonly", "yes", "--appendfsync", "always")
+    cache = server.client()
+    evictd = make_evictd(redis_url=server.url()).start()
+    scenarios.cached(cache, postgres, "product:1", "product:2")
+    postgres.execute("update products set price_cents = 1 where id = 1")
+    scenarios.gone(cache, "product:1")
+    oracle.converge(postgres, evictd)
+    for times in (1, 2):
+        ends_in_peace(server)
+        server.start()
+        reconnected(evictd, times)
+        postgres.execute("update products set price_cents = 2 where id = 1")
+        oracle.converge(postgres, evictd)
+        assert cache.exists("product:2")
+        assert evictd.metrics().sum("evictd_gaps_total") == 0
+    assert evictd.stop() == 0
+    evictd.start()
+    oracle.converge(postgres, evictd)
+    assert cache.exists("product:2")
+    assert evictd.metrics().sum("evictd_gaps_total") == 0
+
+
+def test_restarted_from_an_older_dump(postgres, make_redis, make_evictd):
+    server = make_redis()
+    cache = server.client()
+    shop.plant_sentinels(cache)
+    evictd = make_evictd(redis_url=server.url()).start()
+    scenarios.cached(cache, postgres, "product:1", "product:2")
+    oracle.converge(postgres, evictd)
+    cache.save()
+    postgres.execute("update products set price_cents = 1 where id = 1")
+    scenarios.gone(cache, "product:1")
+    oracle.converge(postgres, evictd)  # acknowledged: it does not come again
+    assert server.stop() is not None
+    server.start()
+    assert cache.exists("product:1"), "the dump has it"
+    eventually("the rollback is seen", lambda: evictd.metrics().sum("evictd_gaps_total", reason="redis_rollback") == 1, 60)
+    scenarios.gone(cache, "product:1", "product:2")
+    oracle.converge(postgres, evictd)
+    scenarios.cached(cache, postgres, "product:2")
+    oracle.assert_true_cache(postgres, cache)

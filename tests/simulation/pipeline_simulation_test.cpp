@@ -110,6 +110,7 @@ class World {
       return;
     }
     PipelineOptions options;
+    options.writer = fmt::format("daemon-{}", ++started_);
     options.tombstone_ttl = kTombstoneTtl;
     options.batch_items_max = 4;
     options.held_bytes_max = held_max();
@@ -417,6 +418,7 @@ class World {
 
   std::mt19937_64 random_;
   std::uint64_t seed_;
+  int started_ = 0;
   bool checked_;
   bool faults_;
   Now now_;

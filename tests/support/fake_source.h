@@ -52,6 +52,7 @@ class FakeSource final : public Source {
   std::uint64_t confirmed() const { return slot_->confirmed; }
   std::uint64_t steps() const { return steps_; }
   bool connected() const { return connected_; }
+  int connects() const { return connects_; }
   bool is_started() const { return started_; }
 
   void start(const std::optional<Record>& last_known, Now) override {
@@ -116,10 +117,13 @@ class FakeSource final : public Source {
 
   void connect(SourceHandler& handler) {
     if (!server_up) return;
-    if (slot_taken || slot_->holder != nullptr) {
+    const bool is_taken = slot_taken || slot_->holder != nullptr;
+    if (std::exchange(stands_by_, is_taken) || is_taken) {
+      // A peer moves the slot as it works, and repairs what was found before: at each look, the one that finds it free
+      // included, nothing is known any more.
       record_is_stale_ = true;
       record_wanted_ = gap_reported_ = false;
-      return handler.on_standby("another fake");
+      if (is_taken) return handler.on_standby("another fake");
     }
     if (record_is_stale_) {
       if (!std::exchange(record_wanted_, true)) handler.on_record_wanted();
@@ -142,6 +146,7 @@ class FakeSource final : public Source {
     slot_->lost = false;
     slot_->holder = this;
     connected_ = true;
+    ++connects_;
     sent_ = slot_->confirmed;
     next_ = 0;
     while (next_ < database_.log().size() && database_.log()[next_].end <= slot_->confirmed) ++next_;
@@ -222,8 +227,8 @@ class FakeSource final : public Source {
   std::optional<Record> record_seen_;
   bool started_ = false, connected_ = false, in_transaction_ = false, restart_wanted_ = false;
   bool gap_reported_ = false, gap_confirmed_ = false;
-  bool record_is_stale_ = false, record_wanted_ = false, record_compared_ = false;
-  int snapshot_wanted_ = 0;
+  bool stands_by_ = false, record_is_stale_ = false, record_wanted_ = false, record_compared_ = false;
+  int snapshot_wanted_ = 0, connects_ = 0;
   std::uint64_t sent_ = 0, steps_ = 0;
   std::size_t next_ = 0, next_row_ = 0;
 };

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <random>
+
 #include "daemon/app/check_nulls.h"
 #include "daemon/sources/postgres/catalogue.h"
 #include "daemon/sources/postgres/doctor/check.h"
@@ -104,6 +106,8 @@ RedisOptions redis_options(const Config& config) {
 
 PipelineOptions pipeline_options(const Config& config) {
   PipelineOptions options;
+  std::random_device random;
+  options.writer = fmt::format("{:08x}{:08x}", random(), random());
   options.on_first_start = config.on_first_start;
   options.tombstone_ttl = config.redis.tombstone_ttl;
   options.source_peer = config.postgres ? "postgres" : "kafka";

@@ -30,6 +30,9 @@ bool read_numbered_stream(std::string_view number, std::string_view position, Re
 }
 
 bool read_line(int version, std::string_view word, std::string_view value, Record& record) {
+  if (word == "writer") return decode_percent(value, record.writer);
+  if (word == "sequence") return read_number(value, record.sequence);
+  if (word == "instance") return decode_percent(value, record.source_instance);
   if (word == "epoch") return decode_percent(value, record.epoch);
   if (word == "identity") return decode_percent(value, record.source_identity);
   if (word == "gap") return decode_percent(value, record.gap);
@@ -53,8 +56,12 @@ bool read_line(int version, std::string_view word, std::string_view value, Recor
 }  // namespace
 
 std::string record_to_text(const Record& record) {
-  std::string text = "evictd-record 2\nepoch ";
+  std::string text = "evictd-record 2\nwriter ";
+  append_escaped(text, record.writer);
+  text += "\nsequence " + std::to_string(record.sequence) + "\nepoch ";
   append_escaped(text, record.epoch);
+  text += "\ninstance ";
+  append_escaped(text, record.source_instance);
   text += "\nepoch_since " + std::to_string(record.epoch_since.count()) + "\nidentity ";
   append_escaped(text, record.source_identity);
   if (!record.gap.empty()) {

@@ -2,7 +2,10 @@
 // closed by "end", so that a cut text is never taken for a whole one.
 //
 //   evictd-record 2
+//   writer 9f86d081884c7d65
+//   sequence 4711                  (counts the writer's saves)
 //   epoch 7312345678901234567/1
+//   instance 1700000000            (see SourceConnected::instance; may be empty)
 //   epoch_since 1700000000000
 //   identity 16384/evictd
 //   gap slot_lost                  (only when there is one)

@@ -83,6 +83,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void streaming_began();
   void poll_standby();
   void become_standby(const std::string& holder);
+  void forget_what_was_known();
   void learn_names(const Facts& facts);
 
   // Every way down: reports, cleans up, and waits for the next attempt.
@@ -157,8 +158,9 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   Plan plan_;
   bool slot_predates_publication_ = false;
   bool gap_confirmed_ = false;
-  std::vector<std::string>
-      reported_gaps_;  // of this outage, so that a retry does not report them again
+  // Of this outage, so that a retry does not report them again. Not beyond a standby: the peer repaired them, and what
+  // is found after that is another gap, whatever its text.
+  std::vector<std::string> reported_gaps_;
   std::optional<Result<std::uint64_t>> repair_answer_;
   std::vector<std::string> newly_published_;
   Lsn confirmed_;  // of the slot, when streaming begins

@@ -49,6 +49,7 @@ class FakeSourceHarness final : public SourceHarness {
     const std::vector<int> rows(static_cast<std::size_t>(changes), 1);
     database_.make_visible(database_.commit(rows, false, read_clocks().system).xid, read_clocks().steady);
   }
+  void lose_slot() override { slot_->lost = true; }
   void break_connection() override { sources_.back()->restart(read_clocks()); }
 
  private:

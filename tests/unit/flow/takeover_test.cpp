@@ -30,10 +30,12 @@ class TakeOver : public ::testing::Test {
 
   std::unique_ptr<Daemon> start() {
     auto daemon = std::make_unique<Daemon>();
+    PipelineOptions options;
+    options.writer = "daemon-" + std::to_string(++started);
     daemon->sink = std::make_unique<FakeSink>(60s, redis);
     daemon->source = std::make_unique<FakeSource>(database, slot);
     daemon->pipeline = std::make_unique<Pipeline>(*RuleSet::parse(kRules, "rules.yaml"), *daemon->source,
-                                                  *daemon->sink, observer, PipelineOptions{});
+                                                  *daemon->sink, observer, options);
     daemon->pipeline->start(now);
     return daemon;
   }
@@ -61,6 +63,7 @@ class TakeOver : public ::testing::Test {
   std::shared_ptr<FakeSlot> slot = std::make_shared<FakeSlot>();
   std::shared_ptr<FakeSink::Data> redis = std::make_shared<FakeSink::Data>();
   NullObserver observer;
+  int started = 0;
   Now now{SteadyTime(1h), SystemTime(1h)};
 };
 
@@ -134,6 +137,81 @@ TEST_F(TakeOver, ARedisOfEarlierIsTheActiveOnesToRepair) {
   first.reset();
   until({second.get()}, [&] { return is_ready(*second); });
   EXPECT_FALSE(redis->cache.contains("row:1")) << second->said;
+}
+
+TEST_F(TakeOver, ARedisThatComesBackWithItsDataIsNoRollback) {
+  auto daemon = start();
+  until({daemon.get()}, [&] { return is_ready(*daemon); });
+  commit(1);
+  until({daemon.get()}, [&] { return all_acknowledged(); });
+  redis->cache["row:2"] = {{}, false};
+  const auto applied = daemon->sink->applied_commands();
+  const int connects = daemon->source->connects();
+  FakeSink::restore(*redis, FakeSink::Data(*redis));
+  until({daemon.get()}, [&] { return daemon->source->connects() > connects && is_ready(*daemon); });
+  EXPECT_TRUE(redis->cache.contains("row:2")) << daemon->said;
+  EXPECT_EQ(observer.gaps, 0);
+  EXPECT_EQ(daemon->sink->applied_commands(), applied) << "nothing was owed";
+}
+
+// The reply was lost with the connection, the record was not.
+TEST_F(TakeOver, ARecordWhoseReplyNeverCameIsOursAllTheSame) {
+  auto daemon = start();
+  until({daemon.get()}, [&] { return is_ready(*daemon); });
+  daemon->sink->frozen = true;
+  const auto sequence = redis->record->sequence;
+  until({daemon.get()}, [&] { return now.steady - SteadyTime(1h) > 10s; });
+  ++redis->record->sequence;  // the next one, sent meanwhile
+  FakeSink::restore(*redis, FakeSink::Data(*redis));
+  daemon->sink->frozen = false;
+  redis->cache["row:2"] = {{}, false};
+  until({daemon.get()}, [&] { return is_ready(*daemon) && redis->record->sequence > sequence + 1; });
+  EXPECT_TRUE(redis->cache.contains("row:2")) << daemon->said;
+  EXPECT_EQ(observer.gaps, 0);
+}
+
+TEST_F(TakeOver, AnOlderRecordNoneAndAnothersAreRollbacks) {
+  const std::function<void(FakeSink::Data&)> losses[] = {
+      [](FakeSink::Data& data) { --data.record->sequence; },
+      [](FakeSink::Data& data) { data.record.reset(); },
+      [](FakeSink::Data& data) { data.record->writer = "somebody"; },
+  };
+  auto daemon = start();
+  until({daemon.get()}, [&] { return is_ready(*daemon); });
+  commit(1);
+  until({daemon.get()}, [&] { return all_acknowledged(); });
+  int gaps = 0;
+  for (const auto& loss : losses) {
+    FakeSink::Data data(*redis);
+    loss(data);
+    FakeSink::restore(*redis, data);
+    redis->cache["row:2"] = {{}, false};
+    until({daemon.get()}, [&] { return observer.gaps > gaps; });
+    until({daemon.get()}, [&] { return is_ready(*daemon) && redis->record && redis->record->gap.empty(); });
+    EXPECT_FALSE(redis->cache.contains("row:2")) << daemon->said;
+    EXPECT_EQ(observer.gaps, ++gaps);
+  }
+}
+
+// The purges that were answered since the record was written may be undone; the record says that they are owed.
+TEST_F(TakeOver, ARepairBeginsAnewWhenRedisComesBackWithTheGapOnRecord) {
+  auto daemon = start();
+  until({daemon.get()}, [&] { return is_ready(*daemon); });
+  commit(1);
+  slot->lost = true;
+  redis->cache["row:1"] = {{}, false};
+  until({daemon.get()}, [&] { return redis->record->gap == "slot_lost" && daemon->sink->applied_commands() == 0; });
+  const FakeSink::Data dump = *redis;
+  until({daemon.get()}, [&] { return is_ready(*daemon); });
+  ASSERT_FALSE(redis->cache.contains("row:1"));
+  // The same record, and what was purged after it.
+  FakeSink::Data data = dump;
+  data.record = redis->record;
+  data.record->gap = "slot_lost";
+  FakeSink::restore(*redis, data);
+  until({daemon.get()}, [&] { return is_ready(*daemon) && redis->record->gap.empty(); });
+  EXPECT_FALSE(redis->cache.contains("row:1")) << daemon->said;
+  EXPECT_EQ(observer.gaps, 1);
 }
 
 TEST_F(TakeOver, TheRecordComesWithTheConnectionWhenRedisIsAway) {

@@ -7,6 +7,9 @@ namespace {
 
 Record sample() {
   Record record;
+  record.writer = "9f86d081884c7d65";
+  record.sequence = 4711;
+  record.source_instance = "1700000000/22";
   record.epoch = "7312345678901234567/1";
   record.epoch_since = std::chrono::milliseconds(1'700'000'000'000);
   record.source_identity = "16384/evictd";
@@ -19,7 +22,10 @@ Record sample() {
 TEST(RecordText, ReadsAsDocumented) {
   EXPECT_EQ(record_to_text(sample()),
             "evictd-record 2\n"
+            "writer 9f86d081884c7d65\n"
+            "sequence 4711\n"
             "epoch 7312345678901234567/1\n"
+            "instance 1700000000/22\n"
             "epoch_since 1700000000000\n"
             "identity 16384/evictd\n"
             "gap slot_lost\n"
@@ -32,7 +38,10 @@ TEST(RecordText, ReadsAsDocumented) {
 TEST(RecordText, ComesBack) {
   const auto back = record_from_text(record_to_text(sample()));
   ASSERT_TRUE(back.has_value());
-  EXPECT_EQ(record_to_text(*back), record_to_text(sample()));
+  EXPECT_EQ(*back, sample());
+  const auto empty = record_from_text(record_to_text(Record()));
+  ASSERT_TRUE(empty.has_value());
+  EXPECT_EQ(*empty, Record());
 }
 
 // As 0.1.0 wrote it: an update is no first start, and no gap.

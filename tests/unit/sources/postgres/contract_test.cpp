@@ -39,6 +39,14 @@ class PostgresHarness final : public SourceHarness {
   void write(int changes) override {
     sql_->run("insert into rows select from generate_series(1, " + std::to_string(changes) + ")");
   }
+  void lose_slot() override {
+    ASSERT_TRUE(sql_);
+    for (int i = 0; i < 500 && sql_->value("select count(*) from pg_replication_slots where active and database ="
+                                           " current_database()") != "0"; ++i) {
+      ::poll(nullptr, 0, 10);
+    }
+    sql_->run("select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()");
+  }
   void break_connection() override {
     sql_->run(
         "select pg_terminate_backend(active_pid) from pg_replication_slots where database = "
