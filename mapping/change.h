@@ -47,15 +47,25 @@ struct Column {
   bool in_identity = false;
 };
 
+struct TableName {
+  std::string schema;
+  std::string table;
+  friend bool operator==(const TableName&, const TableName&) = default;
+};
+
 // The shape of a table as the stream described it.
 struct Relation {
   std::uint32_t id = 0;          // the source's identifier (PostgreSQL: OID)
   std::uint64_t generation = 0;  // unique per Relation object of a process; never reused
   std::string schema;            // of the table that rules name: for a partition, its root
   std::string table;
+  // Further tables that rules name and whose rows these are too: a child of two parents, a partition that rules
+  // name beside its root. Rules of every one of them act.
+  std::vector<TableName> also;
   std::vector<Column> columns;
 
   std::string qualified_name() const { return schema + "." + table; }
+  bool is_of(std::string_view of_schema, std::string_view of_table) const;
 };
 
 enum class Operation : std::uint8_t { kInsert, kUpdate, kDelete, kTruncate };

@@ -26,6 +26,13 @@
 
 namespace evictd {
 
+bool Relation::is_of(std::string_view of_schema, std::string_view of_table) const {
+  if (table == of_table && schema == of_schema) return true;
+  return std::any_of(also.begin(), also.end(), [&](const TableName& name) {
+    return name.table == of_table && name.schema == of_schema;
+  });
+}
+
 std::string_view unmappable_reason_name(UnmappableReason reason) {
   switch (reason) {
     case UnmappableReason::kNotSent:
@@ -124,7 +131,7 @@ const BoundRules& Mapper::Impl::bind(const Relation& relation) {
     const RuleSet::Compiled& compiled = rules.compiled();
     for (std::uint32_t i = 0; i < compiled.rules.size(); ++i) {
       const RuleInfo& info = compiled.infos[i];
-      if (info.table != relation.table || info.schema != relation.schema) continue;
+      if (!relation.is_of(info.schema, info.table)) continue;
       entry->second.push_back(bind_rule(i, compiled, relation));
     }
   }

@@ -30,8 +30,9 @@ struct Record {
   std::map<std::string, std::uint64_t> acknowledged;
   // Identifies what the source's position lives in (PostgreSQL: database OID and slot name). Opaque.
   std::string source_identity;
-  // OIDs of the mapped tables, "schema.table" -> id, to notice one dropped and recreated while away.
-  std::map<std::string, std::uint32_t> tables;
+  // What the source's catalogue said of each followed table, "schema.table" -> a digest. Opaque, and only ever compared
+  // by the source itself: a table that was changed in a way that the stream does not tell has another one.
+  std::map<std::string, std::string> tables;
   // A gap that was found and not yet repaired: its reason, empty when there is none.
   std::string gap;
 

@@ -53,7 +53,7 @@ struct SourceConnected {
   // are then not trusted: a crash can undo asynchronous commits and reuse their xids.
   std::string instance;
   std::string source_identity;                  // see Record
-  std::map<std::string, std::uint32_t> tables;  // see Record
+  std::map<std::string, std::string> tables;  // see Record
   bool has_snapshots = false;                   // request_snapshot() will be answered
 };
 

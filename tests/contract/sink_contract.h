@@ -204,7 +204,7 @@ TEST_P(SinkContract, TheRecordComesBackAsItWasSaved) {
   record.epoch_since = std::chrono::milliseconds(1'700'000'000'000);
   record.acknowledged = {{"wal", 77}, {"a b%[3]#1", 18446744073709551615u}};
   record.source_identity = "16384/evictd";
-  record.tables = {{"public.pro ducts%\n", 16390}};
+  record.tables = {{"public.pro ducts%\n", "16390/5f%"}};
   record.gap = "slot_lost";
   sink().save_record(record, 5);
   until([&] { return !journal_.records_saved.empty(); });

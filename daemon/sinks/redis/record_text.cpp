@@ -44,13 +44,13 @@ bool read_line(int version, std::string_view word, std::string_view value, Recor
   }
   const std::size_t space = value.find(' ');
   if (space == std::string_view::npos) return false;
-  const std::string_view digits = value.substr(0, space);
+  const std::string_view first = value.substr(0, space);
   const std::string_view rest = value.substr(space + 1);
-  if (word == "acknowledged" && version == 1) return read_numbered_stream(digits, rest, record);
+  if (word == "acknowledged" && version == 1) return read_numbered_stream(first, rest, record);
   std::string name;
   if (!decode_percent(rest, name)) return false;
-  if (word == "acknowledged") return read_number(digits, record.acknowledged[name]);
-  return word == "table" && read_number(digits, record.tables[name]);
+  if (word == "acknowledged") return read_number(first, record.acknowledged[name]);
+  return word == "table" && !first.empty() && decode_percent(first, record.tables[name]);
 }
 
 }  // namespace
@@ -72,8 +72,10 @@ std::string record_to_text(const Record& record) {
     text += "\nacknowledged " + std::to_string(position) + ' ';
     append_escaped(text, stream);
   }
-  for (const auto& [table, id] : record.tables) {
-    text += "\ntable " + std::to_string(id) + ' ';
+  for (const auto& [table, digest] : record.tables) {
+    text += "\ntable ";
+    append_escaped(text, digest);
+    text += ' ';
     append_escaped(text, table);
   }
   return text + "\nend\n";

@@ -10,7 +10,7 @@
 //   identity 16384/evictd
 //   gap slot_lost                  (only when there is one)
 //   acknowledged 24578000 wal      (position, name of the stream)
-//   table 16390 public.products
+//   table 16390/5f3a public.products   (digest, name)
 //   end
 //
 // Version 1 is read as well: "acknowledged 0 24578000" (number of the stream, position), where 0 was PostgreSQL's, and

@@ -212,10 +212,11 @@ Result<Catalogue::Resolved> Catalogue::resolve(Oid relation,
                                                const std::vector<Oid>& types) {
   return run<Resolved>([&](CatalogueSession& session) {
     const auto rows = session.query(fmt::format(
-        "with recursive up(relation, level) as (select {}::oid, 0 union all"
+        "with recursive up(relation, level) as (select {}::oid, 0 union"
         " select i.inhparent, up.level + 1 from up join pg_inherits i on i.inhrelid = up.relation)"
         " select n.nspname, c.relname from up join pg_class c on c.oid = up.relation"
-        " join pg_namespace n on n.oid = c.relnamespace order by up.level",
+        " join pg_namespace n on n.oid = c.relnamespace group by c.oid, n.nspname, c.relname"
+        " order by min(up.level), c.oid",
         relation));
     Resolved resolved;
     resolved.relation = relation;
@@ -223,8 +224,7 @@ Result<Catalogue::Resolved> Catalogue::resolve(Oid relation,
     for (const auto& row : rows) {
       const std::string name = row[0] + "." + row[1];
       if (std::find(tables.begin(), tables.end(), name) == tables.end()) continue;
-      resolved.name = TableName{row[0], row[1]};
-      break;
+      resolved.names.push_back(TableName{row[0], row[1]});
     }
     for (const Oid type : types) resolved.base_types[type] = type;
     if (types.empty()) return resolved;

@@ -144,10 +144,10 @@ class Catalogue {
   Result<SlotFacts> read_slot(const std::string& slot);
   Result<SlotStatistics> read_statistics(const std::string& slot);
   Result<std::vector<Blocker>> read_blockers();
-  // The mapped table above a relation, and what `types` are made of. Empty name: none of `tables`.
+  // The mapped tables that a relation is or lies below, nearest first, and what `types` are made of.
   struct Resolved {
     Oid relation = 0;
-    std::optional<TableName> name;
+    std::vector<TableName> names;
     bool exists = false;
     std::map<Oid, Oid> base_types;  // a type that is gone, or is no domain: itself
   };

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "mapping/check.h"
+
 namespace evictd {
 namespace {
 
@@ -22,7 +24,7 @@ std::uint64_t next_generation() {
 }
 
 bool is_same_shape(const Relation& a, const Relation& b) {
-  if (a.schema != b.schema || a.table != b.table || a.columns.size() != b.columns.size())
+  if (a.schema != b.schema || a.table != b.table || a.also != b.also || a.columns.size() != b.columns.size())
     return false;
   for (std::size_t i = 0; i < a.columns.size(); ++i) {
     const Column& x = a.columns[i];
@@ -118,11 +120,9 @@ void PgoutputDecoder::restart() {
 #endif
 }
 
-void PgoutputDecoder::set_name(Oid relation, TableName name) { names_[relation] = std::move(name); }
-
-const TableName* PgoutputDecoder::find_name(Oid relation) const {
-  const auto found = names_.find(relation);
-  return found == names_.end() ? nullptr : &found->second;
+void PgoutputDecoder::set_names(Oid relation, std::vector<TableName> names) {
+  EVICTD_CHECK(!names.empty());
+  names_[relation] = std::move(names);
 }
 
 std::optional<PgoutputDecoder::Described> PgoutputDecoder::described(
@@ -236,9 +236,10 @@ Result<void> PgoutputDecoder::decode_relation(Cursor& cursor, PgoutputReceiver& 
     relation.columns.push_back(std::move(column));
   }
   if (!cursor.at_end()) return malformed('R', "longer than expected");
-  if (const TableName* name = find_name(relation.id)) {
-    relation.schema = name->schema;
-    relation.table = name->table;
+  if (const auto names = names_.find(relation.id); names != names_.end()) {
+    relation.schema = names->second.front().schema;
+    relation.table = names->second.front().table;
+    relation.also.assign(names->second.begin() + 1, names->second.end());
   }
   const auto found = shapes_.find(relation.id);
   if (found != shapes_.end()) {

@@ -32,12 +32,6 @@ struct BeginMessage {
   std::uint32_t xid = 0;  // the low 32 bits
 };
 
-struct TableName {
-  std::string schema;
-  std::string table;
-  friend bool operator==(const TableName&, const TableName&) = default;
-};
-
 // Receives what was decoded. Rows and texts are valid only during the call.
 class PgoutputReceiver {
  public:
@@ -68,10 +62,10 @@ class PgoutputDecoder {
   // Between a begin and its commit.
   bool in_transaction() const { return in_transaction_; }
 
-  // Under which name a relation's changes appear from its next description on: that of the mapped
-  // table whose partition it is. Relations without an entry keep their own.
-  void set_name(Oid relation, TableName name);
-  const TableName* find_name(Oid relation) const;
+  // Under which names a relation's changes appear from its next description on: those of the mapped tables that it
+  // is or lies below. Relations without an entry keep their own. REQUIRES: at least one name.
+  void set_names(Oid relation, std::vector<TableName> names);
+  bool has_names(Oid relation) const { return names_.count(relation) != 0; }
 
   // What a type's values read like: a domain's like those of its base type, any other's like its own.
   void set_base_type(Oid type, Oid base) { base_types_[type] = base; }
@@ -102,7 +96,7 @@ class PgoutputDecoder {
   ValueType type_of(Oid type) const;
 
   std::unordered_map<Oid, Shape> shapes_;
-  std::unordered_map<Oid, TableName> names_;
+  std::unordered_map<Oid, std::vector<TableName>> names_;
   std::unordered_map<Oid, Oid> base_types_;
   std::vector<Value> old_row_;
   std::vector<Value> new_row_;

@@ -23,7 +23,7 @@ std::string quoted(std::string_view name) {
   return result + '"';
 }
 
-std::uint32_t digest(const TableFacts& table) {
+std::string digest(const TableFacts& table) {
   std::set<Oid> members;
   for (const RelationFacts& member : table.members) members.insert(member.oid);
   std::uint32_t hash = 2'166'136'261u;  // FNV-1a over the OIDs in order
@@ -31,7 +31,7 @@ std::uint32_t digest(const TableFacts& table) {
     for (int shift = 0; shift < 32; shift += 8)
       hash = (hash ^ ((oid >> shift) & 0xff)) * 16'777'619u;
   }
-  return hash;
+  return std::to_string(hash);
 }
 
 std::optional<Error> unusable(const PlanInput& input) {
@@ -179,7 +179,7 @@ void find_table_gaps(const PlanInput& input, Plan& plan) {
         std::find(plan.tables_to_publish.begin(), plan.tables_to_publish.end(), table) !=
         plan.tables_to_publish.end();
     const auto before = known.tables.find(table);
-    if (before != known.tables.end() && before->second != facts.table.oid) {
+    if (before != known.tables.end() && before->second != std::to_string(facts.table.oid)) {
       recreated.tables.push_back(table);
       continue;
     }
@@ -268,11 +268,11 @@ std::string source_identity(const Facts& facts, const std::string& slot) {
   return fmt::format("{}/{}", facts.server.database_oid, slot);
 }
 
-std::map<std::string, std::uint32_t> published_tables(const Facts& facts) {
-  std::map<std::string, std::uint32_t> tables;
+std::map<std::string, std::string> published_tables(const Facts& facts) {
+  std::map<std::string, std::string> tables;
   for (const auto& [name, table] : facts.tables) {
     if (!table.is_published) continue;
-    tables[name] = table.table.oid;
+    tables[name] = std::to_string(table.table.oid);
     if (!table.members.empty() || table.table.kind == 'p')
       tables[name + std::string(kPartitionsSuffix)] = digest(table);
   }

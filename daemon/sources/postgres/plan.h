@@ -21,7 +21,7 @@ struct Known {
   std::string identity;
   // The last position the server was told.
   std::optional<Lsn> acknowledged;
-  std::map<std::string, std::uint32_t> tables;  // see published_tables()
+  std::map<std::string, std::string> tables;  // see published_tables()
   // Of mapped tables with others below them; only from our own connection, the record keeps a
   // digest.
   std::map<std::string, std::set<Oid>> members;
@@ -60,7 +60,7 @@ std::string source_identity(const Facts& facts, const std::string& slot);
 
 // The mapped tables whose changes reach us, with what identifies them: "schema.table" -> OID, and
 // for one with partitions "schema.table partitions" -> a digest of the partitions.
-std::map<std::string, std::uint32_t> published_tables(const Facts& facts);
+std::map<std::string, std::string> published_tables(const Facts& facts);
 std::map<std::string, std::set<Oid>> table_members(const Facts& facts);
 
 // `alter publication ...` as a person would type it.

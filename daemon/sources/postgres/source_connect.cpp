@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "daemon/sources/postgres/postgres_source_impl.h"
@@ -356,24 +357,19 @@ void PostgresSource::streaming_began() {
   if (!options_.temporary_slot) handler_->on_keepalive(Position{0, confirmed_.value});
 }
 
+// A relation may lie below several mapped tables and be one itself: it acts for all of them.
 void PostgresSource::learn_names(const Facts& facts) {
+  std::map<Oid, std::vector<TableName>> names;
+  const auto learn = [&](const RelationFacts& relation, const TableName& table) {
+    std::vector<TableName>& of = names[relation.oid];
+    if (std::find(of.begin(), of.end(), table) == of.end()) of.push_back(table);
+    for (const ColumnFacts& column : relation.columns) decoder_.set_base_type(column.type, column.base_type);
+  };
+  for (const auto& [name, table] : facts.tables) learn(table.table, table.table.name);
   for (const auto& [name, table] : facts.tables) {
-    const TableName root = table_name(name);
-    decoder_.set_name(table.table.oid, root);
-    for (const RelationFacts& member : table.members) {
-      // A member that a rule names itself keeps its own name.
-      const bool is_named =
-          std::find(tables_.begin(), tables_.end(), member.name.schema + "." + member.name.table) !=
-          tables_.end();
-      decoder_.set_name(member.oid, is_named ? member.name : root);
-      for (const ColumnFacts& column : member.columns) {
-        decoder_.set_base_type(column.type, column.base_type);
-      }
-    }
-    for (const ColumnFacts& column : table.table.columns) {
-      decoder_.set_base_type(column.type, column.base_type);
-    }
+    for (const RelationFacts& member : table.members) learn(member, table.table.name);
   }
+  for (auto& [relation, tables] : names) decoder_.set_names(relation, std::move(tables));
 }
 
 }  // namespace evictd

@@ -103,10 +103,7 @@ void PostgresSource::decode(Lsn start, std::string_view payload) {
 bool PostgresSource::hold_for_name(Lsn start, std::string_view payload) {
   const auto described = decoder_.described(payload);
   if (!described) return false;
-  const std::string own_name = described->name.schema + "." + described->name.table;
-  const bool is_named = decoder_.find_name(described->relation) != nullptr ||
-                        std::find(tables_.begin(), tables_.end(), own_name) != tables_.end();
-  if (is_named && described->unknown_types.empty()) return false;
+  if (decoder_.has_names(described->relation) && described->unknown_types.empty()) return false;
   held_.emplace(start, std::string(payload));
   ask([relation = described->relation, tables = tables_, types = described->unknown_types](
           Catalogue& side) { return side.resolve(relation, tables, types); },
@@ -121,9 +118,9 @@ void PostgresSource::resolved(const Result<Catalogue::Resolved>& answer) {
         Error{ErrorKind::kConnection, "cannot look up a relation: " + answer.error().text, {}});
   }
   for (const auto& [type, base] : answer->base_types) decoder_.set_base_type(type, base);
-  if (answer->name) {
-    decoder_.set_name(answer->relation, *answer->name);
-  } else if (!answer->exists && decoder_.find_name(answer->relation) == nullptr) {
+  if (!answer->names.empty()) {
+    decoder_.set_names(answer->relation, answer->names);
+  } else if (!answer->exists && !decoder_.has_names(answer->relation)) {
     // Dropped by now: it may have been a partition of any mapped table that has some.
     Gap gap{"partitions_changed", "changes of a relation that was dropped since", {}};
     for (const auto& [name, table] : facts_.tables) {

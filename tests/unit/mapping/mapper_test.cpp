@@ -74,6 +74,18 @@ TEST(Mapper, PurgePatternsGoOnAnyChange) {
               ElementsAre("purge config:*", "purge menu"));
 }
 
+TEST(Mapper, ARelationOfSeveralTablesActsForAllOfThem) {
+  const RuleSet rules = rules_from(
+      "- {table: a, keys: ['a:{id}']}\n"
+      "- {table: shop.b, keys: ['b:{id}']}\n"
+      "- {table: b, keys: ['other:{id}']}\n"
+      "- {table: c, tags: ['c:{id}']}");
+  Table child("c", {"id"}, {"id"});
+  child.and_of("public", "a").and_of("shop", "b");
+  EXPECT_THAT(map(rules, child.insert({{"id", "7"}})), ElementsAre("key a:7", "#2 key b:7", "#4 tag c:7"));
+  EXPECT_THAT(map(rules, child.truncate()), ElementsAre("purge a:*", "#2 purge b:*", "#4 purge tag:c:*"));
+}
+
 TEST(Mapper, EachInvalidationIsPassedOnOnce) {
   const Table table("t", {"a", "b"}, {"a", "b"});
   const RuleSet rules =

@@ -129,6 +129,11 @@ class Table {
     return *this;
   }
 
+  Table& and_of(const std::string& schema, const std::string& name) {
+    relation_.also.push_back({schema, name});
+    return *this;
+  }
+
   const Relation& relation() const { return relation_; }
   OwnedChange insert(const Row& row) const {
     return OwnedChange(Operation::kInsert, relation_).with_new(row);

@@ -14,7 +14,7 @@ Record sample() {
   record.epoch_since = std::chrono::milliseconds(1'700'000'000'000);
   record.source_identity = "16384/evictd";
   record.acknowledged = {{"wal", 24'578'000}, {"shop.a b[3]#1", 7}};
-  record.tables = {{"public.my table", 16390}};
+  record.tables = {{"public.my table", "16390/a 1"}};
   record.gap = "slot_lost";
   return record;
 }
@@ -31,7 +31,7 @@ TEST(RecordText, ReadsAsDocumented) {
             "gap slot_lost\n"
             "acknowledged 7 shop.a%20b[3]#1\n"
             "acknowledged 24578000 wal\n"
-            "table 16390 public.my%20table\n"
+            "table 16390/a%201 public.my%20table\n"
             "end\n");
 }
 

@@ -214,18 +214,18 @@ TEST(Pgoutput, AnEqualDescriptionKeepsTheRelation) {
   EXPECT_TRUE(d.recorder.gone.empty());
 }
 
-TEST(Pgoutput, APartitionAppearsUnderTheNameOfItsRoot) {
+TEST(Pgoutput, APartitionAppearsUnderTheNamesOfTheTablesItLiesBelow) {
   Decoded d;
   const auto messages = captured("origin");
   for (const std::string& message : messages) {
     if (const auto described = PgoutputDecoder().described(message)) {
       EXPECT_EQ(described->name, (TableName{"public", "t"}));
-      EXPECT_EQ(d.decoder.find_name(described->relation), nullptr);
-      d.decoder.set_name(described->relation, TableName{"shop", "events"});
+      EXPECT_FALSE(d.decoder.has_names(described->relation));
+      d.decoder.set_names(described->relation, {TableName{"shop", "events"}, TableName{"shop", "all"}});
     }
   }
   d.feed(messages);
-  EXPECT_THAT(d.recorder.heard, ElementsAre("insert shop.events new(id=1)"));
+  EXPECT_THAT(d.recorder.heard, ElementsAre("insert shop.events+shop.all new(id=1)"));
 }
 
 TEST(Pgoutput, EveryCutOfEveryMessageIsAnErrorAndNothingIsMadeUp) {
