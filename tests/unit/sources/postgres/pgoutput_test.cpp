@@ -44,11 +44,11 @@ class Recorder : public PgoutputReceiver {
   std::vector<Lsn> commits;
   std::vector<std::uint64_t> generations;
   std::vector<std::vector<Column>> columns;
-  std::set<const Relation*> gone;
+  std::set<std::uint64_t> gone;  // generations: an address may be used again
 
   void on_begin(const BeginMessage& begin) override { begins.push_back(begin); }
   void on_change(const Change& change) override {
-    EXPECT_EQ(gone.count(change.relation), 0u);
+    EXPECT_EQ(gone.count(change.relation->generation), 0u);
     if (!change.new_row.empty()) {
       EXPECT_EQ(change.new_row.size(), change.relation->columns.size());
     }
@@ -60,7 +60,7 @@ class Recorder : public PgoutputReceiver {
     columns.push_back(change.relation->columns);
   }
   void on_commit(Lsn end) override { commits.push_back(end); }
-  void on_relation_gone(const Relation& relation) override { gone.insert(&relation); }
+  void on_relation_gone(const Relation& relation) override { gone.insert(relation.generation); }
   void on_logical_message(std::string_view prefix, std::string_view content) override {
     heard.push_back("message " + std::string(prefix) + ": " + std::string(content));
   }
