@@ -116,7 +116,11 @@ PipelineOptions pipeline_options(const Config& config) {
 }
 
 Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet& rules, Log& log) {
-  if (config.kafka) return kafka_source(*config.kafka);
+  if (config.kafka) {
+    Result<std::unique_ptr<Source>> source = kafka_source(*config.kafka);
+    if (source) (*source)->check_rules(rules);  // what it need not read of its records
+    return source;
+  }
   PostgresOptions options = postgres_options(config, rules);
   options.on_notice = [&log, repeats = RepeatGuard()](const PostgresNotice& notice) mutable {
     const std::optional<std::string> text =

@@ -44,7 +44,7 @@ class CommitTime {
   }
   // Microseconds are what PostgreSQL has.
   std::optional<SystemTime> finest() const {
-    if (micros_ && *micros_ > 0) return SystemTime(std::chrono::microseconds(*micros_));
+    if (micros_ && *micros_ > 0 && *micros_ / 1000 <= kMillisMax) return SystemTime(std::chrono::microseconds(*micros_));
     if (nanos_ && *nanos_ > 0) return SystemTime(std::chrono::microseconds(*nanos_ / 1000));
     if (millis_ && *millis_ > 0 && *millis_ <= kMillisMax) return SystemTime(std::chrono::milliseconds(*millis_));
     return std::nullopt;
@@ -53,6 +53,11 @@ class CommitTime {
  private:
   std::optional<std::int64_t> micros_, nanos_, millis_;
 };
+
+// By the record's own timestamp, which may be anything.
+SystemTime time_of(const KafkaRecord& record) {
+  return SystemTime(std::chrono::milliseconds(std::clamp<std::int64_t>(record.timestamp_ms, 0, kMillisMax)));
+}
 
 void take_transaction_id(const JsonValue& value, Decoded& decoded) {
   decoded.transaction_id.reset();
@@ -101,7 +106,35 @@ EnvelopeDecoder::Topic& EnvelopeDecoder::topic_of(std::string_view name) {
   return *topic;
 }
 
+// No record ends the process: what cannot be decoded, for whatever reason, is for the caller to judge.
 Result<Decoded> EnvelopeDecoder::decode(const KafkaRecord& record) {
+  try {
+    return decode_record(record);
+  } catch (const std::exception& exception) {
+    forget(record.topic);  // what is known of it may be half of something
+    return fail(ErrorKind::kData, fmt::format("expected a record that can be decoded, got '{}'", exception.what()),
+                "please report this with the record, it is a fault of evictd's");
+  }
+}
+
+void EnvelopeDecoder::forget(std::string_view name) {
+  const auto found = topics_.find(std::string(name));
+  if (found == topics_.end()) return;
+  for (auto& [names, table] : found->second->tables) {
+    if (table && table->relation) retired_.push_back(std::move(table->relation));
+  }
+  last_topic_ = nullptr;
+  topics_.erase(found);
+}
+
+void EnvelopeDecoder::read_only(std::optional<ReadColumns> columns) {
+  read_columns_ = std::move(columns);
+  for (auto& [name, topic] : topics_) {
+    for (auto& [names, table] : topic->tables) note_read_columns(*table);
+  }
+}
+
+Result<Decoded> EnvelopeDecoder::decode_record(const KafkaRecord& record) {
   Topic& topic = topic_of(record.topic);
   arena_.reset();
   if (topic.is_heartbeat) return not_a_change(RecordKind::kHeartbeat);
@@ -262,7 +295,7 @@ void EnvelopeDecoder::read_source(Decoded& decoded) {
 
 Result<Decoded> EnvelopeDecoder::decode_envelope(const KafkaRecord& record, Topic& topic) {
   Decoded decoded;
-  decoded.commit_time = SystemTime(std::chrono::milliseconds(record.timestamp_ms));
+  decoded.commit_time = time_of(record);
   const std::string_view op = payload_.find("op")->text;
   if (op == "m") {
     decoded.kind = RecordKind::kMessage;
@@ -361,7 +394,7 @@ Result<Decoded> EnvelopeDecoder::decode_envelope(const KafkaRecord& record, Topi
 // begin "__".
 Result<Decoded> EnvelopeDecoder::decode_flattened(const KafkaRecord& record, Topic& topic) {
   Decoded decoded;
-  decoded.commit_time = SystemTime(std::chrono::milliseconds(record.timestamp_ms));
+  decoded.commit_time = time_of(record);
   std::string_view op, schema, db, table_name, deleted;
   CommitTime time;
   flattened_fields_.clear();
@@ -434,7 +467,7 @@ Result<Decoded> EnvelopeDecoder::decode_flattened(const KafkaRecord& record, Top
 // alone is known.
 Result<Decoded> EnvelopeDecoder::decode_tombstone(const KafkaRecord& record, Topic& topic) {
   Decoded decoded;
-  decoded.commit_time = SystemTime(std::chrono::milliseconds(record.timestamp_ms));
+  decoded.commit_time = time_of(record);
   const auto last = topic.last_delete_key.find(record.partition);
   if (last != topic.last_delete_key.end() && record.key && last->second == *record.key) {
     topic.last_delete_key.erase(last);

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -81,6 +82,11 @@ class EnvelopeDecoder {
   // kData: the record cannot be understood; the text says what was expected and what was found.
   Result<Decoded> decode(const KafkaRecord& record);
 
+  // From now on only the values of these columns, by "schema.table", are turned into PostgreSQL's texts; the others come
+  // as the JSON they are, which still tells whether they changed. None: all are.
+  using ReadColumns = std::map<std::string, std::set<std::string>>;
+  void read_only(std::optional<ReadColumns> columns);
+
   // Relations that no change will refer to any more, to be reported before they are destroyed: call
   // after each decode(), report each, then drop the vector.
   std::vector<std::unique_ptr<const Relation>> take_retired() { return std::move(retired_); }
@@ -96,6 +102,9 @@ class EnvelopeDecoder {
   struct Topic;
   enum class RowKind : std::uint8_t { kNew, kOld };
 
+  Result<Decoded> decode_record(const KafkaRecord& record);
+  void forget(std::string_view topic);
+  void note_read_columns(Table& table) const;
   Result<Decoded> decode_value(const KafkaRecord& record, Topic& topic);
   Result<Decoded> decode_envelope(const KafkaRecord& record, Topic& topic);
   Result<Decoded> decode_flattened(const KafkaRecord& record, Topic& topic);
@@ -117,14 +126,16 @@ class EnvelopeDecoder {
   void doubt_old_row(Table& table, const std::vector<JsonField>& fields, std::vector<Value>& row);
   Result<void> row_from_key(const KafkaRecord& record, Topic& topic, Table& table,
                             std::vector<Value>& row);
-  Result<std::size_t> column_of(Topic& topic, Table& table, std::string_view name,
-                                std::size_t guess);
+  Result<void> add_columns(Topic& topic, Table& table, std::span<const JsonField> fields, bool of_key);
+  static std::size_t column_of(const Table& table, std::string_view name, std::size_t guess);
+  Result<Value> value_of(const Table& table, std::size_t column, const JsonValue& json);
   Result<void> learn_identity(const KafkaRecord& record, Topic& topic, Table& table);
   void replace_relation(Table& table, std::unique_ptr<Relation> relation);
   Result<Value> document_value(const JsonValue& json);
 
   std::unordered_map<std::string, std::unique_ptr<Topic>> topics_;
   Topic* last_topic_ = nullptr;
+  std::optional<ReadColumns> read_columns_;
   std::vector<std::unique_ptr<const Relation>> retired_;
 
   PaddedText value_text_;

@@ -63,23 +63,58 @@ void EnvelopeDecoder::replace_relation(Table& table, std::unique_ptr<Relation> r
   table.relation = std::move(relation);
 }
 
-// The position of a column, which is added when it is new. `guess`: rows list their columns in one
-// order.
-Result<std::size_t> EnvelopeDecoder::column_of(Topic& topic, Table& table, std::string_view name,
-                                               std::size_t guess) {
+// Adds those that are new, all at once: each time the relation is another one.
+Result<void> EnvelopeDecoder::add_columns(Topic& topic, Table& table, std::span<const JsonField> fields, bool of_key) {
+  std::unique_ptr<Relation> relation;
+  std::size_t position = 0;
+  for (const JsonField& field : fields) {
+    const std::string_view name = Topic::column_name(table, field.name, of_key);
+    if (name.empty() && of_key) continue;
+    const auto& known = table.relation->columns;
+    if (position < known.size() && known[position].name == name) {
+      ++position;
+      continue;
+    }
+    if (const auto found = table.index.find(std::string(name)); found != table.index.end()) {
+      position = found->second + 1;
+      continue;
+    }
+    if (!relation) relation = copy_of(*table.relation);
+    if (relation->columns.size() >= kColumnsMax) {
+      if (relation->columns.size() > known.size()) replace_relation(table, std::move(relation));
+      note_read_columns(table);
+      return fail(ErrorKind::kData, fmt::format("expected at most {} columns", kColumnsMax));
+    }
+    table.types.push_back(topic.type_of(std::string(name)));
+    table.index.emplace(name, relation->columns.size());
+    relation->columns.push_back({std::string(name), table.types.back().value_type(), false});
+  }
+  if (!relation) return {};
+  replace_relation(table, std::move(relation));
+  note_read_columns(table);
+  return {};
+}
+
+// The position of a column that is there. `guess`: rows list their columns in one order.
+std::size_t EnvelopeDecoder::column_of(const Table& table, std::string_view name, std::size_t guess) {
   const auto& columns = table.relation->columns;
   if (guess < columns.size() && columns[guess].name == name) return guess;
-  const auto known = table.index.find(std::string(name));
-  if (known != table.index.end()) return known->second;
-  if (columns.size() >= kColumnsMax) {
-    return fail(ErrorKind::kData, fmt::format("expected at most {} columns", kColumnsMax));
-  }
-  auto relation = copy_of(*table.relation);
-  table.types.push_back(topic.type_of(std::string(name)));
-  relation->columns.push_back({std::string(name), table.types.back().value_type(), false});
-  table.index[std::string(name)] = columns.size();
-  replace_relation(table, std::move(relation));
-  return table.relation->columns.size() - 1;
+  return table.index.at(std::string(name));
+}
+
+void EnvelopeDecoder::note_read_columns(Table& table) const {
+  const auto& columns = table.relation->columns;
+  table.is_read.assign(columns.size(), !read_columns_);
+  if (!read_columns_) return;
+  const auto read = read_columns_->find(table.relation->qualified_name());
+  if (read == read_columns_->end()) return;
+  for (std::size_t column = 0; column < columns.size(); ++column)
+    table.is_read[column] = read->second.contains(columns[column].name);
+}
+
+Result<Value> EnvelopeDecoder::value_of(const Table& table, std::size_t column, const JsonValue& json) {
+  if (!table.is_read[column]) return unread_value(json);
+  return table.is_document ? document_value(json) : field_value(table.types[column], json, arena_);
 }
 
 // The columns of the record's key are those whose old values an update that sends no old row did
@@ -105,13 +140,11 @@ Result<void> EnvelopeDecoder::learn_identity(const KafkaRecord& record, Topic& t
   // A key that is not a JSON object (another converter) names no column: nothing counts as
   // unchanged.
   if (!read_key(record, topic)) return {};
+  if (auto added = add_columns(topic, table, key_.fields(), true); !added) return added;
   std::vector<std::size_t> identity;
   for (const JsonField& field : key_.fields()) {
-    const std::string_view name = table.is_document && field.name == "id" ? "_id" : field.name;
-    if (name.starts_with("__dbz__")) continue;  // added by topic routing, not a column
-    auto column = column_of(topic, table, name, identity.size());
-    if (!column) return tl::unexpected(column.error());
-    identity.push_back(*column);
+    const std::string_view name = Topic::column_name(table, field.name, true);
+    if (!name.empty()) identity.push_back(column_of(table, name, identity.size()));
   }
   auto relation = copy_of(*table.relation);
   for (Column& column : relation->columns) column.in_identity = false;
@@ -153,15 +186,15 @@ Result<void> EnvelopeDecoder::row_from_key(const KafkaRecord& record, Topic& top
     return read;  // first, for the types in its schema
   if (auto known = learn_identity(record, topic, table); !known) return known;
   if (auto read = read_key(record, topic); !read) return read;
+  if (auto added = add_columns(topic, table, key_.fields(), true); !added) return added;
   row.assign(table.relation->columns.size(), Value{});
   std::size_t position = 0;
   for (const JsonField& field : key_.fields()) {
-    if (field.name.starts_with("__dbz__")) continue;
-    const bool is_id = table.is_document && field.name == "id";
-    auto column = column_of(topic, table, is_id ? "_id" : field.name, position);
-    if (!column) return tl::unexpected(column.error());
-    position = *column + 1;
-    row.resize(table.relation->columns.size());
+    const std::string_view name = Topic::column_name(table, field.name, true);
+    if (name.empty()) continue;
+    const bool is_id = name != field.name;
+    const std::size_t column = column_of(table, name, position);
+    position = column + 1;
     Result<Value> value = Value{};
     if (is_id && field.value.kind == JsonKind::kString) {
       // The id is extended JSON inside a string: {"$oid":"..."}, "\"text\"", 42.
@@ -173,12 +206,12 @@ Result<void> EnvelopeDecoder::row_from_key(const KafkaRecord& record, Topic& top
       const JsonValue id = nested_.elements()[0];
       value = document_value(id);
     } else {
-      value = field_value(table.types[*column], field.value, arena_);
+      value = value_of(table, column, field.value);
     }
     if (!value)
       return tl::unexpected(
           std::move(value.error()).within(fmt::format("key column '{}'", field.name)));
-    row[*column] = *value;
+    row[column] = *value;
   }
   return {};
 }
@@ -200,20 +233,19 @@ Result<void> EnvelopeDecoder::read_fields(Topic& topic, Table& table,
                                           const std::vector<JsonField>& fields, RowKind kind,
                                           std::vector<Value>& row) {
   const Value absent{table.is_document ? ValueState::kNull : ValueState::kNotSent, {}};
+  if (fields.size() > kColumnsMax)
+    return fail(ErrorKind::kData, fmt::format("expected at most {} columns", kColumnsMax));
+  if (auto added = add_columns(topic, table, fields, false); !added) return added;
   row.assign(table.relation->columns.size(), absent);
   std::size_t position = 0;
   for (const JsonField& field : fields) {
-    auto column = column_of(topic, table, field.name, position);
-    if (!column) return tl::unexpected(column.error());
-    position = *column + 1;
-    if (row.size() < table.relation->columns.size())
-      row.resize(table.relation->columns.size(), absent);
-    auto value = table.is_document ? document_value(field.value)
-                                   : field_value(table.types[*column], field.value, arena_);
+    const std::size_t column = column_of(table, field.name, position);
+    position = column + 1;
+    auto value = value_of(table, column, field.value);
     if (!value)
       return tl::unexpected(
           std::move(value.error()).within(fmt::format("column '{}'", field.name)));
-    row[*column] = *value;
+    row[column] = *value;
   }
   const bool may_doubt = !table.believes_old_rows && table.identity != Identity::kFull;
   if (kind == RowKind::kOld && may_doubt) doubt_old_row(table, fields, row);
@@ -233,10 +265,16 @@ void EnvelopeDecoder::doubt_nulls(const Table& table, std::vector<Value>& row) {
 // least. Old and new row are in rows_[0] and rows_[1].
 void EnvelopeDecoder::learn_from_update(Table& table) {
   if (table.identity == Identity::kFull) return;
+  if (rows_[0].fields().size() > kColumnsMax) return;  // refused when it is read
+  std::unordered_map<std::string_view, const JsonValue*> old_values;  // the last one of a name counts
+  for (const JsonField& field : rows_[0].fields()) old_values[field.name] = &field.value;
   int beyond_the_key = 0;
+  std::size_t position = 0;
   for (const JsonField& field : rows_[1].fields()) {
-    const std::size_t column = table.index.at(std::string(field.name));
-    const JsonValue* old = rows_[0].find(field.name);
+    const std::size_t column = column_of(table, field.name, position);
+    position = column + 1;
+    const auto known = old_values.find(field.name);
+    const JsonValue* old = known == old_values.end() ? nullptr : known->second;
     const bool has_old = old != nullptr && !looks_unset(table.types[column], *old);
     if (has_old && !table.relation->columns[column].in_identity) {
       ++beyond_the_key;

@@ -30,6 +30,7 @@ enum class Identity : std::uint8_t {
 struct EnvelopeDecoder::Table {
   std::unique_ptr<Relation> relation;
   std::vector<FieldType> types;  // one per column
+  std::vector<bool> is_read;     // one per column: by a rule, as far as is known
   std::unordered_map<std::string, std::size_t> index;
   bool believes_old_rows = false;  // the connector always sends whole old rows
   Identity identity = Identity::kUnknown;
@@ -54,6 +55,12 @@ struct EnvelopeDecoder::Topic {
   std::string only_table;  // "schema.table" while the topic has shown one table only
   std::unordered_map<std::int32_t, std::string>
       last_delete_key;  // by partition, of the record before
+
+  // What a field of a key or a row is called as a column; empty: it is none (added by topic routing).
+  static std::string_view column_name(const Table& table, std::string_view field, bool of_key) {
+    if (of_key && field.starts_with("__dbz__")) return {};
+    return of_key && table.is_document && field == "id" ? "_id" : field;
+  }
 
   // The type of a column as far as the schemas tell.
   FieldType type_of(const std::string& column) const {

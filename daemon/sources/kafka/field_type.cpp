@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kArrayDepthMax = 16;
 constexpr std::size_t kBitsMax = 64 * 1024;
+constexpr std::int64_t kDaysMax = 4'000'000'000;  // either way
 
 struct Logical {
   std::string_view name;
@@ -239,7 +240,7 @@ Result<Value> value_at(const FieldType& type, const JsonValue& json, TextArena& 
         return expected("a decimal of the form {'scale', 'value'}");
       return variable_decimal_value(json.text, arena);
     case FieldKind::kDays:
-      if (!is_integer || std::abs(number) > 4'000'000'000) return expected("a number of days");
+      if (!is_integer || number > kDaysMax || number < -kDaysMax) return expected("a number of days");
       if (const std::string_view infinite = infinite_days_text(number); !infinite.empty()) return text_value(infinite);
       return text_value(arena.keep(date_text(number)));
     case FieldKind::kTime:
@@ -316,6 +317,8 @@ Result<Value> array_value(const FieldType& type, const JsonValue& json, TextAren
   if (type.kind == FieldKind::kUnknown) return text_value(json.text);
   std::string literal = "{";
   for (const JsonValue& element : reader.elements()) {
+    // An element of a few bytes may have a text of thousands.
+    if (arena.is_full()) return expected("values of reasonable size");
     if (literal.size() > 1) literal += ',';
     auto value = value_at(*type.element, element, arena, depth + 1);
     if (!value) return value;
@@ -406,6 +409,7 @@ std::string_view TextArena::keep(std::string_view text) {
          blocks_[block_].capacity() - blocks_[block_].size() < text.size())
     ++block_;
   if (block_ == blocks_.size()) blocks_.emplace_back().reserve(std::max(kBlockBytes, text.size()));
+  bytes_ += text.size();
   std::string& block = blocks_[block_];
   const std::size_t begin = block.size();
   block += text;
@@ -416,10 +420,19 @@ void TextArena::reset() {
   if (blocks_.size() > 1) blocks_.resize(1);  // a rare large row must not be kept
   if (!blocks_.empty()) blocks_[0].clear();
   block_ = 0;
+  bytes_ = 0;
 }
 
 Result<Value> field_value(const FieldType& type, const JsonValue& json, TextArena& arena) {
-  return value_at(type, json, arena, 0);
+  auto value = value_at(type, json, arena, 0);
+  if (arena.is_full()) return expected("values of reasonable size");
+  return value;
+}
+
+Value unread_value(const JsonValue& json) {
+  if (json.kind == JsonKind::kNull) return Value{ValueState::kNull, {}};
+  if (json.kind == JsonKind::kTrue) return text_value("true");
+  return text_value(json.kind == JsonKind::kFalse ? "false" : json.text);
 }
 
 bool null_may_be_unchanged(const FieldType& type) {

@@ -76,12 +76,16 @@ Result<FieldTypes> read_struct_types(std::string_view schema_json);
 class TextArena {
  public:
   std::string_view keep(std::string_view text);
+  // More than the values of any row: the record is not one of Debezium's.
+  bool is_full() const { return bytes_ > kBytesMax; }
   void reset();
 
  private:
+  static constexpr std::size_t kBytesMax = 64 * 1024 * 1024;
   static constexpr std::size_t kBlockBytes = 16 * 1024;
   std::vector<std::string> blocks_;
   std::size_t block_ = 0;
+  std::size_t bytes_ = 0;
 };
 
 // How Debezium marks a value that PostgreSQL did not send because it was TOASTed and unchanged.
@@ -90,6 +94,9 @@ inline constexpr std::string_view kUnavailableValue = "__debezium_unavailable_va
 // The value of one column. kUnchanged for the placeholder. kData when the JSON does not fit the
 // type; the text then names what was expected, not the value.
 Result<Value> field_value(const FieldType& type, const JsonValue& json, TextArena& arena);
+
+// Of a column that no rule reads: null, or the JSON as it is.
+Value unread_value(const JsonValue& json);
 
 // True for types whose unchanged TOASTed values Debezium writes as null: it has no placeholder for most arrays, for bit
 // strings and for numerics without a scale.

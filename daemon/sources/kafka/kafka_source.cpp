@@ -66,6 +66,13 @@ void KafkaSource::start(const std::optional<Record>& last_known, Now now) {
 
 void KafkaSource::set_tables(const std::vector<std::string>& tables) {
   mapped_tables_ = std::set<std::string>(tables.begin(), tables.end());
+  decoder_.read_only(std::exchange(columns_to_come_, std::nullopt));
+}
+
+void KafkaSource::check_rules(const RuleSet& rules) {
+  columns_to_come_.emplace();
+  for (const ColumnNeed& need : column_needs(rules))
+    (*columns_to_come_)[rules.rules()[need.rule].table].insert(need.column);
 }
 
 // ---- opening

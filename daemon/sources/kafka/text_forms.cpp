@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <functional>
 #include <vector>
 
 namespace evictd {
@@ -32,6 +33,12 @@ constexpr std::int64_t kMinusInfiniteMicros = -9'223'372'036'832'400'000;
 
 std::int64_t floor_div(std::int64_t value, std::int64_t by) {
   return value / by - ((value % by != 0 && (value < 0) != (by < 0)) ? 1 : 0);
+}
+
+// Of `value / by`, what floor_div() leaves: 0 to by - 1. (value - floor_div() * by can overflow.)
+std::int64_t floor_mod(std::int64_t value, std::int64_t by) {
+  const std::int64_t rest = value % by;
+  return rest < 0 ? rest + by : rest;
 }
 
 struct Civil {
@@ -127,6 +134,121 @@ bool take_digits(std::string_view& text, std::size_t count, std::int64_t& number
   return true;
 }
 
+// ---- whole numbers of any length, in base 10^9, the lowest limb first
+
+using Limbs = std::vector<std::uint32_t>;
+constexpr std::uint64_t kLimb = 1'000'000'000;
+constexpr std::size_t kSchoolLimbs = 40;    // below, the plain way is the faster one
+constexpr std::size_t kDivisionBytes = 128;  // likewise
+
+void drop_zeros(Limbs& number) {
+  while (!number.empty() && number.back() == 0) number.pop_back();
+}
+
+// to += number * (10^9)^at
+void add(Limbs& to, const Limbs& number, std::size_t at = 0) {
+  if (to.size() < at + number.size()) to.resize(at + number.size());
+  std::uint32_t carry = 0;
+  for (std::size_t i = at; i < to.size() && (carry != 0 || i - at < number.size()); ++i) {
+    const std::uint64_t sum = std::uint64_t{to[i]} + carry + (i - at < number.size() ? number[i - at] : 0);
+    to[i] = static_cast<std::uint32_t>(sum % kLimb);
+    carry = static_cast<std::uint32_t>(sum / kLimb);
+  }
+  if (carry != 0) to.push_back(carry);
+}
+
+// REQUIRES: from >= number.
+void subtract(Limbs& from, const Limbs& number) {
+  std::int64_t borrow = 0;
+  for (std::size_t i = 0; i < from.size() && (borrow != 0 || i < number.size()); ++i) {
+    std::int64_t rest = std::int64_t{from[i]} - borrow - (i < number.size() ? number[i] : 0);
+    borrow = rest < 0 ? 1 : 0;
+    if (rest < 0) rest += static_cast<std::int64_t>(kLimb);
+    from[i] = static_cast<std::uint32_t>(rest);
+  }
+  drop_zeros(from);
+}
+
+Limbs school_product(const Limbs& a, const Limbs& b) {
+  Limbs product(a.size() + b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::uint64_t carry = 0;
+    for (std::size_t j = 0; j < b.size() || carry != 0; ++j) {
+      const std::uint64_t sum = product[i + j] + carry + std::uint64_t{a[i]} * (j < b.size() ? b[j] : 0);
+      product[i + j] = static_cast<std::uint32_t>(sum % kLimb);
+      carry = sum / kLimb;
+    }
+  }
+  drop_zeros(product);
+  return product;
+}
+
+// Karatsuba's way: three products of halves instead of four, all the way down.
+Limbs product_of(const Limbs& a, const Limbs& b) {
+  if (a.size() < kSchoolLimbs || b.size() < kSchoolLimbs) return school_product(a, b);
+  const std::size_t half = (std::max(a.size(), b.size()) + 1) / 2;
+  const auto low = [half](const Limbs& number) {
+    Limbs part(number.begin(), number.begin() + static_cast<std::ptrdiff_t>(std::min(half, number.size())));
+    drop_zeros(part);
+    return part;
+  };
+  const auto high = [half](const Limbs& number) {
+    return Limbs(number.begin() + static_cast<std::ptrdiff_t>(std::min(half, number.size())), number.end());
+  };
+  Limbs a_sum = low(a), b_sum = low(b);
+  const Limbs a_high = high(a), b_high = high(b);
+  const Limbs lows = product_of(a_sum, b_sum), highs = product_of(a_high, b_high);
+  add(a_sum, a_high);
+  add(b_sum, b_high);
+  Limbs middle = product_of(a_sum, b_sum);
+  subtract(middle, lows);
+  subtract(middle, highs);
+  Limbs product = lows;
+  add(product, middle, half);
+  add(product, highs, 2 * half);
+  drop_zeros(product);
+  return product;
+}
+
+// Long division by 10^9, again and again: each round yields one limb.
+Limbs divided_limbs(std::vector<std::uint8_t> big_endian) {
+  Limbs limbs;
+  std::size_t first = 0;
+  while (first < big_endian.size()) {
+    std::uint64_t remainder = 0;
+    for (std::size_t i = first; i < big_endian.size(); ++i) {
+      const std::uint64_t part = (remainder << 8) | big_endian[i];
+      big_endian[i] = static_cast<std::uint8_t>(part / kLimb);
+      remainder = part % kLimb;
+    }
+    while (first < big_endian.size() && big_endian[first] == 0) ++first;
+    limbs.push_back(static_cast<std::uint32_t>(remainder));
+  }
+  drop_zeros(limbs);
+  return limbs;
+}
+
+// Long numbers are halved until they are short: high * 256^n + low. A peer may send the longest there are, and many.
+Limbs decimal_limbs(const std::vector<std::uint8_t>& big_endian) {
+  std::vector<Limbs> powers;  // 256^(kDivisionBytes << i)
+  const std::function<Limbs(std::size_t, std::size_t)> converted = [&](std::size_t begin, std::size_t end) {
+    const auto at = [&](std::size_t place) { return big_endian.begin() + static_cast<std::ptrdiff_t>(place); };
+    if (end - begin <= kDivisionBytes) return divided_limbs({at(begin), at(end)});
+    std::size_t level = 0;
+    while ((kDivisionBytes << (level + 1)) < end - begin) ++level;
+    while (powers.size() <= level) {
+      std::vector<std::uint8_t> first(kDivisionBytes + 1);
+      first[0] = 1;
+      powers.push_back(powers.empty() ? divided_limbs(std::move(first)) : product_of(powers.back(), powers.back()));
+    }
+    const std::size_t middle = end - (kDivisionBytes << level);
+    Limbs number = product_of(converted(begin, middle), powers[level]);
+    add(number, converted(middle, end));
+    return number;
+  };
+  return converted(0, big_endian.size());
+}
+
 bool take(std::string_view& text, char c) {
   if (!text.starts_with(c)) return false;
   text.remove_prefix(1);
@@ -167,7 +289,7 @@ std::string bytea_text(std::string_view bytes) {
 }
 
 std::optional<std::string> decimal_text(std::string_view big_endian, std::int32_t scale) {
-  if (big_endian.size() > kDecimalBytesMax || std::abs(scale) > kDecimalScaleMax)
+  if (big_endian.size() > kDecimalBytesMax || scale > kDecimalScaleMax || scale < -kDecimalScaleMax)
     return std::nullopt;
   std::vector<std::uint8_t> magnitude(big_endian.begin(), big_endian.end());
   const bool negative = !magnitude.empty() && (magnitude[0] & 0x80) != 0;
@@ -179,20 +301,11 @@ std::optional<std::string> decimal_text(std::string_view big_endian, std::int32_
       carry = sum >> 8;
     }
   }
-  // Long division by 10^9; each round yields nine digits, the lowest first.
   std::string reversed;
-  std::size_t first = 0;
-  while (first < magnitude.size()) {
-    std::uint64_t remainder = 0;
-    for (std::size_t i = first; i < magnitude.size(); ++i) {
-      const std::uint64_t part = (remainder << 8) | magnitude[i];
-      magnitude[i] = static_cast<std::uint8_t>(part / 1'000'000'000);
-      remainder = part % 1'000'000'000;
-    }
-    while (first < magnitude.size() && magnitude[first] == 0) ++first;
+  for (std::uint32_t limb : decimal_limbs(magnitude)) {
     for (int digit = 0; digit < 9; ++digit) {
-      reversed += static_cast<char>('0' + remainder % 10);
-      remainder /= 10;
+      reversed += static_cast<char>('0' + limb % 10);
+      limb /= 10;
     }
   }
   while (reversed.ends_with('0')) reversed.pop_back();
@@ -222,7 +335,7 @@ std::string time_text(std::int64_t units, std::int64_t unit) {
   const std::int64_t seconds = floor_div(units, unit);
   std::string text =
       fmt::format("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-  if (std::int64_t fraction = units - seconds * unit; fraction != 0) {
+  if (const std::int64_t fraction = floor_mod(units, unit); fraction != 0) {
     std::string digits = fmt::format("{:09}", fraction * (1'000'000'000 / unit));
     while (digits.ends_with('0')) digits.pop_back();
     text += "." + digits;
@@ -235,7 +348,7 @@ std::string timestamp_text(std::int64_t units, std::int64_t unit, std::string_vi
   const std::int64_t days = floor_div(units, day_units);
   bool before_christ = false;
   std::string text =
-      date_part(days, before_christ) + " " + time_text(units - days * day_units, unit);
+      date_part(days, before_christ) + " " + time_text(floor_mod(units, day_units), unit);
   text += suffix;
   if (before_christ) text += " BC";
   return text;

@@ -230,6 +230,22 @@ TEST_F(KafkaSourceTest, PoisonIsPurgedKeptAndCommittedAfterwards) {
   std::filesystem::remove(file);
 }
 
+// The scale and the number that took the process down.
+TEST_F(KafkaSourceTest, ARecordOfNumbersOutOfReasonIsPoisonLikeAnyOther) {
+  const Record record = record_of_before();
+  const auto insert = [&](const char* type, const char* value) {
+    kafka.produce(kTopic, 0, R"({"id":1})", fmt::format(
+        R"({{"schema":{{"type":"struct","fields":[{{"type":"struct","field":"after","fields":[{{"field":"x",{}}}]}}]}},)"
+        R"("payload":{{"before":null,"after":{{"x":{}}},"source":{{"schema":"public","table":"items"}},"op":"c"}}}})", type, value));
+  };
+  insert(R"("type":"bytes","name":"org.apache.kafka.connect.data.Decimal","parameters":{"scale":"-2147483648"})", R"("AQ==")");
+  insert(R"("type":"int64","name":"io.debezium.time.Date")", "-9223372036854775808");
+  Driver daemon(options_for(kafka), record);
+  ASSERT_TRUE(daemon.until([&] { return kafka.committed("g", kTopic, 0) == 2; }));
+  EXPECT_EQ(daemon.seen.count("unknown: public.items"), 2u);
+  EXPECT_EQ(daemon.source->status().kafka->poison_records, 2u);
+}
+
 TEST_F(KafkaSourceTest, PoisonMayStopEvictd) {
   const Record record = record_of_before();
   KafkaOptions options = options_for(kafka);
