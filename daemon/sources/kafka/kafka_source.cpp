@@ -72,7 +72,7 @@ void KafkaSource::set_tables(const std::vector<std::string>& tables) {
 void KafkaSource::check_rules(const RuleSet& rules) {
   columns_to_come_.emplace();
   for (const ColumnNeed& need : column_needs(rules))
-    (*columns_to_come_)[rules.rules()[need.rule].table].insert(need.column);
+    (*columns_to_come_)[rules.rules()[need.rule].qualified_table()].insert(need.column);
 }
 
 // ---- opening

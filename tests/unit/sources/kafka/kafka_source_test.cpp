@@ -230,6 +230,32 @@ TEST_F(KafkaSourceTest, PoisonIsPurgedKeptAndCommittedAfterwards) {
   std::filesystem::remove(file);
 }
 
+// Of the rules in force: those of a reload count from set_tables() on.
+TEST_F(KafkaSourceTest, DecodesWhatTheRulesReadAndNothingElse) {
+  const Record record = record_of_before();
+  const auto produce = [&] { kafka.produce(kTopic, 0, R"({"id":1})",
+                R"({"schema":{"type":"struct","fields":[{"type":"struct","field":"after","fields":[)"
+                R"({"field":"day","type":"int32","name":"io.debezium.time.Date"},{"field":"other","type":"int32","name":"io.debezium.time.Date"}]}]},)"
+                R"("payload":{"before":null,"after":{"day":1,"other":1},"source":{"schema":"public","table":"items"},"op":"c"}})"); };
+  produce();
+  const auto rules = RuleSet::parse("- {table: public.items, keys: ['i:{day}']}", "rules.yaml");
+  ASSERT_TRUE(rules);
+  Driver daemon(options_for(kafka), record);
+  daemon.bytes_max = 0;
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.connections == 1; }));
+  daemon.source->check_rules(*rules);
+  EXPECT_TRUE(daemon.source->take_rules_check().value());
+  daemon.source->set_tables(rules->tables());
+  daemon.bytes_max = 1 << 20;
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == 1; }));
+  EXPECT_THAT(daemon.seen.values, ElementsAre("1970-01-02", "1"));
+  // Tables that come without their rules: anything may be read.
+  daemon.source->set_tables(rules->tables());
+  produce();
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == 2; }));
+  EXPECT_THAT(daemon.seen.values, ElementsAre("1970-01-02", "1970-01-02"));
+}
+
 // The scale and the number that took the process down.
 TEST_F(KafkaSourceTest, ARecordOfNumbersOutOfReasonIsPoisonLikeAnyOther) {
   const Record record = record_of_before();

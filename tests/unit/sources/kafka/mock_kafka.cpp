@@ -108,6 +108,10 @@ void Recorder::on_change(const Change& change) {
   line += " " + change.relation->qualified_name();
   const auto row = change.new_row.empty() ? change.old_row : change.new_row;
   if (!row.empty()) line += " " + std::string(row[0].text);
+  values.clear();
+  for (const Value& value : change.new_row) {
+    if (value.state == ValueState::kText) values.emplace_back(value.text);
+  }
   changes.push_back(line);
   lines.push_back(line);
   xids.push_back(begun.xid);

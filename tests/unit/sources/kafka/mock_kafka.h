@@ -69,6 +69,7 @@ class Recorder final : public SourceHandler {
 
   std::vector<std::string> lines;  // "insert public.t 1", "gap: reason", ...
   std::vector<std::string> changes;
+  std::vector<std::string> values;  // of the last change's new row, that are texts
   std::vector<Xid> xids;
   std::map<std::uint32_t, std::uint64_t> ends;  // last commit, by stream
   std::vector<Position> commits;
