@@ -59,6 +59,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void on_assigned(std::vector<TopicPartition> partitions) override;
   void on_revoked(std::vector<TopicPartition> partitions, bool lost) override;
   void on_client_error(const Error& error) override;
+  void on_topic_missing(const std::string& topic) override;
   void on_topic_refused(const std::string& topic, const Error& error) override;
   void on_offset_lost(const TopicPartition& at) override;
   void look_up();

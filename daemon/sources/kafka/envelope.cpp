@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <tuple>
 
 #include "daemon/sources/kafka/envelope_state.h"
+#include "daemon/sources/kafka/wanted_topic.h"
 
 namespace evictd {
 namespace {
@@ -88,6 +90,16 @@ std::string EnvelopeDecoder::table_of_topic(std::string_view topic) {
   if (before == std::string_view::npos) return {};
   return std::string(topic.substr(before + 1));
 }
+
+std::pair<std::string, std::string> EnvelopeDecoder::named_table(std::string_view topic) const {
+  std::string named = table_named_by(topic, tables_);
+  if (named.empty()) named = table_of_topic(topic);
+  const std::size_t dot = named.find('.');
+  if (dot == std::string::npos) return {};
+  return {named.substr(0, dot), named.substr(dot + 1)};
+}
+
+void EnvelopeDecoder::set_tables(std::set<std::string> tables) { tables_ = std::move(tables); }
 
 const TopicTraits* EnvelopeDecoder::traits(std::string_view topic) const {
   const auto found = topics_.find(std::string(topic));
@@ -308,14 +320,11 @@ Result<Decoded> EnvelopeDecoder::decode_envelope(const KafkaRecord& record, Topi
     read_source(decoded);
   }
   if (table_name_.empty()) {
-    const std::string named = table_of_topic(record.topic);
-    const std::size_t dot = named.find('.');
-    if (dot == std::string::npos) {
+    std::tie(schema_name_, table_name_) = named_table(record.topic);
+    if (table_name_.empty()) {
       return fail(ErrorKind::kData,
                   "expected 'source' with the table's name, or a topic named '...schema.table'");
     }
-    schema_name_ = named.substr(0, dot);
-    table_name_ = named.substr(dot + 1);
   }
   topic.traits.has_commit_times |= decoded.has_commit_time;
   topic.traits.has_transactions |= decoded.connector == "postgresql" && decoded.transaction_id;
@@ -421,12 +430,11 @@ Result<Decoded> EnvelopeDecoder::decode_flattened(const KafkaRecord& record, Top
     decoded.commit_time = *finest;
     decoded.has_commit_time = true;
   }
-  const std::string named = table_of_topic(record.topic);
-  const std::size_t dot = named.find('.');
-  if (table_name.empty() && dot != std::string::npos)
-    table_name = std::string_view(named).substr(dot + 1);
   if (schema.empty()) schema = db;
-  if (schema.empty() && dot != std::string::npos) schema = std::string_view(named).substr(0, dot);
+  std::pair<std::string, std::string> named;
+  if (table_name.empty() || schema.empty()) named = named_table(record.topic);
+  if (table_name.empty()) table_name = named.second;
+  if (schema.empty()) schema = named.first;
   if (table_name.empty() || schema.empty()) {
     return fail(
         ErrorKind::kData,
@@ -474,13 +482,12 @@ Result<Decoded> EnvelopeDecoder::decode_tombstone(const KafkaRecord& record, Top
     decoded.kind = RecordKind::kTombstone;
     return decoded;
   }
-  const std::string named =
-      topic.only_table.empty() ? table_of_topic(record.topic) : topic.only_table;
-  const std::size_t dot = named.find('.');
-  if (!record.key || dot == std::string::npos) {
+  auto named = named_table(record.topic);
+  if (topic.only_table != nullptr) named = {topic.only_table->relation->schema, topic.only_table->relation->table};
+  if (!record.key || named.second.empty()) {
     return fail(ErrorKind::kData, "expected a key of a known table with an empty value");
   }
-  Table& table = table_of(topic, named.substr(0, dot), named.substr(dot + 1));
+  Table& table = table_of(topic, named.first, named.second);
   if (auto read = row_from_key(record, topic, table, old_row_); !read)
     return tl::unexpected(read.error());
   decoded.change.operation = Operation::kDelete;

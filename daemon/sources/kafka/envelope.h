@@ -87,6 +87,9 @@ class EnvelopeDecoder {
   using ReadColumns = std::map<std::string, std::set<std::string>>;
   void read_only(std::optional<ReadColumns> columns);
 
+  // Those that a topic's name may name, "schema.table". Of others it is the last two parts of the name that do.
+  void set_tables(std::set<std::string> tables);
+
   // Relations that no change will refer to any more, to be reported before they are destroyed: call
   // after each decode(), report each, then drop the vector.
   std::vector<std::unique_ptr<const Relation>> take_retired() { return std::move(retired_); }
@@ -94,6 +97,8 @@ class EnvelopeDecoder {
   // What is known of a topic, or null.
   const TopicTraits* traits(std::string_view topic) const;
 
+  // The schema and the table that the topic is named after; empty: none.
+  std::pair<std::string, std::string> named_table(std::string_view topic) const;
   // "schema.table" as the last two parts of a topic's name say it, or empty.
   static std::string table_of_topic(std::string_view topic);
 
@@ -136,6 +141,7 @@ class EnvelopeDecoder {
   std::unordered_map<std::string, std::unique_ptr<Topic>> topics_;
   Topic* last_topic_ = nullptr;
   std::optional<ReadColumns> read_columns_;
+  std::set<std::string> tables_;
   std::vector<std::unique_ptr<const Relation>> retired_;
 
   PaddedText value_text_;

@@ -38,7 +38,7 @@ EnvelopeDecoder::Table& EnvelopeDecoder::table_of(Topic& topic, std::string_view
       for (auto& [names, other] : topic.tables) {
         if (other) retired_.push_back(std::move(other->relation));
       }
-      topic.last_table = nullptr;
+      topic.last_table = topic.only_table = nullptr;
       topic.tables.clear();
       topic.traits.tables.clear();
       topic.traits.has_more_tables = true;
@@ -51,7 +51,7 @@ EnvelopeDecoder::Table& EnvelopeDecoder::table_of(Topic& topic, std::string_view
     table->relation->generation = next_generation();
     table->relation->id = static_cast<std::uint32_t>(table->relation->generation);
     const std::string qualified = table->relation->qualified_name();
-    topic.only_table = topic.traits.tables.empty() && !topic.traits.has_more_tables ? qualified : "";
+    topic.only_table = topic.traits.tables.empty() && !topic.traits.has_more_tables ? table.get() : nullptr;
     topic.traits.tables.insert(qualified);
   }
   topic.last_table = table.get();

@@ -52,7 +52,7 @@ struct EnvelopeDecoder::Topic {
   std::unordered_map<std::string, FieldType> key_types;  // where the value's schema does not say
   std::map<std::pair<std::string, std::string>, std::unique_ptr<Table>> tables;
   Table* last_table = nullptr;
-  std::string only_table;  // "schema.table" while the topic has shown one table only
+  Table* only_table = nullptr;  // while the topic has shown one table only
   std::unordered_map<std::int32_t, std::string>
       last_delete_key;  // by partition, of the record before
 

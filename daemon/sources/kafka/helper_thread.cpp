@@ -22,15 +22,21 @@ HelperThread::~HelperThread() {
   ::close(descriptor_);
 }
 
-void HelperThread::run(Job job) {
+void HelperThread::run(std::string what, Job job) {
   {
     const std::lock_guard lock(mutex_);
     jobs_.push_back(std::move(job));
+    questions_.push_back({std::move(what), read_clocks().steady});
   }
   if (!thread_.joinable()) {
     thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
   }
   wake_.notify_one();
+}
+
+std::optional<HelperThread::Question> HelperThread::oldest() const {
+  const std::lock_guard lock(mutex_);
+  return questions_.empty() ? std::nullopt : std::optional(questions_.front());
 }
 
 void HelperThread::finish() {
@@ -62,6 +68,7 @@ void HelperThread::work(const std::stop_token& stop) {
     {
       const std::lock_guard lock(mutex_);
       completions_.push_back(std::move(completion));
+      questions_.pop_front();
     }
     const std::uint64_t one = 1;
     [[maybe_unused]] const auto bytes = ::write(descriptor_, &one, sizeof one);

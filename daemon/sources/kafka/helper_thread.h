@@ -6,7 +6,11 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <thread>
+
+#include "daemon/base/clock.h"
 
 namespace evictd {
 
@@ -20,9 +24,16 @@ class HelperThread {
   HelperThread(const HelperThread&) = delete;
   HelperThread& operator=(const HelperThread&) = delete;
 
-  void run(Job job);
+  // `what` the job asks, for a person who waits for it.
+  void run(std::string what, Job job);
   // Loop thread: runs the completions that are due.
   void finish();
+  // The job that waits or runs for the longest; none: all are done.
+  struct Question {
+    std::string what;
+    SteadyTime since{};
+  };
+  std::optional<Question> oldest() const;
   // Readable when there is one.
   int descriptor() const { return descriptor_; }
 
@@ -30,9 +41,10 @@ class HelperThread {
   void work(const std::stop_token& stop);
 
   int descriptor_;
-  std::mutex mutex_;  // guards jobs_ and completions_
+  mutable std::mutex mutex_;  // guards what follows
   std::condition_variable_any wake_;
   std::deque<Job> jobs_;
+  std::deque<Question> questions_;  // of the job under way and of jobs_, oldest first
   std::deque<Completion> completions_;
   std::jthread thread_;  // started by the first job
 };

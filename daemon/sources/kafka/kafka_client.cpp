@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <charconv>
+#include <chrono>
 #include <cstring>
 #include <set>
 
@@ -271,7 +272,9 @@ struct KafkaClient::Impl {
       self.handler->on_client_error(error);
       return;
     }
-    self.handler->on_client_error(kafka_error(error_code, reason));
+    const Error error = kafka_error(error_code, reason);
+    if (error_code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) return self.handler->on_brokers_down(error);
+    self.handler->on_client_error(error);
   }
 
   static void on_log(const rd_kafka_t*, int, const char*, const char*) {
@@ -332,9 +335,7 @@ struct KafkaClient::Impl {
       case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
       case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
       case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-        handler->on_client_error({ErrorKind::kTransient,
-                                  fmt::format("kafka: topic '{}' does not exist", topic),
-                                  "evictd reads it as soon as it exists"});
+        handler->on_topic_missing(topic);
         return;
       case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
         if (topic.empty()) break;
@@ -570,8 +571,13 @@ Result<std::vector<PartitionOffsets>> KafkaClient::look_up(
       code != RD_KAFKA_RESP_ERR_NO_ERROR) {
     return tl::unexpected(kafka_error(code, nullptr).within("cannot read the committed offsets"));
   }
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kLookUpMaxMs);
   for (int i = 0; i < list->cnt; ++i) {
     const auto& element = list->elems[i];
+    if (std::chrono::steady_clock::now() >= deadline) {
+      return tl::unexpected(kafka_error(RD_KAFKA_RESP_ERR__TIMED_OUT, nullptr)
+                                .within(fmt::format("cannot find where {} partitions begin", list->cnt)));
+    }
     PartitionOffsets offsets{{element.topic, element.partition}, std::nullopt, 0, 0};
     if (element.err != RD_KAFKA_RESP_ERR_NO_ERROR) {
       return tl::unexpected(kafka_error(element.err, nullptr).within(offsets.at.to_string()));
@@ -642,8 +648,9 @@ Error KafkaClient::explained(Error error) {
     void on_revoked(std::vector<TopicPartition>, bool) override {}
     void on_offset_lost(const TopicPartition&) override {}
     void on_topic_refused(const std::string&, const Error&) override {}
+    void on_topic_missing(const std::string&) override {}
+    void on_brokers_down(const Error&) override {}
     void on_client_error(const Error& found) override {
-      if (found.text.find("brokers are down") != std::string::npos) return;
       if (!reason || (reason->kind == ErrorKind::kTransient && found.kind != reason->kind)) {
         reason = found;
       }

@@ -62,6 +62,10 @@ class KafkaClientHandler {
   // kTransient: librdkafka goes on trying. kConnection: this client must be made anew. kFatal,
   // kUsage: the end.
   virtual void on_client_error(const Error& error) = 0;
+  // No broker is there. The reason for one of them came before, as an error of its own.
+  virtual void on_brokers_down(const Error& error) { on_client_error(error); }
+  // It is read as soon as it exists.
+  virtual void on_topic_missing(const std::string& topic) = 0;
   // We have no right to read this topic. Told once; the library goes on trying, and does not tell when it succeeds.
   virtual void on_topic_refused(const std::string& topic, const Error& error) = 0;
   // No record of this partition can be read where we stand.
@@ -102,7 +106,7 @@ class KafkaClient {
   // The end of the partition as of the last fetch, or empty.
   std::optional<std::int64_t> known_end(const TopicPartition& partition) const;
 
-  // ---- may block, bounded by `kCallTimeout` each
+  // ---- may block, bounded by `kCallTimeoutMs` for each question, look_up() by `kLookUpMaxMs` for all of its own
   // The existing topics that the subscription names or matches -> number of partitions.
   Result<std::map<std::string, std::int32_t>> matching_topics();
   // What our group has committed of their partitions.
@@ -118,6 +122,7 @@ class KafkaClient {
   void close();
 
   static constexpr int kCallTimeoutMs = 10'000;
+  static constexpr int kLookUpMaxMs = 60'000;
 
  private:
   struct Impl;

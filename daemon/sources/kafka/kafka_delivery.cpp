@@ -4,23 +4,13 @@
 #include <algorithm>
 
 #include "daemon/sources/kafka/consumer_state.h"
+#include "daemon/sources/kafka/wanted_topic.h"
 
 namespace evictd {
 namespace {
 
 // Room for the bookkeeping of a record, so that a flood of empty ones is bounded as well.
 constexpr std::size_t kRecordOverhead = 64;
-
-// As Debezium writes a name into a topic's: what Kafka does not allow becomes '_'.
-std::string sanitized(std::string_view name) {
-  std::string text;
-  for (const char c : name) {
-    const bool allowed = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                         (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_';
-    text += allowed ? c : '_';
-  }
-  return text;
-}
 
 }  // namespace
 
@@ -129,19 +119,13 @@ bool KafkaSource::deliver_poison(const KafkaRecord& record, Partition& partition
 // The mapped tables whose changes the topic carries. `known`: all tables of the topic are;
 // otherwise an empty answer means any.
 std::vector<std::string> KafkaSource::tables_of_topic(const std::string& topic, bool& known) const {
-  std::set<std::string> candidates;
+  const TopicTraits* traits = decoder_.traits(topic);
   known = false;
-  if (const TopicTraits* traits = decoder_.traits(topic)) {
-    if (traits->has_more_tables) return {};
-    candidates = traits->tables;
-  }
-  const std::string named = EnvelopeDecoder::table_of_topic(topic);
-  if (!named.empty()) candidates.insert(named);
-  known = !candidates.empty();
+  if (traits != nullptr && traits->has_more_tables) return {};
+  known = (traits != nullptr && !traits->tables.empty()) || !decoder_.named_table(topic).second.empty();
   std::vector<std::string> tables;
   for (const std::string& table : mapped_tables_) {
-    if (candidates.contains(table) || candidates.contains(sanitized(table)))
-      tables.push_back(table);
+    if ((traits != nullptr && traits->tables.contains(table)) || is_topic_of(topic, table)) tables.push_back(table);
   }
   return tables;
 }

@@ -18,6 +18,9 @@ constexpr auto kBackoffMax = 30'000ms;
 constexpr auto kMeasureEach = 1s;
 constexpr auto kProbeEach = 5s;
 constexpr auto kProbeSoon = 1s;
+// A question to the brokers is answered in less, where they are well. It ends after KafkaClient::kCallTimeoutMs at most, or
+// kLookUpMax, and is asked again.
+constexpr auto kLate = 5s;
 // xids are widened to the nearest of a snapshot; an old one would do for days.
 constexpr auto kSnapshotRefresh = 60s;
 
@@ -31,8 +34,9 @@ constexpr auto kKnownEndsApart = 100ms;
 constexpr auto kBeginningTogether = 60s;
 
 // The part of a topic's name in front of schema and table: Debezium's topic.prefix.
-std::string server_of_topic(const std::string& topic) {
-  const std::string table = EnvelopeDecoder::table_of_topic(topic);
+std::string server_of_topic(const std::string& topic, const std::set<std::string>& tables) {
+  std::string table = table_named_by(topic, tables);
+  if (table.empty()) table = EnvelopeDecoder::table_of_topic(topic);
   if (table.empty()) return {};
   return topic.substr(0, topic.size() - table.size() - 1);
 }
@@ -66,6 +70,7 @@ void KafkaSource::start(const std::optional<Record>& last_known, Now now) {
 
 void KafkaSource::set_tables(const std::vector<std::string>& tables) {
   mapped_tables_ = std::set<std::string>(tables.begin(), tables.end());
+  decoder_.set_tables(mapped_tables_);
   decoder_.read_only(std::exchange(columns_to_come_, std::nullopt));
 }
 
@@ -81,7 +86,7 @@ void KafkaSource::open() {
   state_ = State::kOpening;
   retry_at_ = SteadyTime::max();
   const std::uint64_t session = ++session_;
-  helper_.run([this, session, options = options_]() -> HelperThread::Completion {
+  helper_.run("whether the brokers can be reached", [this, session, options = options_]() -> HelperThread::Completion {
     const auto attempt = [&]() -> Result<Opened> {
       auto client = KafkaClient::make(options);
       if (!client) return tl::unexpected(client.error());
@@ -163,7 +168,7 @@ bool KafkaSource::learn_servers(const std::set<std::string>& topics) {
   bool is_new = false;
   for (const std::string& topic : topics) {
     if (std::exchange(partitions_.topic(topic).server_is_learnt, true)) continue;
-    const std::string server = server_of_topic(topic);
+    const std::string server = server_of_topic(topic, mapped_tables_);
     // Of "my.shop.transaction" it would be "my".
     if (!server.empty() && !is_control_topic(topic, mapped_tables_)) is_new |= servers_.insert(server).second;
   }
@@ -216,7 +221,7 @@ void KafkaSource::look_up() {
   look_up_at_ = SteadyTime::max();
   if (!to_assign_ || looking_up_) return;
   looking_up_ = true;
-  helper_.run([this, session = session_, client = client_,
+  helper_.run("where the partitions begin that the group gives", [this, session = session_, client = client_,
                partitions = *to_assign_]() -> HelperThread::Completion {
     auto result =
         std::make_shared<Result<std::vector<PartitionOffsets>>>(client->look_up(partitions));
@@ -376,14 +381,14 @@ void KafkaSource::on_client_error(const Error& error) {
       return disconnect(error);
     case ErrorKind::kTransient:
     case ErrorKind::kData:
-      if (error.text.find("does not exist") != std::string::npos) {
-        topic_problem_ = error.text;
-        return;
-      }
       broker_problem_ = error.text;
       break;
   }
   probe_at_ = std::min(probe_at_, now_.steady + kProbeSoon);
+}
+
+void KafkaSource::on_topic_missing(const std::string& topic) {
+  topic_problem_ = fmt::format("kafka: topic '{}' does not exist", topic);
 }
 
 void KafkaSource::on_topic_refused(const std::string& topic, const Error& error) {
@@ -441,7 +446,7 @@ void KafkaSource::probe_brokers() {
   probe_at_ = SteadyTime::max();
   const std::vector<TopicPartition> partitions = partitions_.assigned_at();
   helper_.run(
-      [this, session = session_, client = client_, partitions]() -> HelperThread::Completion {
+      "which topics there are", [this, session = session_, client = client_, partitions]() -> HelperThread::Completion {
         using Ends = std::vector<std::pair<TopicPartition, std::int64_t>>;
         auto result = std::make_shared<Result<Ends>>(Ends{});
         auto topics = client->matching_topics();
@@ -469,7 +474,7 @@ void KafkaSource::ask_for_ends() {
   if (asking_for_ends_ || !client_->should_ask_for_ends()) return;
   asking_for_ends_ = true;
   const std::vector<TopicPartition> partitions = partitions_.assigned_at();
-  helper_.run([this, session = session_, client = client_, partitions]() -> HelperThread::Completion {
+  helper_.run("where the partitions end", [this, session = session_, client = client_, partitions]() -> HelperThread::Completion {
     const auto ends = client->ends(partitions);
     return [this, session, ends] {
       asking_for_ends_ = false;
@@ -536,7 +541,7 @@ void KafkaSource::close(State next) {
   state_ = State::kClosing;
   ++session_;
   // Destroying the client blocks as well: the job holds the last reference to it.
-  helper_.run([this, client = std::move(client_)]() -> HelperThread::Completion {
+  helper_.run("to leave the group", [this, client = std::move(client_)]() -> HelperThread::Completion {
     client->close();
     return [this] {
       ++session_;
@@ -688,6 +693,10 @@ SourceStatus KafkaSource::status() const {
   }
   if (!broker_problem_.empty()) {
     status.problem = broker_problem_;
+  } else if (const auto late = helper_.oldest(); late && now_.steady - late->since >= kLate) {
+    status.problem = fmt::format(
+        "kafka: no answer for {} seconds: evictd asked {}",
+        std::chrono::duration_cast<std::chrono::seconds>(now_.steady - late->since).count(), late->what);
   } else if (refused != topics.end()) {
     status.problem = refused->second.refused;
   } else if (!topic_problem_.empty()) {

@@ -2,7 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "daemon/sources/kafka/envelope.h"
+#include <algorithm>
+
 
 namespace evictd {
 
@@ -28,8 +29,26 @@ bool WantedTopic::matches(const std::string& topic) const {
   return is_pattern() ? regexec(pattern_.get(), topic.c_str(), 0, nullptr, 0) == 0 : topic == text_;
 }
 
+bool is_topic_of(std::string_view topic, std::string_view table) {
+  if (topic.size() < table.size() + 2 || topic[topic.size() - table.size() - 1] != '.') return false;
+  topic.remove_prefix(topic.size() - table.size());
+  return std::equal(topic.begin(), topic.end(), table.begin(), [](char in_topic, char c) {
+    const bool is_allowed = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+                            c == '-' || c == '_';
+    return in_topic == (is_allowed ? c : '_');
+  });
+}
+
+std::string table_named_by(std::string_view topic, const std::set<std::string>& tables) {
+  std::string longest;
+  for (const std::string& table : tables) {
+    if (table.size() > longest.size() && is_topic_of(topic, table)) longest = table;
+  }
+  return longest;
+}
+
 bool is_control_topic(const std::string& topic, const std::set<std::string>& tables) {
-  if (tables.contains(EnvelopeDecoder::table_of_topic(topic))) return false;
+  if (!table_named_by(topic, tables).empty()) return false;
   return topic.starts_with("__") || topic.ends_with(".transaction") || topic.ends_with(".message");
 }
 

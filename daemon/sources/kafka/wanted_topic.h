@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "mapping/error.h"
 
@@ -27,6 +28,12 @@ class WantedTopic {
   std::string text_;
   std::unique_ptr<regex_t, Freed> pattern_;
 };
+
+// Whether Debezium names the topic of this table, "schema.table", so: "prefix.schema.table", with '_' for what Kafka does
+// not allow in a name. Dots it does allow: those of a table's own name are no borders.
+bool is_topic_of(std::string_view topic, std::string_view table);
+// The one of `tables` that the topic is named after; of several the longest; empty: none.
+std::string table_named_by(std::string_view topic, const std::set<std::string>& tables);
 
 // Debezium's heartbeats, transaction markers and messages: matched by patterns, of no rule's concern. A table may be
 // called 'message' or 'transaction' as well: the topic of one in `tables`, those of the rules, is none of them.

@@ -21,9 +21,9 @@ std::string joined(const std::set<std::string>& names) {
 struct Seen {
   EnvelopeDecoder decoder;
   bool is_reported = false;
-  bool has_update_without_old = false;
-  std::set<std::string>
-      bare_numbers;  // columns whose JSON is a number although their type may be more
+  std::set<std::string> tables_without_old;  // of which updates came without the old row
+  std::set<std::pair<std::string, std::string>> missing;  // table, column
+  std::set<std::string> bare_numbers;  // columns whose JSON is a number although their type may be more
 };
 
 }  // namespace
@@ -54,9 +54,10 @@ void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
       control.insert(topic);
       continue;
     }
-    const std::string table = EnvelopeDecoder::table_of_topic(topic);
-    if (table.empty()) all_are_named_by_table = false;
-    tables.insert(table);
+    if (EnvelopeDecoder::table_of_topic(topic).empty()) all_are_named_by_table = false;
+    for (const std::string& table : named) {
+      if (is_topic_of(topic, table)) tables.insert(table);
+    }
   }
   if (!control.empty()) {
     findings.push_back({"KF002", Severity::kInfo, joined(control),
@@ -85,6 +86,7 @@ void check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
   }
   for (const KeptRecord& kept : records) {
     Seen& seen = topics[kept.at.topic];
+    seen.decoder.set_tables({tables.begin(), tables.end()});
     KafkaRecord record;
     record.topic = kept.at.topic;
     record.partition = kept.at.partition;
@@ -108,17 +110,15 @@ void check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
     const std::string table = change.relation->qualified_name();
     if (std::find(tables.begin(), tables.end(), table) == tables.end()) continue;
     if (change.operation == Operation::kUpdate && change.old_row.empty())
-      seen.has_update_without_old = true;
+      seen.tables_without_old.insert(table);
     const auto row = change.new_row.empty() ? change.old_row : change.new_row;
     if (row.empty()) continue;
-    for (const std::string& column : needed[table]) {
-      const std::string name = column.substr(0, column.find('.'));
+    for (const std::string& name : needed[table]) {
       const auto found =
           std::find_if(change.relation->columns.begin(), change.relation->columns.end(),
                        [&](const Column& one) { return one.name == name; });
       if (found == change.relation->columns.end()) {
-        if (seen.decoder.traits(kept.at.topic)->tables.size() == 1 && !change.new_row.empty() &&
-            seen.bare_numbers.insert("missing " + name).second) {
+        if (!change.new_row.empty() && seen.missing.emplace(table, name).second) {
           findings.push_back(
               {"KF005", Severity::kError, kept.at.topic,
                fmt::format("its rows of '{}' have no column '{}', which a rule reads", table, name),
@@ -138,8 +138,6 @@ void check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
   for (auto& [topic, seen] : topics) {
     const TopicTraits* traits = seen.decoder.traits(topic);
     if (traits == nullptr) continue;
-    std::erase_if(seen.bare_numbers,
-                  [](const std::string& name) { return name.starts_with("missing "); });
     if (!seen.bare_numbers.empty()) {
       findings.push_back(
           {"KF005", Severity::kInfo, topic,
@@ -148,22 +146,20 @@ void check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
                joined(seen.bare_numbers)),
            "set value.converter.schemas.enable=true, or time.precision.mode=isostring"});
     }
-    std::set<std::string> doubtful;
-    for (const std::string& table : traits->tables) {
-      if (const auto found = needed_old.find(table); found != needed_old.end())
-        doubtful = found->second;
-    }
     if (traits->flattened) {
       findings.push_back({"KF005", Severity::kWarning, topic,
                           "is flattened by ExtractNewRecordState: old values are not sent, and a "
                           "truncate is not either",
                           "remove the transform; else rules that read columns outside the key "
                           "purge their patterns"});
-    } else if (seen.has_update_without_old && !doubtful.empty()) {
+    }
+    for (const std::string& table : seen.tables_without_old) {
+      const auto doubtful = needed_old.find(table);
+      if (traits->flattened || doubtful == needed_old.end()) continue;
       findings.push_back(
           {"KF005", Severity::kWarning, topic,
-           fmt::format("updates come without the old row; rules read old values of {}",
-                       joined(doubtful)),
+           fmt::format("updates{} come without the old row; rules read old values of {}",
+                       traits->tables.size() > 1 ? " of '" + table + "'" : "", joined(doubtful->second)),
            "ALTER TABLE ... REPLICA IDENTITY FULL, unless these are the key or never change "
            "(immutable)"});
     }

@@ -6,6 +6,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <memory>
 
 #include "daemon/sources/kafka/json_level.h"
@@ -13,7 +14,8 @@
 namespace evictd {
 namespace {
 
-constexpr timeval kTimeout{5, 0};
+constexpr timeval kTimeout{5, 0};              // of each part
+constexpr auto kAnswerMax = std::chrono::seconds(20);  // of the whole, however slowly it comes
 constexpr std::size_t kBodyMax = 16 * 1024 * 1024;
 
 struct Descriptor {
@@ -54,7 +56,8 @@ Result<std::string> get(const std::string& host, const std::string& port, const 
   std::string answer;
   char buffer[16 * 1024];
   ssize_t count = 0;
-  while (answer.size() < kBodyMax &&
+  const auto deadline = std::chrono::steady_clock::now() + kAnswerMax;
+  while (answer.size() < kBodyMax && std::chrono::steady_clock::now() < deadline &&
          (count = ::recv(socket.number, buffer, sizeof buffer, 0)) > 0) {
     answer.append(buffer, static_cast<std::size_t>(count));
   }

@@ -89,6 +89,49 @@ TEST(KafkaCheck, ATableMayBeCalledLikeATopicOfDebezium) {
   EXPECT_TRUE(is_control_topic("shop.transaction", {"public.transaction"}));
 }
 
+TEST(KafkaCheck, ATableWhoseNameKafkaWritesInAnotherWayHasItsTopic) {
+  const RuleSet rules = rules_from("- {table: 'public.\"a$b\"', keys: ['a:{id}']}\n- {table: 'public.\"we.ird\"', keys: ['w:{id}']}\n"
+                                   "- {table: public.other, keys: ['o:{id}']}");
+  KafkaOptions options;
+  options.topics = {"^shop"};
+  Findings findings;
+  check_topic_names(options, rules, {{"shop.public.a_b", 1}, {"shop.public.we.ird", 1}}, findings);
+  EXPECT_THAT(texts(findings),
+              ElementsAre("KF002 warning public.other: a rule names it, but no topic is named after it"));
+  EXPECT_TRUE(is_topic_of("shop.public.we.ird", "public.we.ird"));
+  EXPECT_TRUE(is_topic_of("shop.app.v1.orders", "app.v1.orders"));
+  EXPECT_FALSE(is_topic_of("shoppublic.items", "public.items"));
+  EXPECT_FALSE(is_topic_of("public.items", "public.items")) << "Debezium always has a prefix";
+  EXPECT_FALSE(is_topic_of("shop.public.a_b", "public.a.b"));
+}
+
+TEST(KafkaCheck, AColumnWithADotInItsNameIsThere) {
+  Findings findings;
+  check_records(
+      {kept(R"({"id":1})",
+            R"({"before":null,"after":{"id":1,"x.y":"a"},"source":{"connector":"postgresql","ts_ms":1700000000000,)"
+            R"("schema":"public","table":"items"},"op":"c"})")},
+      rules_from("- {table: public.items, keys: ['i:{\"x.y\"}']}"), findings);
+  EXPECT_THAT(texts(findings), IsEmpty());
+}
+
+TEST(KafkaCheck, OldValuesOfEachTableOfATopic) {
+  const auto update = [](const char* table) {
+    return kept(R"({"id":1})", std::string(R"({"before":null,"after":{"id":1,"slug":"a","name":"b"},"source":{"connector":"postgresql",)"
+                                           R"("ts_ms":1700000000000,"schema":"public","table":")") + table + R"("},"op":"u"})");
+  };
+  Findings findings;
+  check_records({update("items"), update("orders"), update("unmapped")},
+                rules_from("- {table: public.items, keys: ['slug:{slug}']}\n- {table: public.orders, keys: ['name:{name}', 'g:{gone}']}"),
+                findings);
+  EXPECT_THAT(texts(findings),
+              ElementsAre("KF005 error shop.public.items: its rows of 'public.orders' have no column 'gone', which a rule reads",
+                          "KF005 warning shop.public.items: updates of 'public.items' come without the old row; rules "
+                          "read old values of 'slug'",
+                          "KF005 warning shop.public.items: updates of 'public.orders' come without the old row; rules "
+                          "read old values of 'gone', 'name'"));
+}
+
 TEST(KafkaCheck, ARecordThatCannotBeDecoded) {
   EXPECT_THAT(sampled({kept("k", std::string("\0\0\0\0\1x", 6)), kept("k", "garbage")}),
               ElementsAre("KF005 error shop.public.items[0] offset 0: expected JSON, got the "

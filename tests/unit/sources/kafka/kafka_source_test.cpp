@@ -478,6 +478,38 @@ TEST_F(KafkaSourceTest, ABrokerThatIsAwayIsWaitedFor) {
   EXPECT_EQ(daemon.seen.connections, 1) << "librdkafka reconnects by itself";
 }
 
+TEST_F(KafkaSourceTest, AQuestionThatIsNotAnsweredShows) {
+  const Record record = record_of_before();
+  Driver daemon(options_for(kafka), record);
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.connections == 1; }));
+  EXPECT_FALSE(daemon.source->status().problem);
+  rd_kafka_mock_broker_set_rtt(kafka.cluster(), 1, 9000);
+  std::string problem;
+  ASSERT_TRUE(daemon.until([&] {
+    problem = daemon.source->status().problem.value_or("");
+    return problem.starts_with("kafka: no answer for");
+  }, std::chrono::seconds(40))) << problem;
+  EXPECT_THAT(problem, HasSubstr(" seconds: evictd asked which topics there are"));
+  rd_kafka_mock_broker_set_rtt(kafka.cluster(), 1, 0);
+  ASSERT_TRUE(daemon.until([&] { return !daemon.source->status().problem; }, std::chrono::seconds(40)));
+}
+
+// Garbage of a table whose topic is not named by its last two parts.
+TEST_F(KafkaSourceTest, PoisonOfATableWithADotInItsNameIsPurged) {
+  kafka.create_topic("shop.public.we.ird", 1);
+  kafka.commit("g", "shop.public.we.ird", 0, 0);
+  kafka.produce("shop.public.we.ird", 0, "k", "garbage");
+  kafka.produce("shop.public.we.ird", 0, R"({"id":1})", R"({"id":1,"__op":"c"})");
+  KafkaOptions options = options_for(kafka);
+  options.topics = {"shop.public.we.ird", kTopic};
+  Driver daemon(options, Record{});
+  daemon.source->set_tables({"public.we.ird", "public.items"});
+  ASSERT_TRUE(daemon.until([&] { return kafka.committed("g", "shop.public.we.ird", 0) == 2; }));
+  EXPECT_EQ(daemon.seen.count("unknown: public.we.ird"), 1u);
+  EXPECT_THAT(daemon.seen.changes, ElementsAre("insert public.we.ird 1"));
+  EXPECT_EQ(daemon.seen.connected.epoch, "debezium/shop");
+}
+
 TEST_F(KafkaSourceTest, AnUnreachableBrokerIsReportedOnceAndTriedAgain) {
   KafkaOptions options = options_for(kafka);
   options.brokers = "127.0.0.1:1";
