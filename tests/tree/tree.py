@@ -87,7 +87,6 @@ LIBRARIES = {
     "CLI/": {"daemon/app/command_line.cpp"},
     "hiredis/": {"daemon/sinks/redis/resp.cpp"},
     "libpq-fe": {"daemon/sources/postgres/connection.cpp", "daemon/sources/postgres/conninfo.cpp"},
-    "pqxx": {"daemon/sources/postgres/catalogue_session.cpp"},
     "librdkafka/": {"daemon/sources/kafka/librdkafka.h"},
 }
 

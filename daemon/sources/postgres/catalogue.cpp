@@ -94,7 +94,8 @@ struct Catalogue::Session : CatalogueSession {
   using CatalogueSession::CatalogueSession;
 };
 
-Catalogue::Catalogue(Conninfo conninfo) : conninfo_(std::move(conninfo)) {}
+Catalogue::Catalogue(Conninfo conninfo, std::chrono::milliseconds answer_max)
+    : conninfo_(std::move(conninfo)), answer_max_(answer_max) {}
 Catalogue::~Catalogue() = default;
 
 void Catalogue::reset(Conninfo conninfo) {
@@ -112,7 +113,7 @@ Result<T> Catalogue::run(Work work) {
   Result<T> result = CatalogueSession::guard<T>(
       [&]() -> T {
         if (!session_) {
-          session_ = std::make_unique<Session>(conninfo_);
+          session_ = std::make_unique<Session>(conninfo_, answer_max_);
           session_since_ = now;
         }
         return work(static_cast<CatalogueSession&>(*session_));

@@ -1,7 +1,7 @@
 // The catalogue: what the server says about itself, our slot, our publication and the mapped
-// tables, and the few statements that change them. Blocking, through libpqxx, which is included in
-// catalogue*.cpp only. One object, one thread. A failed call leaves the object usable: the next one
-// connects anew.
+// tables, and the few statements that change them. Blocking, but never for longer than connecting and
+// one answer may take (kAnswerMax). One object, one thread. A failed call leaves the object usable:
+// the next one connects anew.
 #pragma once
 
 #include <chrono>
@@ -130,7 +130,10 @@ TableName table_name(const std::string& qualified);
 
 class Catalogue {
  public:
-  explicit Catalogue(Conninfo conninfo);
+  // How long one answer may take before the session counts as hung, and is dropped.
+  static constexpr std::chrono::seconds kAnswerMax{25};
+
+  explicit Catalogue(Conninfo conninfo, std::chrono::milliseconds answer_max = kAnswerMax);
   ~Catalogue();
   Catalogue(const Catalogue&) = delete;
   Catalogue& operator=(const Catalogue&) = delete;
@@ -169,12 +172,13 @@ class Catalogue {
 
  private:
   struct Session;
-  // Runs `work` with a session, which is made when there is none, and turns what libpqxx throws
-  // into an Error.
+  // Runs `work` with a session, which is made when there is none, and turns what it throws into an
+  // Error.
   template <typename T, typename Work>
   Result<T> run(Work work);
 
   Conninfo conninfo_;
+  std::chrono::milliseconds answer_max_;
   std::unique_ptr<Session> session_;
   std::chrono::steady_clock::time_point session_since_{};
 };

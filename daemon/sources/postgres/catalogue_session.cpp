@@ -2,80 +2,102 @@
 
 #include <fmt/format.h>
 
-#include <exception>
-#include <pqxx/pqxx>
 #include <string_view>
+#include <utility>
+
+#include "daemon/base/poll.h"
+#include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
 namespace {
 
-// "ERROR:  text\nLINE 1: ..." -> "text".
-std::string first_line(std::string_view text) {
-  text = text.substr(0, text.find('\n'));
-  if (const auto colon = text.find(":  "); colon != std::string_view::npos && colon < 12)
-    text.remove_prefix(colon + 3);
-  return std::string(text);
+// The connection ends a try to connect by itself; this is only for one that forgets to.
+constexpr std::chrono::minutes kConnectMax{5};
+
+class SessionFailure final : public std::exception {
+ public:
+  SessionFailure(ErrorKind what_kind, std::string text) : kind(what_kind), text_(std::move(text)) {}
+  const char* what() const noexcept override { return text_.c_str(); }
+  const ErrorKind kind;
+
+ private:
+  std::string text_;
+};
+
+// 57P0x: the server is going away. 42xxx, rights and names: it will never agree. Others may pass: locks, resources.
+ErrorKind kind_of(const std::string& sqlstate) {
+  if (sqlstate.starts_with("57P")) return ErrorKind::kConnection;
+  return sqlstate.starts_with("42") ? ErrorKind::kUsage : ErrorKind::kTransient;
 }
 
 }  // namespace
 
-struct CatalogueSession::Handle {
-  explicit Handle(const std::string& conninfo) : connection(conninfo) {}
-  pqxx::connection connection;
-};
-
-CatalogueSession::CatalogueSession(const Conninfo& conninfo)
-    : handle_(std::make_unique<Handle>(conninfo.text())) {
-  version_ = std::stoi(query("select current_setting('server_version_num')").at(0).at(0));
+CatalogueSession::CatalogueSession(const Conninfo& conninfo, std::chrono::milliseconds answer_max)
+    : answer_max_(answer_max) {
+  const Now now = read_clocks();
+  connection_.open(conninfo, now);
+  turn_until(now.steady + kConnectMax, [&] { return connection_.state() == PostgresConnection::State::kIdle; });
 }
 
-CatalogueSession::~CatalogueSession() = default;
-
-std::string CatalogueSession::quote(const std::string& text) const {
-  return handle_->connection.quote(text);
+void CatalogueSession::turn_until(SteadyTime deadline, const std::function<bool()>& done) {
+  while (true) {
+    const Now now = read_clocks();
+    connection_.step(now);
+    if (connection_.state() == PostgresConnection::State::kClosed) {
+      const auto& failure = connection_.failure();
+      throw SessionFailure(ErrorKind::kConnection, failure ? failure->text : "the connection was closed");
+    }
+    if (done()) return;
+    if (now.steady >= deadline) {
+      connection_.close();
+      throw SessionFailure(
+          ErrorKind::kConnection,
+          fmt::format("no answer within {} s",
+                      std::chrono::duration_cast<std::chrono::seconds>(answer_max_).count()));
+    }
+    Waiting waiting;
+    waiting.wake_at(deadline);
+    connection_.wait_for(waiting, true);
+    wait_for_any(waiting);
+  }
 }
 
-std::string CatalogueSession::quote_name(const std::string& name) const {
-  return handle_->connection.quote_name(name);
-}
+std::string CatalogueSession::quote(const std::string& text) const { return quoted_text(text); }
+
+std::string CatalogueSession::quote_name(const std::string& name) const { return quoted_name(name); }
 
 TextRows CatalogueSession::query(const std::string& statement) {
-  pqxx::nontransaction work(handle_->connection);
-  const pqxx::result result = work.exec(statement);
-  TextRows rows;
-  for (const auto& row : result) {
-    auto& values = rows.emplace_back();
-    for (const auto& field : row) values.emplace_back(field.is_null() ? "" : field.c_str());
-  }
-  return rows;
+  // Says so when the server has ended the session since.
+  turn_until(SteadyTime::max(), [&] { return connection_.state() == PostgresConnection::State::kIdle; });
+  connection_.send(statement);
+  turn_until(read_clocks().steady + answer_max_,
+             [&] { return connection_.state() == PostgresConnection::State::kIdle; });
+  auto answer = connection_.take_answer();
+  if (!answer) return {};
+  if (answer->failure) throw SessionFailure(kind_of(answer->failure->sqlstate), answer->failure->text);
+  return std::move(answer->rows);
 }
 
 void CatalogueSession::transaction(const std::vector<std::string>& statements) {
-  pqxx::work work(handle_->connection);
-  for (const std::string& statement : statements) work.exec(statement);
-  work.commit();
+  query("begin");
+  try {
+    for (const std::string& statement : statements) query(statement);
+  } catch (const SessionFailure& failure) {
+    if (failure.kind != ErrorKind::kConnection) query("rollback");
+    throw;
+  }
+  query("commit");
 }
 
-std::optional<Error> CatalogueSession::caught(const std::function<void()>& work,
-                                              const Conninfo& conninfo) {
+std::optional<Error> CatalogueSession::caught(const std::function<void()>& work, const Conninfo& conninfo) {
   try {
     work();
     return std::nullopt;
-  } catch (const pqxx::broken_connection& e) {
-    return Error{ErrorKind::kConnection, conninfo.scrub(first_line(e.what())), {}};
-  } catch (const pqxx::sql_error& e) {
-    const std::string& state = e.sqlstate();
-    // 57P0x: the server is going away. 42xxx, rights and names: it will never agree. libpqxx 6
-    // tells these by the type of the exception only. Others may pass: locks, resources.
-    const bool is_usage = state.starts_with("42") ||
-                          dynamic_cast<const pqxx::insufficient_privilege*>(&e) != nullptr ||
-                          dynamic_cast<const pqxx::syntax_error*>(&e) != nullptr;
-    const ErrorKind kind = state.starts_with("57P") ? ErrorKind::kConnection
-                           : is_usage               ? ErrorKind::kUsage
-                                                    : ErrorKind::kTransient;
-    return Error{kind, conninfo.scrub(first_line(e.what())), {}};
+  } catch (const SessionFailure& failure) {
+    return Error{failure.kind, conninfo.scrub(failure.what()), {}};
   } catch (const std::exception& e) {
-    return Error{ErrorKind::kConnection, conninfo.scrub(first_line(e.what())), {}};
+    // An answer of another shape than asked for: this is not a session to go on with.
+    return Error{ErrorKind::kConnection, fmt::format("unexpected answer: {}", conninfo.scrub(e.what())), {}};
   }
 }
 

@@ -1,14 +1,17 @@
-// One libpqxx connection of the catalogue. Inside the postgres room only; its .cpp is the one that
-// includes libpqxx. Methods throw libpqxx's exceptions; guard() turns them into errors.
+// One session of the catalogue: asks and waits, on a connection that does not block (connection.h), so that each
+// question has a deadline whatever the server or the way to it does. Inside the postgres room only. Methods throw;
+// guard() turns what they throw into errors. After an exception of kConnection the session is of no more use.
 #pragma once
 
+#include <chrono>
+#include <exception>
 #include <functional>
 #include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "daemon/sources/postgres/catalogue.h"
+#include "daemon/sources/postgres/connection.h"
 
 namespace evictd {
 
@@ -16,12 +19,12 @@ using TextRows = std::vector<std::vector<std::string>>;
 
 class CatalogueSession {
  public:
-  explicit CatalogueSession(const Conninfo& conninfo);
-  ~CatalogueSession();
+  // `answer_max`: how long one answer may take before the connection counts as dead. Connecting has connect_timeout.
+  CatalogueSession(const Conninfo& conninfo, std::chrono::milliseconds answer_max);
   CatalogueSession(const CatalogueSession&) = delete;
   CatalogueSession& operator=(const CatalogueSession&) = delete;
 
-  int version() const { return version_; }
+  int version() const { return connection_.server_version(); }
   std::string quote(const std::string& text) const;
   std::string quote_name(const std::string& name) const;
 
@@ -43,9 +46,11 @@ class CatalogueSession {
  private:
   static std::optional<Error> caught(const std::function<void()>& work, const Conninfo& conninfo);
 
-  struct Handle;
-  std::unique_ptr<Handle> handle_;
-  int version_ = 0;
+  // Turns the connection until `done`; throws when it is lost, or when `deadline` passes first.
+  void turn_until(SteadyTime deadline, const std::function<bool()>& done);
+
+  PostgresConnection connection_;
+  std::chrono::milliseconds answer_max_;
 };
 
 // The tables of `subject` that exist, with what is below them (catalogue_tables.cpp).

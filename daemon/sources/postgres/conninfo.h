@@ -35,7 +35,7 @@ class Conninfo {
   // pg_stat_activity.
   void pin_session(const std::string& application_name, const std::string& client_encoding);
 
-  // The keyword form, for libpq and libpqxx. Contains the password: never to be shown.
+  // The keyword form, for libpq. Contains the password: never to be shown.
   std::string text() const;
 
   // "localhost:5432", for messages.

@@ -4,24 +4,13 @@
 
 #include <algorithm>
 
+#include "daemon/sources/postgres/sql_text.h"
+
 namespace evictd {
 namespace {
 
 constexpr int kStandbyDecodingVersion = 160'000;
 constexpr std::string_view kPartitionsSuffix = " partitions";
-
-std::string quoted(std::string_view name) {
-  const bool is_plain = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || c == '_' || (c >= '0' && c <= '9');
-  }) && !(name[0] >= '0' && name[0] <= '9');
-  if (is_plain) return std::string(name);
-  std::string result = "\"";
-  for (const char c : name) {
-    if (c == '"') result += '"';
-    result += c;
-  }
-  return result + '"';
-}
 
 std::string digest(const TableFacts& table) {
   std::set<Oid> members;
@@ -288,14 +277,9 @@ std::map<std::string, std::set<Oid>> table_members(const Facts& facts) {
   return members;
 }
 
-std::string quoted_table(const std::string& table) {
-  const TableName name = table_name(table);
-  return quoted(name.schema) + "." + quoted(name.table);
-}
-
 std::string add_table_statement(const std::string& publication, const std::string& table) {
-  return fmt::format("ALTER PUBLICATION {} ADD TABLE {};", quoted(publication),
-                     quoted_table(table));
+  return fmt::format("ALTER PUBLICATION {} ADD TABLE {};", shown_name(publication),
+                     shown_table(table));
 }
 
 }  // namespace evictd

@@ -65,6 +65,5 @@ std::map<std::string, std::set<Oid>> table_members(const Facts& facts);
 
 // `alter publication ...` as a person would type it.
 std::string add_table_statement(const std::string& publication, const std::string& table);
-std::string quoted_table(const std::string& table);
 
 }  // namespace evictd

@@ -27,7 +27,8 @@ PostgresSource::PostgresSource(PostgresOptions options)
     : options_(std::move(options)),
       slot_(options_.temporary_slot
                 ? fmt::format("{}_watch_{}", options_.slot.substr(0, 40), ::getpid())
-                : options_.slot) {
+                : options_.slot),
+      worker_(options_.answer_max) {
   heartbeat_token_ =
       fmt::format("{}-{}", ::getpid(), std::chrono::system_clock::now().time_since_epoch().count());
 }
@@ -67,6 +68,7 @@ void PostgresSource::step(Now now, std::size_t bytes_max, SourceHandler& handler
     if (is_streaming()) disconnect(error, std::chrono::milliseconds(0));
   }
   watch_snapshots();
+  watch_catalogue();
   if (is_streaming()) {
     deliver_snapshots();
     stream(bytes_max);
@@ -218,10 +220,14 @@ SourceStatus PostgresSource::status() const {
   }
   if (is_streaming() && told_snapshots_away_) {
     status.problem = "cannot ask which transactions are visible: " + snapshots_.problem();
+  } else if (is_streaming() && told_catalogue_late_) {
+    status.problem = kCatalogueLateText;
   } else if (is_streaming() && !plan_.problems.empty()) {
     status.problem = fmt::format("{}", fmt::join(plan_.problems, "; "));
   } else if (is_streaming() && !catalogue_problem_.empty()) {
     status.problem = catalogue_problem_;
+  } else if (is_streaming() && !heartbeat_problem_.empty()) {
+    status.problem = heartbeat_problem_;
   }
   return status;
 }

@@ -47,6 +47,8 @@ struct PostgresOptions {
   std::chrono::milliseconds shutdown_grace{5'000};
   // Between two looks at the catalogue: publication, table identities, columns.
   std::chrono::milliseconds watch_interval{30'000};
+  // How long one answer of the catalogue's session may take before it is given up and made anew.
+  std::chrono::milliseconds answer_max{25'000};
   // For `watch`: a temporary slot, gone with the connection; nothing is created, repaired or
   // written.
   bool temporary_slot = false;

@@ -16,6 +16,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -28,6 +29,9 @@
 #include "daemon/sources/postgres/worker.h"
 
 namespace evictd {
+
+inline constexpr const char* kCatalogueLateText =
+    "PostgreSQL does not answer questions about its catalogue for more than 5 s";
 
 class PostgresSource final : public Source, private PgoutputReceiver {
  public:
@@ -102,6 +106,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void deliver_snapshots();
   void run_side_work();
   void watch_snapshots();
+  void watch_catalogue();
   void look_at_catalogue();
   void looked_at_catalogue(Result<Facts> answer);
   void read_statistics();
@@ -119,12 +124,17 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   // connect that it belongs to is over by then.
   template <typename Work, typename Then>
   void ask(Work work, Then then) {
-    worker_.submit([this, work = std::move(work), then = std::move(then),
-                    attempt = attempt_](Catalogue& catalogue) {
-      return CatalogueWorker::Completion([this, attempt, then, result = work(catalogue)]() mutable {
-        if (attempt == attempt_) then(std::move(result));
-      });
-    });
+    using Answer = std::invoke_result_t<Work, Catalogue&>;
+    worker_.submit(
+        [this, work = std::move(work), then, attempt = attempt_](Catalogue& catalogue) {
+          return CatalogueWorker::Completion([this, attempt, then, result = work(catalogue)]() mutable {
+            if (attempt == attempt_) then(std::move(result));
+          });
+        },
+        [this, then, attempt = attempt_] {
+          if (attempt == attempt_)
+            then(Answer(fail(ErrorKind::kConnection, "PostgreSQL does not answer questions asked before")));
+        });
   }
 
   bool is_streaming() const { return state_ == State::kStreaming; }
@@ -211,6 +221,8 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   std::uint64_t heartbeat_count_ = 0;
   std::optional<SlotStatistics> statistics_;
   std::string catalogue_problem_;
+  std::string heartbeat_problem_;
+  bool told_catalogue_late_ = false;
   // Tables published anew while transactions were open that may have changed them before: they are
   // purged once more when all of those have ended.
   Xid barrier_{0};

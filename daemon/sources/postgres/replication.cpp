@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "daemon/sources/postgres/sql_text.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -17,6 +18,8 @@ constexpr std::chrono::milliseconds kAcknowledgeInterval{100};
 // up.
 constexpr std::chrono::seconds kSilenceMax{10};
 constexpr std::chrono::milliseconds kEndPatience{2'000};
+// For IDENTIFY_SYSTEM and START_REPLICATION; the creation of a slot takes as long as it takes.
+constexpr std::chrono::seconds kAnswerMax{20};
 
 // Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
 constexpr std::int64_t kPostgresEpoch = 946'684'800'000'000;
@@ -30,24 +33,6 @@ std::uint64_t read_u64(std::string_view bytes, std::size_t offset) {
 void append_u64(std::string& bytes, std::uint64_t value) {
   value = __builtin_bswap64(value);
   bytes.append(reinterpret_cast<const char*>(&value), sizeof(value));
-}
-
-std::string quoted_name(std::string_view name) {
-  std::string result = "\"";
-  for (const char c : name) {
-    if (c == '"') result += '"';
-    result += c;
-  }
-  return result + '"';
-}
-
-std::string quoted_text(std::string_view text) {
-  std::string result = "'";
-  for (const char c : text) {
-    if (c == '\'') result += '\'';
-    result += c;
-  }
-  return result + '\'';
 }
 
 }  // namespace
@@ -92,6 +77,7 @@ void ReplicationStream::step(Now now) {
   }
   if (state_ == State::kConnecting && connection_.state() == PostgresConnection::State::kIdle) {
     connection_.send("IDENTIFY_SYSTEM");
+    answer_deadline_ = now.steady + kAnswerMax;
     state_ = State::kIdentifying;
     return;
   }
@@ -116,7 +102,10 @@ void ReplicationStream::step(Now now) {
   if (state_ != State::kIdentifying && state_ != State::kCreatingSlot && state_ != State::kStarting)
     return;
   const auto answer = connection_.take_answer();
-  if (!answer) return;
+  if (!answer) {
+    if (state_ == State::kCreatingSlot || now.steady < answer_deadline_) return;
+    return fail_with(PostgresFailure{"", "the server does not answer the replication connection", false});
+  }
   if (answer->failure) {
     // The connection lives on, but only a new one is sure to be in a known state.
     return fail_with(*answer->failure);
@@ -148,6 +137,7 @@ void ReplicationStream::wait_for(Waiting& waiting, bool want_data) const {
   if (connection_.state() == PostgresConnection::State::kClosed) waiting.wake_at(SteadyTime::min());
   connection_.wait_for(waiting, want_data || state_ != State::kStreaming);
   if (state_ == State::kEnding) waiting.wake_at(end_deadline_);
+  if (state_ == State::kIdentifying || state_ == State::kStarting) waiting.wake_at(answer_deadline_);
   if (state_ == State::kStreaming) {
     waiting.wake_at(last_status_ + status_interval_);
     if (sent_ < std::min(acknowledged_, received_))
@@ -174,6 +164,7 @@ void ReplicationStream::start_streaming(const StartOptions& options, Now now) {
   received_ = acknowledged_ = sent_ = options.confirmed;
   last_heard_ = now.steady;
   asked_for_reply_ = false;
+  answer_deadline_ = now.steady + kAnswerMax;
   state_ = State::kStarting;
 }
 

@@ -113,6 +113,7 @@ class ReplicationStream {
   SteadyTime last_status_{};
   SteadyTime last_heard_{};
   SteadyTime end_deadline_{};
+  SteadyTime answer_deadline_{};  // of kIdentifying and kStarting
   bool heard_ = false;            // since the last keep_alive()
   bool reply_wanted_ = false;     // the server asked
   bool asked_for_reply_ = false;  // we asked, and nothing has come yet

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "daemon/sources/postgres/plan.h"
+#include "daemon/sources/postgres/sql_text.h"
 #include "mapping/did_you_mean.h"
 
 namespace evictd {
@@ -116,7 +117,7 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
         "{} needs the old '{}' of '{}' for {}, but its replica identity is {}{}", need.where,
         need.column, table, operations, identity_text(relation), fallback_text(rule, need));
     finding.fix =
-        fmt::format("ALTER TABLE {} REPLICA IDENTITY FULL;{}", quoted_table(table),
+        fmt::format("ALTER TABLE {} REPLICA IDENTITY FULL;{}", shown_table(table),
                     need.on_delete_old ? "" : fmt::format(" or say immutable: [{}]", need.column));
     return finding;
   }
@@ -130,7 +131,7 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
         need.where, need.column, table, fallback_text(rule, need));
     finding.fix = fmt::format(
         "nothing while its values are short; otherwise ALTER TABLE {} REPLICA IDENTITY FULL;",
-        quoted_table(table));
+        shown_table(table));
     return finding;
   }
   return std::nullopt;
@@ -154,7 +155,7 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
       findings.push_back({"PG024", Severity::kError, rule.place.to_string(),
                           fmt::format("'{}' is {}: its changes are not in the stream", name, kind),
                           table.is_unlogged
-                              ? fmt::format("ALTER TABLE {} SET LOGGED;", quoted_table(name))
+                              ? fmt::format("ALTER TABLE {} SET LOGGED;", shown_table(name))
                               : "name the tables it is made from"});
       continue;
     }
@@ -166,7 +167,7 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
                          "fail for everybody",
                          full_name(*relation)),
              fmt::format("add a primary key, or ALTER TABLE {} REPLICA IDENTITY FULL;",
-                         quoted_table(full_name(*relation)))});
+                         shown_table(full_name(*relation)))});
       }
       if (!relation->row_filter.empty()) {
         findings.push_back(

@@ -11,6 +11,9 @@ constexpr std::chrono::milliseconds kBackoffMax{2'000};
 // Nobody has asked for a snapshot for so long: what is in hand is visible, and a server that shuts down
 // need not wait for us.
 constexpr std::chrono::milliseconds kUnused{1'000};
+// An answer that takes longer is a problem to show; one that takes that long will not come.
+constexpr std::chrono::milliseconds kAnswerLate{1'000};
+constexpr std::chrono::milliseconds kAnswerMax{5'000};
 constexpr int kSnapshotFunctionVersion =
     130'000;  // pg_current_snapshot(); before: txid_current_snapshot()
 
@@ -70,6 +73,14 @@ void Snapshots::step_probe(Now now) {
   probe_.close();
 }
 
+void Snapshots::watch_answer(Now now) {
+  if (connection_.state() != PostgresConnection::State::kBusy) return;
+  if (now.steady - asked_at_ >= kAnswerLate) problem_ = "an answer takes longer than 1 s";
+  if (now.steady - asked_at_ < kAnswerMax) return;
+  problem_ = "no answer within 5 s";
+  connection_.close();
+}
+
 bool Snapshots::may_leave(Now now) const {
   return is_shutting_down_ && !is_requested_ && !under_way_ && now.steady - used_at_ >= kUnused;
 }
@@ -86,8 +97,10 @@ void Snapshots::step(Now now) {
   connection_.step(now);
   if (connection_.state() == State::kClosed) return lost(now);
   if (const auto answer = connection_.take_answer()) read_answer(*answer);
+  watch_answer(now);
   if (connection_.state() == State::kClosed) return lost(now);
   if (connection_.state() != State::kIdle) return;
+  asked_at_ = now.steady;
   if (!prepared_) {
     const char* function = connection_.server_version() >= kSnapshotFunctionVersion
                                ? "pg_current_snapshot"
@@ -97,7 +110,8 @@ void Snapshots::step(Now now) {
     prepared_ = true;
     return;
   }
-  problem_.clear();
+  // A connection that is made and then does not answer is no better than none.
+  if (!is_requested_) problem_.clear();
   refused_since_.reset();
   backoff_ = {};
   if (may_leave(now)) {
@@ -133,6 +147,7 @@ void Snapshots::read_answer(const PostgresConnection::Answer& answer) {
     const std::string xmin = std::to_string(number(snapshot->xmin()));
     snapshot = Snapshot::parse(xmin + ":" + xmin + ":");
   }
+  problem_.clear();
   if (snapshot) answer_ = Answer{sent_, std::move(*snapshot)};
 }
 
@@ -148,6 +163,9 @@ void Snapshots::wait_for(Waiting& waiting) const {
   }
   if (connection_.state() == State::kIdle && (is_requested_ || !prepared_))
     waiting.wake_at(SteadyTime::min());
+  if (connection_.state() == State::kBusy) {
+    waiting.wake_at(problem_.empty() ? asked_at_ + kAnswerLate : asked_at_ + kAnswerMax);
+  }
   connection_.wait_for(waiting, true);
 }
 

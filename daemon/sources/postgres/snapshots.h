@@ -2,6 +2,7 @@
 // stream it is also the early warning of a server that shuts down: a fast shutdown ends ordinary
 // sessions first and then waits for the replication streams. A smart one tells nobody, and waits for
 // ordinary sessions to leave by themselves: this one does, once it learns of it and is not needed (G7).
+// An answer that does not come is asked for again on a new connection.
 #pragma once
 
 #include <chrono>
@@ -42,11 +43,12 @@ class Snapshots {
 
   // Since when the server has been refusing sessions; none while it accepts them.
   std::optional<SteadyTime> refused_since() const { return refused_since_; }
-  // Empty while connected; otherwise why not.
+  // Empty while answers come; otherwise why not.
   const std::string& problem() const { return problem_; }
 
  private:
   void lost(Now now);
+  void watch_answer(Now now);
   void step_probe(Now now);
   bool may_leave(Now now) const;
   void read_answer(const PostgresConnection::Answer& answer);
@@ -60,6 +62,7 @@ class Snapshots {
   bool prepared_ = false;
   bool is_requested_ = false;  // since the one under way was sent
   bool under_way_ = false;
+  SteadyTime asked_at_{};  // what the connection is busy with
   std::uint64_t sent_ = 0;
   std::optional<Answer> answer_;
   std::optional<SteadyTime> refused_since_;

@@ -7,6 +7,7 @@
 
 #include "daemon/sources/postgres/postgres_source_impl.h"
 #include "daemon/sources/postgres/requirements.h"
+#include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
 namespace {
@@ -116,9 +117,11 @@ void PostgresSource::identified() {
 void PostgresSource::read_facts() {
   Conninfo catalogue = pinned_;
   catalogue.set("application_name", "evictd catalogue");
-  // A statement that hangs must not hang the side thread for ever. No timeout ends the wait of a commit for a
+  // The server gives up a statement before we give up the session. No timeout ends the wait of a commit for a
   // synchronous standby, and ours (heartbeats, the publication) need none.
-  catalogue.set("options", catalogue.get("options") + " -c statement_timeout=20000 -c synchronous_commit=local");
+  catalogue.set("options", catalogue.get("options")
+                               + fmt::format(" -c statement_timeout={} -c synchronous_commit=local",
+                                             options_.answer_max.count() * 4 / 5));
   ask(
       [catalogue, subject = subject()](Catalogue& side) {
         side.reset(catalogue);
@@ -223,7 +226,7 @@ void PostgresSource::repaired() {
     if (plan_.create_publication) {
       std::vector<std::string> quoted;
       for (const std::string& table : plan_.tables_to_publish)
-        quoted.push_back(quoted_table(table));
+        quoted.push_back(shown_table(table));
       error.text =
           fmt::format("cannot create publication '{}': {}", options_.publication, error.text);
       error.hint = fmt::format("as an owner of the tables: CREATE PUBLICATION {} FOR TABLE {};",
@@ -317,6 +320,7 @@ void PostgresSource::start_streaming() {
 
 void PostgresSource::streaming_began() {
   state_ = State::kStreaming;
+  heartbeat_problem_.clear();
   catalogue_problem_.clear();  // of an earlier connection; the catalogue was read on the way here
   has_worked_ = true;
   own_pid_ = stream_.connection().backend_pid();

@@ -16,6 +16,7 @@ constexpr std::chrono::seconds kStatisticsInterval{5};
 constexpr std::chrono::seconds kBarrierInterval{1};
 constexpr std::chrono::minutes kRefreshInterval{1};
 constexpr std::chrono::seconds kSnapshotsAwayMax{3};
+constexpr std::chrono::seconds kCatalogueLate{5};
 
 // The server writes each row to the socket by itself. When that much has come within a window, the
 // next look waits a moment, so that one read takes many rows instead of one; a quiet stream is read
@@ -190,6 +191,19 @@ void PostgresSource::watch_snapshots() {
          "nothing is acknowledged until an ordinary connection of this user is accepted again");
 }
 
+// While the catalogue does not answer, nobody sees a table leave the publication, and no heartbeat goes out.
+void PostgresSource::watch_catalogue() {
+  const auto since = worker_.waiting_since();
+  const bool is_late = since && now_.steady - *since >= kCatalogueLate;
+  if (is_late == told_catalogue_late_) return;
+  told_catalogue_late_ = is_late;
+  if (is_late) {
+    notice(true, kCatalogueLateText, "the session is given up and made anew when nothing comes");
+  } else {
+    notice(false, "PostgreSQL answers questions about its catalogue again");
+  }
+}
+
 void PostgresSource::run_side_work() {
   if (!is_streaming()) return;
   if (now_.steady >= refresh_at_) {
@@ -234,7 +248,7 @@ void PostgresSource::emit_heartbeat() {
           Catalogue& side) { return side.emit_message(std::string(kHeartbeatPrefix), token); },
       [this](const Result<void>& answer) {
         beating_ = false;
-        if (!answer) catalogue_problem_ = "cannot emit a heartbeat: " + answer.error().text;
+        heartbeat_problem_ = answer ? "" : "cannot emit a heartbeat: " + answer.error().text;
       });
 }
 

@@ -22,20 +22,34 @@ constexpr std::chrono::seconds kIdleSession{1};
 }  // namespace
 
 struct CatalogueWorker::Mailbox {
-  std::mutex mutex;  // guards everything below but `event`, which is constant
+  std::mutex mutex;  // guards everything below but what is constant
   std::condition_variable changed;
-  std::deque<Job> jobs;
+  struct Entry {
+    Job job;
+    Completion late;
+    SteadyTime submitted;
+  };
+  std::deque<Entry> jobs;
+  std::optional<SteadyTime> running_since;  // when the job under way was submitted
   std::deque<Completion> completions;
   bool stopping = false;
   bool started = false;
   bool finished = false;
+  const std::chrono::milliseconds answer_max;
   int event = -1;
 
-  Mailbox() : event(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) { EVICTD_CHECK(event >= 0); }
+  explicit Mailbox(std::chrono::milliseconds max) : answer_max(max), event(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) { EVICTD_CHECK(event >= 0); }
   ~Mailbox() { ::close(event); }
 
+  // REQUIRES: the mutex is held.
+  void complete(Completion completion) {
+    if (completion) completions.push_back(std::move(completion));
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto written = ::write(event, &one, sizeof(one));
+  }
+
   void run() {
-    Catalogue catalogue{Conninfo{}};
+    Catalogue catalogue{Conninfo{}, answer_max};
     std::unique_lock lock(mutex);
     while (true) {
       const auto has_work = [&] { return stopping || !jobs.empty(); };
@@ -46,22 +60,27 @@ struct CatalogueWorker::Mailbox {
         changed.wait(lock, has_work);
       }
       if (stopping) break;
-      Job job = std::move(jobs.front());
+      Entry entry = std::move(jobs.front());
       jobs.pop_front();
+      if (std::chrono::steady_clock::now() - entry.submitted > kWaitMax) {
+        complete(std::move(entry.late));
+        continue;
+      }
+      running_since = entry.submitted;
       lock.unlock();
-      Completion completion = job(catalogue);
-      job = nullptr;
+      Completion completion = entry.job(catalogue);
+      entry.job = nullptr;
       lock.lock();
-      if (completion) completions.push_back(std::move(completion));
-      const std::uint64_t one = 1;
-      [[maybe_unused]] const auto written = ::write(event, &one, sizeof(one));
+      running_since.reset();
+      complete(std::move(completion));
     }
     finished = true;
     changed.notify_all();
   }
 };
 
-CatalogueWorker::CatalogueWorker() : mailbox_(std::make_shared<Mailbox>()) {}
+CatalogueWorker::CatalogueWorker(std::chrono::milliseconds answer_max)
+    : mailbox_(std::make_shared<Mailbox>(answer_max)) {}
 
 CatalogueWorker::~CatalogueWorker() {
   std::unique_lock lock(mailbox_->mutex);
@@ -71,11 +90,14 @@ CatalogueWorker::~CatalogueWorker() {
   mailbox_->changed.wait_for(lock, kStopPatience, [&] { return mailbox_->finished; });
 }
 
-void CatalogueWorker::submit(Job job) {
+void CatalogueWorker::submit(Job job, Completion late) {
   const std::lock_guard lock(mailbox_->mutex);
   // Only abandoned attempts leave jobs behind while one hangs: the oldest is of no use to anybody.
-  if (mailbox_->jobs.size() >= kJobsMax) mailbox_->jobs.pop_front();
-  mailbox_->jobs.push_back(std::move(job));
+  if (mailbox_->jobs.size() >= kJobsMax) {
+    mailbox_->complete(std::move(mailbox_->jobs.front().late));
+    mailbox_->jobs.pop_front();
+  }
+  mailbox_->jobs.push_back({std::move(job), std::move(late), std::chrono::steady_clock::now()});
   if (!mailbox_->started) {
     mailbox_->started = true;
     std::thread([mailbox = mailbox_] { mailbox->run(); }).detach();
@@ -93,6 +115,13 @@ void CatalogueWorker::run_completions() {
     [[maybe_unused]] const auto read = ::read(mailbox_->event, &count, sizeof(count));
   }
   for (const Completion& completion : completions) completion();
+}
+
+std::optional<SteadyTime> CatalogueWorker::waiting_since() const {
+  const std::lock_guard lock(mailbox_->mutex);
+  if (mailbox_->running_since) return mailbox_->running_since;
+  if (mailbox_->jobs.empty()) return std::nullopt;
+  return mailbox_->jobs.front().submitted;
 }
 
 void CatalogueWorker::wait_for(Waiting& waiting) const {

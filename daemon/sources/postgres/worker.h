@@ -1,9 +1,13 @@
 // The worker: the one side thread of the room. It runs jobs against the catalogue, one after the
-// other, and hands their completions back to the loop thread, which wakes by a descriptor.
+// other, and hands their completions back to the loop thread, which wakes by a descriptor. Every job
+// is answered: one that hangs ends by the deadlines of the catalogue, and one that waited behind it for
+// too long is not begun any more.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "daemon/sources/postgres/catalogue.h"
 #include "daemon/base/waiting.h"
@@ -17,16 +21,22 @@ class CatalogueWorker {
   // Runs on the worker thread.
   using Job = std::function<Completion(Catalogue&)>;
 
-  CatalogueWorker();
+  // `answer_max`: see Catalogue.
+  explicit CatalogueWorker(std::chrono::milliseconds answer_max);
   // Waits for the job under way, but not for long: one that hangs on a dead network is left behind.
   ~CatalogueWorker();
 
-  // At most kJobsMax wait; then the oldest is forgotten.
-  void submit(Job job);
+  // `late` is the completion of a job that was not begun in time: more than kWaitMax after it was
+  // submitted, or pushed out by kJobsMax others.
+  void submit(Job job, Completion late);
   void run_completions();
   void wait_for(Waiting& waiting) const;
 
+  // When the oldest job that has no answer yet was submitted.
+  std::optional<SteadyTime> waiting_since() const;
+
   static constexpr std::size_t kJobsMax = 64;
+  static constexpr std::chrono::seconds kWaitMax{20};
 
  private:
   // Shared with the thread, which may outlive this object by one hanging job.

@@ -10,6 +10,7 @@
 #include "daemon/sources/postgres/failure.h"
 #include "daemon/sources/postgres/requirements.h"
 #include "daemon/sources/postgres/doctor/stream_probe.h"
+#include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
 namespace {
@@ -21,15 +22,6 @@ constexpr int kMessagesVersion = 140'000;
 // What the pinned settings must read like in a session of ours.
 constexpr const char* kPinnedNames =
     "'TimeZone','DateStyle','IntervalStyle','extra_float_digits','bytea_output','lc_monetary'";
-
-std::string quoted(const std::string& text) {
-  std::string result = "'";
-  for (const char c : text) {
-    if (c == '\'') result += '\'';
-    result += c;
-  }
-  return result + "'";
-}
 
 std::int64_t to_number(const std::string& text, std::int64_t otherwise = 0) {
   return text.empty() ? otherwise : std::stoll(text);
@@ -72,7 +64,7 @@ void gather_limits(Catalogue& catalogue, CheckFacts& check, const PostgresOption
   check.may_create = row[9] == "t";
   if (check.facts.server.version >= 170'000) {
     const auto failover = catalogue.query(
-        "select failover from pg_replication_slots where slot_name = " + quoted(options.slot));
+        "select failover from pg_replication_slots where slot_name = " + quoted_text(options.slot));
     if (failover && !failover->empty()) check.slot_failover = failover->front()[0] == "t";
   }
 }

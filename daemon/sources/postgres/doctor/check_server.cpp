@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "daemon/sources/postgres/plan.h"
+#include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
 namespace {
@@ -193,7 +194,7 @@ class Judge {
   void publication() {
     const std::string name = fmt::format("publication '{}'", options_.publication);
     std::vector<std::string> tables;
-    for (const std::string& table : rules_.tables()) tables.push_back(quoted_table(table));
+    for (const std::string& table : rules_.tables()) tables.push_back(shown_table(table));
     if (!publication_.exists) {
       const bool can = check_.may_create && check_.tables_not_owned.empty();
       if (!can) {

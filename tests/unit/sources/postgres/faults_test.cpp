@@ -25,6 +25,7 @@ class PostgresFaultTest : public SourceTest {
     EXPECT_EQ(source->status().state, "failed");
     return journal().failure->to_string();
   }
+  std::string told_problem() const { return source->status().problem.value_or(""); }
   std::string at() const {
     return "PostgreSQL at 127.0.0.1:" + std::to_string(server->port()) + ": ";
   }
@@ -105,6 +106,67 @@ TEST_F(PostgresFaultTest, RefusedSnapshotConnectionIsAReasonNotToBeReady) {
   elsewhere.run("alter database " + database + " allow_connections true");
   ASSERT_TRUE(driver->until([&] { return !source->status().problem; })) << explain();
   EXPECT_EQ(notices.back().text, "transactions can be asked for again");
+}
+
+// The connection stands, and nothing comes: whoever waits for a snapshot must show, and then get it elsewhere.
+TEST_F(PostgresFaultTest, HungSnapshotConnectionShowsAndIsMadeAgain) {
+  sql->run("create table products (id int primary key)");
+  stream({"public.products"});
+  const std::string find = "select pid from pg_stat_activity where datname = current_database() and"
+                           " application_name = 'evictd snapshots'";
+  const int hung = std::stoi(sql->value(find));
+  ASSERT_EQ(::kill(hung, SIGSTOP), 0);
+  source->request_snapshot();
+  ASSERT_TRUE(driver->until([&] { return source->status().problem.has_value(); })) << explain();
+  EXPECT_EQ(*source->status().problem,
+            "cannot ask which transactions are visible: an answer takes longer than 1 s");
+  EXPECT_TRUE(driver->until([&] { return !journal().snapshots.empty(); })) << explain();
+  EXPECT_TRUE(driver->until([&] { return !source->status().problem; })) << explain();
+  EXPECT_EQ(journal().connects, 1);
+  ::kill(hung, SIGCONT);
+}
+
+// A catalogue that does not answer: readiness says so, a reload is refused in bounded time, and the next session works.
+TEST_F(PostgresFaultTest, HungCatalogueSessionShowsAndAReloadIsAnswered) {
+  sql->run("create table products (id int primary key)");
+  PostgresOptions chosen = options();
+  chosen.answer_max = std::chrono::milliseconds(8'000);
+  make({"public.products"}, chosen);
+  driver->start();
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  auto rules = RuleSet::parse("- {table: public.products, keys: ['product:{id}']}\n", "rules.yaml");
+  ASSERT_TRUE(rules);
+  const std::string find = "select pid from pg_stat_activity where datname = current_database() and"
+                           " application_name = 'evictd catalogue'";
+  // A session lives for a moment only: the question must still find it.
+  std::vector<int> hung;
+  std::optional<Result<void>> answer;
+  ASSERT_TRUE(driver->until([&] {
+    if (told_problem().empty() && (answer || hung.empty())) {
+      for (const auto& row : sql->run(find)) {
+        hung.push_back(std::stoi(row[0]));
+        ::kill(hung.back(), SIGSTOP);
+      }
+      answer.reset();
+      source->check_rules(*rules);
+    }
+    if (auto one = source->take_rules_check()) answer = std::move(one);
+    return !told_problem().empty();
+  }, std::chrono::seconds(40))) << explain();
+  EXPECT_EQ(told_problem(), "PostgreSQL does not answer questions about its catalogue for more than 5 s");
+  ASSERT_TRUE(driver->until([&] {
+    if (auto one = source->take_rules_check()) answer = std::move(one);
+    return answer.has_value();
+  }, std::chrono::seconds(40))) << explain();
+  ASSERT_FALSE(*answer);
+  EXPECT_EQ(answer->error().text, "cannot compare the rules with the tables: no answer within 8 s");
+  ASSERT_TRUE(driver->until([&] { return told_problem().empty(); })) << explain();
+  source->check_rules(*rules);
+  answer.reset();
+  ASSERT_TRUE(driver->until([&] { return (answer = source->take_rules_check()).has_value(); }));
+  EXPECT_TRUE(*answer) << answer->error().text;
+  EXPECT_EQ(journal().connects, 1);
+  for (const int pid : hung) ::kill(pid, SIGCONT);
 }
 
 TEST_F(PostgresFaultTest, UnreachableServerIsReportedOnceAndTriedForEver) {
