@@ -8,6 +8,7 @@
 #include "daemon/sources/postgres/catalogue.h"
 #include "daemon/sources/postgres/doctor/check.h"
 #include "daemon/sources/postgres/conninfo.h"
+#include "daemon/sources/postgres/table_tree.h"
 #include "daemon/sinks/redis/url.h"
 #ifdef EVICTD_WITH_KAFKA
 #include "daemon/app/commands/snapshot_connection.h"
@@ -62,12 +63,17 @@ Result<std::unique_ptr<Source>> kafka_source(const KafkaSettings& settings) {
     return tl::unexpected(std::move(error).within(settings.place.to_string()));
   }
   std::unique_ptr<SnapshotPoll> snapshots;
+  AskTableTree tables;
   if (!settings.postgres_url.empty()) {
     Result<std::unique_ptr<SnapshotPoll>> made = make_snapshot_poll(settings.postgres_url);
     if (!made) return tl::unexpected(made.error());
     snapshots = std::move(*made);
+    Result<Conninfo> conninfo = Conninfo::parse(settings.postgres_url.reveal());
+    if (!conninfo) return tl::unexpected(conninfo.error());
+    conninfo->pin_session("evictd tables", "");
+    tables = ask_table_tree(*conninfo, "dbz_publication");  // as Debezium calls its own, where nobody says otherwise
   }
-  return make_kafka_source(std::move(options), std::move(snapshots));
+  return make_kafka_source(std::move(options), std::move(snapshots), std::move(tables));
 #else
   return fail(ErrorKind::kUsage,
               settings.place.to_string() + ": this evictd was built without Kafka",

@@ -25,7 +25,7 @@ namespace evictd {
 
 class KafkaSource final : public Source, private KafkaClientHandler {
  public:
-  KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots);
+  KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots, AskTableTree ask_table_tree);
   ~KafkaSource() override;
 
   void start(const std::optional<Record>& last_known, Now now) override;
@@ -87,16 +87,24 @@ class KafkaSource final : public Source, private KafkaClientHandler {
 
   // ---- kafka_delivery.cpp
   void deliver(std::size_t bytes_max);
-  void deliver_record(const KafkaRecord& record, Partition& partition);
+  // False: it has to wait for what the database says of its table.
+  bool deliver_record(const KafkaRecord& record, Partition& partition);
   void deliver_missing(Partition& partition);
   bool deliver_poison(const KafkaRecord& record, Partition& partition, const Error& error);
   void commit(Partition& partition, std::int64_t next);
   void announce_ignored();
   void report_retired();
+  // ---- kafka_tables.cpp
+  void ask_for_tables();
+  void take_tables(Result<TableTree> tree, const std::set<std::string>& placed);
+  bool must_wait_for_place(const Relation& relation);
+  bool waits_for_tables() const { return ask_table_tree_ && (!tree_is_known_ || !to_place_.empty()); }
+  std::string tables_problem() const;
   std::vector<std::string> tables_of_topic(const std::string& topic, bool& known) const;
   Xid xid_of(const Decoded& decoded, const KafkaRecord& record, Partition& partition);
   Xid unique_xid(Partition& partition, std::int64_t offset, std::int64_t timestamp_ms);
   void take_snapshots();
+  bool waits_for_database() const { return waits_for_snapshot() || waits_for_tables(); }
   bool waits_for_snapshot() const { return snapshots_ != nullptr && !latest_snapshot_; }
 
   const KafkaOptions options_;
@@ -149,7 +157,20 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   bool asking_for_ends_ = false;
   SteadyTime probe_at_ = SteadyTime::max();
 
-  HelperThread helper_;  // last: joined before what its jobs use is destroyed
+  // What the database says of the tables below those that rules name.
+  const AskTableTree ask_table_tree_;
+  TableTree tree_;
+  bool tree_is_known_ = false;        // of the rules in force
+  std::set<std::string> placed_;      // "schema.table" that was there, or not, when the database was asked last
+  std::set<std::string> to_place_;    // whose first event waits
+  std::uint64_t tables_session_ = 0;  // counts set_tables()
+  bool asking_for_tables_ = false;
+  SteadyTime ask_for_tables_at_ = SteadyTime::min();
+  std::string tables_problem_;
+
+  // Last: joined before what their jobs use is destroyed.
+  HelperThread helper_;
+  HelperThread database_helper_;
 };
 
 }  // namespace evictd

@@ -90,6 +90,10 @@ class EnvelopeDecoder {
   // Those that a topic's name may name, "schema.table". Of others it is the last two parts of the name that do.
   void set_tables(std::set<std::string> tables);
 
+  // The tables that rules name above the relation that an event names, by "schema.table" of that: Relation::also.
+  using TablesAbove = std::map<std::string, std::vector<TableName>>;
+  void set_tables_above(TablesAbove above);
+
   // Relations that no change will refer to any more, to be reported before they are destroyed: call
   // after each decode(), report each, then drop the vector.
   std::vector<std::unique_ptr<const Relation>> take_retired() { return std::move(retired_); }
@@ -110,6 +114,7 @@ class EnvelopeDecoder {
   Result<Decoded> decode_record(const KafkaRecord& record);
   void forget(std::string_view topic);
   void note_read_columns(Table& table) const;
+  std::vector<TableName> tables_above(const Relation& relation) const;
   Result<Decoded> decode_value(const KafkaRecord& record, Topic& topic);
   Result<Decoded> decode_envelope(const KafkaRecord& record, Topic& topic);
   Result<Decoded> decode_flattened(const KafkaRecord& record, Topic& topic);
@@ -142,6 +147,7 @@ class EnvelopeDecoder {
   Topic* last_topic_ = nullptr;
   std::optional<ReadColumns> read_columns_;
   std::set<std::string> tables_;
+  TablesAbove tables_above_;
   std::vector<std::unique_ptr<const Relation>> retired_;
 
   PaddedText value_text_;

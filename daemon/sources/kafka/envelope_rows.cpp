@@ -48,6 +48,7 @@ EnvelopeDecoder::Table& EnvelopeDecoder::table_of(Topic& topic, std::string_view
     table->relation = std::make_unique<Relation>();
     table->relation->schema = schema;
     table->relation->table = name;
+    table->relation->also = tables_above(*table->relation);
     table->relation->generation = next_generation();
     table->relation->id = static_cast<std::uint32_t>(table->relation->generation);
     const std::string qualified = table->relation->qualified_name();
@@ -102,14 +103,38 @@ std::size_t EnvelopeDecoder::column_of(const Table& table, std::string_view name
   return table.index.at(std::string(name));
 }
 
+void EnvelopeDecoder::set_tables_above(TablesAbove above) {
+  tables_above_ = std::move(above);
+  for (auto& [name, topic] : topics_) {
+    for (auto& [names, table] : topic->tables) {
+      auto also = tables_above(*table->relation);
+      if (also == table->relation->also) continue;
+      auto relation = copy_of(*table->relation);
+      relation->also = std::move(also);
+      replace_relation(*table, std::move(relation));
+      note_read_columns(*table);
+    }
+  }
+}
+
+std::vector<TableName> EnvelopeDecoder::tables_above(const Relation& relation) const {
+  const auto found = tables_above_.find(relation.qualified_name());
+  return found == tables_above_.end() ? std::vector<TableName>() : found->second;
+}
+
 void EnvelopeDecoder::note_read_columns(Table& table) const {
   const auto& columns = table.relation->columns;
   table.is_read.assign(columns.size(), !read_columns_);
   if (!read_columns_) return;
-  const auto read = read_columns_->find(table.relation->qualified_name());
-  if (read == read_columns_->end()) return;
-  for (std::size_t column = 0; column < columns.size(); ++column)
-    table.is_read[column] = read->second.contains(columns[column].name);
+  const auto note = [&](const std::string& of) {
+    const auto read = read_columns_->find(of);
+    if (read == read_columns_->end()) return;
+    for (std::size_t column = 0; column < columns.size(); ++column) {
+      if (read->second.contains(columns[column].name)) table.is_read[column] = true;
+    }
+  };
+  note(table.relation->qualified_name());
+  for (const TableName& above : table.relation->also) note(above.schema + "." + above.table);
 }
 
 Result<Value> EnvelopeDecoder::value_of(const Table& table, std::size_t column, const JsonValue& json) {

@@ -3,76 +3,99 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <cstdint>
+#include <deque>
+#include <mutex>
 #include <utility>
 
 #include "mapping/check.h"
 
 namespace evictd {
 
-HelperThread::HelperThread() : descriptor_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-  EVICTD_CHECK(descriptor_ >= 0);
-}
+// Of the loop's thread and the helper's; lives as long as the later of them.
+struct HelperThread::Shared {
+  Shared() : descriptor(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) { EVICTD_CHECK(descriptor >= 0); }
+  ~Shared() { ::close(descriptor); }
+
+  const int descriptor;
+  std::mutex mutex;  // guards what follows
+  std::condition_variable changed;
+  bool stopping = false;
+  bool has_ended = false;
+  std::deque<Job> jobs;
+  std::deque<Question> questions;  // of the job under way and of jobs, oldest first
+  std::deque<Completion> completions;
+};
+
+HelperThread::HelperThread() : shared_(std::make_shared<Shared>()) {}
 
 HelperThread::~HelperThread() {
-  if (thread_.joinable()) {
-    thread_.request_stop();
+  if (!thread_.joinable()) return;
+  std::unique_lock lock(shared_->mutex);
+  shared_->stopping = true;
+  shared_->jobs.clear();
+  shared_->changed.notify_all();
+  const bool has_ended = shared_->changed.wait_for(lock, kPatience, [this] { return shared_->has_ended; });
+  lock.unlock();
+  if (has_ended) {
     thread_.join();
+  } else {
+    thread_.detach();
   }
-  ::close(descriptor_);
 }
+
+int HelperThread::descriptor() const { return shared_->descriptor; }
 
 void HelperThread::run(std::string what, Job job) {
   {
-    const std::lock_guard lock(mutex_);
-    jobs_.push_back(std::move(job));
-    questions_.push_back({std::move(what), read_clocks().steady});
+    const std::lock_guard lock(shared_->mutex);
+    shared_->jobs.push_back(std::move(job));
+    shared_->questions.push_back({std::move(what), read_clocks().steady});
   }
-  if (!thread_.joinable()) {
-    thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
-  }
-  wake_.notify_one();
+  if (!thread_.joinable()) thread_ = std::thread([shared = shared_] { work(shared); });
+  shared_->changed.notify_all();
 }
 
 std::optional<HelperThread::Question> HelperThread::oldest() const {
-  const std::lock_guard lock(mutex_);
-  return questions_.empty() ? std::nullopt : std::optional(questions_.front());
+  const std::lock_guard lock(shared_->mutex);
+  return shared_->questions.empty() ? std::nullopt : std::optional(shared_->questions.front());
 }
 
 void HelperThread::finish() {
   std::uint64_t count = 0;
-  [[maybe_unused]] const auto bytes = ::read(descriptor_, &count, sizeof count);
+  [[maybe_unused]] const auto bytes = ::read(shared_->descriptor, &count, sizeof count);
   for (;;) {
     Completion completion;
     {
-      const std::lock_guard lock(mutex_);
-      if (completions_.empty()) return;
-      completion = std::move(completions_.front());
-      completions_.pop_front();
+      const std::lock_guard lock(shared_->mutex);
+      if (shared_->completions.empty()) return;
+      completion = std::move(shared_->completions.front());
+      shared_->completions.pop_front();
     }
     completion();
   }
 }
 
-void HelperThread::work(const std::stop_token& stop) {
+void HelperThread::work(const std::shared_ptr<Shared>& shared) {
+  std::unique_lock lock(shared->mutex);
   for (;;) {
-    Job job;
-    {
-      std::unique_lock lock(mutex_);
-      if (!wake_.wait(lock, stop, [this] { return !jobs_.empty(); }) || stop.stop_requested())
-        return;
-      job = std::move(jobs_.front());
-      jobs_.pop_front();
-    }
+    shared->changed.wait(lock, [&] { return shared->stopping || !shared->jobs.empty(); });
+    if (shared->stopping) break;
+    Job job = std::move(shared->jobs.front());
+    shared->jobs.pop_front();
+    lock.unlock();
     Completion completion = job();
-    {
-      const std::lock_guard lock(mutex_);
-      completions_.push_back(std::move(completion));
-      questions_.pop_front();
-    }
+    job = nullptr;  // what it holds may block as it goes
+    lock.lock();
+    shared->questions.pop_front();
+    if (shared->stopping) break;
+    shared->completions.push_back(std::move(completion));
     const std::uint64_t one = 1;
-    [[maybe_unused]] const auto bytes = ::write(descriptor_, &one, sizeof one);
+    [[maybe_unused]] const auto bytes = ::write(shared->descriptor, &one, sizeof one);
   }
+  shared->has_ended = true;
+  shared->changed.notify_all();
 }
 
 }  // namespace evictd

@@ -2,10 +2,9 @@
 // done with its result, which then runs on the loop thread, inside finish().
 #pragma once
 
-#include <condition_variable>
-#include <deque>
+#include <chrono>
 #include <functional>
-#include <mutex>
+#include <memory>
 #include <optional>
 #include <string>
 #include <thread>
@@ -20,7 +19,9 @@ class HelperThread {
   using Job = std::function<Completion()>;
 
   HelperThread();
-  ~HelperThread();  // waits for the job under way; those not begun are dropped
+  // Waits for the job under way, for kPatience at most: one that hangs longer is left behind with its thread, so it may
+  // use only what it holds itself. Jobs not begun are dropped, and completions not due yet.
+  ~HelperThread();
   HelperThread(const HelperThread&) = delete;
   HelperThread& operator=(const HelperThread&) = delete;
 
@@ -35,18 +36,17 @@ class HelperThread {
   };
   std::optional<Question> oldest() const;
   // Readable when there is one.
-  int descriptor() const { return descriptor_; }
+  int descriptor() const;
+
+  // Longer than any call that is bounded.
+  static constexpr std::chrono::seconds kPatience{15};
 
  private:
-  void work(const std::stop_token& stop);
+  struct Shared;
+  static void work(const std::shared_ptr<Shared>& shared);
 
-  int descriptor_;
-  mutable std::mutex mutex_;  // guards what follows
-  std::condition_variable_any wake_;
-  std::deque<Job> jobs_;
-  std::deque<Question> questions_;  // of the job under way and of jobs_, oldest first
-  std::deque<Completion> completions_;
-  std::jthread thread_;  // started by the first job
+  std::shared_ptr<Shared> shared_;
+  std::thread thread_;  // started by the first job
 };
 
 }  // namespace evictd

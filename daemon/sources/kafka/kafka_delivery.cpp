@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "daemon/sources/kafka/consumer_state.h"
-#include "daemon/sources/kafka/wanted_topic.h"
 
 namespace evictd {
 namespace {
@@ -15,7 +14,7 @@ constexpr std::size_t kRecordOverhead = 64;
 }  // namespace
 
 void KafkaSource::deliver(std::size_t bytes_max) {
-  if (bytes_max == 0 || waits_for_snapshot()) return;
+  if (bytes_max == 0 || waits_for_database()) return;
   for (Partition* partition : partitions_.assigned()) {
     if (partition->assignment->missing) deliver_missing(*partition);
   }
@@ -28,14 +27,14 @@ void KafkaSource::deliver(std::size_t bytes_max) {
         record->offset >= partition->assignment->delivered) {
       taken +=
           kRecordOverhead + record->key.value_or("").size() + record->value.value_or("").size();
-      deliver_record(*record, *partition);
+      if (!deliver_record(*record, *partition)) break;  // it stays the first
     }
     client_->pop();
   }
   announce_ignored();
 }
 
-void KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition) {
+bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition) {
   const std::int64_t next = record.offset + 1;
   Assignment& assignment = *partition.assignment;
   partition.topic->refused.clear();
@@ -43,8 +42,9 @@ void KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
   report_retired();
   if (!decoded) {
     if (deliver_poison(record, partition, decoded.error())) assignment.delivered = next;
-    return;
+    return true;
   }
+  if (decoded->change.relation != nullptr && must_wait_for_place(*decoded->change.relation)) return false;
   assignment.delivered = next;
   if (decoded->kind == RecordKind::kHeartbeat) handler_->on_heartbeat();
   if (decoded->commit_time.time_since_epoch().count() > 0)
@@ -52,7 +52,7 @@ void KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
   const bool wanted = decoded->kind == RecordKind::kChange ||
                       (decoded->kind == RecordKind::kSnapshotRow &&
                        options_.on_snapshot == OnSnapshotEvent::kInvalidate);
-  if (!wanted) return;
+  if (!wanted) return true;
   auto& known_ends = assignment.known_ends;
   while (!known_ends.empty() && known_ends.front().offset <= record.offset) known_ends.pop_front();
   std::optional<SteadyTime> known_since;
@@ -61,6 +61,7 @@ void KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
       {partitions_.stream_of(partition), xid_of(*decoded, record, partition), decoded->commit_time, known_since});
   handler_->on_change(decoded->change);
   commit(partition, next);
+  return true;
 }
 
 void KafkaSource::commit(Partition& partition, std::int64_t next) {
@@ -114,20 +115,6 @@ bool KafkaSource::deliver_poison(const KafkaRecord& record, Partition& partition
   handler_->on_unknown_change({tables, place + ": " + error.text});
   commit(partition, record.offset + 1);
   return true;
-}
-
-// The mapped tables whose changes the topic carries. `known`: all tables of the topic are;
-// otherwise an empty answer means any.
-std::vector<std::string> KafkaSource::tables_of_topic(const std::string& topic, bool& known) const {
-  const TopicTraits* traits = decoder_.traits(topic);
-  known = false;
-  if (traits != nullptr && traits->has_more_tables) return {};
-  known = (traits != nullptr && !traits->tables.empty()) || !decoder_.named_table(topic).second.empty();
-  std::vector<std::string> tables;
-  for (const std::string& table : mapped_tables_) {
-    if ((traits != nullptr && traits->tables.contains(table)) || is_topic_of(topic, table)) tables.push_back(table);
-  }
-  return tables;
 }
 
 void KafkaSource::report_retired() {

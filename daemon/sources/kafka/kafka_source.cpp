@@ -41,17 +41,27 @@ std::string server_of_topic(const std::string& topic, const std::set<std::string
   return topic.substr(0, topic.size() - table.size() - 1);
 }
 
-}  // namespace
-
-std::unique_ptr<Source> make_kafka_source(KafkaOptions options,
-                                          std::unique_ptr<SnapshotPoll> snapshots) {
-  return std::make_unique<KafkaSource>(std::move(options), std::move(snapshots));
+// Empty: nobody is late.
+std::string late_text(const HelperThread& helper, const Now& now) {
+  const auto question = helper.oldest();
+  if (!question || now.steady - question->since < kLate) return {};
+  return fmt::format("kafka: no answer for {} seconds: evictd asked {}",
+                     std::chrono::duration_cast<std::chrono::seconds>(now.steady - question->since).count(),
+                     question->what);
 }
 
-KafkaSource::KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots)
+}  // namespace
+
+std::unique_ptr<Source> make_kafka_source(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots,
+                                          AskTableTree ask_table_tree) {
+  return std::make_unique<KafkaSource>(std::move(options), std::move(snapshots), std::move(ask_table_tree));
+}
+
+KafkaSource::KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots, AskTableTree ask_table_tree)
     : options_(std::move(options)),
       snapshots_(std::move(snapshots)),
-      dead_letters_(options_.dead_letter_file, options_.dead_letter_bytes_max) {}
+      dead_letters_(options_.dead_letter_file, options_.dead_letter_bytes_max),
+      ask_table_tree_(std::move(ask_table_tree)) {}
 
 KafkaSource::~KafkaSource() {
   if (client_) client_->close();
@@ -71,6 +81,10 @@ void KafkaSource::start(const std::optional<Record>& last_known, Now now) {
 void KafkaSource::set_tables(const std::vector<std::string>& tables) {
   mapped_tables_ = std::set<std::string>(tables.begin(), tables.end());
   decoder_.set_tables(mapped_tables_);
+  ++tables_session_;
+  tree_is_known_ = false;
+  placed_.clear();
+  ask_for_tables_at_ = SteadyTime::min();
   decoder_.read_only(std::exchange(columns_to_come_, std::nullopt));
 }
 
@@ -554,6 +568,7 @@ void KafkaSource::close(State next) {
 bool KafkaSource::stop(Now now) {
   now_ = now;
   helper_.finish();
+  database_helper_.finish();
   if (state_ == State::kStopped || state_ == State::kIdle) return true;
   if (state_ == State::kFailed) return true;
   if (state_ == State::kClosing) {
@@ -600,6 +615,8 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
   now_ = now;
   handler_ = &handler;
   helper_.finish();
+  database_helper_.finish();
+  ask_for_tables();
   take_snapshots();
   if (state_ == State::kOpening && now.steady >= retry_at_) open();
   if (client_ && !is_ending()) {
@@ -632,11 +649,13 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
 
 void KafkaSource::wait_for(Waiting& waiting, bool want_data) {
   waiting.descriptors.push_back({helper_.descriptor(), POLLIN, 0});
+  waiting.descriptors.push_back({database_helper_.descriptor(), POLLIN, 0});
+  if (ask_table_tree_ && !asking_for_tables_) waiting.wake_at(ask_for_tables_at_);
   if (snapshots_) snapshots_->wait_for(waiting);
   if (state_ == State::kOpening) waiting.wake_at(retry_at_);
   if (!client_) return;
   waiting.descriptors.push_back({client_->descriptor(), POLLIN, 0});
-  if (want_data && client_->may_have_more() && !waits_for_snapshot()) waiting.wake_at(now_.steady);
+  if (want_data && client_->may_have_more() && !waits_for_database()) waiting.wake_at(now_.steady);
   waiting.wake_at(give_back_at_);
   waiting.wake_at(look_up_at_);
   if (!probing_) waiting.wake_at(probe_at_);
@@ -693,16 +712,18 @@ SourceStatus KafkaSource::status() const {
   }
   if (!broker_problem_.empty()) {
     status.problem = broker_problem_;
-  } else if (const auto late = helper_.oldest(); late && now_.steady - late->since >= kLate) {
-    status.problem = fmt::format(
-        "kafka: no answer for {} seconds: evictd asked {}",
-        std::chrono::duration_cast<std::chrono::seconds>(now_.steady - late->since).count(), late->what);
+  } else if (const auto late = late_text(helper_, now_); !late.empty()) {
+    status.problem = late;
+  } else if (const auto database_late = late_text(database_helper_, now_); !database_late.empty()) {
+    status.problem = database_late;
   } else if (refused != topics.end()) {
     status.problem = refused->second.refused;
   } else if (!topic_problem_.empty()) {
     status.problem = topic_problem_;
   } else if (snapshots_ && !snapshots_->problem().empty()) {
     status.problem = "the database that 'postgres_url' names: " + snapshots_->problem();
+  } else if (std::string tables = tables_problem(); !tables.empty()) {
+    status.problem = std::move(tables);
   }
   status.kafka = numbers_;
   return status;

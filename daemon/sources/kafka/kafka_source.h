@@ -17,6 +17,7 @@
 
 #include "daemon/interface/snapshot_poll.h"
 #include "daemon/interface/source.h"
+#include "daemon/interface/table_tree.h"
 
 namespace evictd {
 
@@ -54,7 +55,9 @@ struct KafkaOptions {
 Result<void> validate(const KafkaOptions& options);
 
 // `snapshots` may be null: then settle counts from receipt (on_snapshot is never answered).
-std::unique_ptr<Source> make_kafka_source(KafkaOptions options,
-                                          std::unique_ptr<SnapshotPoll> snapshots);
+// `ask_table_tree` may be empty: then an event acts for the table it names, and for none above it. It is asked by a thread
+// of its own, at the start, at times, and before the first event of a table is handed out.
+std::unique_ptr<Source> make_kafka_source(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots,
+                                          AskTableTree ask_table_tree = {});
 
 }  // namespace evictd

@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <sstream>
 
 #include "tests/unit/sources/kafka/mock_kafka.h"
@@ -508,6 +509,92 @@ TEST_F(KafkaSourceTest, PoisonOfATableWithADotInItsNameIsPurged) {
   EXPECT_EQ(daemon.seen.count("unknown: public.we.ird"), 1u);
   EXPECT_THAT(daemon.seen.changes, ElementsAre("insert public.we.ird 1"));
   EXPECT_EQ(daemon.seen.connected.epoch, "debezium/shop");
+}
+
+// ---- tables below those that rules name
+
+// A database that can be told what to say.
+struct FakeDatabase {
+  std::mutex mutex;
+  Result<TableTree> answer = TableTree{};
+  int asked = 0;
+  AskTableTree ask() {
+    return [this](const std::vector<std::string>&) {
+      const std::lock_guard lock(mutex);
+      ++asked;
+      return answer;
+    };
+  }
+  void say(Result<TableTree> what) {
+    const std::lock_guard lock(mutex);
+    answer = std::move(what);
+  }
+  int count() {
+    const std::lock_guard lock(mutex);
+    return asked;
+  }
+};
+
+class KafkaTablesTest : public KafkaSourceTest {
+ protected:
+  KafkaTablesTest() {
+    kafka.create_topic(kChild, 1);
+    kafka.commit("g", kChild, 0, 0);
+    kafka.commit("g", kTopic, 0, 0);
+    options = options_for(kafka);
+    options.topics = {kTopic, kChild};
+  }
+  void produce_child(int id) {
+    std::string value = insert_of(id);
+    value.replace(value.find("items"), 5, "child");
+    kafka.produce(kChild, 0, fmt::format(R"({{"id":{}}})", id), value);
+  }
+  static TableTree below_items() { return {{{"public.child", {{"public", "items"}}}}, {}}; }
+
+  static constexpr const char* kChild = "shop.public.child";
+  FakeDatabase database;
+  KafkaOptions options;
+};
+
+TEST_F(KafkaTablesTest, AnEventOfAChildActsForTheTableAbove) {
+  database.say(below_items());
+  produce_child(1);
+  produce(2);
+  kafka.produce(kChild, 0, "k", "garbage");
+  Driver daemon(options, Record{}, nullptr, database.ask());
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == 2 && kafka.committed("g", kChild, 0) == 2; }));
+  EXPECT_TRUE(daemon.seen.has("insert public.child+public.items 1"));
+  EXPECT_TRUE(daemon.seen.has("insert public.items 2"));
+  EXPECT_TRUE(daemon.seen.has("unknown: public.items"));
+}
+
+TEST_F(KafkaTablesTest, AChildThatIsMadeWhileEvictdRunsIsAskedForBeforeItsFirstEvent) {
+  Driver daemon(options, Record{}, nullptr, database.ask());
+  produce(1);
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == 1; }));
+  EXPECT_EQ(database.count(), 1);
+  database.say(below_items());
+  produce_child(2);
+  produce_child(3);
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == 3; }));
+  EXPECT_THAT(daemon.seen.changes, ElementsAre("insert public.items 1", "insert public.child+public.items 2",
+                                               "insert public.child+public.items 3"));
+  EXPECT_EQ(database.count(), 2);
+}
+
+TEST_F(KafkaTablesTest, WithoutAnAnswerNothingIsHandedOutAndReadinessSaysWhy) {
+  database.say(fail(ErrorKind::kConnection, "connection refused"));
+  produce_child(1);
+  Driver daemon(options, Record{}, nullptr, database.ask());
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.connections == 1 && database.count() >= 2; }));
+  EXPECT_TRUE(daemon.seen.changes.empty());
+  EXPECT_EQ(daemon.source->status().problem, "the tables of the database that 'postgres_url' names: connection refused");
+  TableTree tree = below_items();
+  tree.filtered = {"public.child"};
+  database.say(tree);
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.changes.size() == 1; }));
+  EXPECT_EQ(daemon.source->status().problem,
+            "the connector's publication leaves out rows of 'public.child' (a row filter): their changes never reach Kafka");
 }
 
 TEST_F(KafkaSourceTest, AnUnreachableBrokerIsReportedOnceAndTriedAgain) {

@@ -106,6 +106,7 @@ void Recorder::on_change(const Change& change) {
   constexpr const char* kNames[] = {"insert", "update", "delete", "truncate"};
   std::string line = kNames[static_cast<int>(change.operation)];
   line += " " + change.relation->qualified_name();
+  for (const TableName& also : change.relation->also) line += "+" + also.schema + "." + also.table;
   const auto row = change.new_row.empty() ? change.old_row : change.new_row;
   if (!row.empty()) line += " " + std::string(row[0].text);
   values.clear();
@@ -141,8 +142,8 @@ std::size_t Recorder::count(const std::string& line) const {
 }
 
 Driver::Driver(KafkaOptions options, std::optional<Record> record,
-               std::unique_ptr<SnapshotPoll> snapshots)
-    : source(make_kafka_source(std::move(options), std::move(snapshots))) {
+               std::unique_ptr<SnapshotPoll> snapshots, AskTableTree ask_table_tree)
+    : source(make_kafka_source(std::move(options), std::move(snapshots), std::move(ask_table_tree))) {
   source->set_tables({"public.items", "public.orders"});
   source->start(record, read_clocks());
 }

@@ -85,7 +85,7 @@ class Recorder final : public SourceHandler {
 class Driver {
  public:
   explicit Driver(KafkaOptions options, std::optional<Record> record = std::nullopt,
-                  std::unique_ptr<SnapshotPoll> snapshots = nullptr);
+                  std::unique_ptr<SnapshotPoll> snapshots = nullptr, AskTableTree ask_table_tree = {});
   ~Driver();
 
   // Steps until the condition holds; false after the deadline.
