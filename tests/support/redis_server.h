@@ -50,7 +50,7 @@ class RedisClient {
 
  private:
   int socket_ = -1;
-  ReplyReader reader_;
+  ReplyReader reader_{ReplyLimits{1u << 30, 1u << 30, 16}};
 };
 
 class RedisServer {

@@ -85,7 +85,7 @@ LIBRARIES = {
     "prometheus/": {"daemon/app/metrics.cpp", "daemon/app/metrics_status.h"},
     "civetweb": {"daemon/app/http_server.cpp"},
     "CLI/": {"daemon/app/command_line.cpp"},
-    "hiredis/": {"daemon/sinks/redis/resp.cpp"},
+    "hiredis/": set(),
     "libpq-fe": {"daemon/sources/postgres/connection.cpp", "daemon/sources/postgres/conninfo.cpp"},
     "librdkafka/": {"daemon/sources/kafka/librdkafka.h"},
 }

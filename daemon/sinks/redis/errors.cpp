@@ -37,6 +37,10 @@ constexpr Row kRows[] = {
      false,
      {"read_only", RedisAction::kReconnect},
      "this is a replica: point 'redis: url:' at the master"},
+    {"DENIED",
+     false,
+     {"protected", RedisAction::kReconnect},
+     "redis is in protected mode: give it a password or a user, or 'bind' it to addresses that only friends reach"},
     {"NOAUTH",
      false,
      {"auth", RedisAction::kPerson},
@@ -110,6 +114,13 @@ const Row* find_row(std::string_view reply) {
 RedisErrorClass classify_redis_error(std::string_view reply) {
   if (const Row* row = find_row(reply)) return row->error_class;
   return RedisErrorClass{"other", RedisAction::kReconnect};
+}
+
+// Redis 6 and 7.0: "... has no permissions to access one of the keys used as arguments"; later: "No permissions to access
+// a key".
+bool is_key_forbidden(std::string_view reply) {
+  return reply.starts_with("NOPERM") && reply.find("permissions to access") != std::string_view::npos &&
+         reply.find("key") != std::string_view::npos;
 }
 
 Error redis_error(std::string_view reply) {

@@ -10,11 +10,12 @@
 //   try_again      TRYAGAIN, CLUSTERDOWN   cluster in motion                         wait
 //   read_only      READONLY                became a replica                          reconnect
 //   clients        max number of clients   no connection left for us                 reconnect
-//   auth           NOAUTH, WRONGPASS, ...  wrong user or password                    a person must
-//   act noperm         NOPERM, ...             the ACL forbids a command or key          a person
-//   must act cluster        MOVED, ASK, CROSSSLOT   Redis Cluster, which is not supported     a
-//   person must act noscript       NOSCRIPT                scripts were flushed load again, send
-//   again other          anything else reconnect
+//   protected      DENIED                  protected mode                            reconnect
+//   auth           NOAUTH, WRONGPASS, ...  wrong user or password                    a person must act
+//   noperm         NOPERM, ...             the ACL forbids a command or key          a person must act
+//   cluster        MOVED, ASK, CROSSSLOT   Redis Cluster, which is not supported     a person must act
+//   noscript       NOSCRIPT                scripts were flushed                      load again, send again
+//   other          anything else                                                     reconnect
 #pragma once
 
 #include <string_view>
@@ -31,6 +32,9 @@ struct RedisErrorClass {
 };
 
 RedisErrorClass classify_redis_error(std::string_view reply);
+
+// The ACL keeps us from a key that was named as a KEY of the call (not from the command, nor from within a script).
+bool is_key_forbidden(std::string_view reply);
 
 // The reply as an Error, with what helps. kUsage when a person must act, otherwise kConnection.
 Error redis_error(std::string_view reply);

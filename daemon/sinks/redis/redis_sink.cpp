@@ -7,6 +7,7 @@
 #include "daemon/sinks/redis/errors.h"
 #include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/redis_work.h"
+#include "daemon/sinks/redis/replies.h"
 #include "daemon/sinks/redis/resp.h"
 #include "daemon/sinks/redis/session.h"
 #include "daemon/sinks/redis/transport.h"
@@ -21,6 +22,7 @@ constexpr std::chrono::seconds kInfoInterval{10};
 // How long /status tells of a full Redis after it last refused a tombstone.
 constexpr std::chrono::seconds kFullShown{30};
 constexpr std::size_t kReadBytes = 64 * 1024;
+constexpr std::string_view kNoTlsHint = "is this port a TLS port? 'rediss://' is for those only";
 constexpr std::size_t kReadsPerStep = 8;
 constexpr std::size_t kSnapshotRunningMax = 64;  // sent along with commands
 
@@ -41,51 +43,78 @@ class Housekeeping final : public ReplyReceiver {
     std::string text;
   };
 
-  bool on_reply(std::uint64_t tag, const Reply& reply) override {
-    if (tag == kInfoTag) {
-      info = parse_server_info(reply.text);
-      return info.has_value();
-    }
+  bool on_reply(std::uint64_t tag, Reply&& reply) override {
+    if (tag == kInfoTag) return take_info(reply);
     if (tag == kStatsTag) return take_stats(reply);
-    if (tag == kResyncTag) return reply.kind == Reply::Kind::kInteger;
+    if (tag == kResyncTag) return read_count(reply, kChannelsMax).has_value();
     if (const auto asked = loading.find(tag); asked != loading.end()) {
-      // One that cannot be read is none, as at the start of a connection.
-      Loaded& answer = loaded.emplace_back(Loaded{asked->second, std::nullopt});
-      loading.erase(asked);
-      if (reply.kind != Reply::Kind::kText) return reply.kind == Reply::Kind::kNil || reply.is_error();
-      if (auto record = record_from_text(reply.text)) answer.record = std::move(*record);
+      if (!is_text_or_nil(reply)) return false;
+      take_loaded(asked, reply);
+      return true;
+    }
+    const auto found = saving.find(tag);
+    // The length of the text that is stored now.
+    if (found == saving.end() || reply.kind != Reply::Kind::kInteger ||
+        reply.integer != static_cast<std::int64_t>(found->second.text.size())) {
+      return false;
+    }
+    saved.push_back(found->second.sequence);
+    saving.erase(found);
+    reloads_ = 0;
+    return true;
+  }
+
+  bool on_error(std::uint64_t tag, std::string_view text, std::string& about) override {
+    if (const auto asked = loading.find(tag); asked != loading.end() && text.starts_with("WRONGTYPE")) {
+      take_loaded(asked, Reply{});
       return true;
     }
     const auto found = saving.find(tag);
     if (found == saving.end()) return false;
-    if (reply.is_error()) {  // NOSCRIPT. Only the newest record matters
-      refused = std::move(found->second);
-    } else {
-      saved.push_back(found->second.sequence);
+    if (is_flushed(text) && ++reloads_ <= kReloadsMax) {
+      refused = std::move(found->second);  // only the newest record matters
+      saving.erase(found);
+      return true;
     }
-    saving.erase(found);
-    return true;
-  }
-
-  // {name, count, ...} of evictd_stats.
-  bool take_stats(const Reply& reply) {
-    if (reply.kind != Reply::Kind::kArray || reply.elements.size() % 2 != 0) return false;
-    fills.clear();
-    for (std::size_t i = 0; i < reply.elements.size(); i += 2) {
-      fills.emplace_back(reply.elements[i].text,
-                         static_cast<std::uint64_t>(reply.elements[i + 1].integer));
-    }
-    return true;
+    about = "it was about evictd's record";
+    return false;
   }
 
   std::optional<ServerInfo> info;
-  std::vector<std::pair<std::string, std::uint64_t>> fills;
+  Counts fills;
   std::map<std::uint64_t, Saving> saving;  // by tag
   std::uint64_t last_tag = kResyncTag;
   std::optional<Saving> refused;
   std::vector<std::uint64_t> saved;
   std::map<std::uint64_t, std::uint64_t> loading;  // tag -> sequence
   std::vector<Loaded> loaded;
+
+ private:
+  static constexpr std::uint64_t kChannelsMax = 1'000'000;
+
+  bool take_info(const Reply& reply) {
+    auto read = reply.kind == Reply::Kind::kText ? parse_server_info(reply.text) : std::nullopt;
+    if (!read) return false;
+    info = std::move(read);
+    return true;
+  }
+
+  bool take_stats(const Reply& reply) {
+    auto counts = read_counts(reply);
+    if (!counts) return false;
+    fills = std::move(*counts);
+    return true;
+  }
+
+  // One that cannot be read is none, as at the start of a connection.
+  void take_loaded(std::map<std::uint64_t, std::uint64_t>::iterator asked, const Reply& reply) {
+    Loaded& answer = loaded.emplace_back(Loaded{asked->second, std::nullopt});
+    loading.erase(asked);
+    if (reply.kind != Reply::Kind::kText) return;
+    if (auto record = record_from_text(reply.text)) answer.record = std::move(*record);
+  }
+
+  std::size_t reloads_ = 0;  // in a row
 };
 
 class RedisSink final : public Sink {
@@ -100,6 +129,7 @@ class RedisSink final : public Sink {
                 .lifetime =
                     std::to_string((options_.tombstone_ttl + options_.tombstone_margin).count()),
                 .page_keys = options_.page_keys,
+                .may_touch = options_.may_touch,
                 .pacer = WalkPacer(options_.walk_share, options_.walks_max)},
         random_(std::random_device{}()) {}
 
@@ -117,7 +147,8 @@ class RedisSink final : public Sink {
       open(now.steady);
     }
     if (auto moved = move(now.steady); !moved) {
-      report_progress(handler, now.steady);
+      // What came before a reply that does not fit is not believed either: it is sent again, which is safe (G2).
+      if (announced_ && moved.error().error_class != kClassProtocol) report_progress(handler, now.steady);
       drop(moved.error(), now.steady, handler);
       return;
     }
@@ -226,8 +257,12 @@ class RedisSink final : public Sink {
     if (*state != Transport::State::kOpen) {
       if (now - opened_at_ < options_.connect_timeout) return {};
       transport_.close();
-      return timeout_failure("no connection to redis at '" + address_.to_string() + "' within " +
-                             std::to_string(options_.connect_timeout.count()) + "ms");
+      const bool no_tls = *state == Transport::State::kHandshaking;
+      auto failure = timeout_failure((no_tls ? "no TLS handshake with redis at '" : "no connection to redis at '") +
+                                     address_.to_string() + "' within " +
+                                     std::to_string(options_.connect_timeout.count()) + "ms");
+      if (no_tls) failure.value().error.hint = kNoTlsHint;
+      return failure;
     }
     if (!session_) {
       session_.emplace(address_, options_.client_name, record_key(), options_.tombstone_ttl);
@@ -325,7 +360,7 @@ class RedisSink final : public Sink {
     announced_ = true;
     ever_connected_ = true;
     reported_.reset();
-    backoff_ = options_.backoff_first;
+    announced_at_ = now;
     info_due_ = now;  // readers' counts at once
     tell_subscribers_to_drop_all(now);
     handler.on_sink_connected(session_->connected());
@@ -365,6 +400,8 @@ class RedisSink final : public Sink {
     session_.reset();
     broken_.reset();
     written_ = 0;
+    // A connection that ends as soon as it is used must not come back at full speed for ever.
+    if (announced_ && now - announced_at_ >= options_.backoff_max) backoff_ = options_.backoff_first;
     announced_ = false;
     housekeeping_ = Housekeeping();
     const std::vector<Ticket> lost = end_works();
@@ -439,7 +476,24 @@ class RedisSink final : public Sink {
     if (session_->is_ready() && !session_->has_library()) {
       return "ready (no functions for readers: " + session_->library_problem() + ")";
     }
+    if (session_->is_ready()) return "ready" + skipped_text();
     return std::string(session_state_name(session_->state()));
+  }
+
+  std::string skipped_text() const {
+    const Skipped& skipped = shared_.skipped;
+    std::string text;
+    const auto add = [&text](std::uint64_t count, std::string_view what) {
+      if (count == 0) return;
+      text += text.empty() ? " (left alone: " : ", ";
+      text += std::to_string(count) + " " + std::string(what);
+    };
+    add(skipped.foreign, "members of tags that no rule may touch");
+    add(skipped.forbidden, "members of tags that the ACL forbids");
+    add(skipped.too_long, "names longer than 64 KiB");
+    add(skipped.own_keys, "keys of evictd's own");
+    if (!text.empty()) text += ")";
+    return text;
   }
 
   RedisOptions options_;
@@ -463,6 +517,7 @@ class RedisSink final : public Sink {
   std::string_view reported_class_;
   std::chrono::milliseconds backoff_ = options_.backoff_first;
   SteadyTime opened_at_{};
+  SteadyTime announced_at_{};
   SteadyTime retry_due_{};
   SteadyTime info_due_ = SteadyTime::max();
   SteadyTime last_now_{};

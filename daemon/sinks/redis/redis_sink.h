@@ -3,16 +3,19 @@
 // How it is made, from the wire inwards:
 //   transport.h   one non-blocking socket, with TLS when asked for; name lookup that does not block
 //   resp.h        commands to bytes, bytes to replies
-//   session.h     the state machine of one connection: sign-in, inspection, matching replies to
-//   commands work.h        what a Command becomes: script calls, walks of tags and patterns
+//   replies.h     what each reply must look like before it is believed
+//   session.h     the state machine of one connection: sign-in, inspection, matching replies to commands
+//   redis_work.h  what a Command becomes: script calls; walk.h: walks of tags and patterns
 //   redis_sink    reconnection, timeouts, limits, and the SinkHandler's calls
-// Only transport.cpp knows sockets and OpenSSL, only resp.cpp knows hiredis.
+// Only transport.cpp knows sockets and OpenSSL.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "daemon/interface/sink.h"
 #include "mapping/error.h"
@@ -41,6 +44,10 @@ struct RedisOptions {
   std::size_t page_keys = 256;                 // keys of one page of a walk
   // A walk of large sets or patterns takes at most this share of Redis's time (0.0 to 1.0).
   double walk_share = 0.5;
+
+  // Whether some rule may touch this key, by the rules of the moment; empty: any. Members of a tag's set are asked for:
+  // whoever may write the set may name any key of Redis there. Called in the loop thread, for each member.
+  std::function<bool(std::string_view key)> may_touch;
 
   // Which record this evictd owns: the slot name (letters, digits, '_', '-').
   std::string record_name = "evictd";

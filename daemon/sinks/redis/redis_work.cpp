@@ -6,6 +6,7 @@
 #include <deque>
 #include <span>
 
+#include "daemon/sinks/redis/replies.h"
 #include "daemon/sinks/redis/resp.h"
 #include "daemon/sinks/redis/scripts.h"
 #include "daemon/sinks/redis/walk.h"
@@ -125,33 +126,39 @@ Script script_of(const Command& command) {
 // Keys, the common case; counters and lazy tags alike: straight into script calls, all at once.
 class KeysWork final : public RedisWork {
  public:
-  using RedisWork::RedisWork;
+  KeysWork(Ticket ticket, const Command& command, WorkShared& shared) : RedisWork(ticket, command, shared) {
+    // The markers of lazy tags are ours by intent. Unconditional orders of single keys are an operator's (`drop`), and
+    // made of no row.
+    if (command.target == Target::kTags || command.unconditional) return;
+    for (std::size_t i = 0; i < command.size(); ++i) {
+      if (is_own_key(command.text(i))) own_.push_back(i);
+    }
+  }
 
   void pump(Session& session, SteadyTime now) override {
     if (!sent_) {
       sent_ = true;
-      for (std::size_t begin = 0; begin < command_.size(); begin += piece_size(begin)) {
-        send(session, begin, now);
+      // A row may spell a key of evictd's own. Nobody caches under such a name, and it is never touched.
+      outcome_.absent += own_.size();
+      shared_.skipped.own_keys += own_.size();
+      for (std::size_t begin = 0; begin < command_.size(); begin += std::max<std::size_t>(piece_size(begin), 1)) {
+        if (piece_size(begin) > 0) send(session, begin, now);
       }
     }
     if (resend_.empty()) return;
     // The scripts were flushed: load, and send again what was refused, behind the load.
+    ++reloads_;
     session.load_script(script_of(command_), now);
     for (const std::size_t begin : resend_) send(session, begin, now);
     resend_.clear();
   }
 
-  bool on_reply(std::uint64_t tag, const Reply& reply) override {
-    --under_way_;
+  bool on_reply(std::uint64_t tag, Reply&& reply) override {
     const std::size_t begin = tag;
-    if (reply.is_error()) {
-      if (!reply.text.starts_with("NOSCRIPT") || ++reloads_ > kReloadsMax) return false;
-      resend_.push_back(begin);
-      return true;
-    }
-    reloads_ = 0;
     const std::size_t first_settled = outcome_.already_settled.size();
     if (!add_outcome(reply, piece_size(begin), shared_, outcome_)) return false;
+    --under_way_;
+    reloads_ = 0;
     for (std::size_t i = first_settled; i < outcome_.already_settled.size(); ++i) {
       outcome_.already_settled[i] += static_cast<std::uint32_t>(begin);
     }
@@ -159,19 +166,32 @@ class KeysWork final : public RedisWork {
     return true;
   }
 
+  bool on_error(std::uint64_t tag, std::string_view text, std::string& about) override {
+    if (is_flushed(text) && reloads_ < kReloadsMax) {
+      --under_way_;
+      resend_.push_back(tag);
+      return true;
+    }
+    about = about_key(command_.text(tag), command_.target == Target::kTags);
+    return false;
+  }
+
   bool is_finished() const override { return sent_ && under_way_ == 0 && resend_.empty(); }
   std::size_t bytes() const override { return bytes_; }
 
  private:
-  static constexpr std::size_t kReloadsMax = 100;  // in a row
-
-  // One item at least.
+  // One item at least, and none of evictd's own; 0: `begin` is one of those.
   std::size_t piece_size(std::size_t begin) const {
+    std::size_t most = std::min(kPieceItems, command_.size() - begin);
+    if (const auto own = std::lower_bound(own_.begin(), own_.end(), begin); own != own_.end()) {
+      most = std::min(most, *own - begin);
+      if (most == 0) return 0;
+    }
     const auto first = command_.items.begin() + static_cast<std::ptrdiff_t>(begin);
-    const auto last = first + static_cast<std::ptrdiff_t>(std::min(kPieceItems, command_.size() - begin));
+    const auto last = first + static_cast<std::ptrdiff_t>(most);
     const std::size_t xids_begin = begin == 0 ? 0 : std::prev(first)->xids_end;
     const auto beyond = std::upper_bound(std::next(first), last, xids_begin + kPieceXids,
-                                         [](std::size_t most, const Item& item) { return most < item.xids_end; });
+                                         [](std::size_t most_xids, const Item& item) { return most_xids < item.xids_end; });
     return static_cast<std::size_t>(beyond - first);
   }
 
@@ -253,9 +273,10 @@ class KeysWork final : public RedisWork {
   }
 
   const std::size_t bytes_ = command_.bytes();
+  std::vector<std::size_t> own_;  // items that spell a key of evictd's own, growing; usually none
   bool sent_ = false;
   std::size_t under_way_ = 0;
-  std::size_t reloads_ = 0;
+  std::size_t reloads_ = 0;  // in a row
   std::vector<std::size_t> resend_;
   std::string scratch_;
 };
@@ -286,27 +307,30 @@ std::unique_ptr<RedisWork> make_work(Ticket ticket, const Command& command, Work
   return make_walk_work(ticket, command, shared);
 }
 
+bool is_own_key(std::string_view key) { return key.starts_with(kOwnPrefix); }
+
+bool is_flushed(std::string_view error) { return error.starts_with("NOSCRIPT"); }
+
+std::string about_key(std::string_view key, bool is_tag) {
+  constexpr std::size_t kShownMax = 100;
+  std::string name;
+  if (is_tag) name = kTagPrefix;
+  name += key.substr(0, kShownMax);
+  std::string marker;
+  append_marker_name(marker, name);
+  return "it was about '" + name + "', with its marker '" + marker + "'";
+}
+
 bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome) {
-  if (reply.kind != Reply::Kind::kArray || reply.elements.size() < 4) return false;
-  std::uint64_t counts[4];
-  for (std::size_t i = 0; i < reply.elements.size(); ++i) {
-    const Reply& element = reply.elements[i];
-    if (element.kind != Reply::Kind::kInteger || element.integer < 0) return false;
-    const auto value = static_cast<std::uint64_t>(element.integer);
-    if (i < 4) {
-      counts[i] = value;
-    } else {
-      if (value >= keys) return false;
-      outcome.already_settled.push_back(static_cast<std::uint32_t>(value));
-    }
-  }
-  const auto [deleted, kept, replayed, refused] = counts;
-  if (deleted + kept + replayed > keys) return false;
-  outcome.deleted += deleted;
-  outcome.kept += kept;
-  outcome.replayed += replayed;
-  outcome.absent += keys - deleted - kept - replayed;
-  shared.tombstones_refused += refused;
+  const auto read = read_invalidate(reply, keys);
+  if (!read) return false;
+  outcome.deleted += read->deleted;
+  outcome.kept += read->kept;
+  outcome.replayed += read->replayed;
+  outcome.absent += keys - read->deleted - read->kept - read->replayed;
+  outcome.already_settled.insert(outcome.already_settled.end(), read->already_settled.begin(),
+                                 read->already_settled.end());
+  shared.tombstones_refused += read->refused;
   return true;
 }
 

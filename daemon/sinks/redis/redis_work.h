@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -44,15 +45,26 @@ class WalkPacer {
   SteadyTime next_heavy_{};
 };
 
+// What a command met and left alone, counted since the start.
+struct Skipped {
+  std::uint64_t own_keys = 0;        // keys that spell one of evictd's own
+  std::uint64_t foreign = 0;         // members of tags that no rule may touch
+  std::uint64_t forbidden = 0;       // members of tags that the ACL keeps us from
+  std::uint64_t too_long = 0;        // members of tags, and keys, longer than any key that rules make
+};
+
 // What all works of a sink share. Outlives them.
 struct WorkShared {
   SinkContext context;
   std::string since;     // ARGV[4] of lua/invalidate.lua: trust_since, and the snapshot
   std::string lifetime;  // of a tombstone, milliseconds as text
   std::size_t page_keys = 256;
+  // Whether some rule may touch this key; empty: any.
+  std::function<bool(std::string_view)> may_touch = {};
   WalkPacer pacer;
   std::uint64_t tombstones_refused = 0;  // by a full Redis, since the start
   std::uint64_t wrong_type_tags = 0;     // tag keys that were no sets, deleted
+  Skipped skipped = {};
 };
 
 class RedisWork : public ReplyReceiver {
@@ -84,7 +96,19 @@ std::unique_ptr<RedisWork> make_work(Ticket ticket, const Command& command, Work
 
 // Used by works of both kinds.
 
-// {deleted, kept, replayed, refused, settled index ...} of lua/invalidate.lua.
+// evictd's own keys begin with it: records, markers, counters. No key, member or pattern of a rule reaches them.
+inline constexpr std::string_view kOwnPrefix = "evictd:";
+bool is_own_key(std::string_view key);
+
+// An error that says: the script is gone.
+bool is_flushed(std::string_view error);
+// A script that is gone again right after it was loaded, so often in a row: nobody flushes like this.
+inline constexpr std::size_t kReloadsMax = 10;
+
+// For a person: which key a refused call was about.
+std::string about_key(std::string_view key, bool is_tag);
+
+// {deleted, kept, replayed, refused, settled index ...} of lua/invalidate.lua. False, and nothing added, when it is not.
 bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome);
 // ARGV[3] of lua/invalidate.lua; `more`: flags of the call's own.
 std::string command_flags(const Command& command, std::string_view more = {});

@@ -1,9 +1,9 @@
 #include "daemon/sinks/redis/session.h"
 
-#include <charconv>
-
 #include "daemon/sinks/redis/errors.h"
 #include "daemon/sinks/redis/record_text.h"
+#include "daemon/sinks/redis/replies.h"
+#include "daemon/sinks/redis/text.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -12,6 +12,9 @@ namespace {
 constexpr std::chrono::milliseconds kWaitInterval{500};
 // A key of ours that is never written: deleting it asks "may I write?", also of a full Redis.
 constexpr std::string_view kProbeKey = "evictd:probe";
+// So much of a long reply, each time, is a sign of life; less than that would let a peer drip for ever.
+constexpr std::uint64_t kProgressBytes = 1024 * 1024;
+constexpr std::string_view kLibraryName = "evictd";
 
 std::string_view info_field(std::string_view text, std::string_view name) {
   std::size_t at = 0;
@@ -36,11 +39,6 @@ SessionFailure failure_of(std::string_view reply) {
   return SessionFailure{redis_error(reply), classify_redis_error(reply).name};
 }
 
-bool read_integer(std::string_view text, std::int64_t& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc{} && end == text.data() + text.size();
-}
-
 }  // namespace
 
 std::optional<ServerInfo> parse_server_info(std::string_view text) {
@@ -52,10 +50,7 @@ std::optional<ServerInfo> parse_server_info(std::string_view text) {
   info.is_master = role.empty() || role == "master";
   info.is_loading = info_field(text, "loading") == "1";
   info.is_cluster = info_field(text, "redis_mode") == "cluster";
-  std::int64_t evicted = 0;
-  if (read_integer(info_field(text, "evicted_keys"), evicted)) {
-    info.evicted_keys = static_cast<std::uint64_t>(evicted);
-  }
+  if (std::uint64_t evicted = 0; read_number(info_field(text, "evicted_keys"), evicted)) info.evicted_keys = evicted;
   return info;
 }
 
@@ -141,21 +136,21 @@ void Session::enter(SessionState state, SteadyTime now) {
   }
 }
 
-void Session::send_own(std::initializer_list<std::string_view> arguments, SteadyTime now) {
+void Session::send_own(std::initializer_list<std::string_view> arguments, SteadyTime now, Script loaded) {
   append_command(output_, arguments);
   if (expected_.empty()) progress_at_ = now;
-  expected_.push_back(Expected{});
+  expected_.push_back(Expected{nullptr, 0, loaded});
 }
 
 void Session::expect(ReplyReceiver& receiver, std::uint64_t tag, SteadyTime now) {
   EVICTD_CHECK(state_ == SessionState::kReady);
   if (expected_.empty()) progress_at_ = now;
-  expected_.push_back(Expected{&receiver, tag});
+  expected_.push_back(Expected{&receiver, tag, {}});
 }
 
 void Session::load_script(Script which, SteadyTime now) {
   EVICTD_CHECK(state_ == SessionState::kReady);
-  send_own({"SCRIPT", "LOAD", script(which).text}, now);
+  send_own({"SCRIPT", "LOAD", script(which).text}, now, which);
 }
 
 std::optional<SteadyTime> Session::waiting_since() const {
@@ -173,67 +168,83 @@ void Session::wait(SessionFailure reason, SteadyTime now) {
 }
 
 SessionResult<void> Session::receive(std::string_view bytes, SteadyTime now) {
-  if (auto fed = reader_.feed(bytes); !fed) {
-    return tl::unexpected(SessionFailure{fed.error(), kClassProtocol});
-  }
+  reader_.feed(bytes);
   while (true) {
     auto next = reader_.next();
     if (!next) return tl::unexpected(SessionFailure{next.error(), kClassProtocol});
-    if (!next->has_value()) return {};
-    const Reply& reply = **next;
-    if (expected_.empty()) return protocol_failure("redis sent a reply that nothing asked for");
-    const Expected expected = expected_.front();
-    expected_.pop_front();
-    progress_at_ = now;
-    if (expected.receiver == nullptr) {
-      if (auto taken = take_own(reply, now); !taken) return taken;
-      continue;
+    if (!next->has_value()) {
+      count_as_progress(reader_.bytes_fed(), now);
+      return {};
     }
-    const bool for_receiver = !reply.is_error() || reply.text.starts_with("NOSCRIPT") ||
-                              reply.text.starts_with("WRONGTYPE");
-    if (!for_receiver) return tl::unexpected(failure_of(reply.text));
-    if (!expected.receiver->on_reply(expected.tag, reply)) {
-      return protocol_failure("redis sent an unexpected reply to a command");
-    }
+    if (auto taken = take_reply(std::move(**next), now); !taken) return taken;
   }
 }
 
-SessionResult<void> Session::take_own(const Reply& reply, SteadyTime now) {
+void Session::count_as_progress(std::uint64_t bytes_fed, SteadyTime now) {
+  if (bytes_fed - progress_bytes_ < kProgressBytes) return;
+  progress_bytes_ = bytes_fed;
+  progress_at_ = now;
+}
+
+SessionResult<void> Session::take_reply(Reply&& reply, SteadyTime now) {
+  if (expected_.empty()) {
+    // What a server says before it hangs up: too many clients, protected mode.
+    if (reply.is_error()) return tl::unexpected(failure_of(reply.text));
+    return protocol_failure("redis sent a reply that nothing asked for");
+  }
+  const Expected expected = expected_.front();
+  expected_.pop_front();
+  progress_at_ = now;
+  progress_bytes_ = reader_.bytes_fed();
+  if (expected.receiver == nullptr) return take_own(expected.script, reply, now);
+  if (reply.is_error()) {
+    std::string about;
+    if (expected.receiver->on_error(expected.tag, reply.text, about)) return {};
+    SessionFailure failure = failure_of(reply.text);
+    if (!about.empty()) failure.error.text += " (" + about + ")";
+    return tl::unexpected(std::move(failure));
+  }
+  if (expected.receiver->on_reply(expected.tag, std::move(reply))) return {};
+  return protocol_failure("redis sent an unexpected reply to a command");
+}
+
+SessionResult<void> Session::take_own(Script loaded, const Reply& reply, SteadyTime now) {
   if (reply.is_error()) return take_error(reply, now);
   switch (state_) {
     case SessionState::kAuthenticating:
+      if (!reply.is_ok()) break;
       enter(SessionState::kSelecting, now);
       return {};
     case SessionState::kSelecting:
+      if (!reply.is_ok()) break;
       enter(SessionState::kNaming, now);
       return {};
     case SessionState::kNaming:
+      if (!reply.is_ok()) break;
       enter(SessionState::kInspecting, now);
       return {};
     case SessionState::kInspecting:
       return take_info(reply, now);
     case SessionState::kProbing:
-      if (reply.kind != Reply::Kind::kInteger) break;
+      if (!read_count(reply, 1)) break;
       waiting_for_.reset();
       enter(SessionState::kTiming, now);
       return {};
     case SessionState::kTiming: {
-      std::int64_t seconds = 0;
-      std::int64_t microseconds = 0;
-      if (reply.elements.size() != 2 || !read_integer(reply.elements[0].text, seconds) ||
-          !read_integer(reply.elements[1].text, microseconds)) {
-        break;
-      }
-      connected_.time = std::chrono::milliseconds(seconds * 1000 + microseconds / 1000);
+      const auto time = read_time(reply);
+      if (!time) break;
+      connected_.time = *time;
       enter(SessionState::kLoading, now);
       return {};
     }
     case SessionState::kLoading:
       return take_loaded(reply, now);
     case SessionState::kAskingLibrary:
+      if (reply.kind != Reply::Kind::kText) break;
       take_library_version(reply, now);
       return {};
     case SessionState::kLoadingLibrary:
+      if (reply.kind != Reply::Kind::kText || reply.text != kLibraryName) break;
       library_problem_.clear();
       enter(SessionState::kReadingRecord, now);
       return {};
@@ -253,8 +264,9 @@ SessionResult<void> Session::take_own(const Reply& reply, SteadyTime now) {
       enter(SessionState::kReady, now);
       return {};
     }
-    case SessionState::kReady:
-      return {};  // SCRIPT LOAD after a NOSCRIPT
+    case SessionState::kReady:  // SCRIPT LOAD after a NOSCRIPT
+      if (reply.kind != Reply::Kind::kText || reply.text != script(loaded).sha1) break;
+      return {};
     case SessionState::kWaiting:
     case SessionState::kClosed:
       break;
@@ -297,7 +309,7 @@ SessionResult<void> Session::take_error(const Reply& reply, SteadyTime now) {
 }
 
 SessionResult<void> Session::take_info(const Reply& reply, SteadyTime now) {
-  auto info = parse_server_info(reply.text);
+  auto info = reply.kind == Reply::Kind::kText ? parse_server_info(reply.text) : std::nullopt;
   if (!info) return protocol_failure("expected the INFO of a Redis server, got something else");
   info_ = std::move(*info);
   if (info_.is_cluster) {
@@ -316,7 +328,7 @@ SessionResult<void> Session::take_info(const Reply& reply, SteadyTime now) {
 }
 
 SessionResult<void> Session::take_loaded(const Reply& reply, SteadyTime now) {
-  if (reply.text != scripts()[script_index_].sha1) {
+  if (reply.kind != Reply::Kind::kText || reply.text != scripts()[script_index_].sha1) {
     return protocol_failure("redis stored another script than it was sent");
   }
   ++script_index_;
@@ -329,7 +341,7 @@ void Session::take_library_version(const Reply& reply, SteadyTime now) {
   std::int64_t there = 0;
   const std::string_view text = reply.text;
   const bool is_newer =
-      read_integer(text.substr(0, text.find(' ')), there) && there > kLibraryVersion;
+      read_number(text.substr(0, text.find(' ')), there) && there > kLibraryVersion;
   const bool is_ours = text == library_version(tombstone_ttl_);
   enter(is_newer || is_ours ? SessionState::kReadingRecord : SessionState::kLoadingLibrary, now);
 }

@@ -64,13 +64,16 @@ enum class SessionState : std::uint8_t {
 // One or two words for /status.
 std::string_view session_state_name(SessionState state);
 
-// Whoever sent a command in kReady gets its reply. Error replies come here only when they begin
-// with NOSCRIPT or WRONGTYPE; every other one is a SessionFailure.
+// Whoever sent a command in kReady gets its reply.
 class ReplyReceiver {
  public:
   virtual ~ReplyReceiver() = default;
-  // False when the reply is not of the kind that the command has: a doubt, see SessionFailure.
-  [[nodiscard]] virtual bool on_reply(std::uint64_t tag, const Reply& reply) = 0;
+  // False when the reply is not, as a whole, what the command replies: a doubt, see SessionFailure. Then nothing of it
+  // may have been counted, and the command must not pass for done. Never an error reply.
+  [[nodiscard]] virtual bool on_reply(std::uint64_t tag, Reply&& reply) = 0;
+  // True when the error is one to live with: the receiver knows what to do. False: it is a SessionFailure, and the
+  // command must not pass for done. `about` may be set to what the command was about, for the person who reads it.
+  [[nodiscard]] virtual bool on_error(std::uint64_t tag, std::string_view text, std::string& about) = 0;
 };
 
 class Session {
@@ -112,18 +115,21 @@ class Session {
   void load_script(Script which, SteadyTime now);
 
   std::size_t awaited() const { return expected_.size(); }
-  // Since when we wait for the next reply; nullopt when none is awaited.
+  // Since when we wait for the next reply, or for more of one that is long; nullopt when none is awaited.
   std::optional<SteadyTime> waiting_since() const;
 
  private:
   struct Expected {
     ReplyReceiver* receiver = nullptr;  // null: the session's own step
     std::uint64_t tag = 0;
+    Script script = Script::kInvalidate;  // that load_script() loads
   };
 
   void enter(SessionState state, SteadyTime now);
-  void send_own(std::initializer_list<std::string_view> arguments, SteadyTime now);
-  SessionResult<void> take_own(const Reply& reply, SteadyTime now);
+  void send_own(std::initializer_list<std::string_view> arguments, SteadyTime now, Script loaded = Script::kInvalidate);
+  SessionResult<void> take_own(Script script, const Reply& reply, SteadyTime now);
+  SessionResult<void> take_reply(Reply&& reply, SteadyTime now);
+  void count_as_progress(std::uint64_t bytes_fed, SteadyTime now);
   SessionResult<void> take_error(const Reply& reply, SteadyTime now);
   SessionResult<void> take_info(const Reply& reply, SteadyTime now);
   SessionResult<void> take_loaded(const Reply& reply, SteadyTime now);
@@ -140,6 +146,7 @@ class Session {
   std::string output_;
   std::deque<Expected> expected_;
   SteadyTime progress_at_{};
+  std::uint64_t progress_bytes_ = 0;  // fed to the reader by then
   SteadyTime wake_due_ = SteadyTime::max();
   std::size_t script_index_ = 0;
   ServerInfo info_;

@@ -156,6 +156,7 @@ struct Transport::Impl {
     ::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &length);
     if (error != 0) {
       last_error = std::strerror(error);
+      if (!address.socket_path.empty()) return failed("cannot connect to", last_error);
       return connect_next();
     }
     if (address.socket_path.empty()) set_tcp_options();
@@ -242,7 +243,7 @@ struct Transport::Impl {
       return failed("cannot trust", X509_verify_cert_error_string(verdict),
                     "name the authority's certificate in 'redis: tls: ca:'");
     }
-    return failed("no TLS with", tls_error_text(), "is this port a TLS port?");
+    return failed("no TLS with", tls_error_text(), "is this port a TLS port? 'rediss://' is for those only");
   }
 
   // True when a TLS call only has to be made again later; remembers for what.
@@ -331,6 +332,8 @@ Result<std::size_t> Transport::write(std::string_view bytes) {
   }
   const ssize_t sent = ::send(impl_->socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
   if (sent >= 0) return static_cast<std::size_t>(sent);
+  // The other end is gone. What it said before it hung up (why it does not want us) is read first; then the read fails.
+  if (errno == EPIPE || errno == ECONNRESET) return 0;
   if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return 0;
   return impl_->failed("lost", std::strerror(errno));
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/replies.h"
 #include "daemon/sinks/redis/resp.h"
 #include "daemon/sinks/redis/scripts.h"
 #include "mapping/check.h"
@@ -13,15 +15,33 @@ namespace {
 // Up to this many keys, a call is not heavy: it costs Redis no more than an ordinary command.
 constexpr std::size_t kLightKeys = 64;
 // Names looked at by one SCAN of the key space.
-constexpr std::string_view kScanCount = "1000";
-constexpr std::string_view kOwnPrefix = "evictd:";
-constexpr std::size_t kReloadsMax = 100;  // in a row
+constexpr std::size_t kScanCountMax = 1000;
+// Bytes of names that one SCAN should bring, and one call take.
+constexpr std::uint64_t kScanBytes = 1024 * 1024;
+constexpr std::size_t kPageBytes = 256 * 1024;
 
 std::string marker_name(std::string_view key) {
   std::string name;
   append_marker_name(name, key);
   return name;
 }
+
+// How many names the next SCAN asks for: begins small, doubles while pages are small, and keeps to kScanBytes where
+// names are long, so that a set of huge members costs neither side much at a time.
+class ScanCount {
+ public:
+  ScanCount(std::size_t first, std::size_t most) : count_(std::min(first, most)), most_(most) {}
+  std::size_t value() const { return count_; }
+  void saw(std::uint64_t bytes) {
+    const std::uint64_t each = std::max<std::uint64_t>(bytes / count_, 1);
+    const std::uint64_t fitting = std::max<std::uint64_t>(kScanBytes / each, 1);
+    count_ = static_cast<std::size_t>(std::min<std::uint64_t>({fitting, 2 * count_, most_}));
+  }
+
+ private:
+  std::size_t count_;
+  std::size_t most_;
+};
 
 // One set or one glob; see walk.h. For a tag pattern, `sets_` are walked one by one inside it.
 class Walk {
@@ -34,7 +54,9 @@ class Walk {
         name_(std::move(name)),
         tokens_(std::move(tokens)),
         command_(command),
-        shared_(shared) {
+        shared_(shared),
+        count_(over == Over::kMembers ? kLightKeys : 2 * kLightKeys,
+               over == Over::kMembers ? std::max<std::size_t>(shared.page_keys, 1) : kScanCountMax) {
     // A counter by its own name need not be looked for, and is raised even if it is not there yet.
     if (over_ == Over::kCounters && name_.find_first_of("*?[") == std::string::npos) {
       std::erase(name_, '\\');
@@ -70,7 +92,7 @@ class Walk {
         send_scan(session);
         break;
       case Stage::kPage:
-        page_size_ = std::min(page_.size(), shared_.page_keys);
+        page_size_ = next_page_size();
         if (!take_turn(page_size_ > kLightKeys, now)) return;
         reload_if_flushed(session, now);
         send_page(session);
@@ -89,44 +111,46 @@ class Walk {
     session.expect(receiver, tag, now);
   }
 
-  bool on_reply(const Reply& reply, Outcome& outcome) {
-    if (inner_) return inner_->on_reply(reply, outcome);
+  bool on_reply(Reply&& reply, Outcome& outcome) {
+    if (inner_) return inner_->on_reply(std::move(reply), outcome);
+    if (!take_reply(std::move(reply), outcome)) return false;
+    ended();
+    reloads_ = 0;
+    return true;
+  }
+
+  bool on_error(std::string_view text, std::string& about) {
+    if (inner_) return inner_->on_error(text, about);
+    if (!take_error(text)) {
+      about = stage_ == Stage::kPage && !page_.empty() ? about_key(page_.front(), false) : "it was about '" + name_.substr(0, 100) + "'";
+      return false;
+    }
+    ended();
+    return true;
+  }
+
+ private:
+  enum class Stage { kBegin, kScan, kPage, kUnlink, kFinish, kDone };
+  static constexpr std::size_t kMarkersMax = 2;  // of one walk: its own, and that of purges
+  static constexpr std::size_t kPageLimitMax = 1 << 20;
+
+  // The call under way was answered.
+  void ended() {
     under_way_ = false;
     if (heavy_) {
       heavy_ = false;
       heavy_came_ = true;
     }
-    if (reply.is_error()) return take_error(reply);
-    reloads_ = 0;
-    switch (stage_) {
-      case Stage::kBegin:
-        return take_begun(reply, outcome);
-      case Stage::kScan:
-        return take_names(reply);
-      case Stage::kPage:
-        if (!add_outcome(reply, page_size_, shared_, outcome)) return false;
-        outcome.already_settled.clear();  // has a meaning for keys only
-        page_.erase(page_.begin(), page_.begin() + static_cast<std::ptrdiff_t>(page_size_));
-        return true;
-      case Stage::kUnlink:
-        if (reply.kind != Reply::Kind::kInteger) return false;
-        outcome.deleted += static_cast<std::uint64_t>(reply.integer);
-        ++shared_.wrong_type_tags;
-        stage_ = Stage::kFinish;
-        return true;
-      case Stage::kFinish:
-        if (reply.kind != Reply::Kind::kArray || reply.elements.size() != 2) return false;
-        shared_.tombstones_refused += static_cast<std::uint64_t>(reply.elements[1].integer);
-        stage_ = Stage::kDone;
-        return true;
-      case Stage::kDone:
-        break;
-    }
-    return false;
   }
 
- private:
-  enum class Stage { kBegin, kScan, kPage, kUnlink, kFinish, kDone };
+  // As many as one call may take of the page, fewer while one member is looked for that the ACL keeps us from.
+  std::size_t next_page_size() const {
+    const std::size_t most = std::min({page_.size(), shared_.page_keys, page_limit_});
+    std::size_t bytes = 0;
+    std::size_t size = 0;
+    while (size < most && (size == 0 || bytes + page_[size].size() <= kPageBytes)) bytes += page_[size++].size();
+    return size;
+  }
 
   // The last call was told NOSCRIPT: load it right before it is sent again.
   void reload_if_flushed(Session& session, SteadyTime now) {
@@ -195,20 +219,19 @@ class Walk {
   }
 
   void send_scan(Session& session) {
-    const std::string count =
-        is_large_ ? std::to_string(shared_.page_keys) : std::to_string(kLightKeys);
+    const std::string count = std::to_string(count_.value());
     std::string& out = session.output();
     if (over_ == Over::kMembers) {
       append_command(out, {"SSCAN", name_, cursor_, "COUNT", count});
     } else if (over_ == Over::kKeys) {
-      append_command(out, {"SCAN", cursor_, "MATCH", name_, "COUNT", kScanCount});
+      append_command(out, {"SCAN", cursor_, "MATCH", name_, "COUNT", count});
     } else if (over_ == Over::kCounters) {
-      append_command(out, {"SCAN", cursor_, "MATCH", name_, "COUNT", kScanCount, "TYPE", "string"});
+      append_command(out, {"SCAN", cursor_, "MATCH", name_, "COUNT", count, "TYPE", "string"});
     } else if (over_ == Over::kLazyTags) {
       const std::string markers = std::string(kOwnPrefix) + "*" + name_ + "*";
-      append_command(out, {"SCAN", cursor_, "MATCH", markers, "COUNT", kScanCount, "TYPE", "string"});
+      append_command(out, {"SCAN", cursor_, "MATCH", markers, "COUNT", count, "TYPE", "string"});
     } else {
-      append_command(out, {"SCAN", cursor_, "MATCH", name_, "COUNT", kScanCount, "TYPE", "set"});
+      append_command(out, {"SCAN", cursor_, "MATCH", name_, "COUNT", count, "TYPE", "set"});
     }
   }
 
@@ -248,55 +271,105 @@ class Walk {
            command_.unconditional;
   }
 
-  bool take_error(const Reply& reply) {
-    if (reply.text.starts_with("NOSCRIPT")) {
-      if (stage_ == Stage::kScan || stage_ == Stage::kUnlink || ++reloads_ > kReloadsMax)
-        return false;
+  bool take_reply(Reply&& reply, Outcome& outcome) {
+    switch (stage_) {
+      case Stage::kBegin:
+        return take_begun(reply, outcome);
+      case Stage::kScan:
+        return take_names(std::move(reply));
+      case Stage::kPage:
+        if (!add_outcome(reply, page_size_, shared_, outcome)) return false;
+        outcome.already_settled.clear();  // has a meaning for keys only
+        drop_page();
+        page_limit_ = std::min(2 * page_limit_, kPageLimitMax);
+        return true;
+      case Stage::kUnlink: {
+        const auto unlinked = read_count(reply, 1);
+        if (!unlinked) return false;
+        outcome.deleted += *unlinked;
+        ++shared_.wrong_type_tags;
+        stage_ = Stage::kFinish;
+        return true;
+      }
+      case Stage::kFinish: {
+        const auto finished = read_walk(reply, kMarkersMax);
+        if (!finished) return false;
+        shared_.tombstones_refused += finished->refused;
+        stage_ = Stage::kDone;
+        return true;
+      }
+      case Stage::kDone:
+        break;
+    }
+    return false;
+  }
+
+  bool take_error(std::string_view text) {
+    if (is_flushed(text)) {
+      if (stage_ == Stage::kScan || stage_ == Stage::kUnlink || ++reloads_ > kReloadsMax) return false;
       reload_ = called_;
       return true;
     }
+    if (over_ != Over::kMembers) return false;
+    // Anybody who may write a tag's set may put a name there that is not ours to touch. It is found by halves, and
+    // left alone; a walk that waited for the right to it would hold up everything.
+    if (stage_ == Stage::kPage && is_key_forbidden(text)) {
+      page_limit_ = std::max<std::size_t>(page_size_ / 2, 1);
+      if (page_size_ == 1) {
+        drop_page();
+        ++shared_.skipped.forbidden;
+      }
+      return true;
+    }
     // A tag's key that is no set: nothing in it can be a member, and fills cannot add to it.
-    if (stage_ != Stage::kScan || over_ != Over::kMembers) return false;
+    if (stage_ != Stage::kScan || !text.starts_with("WRONGTYPE")) return false;
     stage_ = Stage::kUnlink;
     return true;
   }
 
+  void drop_page() {
+    page_.erase(page_.begin(), page_.begin() + static_cast<std::ptrdiff_t>(page_size_));
+  }
+
   bool take_begun(const Reply& reply, Outcome& outcome) {
-    if (reply.kind != Reply::Kind::kArray || reply.elements.size() != 2) return false;
-    shared_.tombstones_refused += static_cast<std::uint64_t>(reply.elements[1].integer);
-    const bool finished_before = reply.elements[0].integer == 1;
-    if (finished_before) ++outcome.replayed;
-    stage_ = finished_before ? Stage::kDone : is_one_name_ ? Stage::kPage : Stage::kScan;
+    const auto begun = read_walk(reply, kMarkersMax);
+    if (!begun) return false;
+    shared_.tombstones_refused += begun->refused;
+    if (begun->is_finished) ++outcome.replayed;
+    stage_ = begun->is_finished ? Stage::kDone : is_one_name_ ? Stage::kPage : Stage::kScan;
     is_large_ = over_ != Over::kMembers;
     return true;
   }
 
-  bool take_names(const Reply& reply) {
-    if (reply.kind != Reply::Kind::kArray || reply.elements.size() != 2 ||
-        reply.elements[1].kind != Reply::Kind::kArray) {
-      return false;
-    }
-    cursor_ = reply.elements[0].text;
+  bool take_names(Reply&& reply) {
+    auto page = read_scan(std::move(reply));
+    if (!page) return false;
+    count_.saw(page->bytes);
+    shared_.skipped.too_long += page->too_long;
+    cursor_ = std::move(page->cursor);
     if (cursor_ != "0") is_large_ = true;
-    for (const Reply& element : reply.elements[1].elements) {
-      if (element.kind != Reply::Kind::kText) continue;
-      if (over_ == Over::kLazyTags) {
-        if (is_tag_marker(element.text)) page_.push_back(element.text);
-        continue;
-      }
-      // Never evictd's own keys: a pattern such as '*' must not eat the tombstones it rests on.
-      if (element.text.starts_with(kOwnPrefix)) continue;
-      // Nor a tag's set, unless the pattern means it: unlinked as a key, it would strand its members.
-      const bool meets_tags = over_ == Over::kKeys && !name_.starts_with(kTagPrefix);
-      if (meets_tags && element.text.starts_with(kTagPrefix)) continue;
-      page_.push_back(element.text);
+    for (std::string& name : page->names) {
+      if (is_wanted(name)) page_.push_back(std::move(name));
     }
     stage_ = Stage::kPage;
     return true;
   }
 
+  bool is_wanted(std::string_view name) {
+    if (over_ == Over::kLazyTags) return is_tag_marker(name);
+    // Never evictd's own keys: a pattern such as '*' must not eat the tombstones it rests on.
+    if (is_own_key(name)) return false;
+    // Nor a tag's set, unless the pattern means it: unlinked as a key, it would strand its members.
+    const bool meets_tags = over_ == Over::kKeys && !name_.starts_with(kTagPrefix);
+    if (meets_tags && name.starts_with(kTagPrefix)) return false;
+    if (over_ != Over::kMembers || !shared_.may_touch || shared_.may_touch(name)) return true;
+    ++shared_.skipped.foreign;
+    return false;
+  }
+
   // The glob over the markers is wider than the tags': the prefix of a tag must follow at once.
   static bool is_tag_marker(std::string_view name) {
+    if (!is_own_key(name)) return false;
     name.remove_prefix(kOwnPrefix.size());
     return name.starts_with(kTagPrefix) || (name.starts_with('{') && name.substr(1).starts_with(kTagPrefix));
   }
@@ -315,8 +388,10 @@ class Walk {
   bool is_large_ = false;
   bool is_one_name_ = false;  // nothing to scan for
   std::string cursor_ = "0";
+  ScanCount count_;
   std::vector<std::string> page_;
   std::size_t page_size_ = 0;  // of the call under way, from the front of page_
+  std::size_t page_limit_ = kPageLimitMax;
   std::unique_ptr<Walk> inner_;
   Script called_ = Script::kWalkBegin;
   std::optional<Script> reload_;
@@ -344,9 +419,15 @@ class WalkWork final : public RedisWork {
     }
   }
 
-  bool on_reply(std::uint64_t tag, const Reply& reply) override {
+  bool on_reply(std::uint64_t tag, Reply&& reply) override {
     for (Entry& entry : walks_) {
-      if (entry.tag == tag) return entry.walk->on_reply(reply, outcome_);
+      if (entry.tag == tag) return entry.walk->on_reply(std::move(reply), outcome_);
+    }
+    return false;
+  }
+  bool on_error(std::uint64_t tag, std::string_view text, std::string& about) override {
+    for (Entry& entry : walks_) {
+      if (entry.tag == tag) return entry.walk->on_error(text, about);
     }
     return false;
   }

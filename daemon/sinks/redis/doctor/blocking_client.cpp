@@ -65,7 +65,7 @@ struct BlockingClient::Impl {
       in.clear();
       auto got = transport.read(in, 64 * 1024);
       if (!got) return tl::unexpected(got.error());
-      if (auto fed = reader.feed(in); !fed) return tl::unexpected(fed.error());
+      reader.feed(in);
       auto reply = reader.next();
       if (!reply) return tl::unexpected(reply.error());
       if (reply->has_value()) return std::move(**reply);

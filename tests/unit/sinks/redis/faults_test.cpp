@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "tests/unit/sinks/redis/sink_fixture.h"
@@ -195,6 +196,82 @@ TEST_F(FaultsTest, StatusTellsEvictedKeysAndFills) {
   EXPECT_EQ(driven_->sink().status().evicted_keys, 0u);
   EXPECT_EQ(driven_->sink().status().fills.front(),
             (std::pair<std::string, std::uint64_t>("stored", 0)));
+}
+
+TEST_F(FaultsTest, RowThatSpellsAKeyOfEvictdsOwnTouchesNothing) {
+  connect();
+  driven_->sink().save_record(Record{}, 1);
+  ASSERT_TRUE(driven_->until([&] { return !journal().records_saved.empty(); }));
+  const std::string own = record_key("evictd");
+  const std::string stored = server_->client().get(own);
+  server_->client().set("a", "v");
+  server_->client().set("b", "v");
+  CommandBuilder keys(Act::kInvalidate);
+  keys.key("a", {10}).key(own, {10}).key("evictd:purged", {10}).key("b", {10});
+  expect_outcome(driven_->run(keys), 2, 2, 0, 0);
+  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate).key("evictd:{a}", {11})), 0, 1, 0, 0);
+  EXPECT_EQ(server_->client().get(own), stored);
+  EXPECT_EQ(server_->client().get("evictd:{a}"), "t epoch/1 10");
+  EXPECT_FALSE(server_->client().exists("evictd:purged"));
+  EXPECT_EQ(driven_->sink().status().state, "ready (left alone: 3 keys of evictd's own)");
+}
+
+TEST_F(FaultsTest, MemberOfATagThatTheAclForbidsIsLeftAloneAndHoldsNothingUp) {
+  server_->client().command({"ACL", "SETUSER", "daemon", "on", ">pw", "~product:*", "~tag:*", "~evictd:*", "+@all"});
+  options_.url = "redis://daemon:pw@127.0.0.1:" + std::to_string(server_->port());
+  connect();
+  std::vector<std::string> add = {"SADD", "tag:t", "session:admin", "session:root"};
+  for (int i = 0; i < 300; ++i) {
+    add.push_back("product:" + std::to_string(i));
+    server_->client().set(add.back(), "v");
+  }
+  server_->client().command(add);
+  server_->client().set("session:admin", "v");
+  const Outcome outcome =
+      driven_->run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10}));
+  EXPECT_EQ(outcome.deleted, 300u);
+  EXPECT_TRUE(server_->client().exists("session:admin"));
+  EXPECT_EQ(journal().disconnects, 0);
+  EXPECT_EQ(driven_->sink().status().state, "ready (left alone: 2 members of tags that the ACL forbids)");
+}
+
+TEST_F(FaultsTest, MemberOfATagThatNoRuleMayTouchIsLeftAlone) {
+  options_.may_touch = [](std::string_view key) { return key.starts_with("product:"); };
+  connect();
+  server_->client().command({"SADD", "tag:t", "session:admin", "product:1", "evictd:purged"});
+  server_->client().set("session:admin", "v");
+  server_->client().set("product:1", "v");
+  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10})), 1, 0, 0, 0);
+  EXPECT_TRUE(server_->client().exists("session:admin"));
+  EXPECT_EQ(driven_->sink().status().state, "ready (left alone: 1 members of tags that no rule may touch)");
+}
+
+TEST_F(FaultsTest, MembersOfATagThatAreHugeAreThrownAwayAsTheyCome) {  // G8
+  connect();
+  server_->client().set("product:1", "v");
+  server_->client().command({"SADD", "tag:t", "product:1"});
+  for (char c = 'a'; c < 'd'; ++c) {
+    server_->client().command(std::vector<std::string>{"SADD", "tag:t", std::string(20 * 1024 * 1024, c)});
+  }
+  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10})), 1, 0, 0, 0);
+  EXPECT_EQ(journal().disconnects, 0);
+  EXPECT_EQ(driven_->sink().status().state, "ready (left alone: 3 names longer than 64 KiB)");
+}
+
+TEST_F(FaultsTest, ListenerOfAUnixSocketThatClosesIsAFailedTry) {
+  const std::string path = server_->directory() + "/gone.sock";
+  const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un where{};
+  where.sun_family = AF_UNIX;
+  path.copy(where.sun_path, sizeof(where.sun_path) - 1);
+  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&where), sizeof(where)), 0);
+  ASSERT_EQ(::listen(listener, 8), 0);
+  options_.url = "unix://" + path;
+  driven_ = std::make_unique<DrivenSink>(options_);
+  driven_->sink().step(read_clocks(), journal());  // connects
+  ::close(listener);
+  ASSERT_TRUE(driven_->until([&] { return journal().disconnects == 1; }));
+  EXPECT_FALSE(journal().failed);
 }
 
 TEST_F(FaultsTest, UnixSocket) {

@@ -95,10 +95,17 @@ class SessionTest : public ::testing::Test {
 
 class Recorder final : public ReplyReceiver {
  public:
-  bool on_reply(std::uint64_t tag, const Reply& reply) override {
+  bool on_reply(std::uint64_t tag, Reply&& reply) override {
     seen.emplace_back(tag, reply.text);
     return accept;
   }
+  bool on_error(std::uint64_t tag, std::string_view text, std::string& about) override {
+    errors.emplace_back(tag, text);
+    about = "it was about 'k'";
+    return accept_errors;
+  }
+  std::vector<std::pair<std::uint64_t, std::string>> errors;
+  bool accept_errors = false;
   std::vector<std::pair<std::uint64_t, std::string>> seen;
   bool accept = true;
 };
@@ -305,10 +312,65 @@ TEST_F(SessionTest, DoubtsEndTheSession) {
   EXPECT_EQ(fails_with("+OK\r\n", false, true),
             "protocol: redis sent an unexpected reply to a command");
   EXPECT_EQ(fails_with("garbage\r\n", true, true).substr(0, 46),
-            "protocol: redis sent what is not a reply: Prot");
+            "protocol: redis sent what is not a reply: it b");
   EXPECT_EQ(fails_with("-READONLY replica\r\n", true, true),
-            "read_only: redis refused: 'READONLY replica'");
-  EXPECT_EQ(fails_with("-OOM full\r\n", true, true), "oom: redis refused: 'OOM full'");
+            "read_only: redis refused: 'READONLY replica' (it was about 'k')");
+  EXPECT_EQ(fails_with("-OOM full\r\n", true, true), "oom: redis refused: 'OOM full' (it was about 'k')");
+  EXPECT_EQ(fails_with("-ERR max number of clients reached\r\n", true, false),
+            "clients: redis refused: 'ERR max number of clients reached'")
+      << "what a server says before it hangs up";
+}
+
+// One step of signing in answered by each of these; all but what the step expects must end the session.
+TEST_F(SessionTest, EveryStepOfSigningInRefusesRepliesOfAnotherShape) {
+  const std::vector<std::string> lies = {"$-1\r\n", "+QUEUED\r\n", ":2\r\n", ":-1\r\n", "*0\r\n", "*-1\r\n", "$0\r\n\r\n",
+      "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n", "*2\r\n:1\r\n:2\r\n", "*2\r\n$2\r\n-5\r\n$1\r\n0\r\n",
+      "*2\r\n$1\r\n5\r\n$7\r\n1000000\r\n", "*2\r\n$20\r\n99999999999999999999\r\n$1\r\n0\r\n"};
+  // How many steps there are, from a run without lies.
+  Session honest = make();
+  honest.begin(now_);
+  ASSERT_TRUE(sign_in(honest));
+  const std::vector<std::string> steps = asked;
+  for (std::size_t step = 0; step < steps.size(); ++step) {
+    for (const std::string& lie : lies) {
+      if (steps[step] == "GET" && (lie[0] == '$' || lie == "*-1\r\n")) continue;  // no record, or one that cannot be read
+      if (steps[step] == "FCALL" && lie[0] == '$' && lie[1] == '0') continue;  // the version of another library
+      Session session = make();
+      session.begin(now_);
+      for (std::size_t i = 0; i < step; ++i) ASSERT_TRUE(session.receive(answer(take_command(session)), now_));
+      ASSERT_EQ(take_command(session).front(), steps[step]);
+      const auto taken = session.receive(lie, now_);
+      ASSERT_FALSE(taken) << steps[step] << " answered by " << lie;
+      EXPECT_EQ(taken.error().error_class, "protocol") << steps[step] << " answered by " << lie;
+    }
+  }
+}
+
+TEST_F(SessionTest, ScriptLoadedAgainMustBeTheOneThatWasSent) {
+  for (const std::string reply : {"+OK\r\n", "$-1\r\n", ":1\r\n", "*0\r\n", "$2\r\nab\r\n"}) {
+    Session session = make();
+    session.begin(now_);
+    ASSERT_TRUE(sign_in(session));
+    session.load_script(Script::kWalkBegin, now_);
+    EXPECT_FALSE(session.receive(reply, now_)) << reply;
+  }
+  Session session = make();
+  session.begin(now_);
+  ASSERT_TRUE(sign_in(session));
+  session.load_script(Script::kWalkBegin, now_);
+  EXPECT_TRUE(session.receive(bulk(script(Script::kWalkBegin).sha1), now_));
+}
+
+TEST_F(SessionTest, LongReplyThatKeepsComingIsNoSilence) {
+  Session session = make();
+  session.begin(now_);
+  ASSERT_TRUE(sign_in(session));
+  Recorder recorder;
+  session.expect(recorder, 1, now_);
+  ASSERT_TRUE(session.receive("*1\r\n$9000000\r\n", now_ + milliseconds(10)));
+  EXPECT_EQ(session.waiting_since(), now_) << "a few bytes are no sign of life";
+  ASSERT_TRUE(session.receive(std::string(2'000'000, 'x'), now_ + milliseconds(20)));
+  EXPECT_EQ(session.waiting_since(), now_ + milliseconds(20));
 }
 
 TEST_F(SessionTest, TimeOfTheOldestAwaitedReplyIsKnown) {

@@ -1,0 +1,109 @@
+#include "daemon/sinks/redis/replies.h"
+
+#include <array>
+
+#include "daemon/sinks/redis/text.h"
+
+namespace evictd {
+namespace {
+
+constexpr std::int64_t kSecondsMax = 1LL << 40;  // of a clock; its milliseconds still fit
+
+bool is_array(const Reply& reply) { return reply.kind == Reply::Kind::kArray; }
+
+template <typename Number>
+std::optional<Number> number_of_text(const Reply& reply) {
+  Number number{};
+  if (reply.kind != Reply::Kind::kText || !read_number(reply.text, number)) return std::nullopt;
+  return number;
+}
+
+}  // namespace
+
+std::optional<std::uint64_t> read_count(const Reply& reply, std::uint64_t most) {
+  if (reply.kind != Reply::Kind::kInteger || reply.integer < 0) return std::nullopt;
+  const auto count = static_cast<std::uint64_t>(reply.integer);
+  if (count > most) return std::nullopt;
+  return count;
+}
+
+bool is_text_or_nil(const Reply& reply) {
+  return reply.kind == Reply::Kind::kText || reply.kind == Reply::Kind::kNil;
+}
+
+std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t keys) {
+  constexpr std::size_t kCounts = 4;
+  if (!is_array(reply) || reply.elements.size() < kCounts) return std::nullopt;
+  std::array<std::uint64_t, kCounts> counts{};
+  for (std::size_t i = 0; i < kCounts; ++i) {
+    const auto count = read_count(reply.elements[i], keys);
+    if (!count) return std::nullopt;
+    counts[i] = *count;
+  }
+  InvalidateReply read{counts[0], counts[1], counts[2], counts[3], {}};
+  // Each at most `keys`: no sum wraps around.
+  if (read.deleted + read.kept + read.replayed > keys) return std::nullopt;
+  if (read.refused > keys - read.kept - read.replayed) return std::nullopt;
+  if (reply.elements.size() - kCounts > read.replayed) return std::nullopt;
+  for (std::size_t i = kCounts; i < reply.elements.size(); ++i) {
+    const auto index = read_count(reply.elements[i], keys - 1);
+    if (!index || (!read.already_settled.empty() && *index <= read.already_settled.back())) return std::nullopt;
+    read.already_settled.push_back(static_cast<std::uint32_t>(*index));
+  }
+  return read;
+}
+
+std::optional<WalkReply> read_walk(const Reply& reply, std::size_t markers) {
+  if (!is_array(reply) || reply.elements.size() != 2) return std::nullopt;
+  const auto finished = read_count(reply.elements[0], 1);
+  // Finishing a settle walk writes each marker twice.
+  const auto refused = read_count(reply.elements[1], 2 * markers);
+  if (!finished || !refused) return std::nullopt;
+  return WalkReply{*finished == 1, *refused};
+}
+
+std::optional<ScanReply> read_scan(Reply&& reply) {
+  if (!is_array(reply) || reply.elements.size() != 2 || !is_array(reply.elements[1])) return std::nullopt;
+  if (!number_of_text<std::uint64_t>(reply.elements[0])) return std::nullopt;
+  ScanReply read;
+  read.cursor = std::move(reply.elements[0].text);
+  for (Reply& name : reply.elements[1].elements) {
+    if (name.kind == Reply::Kind::kText) {
+      read.bytes += name.text.size();
+      read.names.push_back(std::move(name.text));
+    } else if (name.kind == Reply::Kind::kTooLong) {
+      read.bytes += static_cast<std::uint64_t>(name.integer);
+      ++read.too_long;
+    } else {
+      return std::nullopt;
+    }
+  }
+  return read;
+}
+
+std::optional<std::chrono::milliseconds> read_time(const Reply& reply) {
+  if (!is_array(reply) || reply.elements.size() != 2) return std::nullopt;
+  const auto seconds = number_of_text<std::int64_t>(reply.elements[0]);
+  const auto microseconds = number_of_text<std::int64_t>(reply.elements[1]);
+  if (!seconds || *seconds < 0 || *seconds > kSecondsMax) return std::nullopt;
+  if (!microseconds || *microseconds < 0 || *microseconds >= 1'000'000) return std::nullopt;
+  return std::chrono::milliseconds(*seconds * 1000 + *microseconds / 1000);
+}
+
+std::optional<Counts> read_counts(const Reply& reply) {
+  constexpr std::size_t kCountsMax = 64;
+  if (!is_array(reply) || reply.elements.size() % 2 != 0 || reply.elements.size() > 2 * kCountsMax) return std::nullopt;
+  Counts counts;
+  for (std::size_t i = 0; i < reply.elements.size(); i += 2) {
+    const Reply& name = reply.elements[i];
+    const auto count = read_count(reply.elements[i + 1], INT64_MAX);
+    if (name.kind != Reply::Kind::kText || !count) return std::nullopt;
+    // It becomes a label of a metric.
+    if (name.text.empty() || name.text.size() > 40) return std::nullopt;
+    if (name.text.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") != std::string::npos) return std::nullopt;
+    counts.emplace_back(name.text, *count);
+  }
+  return counts;
+}
+
+}  // namespace evictd

@@ -1,0 +1,96 @@
+// What each reply has to look like: whole, or nothing of it counts (G1).
+#include "daemon/sinks/redis/replies.h"
+
+#include <gtest/gtest.h>
+
+namespace evictd {
+namespace {
+
+Reply parsed(std::string_view bytes) {
+  ReplyReader reader;
+  reader.feed(bytes);
+  auto next = reader.next();
+  EXPECT_TRUE(next.has_value() && next->has_value()) << bytes;
+  return next && *next ? std::move(**next) : Reply{};
+}
+
+Reply numbers(const std::vector<std::int64_t>& values) {
+  Reply reply;
+  reply.kind = Reply::Kind::kArray;
+  for (const std::int64_t value : values) {
+    Reply element;
+    element.kind = Reply::Kind::kInteger;
+    element.integer = value;
+    reply.elements.push_back(element);
+  }
+  return reply;
+}
+
+// Of no command of ours.
+const std::vector<std::string> kLies = {"$-1\r\n", "+OK\r\n", ":1\r\n", "*0\r\n", "*-1\r\n", "$0\r\n\r\n", "*1\r\n*0\r\n",
+                                        "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n", "*4\r\n:0\r\n:0\r\n:0\r\n$1\r\n0\r\n"};
+
+TEST(Replies, OtherCommandsRepliesAreNone) {
+  for (const std::string& lie : kLies) {
+    EXPECT_FALSE(read_invalidate(parsed(lie), 5)) << lie;
+    EXPECT_FALSE(read_walk(parsed(lie), 5)) << lie;
+    EXPECT_FALSE(read_scan(parsed(lie))) << lie;
+    EXPECT_FALSE(read_time(parsed(lie))) << lie;
+    if (lie != "*0\r\n") {
+      EXPECT_FALSE(read_counts(parsed(lie))) << lie;
+    }
+  }
+}
+
+TEST(Replies, CountsOfAnInvalidationMustFitItsKeys) {
+  const auto read = read_invalidate(numbers({1, 1, 2, 1, 0, 3}), 5);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->deleted, 1u);
+  EXPECT_EQ(read->already_settled, (std::vector<std::uint32_t>{0, 3}));
+  constexpr std::int64_t kMost = INT64_MAX;
+  for (const std::vector<std::int64_t>& wrong : std::vector<std::vector<std::int64_t>>{
+           {0, 0, 0}, {6, 0, 0, 0}, {3, 3, 0, 0}, {2, 2, 2, 0}, {-1, 1, 0, 0}, {0, 0, 0, 6}, {0, 5, 0, 1},
+           {kMost, kMost, 2, 0}, {kMost, kMost, kMost, 0}, {0, 0, 1, 0, 5}, {0, 0, 1, 0, -1}, {0, 0, 0, 0, 1},
+           {0, 0, 2, 0, 1, 1}, {0, 0, 2, 0, 3, 1}, {0, 0, 1, 0, 1, 2}}) {
+    EXPECT_FALSE(read_invalidate(numbers(wrong), 5)) << ::testing::PrintToString(wrong);
+  }
+}
+
+TEST(Replies, WalkBeginsOrEndsWithTwoSmallNumbers) {
+  EXPECT_TRUE(read_walk(numbers({1, 2}), 1)->is_finished);
+  EXPECT_FALSE(read_walk(numbers({0, 0}), 1)->is_finished);
+  for (const std::vector<std::int64_t>& wrong :
+       std::vector<std::vector<std::int64_t>>{{2, 0}, {-1, 0}, {0, -1}, {0, 3}, {0}, {0, 0, 0}}) {
+    EXPECT_FALSE(read_walk(numbers(wrong), 1)) << ::testing::PrintToString(wrong);
+  }
+}
+
+TEST(Replies, ScanIsACursorAndNames) {
+  const auto read = read_scan(parsed("*2\r\n$2\r\n17\r\n*2\r\n$1\r\na\r\n$2\r\nbc\r\n"));
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->cursor, "17");
+  EXPECT_EQ(read->names, (std::vector<std::string>{"a", "bc"}));
+  EXPECT_EQ(read->bytes, 3u);
+  for (const std::string wrong : {"*2\r\n$1\r\nx\r\n*0\r\n", "*2\r\n$2\r\n-1\r\n*0\r\n", "*2\r\n:0\r\n*0\r\n", "*2\r\n$1\r\n0\r\n$-1\r\n",
+                                  "*2\r\n$1\r\n0\r\n*1\r\n:1\r\n", "*2\r\n$1\r\n0\r\n*1\r\n$-1\r\n", "*3\r\n$1\r\n0\r\n*0\r\n*0\r\n"}) {
+    EXPECT_FALSE(read_scan(parsed(wrong))) << wrong;
+  }
+}
+
+TEST(Replies, TimeIsInItsRange) {
+  EXPECT_EQ(read_time(parsed("*2\r\n$10\r\n1700000000\r\n$6\r\n123456\r\n")), std::chrono::milliseconds(1'700'000'000'123));
+  for (const std::string wrong : {"*2\r\n:1\r\n:1\r\n", "*2\r\n$2\r\n-1\r\n$1\r\n0\r\n", "*2\r\n$1\r\n1\r\n$7\r\n1000000\r\n",
+                                  "*2\r\n$19\r\n9223372036854775807\r\n$1\r\n0\r\n", "*2\r\n$0\r\n\r\n$1\r\n0\r\n"}) {
+    EXPECT_FALSE(read_time(parsed(wrong))) << wrong;
+  }
+}
+
+TEST(Replies, CountsHaveNamesThatMayBeLabels) {
+  EXPECT_EQ(read_counts(parsed("*2\r\n$6\r\nstored\r\n:3\r\n")), (Counts{{"stored", 3}}));
+  for (const std::string wrong : {"*1\r\n$1\r\na\r\n", "*2\r\n$1\r\na\r\n:-1\r\n", "*2\r\n$3\r\na\"b\r\n:1\r\n", "*2\r\n$0\r\n\r\n:1\r\n"}) {
+    EXPECT_FALSE(read_counts(parsed(wrong))) << wrong;
+  }
+}
+
+}  // namespace
+}  // namespace evictd
