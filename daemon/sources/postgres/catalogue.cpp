@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "daemon/sources/postgres/catalogue_session.h"
+#include "daemon/sources/postgres/catalogue_types.h"
+#include "daemon/sources/postgres/publishing.h"
 
 namespace evictd {
 namespace {
@@ -15,16 +17,6 @@ constexpr std::chrono::seconds kSessionMax{5};
 constexpr std::string_view kLockTimeout = "set local lock_timeout = '3s'";
 
 Lsn lsn_of(const std::string& text) { return Lsn::parse(text).value_or(Lsn{}); }
-
-std::string table_list(CatalogueSession& session, const std::vector<std::string>& tables) {
-  std::string list;
-  for (const std::string& table : tables) {
-    const TableName name = table_name(table);
-    if (!list.empty()) list += ", ";
-    list += session.quote_name(name.schema) + "." + session.quote_name(name.table);
-  }
-  return list;
-}
 
 SlotFacts slot_facts(CatalogueSession& session, const std::string& slot) {
   const int version = session.version();
@@ -62,12 +54,6 @@ SlotFacts slot_facts(CatalogueSession& session, const std::string& slot) {
 
 }  // namespace
 
-TableName table_name(const std::string& qualified) {
-  const auto dot = qualified.find('.');
-  if (dot == std::string::npos) return TableName{"public", qualified};
-  return TableName{qualified.substr(0, dot), qualified.substr(dot + 1)};
-}
-
 const ColumnFacts* RelationFacts::find_column(std::string_view column) const {
   const auto found = std::find_if(columns.begin(), columns.end(),
                                   [&](const ColumnFacts& facts) { return facts.name == column; });
@@ -79,6 +65,13 @@ bool RelationFacts::has_identity() const {
   return identity != 'n' &&
          std::any_of(columns.begin(), columns.end(),
                      [](const ColumnFacts& column) { return column.in_identity; });
+}
+
+bool TableFacts::is_followed() const {
+  const auto holders = row_relations();
+  if (holders.empty()) return table.is_published;
+  return std::any_of(holders.begin(), holders.end(),
+                     [](const RelationFacts* relation) { return relation->is_published; });
 }
 
 std::vector<const RelationFacts*> TableFacts::row_relations() const {
@@ -159,15 +152,15 @@ Result<Facts> Catalogue::read_facts(const Subject& subject) {
     const auto publication = session.query(fmt::format(
         "select pg_has_role(current_user, pubowner, 'USAGE'), puballtables, pubinsert, pubupdate, "
         "pubdelete,"
-        " {}, {} from pg_publication where pubname = {}",
+        " {}, {}, oid::text || ':' || xmin::text from pg_publication where pubname = {}",
         version >= 110000 ? "pubtruncate" : "false", version >= 130000 ? "pubviaroot" : "false",
         session.quote(subject.publication)));
     if (!publication.empty()) {
       const auto& p = publication[0];
       facts.publication = {true,        p[0] == "t", p[1] == "t", p[6] == "t",
-                           p[2] == "t", p[3] == "t", p[4] == "t", p[5] == "t"};
+                           p[2] == "t", p[3] == "t", p[4] == "t", p[5] == "t", p[7]};
     }
-    facts.tables = read_tables(session, subject);
+    facts.tables = read_tables(session, subject, facts.publication);
     return facts;
   });
 }
@@ -227,41 +220,25 @@ Result<Catalogue::Resolved> Catalogue::resolve(Oid relation,
       if (std::find(tables.begin(), tables.end(), name) == tables.end()) continue;
       resolved.names.push_back(TableName{row[0], row[1]});
     }
-    for (const Oid type : types) resolved.base_types[type] = type;
-    if (types.empty()) return resolved;
-    const auto domains = session.query(fmt::format(
-        "with recursive down(type, base) as (select oid, typbasetype from pg_type"
-        "  where typtype = 'd' and oid in ({})"
-        " union all select d.type, t.typbasetype from down d join pg_type t on t.oid = d.base"
-        "  where t.typtype = 'd')"
-        " select d.type, d.base from down d join pg_type t on t.oid = d.base where t.typtype <> 'd'",
-        fmt::join(types, ", ")));
-    for (const auto& row : domains) {
-      resolved.base_types[static_cast<Oid>(std::stoul(row[0]))] = static_cast<Oid>(std::stoul(row[1]));
-    }
+    const CatalogueTypes known = read_types(session, {types.begin(), types.end()});
+    for (const Oid type : types) resolved.base_types[type] = known.base_of(type);
     return resolved;
   });
 }
 
 Result<void> Catalogue::create_publication(const std::string& publication,
-                                           const std::vector<std::string>& tables) {
+                                           const std::vector<TableName>& relations) {
   auto done = run<bool>([&](CatalogueSession& session) {
-    session.transaction(
-        {std::string(kLockTimeout),
-         fmt::format("create publication {} for table {}", session.quote_name(publication),
-                     table_list(session, tables))});
+    session.transaction({std::string(kLockTimeout), create_publication_statement(publication, relations)});
     return true;
   });
   if (!done) return tl::unexpected<Error>(std::move(done.error()));
   return {};
 }
 
-Result<void> Catalogue::add_tables(const std::string& publication,
-                                   const std::vector<std::string>& tables) {
+Result<void> Catalogue::add_relations(const std::string& publication, const std::vector<TableName>& relations) {
   auto done = run<bool>([&](CatalogueSession& session) {
-    session.transaction({std::string(kLockTimeout), fmt::format("alter publication {} add table {}",
-                                                                session.quote_name(publication),
-                                                                table_list(session, tables))});
+    session.transaction({std::string(kLockTimeout), add_relations_statement(publication, relations)});
     return true;
   });
   if (!done) return tl::unexpected<Error>(std::move(done.error()));

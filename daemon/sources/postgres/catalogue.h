@@ -55,6 +55,7 @@ struct PublicationFacts {
   bool all_tables = false;
   bool via_root = false;
   bool inserts = false, updates = false, deletes = false, truncates = false;
+  std::string mark;  // the row of the catalogue and who wrote it: "16390:731"
 };
 
 struct ColumnFacts {
@@ -66,6 +67,8 @@ struct ColumnFacts {
   bool is_nullable = false;
   bool can_be_toasted = false;
   bool is_published = true;  // not left out by a column list
+  int number = 0;            // pg_attribute.attnum: another one for a column dropped and added again
+  std::string type_text;     // the type and what it is made of (catalogue_types.h)
 };
 
 // One relation that holds rows: a plain table, a leaf partition, an inheritance child.
@@ -76,11 +79,21 @@ struct RelationFacts {
   bool is_unlogged = false;
   char identity = 'd';  // pg_class.relreplident
   bool is_published = false;
-  // Created as a partition, so that it had no rows when it became one. False for one that was
-  // attached.
+  // Created below its parent, so that it had no rows when it came there. False for one that was attached.
   bool is_born_partition = false;
+  bool is_partition = false;  // of a partitioned table; false for an INHERITS child
+  bool is_owned = true;       // by our role: may be added to a publication
+  char persistence = 'p';     // pg_class.relpersistence
+  Oid file = 0;               // pg_class.relfilenode
+  Oid toast = 0;              // pg_class.reltoastrelid
+  std::uint32_t written_by = 0;   // xmin of its row in pg_class
+  std::string parents;            // rows of pg_inherits and who wrote them: "16384:731"
+  std::string publication_marks;  // rows of the catalogue that publish it, likewise
+  bool has_inherited_marks = false;  // some of them are those of a partitioned table above it
+  Oid published_as = 0;  // with publish_via_partition_root: the relation under which its changes are sent
   std::string row_filter;
   std::vector<ColumnFacts> columns;
+  std::map<Oid, std::string> labels;  // of the enums that its columns are made of
 
   const ColumnFacts* find_column(std::string_view column) const;
   // False: publishing its updates would make the application's UPDATE and DELETE fail.
@@ -94,6 +107,8 @@ struct TableFacts {
       members;                // the relations below it, not itself; empty for a plain table
   bool is_published = false;  // every row of it
 
+  // Some of its rows reach us.
+  bool is_followed() const;
   // The relations whose rows count: the members that hold rows, or the table itself.
   std::vector<const RelationFacts*> row_relations() const;
 };
@@ -126,8 +141,6 @@ struct Blocker {
   std::int64_t open_seconds = 0;
 };
 
-TableName table_name(const std::string& qualified);
-
 class Catalogue {
  public:
   // How long one answer may take before the session counts as hung, and is dropped.
@@ -159,8 +172,8 @@ class Catalogue {
 
   // Never FOR ALL TABLES: that would break updates of tables without a replica identity.
   Result<void> create_publication(const std::string& publication,
-                                  const std::vector<std::string>& tables);
-  Result<void> add_tables(const std::string& publication, const std::vector<std::string>& tables);
+                                  const std::vector<TableName>& relations);
+  Result<void> add_relations(const std::string& publication, const std::vector<TableName>& relations);
   // Every transaction that has an id by now has a lower one.
   Result<std::uint64_t> next_xid();
   Result<void> drop_slot(const std::string& slot);

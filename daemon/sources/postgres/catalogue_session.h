@@ -54,6 +54,7 @@ class CatalogueSession {
 };
 
 // The tables of `subject` that exist, with what is below them (catalogue_tables.cpp).
-std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const Subject& subject);
+std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const Subject& subject,
+                                              const PublicationFacts& publication);
 
 }  // namespace evictd

@@ -2,29 +2,27 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <unordered_map>
+#include <utility>
 
 #include "daemon/sources/postgres/catalogue_session.h"
+#include "daemon/sources/postgres/catalogue_types.h"
 
 namespace evictd {
 namespace {
 
-std::string wanted_names(CatalogueSession& session, const std::vector<std::string>& tables) {
+using Relations = std::unordered_map<Oid, RelationFacts>;
+
+Oid oid_of(const std::string& text) { return static_cast<Oid>(std::stoul(text)); }
+
+std::string oid_list(const Relations& relations) {
   std::string list;
-  for (const std::string& table : tables) {
-    const TableName name = table_name(table);
-    if (!list.empty()) list += ", ";
-    list += "(" + session.quote(name.schema) + "::name, " + session.quote(name.table) + "::name)";
-  }
+  for (const auto& [oid, facts] : relations) list += fmt::format("{}{}", list.empty() ? "" : ",", oid);
   return list;
 }
 
-void read_columns(CatalogueSession& session, const Subject& subject,
-                  std::unordered_map<Oid, RelationFacts>& relations) {
-  std::string oids;
-  for (const auto& [oid, facts] : relations)
-    oids += fmt::format("{}{}", oids.empty() ? "" : ",", oid);
-  if (oids.empty()) return;
+void read_columns(CatalogueSession& session, const Subject& subject, Relations& relations) {
   const int version = session.version();
   // Column lists are as old as PostgreSQL 15; before, every column is published.
   const std::string lists =
@@ -35,105 +33,152 @@ void read_columns(CatalogueSession& session, const Subject& subject,
                 session.quote(subject.publication))
           : "";
   const auto rows = session.query(fmt::format(
-      "select a.attrelid, a.attname, a.atttypid,"
-      " case when t.typtype <> 'd' then a.atttypid when b.typtype <> 'd' then t.typbasetype else "
-      "b.typbasetype end,"
+      "select a.attrelid, a.attname, a.atttypid, a.attnum,"
       " c.relreplident = 'f' or exists (select from pg_index i where i.indrelid = a.attrelid"
       "   and a.attnum = any (i.indkey) and ((c.relreplident = 'd' and i.indisprimary)"
       "   or (c.relreplident = 'i' and i.indisreplident))),"
       " {}, not a.attnotnull, a.attstorage in ('x', 'e', 'm') and a.attlen < 0, {}"
       " from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = "
-      "c.relnamespace"
-      " join pg_type t on t.oid = a.atttypid left join pg_type b on b.oid = t.typbasetype{}"
+      "c.relnamespace{}"
       " where a.attrelid in ({}) and a.attnum > 0 and not a.attisdropped order by a.attrelid, "
       "a.attnum",
       version >= 120000 ? "a.attgenerated <> ''" : "false",
       version >= 150000 ? "l.attnames is null or a.attname = any (l.attnames)" : "true", lists,
-      oids));
+      oid_list(relations)));
+  std::set<Oid> used;
+  for (const auto& row : rows) used.insert(oid_of(row[2]));
+  const CatalogueTypes types = read_types(session, used);
   for (const auto& row : rows) {
+    RelationFacts& relation = relations.at(oid_of(row[0]));
     ColumnFacts column;
     column.name = row[1];
-    column.type = static_cast<Oid>(std::stoul(row[2]));
-    column.base_type = static_cast<Oid>(std::stoul(row[3]));
+    column.type = oid_of(row[2]);
+    column.number = std::stoi(row[3]);
     column.in_identity = row[4] == "t";
     column.is_generated = row[5] == "t";
     column.is_nullable = row[6] == "t";
     column.can_be_toasted = row[7] == "t";
     column.is_published = row[8] == "t";
-    relations.at(static_cast<Oid>(std::stoul(row[0]))).columns.push_back(std::move(column));
+    column.base_type = types.base_of(column.type);
+    column.type_text = types.text_of(column.type, relation.labels);
+    relation.columns.push_back(std::move(column));
+  }
+}
+
+// The rows of the catalogue that put each relation into the publication: its own, and those of the partitioned tables
+// above it, wherever these are.
+void read_publication_marks(CatalogueSession& session, const Subject& subject, const PublicationFacts& publication,
+                            Relations& relations) {
+  std::string more;
+  if (session.version() >= 150000) {
+    more = " union all select up.*, s.oid, s.xmin from up join pg_class c on c.oid = up.ancestor"
+           " join pg_publication_namespace s on s.pnnspid = c.relnamespace join pg_publication q on q.oid = s.pnpubid"
+           " where q.pubname = " +
+           session.quote(subject.publication);
+  }
+  if (publication.all_tables) more += " union all select up.*, '0'::oid, '0'::xid from up";
+  const auto rows = session.query(fmt::format(
+      "with recursive up(relation, ancestor, level) as (select oid, oid, 0 from pg_class where oid in ({0})"
+      " union select up.relation, i.inhparent, up.level + 1 from up"
+      " join pg_class c on c.oid = up.ancestor and c.relispartition"
+      " join pg_inherits i on i.inhrelid = up.ancestor),"
+      " marks(relation, ancestor, level, mark, writer) as ("
+      " select up.*, r.oid, r.xmin from up join pg_publication_rel r on r.prrelid = up.ancestor"
+      "  join pg_publication q on q.oid = r.prpubid where q.pubname = {1}{2})"
+      " select relation, string_agg(mark::text || ':' || writer::text, ',' order by mark, level),"
+      "  bool_or(level > 0), (array_agg(ancestor order by level desc))[1]"
+      " from marks group by relation",
+      oid_list(relations), session.quote(subject.publication), more));
+  for (const auto& row : rows) {
+    RelationFacts& relation = relations.at(oid_of(row[0]));
+    relation.publication_marks = row[1];
+    relation.has_inherited_marks = row[2] == "t";
+    if (publication.via_root) relation.published_as = oid_of(row[3]);
+  }
+  for (auto& [oid, relation] : relations) {
+    const bool is_covered = !relation.publication_marks.empty();
+    // Published under the root's name, the partitions are not listed; nor is a partitioned table without partitions.
+    const bool is_unlisted = (publication.via_root && relation.is_partition) || relation.kind == 'p';
+    if (is_covered && is_unlisted) relation.is_published = true;
   }
 }
 
 }  // namespace
 
-std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const Subject& subject) {
+std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const Subject& subject,
+                                              const PublicationFacts& publication) {
   std::map<std::string, TableFacts> tables;
   if (subject.tables.empty()) return tables;
+  std::string wanted;
+  // Both parts may have dots of their own: compared as one text.
+  for (const std::string& table : subject.tables) wanted += (wanted.empty() ? "" : ", ") + session.quote(table);
   const auto rows = session.query(fmt::format(
-      "with recursive tree(root, relation, level) as ("
-      " select c.oid, c.oid, 0 from pg_class c join pg_namespace n on n.oid = c.relnamespace"
-      "  where (n.nspname, c.relname) in ({0}) and c.relkind in ('r', 'p', 'v', 'm', 'f')"
-      " union select t.root, i.inhrelid, t.level + 1 from tree t join pg_inherits i on i.inhparent "
-      "= t.relation),"
+      "with recursive tree(root, relation) as ("
+      " select c.oid, c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+      "  where n.nspname || '.' || c.relname in ({0}) and c.relkind in ('r', 'p', 'v', 'm', 'f')"
+      " union select t.root, i.inhrelid from tree t join pg_inherits i on i.inhparent = t.relation),"
       " published as (select * from pg_publication_tables where pubname = {1})"
-      " select t.root, t.relation, t.level, n.nspname, c.relname, c.relkind, c.relpersistence = "
-      "'u', c.relreplident,"
-      "  p.tablename is not null, exists (select from pg_publication_rel r join pg_publication q "
-      "on q.oid = r.prpubid"
-      "   where q.pubname = {1} and r.prrelid = t.relation), {2},"
-      // The row type is made with the table and hardly ever touched again: made by the transaction
-      // that made the relation a partition.
+      " select t.root, t.relation, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident,"
+      "  p.tablename is not null, {2}, c.relispartition, c.relfilenode, c.reltoastrelid, c.xmin,"
+      "  pg_has_role(current_user, c.relowner, 'USAGE'),"
+      "  (select string_agg(i.inhparent::text || ':' || i.xmin::text, ',' order by i.inhparent) from pg_inherits i"
+      "   where i.inhrelid = t.relation),"
+      // Made by the transaction that put it below its parent; and its columns have not been touched by the command
+      // that did: one that is attached, with rows or without, has its columns marked as inherited.
       "  exists (select from pg_inherits i join pg_type y on y.oid = c.reltype"
-      "   where i.inhrelid = t.relation and i.xmin = y.xmin)"
+      "   where i.inhrelid = t.relation and i.xmin = y.xmin"
+      "   and not exists (select from pg_attribute a where a.attrelid = t.relation and a.attnum > 0"
+      "    and a.xmin = i.xmin and a.cmin = i.cmin))"
       " from tree t join pg_class c on c.oid = t.relation join pg_namespace n on n.oid = "
       "c.relnamespace"
       " left join published p on p.schemaname = n.nspname and p.tablename = c.relname"
-      " order by t.root, t.level, t.relation",
-      wanted_names(session, subject.tables), session.quote(subject.publication),
-      session.version() >= 150000 ? "p.rowfilter" : "null"));
+      " order by t.root, t.root <> t.relation, t.relation",
+      wanted, session.quote(subject.publication), session.version() >= 150000 ? "p.rowfilter" : "null"));
+  if (rows.empty()) return tables;
 
-  std::unordered_map<Oid, RelationFacts> relations;
-  struct Node {
-    Oid root, relation;
-    bool is_listed;
-  };
-  std::vector<Node> nodes;
+  Relations relations;
+  std::vector<std::pair<Oid, Oid>> nodes;  // the root first, then what lies below it
   for (const auto& row : rows) {
     RelationFacts facts;
-    facts.oid = static_cast<Oid>(std::stoul(row[1]));
-    facts.name = TableName{row[3], row[4]};
-    facts.kind = row[5].at(0);
-    facts.is_unlogged = row[6] == "t";
-    facts.identity = row[7].at(0);
-    facts.is_published = row[8] == "t";
-    facts.row_filter = row[10];
-    facts.is_born_partition = row[11] == "t";
-    nodes.push_back({static_cast<Oid>(std::stoul(row[0])), facts.oid, row[9] == "t"});
+    facts.oid = oid_of(row[1]);
+    facts.name = TableName{row[2], row[3]};
+    facts.kind = row[4].at(0);
+    facts.persistence = row[5].at(0);
+    facts.is_unlogged = facts.persistence == 'u';
+    facts.identity = row[6].at(0);
+    facts.is_published = row[7] == "t";
+    facts.row_filter = row[8];
+    facts.is_partition = row[9] == "t";
+    facts.file = oid_of(row[10]);
+    facts.toast = oid_of(row[11]);
+    facts.written_by = static_cast<std::uint32_t>(std::stoul(row[12]));
+    facts.is_owned = row[13] == "t";
+    facts.parents = row[14];
+    facts.is_born_partition = row[15] == "t";
+    nodes.emplace_back(oid_of(row[0]), facts.oid);
     relations.emplace(facts.oid, std::move(facts));
   }
+  read_publication_marks(session, subject, publication, relations);
   if (subject.with_columns) read_columns(session, subject, relations);
 
   std::unordered_map<Oid, std::string> roots;
-  for (const Node& node : nodes) {
-    const RelationFacts& facts = relations.at(node.relation);
-    if (node.root == node.relation) {
+  for (const auto& [root, oid] : nodes) {
+    const RelationFacts& facts = relations.at(oid);
+    if (root == oid) {
       const std::string name = facts.name.schema + "." + facts.name.table;
-      roots[node.root] = name;
+      roots[root] = name;
       tables[name].table = facts;
-      // With publish_via_partition_root the root alone is listed; a root without partitions is not
-      // listed at all.
-      tables[name].is_published = facts.is_published || node.is_listed;
     } else {
-      tables[roots.at(node.root)].members.push_back(facts);
+      tables[roots.at(root)].members.push_back(facts);
     }
   }
   for (auto& [name, table] : tables) {
-    if (table.table.is_published) continue;
     const auto holders = table.row_relations();
-    if (holders.empty()) continue;
-    table.is_published =
-        std::all_of(holders.begin(), holders.end(),
-                    [](const RelationFacts* relation) { return relation->is_published; });
+    table.is_published = holders.empty()
+                             ? table.table.is_published
+                             : std::all_of(holders.begin(), holders.end(), [](const RelationFacts* relation) {
+                                 return relation->is_published;
+                               });
   }
   return tables;
 }

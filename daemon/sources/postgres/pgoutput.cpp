@@ -125,6 +125,11 @@ void PgoutputDecoder::set_names(Oid relation, std::vector<TableName> names) {
   names_[relation] = std::move(names);
 }
 
+bool PgoutputDecoder::is_described(std::string_view message) const {
+  Cursor cursor(message);
+  return cursor.letter() == 'R' && shapes_.count(cursor.u32()) != 0 && cursor.ok();
+}
+
 std::optional<PgoutputDecoder::Described> PgoutputDecoder::described(
     std::string_view message) const {
   Cursor cursor(message);

@@ -4,25 +4,13 @@
 
 #include <algorithm>
 
-#include "daemon/sources/postgres/sql_text.h"
+#include "daemon/sources/postgres/publishing.h"
+#include "daemon/sources/postgres/table_digest.h"
 
 namespace evictd {
 namespace {
 
 constexpr int kStandbyDecodingVersion = 160'000;
-constexpr std::string_view kPartitionsSuffix = " partitions";
-
-std::string digest(const TableFacts& table) {
-  std::set<Oid> members;
-  for (const RelationFacts& member : table.members) members.insert(member.oid);
-  std::uint32_t hash = 2'166'136'261u;  // FNV-1a over the OIDs in order
-  for (const Oid oid : members) {
-    for (int shift = 0; shift < 32; shift += 8)
-      hash = (hash ^ ((oid >> shift) & 0xff)) * 16'777'619u;
-  }
-  return std::to_string(hash);
-}
-
 std::optional<Error> unusable(const PlanInput& input) {
   const Facts& facts = *input.facts;
   const std::string& slot = input.options->slot;
@@ -67,28 +55,17 @@ void plan_publication(const PlanInput& input, Plan& plan) {
       plan.problems.push_back(fmt::format("table '{}' does not exist", table));
       continue;
     }
-    const TableFacts& facts = found->second;
-    if (publication.exists && facts.is_published) continue;
-    const auto holders = facts.row_relations();
-    const auto bare =
-        std::find_if(holders.begin(), holders.end(),
-                     [](const RelationFacts* relation) { return !relation->has_identity(); });
-    if (facts.table.kind != 'r' && facts.table.kind != 'p') {
-      plan.problems.push_back(
-          fmt::format("'{}' is not a table: its changes are not decoded", table));
-    } else if (facts.table.is_unlogged) {
-      plan.problems.push_back(
-          fmt::format("table '{}' is unlogged: its changes are not decoded", table));
-    } else if (bare != holders.end()) {
-      // G7: publishing it would make every UPDATE and DELETE of the application fail.
-      plan.problems.push_back(
-          fmt::format("table '{}.{}' has no replica identity and cannot be published",
-                      (*bare)->name.schema, (*bare)->name.table));
-    } else if (publication.exists && !publication.is_ours) {
-      plan.problems.push_back(fmt::format(
-          "table '{}' is not in publication '{}', which is not ours to change", table, name));
-    } else {
-      plan.tables_to_publish.push_back(table);
+    Publishing publishing = plan_publishing(found->second, publication, name);
+    for (const Unserved& unserved : publishing.unserved) {
+      if (unserved.why == Unserved::Why::kNotOwned) plan.relations_unowned.push_back(unserved.relation);
+      plan.problems.push_back(unserved.fix.empty() ? unserved.text : unserved.text + ": " + unserved.fix);
+    }
+    if (publishing.to_add.empty()) continue;
+    plan.tables_to_publish.push_back(table);
+    for (TableName& relation : publishing.to_add) {
+      // A relation may lie below several of the tables.
+      auto& all = plan.relations_to_publish;
+      if (std::find(all.begin(), all.end(), relation) == all.end()) all.push_back(std::move(relation));
     }
   }
   plan.create_publication = !publication.exists;
@@ -155,11 +132,11 @@ std::optional<Gap> find_whole_gap(const PlanInput& input) {
 
 void find_table_gaps(const PlanInput& input, Plan& plan) {
   const Known& known = *input.known;
-  if (known.tables.empty()) return;
   Gap recreated{"table_recreated", "", {}};
   Gap unpublished{"unpublished", "", {}};
   Gap added{"table_added", "", {}, true};
   Gap partitions{"partitions_changed", "", {}};
+  Gap changed{"table_changed", "", {}};
   for (const std::string& table : *input.tables) {
     const auto found = input.facts->tables.find(table);
     if (found == input.facts->tables.end()) continue;
@@ -168,35 +145,31 @@ void find_table_gaps(const PlanInput& input, Plan& plan) {
         std::find(plan.tables_to_publish.begin(), plan.tables_to_publish.end(), table) !=
         plan.tables_to_publish.end();
     const auto before = known.tables.find(table);
-    if (before != known.tables.end() && before->second != std::to_string(facts.table.oid)) {
-      recreated.tables.push_back(table);
-      continue;
-    }
     if (before == known.tables.end()) {
-      if (will_publish || facts.is_published) added.tables.push_back(table);
+      if (will_publish || facts.is_followed()) added.tables.push_back(table);
       continue;
     }
-    if (will_publish) {
-      unpublished.tables.push_back(table);
-      continue;
+    // Named as not served; a gap when it is there again.
+    if (!will_publish && !facts.is_followed()) continue;
+    TableVerdict verdict = compare_digest(before->second, facts, input.facts->publication);
+    if (will_publish && verdict != TableVerdict::kRecreated) verdict = TableVerdict::kPublication;
+    switch (verdict) {
+      case TableVerdict::kSame:
+      case TableVerdict::kGrown:
+        break;
+      case TableVerdict::kRecreated:
+        recreated.tables.push_back(table);
+        break;
+      case TableVerdict::kMembers:
+        partitions.tables.push_back(table);
+        break;
+      case TableVerdict::kPublication:
+        unpublished.tables.push_back(table);
+        break;
+      case TableVerdict::kChanged:
+        changed.tables.push_back(table);
+        break;
     }
-    // Rows came or went with partitions, without a change in the stream.
-    const auto digest_before = known.tables.find(table + std::string(kPartitionsSuffix));
-    if (digest_before == known.tables.end() || digest_before->second == digest(facts)) continue;
-    const auto members = known.members.find(table);
-    bool is_harmless = members != known.members.end();
-    if (is_harmless) {
-      std::set<Oid> now;
-      for (const RelationFacts& member : facts.members) {
-        now.insert(member.oid);
-        if (members->second.count(member.oid) == 0 && !member.is_born_partition)
-          is_harmless = false;
-      }
-      for (const Oid member : members->second) {
-        if (now.count(member) == 0) is_harmless = false;
-      }
-    }
-    if (!is_harmless) partitions.tables.push_back(table);
   }
   const auto add = [&](Gap& gap, std::string_view text) {
     if (gap.tables.empty()) return;
@@ -204,9 +177,10 @@ void find_table_gaps(const PlanInput& input, Plan& plan) {
     plan.gaps.push_back(std::move(gap));
   };
   add(recreated, "dropped and created anew");
-  add(unpublished, "were not in the publication for a time");
+  add(unpublished, "not all of it was in the publication for a time");
   add(added, "the rules name tables that were not followed until now");
-  add(partitions, "partitions were attached or removed");
+  add(partitions, "partitions or children were attached or removed");
+  add(changed, "columns or storage were altered, which may change values without a row in the stream");
 }
 
 }  // namespace
@@ -225,6 +199,7 @@ Result<Plan> make_plan(const PlanInput& input) {
       }
     }
     plan.tables_to_publish.clear();
+    plan.relations_to_publish.clear();
     if (plan.create_publication) {
       return fail(
           ErrorKind::kUsage,
@@ -234,11 +209,13 @@ Result<Plan> make_plan(const PlanInput& input) {
     }
     return plan;
   }
-  if (plan.create_publication && plan.tables_to_publish.empty()) {
+  if (plan.create_publication && !plan.relations_unowned.empty()) {
+    std::vector<TableName> relations = plan.relations_to_publish;
+    relations.insert(relations.end(), plan.relations_unowned.begin(), plan.relations_unowned.end());
     return fail(ErrorKind::kUsage,
-                fmt::format("publication '{}' does not exist and there is no table to publish: {}",
-                            input.options->publication,
-                            plan.problems.empty() ? "the rules name none" : plan.problems.front()));
+                fmt::format("cannot create publication '{}': role '{}' does not own {}", input.options->publication,
+                            facts.server.role, shown_relation(plan.relations_unowned.front())),
+                "as an owner of the tables: " + create_publication_statement(input.options->publication, relations));
   }
   if (auto gap = find_whole_gap(input)) {
     plan.gaps.push_back(std::move(*gap));
@@ -260,26 +237,9 @@ std::string source_identity(const Facts& facts, const std::string& slot) {
 std::map<std::string, std::string> published_tables(const Facts& facts) {
   std::map<std::string, std::string> tables;
   for (const auto& [name, table] : facts.tables) {
-    if (!table.is_published) continue;
-    tables[name] = std::to_string(table.table.oid);
-    if (!table.members.empty() || table.table.kind == 'p')
-      tables[name + std::string(kPartitionsSuffix)] = digest(table);
+    if (table.is_followed()) tables[name] = table_digest(table, facts.publication);
   }
   return tables;
-}
-
-std::map<std::string, std::set<Oid>> table_members(const Facts& facts) {
-  std::map<std::string, std::set<Oid>> members;
-  for (const auto& [name, table] : facts.tables) {
-    auto& oids = members[name];
-    for (const RelationFacts& member : table.members) oids.insert(member.oid);
-  }
-  return members;
-}
-
-std::string add_table_statement(const std::string& publication, const std::string& table) {
-  return fmt::format("ALTER PUBLICATION {} ADD TABLE {};", shown_name(publication),
-                     shown_table(table));
 }
 
 }  // namespace evictd

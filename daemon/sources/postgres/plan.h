@@ -4,7 +4,6 @@
 
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -22,9 +21,6 @@ struct Known {
   // The last position the server was told.
   std::optional<Lsn> acknowledged;
   std::map<std::string, std::string> tables;  // see published_tables()
-  // Of mapped tables with others below them; only from our own connection, the record keeps a
-  // digest.
-  std::map<std::string, std::set<Oid>> members;
 };
 
 struct Plan {
@@ -32,7 +28,10 @@ struct Plan {
   bool drop_slot = false;
   bool create_slot = false;
   bool create_publication = false;
-  std::vector<std::string> tables_to_publish;  // added, or those of the new publication
+  // What is added, or what the new publication begins with, and the tables that it belongs to.
+  std::vector<TableName> relations_to_publish;
+  std::vector<std::string> tables_to_publish;
+  std::vector<TableName> relations_unowned;  // wanted too, but not ours to publish
   // Why readiness must be refused, although streaming works.
   std::vector<std::string> problems;
 
@@ -58,12 +57,7 @@ Result<Plan> make_plan(const PlanInput& input);
 // "<database oid>/<slot>": what a position lives in.
 std::string source_identity(const Facts& facts, const std::string& slot);
 
-// The mapped tables whose changes reach us, with what identifies them: "schema.table" -> OID, and
-// for one with partitions "schema.table partitions" -> a digest of the partitions.
+// The mapped tables whose changes reach us, with what the catalogue says of them (table_digest.h).
 std::map<std::string, std::string> published_tables(const Facts& facts);
-std::map<std::string, std::set<Oid>> table_members(const Facts& facts);
-
-// `alter publication ...` as a person would type it.
-std::string add_table_statement(const std::string& publication, const std::string& table);
 
 }  // namespace evictd

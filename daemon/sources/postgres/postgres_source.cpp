@@ -223,7 +223,13 @@ SourceStatus PostgresSource::status() const {
   } else if (is_streaming() && told_catalogue_late_) {
     status.problem = kCatalogueLateText;
   } else if (is_streaming() && !plan_.problems.empty()) {
-    status.problem = fmt::format("{}", fmt::join(plan_.problems, "; "));
+    std::string all;
+    for (const std::string& problem : plan_.problems) {
+      // One that ends with a statement has its semicolon.
+      if (!all.empty()) all += all.back() == ';' ? " " : "; ";
+      all += problem;
+    }
+    status.problem = std::move(all);
   } else if (is_streaming() && !catalogue_problem_.empty()) {
     status.problem = catalogue_problem_;
   } else if (is_streaming() && !heartbeat_problem_.empty()) {

@@ -26,6 +26,7 @@
 #include "daemon/sources/postgres/postgres_source.h"
 #include "daemon/sources/postgres/replication.h"
 #include "daemon/sources/postgres/snapshots.h"
+#include "daemon/sources/postgres/truncates.h"
 #include "daemon/sources/postgres/worker.h"
 
 namespace evictd {
@@ -89,6 +90,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void become_standby(const std::string& holder);
   void forget_what_was_known();
   void learn_names(const Facts& facts);
+  void set_problems(const Facts& facts);
 
   // Every way down: reports, cleans up, and waits for the next attempt.
   void trouble(Error error);
@@ -154,6 +156,11 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   ReplicationStream stream_;
   Snapshots snapshots_;
   PgoutputDecoder decoder_;
+  SeenTruncates truncates_;
+  // A file that no TRUNCATE explains was seen when the server's log ended here: judged when the stream has come so far.
+  std::optional<Lsn> file_change_seen_;
+  std::uint32_t xid_ = 0;  // the low 32 bits, of the transaction that comes in
+  std::vector<std::string> told_problems_;
 
   // What is known of the source, from the record and from our own sessions.
   std::optional<Known> known_;
@@ -171,7 +178,11 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   // Of this outage, so that a retry does not report them again. Not beyond a standby: the peer repaired them, and what
   // is found after that is another gap, whatever its text.
   std::vector<std::string> reported_gaps_;
-  std::optional<Result<std::uint64_t>> repair_answer_;
+  struct Repaired {
+    std::uint64_t barrier = 0;   // every transaction older than the publication's change has a lower id; 0: no change
+    std::optional<Facts> facts;  // as they were after it
+  };
+  std::optional<Result<Repaired>> repair_answer_;
   std::vector<std::string> newly_published_;
   Lsn confirmed_;  // of the slot, when streaming begins
   // The server's process of our last stream: it lets go of the slot a moment after we left.
@@ -214,7 +225,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
 
   // Side work.
   CatalogueWorker worker_;
-  SteadyTime look_at_{}, statistics_at_{}, heartbeat_at_{}, blockers_at_{}, barrier_at_{};
+  SteadyTime looked_at_{}, look_at_{}, statistics_at_{}, heartbeat_at_{}, blockers_at_{}, barrier_at_{};
   bool looking_ = false, counting_ = false, beating_ = false, asking_blockers_ = false,
        polling_slot_ = false;
   std::string heartbeat_token_;

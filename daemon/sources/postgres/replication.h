@@ -84,6 +84,7 @@ class ReplicationStream {
   // Everything up to `position` is finished.
   void acknowledge(Lsn position);
   // Something was handed out that is not acknowledged yet.
+  Lsn received() const { return received_; }
   bool has_unacknowledged() const { return acknowledged_ < received_; }
   // Sends a status update when one is due. `is_reading`: data is wanted, so silence means
   // something.

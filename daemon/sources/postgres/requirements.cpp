@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <string_view>
 
-#include "daemon/sources/postgres/plan.h"
-#include "daemon/sources/postgres/sql_text.h"
+#include "daemon/sources/postgres/publishing.h"
 #include "mapping/did_you_mean.h"
 
 namespace evictd {
@@ -117,7 +117,7 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
         "{} needs the old '{}' of '{}' for {}, but its replica identity is {}{}", need.where,
         need.column, table, operations, identity_text(relation), fallback_text(rule, need));
     finding.fix =
-        fmt::format("ALTER TABLE {} REPLICA IDENTITY FULL;{}", shown_table(table),
+        fmt::format("ALTER TABLE {} REPLICA IDENTITY FULL;{}", shown_relation(relation.name),
                     need.on_delete_old ? "" : fmt::format(" or say immutable: [{}]", need.column));
     return finding;
   }
@@ -131,7 +131,7 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
         need.where, need.column, table, fallback_text(rule, need));
     finding.fix = fmt::format(
         "nothing while its values are short; otherwise ALTER TABLE {} REPLICA IDENTITY FULL;",
-        shown_table(table));
+        shown_relation(relation.name));
     return finding;
   }
   return std::nullopt;
@@ -146,19 +146,19 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
     const auto found = facts.tables.find(name);
     if (found == facts.tables.end()) continue;
     const RelationFacts& table = found->second.table;
-    const std::string kinds = "vmf";
-    if (kinds.find(table.kind) != std::string::npos || table.is_unlogged) {
-      const char* kind = table.is_unlogged   ? "an unlogged table"
-                         : table.kind == 'v' ? "a view"
-                         : table.kind == 'm' ? "a materialized view"
-                                             : "a foreign table";
-      findings.push_back({"PG024", Severity::kError, rule.place.to_string(),
-                          fmt::format("'{}' is {}: its changes are not in the stream", name, kind),
-                          table.is_unlogged
-                              ? fmt::format("ALTER TABLE {} SET LOGGED;", shown_table(name))
-                              : "name the tables it is made from"});
-      continue;
+    const Publishing publishing = plan_publishing(found->second, facts.publication, "");
+    bool is_whole = false;  // the table itself cannot be followed, nor judged further
+    for (const Unserved& unserved : publishing.unserved) {
+      using Why = Unserved::Why;
+      if (unserved.why == Why::kNoIdentity || unserved.why == Why::kNotOurs || unserved.why == Why::kNotOwned) continue;
+      is_whole = is_whole || (unserved.relation == table.name && found->second.members.empty());
+      const char* fix = unserved.why == Why::kNoTable   ? "name the tables it is made from"
+                        : unserved.why == Why::kForeign ? "`evictd purge` after each change of it, or a table of this server"
+                                                        : "make it an ordinary table";
+      findings.push_back({"PG024", Severity::kError, rule.place.to_string(), unserved.text,
+                          unserved.fix.empty() ? fix : unserved.fix});
     }
+    if (is_whole) continue;
     for (const RelationFacts* relation : found->second.row_relations()) {
       if (!relation->has_identity()) {
         findings.push_back(
@@ -167,7 +167,7 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
                          "fail for everybody",
                          full_name(*relation)),
              fmt::format("add a primary key, or ALTER TABLE {} REPLICA IDENTITY FULL;",
-                         shown_table(full_name(*relation)))});
+                         shown_relation(relation->name))});
       }
       if (!relation->row_filter.empty()) {
         findings.push_back(
@@ -246,6 +246,20 @@ Findings check_requirements(const Requirements& requirements, const Facts& facts
   return findings;
 }
 
+std::vector<std::string> missing_columns(const Requirements& requirements, const Facts& facts) {
+  std::vector<std::string> texts;
+  std::set<std::pair<std::string, std::string>> told;
+  for (const ColumnNeed& need : requirements.needs) {
+    const RuleInfo& rule = requirements.rules.at(need.rule);
+    const auto found = facts.tables.find(rule.qualified_table());
+    if (found == facts.tables.end() || found->second.table.find_column(need.column) != nullptr) continue;
+    if (!told.emplace(rule.qualified_table(), need.column).second) continue;
+    const Error error = no_such_column(rule, need, found->second.table);
+    texts.push_back(error.hint.empty() ? error.text : error.text + ": " + error.hint);
+  }
+  return texts;
+}
+
 std::optional<Error> first_refusal(const Requirements& requirements, const Facts& facts) {
   for (const RuleInfo& rule : requirements.rules) {
     if (facts.tables.count(rule.qualified_table()) != 0) continue;
@@ -261,6 +275,10 @@ std::optional<Error> first_refusal(const Requirements& requirements, const Facts
     if (found->second.table.find_column(need.column) == nullptr)
       return no_such_column(rule, need, found->second.table);
   }
+  return start_refusal(requirements, facts);
+}
+
+std::optional<Error> start_refusal(const Requirements& requirements, const Facts& facts) {
   for (const ColumnNeed& need : requirements.needs) {
     if (requirements.rules.at(need.rule).on_missing != OnMissing::kStop) continue;
     const auto finding = judge_need(requirements, facts, need);

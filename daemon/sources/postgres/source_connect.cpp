@@ -6,8 +6,8 @@
 #include <set>
 
 #include "daemon/sources/postgres/postgres_source_impl.h"
+#include "daemon/sources/postgres/publishing.h"
 #include "daemon/sources/postgres/requirements.h"
-#include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
 namespace {
@@ -159,13 +159,18 @@ void PostgresSource::take_facts() {
 
 void PostgresSource::judge_facts() {
   if (!has_worked_) {
-    if (const auto error = first_refusal(options_.requirements, facts_)) return give_up(*error);
+    if (const auto error = start_refusal(options_.requirements, facts_)) return give_up(*error);
   }
+  // What no TRUNCATE has explained until now is judged as it stands.
+  truncates_.explain(facts_.tables);
+  truncates_.accept(facts_.tables);
+  file_change_seen_.reset();
   PlanInput input = plan_input(facts_);
   input.epoch = stream_.identity().system + "/" + stream_.identity().timeline;
   Result<Plan> plan = make_plan(input);
   if (!plan) return trouble(plan.error());
   plan_ = std::move(*plan);
+  set_problems(facts_);
   if (!has_worked_) tell_requirements(options_.requirements, facts_);
   learn_names(facts_);
   gap_confirmed_ = false;
@@ -196,52 +201,62 @@ void PostgresSource::confirm() {
 void PostgresSource::repair() {
   state_ = State::kRepairing;
   newly_published_.clear();
-  if (!plan_.drop_slot && plan_.tables_to_publish.empty()) {
-    repair_answer_ = std::uint64_t{0};
+  if (!plan_.drop_slot && !plan_.create_publication && plan_.relations_to_publish.empty()) {
+    repair_answer_ = Repaired{};
     return repaired();
   }
   newly_published_ = plan_.tables_to_publish;
   ask(
-      [plan = plan_, slot = slot_,
-       publication = options_.publication](Catalogue& side) -> Result<std::uint64_t> {
+      [plan = plan_, slot = slot_, publication = options_.publication,
+       subject = subject()](Catalogue& side) -> Result<Repaired> {
         if (plan.drop_slot) {
           if (auto done = side.drop_slot(slot); !done)
             return tl::unexpected<Error>(std::move(done.error()));
         }
-        if (plan.tables_to_publish.empty()) return std::uint64_t{0};
+        if (!plan.create_publication && plan.relations_to_publish.empty()) return Repaired{};
         auto done = plan.create_publication
-                        ? side.create_publication(publication, plan.tables_to_publish)
-                        : side.add_tables(publication, plan.tables_to_publish);
+                        ? side.create_publication(publication, plan.relations_to_publish)
+                        : side.add_relations(publication, plan.relations_to_publish);
         if (!done) return tl::unexpected<Error>(std::move(done.error()));
-        return side.next_xid();
+        auto barrier = side.next_xid();
+        if (!barrier) return tl::unexpected<Error>(std::move(barrier.error()));
+        // After the barrier: what was altered in between is purged with it.
+        auto facts = side.read_facts(subject);
+        if (!facts) return tl::unexpected<Error>(std::move(facts.error()));
+        return Repaired{*barrier, std::move(*facts)};
       },
-      [this](Result<std::uint64_t> answer) { repair_answer_ = std::move(answer); });
+      [this](Result<Repaired> answer) { repair_answer_ = std::move(answer); });
 }
 
 void PostgresSource::repaired() {
-  Result<std::uint64_t> answer = std::move(*repair_answer_);
+  Result<Repaired> answer = std::move(*repair_answer_);
   repair_answer_.reset();
   if (!answer) {
     Error error = std::move(answer.error());
     if (plan_.create_publication) {
-      std::vector<std::string> quoted;
-      for (const std::string& table : plan_.tables_to_publish)
-        quoted.push_back(shown_table(table));
       error.text =
           fmt::format("cannot create publication '{}': {}", options_.publication, error.text);
-      error.hint = fmt::format("as an owner of the tables: CREATE PUBLICATION {} FOR TABLE {};",
-                               options_.publication, fmt::join(quoted, ", "));
-    } else if (!plan_.tables_to_publish.empty()) {
+      error.hint = "as an owner of the tables: " +
+                   create_publication_statement(options_.publication, plan_.relations_to_publish);
+    } else if (!plan_.relations_to_publish.empty()) {
       error.text =
           fmt::format("cannot extend publication '{}': {}", options_.publication, error.text);
       error.hint = "as an owner of the tables: " +
-                   add_table_statement(options_.publication, plan_.tables_to_publish[0]);
+                   add_relations_statement(options_.publication, plan_.relations_to_publish);
     } else {
       error.text = fmt::format("cannot drop slot '{}': {}", slot_, error.text);
     }
     return trouble(std::move(error));
   }
-  for (const std::string& table : newly_published_) facts_.tables.at(table).is_published = true;
+  // Of the tables that were published, as they are now; what happened to others meanwhile, the next look finds.
+  if (answer->facts) {
+    facts_.publication = answer->facts->publication;
+    for (const std::string& table : newly_published_) {
+      const auto now = answer->facts->tables.find(table);
+      if (now != answer->facts->tables.end()) facts_.tables.insert_or_assign(table, std::move(now->second));
+    }
+    learn_names(facts_);
+  }
   if (!plan_.create_publication && !newly_published_.empty()) {
     notice(false, fmt::format("added '{}' to publication '{}'", fmt::join(newly_published_, "', '"),
                               options_.publication));
@@ -250,8 +265,8 @@ void PostgresSource::repaired() {
     notice(false, fmt::format("created publication '{}'", options_.publication));
   // Changes made before by transactions still open are not in the stream, although they commit
   // later. A new slot waits for them; an old one does not.
-  if (*answer != 0 && !plan_.create_slot) {
-    barrier_ = Xid{*answer};
+  if (answer->barrier != 0 && !plan_.create_slot) {
+    barrier_ = Xid{answer->barrier};
     barrier_tables_.insert(barrier_tables_.end(), newly_published_.begin(), newly_published_.end());
     barrier_is_expected_ = std::all_of(plan_.gaps.begin(), plan_.gaps.end(),
                                        [](const Gap& gap) { return gap.is_expected; });
@@ -346,7 +361,6 @@ void PostgresSource::streaming_began() {
   known.epoch = stream_.identity().system + "/" + stream_.identity().timeline;
   known.identity = source_identity(facts_, slot_);
   known.tables = published_tables(facts_);
-  known.members = table_members(facts_);
   known.acknowledged = confirmed_;
   known_ = std::move(known);
 
@@ -361,6 +375,20 @@ void PostgresSource::streaming_began() {
   if (!options_.temporary_slot) handler_->on_keepalive(Position{0, confirmed_.value});
 }
 
+// Readiness is refused for what is not served, and each sentence is logged when it first holds.
+void PostgresSource::set_problems(const Facts& facts) {
+  for (std::string& text : missing_columns(options_.requirements, facts)) plan_.problems.push_back(std::move(text));
+  for (const std::string& text : plan_.problems) {
+    if (std::find(told_problems_.begin(), told_problems_.end(), text) == told_problems_.end())
+      notice(true, "not served: " + text);
+  }
+  for (const std::string& text : told_problems_) {
+    if (std::find(plan_.problems.begin(), plan_.problems.end(), text) == plan_.problems.end())
+      notice(false, "no longer: " + text);
+  }
+  told_problems_ = plan_.problems;
+}
+
 // A relation may lie below several mapped tables and be one itself: it acts for all of them.
 void PostgresSource::learn_names(const Facts& facts) {
   std::map<Oid, std::vector<TableName>> names;
@@ -372,6 +400,19 @@ void PostgresSource::learn_names(const Facts& facts) {
   for (const auto& [name, table] : facts.tables) learn(table.table, table.table.name);
   for (const auto& [name, table] : facts.tables) {
     for (const RelationFacts& member : table.members) learn(member, table.table.name);
+  }
+  // With publish_via_partition_root the changes of a partition come under the name of the relation above it, and do not
+  // say whose they are: a rule of the partition acts on all of them.
+  const auto sent_as = [&](const RelationFacts& relation) {
+    if (relation.published_as == 0 || relation.published_as == relation.oid) return;
+    for (const TableName& table : std::vector<TableName>(names[relation.oid])) {
+      std::vector<TableName>& of = names[relation.published_as];
+      if (std::find(of.begin(), of.end(), table) == of.end()) of.push_back(table);
+    }
+  };
+  for (const auto& [name, table] : facts.tables) {
+    sent_as(table.table);
+    for (const RelationFacts& member : table.members) sent_as(member);
   }
   for (auto& [relation, tables] : names) decoder_.set_names(relation, std::move(tables));
 }

@@ -13,6 +13,8 @@ namespace {
 constexpr std::string_view kHeartbeatPrefix = "evictd";
 constexpr int kMessagesVersion = 140'000;
 constexpr std::chrono::seconds kStatisticsInterval{5};
+constexpr std::chrono::seconds kLookIntervalMin{1};  // whatever is altered how often
+constexpr std::chrono::milliseconds kCatchUpInterval{200};
 constexpr std::chrono::seconds kBarrierInterval{1};
 constexpr std::chrono::minutes kRefreshInterval{1};
 constexpr std::chrono::seconds kSnapshotsAwayMax{3};
@@ -85,9 +87,11 @@ void PostgresSource::take_message(const StreamMessage& message) {
     handler_->on_keepalive(Position{0, message.server_end.value});
     return;
   }
-  if (!message.payload.empty() && message.payload[0] == 'R' &&
-      hold_for_name(message.start, message.payload))
-    return;
+  if (!message.payload.empty() && message.payload[0] == 'R') {
+    // A table is described again when something was altered, if only statistics: the catalogue tells what.
+    if (decoder_.is_described(message.payload)) look_at_ = std::min(look_at_, looked_at_ + kLookIntervalMin);
+    if (hold_for_name(message.start, message.payload)) return;
+  }
   decode(message.start, message.payload);
 }
 
@@ -137,12 +141,16 @@ void PostgresSource::resolved(const Result<Catalogue::Resolved>& answer) {
 
 void PostgresSource::on_begin(const BeginMessage& begin) {
   TransactionBegin transaction;
+  xid_ = begin.xid;
   transaction.xid = widen_xid(begin.xid, near_);
   transaction.commit_time = begin.commit_time;
   handler_->on_begin(transaction);
 }
 
-void PostgresSource::on_change(const Change& change) { handler_->on_change(change); }
+void PostgresSource::on_change(const Change& change) {
+  if (change.operation == Operation::kTruncate) truncates_.saw(change.relation->id, xid_);
+  handler_->on_change(change);
+}
 
 void PostgresSource::on_commit(Lsn end) {
   stream_.advance_received(end);
@@ -287,6 +295,7 @@ std::optional<Result<void>> PostgresSource::take_rules_check() {
 
 void PostgresSource::look_at_catalogue() {
   if (std::exchange(looking_, true)) return;
+  looked_at_ = now_.steady;
   ask([subject = subject()](Catalogue& side) { return side.read_facts(subject); },
       [this](Result<Facts> answer) { looked_at_catalogue(std::move(answer)); });
 }
@@ -301,6 +310,15 @@ void PostgresSource::looked_at_catalogue(Result<Facts> answer) {
     return;
   }
   catalogue_problem_.clear();
+  if (truncates_.explain(answer->tables)) {
+    // A TRUNCATE that is still to come through the stream, or a change that it does not tell.
+    if (!file_change_seen_) file_change_seen_ = answer->server.wal_end;
+    if (stream_.received() < *file_change_seen_) {
+      look_at_ = now_.steady + kCatchUpInterval;
+      return;
+    }
+  }
+  file_change_seen_.reset();
   PlanInput input = plan_input(*answer);
   Result<Plan> plan = make_plan(input);
   if (!plan) {
@@ -315,6 +333,7 @@ void PostgresSource::looked_at_catalogue(Result<Facts> answer) {
                       std::chrono::milliseconds(0));
   }
   plan_.problems = plan->problems;
+  set_problems(*answer);
   learn_names(*answer);
   facts_.tables = std::move(answer->tables);
 }

@@ -57,10 +57,4 @@ std::string shown_name(std::string_view name) {
   return needs_none ? std::string(name) : quoted_name(name);
 }
 
-std::string shown_table(std::string_view qualified) {
-  const auto dot = qualified.find('.');
-  if (dot == std::string_view::npos) return "public." + shown_name(qualified);
-  return shown_name(qualified.substr(0, dot)) + "." + shown_name(qualified.substr(dot + 1));
-}
-
 }  // namespace evictd

@@ -12,7 +12,5 @@ std::string quoted_text(std::string_view text);
 std::string quoted_name(std::string_view name);
 // For a person: without the quotes where none are needed.
 std::string shown_name(std::string_view name);
-// "schema.table", as rules name it, for a person: public."Order items".
-std::string shown_table(std::string_view qualified);
 
 }  // namespace evictd

@@ -115,15 +115,6 @@ void gather_sessions(Catalogue& catalogue, CheckFacts& check) {
   }
 }
 
-void gather_owners(Catalogue& catalogue, CheckFacts& check) {
-  for (const auto& [name, table] : check.facts.tables) {
-    const auto owned = catalogue.query(fmt::format(
-        "select pg_has_role(current_user, relowner, 'USAGE') from pg_class where oid = {}",
-        table.table.oid));
-    if (owned && !owned->empty() && owned->front()[0] != "t") check.tables_not_owned.insert(name);
-  }
-}
-
 void try_round_trip(StreamProbe& probe, Catalogue& catalogue, const PostgresOptions& options,
                     Findings& findings) {
   const std::string content = fmt::format("check-{}", ::getpid());
@@ -192,7 +183,6 @@ Findings check_postgres(const PostgresOptions& options, const RuleSet& rules,
   gather_limits(catalogue, check, options);
   if (!failure) --check.senders_used;  // our own try
   gather_sessions(catalogue, check);
-  gather_owners(catalogue, check);
   if (!check.facts.slot.exists) {
     if (auto open = catalogue.read_blockers()) check.open_transactions = std::move(*open);
   }

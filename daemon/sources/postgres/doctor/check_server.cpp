@@ -4,8 +4,7 @@
 
 #include <algorithm>
 
-#include "daemon/sources/postgres/plan.h"
-#include "daemon/sources/postgres/sql_text.h"
+#include "daemon/sources/postgres/publishing.h"
 
 namespace evictd {
 namespace {
@@ -193,15 +192,24 @@ class Judge {
 
   void publication() {
     const std::string name = fmt::format("publication '{}'", options_.publication);
-    std::vector<std::string> tables;
-    for (const std::string& table : rules_.tables()) tables.push_back(shown_table(table));
     if (!publication_.exists) {
-      const bool can = check_.may_create && check_.tables_not_owned.empty();
-      if (!can) {
+      std::vector<TableName> relations;
+      bool is_owner = true;
+      for (const std::string& table : rules_.tables()) {
+        const auto found = check_.facts.tables.find(table);
+        if (found == check_.facts.tables.end()) continue;
+        const Publishing publishing = plan_publishing(found->second, PublicationFacts{}, options_.publication);
+        relations.insert(relations.end(), publishing.to_add.begin(), publishing.to_add.end());
+        for (const Unserved& unserved : publishing.unserved) {
+          if (unserved.why != Unserved::Why::kNotOwned) continue;
+          relations.push_back(unserved.relation);
+          is_owner = false;
+        }
+      }
+      if (!check_.may_create || !is_owner) {
         add("PG014", Severity::kError, name,
             fmt::format("it does not exist, and role '{}' may not create it", server_.role),
-            fmt::format("as an owner of the tables: CREATE PUBLICATION \"{}\" FOR TABLE {};",
-                        options_.publication, fmt::join(tables, ", ")));
+            "as an owner of the tables: " + create_publication_statement(options_.publication, relations));
       } else if (slot_.exists) {
         add("PG014", Severity::kWarning, name, "it does not exist, although the slot does",
             "`evictd run` creates it, makes the slot anew, and purges what the rules cover");
@@ -218,12 +226,18 @@ class Judge {
             "is meant");
         continue;
       }
-      if (!publication_.exists || found->second.is_published) continue;
-      const bool can = publication_.is_ours && check_.tables_not_owned.count(table) == 0;
-      add("PG015", can ? Severity::kInfo : Severity::kError, place_of(table),
-          fmt::format("table '{}' is not in {}{}", table, name,
-                      can ? "; `evictd run` adds it" : ""),
-          can ? "" : add_table_statement(options_.publication, table));
+      if (!publication_.exists) continue;
+      const Publishing publishing = plan_publishing(found->second, publication_, options_.publication);
+      for (const TableName& relation : publishing.to_add) {
+        add("PG015", Severity::kInfo, place_of(table),
+            fmt::format("table '{}.{}' is not in {}; `evictd run` adds it", relation.schema, relation.table, name), "");
+      }
+      for (const Unserved& unserved : publishing.unserved) {
+        if (unserved.why != Unserved::Why::kNotOurs && unserved.why != Unserved::Why::kNotOwned) continue;
+        add("PG015", Severity::kError, place_of(table),
+            fmt::format("table '{}.{}' is not in {}", unserved.relation.schema, unserved.relation.table, name),
+            unserved.fix);
+      }
     }
     if (!publication_.exists) return;
     const std::pair<bool, const char*> operations[] = {{publication_.inserts, "insert"},

@@ -34,7 +34,6 @@ struct CheckFacts {
   std::vector<Blocker> open_transactions;
   std::chrono::milliseconds clock_ahead{0};  // of the server's clock over ours
   bool may_create = true;                    // publications in this database
-  std::set<std::string> tables_not_owned;    // cannot be added to a publication by us
 };
 
 Findings judge_server(const CheckFacts& check, const PostgresOptions& options, const RuleSet& rules,

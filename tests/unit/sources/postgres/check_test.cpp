@@ -180,21 +180,34 @@ TEST_F(JudgeServer, MissingPublication) {
   check.may_create = false;
   expect("PG014", Severity::kError, "publication 'evictd'",
          "it does not exist, and role 'evictd' may not create it",
-         "as an owner of the tables: CREATE PUBLICATION \"evictd\" FOR TABLE public.products;");
+         "as an owner of the tables: CREATE PUBLICATION evictd FOR TABLE ONLY public.products;");
 }
 TEST_F(JudgeServer, UnpublishedTable) {
-  check.facts.tables["public.products"].is_published = false;
+  unpublish(check.facts.tables["public.products"]);
   expect("PG015", Severity::kInfo, "rules.yaml:1:3",
          "table 'public.products' is not in publication 'evictd'; `evictd run` adds it", "");
   check.facts.publication.is_ours = false;
   expect("PG015", Severity::kError, "rules.yaml:1:3",
          "table 'public.products' is not in publication 'evictd'",
-         "ALTER PUBLICATION evictd ADD TABLE public.products;");
+         "ALTER PUBLICATION evictd ADD TABLE ONLY public.products;");
   check.facts.tables.erase("public.products");
   expect("PG015", Severity::kError, "rules.yaml:1:3",
          "table 'public.products' does not exist in database 'shop'",
          "names are matched exactly, without folding to lower case; without a schema, 'public' is "
          "meant");
+}
+TEST_F(JudgeServer, UnpublishedChildren) {
+  TableFacts& products = check.facts.tables["public.products"];
+  products.members = {products.table, products.table};
+  products.members[0].oid = 300;
+  products.members[0].name = {"public", "Old Ones"};
+  products.members[0].is_published = false;
+  products.members[1].oid = 301;
+  expect("PG015", Severity::kInfo, "rules.yaml:1:3",
+         "table 'public.Old Ones' is not in publication 'evictd'; `evictd run` adds it", "");
+  products.members[0].is_owned = false;
+  expect("PG015", Severity::kError, "rules.yaml:1:3", "table 'public.Old Ones' is not in publication 'evictd'",
+         "ALTER PUBLICATION evictd ADD TABLE ONLY public.\"Old Ones\";");
 }
 TEST_F(JudgeServer, UnpublishedOperations) {
   check.facts.publication.deletes = false;

@@ -28,6 +28,8 @@ inline TableFacts table(const std::string& name, Oid oid) {
   return facts;
 }
 
+inline void unpublish(TableFacts& table) { table.is_published = table.table.is_published = false; }
+
 inline Facts healthy_facts() {
   Facts facts;
   facts.server.version = 150020;
@@ -43,7 +45,7 @@ inline Facts healthy_facts() {
   facts.slot.plugin = "pgoutput";
   facts.slot.database = "shop";
   facts.slot.confirmed = Lsn{1000};
-  facts.publication = PublicationFacts{true, true, false, false, true, true, true, true};
+  facts.publication = PublicationFacts{true, true, false, false, true, true, true, true, "16390:700"};
   facts.tables["public.products"] = table("products", 100);
   facts.tables["public.orders"] = table("orders", 200);
   return facts;

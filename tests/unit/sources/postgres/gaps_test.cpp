@@ -256,7 +256,8 @@ TEST_F(PostgresGapTest, TableWeMayNotPublishRefusesReadinessAndIsAGapWhenItComes
   sql->run("alter publication evictd drop table products");
   ASSERT_TRUE(driver->until([&] { return source->status().problem.has_value(); })) << explain();
   EXPECT_EQ(*source->status().problem,
-            "table 'public.products' is not in publication 'evictd', which is not ours to change");
+            "table 'public.products' is not in publication 'evictd', which is not ours to change: "
+            "ALTER PUBLICATION evictd ADD TABLE ONLY public.products;");
   EXPECT_TRUE(journal().gaps.empty());
   sql->run("alter publication evictd add table products");
   ASSERT_TRUE(driver->until([&] {
@@ -274,7 +275,8 @@ TEST_F(PostgresGapTest, TableRecreatedWithoutAKeyIsNotPublished) {
   sql->run("drop table products; create table products (id int)");
   ASSERT_TRUE(driver->until([&] { return source->status().problem.has_value(); })) << explain();
   EXPECT_EQ(*source->status().problem,
-            "table 'public.products' has no replica identity and cannot be published");
+            "table 'public.products' has no replica identity and cannot be published: "
+            "ALTER TABLE public.products REPLICA IDENTITY FULL;");
   sql->run("insert into products values (1); update products set id = 2; delete from products");
 }
 

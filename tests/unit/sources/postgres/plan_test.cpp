@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "daemon/sources/postgres/publishing.h"
 #include "tests/unit/sources/postgres/facts.h"
 
 namespace evictd::testing {
@@ -26,7 +27,6 @@ class PlanTest : public ::testing::Test {
     result.identity = "16384/evictd";
     result.acknowledged = Lsn{1000};
     result.tables = published_tables(healthy_facts());
-    result.members = table_members(healthy_facts());
     return result;
   }
   Plan plan() {
@@ -61,7 +61,7 @@ TEST_F(PlanTest, TheFirstStartIsNoGap) {
   known.reset();
   facts.slot = SlotFacts{};
   facts.publication = PublicationFacts{};
-  for (auto& [name, table] : facts.tables) table.is_published = false;
+  for (auto& [name, table] : facts.tables) unpublish(table);
   const Plan made = plan();
   EXPECT_THAT(made.gaps, IsEmpty());
   EXPECT_TRUE(made.create_publication);
@@ -117,7 +117,7 @@ TEST_F(PlanTest, TableGapsNameTheirTables) {
   EXPECT_THAT(made.gaps[0].tables, ElementsAre("public.products"));
   facts = healthy_facts();
 
-  facts.tables["public.orders"].is_published = false;
+  unpublish(facts.tables["public.orders"]);
   made = plan();
   ASSERT_EQ(made.gaps.size(), 1u);
   EXPECT_EQ(made.gaps[0].reason, "unpublished");
@@ -130,7 +130,7 @@ TEST_F(PlanTest, TableGapsNameTheirTables) {
   EXPECT_EQ(made.gaps[0].reason, "table_added");
   EXPECT_EQ(made.gaps[0].detail, "the rules name tables that were not followed until now: 'public.orders'");
   EXPECT_TRUE(made.gaps[0].is_expected);
-  facts.tables["public.orders"].is_published = false;  // a table new to the rules is published first
+  unpublish(facts.tables["public.orders"]);  // a table new to the rules is published first
   made = plan();
   ASSERT_EQ(made.gaps.size(), 1u);
   EXPECT_EQ(made.gaps[0].reason, "table_added");
@@ -145,7 +145,6 @@ TEST_F(PlanTest, PartitionsThatCameWithRowsOrWentAreAGap) {
   member.kind = 'r';
   products.members = {member};
   known->tables = published_tables(facts);
-  known->members = table_members(facts);
   EXPECT_THAT(plan().gaps, IsEmpty());
 
   RelationFacts another = member;
@@ -160,45 +159,51 @@ TEST_F(PlanTest, PartitionsThatCameWithRowsOrWentAreAGap) {
   EXPECT_THAT(plan().gaps, IsEmpty());
   products.members.clear();
   EXPECT_EQ(gap(), "partitions_changed");
-  // Across a restart only the digest is known: in doubt, purge.
-  products.members = {member, another};
-  known->members.clear();
-  EXPECT_EQ(gap(), "partitions_changed");
+  products.members = {member, another};  // also across a restart: the record tells as much
+  EXPECT_THAT(plan().gaps, IsEmpty());
+  known->tables["public.products"] = "100";  // an older record tells of the table alone
+  products.members.clear();
+  EXPECT_THAT(plan().gaps, IsEmpty());
+  products.table.oid = 101;
+  EXPECT_EQ(gap(), "table_recreated");
 }
 
 // G7: an application's UPDATE and DELETE fail on a published table without a replica identity.
 TEST_F(PlanTest, ATableWithoutIdentityIsNeverPublished) {
   TableFacts& orders = facts.tables["public.orders"];
-  orders.is_published = false;
+  unpublish(orders);
   orders.table.columns = {column("id")};
   const Plan made = plan();
   EXPECT_THAT(made.tables_to_publish, IsEmpty());
   EXPECT_THAT(made.problems,
-              ElementsAre("table 'public.orders' has no replica identity and cannot be published"));
+              ElementsAre("table 'public.orders' has no replica identity and cannot be published: "
+                          "ALTER TABLE public.orders REPLICA IDENTITY FULL;"));
 }
 
 TEST_F(PlanTest, WhatWeMayNotChangeIsAProblem) {
   facts.publication.is_ours = false;
   facts.publication.truncates = false;
-  facts.tables["public.orders"].is_published = false;
+  unpublish(facts.tables["public.orders"]);
   facts.tables.erase("public.products");
   EXPECT_THAT(
       plan().problems,
       ElementsAre(
           "table 'public.products' does not exist",
-          "table 'public.orders' is not in publication 'evictd', which is not ours to change",
+          "table 'public.orders' is not in publication 'evictd', which is not ours to change: "
+          "ALTER PUBLICATION evictd ADD TABLE ONLY public.orders;",
           "publication 'evictd' does not publish truncate"));
 }
 
 TEST_F(PlanTest, KindsThatAreNotDecodedAreProblems) {
-  facts.tables["public.orders"].is_published = false;
+  unpublish(facts.tables["public.orders"]);
   facts.tables["public.orders"].table.kind = 'm';
   EXPECT_THAT(plan().problems,
               ElementsAre("'public.orders' is not a table: its changes are not decoded"));
   facts.tables["public.orders"].table.kind = 'r';
   facts.tables["public.orders"].table.is_unlogged = true;
   EXPECT_THAT(plan().problems,
-              ElementsAre("table 'public.orders' is unlogged: its changes are not decoded"));
+              ElementsAre("table 'public.orders' is unlogged: its changes are not decoded: "
+                          "ALTER TABLE public.orders SET LOGGED;"));
 }
 
 TEST_F(PlanTest, WhatNoRetryHelpsIsUsage) {
@@ -229,11 +234,12 @@ TEST_F(PlanTest, WhatNoRetryHelpsIsUsage) {
             "hint: drop the slot, evictd creates it as it needs it");
   facts = healthy_facts();
   facts.publication = PublicationFacts{};
-  facts.tables.clear();
+  for (auto& [name, table] : facts.tables) unpublish(table);
+  facts.tables["public.orders"].table.is_owned = false;
   EXPECT_EQ(error(),
-            "publication 'evictd' does not exist and there is no table to publish: table "
-            "'public.products'"
-            " does not exist");
+            "cannot create publication 'evictd': role 'evictd' does not own public.orders\n"
+            "hint: as an owner of the tables: CREATE PUBLICATION evictd FOR TABLE ONLY public.products, ONLY "
+            "public.orders;");
   facts = healthy_facts();
   facts.publication = PublicationFacts{};
   options.temporary_slot = true;
@@ -244,7 +250,7 @@ TEST_F(PlanTest, WhatNoRetryHelpsIsUsage) {
 
 TEST_F(PlanTest, WatchingChangesNothing) {
   options.temporary_slot = true;
-  facts.tables["public.orders"].is_published = false;
+  unpublish(facts.tables["public.orders"]);
   facts.slot = SlotFacts{};
   const Plan made = plan();
   EXPECT_TRUE(made.create_slot);
@@ -254,11 +260,24 @@ TEST_F(PlanTest, WatchingChangesNothing) {
               ElementsAre("table 'public.orders' is not in publication 'evictd': its changes are not seen"));
 }
 
+// Before the application's first migration.
+TEST_F(PlanTest, APublicationWithoutTablesIsMadeWhileThereAreNone) {
+  known.reset();
+  facts.slot = SlotFacts{};
+  facts.publication = PublicationFacts{};
+  facts.tables.clear();
+  const Plan made = plan();
+  EXPECT_TRUE(made.create_publication);
+  EXPECT_THAT(made.relations_to_publish, IsEmpty());
+  EXPECT_THAT(made.problems, ElementsAre("table 'public.products' does not exist", "table 'public.orders' does not exist"));
+  EXPECT_EQ(create_publication_statement("evictd", {}), "CREATE PUBLICATION evictd;");
+}
+
 TEST(PlanStatements, NamesAreQuotedWhereTheyMustBe) {
-  EXPECT_EQ(add_table_statement("evictd", "public.products"),
-            "ALTER PUBLICATION evictd ADD TABLE public.products;");
-  EXPECT_EQ(add_table_statement("My\"pub", "My Shop.Prod.ucts"),
-            "ALTER PUBLICATION \"My\"\"pub\" ADD TABLE \"My Shop\".\"Prod.ucts\";");
+  EXPECT_EQ(add_relations_statement("evictd", {{"public", "products"}}),
+            "ALTER PUBLICATION evictd ADD TABLE ONLY public.products;");
+  EXPECT_EQ(add_relations_statement("My\"pub", {{"My Shop", "Prod.ucts"}, {"a.b", "c"}}),
+            "ALTER PUBLICATION \"My\"\"pub\" ADD TABLE ONLY \"My Shop\".\"Prod.ucts\", ONLY \"a.b\".c;");
 }
 
 }  // namespace

@@ -141,7 +141,7 @@ TEST_F(RequirementsTest, TablesThatCannotBeFollowedAreErrors) {
   auto found = findings("- {table: public.products, keys: ['product:{id}']}");
   ASSERT_FALSE(found.empty());
   EXPECT_EQ(found[0].id, "PG024");
-  EXPECT_EQ(found[0].cause, "'public.products' is a view: its changes are not in the stream");
+  EXPECT_EQ(found[0].cause, "'public.products' is not a table: its changes are not decoded");
   products.kind = 'r';
   products.columns[0].in_identity = false;
   found = findings("- {table: public.products, on: [insert], keys: ['product:{id}']}");
@@ -150,6 +150,27 @@ TEST_F(RequirementsTest, TablesThatCannotBeFollowedAreErrors) {
   EXPECT_EQ(found[0].cause,
             "'public.products' has no replica identity: once published, UPDATE and DELETE on it "
             "fail for everybody");
+}
+
+TEST_F(RequirementsTest, MembersThatCannotBeFollowedAreErrorsOfTheirOwn) {
+  TableFacts& table = facts.tables["public.products"];
+  RelationFacts member = table.table;
+  member.oid = 300;
+  member.name = {"public", "old"};
+  member.is_unlogged = true;
+  table.members = {member};
+  auto found = findings("- {table: public.products, keys: ['product:{id}']}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG024");
+  EXPECT_EQ(found[0].severity, Severity::kError);
+  EXPECT_EQ(found[0].cause, "'public.old', which lies below 'public.products', is unlogged: its changes are not decoded");
+  EXPECT_EQ(found[0].fix, "ALTER TABLE public.old SET LOGGED;");
+  table.members[0].is_unlogged = false;
+  table.members[0].kind = 'f';
+  found = findings("- {table: public.products, keys: ['product:{id}']}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].cause,
+            "'public.old', which lies below 'public.products', is a foreign table: its changes are not decoded");
 }
 
 TEST_F(RequirementsTest, RowFiltersAndPartitionsAreNamed) {

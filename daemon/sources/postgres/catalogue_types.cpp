@@ -1,0 +1,68 @@
+#include "daemon/sources/postgres/catalogue_types.h"
+
+#include <fmt/format.h>
+
+namespace evictd {
+namespace {
+
+// Types below it are PostgreSQL's own and never change (access/transam.h).
+constexpr Oid kGenericTypesMin = 10'000;
+
+}  // namespace
+
+Oid CatalogueTypes::base_of(Oid type) const {
+  for (auto found = types_.find(type); found != types_.end() && found->second.kind == 'd'; found = types_.find(type))
+    type = found->second.base;
+  return type;
+}
+
+// Ends: a type cannot contain itself, nor a domain over itself.
+std::string CatalogueTypes::text_of(Oid type, std::map<Oid, std::string>& labels) const {
+  const auto found = types_.find(type);
+  std::string text = std::to_string(type);
+  if (found == types_.end()) return text;
+  labels.insert(found->second.labels.begin(), found->second.labels.end());
+  if (found->second.base != 0) text += "(" + text_of(found->second.base, labels) + ")";
+  for (const auto& [name, attribute] : found->second.attributes)
+    text += fmt::format("[{} {}]", name, text_of(attribute, labels));
+  return text;
+}
+
+CatalogueTypes read_types(CatalogueSession& session, const std::set<Oid>& types) {
+  std::map<Oid, CatalogueTypes::Type> result;
+  std::string wanted;
+  for (const Oid type : types) {
+    if (type >= kGenericTypesMin) wanted += fmt::format("{}{}", wanted.empty() ? "" : ",", type);
+  }
+  if (wanted.empty()) return CatalogueTypes({});
+  const std::string made_of = fmt::format(
+      "with recursive made_of(type) as (select oid from pg_type where oid in ({})"
+      " union select below.type from made_of m join pg_type t on t.oid = m.type cross join lateral ("
+      "  select t.typbasetype where t.typtype = 'd'"
+      "  union all select t.typelem where t.typtype = 'b' and t.typlen = -1 and t.typelem <> 0"
+      "  union all select a.atttypid from pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid"
+      "   and a.attnum > 0 and not a.attisdropped) below(type))",
+      wanted);
+  for (const auto& row : session.query(
+           made_of + " select t.oid, t.typtype, case when t.typtype = 'd' then t.typbasetype"
+                     "  when t.typtype = 'b' and t.typlen = -1 then t.typelem else 0 end"
+                     " from made_of m join pg_type t on t.oid = m.type")) {
+    CatalogueTypes::Type& type = result[static_cast<Oid>(std::stoul(row[0]))];
+    type.kind = row[1].at(0);
+    type.base = static_cast<Oid>(std::stoul(row[2]));
+  }
+  for (const auto& row : session.query(
+           made_of + " select t.oid, a.attnum || ':' || a.attname, a.atttypid from made_of m join pg_type t"
+                     " on t.oid = m.type and t.typtype = 'c' join pg_attribute a on a.attrelid = t.typrelid"
+                     " where a.attnum > 0 and not a.attisdropped order by t.oid, a.attnum")) {
+    result[static_cast<Oid>(std::stoul(row[0]))].attributes.emplace_back(row[1],
+                                                                         static_cast<Oid>(std::stoul(row[2])));
+  }
+  for (const auto& row : session.query(
+           made_of + " select e.enumtypid, e.oid, e.enumlabel from made_of m join pg_enum e on e.enumtypid = m.type")) {
+    result[static_cast<Oid>(std::stoul(row[0]))].labels[static_cast<Oid>(std::stoul(row[1]))] = row[2];
+  }
+  return CatalogueTypes(std::move(result));
+}
+
+}  // namespace evictd

@@ -1,0 +1,35 @@
+// What types are made of, to any depth: domains, arrays, composite types, enums.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "daemon/sources/postgres/catalogue_session.h"
+
+namespace evictd {
+
+class CatalogueTypes {
+ public:
+  struct Type {
+    char kind = 'b';  // pg_type.typtype
+    Oid base = 0;     // of a domain; of an array: its elements
+    std::vector<std::pair<std::string, Oid>> attributes;  // of a composite type, "number:name"
+    std::map<Oid, std::string> labels;                    // of an enum
+  };
+
+  explicit CatalogueTypes(std::map<Oid, Type> types) : types_(std::move(types)) {}
+
+  // Whose text its values have: of a domain, the first type below it that is none; of any other, itself.
+  Oid base_of(Oid type) const;
+  // Equal for two looks only when values have the same text in both; enum labels apart, which are added to `labels`.
+  std::string text_of(Oid type, std::map<Oid, std::string>& labels) const;
+
+ private:
+  std::map<Oid, Type> types_;
+};
+
+CatalogueTypes read_types(CatalogueSession& session, const std::set<Oid>& types);
+
+}  // namespace evictd

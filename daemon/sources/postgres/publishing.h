@@ -1,0 +1,38 @@
+// Which relations of a followed table can be served, and what the publication still needs for that. One that cannot be
+// served is named, and the rest is served. Pure.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "daemon/sources/postgres/catalogue.h"
+
+namespace evictd {
+
+// A relation whose changes do not reach us, and why.
+struct Unserved {
+  enum class Why { kNoTable, kForeign, kUnlogged, kTemporary, kNoIdentity, kNotOurs, kNotOwned };
+  Why why = Why::kNoTable;
+  TableName relation;
+  std::string text;  // "'public.cheque', which lies below 'public.pay', is unlogged: its changes are not decoded"
+  std::string fix;   // a statement, where one helps
+};
+
+struct Publishing {
+  // To be added to the publication by us, or to be what it is created for.
+  std::vector<TableName> to_add;
+  std::vector<Unserved> unserved;
+};
+
+// For the table that rules name as `table`. Never FOR ALL TABLES, and nothing without a replica identity: its UPDATE and
+// DELETE would fail for the application (G7).
+Publishing plan_publishing(const TableFacts& facts, const PublicationFacts& publication,
+                           const std::string& publication_name);
+
+// For a person, as the statements below.
+std::string shown_relation(const TableName& name);
+// The whole statement, as it can be pasted. ONLY: what lies below a table is published by itself or not at all.
+std::string add_relations_statement(const std::string& publication, const std::vector<TableName>& relations);
+std::string create_publication_statement(const std::string& publication, const std::vector<TableName>& relations);
+
+}  // namespace evictd

@@ -1,0 +1,113 @@
+#include "daemon/sources/postgres/table_digest.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+namespace evictd {
+namespace {
+
+constexpr std::uint64_t kFnvOffset = 14'695'981'039'346'656'037u;
+constexpr std::uint64_t kFnvPrime = 1'099'511'628'211u;
+constexpr std::size_t kParts = 6;
+
+// A hash that goes on from the one before: the hash of a list is also the hash of each of its beginnings, which is
+// how a list that has only grown is told from one that has changed.
+std::uint64_t chain(std::uint64_t hash, std::string_view text) {
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * kFnvPrime;
+  return (hash ^ 0x1f) * kFnvPrime;  // so that "ab","c" is not "a","bc"
+}
+
+std::string hex(std::uint64_t hash) { return fmt::format("{:016x}", hash); }
+
+// The hash of the first 0, 1, 2 ... elements.
+std::vector<std::string> beginnings(const std::vector<std::string>& elements) {
+  std::vector<std::string> hashes;
+  std::uint64_t hash = kFnvOffset;
+  hashes.push_back(hex(hash));
+  for (const std::string& element : elements) hashes.push_back(hex(hash = chain(hash, element)));
+  return hashes;
+}
+
+struct Lists {
+  std::vector<const RelationFacts*> relations;  // the table, then what lies below it, oldest first
+  std::vector<std::string> members, publication, columns, labels, storage;
+};
+
+Lists lists_of(const TableFacts& table, const PublicationFacts& publication) {
+  Lists lists;
+  lists.relations.push_back(&table.table);
+  for (const RelationFacts& member : table.members) lists.relations.push_back(&member);
+  std::sort(lists.relations.begin() + 1, lists.relations.end(),
+            [](const RelationFacts* a, const RelationFacts* b) { return a->oid < b->oid; });
+  for (const RelationFacts* relation : lists.relations) {
+    const bool is_root = relation == &table.table;
+    lists.members.push_back(fmt::format("{} {} {}", relation->oid, relation->kind, is_root ? "" : relation->parents));
+    // A relation below others must not be judged by what its table alone is: each has its own marks.
+    lists.publication.push_back(fmt::format("{} {} {} {}", publication.mark, relation->oid, relation->is_published,
+                                            relation->publication_marks));
+    lists.storage.push_back(fmt::format("{} {}", relation->oid, storage_mark(*relation, publication)));
+  }
+  for (const ColumnFacts& column : table.table.columns)
+    lists.columns.push_back(fmt::format("{} {} {}", column.number, column.name, column.type_text));
+  for (const auto& [oid, label] : table.table.labels) lists.labels.push_back(fmt::format("{} {}", oid, label));
+  return lists;
+}
+
+// Followed from its first row: made empty where it lies, and published without a word of its own.
+bool is_followed_from_birth(const RelationFacts& relation, const TableFacts& table) {
+  return relation.is_born_partition && relation.is_published &&
+         (relation.publication_marks.empty() || relation.publication_marks == table.table.publication_marks ||
+          relation.has_inherited_marks);
+}
+
+bool contains(const std::vector<std::string>& list, const std::string& text) {
+  return std::find(list.begin(), list.end(), text) != list.end();
+}
+
+}  // namespace
+
+std::string storage_mark(const RelationFacts& relation, const PublicationFacts& publication) {
+  const bool truncate_is_silent = publication.via_root && relation.is_partition;
+  if (relation.toast != 0 && !truncate_is_silent) return fmt::format("{} toast {}", relation.persistence, relation.toast);
+  return fmt::format("{} file {}", relation.persistence, relation.file);
+}
+
+std::string table_digest(const TableFacts& table, const PublicationFacts& publication) {
+  const Lists lists = lists_of(table, publication);
+  return fmt::format("{}/{}/{}/{}/{}/{}", table.table.oid, beginnings(lists.members).back(),
+                     beginnings(lists.publication).back(), beginnings(lists.columns).back(),
+                     beginnings(lists.labels).back(), beginnings(lists.storage).back());
+}
+
+TableVerdict compare_digest(const std::string& before, const TableFacts& now, const PublicationFacts& publication) {
+  if (before == table_digest(now, publication)) return TableVerdict::kSame;
+  std::vector<std::string> parts(1);
+  for (const char c : before) {
+    if (c == '/') {
+      parts.emplace_back();
+    } else {
+      parts.back() += c;
+    }
+  }
+  if (parts[0] != std::to_string(now.table.oid)) return TableVerdict::kRecreated;
+  if (parts.size() != kParts) return TableVerdict::kGrown;  // of an evictd that kept no more
+  const Lists lists = lists_of(now, publication);
+  const auto members = beginnings(lists.members);
+  // Without the newest members, as long as those were followed from their first row.
+  std::size_t known = lists.relations.size();
+  while (members[known] != parts[1]) {
+    if (known <= 1 || !is_followed_from_birth(*lists.relations[known - 1], now)) return TableVerdict::kMembers;
+    --known;
+  }
+  if (beginnings(lists.publication)[known] != parts[2]) return TableVerdict::kPublication;
+  if (!contains(beginnings(lists.columns), parts[3]) || !contains(beginnings(lists.labels), parts[4]) ||
+      beginnings(lists.storage)[known] != parts[5]) {
+    return TableVerdict::kChanged;
+  }
+  return TableVerdict::kGrown;
+}
+
+}  // namespace evictd

@@ -1,0 +1,213 @@
+// What is done to followed tables besides changing their rows: what may have changed values without a row in the stream
+// is a gap of those tables, also when it was put back at once or done while nobody looked; what changes no value is none.
+#include <poll.h>
+
+#include "tests/unit/sources/postgres/source_fixture.h"
+
+namespace evictd::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class PostgresDdlTest : public SourceTest {
+ protected:
+  void SetUp() override {
+    SourceTest::SetUp();
+    if (!sql) return;
+    sql->run(
+        "create type mood as enum ('good', 'bad'); create type pair as (a int, b text);"
+        "create domain d1 as mood; create domain d2 as d1;"
+        "create table t (id int primary key, s text, n numeric, m d2, p pair, ms mood[]);"
+        "create table u (id int primary key, v int);"  // without a TOAST table
+        "create table ev (id int, v text, primary key (id)) partition by list (id);"
+        "create table ev1 partition of ev for values in (1); create table ev2 partition of ev for values in (2);"
+        "create table lean (id int primary key) partition by list (id); create table lean1 partition of lean for values in (1);"
+        "create table pay (id int primary key, v text); create table cash (primary key (id)) inherits (pay);"
+        "create table probe (id int primary key, v text)");
+  }
+  const std::vector<std::string> kTables = {"public.t", "public.u", "public.ev", "public.lean", "public.pay", "public.probe"};
+
+  PostgresOptions watchful() const {
+    PostgresOptions result = options();
+    result.watch_interval = std::chrono::milliseconds(50);
+    return result;
+  }
+  void follow() {
+    make(kTables, watchful());
+    driver->start();
+    ASSERT_TRUE(driver->until_connected()) << explain();
+  }
+  // Each gap so far, "table_changed public.t", in order, but those of the probe.
+  std::vector<std::string> gaps() {
+    std::vector<std::string> all;
+    for (const auto& seen : journal().gaps) {
+      for (const std::string& table : seen.gap.tables) {
+        if (table != "public.probe") all.push_back(seen.gap.reason + " " + table);
+      }
+    }
+    journal().gaps.clear();
+    return all;
+  }
+  bool has_probe() {
+    for (const auto& seen : journal().gaps) {
+      for (const std::string& table : seen.gap.tables) {
+        if (table == "public.probe") return true;
+      }
+    }
+    return false;
+  }
+  // What `statement` led to. The catalogue was looked at after it: a later change of the probe was seen.
+  std::vector<std::string> gaps_after(const std::string& statement) {
+    sql->run(statement);
+    return gaps_by_now();
+  }
+  std::vector<std::string> gaps_by_now() {
+    sql->run("alter table probe alter column v type text using v || '.'");
+    EXPECT_TRUE(driver->until([&] { return has_probe() && journal().connected.has_value(); })) << explain();
+    return gaps();
+  }
+  // The same, done while evictd was away.
+  std::vector<std::string> gaps_after_absence(const std::string& statement) {
+    const Record last = record();
+    driver->stop();
+    sql->run(statement);
+    make(kTables, watchful());
+    driver->start(last);
+    EXPECT_TRUE(driver->until_connected()) << explain();
+    return gaps();
+  }
+};
+
+constexpr const char* kHarmless[] = {
+    "vacuum full t", "vacuum full pay", "cluster t using t_pkey", "analyze", "vacuum", "reindex table t",
+    "grant select on t, u, ev1 to public", "revoke select on t, u, ev1 from public",
+    "create index on t (s)", "create index on ev (v)", "comment on table t is 'x'",
+    "alter table t set (fillfactor = 70)", "alter table t replica identity full",
+    "alter table t replica identity default", "alter table t alter column s set not null",
+    "alter table t alter column s set default 'x'", "alter table t alter column s set statistics 10",
+    "alter table t add column later text", "alter table pay add column later int default 7",
+    "alter table t add constraint positive check (id > 0)", "alter type mood add value 'none'",
+    "truncate t, pay", "truncate ev1", "truncate u", "truncate lean",
+    "begin; insert into u values (1); truncate u; insert into u values (2); commit",
+    "create table ev3 partition of ev for values in (3)",
+    "create table ev4 partition of ev for values in (4) partition by range (id)",
+    "insert into ev values (3, 'x')", "alter table u rename to u2; alter table u2 rename to u",
+};
+
+TEST_F(PostgresDdlTest, WhatChangesNoValueIsNoGap) {
+  follow();
+  for (const char* statement : kHarmless) {
+    // One statement of a script at a time: VACUUM refuses to be part of a transaction.
+    EXPECT_THAT(gaps_after(statement), IsEmpty()) << statement;
+  }
+}
+
+struct Altered {
+  const char* statement;
+  const char* gap;
+};
+constexpr Altered kAltered[] = {
+    {"alter table t alter column n type numeric using n * 100", "table_changed public.t"},
+    {"alter table u alter column v type bigint using v * 2", "table_changed public.u"},
+    {"alter table ev alter column v type text using v || 'x'", "table_changed public.ev"},
+    {"alter table pay alter column v type text using v || 'x'", "table_changed public.pay"},
+    {"alter table t rename column s to s9", "table_changed public.t"},
+    {"begin; alter table t rename column s9 to x; alter table t rename column n to s9; alter table t rename column x to n;"
+     "commit",
+     "table_changed public.t"},
+    {"begin; alter table t drop column n; alter table t add column n text; commit", "table_changed public.t"},
+    {"alter table u add column r double precision default random()", "table_changed public.u"},
+    {"alter table u alter column v type bigint using v * 3", "table_changed public.u"},
+    // Refused for what a publication names; a partition is published without being named.
+    {"begin; alter table ev1 set unlogged; update ev1 set v = 1; alter table ev1 set logged; commit",
+     "table_changed public.ev"},
+    {"alter table lean1 set unlogged; alter table lean1 set logged", "table_changed public.lean"},
+    {"alter type mood rename value 'bad' to 'poor'", "table_changed public.t"},
+    {"alter type pair rename attribute b to c", "table_changed public.t"},
+    {"begin; alter table ev detach partition ev1; update ev1 set v = 9; alter table ev attach partition ev1"
+     " for values in (1); commit",
+     "partitions_changed public.ev"},
+    {"alter table cash no inherit pay; alter table cash inherit pay", "partitions_changed public.pay"},
+    {"begin; create table ev5 (like ev including all); insert into ev5 values (5, 'x');"
+     " alter table ev attach partition ev5 for values in (5); commit",
+     "partitions_changed public.ev"},
+    {"drop table ev2", "partitions_changed public.ev"},
+    {"begin; alter publication evictd drop table t; update t set s9 = 2; alter publication evictd add table t; commit",
+     "unpublished public.t"},
+    {"alter publication evictd set table t where (id > 5), u, ev, lean, only pay, cash, probe;"
+     " alter publication evictd set table t, u, ev, lean, only pay, cash, probe",
+     "unpublished public.t"},
+};
+
+TEST_F(PostgresDdlTest, WhatMayHaveChangedValuesIsAGapOfItsTable) {
+  follow();
+  for (const Altered& altered : kAltered) {
+    EXPECT_THAT(gaps_after(altered.statement), ElementsAre(altered.gap)) << altered.statement;
+  }
+}
+
+TEST_F(PostgresDdlTest, WhatMayHaveChangedValuesWhileEvictdWasAwayIsAGapOfItsTable) {
+  follow();
+  for (const Altered& altered : kAltered) {
+    EXPECT_THAT(gaps_after_absence(altered.statement), ElementsAre(altered.gap)) << altered.statement;
+  }
+}
+
+TEST_F(PostgresDdlTest, WhatChangesNoValueWhileEvictdIsAwayIsNoGap) {
+  follow();
+  for (const char* statement : kHarmless) {
+    // Without a TOAST table, its file tells no more.
+    if (std::string(statement).find("truncate u") != std::string::npos ||
+        std::string(statement).find("truncate lean") != std::string::npos)
+      continue;
+    EXPECT_THAT(gaps_after_absence(statement), IsEmpty()) << statement;
+  }
+}
+
+TEST_F(PostgresDdlTest, WhatThePublicationLeftOutForATimeIsAGapOfEveryTable) {
+  follow();
+  EXPECT_THAT(gaps_after("begin; alter publication evictd set (publish = 'insert'); update t set s = 1;"
+                         " alter publication evictd set (publish = 'insert, update, delete, truncate'); commit"),
+              ElementsAre("unpublished public.t", "unpublished public.u", "unpublished public.ev", "unpublished public.lean",
+                          "unpublished public.pay"));
+}
+
+// Without TRUNCATE in the stream, a partition's new file is all there is to see.
+TEST_F(PostgresDdlTest, ATruncateThatIsNotSentIsAGap) {
+  sql->run("create publication evictd for table t, u, ev, lean, pay, probe with (publish_via_partition_root = true)");
+  follow();
+  EXPECT_THAT(gaps_after("truncate ev1"), ElementsAre("table_changed public.ev"));
+  EXPECT_THAT(gaps_after("truncate t"), IsEmpty());
+}
+
+TEST_F(PostgresDdlTest, AColumnThatIsRenamedRefusesReadinessAndIsNamed) {
+  PostgresOptions chosen = watchful();
+  const auto rules = RuleSet::parse("- {table: t, keys: ['t:{s}', 't:{id}']}", "rules.yaml");
+  ASSERT_TRUE(rules);
+  chosen.requirements = requirements_of(*rules);
+  make(kTables, chosen);
+  driver->start();
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  EXPECT_FALSE(source->status().problem) << *source->status().problem;
+  sql->run("alter table t rename column s to title");
+  ASSERT_TRUE(driver->until([&] { return journal().connected && source->status().problem; })) << explain();
+  const std::string problem =
+      "rules.yaml:1:21: key 't:{s}' names column 's', which table 'public.t' does not have: did you mean 'ms'?";
+  EXPECT_EQ(*source->status().problem, problem);
+  EXPECT_THAT(explain(), HasSubstr("not served: " + problem));
+  // The others go on, also after a restart.
+  const Record last = record();
+  make(kTables, chosen);
+  driver->start(last);
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  EXPECT_EQ(*source->status().problem, problem);
+  sql->run("insert into u values (1)");
+  EXPECT_TRUE(driver->until([&] { return journal().saw("insert public.u new(id=1 v=NULL)"); })) << explain();
+  sql->run("alter table t rename column title to s");
+  EXPECT_TRUE(driver->until([&] { return journal().connected && !source->status().problem; })) << explain();
+}
+
+}  // namespace
+}  // namespace evictd::testing
