@@ -35,7 +35,8 @@ class Watcher final : public SourceHandler {
   void on_standby(std::string_view holder) override {
     log_.info(fmt::format("waiting for the slot, held by {}", holder));
   }
-  void on_record_wanted() override { source_.use_record(std::nullopt); }
+  void on_facts(const SourceFacts&) override { source_.proceed({}); }
+  void on_tables(const std::map<std::string, std::string>&) override {}
   void on_failed(const Error& error) override { failure_ = error; }
   void on_begin(const TransactionBegin& begin) override { commit_time_ = begin.commit_time; }
 
@@ -67,10 +68,7 @@ class Watcher final : public SourceHandler {
 
   void on_commit(const Position& end) override { source_.acknowledge(end); }
   void on_relation_gone(const Relation& relation) override { mapper_.forget(relation); }
-  void on_gap(const Gap& gap, bool needs_confirmation) override {
-    log_.warning(fmt::format("gap: {}", gap.detail));
-    if (needs_confirmation) source_.confirm_gap();
-  }
+  void on_gap(const Gap& gap) override { log_.warning(fmt::format("gap: {}", gap.detail)); }
   void on_snapshot(const Snapshot&) override {}
   void on_heartbeat() override {}
   void on_keepalive(const Position& position) override { source_.acknowledge(position); }
@@ -89,7 +87,7 @@ class Watcher final : public SourceHandler {
 int watch(Source& source, const RuleSet& rules, Log& log, Signals& signals) {
   Watcher watcher(source, rules, log);
   source.set_tables(rules.tables());
-  source.start(std::nullopt, read_clocks());
+  source.start(read_clocks());
   std::string problem;  // said last: a table that prints nothing must not look like one that does not change
   while (true) {
     const Now now = read_clocks();

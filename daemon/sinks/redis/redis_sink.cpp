@@ -81,7 +81,7 @@ class Housekeeping final : public ReplyReceiver {
   }
 
   std::optional<ServerInfo> info;
-  Counts fills;
+  NamedCounts fills;
   std::map<std::uint64_t, Saving> saving;  // by tag
   std::uint64_t last_tag = kResyncTag;
   std::optional<Saving> refused;
@@ -192,22 +192,24 @@ class RedisSink final : public Sink {
     shared_.since += context.snapshot->to_string();
   }
 
-  bool has_room() const override {
-    return is_connected() && works_.size() < options_.commands_max && under_way_bytes_ < options_.under_way_bytes_max &&
-           pending_bytes() < options_.output_bytes_max;
+  bool has_room(Urgency urgency) const override {
+    if (!is_connected() || pending_bytes() >= options_.output_bytes_max) return false;
+    if (urgency == Urgency::kBulk) return bulk_works_ < options_.bulk_max;
+    return works_.size() - bulk_works_ < options_.commands_max && under_way_bytes_ < options_.under_way_bytes_max;
   }
 
-  void submit(Ticket ticket, const Command& command) override {
-    EVICTD_CHECK(has_room());
-    EVICTD_CHECK(command.size() > 0);
-    works_.push_back(make_work(ticket, command, shared_));
+  void submit(Ticket ticket, const Order& order) override {
+    EVICTD_CHECK(has_room(order.urgency()));
+    EVICTD_CHECK(order.target == Target::kPatterns ? !order.patterns.empty() : order.texts->size() > 0);
+    works_.push_back(make_work(ticket, order, shared_));
+    if (works_.back()->is_bulk()) ++bulk_works_;
     under_way_bytes_ += works_.back()->bytes();
     works_.back()->pump(*session_, last_now_);
   }
 
-  void save_record(const Record& record, std::uint64_t sequence) override {
+  void save_record(const Record& record) override {
     EVICTD_CHECK(is_connected());
-    send_record({sequence, record_to_text(record)});
+    send_record({record.sequence, record_to_text(record)});
   }
 
   void load_record(std::uint64_t sequence) override {
@@ -339,6 +341,7 @@ class RedisSink final : public Sink {
     for (auto& work : works_) {
       if (!work->is_finished()) continue;
       under_way_bytes_ -= work->bytes();
+      if (work->is_bulk()) --bulk_works_;
       finished.push_back(std::move(work));
     }
     std::erase_if(works_, [](const auto& work) { return work == nullptr; });
@@ -424,6 +427,7 @@ class RedisSink final : public Sink {
     std::vector<Ticket> tickets;
     for (const auto& work : works_) tickets.push_back(work->ticket());
     works_.clear();
+    bulk_works_ = 0;
     under_way_bytes_ = 0;
     shared_.pacer.reset();
     return tickets;
@@ -504,6 +508,7 @@ class RedisSink final : public Sink {
   std::string input_;
   WorkShared shared_;
   std::vector<std::unique_ptr<RedisWork>> works_;
+  std::size_t bulk_works_ = 0;       // of works_
   std::size_t under_way_bytes_ = 0;  // of works_
   Housekeeping housekeeping_;
 

@@ -23,29 +23,31 @@ std::shared_ptr<Status> healthy_status() {
   identity->version = "1.2.3";
   identity->started = kNow.system - seconds(60);
   identity->source = "PostgreSQL localhost:5432/shop, slot 'evictd', publication 'evictd'";
-  identity->redis = "localhost:6379/0";
   identity->rules_file = "rules.yaml";
   auto status = std::make_shared<Status>();
   status->identity = identity;
   status->rules = std::make_shared<std::vector<StatusRule>>(
       std::vector<StatusRule>{{"shop", "public.products", "rules.yaml:3:5"}});
-  status->pipeline.source_connected = true;
-  status->pipeline.redis_connected = true;
-  status->pipeline.active = true;
-  status->pipeline.oldest_unapplied_commit = kNow.system - milliseconds(1500);
-  status->pipeline.last_applied_commit = kNow.system - milliseconds(2250);
-  status->pipeline.last_heartbeat = kNow.steady - seconds(3);
-  status->pipeline.inflight_transactions = 4;
-  status->pipeline.inflight_bytes = 4096;
-  status->pipeline.acknowledged = Position{0, 77};
+  status->flow.source_connected = true;
+  status->flow.active = true;
+  status->flow.last_heartbeat = kNow.steady - seconds(3);
+  status->flow.acknowledged = Position{0, 77};
+  LaneStatus& lane = status->flow.lanes.emplace_back();
+  lane.name = "redis";
+  lane.is_connected = true;
+  lane.lag = milliseconds(1500);
+  lane.last_applied_commit = kNow.system - milliseconds(2250);
+  lane.held_transactions = 4;
+  lane.held_bytes = 4096;
   status->source.connected = true;
   status->source.active = true;
   status->source.state = "streaming";
   status->source.lag_bytes = 100;
   status->source.slot_safe_wal_bytes = -5;
-  status->sink.connected = true;
-  status->sink.state = "ready";
-  status->sink.evicted_keys = 5;
+  status->sinks.push_back({"redis", "localhost:6379/0", {}});
+  status->sinks[0].sink.connected = true;
+  status->sinks[0].sink.state = "ready";
+  status->sinks[0].sink.evicted_keys = 5;
   return status;
 }
 
@@ -67,14 +69,13 @@ TEST_F(Http, ReadyzIsOkWhenNothingIsWrong) {
 
 TEST_F(Http, ReadyzSaysWhyNotOneReasonPerLine) {
   auto status = healthy_status();
-  status->pipeline.not_ready = {"waiting for the slot", "table 'public.x' is not published"};
+  status->flow.not_ready = {"waiting for the slot", "table 'public.x' is not published"};
   status->source.problem = "table 'public.x' is not published";  // said once
-  status->sink.problem = "redis is full";
   status->stopping = true;
   board_.publish(status);
   EXPECT_EQ(get("/readyz").status, 503);
   EXPECT_EQ(get("/readyz").body,
-            "stopping\nwaiting for the slot\ntable 'public.x' is not published\nredis is full\n");
+            "stopping\nwaiting for the slot\ntable 'public.x' is not published\n");
 }
 
 TEST_F(Http, ReadyzBeforeTheFirstTurn) {
@@ -84,7 +85,7 @@ TEST_F(Http, ReadyzBeforeTheFirstTurn) {
 
 TEST_F(Http, LivezAsksOnlyWhetherTheLoopTurns) {
   auto status = healthy_status();
-  status->pipeline.not_ready = {"redis is gone"};
+  status->flow.not_ready = {"redis is gone"};
   board_.publish(status);
   EXPECT_EQ(get("/livez").status, 200);
   EXPECT_EQ(get("/livez").body, "ok\n");
@@ -108,11 +109,10 @@ TEST_F(Http, StatusIsJson) {
       R"("source":{"address":"PostgreSQL localhost:5432/shop, slot 'evictd', publication 'evictd'",)"
       R"("state":"streaming","connected":true,"active":true,"problem":null,"lag_bytes":100,)"
       R"("slot_retained_bytes":null,"slot_safe_wal_bytes":-5},)"
-      R"("redis":{"address":"localhost:6379/0","state":"ready","connected":true,"problem":null,)"
-      R"("evicted_keys":5},)"
-      R"("pipeline":{"lag_seconds":1.5,"last_applied_commit":"2023-11-14T22:13:17.750Z",)"
-      R"("heartbeat_age_seconds":3,"inflight_transactions":4,"inflight_bytes":4096,"gap":null,)"
-      R"("acknowledged":77},)"
+      R"("caches":[{"name":"redis","address":"localhost:6379/0","state":"ready","problem":null,"evicted_keys":5,)"
+      R"("connected":true,"parked":false,"behind":false,"lag_seconds":1.5,)"
+      R"("last_applied_commit":"2023-11-14T22:13:17.750Z","inflight_transactions":4,"inflight_bytes":4096,"gaps":[]}],)"
+      R"("flow":{"heartbeat_age_seconds":3,"acknowledged":77},)"
       R"("rules":{"file":"rules.yaml","reload_problem":null,)"
       R"("list":[{"name":"shop","table":"public.products","place":"rules.yaml:3:5"}]}})"
       "\n");
@@ -130,12 +130,12 @@ TEST_F(Http, ThePageSaysWhetherItIsReadyAndEscapesEverything) {
 
   status = healthy_status();
   const std::string evil = "<script>alert('x')</script>&\"";
-  status->pipeline.not_ready = {evil};
+  status->flow.not_ready = {evil};
   status->source.state = evil;
-  status->sink.state = evil;
+  status->sinks[0].sink.state = evil;
   status->reload_problem = evil;
   auto identity = std::make_shared<StatusIdentity>(*status->identity);
-  identity->source = identity->redis = identity->version = evil;
+  identity->source = identity->version = evil;
   status->identity = identity;
   status->rules =
       std::make_shared<std::vector<StatusRule>>(std::vector<StatusRule>{{evil, evil, evil}});

@@ -61,8 +61,8 @@ class LoopTest : public ::testing::Test {
   // Runs the loop here while `drive` acts from a second thread, as a person at the console would.
   int run(Source& source, std::function<void()> drive,
           milliseconds drain_max = milliseconds(60'000)) {
-    Pipeline pipeline(rules_of(kRules), source, sink_, metrics_, PipelineOptions{});
-    Loop loop({pipeline, source, sink_, metrics_, board_, signals_, log_, identity_,
+    Flow flow(rules_of(kRules), source, testing::one_cache(sink_), metrics_, FlowOptions{});
+    Loop loop({flow, source, {{"redis", "fake", &sink_}}, metrics_, board_, signals_, log_, identity_,
                [this] { return RuleSet::parse(rules_text_, "rules.yaml"); }, drain_max});
     std::thread driver(std::move(drive));
     const int exit_code = loop.run();
@@ -114,7 +114,7 @@ TEST_F(LoopTest, FinishesWhatIsInHandBeforeItStops) {
                 [this] {
                   EXPECT_TRUE(eventually([this] {
                     const auto status = board_.read();
-                    return status && status->pipeline.inflight_transactions > 0;
+                    return status && status->flow.inflight_transactions > 0;
                   }));
                   send(SIGINT);
                 }),
@@ -130,7 +130,7 @@ TEST_F(LoopTest, TheDrainIsBounded) {
                 [this] {
                   EXPECT_TRUE(eventually([this] {
                     const auto status = board_.read();
-                    return status && status->pipeline.inflight_transactions > 0;
+                    return status && status->flow.inflight_transactions > 0;
                   }));
                   send(SIGTERM);
                 },
@@ -145,7 +145,7 @@ TEST_F(LoopTest, ASecondSignalLeavesAtOnce) {
                 [this] {
                   EXPECT_TRUE(eventually([this] {
                     const auto status = board_.read();
-                    return status && status->pipeline.inflight_transactions > 0;
+                    return status && status->flow.inflight_transactions > 0;
                   }));
                   send(SIGTERM);
                   EXPECT_TRUE(eventually([this] { return is_stopping(); }));

@@ -27,11 +27,11 @@ class FaultsTest : public ::testing::Test {
   }
   SinkJournal& journal() { return driven_->journal(); }
 
-  std::vector<Command> many_commands(int commands, int keys) {
-    std::vector<Command> made;
+  std::vector<OrderBuilder> many_commands(int commands, int keys) {
+    std::vector<OrderBuilder> made;
     int next = 0;
     for (int i = 0; i < commands; ++i) {
-      CommandBuilder builder(Act::kInvalidate);
+      OrderBuilder builder(Act::kInvalidate);
       for (int k = 0; k < keys; ++k) builder.key("k" + std::to_string(next++), {10});
       made.push_back(builder);
     }
@@ -45,9 +45,9 @@ class FaultsTest : public ::testing::Test {
 
 TEST_F(FaultsTest, KillNineInThePipelineLosesNothingSilently) {  // G1
   connect();
-  const std::vector<Command> commands = many_commands(60, 500);
-  for (std::size_t i = 0; i < commands.size() && driven_->sink().has_room(); ++i) {
-    driven_->sink().submit(100 + i, commands[i]);
+  const std::vector<OrderBuilder> commands = many_commands(60, 500);
+  for (std::size_t i = 0; i < commands.size() && driven_->sink().has_room(Urgency::kPrompt); ++i) {
+    driven_->sink().submit(100 + i, commands[i].order());
   }
   ASSERT_TRUE(driven_->until([&] { return !journal().done.empty(); }));
   server_->kill();
@@ -56,12 +56,12 @@ TEST_F(FaultsTest, KillNineInThePipelineLosesNothingSilently) {  // G1
   // Each has ended, one way.
   std::size_t ended = journal().done.size() + journal().lost.size();
   EXPECT_GT(journal().lost.size(), 0u);
-  EXPECT_FALSE(driven_->sink().has_room());
+  EXPECT_FALSE(driven_->sink().has_room(Urgency::kPrompt));
   server_->start_again();
   ASSERT_TRUE(driven_->until_connected());
   EXPECT_NE(journal().last_connected.instance, before) << "another process has another run_id";
   for (const Ticket ticket : std::set<Ticket>(journal().lost)) {
-    expect_outcome(driven_->run(commands[ticket - 100]), 0, 500, 0, 0);
+    expect_counts(driven_->run(commands[ticket - 100]), 0, 500, 0, 0);
   }
   EXPECT_LE(ended, 60u);
 }
@@ -72,8 +72,8 @@ TEST_F(FaultsTest, FrozenServerIsGivenUpAfterTheTimeoutAndItsLateRepliesAreNever
   connect();
   server_->client().set("k", "v");
   server_->freeze();
-  const Command command = CommandBuilder(Act::kInvalidate).key("k", {10});
-  driven_->sink().submit(500, command);
+  const OrderBuilder command = OrderBuilder(Act::kInvalidate).key("k", {10});
+  driven_->sink().submit(500, command.order());
   const bool lost = driven_->until([&] { return journal().lost.contains(500); });
   server_->thaw();
   ASSERT_TRUE(lost);
@@ -91,8 +91,8 @@ TEST_F(FaultsTest, FullPipeNeverDeadlocks) {  // G8
   options_.output_bytes_max = options_.under_way_bytes_max = 64 * 1024 * 1024;
   connect();
   // Far more than the socket's buffers hold in either direction, submitted before anything is read.
-  const std::vector<Command> commands = many_commands(300, 512);
-  for (std::size_t i = 0; i < commands.size(); ++i) driven_->sink().submit(100 + i, commands[i]);
+  const std::vector<OrderBuilder> commands = many_commands(300, 512);
+  for (std::size_t i = 0; i < commands.size(); ++i) driven_->sink().submit(100 + i, commands[i].order());
   ASSERT_TRUE(driven_->until([&] { return journal().done.size() == commands.size(); }));
   EXPECT_TRUE(journal().lost.empty());
 }
@@ -100,14 +100,14 @@ TEST_F(FaultsTest, FullPipeNeverDeadlocks) {  // G8
 TEST_F(FaultsTest, RoomIsBounded) {  // G8
   options_.commands_max = 4;
   connect();
-  const std::vector<Command> commands = many_commands(5, 1);
+  const std::vector<OrderBuilder> commands = many_commands(5, 1);
   for (std::size_t i = 0; i < 4; ++i) {
-    ASSERT_TRUE(driven_->sink().has_room());
-    driven_->sink().submit(100 + i, commands[i]);
+    ASSERT_TRUE(driven_->sink().has_room(Urgency::kPrompt));
+    driven_->sink().submit(100 + i, commands[i].order());
   }
-  EXPECT_FALSE(driven_->sink().has_room());
+  EXPECT_FALSE(driven_->sink().has_room(Urgency::kPrompt));
   ASSERT_TRUE(driven_->until([&] { return journal().done.size() == 4; }));
-  EXPECT_TRUE(driven_->sink().has_room());
+  EXPECT_TRUE(driven_->sink().has_room(Urgency::kPrompt));
 }
 
 TEST_F(FaultsTest, ServerThatIsNotThereIsToldOnceAndFoundWhenItComes) {
@@ -281,7 +281,7 @@ TEST_F(FaultsTest, UnixSocket) {
   server_->start_again();
   options_.url = "unix://" + path + "?db=1";
   connect();
-  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate).key("k", {10})), 0, 1, 0, 0);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).key("k", {10})), 0, 1, 0, 0);
   EXPECT_FALSE(server_->client().exists("evictd:{k}")) << "database 0 is not ours";
 }
 

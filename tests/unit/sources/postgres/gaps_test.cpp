@@ -30,7 +30,7 @@ class PostgresGapTest : public SourceTest {
     EXPECT_EQ(journal().gaps[0].gap.reason, reason);
     EXPECT_THAT(journal().gaps[0].gap.detail, HasSubstr(detail));
     EXPECT_EQ(journal().gaps[0].gap.tables, tables);
-    EXPECT_TRUE(journal().gaps[0].needs_confirmation);
+    EXPECT_TRUE(journal().gaps[0].before_streaming);
   }
 
   void again(const std::vector<std::string>& tables, const std::optional<Record>& last) {
@@ -59,12 +59,12 @@ TEST_F(PostgresGapTest, NothingIrreversibleHappensBeforeTheGapIsOnRecord) {
   const Record last = make_history({"public.products"});
   sql->run("select pg_drop_replication_slot('" + slot + "')");
   again({"public.products"}, last);
-  journal().confirms_gaps = false;
+  journal().proceeds = false;
   ASSERT_TRUE(driver->until([&] { return journal().has_gap("slot_missing"); })) << explain();
   driver->turn_for(std::chrono::milliseconds(300));
   EXPECT_EQ(slot_value("slot_name"), "");
   EXPECT_FALSE(journal().connected);
-  source->confirm_gap();
+  source->proceed({});
   ASSERT_TRUE(driver->until_connected()) << explain();
   EXPECT_EQ(slot_value("slot_name"), slot);
   EXPECT_EQ(journal().gaps.size(), 1u) << explain();
@@ -239,7 +239,7 @@ TEST_F(PostgresGapTest, ATransactionOpenWhileItsTableIsPublishedIsPurgedOnceMore
   writer.run("commit");
   ASSERT_TRUE(driver->until([&] { return journal().gaps.size() == 2; })) << explain();
   EXPECT_EQ(journal().gaps[1].gap.reason, "unpublished");
-  EXPECT_FALSE(journal().gaps[1].needs_confirmation);
+  EXPECT_FALSE(journal().gaps[1].before_streaming);
 }
 
 TEST_F(PostgresGapTest, TableWeMayNotPublishRefusesReadinessAndIsAGapWhenItComesBack) {

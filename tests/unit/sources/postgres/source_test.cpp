@@ -255,7 +255,7 @@ TEST_F(PostgresSourceTest, ATableThatIsNewToTheRulesIsPublishedAndIsNoLoss) {
   ASSERT_TRUE(driver->until([&] { return journal().connects == 2; })) << explain();
   ASSERT_EQ(journal().gaps.size(), 1u) << explain();
   EXPECT_TRUE(journal().gaps[0].gap.is_expected);
-  EXPECT_TRUE(journal().gaps[0].needs_confirmation);
+  EXPECT_TRUE(journal().gaps[0].before_streaming);
   EXPECT_THAT(journal().gaps[0].gap.tables, ElementsAre("public.orders"));
   // Once more for transactions that had begun before.
   ASSERT_TRUE(driver->until([&] { return journal().gaps.size() == 2; })) << explain();
