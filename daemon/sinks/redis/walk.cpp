@@ -487,7 +487,8 @@ class PatternsWork final : public RedisWork {
   }
 
   // Replies come to the walk itself: it is the one that the session was given.
-  bool on_reply(std::uint64_t, const Reply&) override { return false; }
+  bool on_reply(std::uint64_t, Reply&&) override { return false; }
+  bool on_error(std::uint64_t, std::string_view, std::string&) override { return false; }
   bool is_finished() const override { return walk_ == nullptr; }
   bool is_bulk() const override { return true; }
   bool wants_wake() const override { return walk_ && walk_->wants_wake(); }

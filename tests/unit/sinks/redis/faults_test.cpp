@@ -200,16 +200,16 @@ TEST_F(FaultsTest, StatusTellsEvictedKeysAndFills) {
 
 TEST_F(FaultsTest, RowThatSpellsAKeyOfEvictdsOwnTouchesNothing) {
   connect();
-  driven_->sink().save_record(Record{}, 1);
+  driven_->sink().save_record(numbered(Record{}, 1));
   ASSERT_TRUE(driven_->until([&] { return !journal().records_saved.empty(); }));
   const std::string own = record_key("evictd");
   const std::string stored = server_->client().get(own);
   server_->client().set("a", "v");
   server_->client().set("b", "v");
-  CommandBuilder keys(Act::kInvalidate);
+  OrderBuilder keys(Act::kInvalidate);
   keys.key("a", {10}).key(own, {10}).key("evictd:purged", {10}).key("b", {10});
-  expect_outcome(driven_->run(keys), 2, 2, 0, 0);
-  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate).key("evictd:{a}", {11})), 0, 1, 0, 0);
+  expect_counts(driven_->run(keys), 2, 2, 0, 0);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).key("evictd:{a}", {11})), 0, 1, 0, 0);
   EXPECT_EQ(server_->client().get(own), stored);
   EXPECT_EQ(server_->client().get("evictd:{a}"), "t epoch/1 10");
   EXPECT_FALSE(server_->client().exists("evictd:purged"));
@@ -228,7 +228,7 @@ TEST_F(FaultsTest, MemberOfATagThatTheAclForbidsIsLeftAloneAndHoldsNothingUp) {
   server_->client().command(add);
   server_->client().set("session:admin", "v");
   const Outcome outcome =
-      driven_->run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10}));
+      driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10}));
   EXPECT_EQ(outcome.deleted, 300u);
   EXPECT_TRUE(server_->client().exists("session:admin"));
   EXPECT_EQ(journal().disconnects, 0);
@@ -241,7 +241,7 @@ TEST_F(FaultsTest, MemberOfATagThatNoRuleMayTouchIsLeftAlone) {
   server_->client().command({"SADD", "tag:t", "session:admin", "product:1", "evictd:purged"});
   server_->client().set("session:admin", "v");
   server_->client().set("product:1", "v");
-  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10})), 1, 0, 0, 0);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10})), 1, 0, 0, 0);
   EXPECT_TRUE(server_->client().exists("session:admin"));
   EXPECT_EQ(driven_->sink().status().state, "ready (left alone: 1 members of tags that no rule may touch)");
 }
@@ -253,7 +253,7 @@ TEST_F(FaultsTest, MembersOfATagThatAreHugeAreThrownAwayAsTheyCome) {  // G8
   for (char c = 'a'; c < 'd'; ++c) {
     server_->client().command(std::vector<std::string>{"SADD", "tag:t", std::string(20 * 1024 * 1024, c)});
   }
-  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10})), 1, 0, 0, 0);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10})), 1, 0, 0, 0);
   EXPECT_EQ(journal().disconnects, 0);
   EXPECT_EQ(driven_->sink().status().state, "ready (left alone: 3 names longer than 64 KiB)");
 }
