@@ -90,18 +90,17 @@ class OrderBuilder {
     floor_ = Xid{floor};
     return *this;
   }
-  // Of the last pattern.
+  // Of all patterns, in whatever order they are named.
   OrderBuilder& of_tags() {
-    patterns_.back().is_tag = true;
+    is_of_tags_ = true;
     return *this;
   }
   OrderBuilder& of_counters() {
-    patterns_.back().is_bump = true;
+    is_of_counters_ = true;
     return *this;
   }
   OrderBuilder& lazy() {
     rule_.tags_mode = TagsMode::kLazy;
-    if (!patterns_.empty()) patterns_.back().is_lazy = true;
     return *this;
   }
   OrderBuilder& grace(std::chrono::milliseconds grace) {
@@ -129,7 +128,12 @@ class OrderBuilder {
     order.floor = floor_;
     if (target_ == Target::kPatterns) {
       refs_.clear();
-      for (const Pattern& pattern : patterns_) refs_.push_back({&rule_, &pattern});
+      for (Pattern& pattern : patterns_) {
+        pattern.is_tag = is_of_tags_;
+        pattern.is_bump = is_of_counters_;
+        pattern.is_lazy = is_of_tags_ && rule_.tags_mode == TagsMode::kLazy;
+        refs_.push_back({&rule_, &pattern});
+      }
       order.patterns = refs_;
       if (!is_unconditional_) order.xids = xids_;
     } else {
@@ -144,7 +148,9 @@ class OrderBuilder {
   Target target_;
   RuleInfo rule_;
   Texts texts_;
-  std::vector<Pattern> patterns_;
+  mutable std::vector<Pattern> patterns_;
+  bool is_of_tags_ = false;
+  bool is_of_counters_ = false;
   std::vector<Xid> xids_;
   mutable std::vector<PatternRef> refs_;
   bool is_settle_ = false;

@@ -194,7 +194,7 @@ TEST_F(PostgresGapTest, TableRecreatedWhileAwayIsAGapOfThatTable) {
 TEST_F(PostgresGapTest, TableRecreatedWhileStreamingIsFoundPublishedAndAGap) {
   sql->run("create table products (id int primary key)");
   make({"public.products"}, watchful());
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   sql->run("drop table products; create table products (id int primary key)");
   ASSERT_TRUE(driver->until([&] {
@@ -208,7 +208,7 @@ TEST_F(PostgresGapTest, TableRecreatedWhileStreamingIsFoundPublishedAndAGap) {
 TEST_F(PostgresGapTest, TableTakenOutOfThePublicationComesBackAsAGap) {
   sql->run("create table products (id int primary key); create table orders (id int primary key)");
   make({"public.products", "public.orders"}, watchful());
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   sql->run("alter publication evictd drop table products");
   ASSERT_TRUE(driver->until([&] {
@@ -225,7 +225,7 @@ TEST_F(PostgresGapTest, TableTakenOutOfThePublicationComesBackAsAGap) {
 TEST_F(PostgresGapTest, ATransactionOpenWhileItsTableIsPublishedIsPurgedOnceMore) {
   sql->run("create table products (id int primary key); create table orders (id int primary key)");
   make({"public.products", "public.orders"}, watchful());
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   auto writer = server->session(database);
   writer.run("begin");
@@ -251,7 +251,7 @@ TEST_F(PostgresGapTest, TableWeMayNotPublishRefusesReadinessAndIsAGapWhenItComes
       " create role plain_repl login replication; end if; end $$");
   user = "plain_repl";
   make({"public.products", "public.orders"}, watchful());
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   sql->run("alter publication evictd drop table products");
   ASSERT_TRUE(driver->until([&] { return source->status().problem.has_value(); })) << explain();
@@ -270,7 +270,7 @@ TEST_F(PostgresGapTest, TableWeMayNotPublishRefusesReadinessAndIsAGapWhenItComes
 TEST_F(PostgresGapTest, TableRecreatedWithoutAKeyIsNotPublished) {
   sql->run("create table products (id int primary key); create table orders (id int primary key)");
   make({"public.products", "public.orders"}, watchful());
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   sql->run("drop table products; create table products (id int)");
   ASSERT_TRUE(driver->until([&] { return source->status().problem.has_value(); })) << explain();
