@@ -95,7 +95,12 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   last_taken_ = batch->number;
   if (is_parked_ || is_behind_) return;
   // Sent again for another cache's sake: finished here, in this history.
-  const bool is_known = !batch->is_cut && !batch->ends.empty() && std::all_of(batch->ends.begin(), batch->ends.end(), [&](const Position& end) {
+#ifdef EVICTD_BREAK_SLICES_ARE_KNOWN
+  const bool is_whole = true;
+#else
+  const bool is_whole = !batch->is_cut;
+#endif
+  const bool is_known = is_whole && !batch->ends.empty() && std::all_of(batch->ends.begin(), batch->ends.end(), [&](const Position& end) {
     return ledger_.is_finished(source_.stream_name(end.stream), end.value);
   });
   auto made = std::make_unique<BatchWork>();

@@ -205,6 +205,7 @@ class World {
       }
     }
     note_served();
+    note_late_records();
     tell();
     check();
   }
@@ -503,6 +504,18 @@ class World {
     if (problem_.empty()) problem_ = std::move(text);
   }
 
+  // A record that a daemon had on its way when it lost the slot may arrive after its successor has read what was there:
+  // then there is somebody else's record where the successor knows another, and that is a rollback to it.
+  void note_late_records() {
+    const void* holder = slot_->holder;
+    if (holder == std::exchange(last_holder_, holder)) return;
+    for (const Daemon& daemon : daemons_) {
+      if (!daemon.flow || daemon.source.get() == holder) continue;
+      for (std::size_t i = 0; i < caches_.size(); ++i) {
+        if (daemon.sinks[i]->is_saving()) caches_[i].may_be_purged = true;
+      }
+    }
+  }
   void note_served() {
     for (std::size_t i = 0; i < caches_.size(); ++i) {
       const bool is_served = std::any_of(daemons_.begin(), daemons_.end(), [i](const Daemon& daemon) {
@@ -735,6 +748,7 @@ class World {
   std::set<Xid> lost_in_progress_;  // logged and not visible when the slot, or a piece of the stream, was lost
   std::set<Xid> gone_;              // need not have been delivered
   std::uint64_t writers_ = 0;
+  const void* last_holder_ = nullptr;
   std::string instance_ = "server-1";
   int instances_ = 1;
   std::string problem_;

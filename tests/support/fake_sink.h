@@ -85,6 +85,9 @@ class FakeSink final : public Sink {
   std::uint64_t applied_orders() const { return applied_orders_; }
   std::uint64_t fresh_values_deleted_by_replay() const { return fresh_deleted_by_replay_; }
   bool connected() const { return connected_; }
+  bool is_saving() const {
+    return std::any_of(under_way_.begin(), under_way_.end(), [](const UnderWay& each) { return each.kind == UnderWay::kSave; });
+  }
 
   // ---- What readers do
   void plain_set(const std::string& key, std::set<Xid> contains, const std::vector<std::string>& tags = {}) {
