@@ -381,9 +381,6 @@ void Flow::Impl::watch_lanes() {
       const Lane& each = *other.lane;
       return each.is_connected() && !each.is_parked() && !each.is_behind() && !each.is_full();
     });
-#ifdef EVICTD_BREAK_ONE_HOLDS_ALL
-    entry.full_since = now_.steady;
-#endif
     if (!lane.is_full() || !owes || !holds_another_up) {
       entry.full_since.reset();
     } else if (!entry.full_since) {

@@ -221,9 +221,7 @@ void Lane::come_back(const std::map<std::string, std::uint64_t>& confirmed, Now 
   ledger_.use_rules(rule_digests(*rules_, spec_.name));
   events_.error(fmt::format("gap in cache '{}' (fell_behind): it was parked and missed what went by", spec_.name),
                 "all it may hold is purged now; evictd reports ready when that is done");
-#ifndef EVICTD_BREAK_NO_PURGE_AFTER_PARKING
   open_repair({"fell_behind", {}, true, false});
-#endif
 }
 
 void Lane::purge_after(const std::string& reason, Now now) {

@@ -51,9 +51,6 @@ Ledger::Found Ledger::found(const std::optional<Record>& stored) {
   // One of ours whose answer was lost did arrive after all.
   const bool may_be_last =
       stored && stored->writer == writer_ && stored->sequence > unsure_after_ && stored->sequence <= sent_;
-#ifdef EVICTD_BREAK_TRUST_ANY_RECORD
-  if (was_known && holds_) return Found::kOurs;
-#endif
   if (was_known && (may_be_last || written == last_)) {
     under_way_ = 0;
     if (may_be_last) {
@@ -116,9 +113,6 @@ std::vector<Gap> Ledger::judge(const SourceFacts& facts) const {
 
 std::vector<std::string> Ledger::changed_rules(const std::map<std::string, std::uint64_t>& rules) const {
   std::vector<std::string> tables;
-#ifdef EVICTD_BREAK_NO_RULE_DIGESTS
-  return tables;
-#endif
   if (record_.epoch.empty()) return tables;
   for (const auto& [table, digest] : rules) {
     const auto before = record_.rules.find(table);
