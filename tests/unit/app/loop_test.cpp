@@ -56,6 +56,7 @@ class LoopTest : public ::testing::Test {
     identity->version = "1";
     identity_ = identity;
     board_.turned(read_clocks().steady);
+    slot_->exists = true;
   }
 
   // Runs the loop here while `drive` acts from a second thread, as a person at the console would.
@@ -88,7 +89,9 @@ class LoopTest : public ::testing::Test {
   Signals signals_;
   testing::FakeDatabase database_{10};
   testing::FakeSink sink_{milliseconds(60'000)};
-  testing::FakeSource source_{database_};
+  // Streams what was committed before, as a slot that is there does.
+  std::shared_ptr<testing::FakeSlot> slot_ = std::make_shared<testing::FakeSlot>();
+  testing::FakeSource source_{database_, slot_};
   Metrics metrics_{"1"};
   StatusBoard board_;
   Log log_{LogLevel::kError, LogFormat::kText};
