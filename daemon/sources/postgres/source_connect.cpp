@@ -98,6 +98,10 @@ void PostgresSource::connect() {
   if (!conninfo) return give_up(conninfo.error());
   conninfo_ = std::move(*conninfo);
   conninfo_.pin_session("evictd", options_.client_encoding);
+  claimed_.reset();
+  claim_number_ = 0;
+  contradictions_ = 0;
+  proven_ = Lsn{};
   state_ = State::kConnecting;
   stream_.open(conninfo_, now_);
 }
@@ -316,6 +320,18 @@ void PostgresSource::first_snapshot() {
   auto answer = snapshots_.take();
   if (!answer) return;
   near_ = answer->snapshot.xmax();
+  proven_ = std::max(proven_, answer->wal_end);
+  // The slot's position came over one of our connections; the end of the WAL over another.
+  if (confirmed_ > proven_) {
+    if (++contradictions_ < kContradictionsMax) {
+      snapshots_.request();
+      return;
+    }
+    return trouble(Error{ErrorKind::kConnection,
+                         fmt::format("slot '{}' stands at {}, and the server's WAL ends at {}", slot_,
+                                     confirmed_.to_string(), proven_.to_string()),
+                         "if this stays, the slot was moved ahead of the server: drop it, evictd makes it anew"});
+  }
   start_streaming();
 }
 
@@ -330,11 +346,13 @@ void PostgresSource::start_streaming() {
     start.status_interval = std::min(start.status_interval, facts_.server.wal_sender_timeout / 3);
   }
   stream_.start_streaming(start, now_);
+  stream_.prove(proven_);
   state_ = State::kStarting;
 }
 
 void PostgresSource::streaming_began() {
   state_ = State::kStreaming;
+  contradictions_ = 0;
   heartbeat_problem_.clear();
   catalogue_problem_.clear();  // of an earlier connection; the catalogue was read on the way here
   has_worked_ = true;
