@@ -8,6 +8,7 @@
 #include "daemon/sources/postgres/catalogue_session.h"
 #include "daemon/sources/postgres/catalogue_types.h"
 #include "daemon/sources/postgres/publishing.h"
+#include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
 namespace {
@@ -53,6 +54,17 @@ SlotFacts slot_facts(CatalogueSession& session, const std::string& slot) {
 }
 
 }  // namespace
+
+std::string Blocker::describe() const {
+  if (prepared.empty()) return fmt::format("pid {} ({}), open for {} s", pid, application, open_seconds);
+  return fmt::format("prepared transaction {} of database '{}', open for {} s", quoted_text(prepared), database,
+                     open_seconds);
+}
+
+std::string Blocker::ending() const {
+  if (prepared.empty()) return fmt::format("SELECT pg_terminate_backend({});", pid);
+  return fmt::format("ROLLBACK PREPARED {}; (or COMMIT PREPARED) in database '{}'", quoted_text(prepared), database);
+}
 
 const ColumnFacts* RelationFacts::find_column(std::string_view column) const {
   const auto found = std::find_if(columns.begin(), columns.end(),
@@ -189,13 +201,13 @@ Result<std::vector<Blocker>> Catalogue::read_blockers() {
   return run<std::vector<Blocker>>([&](CatalogueSession& session) {
     // Whoever has an xid; the slot's own creation has none.
     const auto rows = session.query(
-        "select pid, application_name, coalesce(extract(epoch from now() - xact_start)::bigint, 0)"
-        " from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()"
-        " order by xact_start nulls last limit 5");
+        "select pid, application_name, coalesce(extract(epoch from now() - xact_start)::bigint, 0) as open,"
+        " datname::text, '' from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()"
+        " union all select 0, '', extract(epoch from now() - prepared)::bigint, database::text, gid"
+        " from pg_prepared_xacts order by open desc limit 5");
     std::vector<Blocker> blockers;
     for (const auto& row : rows) {
-      blockers.push_back(
-          {std::stoi(row[0]), row[1].empty() ? "unnamed" : row[1], std::stoll(row[2])});
+      blockers.push_back({std::stoi(row[0]), row[1].empty() ? "unnamed" : row[1], std::stoll(row[2]), row[3], row[4]});
     }
     return blockers;
   });
@@ -257,6 +269,17 @@ Result<std::uint64_t> Catalogue::next_xid() {
 Result<void> Catalogue::drop_slot(const std::string& slot) {
   auto done = run<bool>([&](CatalogueSession& session) {
     session.query(fmt::format("select pg_drop_replication_slot({})", session.quote(slot)));
+    return true;
+  });
+  if (!done) return tl::unexpected<Error>(std::move(done.error()));
+  return {};
+}
+
+Result<void> Catalogue::end_holder(const std::string& slot, int pid) {
+  auto done = run<bool>([&](CatalogueSession& session) {
+    session.query(fmt::format("select pg_terminate_backend(active_pid) from pg_replication_slots"
+                              " where slot_name = {} and active_pid = {}",
+                              session.quote(slot), pid));
     return true;
   });
   if (!done) return tl::unexpected<Error>(std::move(done.error()));

@@ -139,6 +139,13 @@ struct Blocker {
   int pid = 0;
   std::string application;
   std::int64_t open_seconds = 0;
+  std::string database;
+  std::string prepared;  // the name of a prepared transaction, which has no pid
+
+  // "pid 4711 (psql), open for 12 s"; "prepared transaction 'order 7' of database 'shop', open for 12 s"
+  std::string describe() const;
+  // The statement that ends it.
+  std::string ending() const;
 };
 
 class Catalogue {
@@ -177,6 +184,8 @@ class Catalogue {
   // Every transaction that has an id by now has a lower one.
   Result<std::uint64_t> next_xid();
   Result<void> drop_slot(const std::string& slot);
+  // Ends the session that holds the slot, if it is still that process.
+  Result<void> end_holder(const std::string& slot, int pid);
   Result<void> drop_publication(const std::string& publication);
   // A logical message in a transaction of its own.
   Result<void> emit_message(const std::string& prefix, const std::string& content);

@@ -4,6 +4,7 @@
 
 #include "daemon/sources/postgres/catalogue.h"
 #include "daemon/sources/postgres/conninfo.h"
+#include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
 
@@ -47,7 +48,7 @@ Result<std::vector<std::string>> drop_postgres(const PostgresOptions& options) {
     return fail(
         done.error().kind,
         fmt::format("cannot drop publication '{}': {}", options.publication, done.error().text),
-        fmt::format("as its owner: DROP PUBLICATION {};", options.publication));
+        fmt::format("as its owner: DROP PUBLICATION {};", shown_name(options.publication)));
   }
   lines.push_back(fmt::format("dropped publication '{}'", options.publication));
   return lines;

@@ -280,7 +280,14 @@ void PostgresSource::stream_failed() {
   if (failure->sqlstate == "42704" && failure->text.find("publication") != std::string::npos) {
     slot_predates_publication_ = true;
   }
-  trouble(explain_failure(*failure, failure_context()));
+  Error error = explain_failure(*failure, failure_context());
+  // A password that is being rotated, a role or a database that is still to be made: it is tried again, without hurry,
+  // since a server may lock out whoever tries too often.
+  if (failure->needs_password || failure->sqlstate.starts_with("28") || failure->sqlstate == "3D000") {
+    backoff_ = std::clamp(backoff_ * 2, kDataBackoffMin, kDataBackoffMax);
+    return disconnect(Error{ErrorKind::kConnection, std::move(error.text), std::move(error.hint)}, backoff_);
+  }
+  trouble(std::move(error));
 }
 
 void PostgresSource::disconnect(const Error& error, std::chrono::milliseconds wait) {

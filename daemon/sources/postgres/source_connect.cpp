@@ -15,6 +15,7 @@ namespace {
 constexpr std::chrono::seconds kBlockersInterval{5};
 // How long our own last stream may take to let go of the slot before it counts as somebody else's.
 constexpr std::chrono::milliseconds kReleaseInterval{50};
+constexpr int kReleaseWaitsPolite = 20;
 constexpr int kReleaseWaitsMax = 100;
 constexpr std::chrono::milliseconds kStatusIntervalMax{10'000};
 constexpr int kMessagesVersion = 140'000;  // the `messages` option of pgoutput
@@ -145,7 +146,16 @@ void PostgresSource::take_facts() {
   facts_ = std::move(*answer);
   if (facts_.slot.exists && facts_.slot.is_active && !options_.temporary_slot) {
     if (facts_.slot.active_pid == own_pid_ && release_waits_ < kReleaseWaitsMax) {
-      ++release_waits_;
+      // It lets go within a moment, unless its connection hangs: then only wal_sender_timeout would end it. The step
+      // after this one connects anew, and looks again.
+      if (++release_waits_ == kReleaseWaitsPolite) {
+        notice(true,
+               fmt::format("slot '{}' is held by our own earlier session, pid {}, which does not let go: ending it", slot_,
+                           own_pid_),
+               {});
+        ask([slot = slot_, pid = own_pid_](Catalogue& side) { return side.end_holder(slot, pid); },
+            [](const Result<void>&) {});
+      }
       stream_.close();
       snapshots_.stop();
       ++attempt_;
@@ -153,7 +163,12 @@ void PostgresSource::take_facts() {
       retry_at_ = now_.steady + kReleaseInterval;
       return;
     }
-    return become_standby(facts_.slot.holder);
+    std::string holder = facts_.slot.holder;
+    if (facts_.slot.active_pid == own_pid_) {
+      holder = fmt::format("our own earlier session, pid {}, until wal_sender_timeout ({} s) ends it", own_pid_,
+                           facts_.server.wal_sender_timeout.count() / 1000);
+    }
+    return become_standby(holder);
   }
   if (!known_is_stale_) return judge_facts();
   // Asked for after the facts: whoever moved the slot wrote the record first.
@@ -307,10 +322,9 @@ void PostgresSource::create_slot() {
         const Blocker& oldest = answer->front();
         notice(
             true,
-            fmt::format("creating slot '{}' waits for {} open transaction(s), the oldest of pid {} "
-                        "({}), open for {} s",
-                        slot_, answer->size(), oldest.pid, oldest.application, oldest.open_seconds),
-            fmt::format("end it with SELECT pg_terminate_backend({});", oldest.pid));
+            fmt::format("creating slot '{}' waits for {} open transaction(s), the oldest of {}", slot_,
+                        answer->size(), oldest.describe()),
+            "end it with " + oldest.ending());
       });
 }
 

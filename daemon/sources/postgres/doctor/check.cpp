@@ -120,7 +120,7 @@ void try_round_trip(StreamProbe& probe, Catalogue& catalogue, const PostgresOpti
   const std::string content = fmt::format("check-{}", ::getpid());
   const auto outcome = probe.round_trip(
       fmt::format("{}_check_{}", options.slot.substr(0, 40), ::getpid()), options.publication,
-      "evictd", content, [&] { return catalogue.emit_message("evictd", content).has_value(); },
+      "evictd", content, [&] { return catalogue.emit_message("evictd", content); },
       kRoundTripMax);
   const std::string object = "stream";
   switch (outcome) {

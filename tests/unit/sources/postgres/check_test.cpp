@@ -261,10 +261,10 @@ TEST_F(JudgeServer, SynchronousStandbys) {
 }
 TEST_F(JudgeServer, OpenTransactions) {
   check.facts.slot = SlotFacts{};
-  check.open_transactions = {{42, "psql", 3600}};
+  check.open_transactions = {{42, "psql", 3600, "shop", ""}};
   expect("PG030", Severity::kWarning, "slot 'evictd'",
          "creating it waits for the transaction of pid 42 (psql), open for 3600 s",
-         "end that transaction, or wait");
+         "wait, or end it with SELECT pg_terminate_backend(42);");
 }
 TEST_F(JudgeServer, OldMinor) {
   check.facts.server.version = 150'012;
