@@ -55,6 +55,11 @@ SlotFacts slot_facts(CatalogueSession& session, const std::string& slot) {
 
 }  // namespace
 
+std::string heartbeat_grant(const ServerFacts& server) {
+  return fmt::format("GRANT EXECUTE ON FUNCTION pg_logical_emit_message(boolean, text, text{}) TO {};",
+                     server.version >= 170'000 ? ", boolean" : "", quoted_name(server.role));
+}
+
 std::string Blocker::describe() const {
   if (prepared.empty()) return fmt::format("pid {} ({}), open for {} s", pid, application, open_seconds);
   return fmt::format("prepared transaction {} of database '{}', open for {} s", quoted_text(prepared), database,
@@ -99,8 +104,8 @@ struct Catalogue::Session : CatalogueSession {
   using CatalogueSession::CatalogueSession;
 };
 
-Catalogue::Catalogue(Conninfo conninfo, std::chrono::milliseconds answer_max)
-    : conninfo_(std::move(conninfo)), answer_max_(answer_max) {}
+Catalogue::Catalogue(Conninfo conninfo, std::chrono::milliseconds answer_max, bool is_for_a_person)
+    : conninfo_(std::move(conninfo)), answer_max_(answer_max), is_for_a_person_(is_for_a_person) {}
 Catalogue::~Catalogue() = default;
 
 void Catalogue::reset(Conninfo conninfo) {
@@ -112,6 +117,7 @@ void Catalogue::disconnect() { session_.reset(); }
 
 template <typename T, typename Work>
 Result<T> Catalogue::run(Work work) {
+  if (lost_) return tl::unexpected<Error>(*lost_);
   const auto now = std::chrono::steady_clock::now();
   if (now - session_since_ > kSessionMax) session_.reset();
   std::optional<Error> error;
@@ -124,7 +130,10 @@ Result<T> Catalogue::run(Work work) {
         return work(static_cast<CatalogueSession&>(*session_));
       },
       conninfo_);
-  if (!result && result.error().kind == ErrorKind::kConnection) session_.reset();
+  if (!result && result.error().kind == ErrorKind::kConnection) {
+    session_.reset();
+    if (is_for_a_person_) lost_ = result.error();
+  }
   return result;
 }
 

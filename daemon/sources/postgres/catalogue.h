@@ -148,12 +148,18 @@ struct Blocker {
   std::string ending() const;
 };
 
+// What lets a role send a message of its own through the stream.
+std::string heartbeat_grant(const ServerFacts& server);
+
 class Catalogue {
  public:
   // How long one answer may take before the session counts as hung, and is dropped.
   static constexpr std::chrono::seconds kAnswerMax{25};
 
-  explicit Catalogue(Conninfo conninfo, std::chrono::milliseconds answer_max = kAnswerMax);
+  // `is_for_a_person`: once a connection is lost, or an answer did not come, every later question fails at
+  // once, so that whoever waits is not kept for the sum of all deadlines.
+  explicit Catalogue(Conninfo conninfo, std::chrono::milliseconds answer_max = kAnswerMax,
+                     bool is_for_a_person = false);
   ~Catalogue();
   Catalogue(const Catalogue&) = delete;
   Catalogue& operator=(const Catalogue&) = delete;
@@ -201,6 +207,8 @@ class Catalogue {
 
   Conninfo conninfo_;
   std::chrono::milliseconds answer_max_;
+  const bool is_for_a_person_;
+  std::optional<Error> lost_;
   std::unique_ptr<Session> session_;
   std::chrono::steady_clock::time_point session_since_{};
 };

@@ -13,6 +13,7 @@ namespace {
 constexpr std::string_view kHeartbeatPrefix = "evictd";
 constexpr int kMessagesVersion = 140'000;
 constexpr std::chrono::seconds kStatisticsInterval{5};
+constexpr std::chrono::minutes kHeartbeatRefused{5};
 constexpr std::chrono::seconds kLookIntervalMin{1};  // whatever is altered how often
 constexpr std::chrono::milliseconds kCatchUpInterval{200};
 constexpr std::chrono::seconds kBarrierInterval{1};
@@ -322,6 +323,10 @@ void PostgresSource::emit_heartbeat() {
       [this](const Result<void>& answer) {
         beating_ = false;
         heartbeat_problem_ = answer ? "" : "cannot emit a heartbeat: " + answer.error().text;
+        if (answer || answer.error().kind != ErrorKind::kUsage) return;
+        // A right that was taken away. The stream is as good without; only an idle database is then not measured.
+        notice(true, std::exchange(heartbeat_problem_, {}), heartbeat_grant(facts_.server));
+        heartbeat_at_ = now_.steady + kHeartbeatRefused;
       });
 }
 

@@ -408,6 +408,28 @@ TEST_F(PostgresFaultTest, DropRemovesWhatWeLeaveBehind) {
                                     "publication 'evictd' does not exist"));
 }
 
+TEST_F(PostgresFaultTest, DropLeavesAPublicationThatOthersMayNeed) {
+  sql->run("create table products (id int primary key)");
+  stream({"public.products"});
+  driver->stop();
+  sql->run("select pg_create_logical_replication_slot('other_" + database + "', 'pgoutput')");
+  auto dropped = drop_postgres(options());
+  ASSERT_TRUE(dropped) << dropped.error().to_string();
+  EXPECT_THAT(*dropped, ElementsAre("dropped slot '" + slot + "'",
+                                    "left publication 'evictd', which slot 'other_" + database +
+                                        "' may be read with; if it is not: DROP PUBLICATION evictd;"));
+  sql->run("select pg_drop_replication_slot('other_" + database + "')");
+  sql->run("do $$ begin if not exists (select from pg_roles where rolname = 'plain_repl') then"
+           " create role plain_repl login replication; end if; end $$");
+  PostgresOptions chosen = options();
+  chosen.url = server->url(database, "plain_repl");
+  dropped = drop_postgres(chosen);
+  ASSERT_TRUE(dropped) << dropped.error().to_string();
+  EXPECT_THAT(*dropped, ElementsAre("slot '" + slot + "' does not exist",
+                                    "left publication 'evictd', which is another role's; as its owner: DROP PUBLICATION "
+                                    "evictd;"));
+}
+
 // A server of its own for tests that stop it.
 class PostgresRestartTest : public PostgresFaultTest {
  protected:
