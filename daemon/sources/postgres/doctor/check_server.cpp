@@ -235,7 +235,9 @@ class Judge {
       for (const Unserved& unserved : publishing.unserved) {
         if (unserved.why != Unserved::Why::kNotOurs && unserved.why != Unserved::Why::kNotOwned) continue;
         add("PG015", Severity::kError, place_of(table),
-            fmt::format("table '{}.{}' is not in {}", unserved.relation.schema, unserved.relation.table, name),
+            publication_.all_tables
+                ? unserved.text
+                : fmt::format("table '{}.{}' is not in {}", unserved.relation.schema, unserved.relation.table, name),
             unserved.fix);
       }
     }
