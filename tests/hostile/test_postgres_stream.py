@@ -67,15 +67,36 @@ def test_a_keepalive_from_beyond_the_servers_end_is_not_acknowledged(postgres, c
     assert evictd.metrics().sum("evictd_gaps_total") == 0
 
 
-# Bytes of a frame that say where, when, which and how much: headers, begins and commits whole but for the low bits of
-# the transaction's id, and of rows what kind they are of which table.
+@pytest.mark.parametrize("bit", [11, 25])
+def test_a_transaction_that_the_server_never_began_is_not_waited_for(postgres, cache, middle, evictd, bit):
+    flipped = []
+
+    def tamper(frame):
+        at = HEADER + 25
+        if frame[HEADER] == DATA and frame[at:at + 1] == b"B" and not flipped and not frame[at + 20 - bit // 8] >> bit % 8 & 1:
+            flipped.append(True)
+            return flip(frame, at + 20 - bit // 8, bit % 8)
+        return frame
+
+    scenarios.cached(cache, postgres, "product:1", "product:2")
+    middle.tamper = tamper
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 1")
+    eventually("the transaction is refused", lambda: "which the server has not begun" in evictd.log_text()
+               or "cannot be: the server is at" in evictd.log_text(), 20)
+    assert flipped
+    oracle.converge(postgres, evictd)
+    oracle.assert_true_cache(postgres, cache, at_least=1)
+
+
+# Bytes of a frame that say where, when, which and how much: headers, begins and commits whole, and of rows what kind
+# they are of which table.
 def bytes_to_flip(frame):
     if frame[HEADER] == KEEPALIVE:
         return range(HEADER, len(frame))
     payload = HEADER + 25
     header = [HEADER, *range(HEADER + 1, HEADER + 25)]
     if frame[payload:payload + 1] == b"B":
-        return [*header, *range(payload, payload + 18)]
+        return [*header, *range(payload, len(frame))]
     if frame[payload:payload + 1] == b"C":
         return [*header, *range(payload, len(frame))]
     return [*header, *range(payload, min(payload + 6, len(frame)))]

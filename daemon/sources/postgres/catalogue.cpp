@@ -266,6 +266,19 @@ Result<void> Catalogue::add_relations(const std::string& publication, const std:
   return {};
 }
 
+Result<bool> Catalogue::is_future(std::uint64_t xid) {
+  return run<bool>([&](CatalogueSession& session) {
+    // Only the server's counter tells: what a snapshot calls the end are the transactions that have ended.
+    try {
+      session.query(fmt::format("select txid_status({})", xid));
+    } catch (const SessionFailure& failure) {
+      if (failure.sqlstate == "22023") return true;
+      throw;
+    }
+    return false;
+  });
+}
+
 Result<std::uint64_t> Catalogue::next_xid() {
   return run<std::uint64_t>([&](CatalogueSession& session) {
     const auto rows = session.query(session.version() >= 130000

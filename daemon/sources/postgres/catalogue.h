@@ -187,6 +187,8 @@ class Catalogue {
   Result<void> create_publication(const std::string& publication,
                                   const std::vector<TableName>& relations);
   Result<void> add_relations(const std::string& publication, const std::vector<TableName>& relations);
+  // Whether the server has not given that id to a transaction yet.
+  Result<bool> is_future(std::uint64_t xid);
   // Every transaction that has an id by now has a lower one.
   Result<std::uint64_t> next_xid();
   Result<void> drop_slot(const std::string& slot);

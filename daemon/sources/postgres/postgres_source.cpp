@@ -111,6 +111,7 @@ void PostgresSource::wait_for(Waiting& waiting, bool want_data) {
       waiting.wake_at(std::min({look_at_, statistics_at_, heartbeat_at_, refresh_at_}));
       if (const auto since = snapshots_.refused_since())
         waiting.wake_at(std::max(*since, unacknowledged_since_) + options_.shutdown_grace);
+      if (newest_ != Xid{0}) waiting.wake_at(newest_at_);
       if (claimed_ && claim_number_ == 0) waiting.wake_at(claim_at_);
       if (!barrier_tables_.empty()) waiting.wake_at(barrier_at_);
       return;

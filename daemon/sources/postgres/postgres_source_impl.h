@@ -119,6 +119,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void looked_at_catalogue(Result<Facts> answer);
   void read_statistics();
   void emit_heartbeat();
+  void doubt_newest();
   void check_open_transactions();
 
   // PgoutputReceiver
@@ -220,6 +221,11 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   std::uint64_t claim_number_ = 0;
   SteadyTime claim_at_{};
   int contradictions_ = 0;
+  // The newest transaction that was handed out and that no snapshot has seen the end of, and since when it is asked
+  // about.
+  Xid newest_{0};
+  Xid current_{0};  // in hand
+  SteadyTime newest_at_{};
   std::string impossible_;  // what a begin said that cannot be
   Lsn last_acknowledged_;
   SteadyTime unacknowledged_since_{};  // or later: the last step at which nothing was

@@ -99,6 +99,7 @@ void PostgresSource::connect() {
   if (!conninfo) return give_up(conninfo.error());
   conninfo_ = std::move(*conninfo);
   conninfo_.pin_session("evictd", options_.client_encoding);
+  newest_ = current_ = Xid{0};
   claimed_.reset();
   claim_number_ = 0;
   contradictions_ = 0;

@@ -21,6 +21,8 @@ constexpr std::chrono::minutes kRefreshInterval{1};
 constexpr std::chrono::seconds kSnapshotsAwayMax{3};
 // Between two questions for the end of the WAL, while the stream moves on with other databases' work only.
 constexpr std::chrono::milliseconds kClaimInterval{100};
+// How long a commit may be unseen by snapshots before the server is asked whether there is such a transaction.
+constexpr std::chrono::seconds kXidDoubt{3};
 // How far a transaction's id may be from the newest that a snapshot has told of: ahead, what a server can begin within
 // a minute; behind, what a backlog can hold before the server itself stops.
 constexpr std::uint64_t kXidsAheadMax = std::uint64_t{1} << 24;
@@ -200,6 +202,7 @@ void PostgresSource::on_begin(const BeginMessage& begin) {
   if (xid > near + kXidsAheadMax || (near > kXidsBehindMax && xid < near - kXidsBehindMax)) {
     impossible_ = fmt::format("transaction {} cannot be: the server is at {}", xid, near);
   }
+  current_ = transaction.xid;
   transaction.commit_time = begin.commit_time;
   handler_->on_begin(transaction);
 }
@@ -210,6 +213,10 @@ void PostgresSource::on_change(const Change& change) {
 }
 
 void PostgresSource::on_commit(Lsn end) {
+  if (current_ > newest_) {
+    newest_ = current_;
+    newest_at_ = now_.steady + kXidDoubt;
+  }
   // Borne out by the begin and by the message's own position (pgoutput.cpp).
   proven_ = std::max(proven_, end);
   stream_.prove(proven_);
@@ -229,6 +236,7 @@ void PostgresSource::deliver_snapshots() {
   auto answer = snapshots_.take();
   if (!answer) return;
   near_ = std::max(near_, answer->snapshot.xmax());
+  if (newest_ < answer->snapshot.xmax()) newest_ = Xid{0};
   prove(answer->wal_end, answer->number);
   if (!is_streaming()) return;
   if (!barrier_tables_.empty() && answer->snapshot.xmin() >= barrier_) {
@@ -276,6 +284,7 @@ void PostgresSource::watch_catalogue() {
 
 void PostgresSource::run_side_work() {
   if (!is_streaming()) return;
+  if (newest_ != Xid{0} && now_.steady >= newest_at_) doubt_newest();
   if (claimed_ && claim_number_ == 0 && now_.steady >= claim_at_) {
     claim_at_ = now_.steady + kClaimInterval;
     claim_number_ = snapshots_.request();
@@ -313,6 +322,23 @@ void PostgresSource::read_statistics() {
         counting_ = false;
         if (!answer && answer.error().kind == ErrorKind::kConnection) snapshots_.suspect_shutdown(now_);
         statistics_ = answer ? std::optional<SlotStatistics>(*answer) : std::nullopt;
+      });
+}
+
+// A commit that no snapshot sees is waiting for a standby, or bears an id that the server never gave: then everything
+// would wait for it, until the server comes that far.
+void PostgresSource::doubt_newest() {
+  newest_at_ = now_.steady + kXidDoubt;
+  ask([xid = number(newest_)](Catalogue& side) { return side.is_future(xid); },
+      [this, xid = newest_](const Result<bool>& answer) {
+        if (!is_streaming() || !answer) return;
+        if (*answer) {
+          return trouble(Error{ErrorKind::kData,
+                               fmt::format("the stream says that transaction {} has committed, which the server has not begun",
+                                           number(xid)),
+                               "the stream is read again from the last acknowledged position"});
+        }
+        if (newest_ == xid) newest_ = Xid{0};
       });
 }
 
