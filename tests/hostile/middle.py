@@ -8,8 +8,8 @@ import threading
 
 class Middle:
     """`tamper(frame)` gets each CopyData frame of a replication stream (type, length and body, as a bytearray) and
-    returns what goes on to the client. `frozen` is an event: while it is set, nothing goes on in either direction on
-    connections whose application_name is `freeze`."""
+    returns what goes on to the client. While `pass_on` is not set, nothing goes on in either direction on connections
+    whose application_name is `freeze`."""
 
     def __init__(self, target_port):
         self.target_port = target_port
@@ -48,7 +48,7 @@ class Middle:
             name = options.get(b"application_name", b"").decode()
             threading.Thread(target=self._pump, args=(client, server, name), daemon=True).start()
             if b"replication" in options:
-                self._frames(server, client)
+                self._frames(server, client, name)
             else:
                 self._pump(server, client, name)
         except OSError:
@@ -64,11 +64,13 @@ class Middle:
             pass
         _close(source, sink)
 
-    def _frames(self, server, client):
+    def _frames(self, server, client, name):
         try:
             while True:
                 head = _exactly(server, 5)
                 frame = bytearray(head + _exactly(server, struct.unpack("!I", head[1:])[0] - 4))
+                if name == self.freeze:
+                    self.pass_on.wait()
                 client.sendall(self.tamper(frame) if head[:1] == b"d" else frame)
         except OSError:
             _close(server, client)

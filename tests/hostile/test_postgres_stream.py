@@ -137,3 +137,19 @@ def test_a_frozen_ordinary_connection_shows_and_is_replaced(postgres, cache, mid
     oracle.converge(postgres, evictd)
     oracle.assert_true_cache(postgres, cache, at_least=2)
     stays("it is ready", evictd.is_ready, 2)
+
+
+def test_a_frozen_stream_is_replaced_before_the_server_gives_it_up(postgres, cache, middle, evictd):
+    """Its slot is held by a process of the server that still believes in us: ours to end, not another daemon's."""
+    scenarios.cached(cache, postgres, "product:1", "product:2")
+    middle.pass_on.clear()
+    middle.freeze = "evictd"
+    eventually("evictd is no longer ready", lambda: not evictd.is_ready(), 40)
+    middle.freeze = None
+    postgres.execute("update products set price_cents = 7 where id = 1")
+    assert postgres.value("show wal_sender_timeout") == "1min"
+    evictd.wait_until_ready(20)
+    assert "is held by our own earlier session" in evictd.log_text()
+    scenarios.gone(cache, "product:1")
+    oracle.converge(postgres, evictd)
+    oracle.assert_true_cache(postgres, cache, at_least=1)
