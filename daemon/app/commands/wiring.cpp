@@ -55,6 +55,15 @@ KafkaOptions kafka_options(const KafkaSettings& settings) {
 }
 #endif
 
+#ifdef EVICTD_WITH_KAFKA
+Result<AskTableTree> make_table_tree(const Secret& url) {
+  Result<Conninfo> conninfo = Conninfo::parse(url.reveal());
+  if (!conninfo) return tl::unexpected(conninfo.error());
+  conninfo->pin_session("evictd tables", "");
+  return ask_table_tree(*conninfo, "dbz_publication");  // as Debezium calls its own, where nobody says otherwise
+}
+#endif
+
 Result<std::unique_ptr<Source>> kafka_source(const KafkaSettings& settings) {
 #ifdef EVICTD_WITH_KAFKA
   KafkaOptions options = kafka_options(settings);
@@ -68,10 +77,9 @@ Result<std::unique_ptr<Source>> kafka_source(const KafkaSettings& settings) {
     Result<std::unique_ptr<SnapshotPoll>> made = make_snapshot_poll(settings.postgres_url);
     if (!made) return tl::unexpected(made.error());
     snapshots = std::move(*made);
-    Result<Conninfo> conninfo = Conninfo::parse(settings.postgres_url.reveal());
-    if (!conninfo) return tl::unexpected(conninfo.error());
-    conninfo->pin_session("evictd tables", "");
-    tables = ask_table_tree(*conninfo, "dbz_publication");  // as Debezium calls its own, where nobody says otherwise
+    Result<AskTableTree> asked = make_table_tree(settings.postgres_url);
+    if (!asked) return tl::unexpected(asked.error());
+    tables = std::move(*asked);
   }
   return make_kafka_source(std::move(options), std::move(snapshots), std::move(tables));
 #else
@@ -173,7 +181,11 @@ Findings check_source(const Config& config, const RuleSet& rules) {
     return {{"CF001", Severity::kError, config.kafka->place.to_string(), valid.error().text,
              valid.error().hint}};
   }
-  return check_kafka(options, rules);
+  AskTableTree tables;
+  if (!config.kafka->postgres_url.empty()) {
+    if (Result<AskTableTree> made = make_table_tree(config.kafka->postgres_url)) tables = std::move(*made);
+  }
+  return check_kafka(options, rules, tables);
 #else
   return {{"CF001", Severity::kError, config.kafka->place.to_string(),
            "this evictd was built without Kafka", "build it with -DEVICTD_KAFKA=ON"}};

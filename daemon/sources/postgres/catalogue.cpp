@@ -8,6 +8,7 @@
 #include "daemon/sources/postgres/catalogue_session.h"
 #include "daemon/sources/postgres/catalogue_types.h"
 #include "daemon/sources/postgres/publishing.h"
+#include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
 namespace {
@@ -54,6 +55,22 @@ SlotFacts slot_facts(CatalogueSession& session, const std::string& slot) {
 
 }  // namespace
 
+std::string heartbeat_grant(const ServerFacts& server) {
+  return fmt::format("GRANT EXECUTE ON FUNCTION pg_logical_emit_message(boolean, text, text{}) TO {};",
+                     server.version >= 170'000 ? ", boolean" : "", quoted_name(server.role));
+}
+
+std::string Blocker::describe() const {
+  if (prepared.empty()) return fmt::format("pid {} ({}), open for {} s", pid, application, open_seconds);
+  return fmt::format("prepared transaction {} of database '{}', open for {} s", quoted_text(prepared), database,
+                     open_seconds);
+}
+
+std::string Blocker::ending() const {
+  if (prepared.empty()) return fmt::format("SELECT pg_terminate_backend({});", pid);
+  return fmt::format("ROLLBACK PREPARED {}; (or COMMIT PREPARED) in database '{}'", quoted_text(prepared), database);
+}
+
 const ColumnFacts* RelationFacts::find_column(std::string_view column) const {
   const auto found = std::find_if(columns.begin(), columns.end(),
                                   [&](const ColumnFacts& facts) { return facts.name == column; });
@@ -87,8 +104,8 @@ struct Catalogue::Session : CatalogueSession {
   using CatalogueSession::CatalogueSession;
 };
 
-Catalogue::Catalogue(Conninfo conninfo, std::chrono::milliseconds answer_max)
-    : conninfo_(std::move(conninfo)), answer_max_(answer_max) {}
+Catalogue::Catalogue(Conninfo conninfo, std::chrono::milliseconds answer_max, bool is_for_a_person)
+    : conninfo_(std::move(conninfo)), answer_max_(answer_max), is_for_a_person_(is_for_a_person) {}
 Catalogue::~Catalogue() = default;
 
 void Catalogue::reset(Conninfo conninfo) {
@@ -100,6 +117,7 @@ void Catalogue::disconnect() { session_.reset(); }
 
 template <typename T, typename Work>
 Result<T> Catalogue::run(Work work) {
+  if (lost_) return tl::unexpected<Error>(*lost_);
   const auto now = std::chrono::steady_clock::now();
   if (now - session_since_ > kSessionMax) session_.reset();
   std::optional<Error> error;
@@ -112,7 +130,10 @@ Result<T> Catalogue::run(Work work) {
         return work(static_cast<CatalogueSession&>(*session_));
       },
       conninfo_);
-  if (!result && result.error().kind == ErrorKind::kConnection) session_.reset();
+  if (!result && result.error().kind == ErrorKind::kConnection) {
+    session_.reset();
+    if (is_for_a_person_) lost_ = result.error();
+  }
   return result;
 }
 
@@ -189,13 +210,13 @@ Result<std::vector<Blocker>> Catalogue::read_blockers() {
   return run<std::vector<Blocker>>([&](CatalogueSession& session) {
     // Whoever has an xid; the slot's own creation has none.
     const auto rows = session.query(
-        "select pid, application_name, coalesce(extract(epoch from now() - xact_start)::bigint, 0)"
-        " from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()"
-        " order by xact_start nulls last limit 5");
+        "select pid, application_name, coalesce(extract(epoch from now() - xact_start)::bigint, 0) as open,"
+        " datname::text, '' from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()"
+        " union all select 0, '', extract(epoch from now() - prepared)::bigint, database::text, gid"
+        " from pg_prepared_xacts order by open desc limit 5");
     std::vector<Blocker> blockers;
     for (const auto& row : rows) {
-      blockers.push_back(
-          {std::stoi(row[0]), row[1].empty() ? "unnamed" : row[1], std::stoll(row[2])});
+      blockers.push_back({std::stoi(row[0]), row[1].empty() ? "unnamed" : row[1], std::stoll(row[2]), row[3], row[4]});
     }
     return blockers;
   });
@@ -245,6 +266,19 @@ Result<void> Catalogue::add_relations(const std::string& publication, const std:
   return {};
 }
 
+Result<bool> Catalogue::is_future(std::uint64_t xid) {
+  return run<bool>([&](CatalogueSession& session) {
+    // Only the server's counter tells: what a snapshot calls the end are the transactions that have ended.
+    try {
+      session.query(fmt::format("select txid_status({})", xid));
+    } catch (const SessionFailure& failure) {
+      if (failure.sqlstate == "22023") return true;
+      throw;
+    }
+    return false;
+  });
+}
+
 Result<std::uint64_t> Catalogue::next_xid() {
   return run<std::uint64_t>([&](CatalogueSession& session) {
     const auto rows = session.query(session.version() >= 130000
@@ -257,6 +291,17 @@ Result<std::uint64_t> Catalogue::next_xid() {
 Result<void> Catalogue::drop_slot(const std::string& slot) {
   auto done = run<bool>([&](CatalogueSession& session) {
     session.query(fmt::format("select pg_drop_replication_slot({})", session.quote(slot)));
+    return true;
+  });
+  if (!done) return tl::unexpected<Error>(std::move(done.error()));
+  return {};
+}
+
+Result<void> Catalogue::end_holder(const std::string& slot, int pid) {
+  auto done = run<bool>([&](CatalogueSession& session) {
+    session.query(fmt::format("select pg_terminate_backend(active_pid) from pg_replication_slots"
+                              " where slot_name = {} and active_pid = {}",
+                              session.quote(slot), pid));
     return true;
   });
   if (!done) return tl::unexpected<Error>(std::move(done.error()));

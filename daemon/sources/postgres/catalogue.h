@@ -139,14 +139,27 @@ struct Blocker {
   int pid = 0;
   std::string application;
   std::int64_t open_seconds = 0;
+  std::string database;
+  std::string prepared;  // the name of a prepared transaction, which has no pid
+
+  // "pid 4711 (psql), open for 12 s"; "prepared transaction 'order 7' of database 'shop', open for 12 s"
+  std::string describe() const;
+  // The statement that ends it.
+  std::string ending() const;
 };
+
+// What lets a role send a message of its own through the stream.
+std::string heartbeat_grant(const ServerFacts& server);
 
 class Catalogue {
  public:
   // How long one answer may take before the session counts as hung, and is dropped.
   static constexpr std::chrono::seconds kAnswerMax{25};
 
-  explicit Catalogue(Conninfo conninfo, std::chrono::milliseconds answer_max = kAnswerMax);
+  // `is_for_a_person`: once a connection is lost, or an answer did not come, every later question fails at
+  // once, so that whoever waits is not kept for the sum of all deadlines.
+  explicit Catalogue(Conninfo conninfo, std::chrono::milliseconds answer_max = kAnswerMax,
+                     bool is_for_a_person = false);
   ~Catalogue();
   Catalogue(const Catalogue&) = delete;
   Catalogue& operator=(const Catalogue&) = delete;
@@ -174,9 +187,13 @@ class Catalogue {
   Result<void> create_publication(const std::string& publication,
                                   const std::vector<TableName>& relations);
   Result<void> add_relations(const std::string& publication, const std::vector<TableName>& relations);
+  // Whether the server has not given that id to a transaction yet.
+  Result<bool> is_future(std::uint64_t xid);
   // Every transaction that has an id by now has a lower one.
   Result<std::uint64_t> next_xid();
   Result<void> drop_slot(const std::string& slot);
+  // Ends the session that holds the slot, if it is still that process.
+  Result<void> end_holder(const std::string& slot, int pid);
   Result<void> drop_publication(const std::string& publication);
   // A logical message in a transaction of its own.
   Result<void> emit_message(const std::string& prefix, const std::string& content);
@@ -192,6 +209,8 @@ class Catalogue {
 
   Conninfo conninfo_;
   std::chrono::milliseconds answer_max_;
+  const bool is_for_a_person_;
+  std::optional<Error> lost_;
   std::unique_ptr<Session> session_;
   std::chrono::steady_clock::time_point session_since_{};
 };

@@ -14,16 +14,6 @@ namespace {
 // The connection ends a try to connect by itself; this is only for one that forgets to.
 constexpr std::chrono::minutes kConnectMax{5};
 
-class SessionFailure final : public std::exception {
- public:
-  SessionFailure(ErrorKind what_kind, std::string text) : kind(what_kind), text_(std::move(text)) {}
-  const char* what() const noexcept override { return text_.c_str(); }
-  const ErrorKind kind;
-
- private:
-  std::string text_;
-};
-
 // 57P0x: the server is going away. 42xxx, rights and names: it will never agree. Others may pass: locks, resources.
 ErrorKind kind_of(const std::string& sqlstate) {
   if (sqlstate.starts_with("57P")) return ErrorKind::kConnection;
@@ -74,7 +64,7 @@ TextRows CatalogueSession::query(const std::string& statement) {
              [&] { return connection_.state() == PostgresConnection::State::kIdle; });
   auto answer = connection_.take_answer();
   if (!answer) return {};
-  if (answer->failure) throw SessionFailure(kind_of(answer->failure->sqlstate), answer->failure->text);
+  if (answer->failure) throw SessionFailure(kind_of(answer->failure->sqlstate), answer->failure->text, answer->failure->sqlstate);
   return std::move(answer->rows);
 }
 

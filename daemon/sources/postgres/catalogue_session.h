@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/sources/postgres/catalogue.h"
@@ -16,6 +17,19 @@
 namespace evictd {
 
 using TextRows = std::vector<std::vector<std::string>>;
+
+// What the methods below throw.
+class SessionFailure final : public std::exception {
+ public:
+  SessionFailure(ErrorKind what_kind, std::string text, std::string state = {})
+      : kind(what_kind), sqlstate(std::move(state)), text_(std::move(text)) {}
+  const char* what() const noexcept override { return text_.c_str(); }
+  const ErrorKind kind;
+  const std::string sqlstate;  // empty when the server did not say
+
+ private:
+  std::string text_;
+};
 
 class CatalogueSession {
  public:

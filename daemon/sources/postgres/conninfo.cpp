@@ -42,6 +42,26 @@ std::vector<std::string> split(const std::string& list) {
   return parts;
 }
 
+// A user or password with a raw '/', '@', '?' or '#' makes libpq take a piece of it for a host, a port or a database,
+// which are shown. True when `url` is a URI that looks so.
+bool has_raw_secret(std::string_view url) {
+  const auto scheme = url.find("://");
+  if (scheme == std::string_view::npos || url.substr(0, scheme).find_first_of(" =") != std::string_view::npos)
+    return false;
+  url.remove_prefix(scheme + 3);
+  const std::string_view before_query = url.substr(0, url.find('?'));
+  const std::string_view authority = url.substr(0, url.find_first_of("/?"));
+  if (std::count(before_query.begin(), before_query.end(), '@') > 1) return true;
+  if (before_query.find('@') != std::string_view::npos && authority.find('@') == std::string_view::npos) return true;
+  // "host:port,[::1]:port"
+  for (const std::string& one : split(std::string(authority.substr(authority.rfind('@') + 1)))) {
+    const auto bracket = one.rfind(']');
+    const auto colon = one.find(':', bracket == std::string::npos ? 0 : bracket);
+    if (colon != std::string::npos && one.find_first_not_of("0123456789", colon + 1) != std::string::npos) return true;
+  }
+  return false;
+}
+
 // In a startup packet's options a backslash or a space needs a backslash.
 constexpr std::string_view kPinnedOptions =
     "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=3"
@@ -53,6 +73,11 @@ Result<Conninfo> Conninfo::parse(const std::string& url) {
   char* message = nullptr;
   const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> options(
       PQconninfoParse(url.c_str(), &message), &PQconninfoFree);
+  if (has_raw_secret(url)) {
+    if (message != nullptr) PQfreemem(message);
+    return fail(ErrorKind::kUsage, "cannot read postgres.url: its user, password, host or port holds a character that has a meaning in a URL",
+                "percent-encode it: '/' is %2F, '@' is %40, ':' is %3A, '?' is %3F, '#' is %23, '%' is %25");
+  }
   if (options == nullptr) {
     const std::unique_ptr<char, decltype(&PQfreemem)> owner(message, &PQfreemem);
     return fail(ErrorKind::kUsage,

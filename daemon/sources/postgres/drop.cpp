@@ -4,6 +4,7 @@
 
 #include "daemon/sources/postgres/catalogue.h"
 #include "daemon/sources/postgres/conninfo.h"
+#include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
 
@@ -43,11 +44,24 @@ Result<std::vector<std::string>> drop_postgres(const PostgresOptions& options) {
     lines.push_back(fmt::format("publication '{}' does not exist", options.publication));
     return lines;
   }
+  // Without a slot that reads it a publication costs nothing: left behind, it is no half of a work.
+  const std::string statement = fmt::format("DROP PUBLICATION {};", shown_name(options.publication));
+  if (!facts->publication.is_ours) {
+    lines.push_back(fmt::format("left publication '{}', which is another role's; as its owner: {}", options.publication, statement));
+    return lines;
+  }
+  // Which publications a slot is read with is known to its reader alone.
+  const auto others = catalogue.query(
+      "select slot_name from pg_replication_slots where plugin = 'pgoutput' and not temporary and database ="
+      " current_database() order by 1");
+  if (others && !others->empty()) {
+    lines.push_back(fmt::format("left publication '{}', which slot '{}' may be read with; if it is not: {}",
+                                options.publication, others->front()[0], statement));
+    return lines;
+  }
   if (auto done = catalogue.drop_publication(options.publication); !done) {
-    return fail(
-        done.error().kind,
-        fmt::format("cannot drop publication '{}': {}", options.publication, done.error().text),
-        fmt::format("as its owner: DROP PUBLICATION {};", options.publication));
+    lines.push_back(fmt::format("left publication '{}': {}; {}", options.publication, done.error().text, statement));
+    return lines;
   }
   lines.push_back(fmt::format("dropped publication '{}'", options.publication));
   return lines;

@@ -9,7 +9,8 @@
 
 namespace evictd {
 
-// Drops the slot, then the publication; what does not exist is fine. Refuses (kUsage) while another
+// Drops the slot, then the publication, unless it is another role's or another slot in the database may
+// be read with it: then it is left, and the line says so. What does not exist is fine. Refuses (kUsage) while another
 // process uses the slot, and a slot that is not pgoutput's. Returns one line per thing, for a
 // person: "dropped slot 'evictd'", "publication 'evictd' does not exist".
 Result<std::vector<std::string>> drop_postgres(const PostgresOptions& options);

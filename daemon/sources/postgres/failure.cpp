@@ -2,13 +2,15 @@
 
 #include <fmt/format.h>
 
+#include "daemon/sources/postgres/sql_text.h"
+
 namespace evictd {
 
 Error explain_failure(const PostgresFailure& failure, const FailureContext& context) {
   const std::string& state = failure.sqlstate;
   const std::string at = fmt::format("PostgreSQL at {}: ", context.server);
   const std::string text = at + failure.text;
-  const std::string role = context.role.empty() ? "the role" : fmt::format("\"{}\"", context.role);
+  const std::string role = context.role.empty() ? "the role" : quoted_name(context.role);
   if (failure.needs_password || state.starts_with("28")) {
     return {
         ErrorKind::kUsage, text,

@@ -169,7 +169,7 @@ Result<void> PgoutputDecoder::decode(Lsn start, std::string_view message,
     case 'B':
       return decode_begin(cursor, receiver);
     case 'C':
-      return decode_commit(cursor, receiver);
+      return decode_commit(start, cursor, receiver);
     case 'R':
       return decode_relation(cursor, receiver);
     case 'T':
@@ -177,8 +177,16 @@ Result<void> PgoutputDecoder::decode(Lsn start, std::string_view message,
     case 'M':
       return decode_message(cursor, receiver);
     case 'Y':  // a type's name: values are text, nothing to learn
+      cursor.u32();
+      cursor.text();
+      cursor.text();
+      return cursor.ok() && cursor.at_end() ? Result<void>() : malformed(type, "not a type's name");
     case 'O':  // where a replicated change came from: does not matter, the row changed
+      cursor.u64();
+      cursor.text();
+      return cursor.ok() && cursor.at_end() ? Result<void>() : malformed(type, "not an origin");
     case 'A':  // PostgreSQL 18 sends stray stream aborts, also under protocol 1
+      if (in_transaction_) return malformed(type, "an abort inside a transaction that was sent whole");
       return {};
     default:
       static_cast<void>(start);
@@ -201,19 +209,26 @@ Result<void> PgoutputDecoder::decode_begin(Cursor& cursor, PgoutputReceiver& rec
     return malformed('B', "impossible commit time");
   begin.commit_time = SystemTime(std::chrono::microseconds(unix_time));
   in_transaction_ = true;
+  begin_ = begin;
   receiver.on_begin(begin);
   return {};
 }
 
-Result<void> PgoutputDecoder::decode_commit(Cursor& cursor, PgoutputReceiver& receiver) {
+// The position that will be acknowledged must be borne out by what else the stream says of the same commit.
+Result<void> PgoutputDecoder::decode_commit(Lsn start, Cursor& cursor, PgoutputReceiver& receiver) {
   cursor.u8();  // flags, unused
-  cursor
-      .u64();  // where the commit record begins: acknowledging it would send the transaction again
+  // Where the commit record begins: acknowledging it would send the transaction again.
+  const Lsn record{cursor.u64()};
   const Lsn end{cursor.u64()};
-  cursor.u64();  // commit time, known since the begin
+  const auto time = static_cast<std::int64_t>(cursor.u64());
   if (!cursor.ok()) return cut_short('C');
   if (!cursor.at_end()) return malformed('C', "longer than expected");
   if (!in_transaction_) return malformed('C', "a commit without a begin");
+  std::int64_t unix_time = 0;
+  const bool is_borne_out = record == begin_.commit_lsn && end > record && (start == Lsn{} || start == end) &&
+                            !__builtin_add_overflow(time, kPostgresEpoch, &unix_time) &&
+                            SystemTime(std::chrono::microseconds(unix_time)) == begin_.commit_time;
+  if (!is_borne_out) return malformed('C', "it is not the commit of the transaction that began");
   in_transaction_ = false;
   receiver.on_commit(end);
   return {};

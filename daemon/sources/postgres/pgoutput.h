@@ -51,8 +51,8 @@ class PgoutputDecoder {
   PgoutputDecoder(const PgoutputDecoder&) = delete;
   PgoutputDecoder& operator=(const PgoutputDecoder&) = delete;
 
-  // Decodes one message. `start` is where the stream says it begins; it decides nothing, because
-  // the positions of rows are not in order. kData when the bytes are not what the manual says; the
+  // Decodes one message. `start` is where the stream says it begins; a commit says it twice; of rows it decides nothing,
+  // because their positions are not in order. kData when the bytes are not what the manual says; the
   // stream must then be dropped.
   Result<void> decode(Lsn start, std::string_view message, PgoutputReceiver& receiver);
 
@@ -88,7 +88,7 @@ class PgoutputDecoder {
   };
 
   Result<void> decode_begin(Cursor& cursor, PgoutputReceiver& receiver);
-  Result<void> decode_commit(Cursor& cursor, PgoutputReceiver& receiver);
+  Result<void> decode_commit(Lsn start, Cursor& cursor, PgoutputReceiver& receiver);
   Result<void> decode_relation(Cursor& cursor, PgoutputReceiver& receiver);
   Result<void> decode_row(char type, Cursor& cursor, PgoutputReceiver& receiver);
   Result<void> decode_truncate(Cursor& cursor, PgoutputReceiver& receiver);
@@ -106,6 +106,7 @@ class PgoutputDecoder {
   Oid last_oid_ = 0;
   const Shape* last_shape_ = nullptr;
   bool in_transaction_ = false;
+  BeginMessage begin_;  // of the transaction in hand
 #ifdef EVICTD_BREAK_ROW_LSN_DEDUPLICATION
   Lsn highest_row_;
 #endif

@@ -58,7 +58,7 @@ void PostgresSource::step(Now now, std::size_t bytes_max, SourceHandler& handler
   watch_catalogue();
   if (is_streaming()) {
     deliver_snapshots();
-    stream(bytes_max);
+    if (is_streaming()) stream(bytes_max);
     run_side_work();
     if (snapshots_.has_unsent_request()) snapshots_.step(now);  // what was asked for meanwhile
   } else {
@@ -95,6 +95,8 @@ void PostgresSource::wait_for(Waiting& waiting, bool want_data) {
       waiting.wake_at(std::min({look_at_, statistics_at_, heartbeat_at_, refresh_at_}));
       if (const auto since = snapshots_.refused_since())
         waiting.wake_at(std::max(*since, unacknowledged_since_) + options_.shutdown_grace);
+      if (newest_ != Xid{0}) waiting.wake_at(newest_at_);
+      if (claimed_ && claim_number_ == 0) waiting.wake_at(claim_at_);
       if (!barrier_tables_.empty()) waiting.wake_at(barrier_at_);
       return;
     }
@@ -257,7 +259,14 @@ void PostgresSource::stream_failed() {
   if (failure->sqlstate == "42704" && failure->text.find("publication") != std::string::npos) {
     slot_predates_publication_ = true;
   }
-  trouble(explain_failure(*failure, failure_context()));
+  Error error = explain_failure(*failure, failure_context());
+  // A password that is being rotated, a role or a database that is still to be made: it is tried again, without hurry,
+  // since a server may lock out whoever tries too often.
+  if (failure->needs_password || failure->sqlstate.starts_with("28") || failure->sqlstate == "3D000") {
+    backoff_ = std::clamp(backoff_ * 2, kDataBackoffMin, kDataBackoffMax);
+    return disconnect(Error{ErrorKind::kConnection, std::move(error.text), std::move(error.hint)}, backoff_);
+  }
+  trouble(std::move(error));
 }
 
 void PostgresSource::disconnect(const Error& error, std::chrono::milliseconds wait) {

@@ -34,6 +34,9 @@ namespace evictd {
 inline constexpr const char* kCatalogueLateText =
     "PostgreSQL does not answer questions about its catalogue for more than 5 s";
 
+// A server that is asked once more may have moved on: so many answers must say that a position does not exist.
+inline constexpr int kContradictionsMax = 3;
+
 class PostgresSource final : public Source, private PgoutputReceiver {
  public:
   explicit PostgresSource(PostgresOptions options);
@@ -98,6 +101,9 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   // Streaming: source_stream.cpp.
   void stream(std::size_t bytes_max);
   void take_message(const StreamMessage& message);
+  void take_keepalive(Lsn end);
+  void believe(Lsn end);
+  void prove(Lsn end, std::uint64_t number);
   void decode(Lsn start, std::string_view payload);
   bool hold_for_name(Lsn start, std::string_view payload);
   void resolved(const Result<Catalogue::Resolved>& answer);
@@ -109,6 +115,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void looked_at_catalogue(Result<Facts> answer);
   void read_statistics();
   void emit_heartbeat();
+  void doubt_newest();
   void check_open_transactions();
 
   // PgoutputReceiver
@@ -198,6 +205,20 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   std::optional<SteadyTime> snapshots_away_since_;
   bool told_snapshots_away_ = false;
   Xid near_{1};
+  // The end of the server's WAL as an ordinary connection said it: positions of the stream beyond it are claims.
+  Lsn proven_;
+  // A keepalive's position that waits for its proof: the number of the snapshot that will tell (0: not asked yet), when
+  // it may be asked for, and how many answers have contradicted.
+  std::optional<Lsn> claimed_;
+  std::uint64_t claim_number_ = 0;
+  SteadyTime claim_at_{};
+  int contradictions_ = 0;
+  // The newest transaction that was handed out and that no snapshot has seen the end of, and since when it is asked
+  // about.
+  Xid newest_{0};
+  Xid current_{0};  // in hand
+  SteadyTime newest_at_{};
+  std::string impossible_;  // what a begin said that cannot be
   Lsn last_acknowledged_;
   SteadyTime unacknowledged_since_{};  // or later: the last step at which nothing was
   std::optional<std::pair<Lsn, std::string>>

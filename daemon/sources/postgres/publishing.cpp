@@ -79,7 +79,16 @@ Publishing plan_publishing(const TableFacts& facts, const PublicationFacts& publ
   for (const RelationFacts* relation : wanted) {
     const std::string statement = publication.exists ? add_relations_statement(publication_name, {relation->name})
                                                      : create_publication_statement(publication_name, {relation->name});
-    if (publication.exists && !publication.is_ours) {
+    if (publication.all_tables) {
+      // It is published, but as its root: PostgreSQL takes no table into such a publication.
+      result.unserved.push_back(
+          {Unserved::Why::kNotOurs, relation->name,
+           fmt::format("{} comes under the name of the table above it, since publication '{}' is for all tables and "
+                       "publish_via_partition_root is on",
+                       subject_of(*relation, facts), publication_name),
+           fmt::format("name the table above it in the rule, or ALTER PUBLICATION {} SET (publish_via_partition_root = false);",
+                       shown_name(publication_name))});
+    } else if (publication.exists && !publication.is_ours) {
       result.unserved.push_back({Unserved::Why::kNotOurs, relation->name,
                                  fmt::format("{} is not in publication '{}', which is not ours to change",
                                              subject_of(*relation, facts), publication_name),

@@ -51,8 +51,8 @@ void ReplicationStream::close() {
   state_ = State::kClosed;
   failure_.reset();
   identity_ = {};
-  received_ = acknowledged_ = sent_ = Lsn{};
-  reply_wanted_ = asked_for_reply_ = false;
+  received_ = acknowledged_ = sent_ = proven_ = Lsn{};
+  wants_keepalive_ = reply_wanted_ = asked_for_reply_ = false;
 }
 
 std::optional<PostgresFailure> ReplicationStream::take_failure() {
@@ -140,7 +140,8 @@ void ReplicationStream::wait_for(Waiting& waiting, bool want_data) const {
   if (state_ == State::kIdentifying || state_ == State::kStarting) waiting.wake_at(answer_deadline_);
   if (state_ == State::kStreaming) {
     waiting.wake_at(last_status_ + status_interval_);
-    if (sent_ < std::min(acknowledged_, received_))
+    if (wants_keepalive_) waiting.wake_at(SteadyTime::min());
+    if (sent_ < may_acknowledge())
       waiting.wake_at(last_status_ + kAcknowledgeInterval);
     if (want_data) waiting.wake_at(last_heard_ + (asked_for_reply_ ? 2 : 1) * kSilenceMax);
   }
@@ -201,6 +202,8 @@ std::optional<StreamMessage> ReplicationStream::read(bool may_receive) {
 
 void ReplicationStream::advance_received(Lsn end) { received_ = std::max(received_, end); }
 
+void ReplicationStream::prove(Lsn end) { proven_ = std::max(proven_, end); }
+
 void ReplicationStream::acknowledge(Lsn position) {
   acknowledged_ = std::max(acknowledged_, position);
 }
@@ -228,7 +231,8 @@ void ReplicationStream::keep_alive(Now now, bool is_reading) {
     return send_status(now, true);
   }
   const auto since = now.steady - last_status_;
-  const bool has_news = sent_ < std::min(acknowledged_, received_);
+  if (std::exchange(wants_keepalive_, false)) return send_status(now, true);
+  const bool has_news = sent_ < may_acknowledge();
   if (reply_wanted_ || since >= status_interval_ || (has_news && since >= kAcknowledgeInterval)) {
     send_status(now, false);
   }
@@ -237,7 +241,7 @@ void ReplicationStream::keep_alive(Now now, bool is_reading) {
 void ReplicationStream::send_status(Now now, bool request_reply) {
   // A position from beyond this connection would be believed: a server that was set back in time
   // would skip everything up to it.
-  const Lsn finished = std::min(acknowledged_, received_);
+  const Lsn finished = std::max(sent_, may_acknowledge());
   std::string status;
   status.reserve(34);
   status += 'r';

@@ -3,10 +3,11 @@
 // rows.
 //
 // Rests on: PostgreSQL manual, "Streaming Replication Protocol". Positions it may tell the server:
-// never beyond what this connection received, because the server believes and keeps a position from
-// the future.
+// never beyond what this connection received, nor beyond what the server said of its own end on another
+// connection, because the server believes and keeps a position from the future.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <string>
@@ -81,6 +82,10 @@ class ReplicationStream {
 
   // The commit or keepalive whose end is `end` has been taken over by the caller.
   void advance_received(Lsn end);
+  // The server's WAL reaches at least to `end`, as said elsewhere than in this stream.
+  void prove(Lsn end);
+  // The next status asks for a keepalive in return.
+  void ask_for_keepalive() { wants_keepalive_ = true; }
   // Everything up to `position` is finished.
   void acknowledge(Lsn position);
   // Something was handed out that is not acknowledged yet.
@@ -98,6 +103,7 @@ class ReplicationStream {
 
  private:
   void finish_identify(const PostgresConnection::Answer& answer);
+  Lsn may_acknowledge() const { return std::min({acknowledged_, received_, proven_}); }
   void send_status(Now now, bool request_reply);
   void fail_with(PostgresFailure failure);
 
@@ -110,12 +116,14 @@ class ReplicationStream {
 
   Lsn received_;      // everything before this has been handed out
   Lsn acknowledged_;  // what the caller has finished
+  Lsn proven_;        // see prove()
   Lsn sent_;          // what the server was told last
   SteadyTime last_status_{};
   SteadyTime last_heard_{};
   SteadyTime end_deadline_{};
   SteadyTime answer_deadline_{};  // of kIdentifying and kStarting
   bool heard_ = false;            // since the last keep_alive()
+  bool wants_keepalive_ = false;  // see ask_for_keepalive()
   bool reply_wanted_ = false;     // the server asked
   bool asked_for_reply_ = false;  // we asked, and nothing has come yet
   bool was_reading_ = false;

@@ -61,10 +61,8 @@ std::string fallback_text(const RuleInfo& rule, const ColumnNeed& need) {
 
 Severity missing_severity(const RuleInfo& rule, const ColumnNeed& need) {
   if (need.is_condition) return Severity::kInfo;
-  // `run` goes on with the purge, which loses nothing; but unless the rule asks for it by name, a purge at each
-  // such change is hardly what its author had in mind.
-  const bool is_meant = rule.on_missing_is_explicit && rule.on_missing != OnMissing::kStop;
-  return is_meant ? Severity::kWarning : Severity::kError;
+  // `run` goes on with the purge, which loses nothing, and refuses only where the rule says so.
+  return rule.on_missing == OnMissing::kStop ? Severity::kError : Severity::kWarning;
 }
 
 Error no_such_column(const RuleInfo& rule, const ColumnNeed& need, const RelationFacts& relation) {

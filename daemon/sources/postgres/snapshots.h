@@ -10,6 +10,7 @@
 #include <string>
 
 #include "daemon/sources/postgres/connection.h"
+#include "daemon/sources/postgres/lsn.h"
 #include "daemon/interface/version.h"
 
 namespace evictd {
@@ -34,6 +35,7 @@ class Snapshots {
   struct Answer {
     std::uint64_t number = 0;
     Snapshot snapshot;
+    Lsn wal_end;  // of the server, read after the snapshot
   };
   // The newest answer, once.
   std::optional<Answer> take();

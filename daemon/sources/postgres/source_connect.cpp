@@ -15,6 +15,7 @@ namespace {
 constexpr std::chrono::seconds kBlockersInterval{5};
 // How long our own last stream may take to let go of the slot before it counts as somebody else's.
 constexpr std::chrono::milliseconds kReleaseInterval{50};
+constexpr int kReleaseWaitsPolite = 20;
 constexpr int kReleaseWaitsMax = 100;
 constexpr std::chrono::milliseconds kStatusIntervalMax{10'000};
 constexpr int kMessagesVersion = 140'000;  // the `messages` option of pgoutput
@@ -94,6 +95,11 @@ void PostgresSource::connect() {
   if (!conninfo) return give_up(conninfo.error());
   conninfo_ = std::move(*conninfo);
   conninfo_.pin_session("evictd", options_.client_encoding);
+  newest_ = current_ = Xid{0};
+  claimed_.reset();
+  claim_number_ = 0;
+  contradictions_ = 0;
+  proven_ = Lsn{};
   state_ = State::kConnecting;
   stream_.open(conninfo_, now_);
 }
@@ -137,7 +143,16 @@ void PostgresSource::take_facts() {
   facts_ = std::move(*answer);
   if (facts_.slot.exists && facts_.slot.is_active && !options_.temporary_slot) {
     if (facts_.slot.active_pid == own_pid_ && release_waits_ < kReleaseWaitsMax) {
-      ++release_waits_;
+      // It lets go within a moment, unless its connection hangs: then only wal_sender_timeout would end it. The step
+      // after this one connects anew, and looks again.
+      if (++release_waits_ == kReleaseWaitsPolite) {
+        notice(true,
+               fmt::format("slot '{}' is held by our own earlier session, pid {}, which does not let go: ending it", slot_,
+                           own_pid_),
+               {});
+        ask([slot = slot_, pid = own_pid_](Catalogue& side) { return side.end_holder(slot, pid); },
+            [](const Result<void>&) {});
+      }
       stream_.close();
       snapshots_.stop();
       ++attempt_;
@@ -145,7 +160,12 @@ void PostgresSource::take_facts() {
       retry_at_ = now_.steady + kReleaseInterval;
       return;
     }
-    return become_standby(facts_.slot.holder);
+    std::string holder = facts_.slot.holder;
+    if (facts_.slot.active_pid == own_pid_) {
+      holder = fmt::format("our own earlier session, pid {}, until wal_sender_timeout ({} s) ends it", own_pid_,
+                           facts_.server.wal_sender_timeout.count() / 1000);
+    }
+    return become_standby(holder);
   }
   judge_facts();
 }
@@ -280,10 +300,9 @@ void PostgresSource::create_slot() {
         const Blocker& oldest = answer->front();
         notice(
             true,
-            fmt::format("creating slot '{}' waits for {} open transaction(s), the oldest of pid {} "
-                        "({}), open for {} s",
-                        slot_, answer->size(), oldest.pid, oldest.application, oldest.open_seconds),
-            fmt::format("end it with SELECT pg_terminate_backend({});", oldest.pid));
+            fmt::format("creating slot '{}' waits for {} open transaction(s), the oldest of {}", slot_,
+                        answer->size(), oldest.describe()),
+            "end it with " + oldest.ending());
       });
 }
 
@@ -293,6 +312,18 @@ void PostgresSource::first_snapshot() {
   auto answer = snapshots_.take();
   if (!answer) return;
   near_ = answer->snapshot.xmax();
+  proven_ = std::max(proven_, answer->wal_end);
+  // The slot's position came over one of our connections; the end of the WAL over another.
+  if (confirmed_ > proven_) {
+    if (++contradictions_ < kContradictionsMax) {
+      snapshots_.request();
+      return;
+    }
+    return trouble(Error{ErrorKind::kConnection,
+                         fmt::format("slot '{}' stands at {}, and the server's WAL ends at {}", slot_,
+                                     confirmed_.to_string(), proven_.to_string()),
+                         "if this stays, the slot was moved ahead of the server: drop it, evictd makes it anew"});
+  }
   start_streaming();
 }
 
@@ -307,11 +338,13 @@ void PostgresSource::start_streaming() {
     start.status_interval = std::min(start.status_interval, facts_.server.wal_sender_timeout / 3);
   }
   stream_.start_streaming(start, now_);
+  stream_.prove(proven_);
   state_ = State::kStarting;
 }
 
 void PostgresSource::streaming_began() {
   state_ = State::kStreaming;
+  contradictions_ = 0;
   heartbeat_problem_.clear();
   catalogue_problem_.clear();  // of an earlier connection; the catalogue was read on the way here
   has_worked_ = true;

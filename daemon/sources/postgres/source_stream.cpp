@@ -13,11 +13,20 @@ namespace {
 constexpr std::string_view kHeartbeatPrefix = "evictd";
 constexpr int kMessagesVersion = 140'000;
 constexpr std::chrono::seconds kStatisticsInterval{5};
+constexpr std::chrono::minutes kHeartbeatRefused{5};
 constexpr std::chrono::seconds kLookIntervalMin{1};  // whatever is altered how often
 constexpr std::chrono::milliseconds kCatchUpInterval{200};
 constexpr std::chrono::seconds kBarrierInterval{1};
 constexpr std::chrono::minutes kRefreshInterval{1};
 constexpr std::chrono::seconds kSnapshotsAwayMax{3};
+// Between two questions for the end of the WAL, while the stream moves on with other databases' work only.
+constexpr std::chrono::milliseconds kClaimInterval{100};
+// How long a commit may be unseen by snapshots before the server is asked whether there is such a transaction.
+constexpr std::chrono::seconds kXidDoubt{3};
+// How far a transaction's id may be from the newest that a snapshot has told of: ahead, what a server can begin within
+// a minute; behind, what a backlog can hold before the server itself stops.
+constexpr std::uint64_t kXidsAheadMax = std::uint64_t{1} << 24;
+constexpr std::uint64_t kXidsBehindMax = std::uint64_t{3} << 29;
 constexpr std::chrono::seconds kCatalogueLate{5};
 
 // The server writes each row to the socket by itself. When that much has come within a window, the
@@ -83,9 +92,7 @@ void PostgresSource::take_message(const StreamMessage& message) {
   if (message.is_keepalive) {
     // Inside a transaction it says nothing: what comes next lies before it.
     if (decoder_.in_transaction()) return;
-    stream_.advance_received(message.server_end);
-    handler_->on_keepalive(Position{0, message.server_end.value});
-    return;
+    return take_keepalive(message.server_end);
   }
   if (!message.payload.empty() && message.payload[0] == 'R') {
     // A table is described again when something was altered, if only statistics: the catalogue tells what.
@@ -95,9 +102,52 @@ void PostgresSource::take_message(const StreamMessage& message) {
   decode(message.start, message.payload);
 }
 
+// A keepalive's position is one number that nothing else in the stream bears out. Acknowledged, a wrong one would be
+// kept by the server, which then never sends what lies before it: it must be proven first.
+void PostgresSource::take_keepalive(Lsn end) {
+  if (end <= proven_) return believe(end);
+  if (snapshots_.refused_since()) {
+    // A server that shuts down answers nobody else, and waits for us: a second keepalive must bear out the first.
+    if (claimed_ && *claimed_ <= end) {
+      proven_ = std::max(proven_, *claimed_);
+      stream_.prove(proven_);
+      believe(*claimed_);
+      if (end <= proven_) return;
+    }
+    stream_.ask_for_keepalive();
+  }
+  claimed_ = end;
+}
+
+void PostgresSource::believe(Lsn end) {
+  claimed_.reset();
+  claim_number_ = 0;
+  contradictions_ = 0;
+  stream_.advance_received(end);
+  handler_->on_keepalive(Position{0, end.value});
+}
+
+// `end` was read on the ordinary connection for the request of that number.
+void PostgresSource::prove(Lsn end, std::uint64_t number) {
+  proven_ = std::max(proven_, end);
+  stream_.prove(proven_);
+  if (!claimed_) return;
+  if (*claimed_ <= proven_) return believe(*claimed_);
+  if (claim_number_ == 0 || number < claim_number_) return;
+  claim_number_ = 0;
+  if (++contradictions_ < kContradictionsMax) return;
+  trouble(Error{ErrorKind::kConnection,
+                fmt::format("the stream claims to have sent everything up to {}, but the server's WAL ends at {}: not believed",
+                            claimed_->to_string(), proven_.to_string()),
+                "something between evictd and PostgreSQL changes what is sent; sslmode=verify-full in postgres.url keeps it out"});
+}
+
 void PostgresSource::decode(Lsn start, std::string_view payload) {
   if (auto done = decoder_.decode(start, payload, *this); !done) {
     trouble(Error{ErrorKind::kData, std::move(done.error().text),
+                  "the stream is read again from the last acknowledged position"});
+  } else if (!impossible_.empty()) {
+    trouble(Error{ErrorKind::kData, std::exchange(impossible_, {}),
                   "the stream is read again from the last acknowledged position"});
   }
 }
@@ -142,7 +192,17 @@ void PostgresSource::resolved(const Result<Catalogue::Resolved>& answer) {
 void PostgresSource::on_begin(const BeginMessage& begin) {
   TransactionBegin transaction;
   xid_ = begin.xid;
+  // What comes now says more than the keepalive before it.
+  claimed_.reset();
+  claim_number_ = 0;
   transaction.xid = widen_xid(begin.xid, near_);
+  // Waiting for a transaction that does not exist would hold every acknowledgement up.
+  const std::uint64_t xid = number(transaction.xid);
+  const std::uint64_t near = number(near_);
+  if (xid > near + kXidsAheadMax || (near > kXidsBehindMax && xid < near - kXidsBehindMax)) {
+    impossible_ = fmt::format("transaction {} cannot be: the server is at {}", xid, near);
+  }
+  current_ = transaction.xid;
   transaction.commit_time = begin.commit_time;
   handler_->on_begin(transaction);
 }
@@ -153,6 +213,13 @@ void PostgresSource::on_change(const Change& change) {
 }
 
 void PostgresSource::on_commit(Lsn end) {
+  if (current_ > newest_) {
+    newest_ = current_;
+    newest_at_ = now_.steady + kXidDoubt;
+  }
+  // Borne out by the begin and by the message's own position (pgoutput.cpp).
+  proven_ = std::max(proven_, end);
+  stream_.prove(proven_);
   stream_.advance_received(end);
   handler_->on_commit(Position{0, end.value});
 }
@@ -169,6 +236,9 @@ void PostgresSource::deliver_snapshots() {
   auto answer = snapshots_.take();
   if (!answer) return;
   near_ = std::max(near_, answer->snapshot.xmax());
+  if (newest_ < answer->snapshot.xmax()) newest_ = Xid{0};
+  prove(answer->wal_end, answer->number);
+  if (!is_streaming()) return;
   if (!barrier_tables_.empty() && answer->snapshot.xmin() >= barrier_) {
     Gap gap{barrier_is_expected_ ? "table_added" : "unpublished",
             fmt::format("transactions that had begun before '{}' were published have ended",
@@ -214,6 +284,11 @@ void PostgresSource::watch_catalogue() {
 
 void PostgresSource::run_side_work() {
   if (!is_streaming()) return;
+  if (newest_ != Xid{0} && now_.steady >= newest_at_) doubt_newest();
+  if (claimed_ && claim_number_ == 0 && now_.steady >= claim_at_) {
+    claim_at_ = now_.steady + kClaimInterval;
+    claim_number_ = snapshots_.request();
+  }
   if (now_.steady >= refresh_at_) {
     refresh_at_ = now_.steady + kRefreshInterval;
     snapshots_.request();
@@ -250,6 +325,23 @@ void PostgresSource::read_statistics() {
       });
 }
 
+// A commit that no snapshot sees is waiting for a standby, or bears an id that the server never gave: then everything
+// would wait for it, until the server comes that far.
+void PostgresSource::doubt_newest() {
+  newest_at_ = now_.steady + kXidDoubt;
+  ask([xid = number(newest_)](Catalogue& side) { return side.is_future(xid); },
+      [this, xid = newest_](const Result<bool>& answer) {
+        if (!is_streaming() || !answer) return;
+        if (*answer) {
+          return trouble(Error{ErrorKind::kData,
+                               fmt::format("the stream says that transaction {} has committed, which the server has not begun",
+                                           number(xid)),
+                               "the stream is read again from the last acknowledged position"});
+        }
+        if (newest_ == xid) newest_ = Xid{0};
+      });
+}
+
 void PostgresSource::emit_heartbeat() {
   if (std::exchange(beating_, true)) return;
   ask([token = fmt::format("{} {}", heartbeat_token_, ++heartbeat_count_)](
@@ -257,6 +349,10 @@ void PostgresSource::emit_heartbeat() {
       [this](const Result<void>& answer) {
         beating_ = false;
         heartbeat_problem_ = answer ? "" : "cannot emit a heartbeat: " + answer.error().text;
+        if (answer || answer.error().kind != ErrorKind::kUsage) return;
+        // A right that was taken away. The stream is as good without; only an idle database is then not measured.
+        notice(true, std::exchange(heartbeat_problem_, {}), heartbeat_grant(facts_.server));
+        heartbeat_at_ = now_.steady + kHeartbeatRefused;
       });
 }
 

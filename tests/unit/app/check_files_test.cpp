@@ -123,5 +123,26 @@ TEST(CheckFiles, ExitCodeTellsWhatToDo) {
   EXPECT_EQ(check_exit_code({}), 0);
 }
 
+TEST(CheckText, OneStepThatMendsManyFindingsIsSaidOnce) {
+  Findings findings;
+  for (int i = 1; i <= 22; ++i) {
+    findings.push_back({"PG019", Severity::kWarning, "rules.yaml:" + std::to_string(i) + ":3",
+                        "key 'k" + std::to_string(i) + ":{slug}' needs the old 'slug'",
+                        "ALTER TABLE public.products REPLICA IDENTITY FULL;"});
+  }
+  findings.push_back({"PG015", Severity::kError, "rules.yaml:30:3", "table 'public.gone' does not exist", "create it"});
+  EXPECT_EQ(check_text({{"PostgreSQL", findings}}),
+            "PostgreSQL\n"
+            "  PG019 warning  rules.yaml:1:3, rules.yaml:2:3, rules.yaml:3:3, rules.yaml:4:3 and 18 more\n"
+            "    key 'k1:{slug}' needs the old 'slug'\n"
+            "    key 'k2:{slug}' needs the old 'slug'\n"
+            "    and 20 more like it (all of them: --json)\n"
+            "    fix: ALTER TABLE public.products REPLICA IDENTITY FULL;\n"
+            "  PG015 error  rules.yaml:30:3\n"
+            "    table 'public.gone' does not exist\n"
+            "    fix: create it\n"
+            "1 error, 22 warnings\n");
+}
+
 }  // namespace
 }  // namespace evictd

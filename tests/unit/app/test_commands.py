@@ -48,10 +48,13 @@ def test_run_ends_with_two_when_the_configuration_is_wrong(postgres, redis, cach
     wrong.start(ready=False)
     assert wrong.process.wait(timeout=20) == 2, wrong.log_tail()
     assert "hunter2" not in wrong.log_tail()
+
+
+def test_a_column_that_is_not_there_is_named_and_waited_for(postgres, cache, make_evictd):
     wrong = make_evictd(rules="- {table: products, keys: [\"product:{nr}\"]}\n")
     wrong.start(ready=False)
-    assert wrong.process.wait(timeout=20) == 2, wrong.log_tail()
-    assert "rules.yaml:1:28" in wrong.log_tail() and "nr" in wrong.log_tail(), wrong.log_tail()
+    eventually("it is named", lambda: "rules.yaml:1:28: key 'product:{nr}' names column 'nr'" in wrong.http("/readyz")[1])
+    assert wrong.is_running() and not wrong.is_ready()
 
 
 def test_purge_deletes_a_tables_keys_and_nothing_else(postgres, redis, cache, make_evictd):

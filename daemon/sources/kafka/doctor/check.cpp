@@ -103,7 +103,7 @@ void check_group(KafkaAdmin& admin, const KafkaOptions& options, Findings& findi
 
 }  // namespace
 
-Findings check_kafka(const KafkaOptions& options, const RuleSet& rules) {
+Findings check_kafka(const KafkaOptions& options, const RuleSet& rules, const AskTableTree& ask_table_tree) {
   Findings findings;
   const auto report = [&](const char* id, const std::string& object, const Error& error) {
     findings.push_back(
@@ -153,7 +153,7 @@ Findings check_kafka(const KafkaOptions& options, const RuleSet& rules) {
   if (const auto offsets = (*client)->look_up(partitions); offsets) {
     check_offsets(*offsets, findings);
     if (auto records = (*admin)->last_records(*offsets, kRecordsOfPartition); records) {
-      check_records(*records, rules, findings);
+      if (check_records(*records, rules, findings) && !ask_table_tree) check_tables(nullptr, *topics, findings);
     } else {
       report("KF001", options.brokers, records.error());
     }
@@ -161,6 +161,14 @@ Findings check_kafka(const KafkaOptions& options, const RuleSet& rules) {
     report("KF001", options.brokers, offsets.error());
   }
   check_group(**admin, options, findings);
+  if (ask_table_tree) {
+    if (const auto tree = ask_table_tree(named); tree) {
+      check_tables(&*tree, *topics, findings);
+    } else {
+      findings.push_back({"KF008", Severity::kError, "postgres_url", tree.error().text,
+                          "evictd acts on no event before this database has answered"});
+    }
+  }
   if (!options.connect_url.empty()) {
     if (const auto connectors = read_connectors(options.connect_url); connectors) {
       check_connectors(*connectors, options, findings);

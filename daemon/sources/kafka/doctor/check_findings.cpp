@@ -72,8 +72,9 @@ void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
   }
 }
 
-void check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
+bool check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
                    Findings& findings) {
+  bool is_postgres = false;
   std::map<std::string, Seen> topics;
   const auto tables = rules.tables();
   std::map<std::string, std::set<std::string>> needed;      // table -> columns of templates
@@ -106,6 +107,7 @@ void check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
       continue;
     }
     if (decoded->kind != RecordKind::kChange && decoded->kind != RecordKind::kSnapshotRow) continue;
+    is_postgres |= decoded->connector == "postgresql";
     const Change& change = decoded->change;
     const std::string table = change.relation->qualified_name();
     if (std::find(tables.begin(), tables.end(), table) == tables.end()) continue;
@@ -175,6 +177,39 @@ void check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
            "its records have no commit time: lag is measured from when Kafka got them",
            "add source.ts_ms to add.fields of the transform"});
     }
+  }
+  return is_postgres;
+}
+
+void check_tables(const TableTree* tree, const std::map<std::string, std::int32_t>& topics, Findings& findings) {
+  if (tree == nullptr) {
+    findings.push_back({"KF008", Severity::kInfo, "postgres_url",
+                        "is not set: what lies below the tables of the rules is not known, and events of INHERITS children "
+                        "and of partitions do nothing for the tables above them; nor is it known whether a row filter leaves "
+                        "out changes",
+                        "set postgres_url to the database that the connector reads"});
+    return;
+  }
+  for (const std::string& table : tree->filtered) {
+    findings.push_back({"KF008", Severity::kError, table,
+                        "the connector's publication leaves out rows of it (a row filter): their changes never reach Kafka",
+                        "remove the filter: ALTER PUBLICATION ... SET TABLE without WHERE"});
+  }
+  for (const auto& [below, above] : tree->above) {
+    const bool has_topic = [&, &table = below, &parents = above] {
+      return std::any_of(topics.begin(), topics.end(), [&](const auto& topic) {
+        return is_topic_of(topic.first, table) ||
+               // Partitions whose events name the root (publish.via.partition.root).
+               std::any_of(parents.begin(), parents.end(), [&](const TableName& parent) {
+                 return is_topic_of(topic.first, parent.schema + "." + parent.table);
+               });
+      });
+    }();
+    if (has_topic) continue;
+    findings.push_back({"KF008", Severity::kWarning, below,
+                        fmt::format("lies below '{}.{}', which a rule names, but no topic of 'topics' is named after either",
+                                    above.front().schema, above.front().table),
+                        "let 'topics' match its topic, and the connector capture it"});
   }
 }
 

@@ -18,9 +18,12 @@ namespace evictd {
 void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
                        const std::map<std::string, std::int32_t>& topics, Findings& findings);
 
-// KF005. At most one finding of a kind for each topic.
-void check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
+// KF005. At most one finding of a kind for each topic. True when some record came from PostgreSQL.
+bool check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
                    Findings& findings);
+
+// KF008. `tree`: what the database says; null: nobody asks it.
+void check_tables(const TableTree* tree, const std::map<std::string, std::int32_t>& topics, Findings& findings);
 
 // KF007.
 void check_connectors(const ConnectorSettings& connectors, const KafkaOptions& options,

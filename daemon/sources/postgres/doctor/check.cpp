@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 
 #include "daemon/sources/postgres/catalogue.h"
 #include "daemon/sources/postgres/doctor/check_server.h"
@@ -25,6 +26,22 @@ constexpr const char* kPinnedNames =
 
 std::int64_t to_number(const std::string& text, std::int64_t otherwise = 0) {
   return text.empty() ? otherwise : std::stoll(text);
+}
+
+// libpq's default asks for TLS and goes on without: whoever stands in between can say no for the server.
+void judge_transport(const Conninfo& conninfo, Findings& findings) {
+  const std::string host = conninfo.get("host").empty() ? conninfo.get("hostaddr") : conninfo.get("host");
+  const bool is_near = host.empty() || host[0] == '/' || host[0] == '@' || host == "localhost" || host == "::1" ||
+                       host.starts_with("127.");
+  const char* environment = std::getenv("PGSSLMODE");
+  std::string mode = conninfo.get("sslmode");
+  if (mode.empty() && environment != nullptr) mode = environment;
+  if (is_near || mode == "verify-full" || mode == "verify-ca") return;
+  findings.push_back({"PG038", Severity::kWarning, conninfo.server(),
+                      fmt::format("sslmode is '{}': whoever stands in between can read the password and change what the "
+                                  "stream says",
+                                  mode.empty() ? "prefer" : mode),
+                      "add sslmode=verify-full and sslrootcert to postgres.url"});
 }
 
 Finding unreachable(const PostgresFailure& failure, const FailureContext& context) {
@@ -116,11 +133,11 @@ void gather_sessions(Catalogue& catalogue, CheckFacts& check) {
 }
 
 void try_round_trip(StreamProbe& probe, Catalogue& catalogue, const PostgresOptions& options,
-                    Findings& findings) {
+                    const ServerFacts& server, Findings& findings) {
   const std::string content = fmt::format("check-{}", ::getpid());
   const auto outcome = probe.round_trip(
       fmt::format("{}_check_{}", options.slot.substr(0, 40), ::getpid()), options.publication,
-      "evictd", content, [&] { return catalogue.emit_message("evictd", content).has_value(); },
+      "evictd", content, [&] { return catalogue.emit_message("evictd", content); },
       kRoundTripMax);
   const std::string object = "stream";
   switch (outcome) {
@@ -140,6 +157,11 @@ void try_round_trip(StreamProbe& probe, Catalogue& catalogue, const PostgresOpti
           {"PG032", Severity::kError, object,
            "a message of our own could not be sent through a stream: " + probe.failure_text(),
            "look at the server's log"});
+      if (probe.failure_text().find("pg_logical_emit_message") != std::string::npos) {
+        // `run` goes on without heartbeats.
+        findings.back().severity = Severity::kWarning;
+        findings.back().fix = heartbeat_grant(server);
+      }
       return;
   }
 }
@@ -156,12 +178,14 @@ Findings check_postgres(const PostgresOptions& options, const RuleSet& rules,
   conninfo->pin_session("evictd check", options.client_encoding);
   const FailureContext context{conninfo->server(), conninfo->get("user"), options.slot};
 
+  judge_transport(*conninfo, findings);
+
   StreamProbe probe;
   const auto failure = probe.connect(*conninfo, kPatience);
   Conninfo pinned = *conninfo;
   if (!failure) probe.pin_server(pinned);
 
-  Catalogue catalogue(pinned);
+  Catalogue catalogue(pinned, kPatience, true);
   CheckFacts check;
   auto facts =
       catalogue.read_facts(Subject{options.slot, options.publication, rules.tables(), true});
@@ -193,7 +217,7 @@ Findings check_postgres(const PostgresOptions& options, const RuleSet& rules,
   const bool can_stream =
       !failure && check.facts.server.wal_level == "logical" && !check.facts.server.is_standby &&
       check.facts.server.version >= kMessagesVersion && check.slots_used < check.slots_max;
-  if (can_stream) try_round_trip(probe, catalogue, options, findings);
+  if (can_stream) try_round_trip(probe, catalogue, options, check.facts.server, findings);
   return findings;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "daemon/sources/postgres/publishing.h"
+#include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
 namespace {
@@ -58,7 +59,7 @@ class Judge {
     if (!server_.role_may_replicate && check_.system.empty()) {
       add("PG003", Severity::kError, fmt::format("role '{}'", server_.role),
           "it may not use replication",
-          fmt::format("ALTER ROLE \"{}\" REPLICATION;", server_.role));
+          fmt::format("ALTER ROLE {} REPLICATION;", quoted_name(server_.role)));
     }
     if (server_.is_standby) {
       add("PG004", server_.version < 160'000 ? Severity::kError : Severity::kWarning, "server",
@@ -103,9 +104,8 @@ class Judge {
       if (!check_.open_transactions.empty()) {
         const Blocker& oldest = check_.open_transactions.front();
         add("PG030", Severity::kWarning, slot_name(),
-            fmt::format("creating it waits for the transaction of pid {} ({}), open for {} s",
-                        oldest.pid, oldest.application, oldest.open_seconds),
-            "end that transaction, or wait");
+            "creating it waits for the transaction of " + oldest.describe(),
+            "wait, or end it with " + oldest.ending());
       }
     } else {
       existing_slot();
@@ -235,7 +235,9 @@ class Judge {
       for (const Unserved& unserved : publishing.unserved) {
         if (unserved.why != Unserved::Why::kNotOurs && unserved.why != Unserved::Why::kNotOwned) continue;
         add("PG015", Severity::kError, place_of(table),
-            fmt::format("table '{}.{}' is not in {}", unserved.relation.schema, unserved.relation.table, name),
+            publication_.all_tables
+                ? unserved.text
+                : fmt::format("table '{}.{}' is not in {}", unserved.relation.schema, unserved.relation.table, name),
             unserved.fix);
       }
     }
@@ -250,8 +252,8 @@ class Judge {
           std::string_view(operation) == "truncate" ? Severity::kWarning : Severity::kError, name,
           fmt::format("it does not publish {}", operation),
           fmt::format(
-              "ALTER PUBLICATION \"{}\" SET (publish = 'insert, update, delete, truncate');",
-              options_.publication));
+              "ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');",
+              quoted_name(options_.publication)));
     }
   }
 

@@ -60,7 +60,7 @@ std::optional<PostgresFailure> StreamProbe::connect(const Conninfo& conninfo,
 StreamProbe::Outcome StreamProbe::round_trip(const std::string& slot,
                                              const std::string& publication,
                                              const std::string& prefix, const std::string& content,
-                                             const std::function<bool()>& emit,
+                                             const std::function<Result<void>()>& emit,
                                              std::chrono::milliseconds patience) {
   const auto failed = [&] {
     const auto failure = stream_.take_failure();
@@ -81,7 +81,10 @@ StreamProbe::Outcome StreamProbe::round_trip(const std::string& slot,
   if (!turn(read_clocks().steady + patience, [&] { return stream_.state() == State::kStreaming; }))
     return Outcome::kNotArrived;
   if (stream_.state() != State::kStreaming) return failed();
-  if (!emit()) return Outcome::kFailed;
+  if (const Result<void> emitted = emit(); !emitted) {
+    failure_text_ = emitted.error().text;
+    return Outcome::kFailed;
+  }
   PgoutputDecoder decoder;
   Listener listener(prefix, content);
   bool is_broken = false;

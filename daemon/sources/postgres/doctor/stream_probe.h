@@ -24,7 +24,7 @@ class StreamProbe {
   // `content`.
   Outcome round_trip(const std::string& slot, const std::string& publication,
                      const std::string& prefix, const std::string& content,
-                     const std::function<bool()>& emit, std::chrono::milliseconds patience);
+                     const std::function<Result<void>()>& emit, std::chrono::milliseconds patience);
   const std::string& failure_text() const { return failure_text_; }
 
  private:

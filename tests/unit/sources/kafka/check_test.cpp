@@ -184,6 +184,24 @@ TEST(KafkaCheck, NumbersThatMayBeDates) {
                   "keys hold the bare number"));
 }
 
+TEST(KafkaCheck, WhatTheDatabaseSaysOfTheTables) {
+  Findings findings;
+  check_tables(nullptr, {}, findings);
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_THAT(findings[0].cause, testing::HasSubstr("is not set: what lies below the tables of the rules is not known"));
+  findings.clear();
+  const TableTree tree{{{"public.child", {{"public", "items"}}}, {"public.lost", {{"public", "orders"}}}}, {"public.items"}};
+  check_tables(&tree, {{"shop.public.items", 1}}, findings);
+  EXPECT_THAT(texts(findings),
+              ElementsAre("KF008 error public.items: the connector's publication leaves out rows of it (a row filter): "
+                          "their changes never reach Kafka",
+                          "KF008 warning public.lost: lies below 'public.orders', which a rule names, but no topic of "
+                          "'topics' is named after either"));
+  EXPECT_TRUE(check_records({kept(R"({"id":1})", R"({"before":null,"after":{"id":1,"slug":"a"},"source":{"connector":"postgresql",)"
+                                  R"("ts_ms":1700000000000,"schema":"public","table":"items"},"op":"c"})")},
+                            rules_from(kRules), findings));
+}
+
 std::vector<std::string> connector_findings(
     std::map<std::string, std::string> settings,
     OnSnapshotEvent on_snapshot = OnSnapshotEvent::kIgnore) {

@@ -261,10 +261,21 @@ TEST_F(JudgeServer, SynchronousStandbys) {
 }
 TEST_F(JudgeServer, OpenTransactions) {
   check.facts.slot = SlotFacts{};
-  check.open_transactions = {{42, "psql", 3600}};
+  check.open_transactions = {{42, "psql", 3600, "shop", ""}};
   expect("PG030", Severity::kWarning, "slot 'evictd'",
          "creating it waits for the transaction of pid 42 (psql), open for 3600 s",
-         "end that transaction, or wait");
+         "wait, or end it with SELECT pg_terminate_backend(42);");
+}
+// PostgreSQL refuses to add a table to a publication of all tables: nobody may say that `run` does it.
+TEST_F(JudgeServer, APartitionThatComesAsItsRoot) {
+  check.facts.publication.all_tables = true;
+  check.facts.publication.via_root = true;
+  check.facts.tables["public.products"].is_published = false;
+  check.facts.tables["public.products"].table.is_published = false;
+  expect("PG015", Severity::kError, "rules.yaml:1:3",
+         "table 'public.products' comes under the name of the table above it, since publication 'evictd' is for all "
+         "tables and publish_via_partition_root is on",
+         "name the table above it in the rule, or ALTER PUBLICATION evictd SET (publish_via_partition_root = false);");
 }
 TEST_F(JudgeServer, OldMinor) {
   check.facts.server.version = 150'012;

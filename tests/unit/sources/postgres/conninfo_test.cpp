@@ -40,6 +40,21 @@ TEST(ConninfoParse, RefusesWithoutRepeatingWhatMayBeAPassword) {
   }
 }
 
+TEST(ConninfoParse, ASecretThatIsNotPercentEncodedIsNeverTakenForSomethingElse) {
+  for (const char* url : {"postgresql://ev:s3cr3t-p/ss@localhost/db", "postgresql://ev:s3cr3t@p@localhost/db",
+                          "postgresql://ev:s3cr3t?p@localhost/db", "postgresql://ev:12/s3cr3t@localhost/db",
+                          "postgresql://ev:a@s3cr3t/p@localhost/db"}) {
+    const auto refused = Conninfo::parse(url);
+    ASSERT_FALSE(refused) << url;
+    EXPECT_THAT(refused.error().to_string(), Not(HasSubstr("s3cr3t"))) << url;
+    EXPECT_THAT(refused.error().hint, HasSubstr("percent-encode it: '/' is %2F, '@' is %40")) << url;
+  }
+  for (const char* url : {"postgresql://ev:s3cr3t-p%2Fss%40@localhost:5432,[::1]:5433/db?sslmode=disable",
+                          "postgresql:///db?host=@abstract", "postgresql://[::1]/db", "host=h password=a@b/c@d"}) {
+    EXPECT_TRUE(Conninfo::parse(url)) << url;
+  }
+}
+
 TEST(ConninfoText, QuotesForLibpq) {
   Conninfo conninfo = parsed("postgresql://u:it%27s%5Cme@h/shop");
   EXPECT_THAT(conninfo.text(), HasSubstr("password='it\\'s\\\\me'"));

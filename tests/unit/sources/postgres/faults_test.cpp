@@ -183,18 +183,31 @@ TEST_F(PostgresFaultTest, UnreachableServerIsReportedOnceAndTriedForEver) {
   EXPECT_EQ(source->status().state, "waiting to connect");
 }
 
-TEST_F(PostgresFaultTest, MissingRoleDatabaseAndRightEndTheFirstStart) {
+// It may be a password that is being rotated, or a server that is still being set up: not a reason to end.
+TEST_F(PostgresFaultTest, AMissingRoleOrDatabaseIsWaitedFor) {
   sql->run("create table products (id int primary key)");
+  sql->run("drop role if exists late_role");
   PostgresOptions chosen = options();
-  chosen.url = server->url(database, "nobody_here");
-  EXPECT_THAT(failure_of({"public.products"}, chosen),
-              HasSubstr(at() + "role \"nobody_here\" does not exist"));
+  chosen.url = server->url(database, "late_role");
+  make({"public.products"}, chosen);
+  driver->start();
+  ASSERT_TRUE(driver->until([&] { return !journal().disconnects.empty(); })) << explain();
+  EXPECT_EQ(journal().disconnects[0].text, at() + "role \"late_role\" does not exist");
+  EXPECT_FALSE(journal().failure);
+  sql->run("create role late_role superuser login");
+  ASSERT_TRUE(driver->until_connected()) << explain();
 
-  chosen.url = server->url("nowhere");
-  EXPECT_EQ(
-      failure_of({"public.products"}, chosen),
-      at() + "database \"nowhere\" does not exist\nhint: check the database name in postgres.url");
+  chosen.url = server->url("late_" + database);
+  make({"public.products"}, chosen);
+  driver->start();
+  ASSERT_TRUE(driver->until([&] { return !journal().disconnects.empty(); })) << explain();
+  EXPECT_EQ(journal().disconnects[0].to_string(), at() + "database \"late_" + database +
+                                                      "\" does not exist\nhint: check the database name in postgres.url");
+  EXPECT_FALSE(journal().failure);
+}
 
+TEST_F(PostgresFaultTest, AMissingRightEndsTheFirstStart) {
+  PostgresOptions chosen = options();
   sql->run(
       "do $$ begin if not exists (select from pg_roles where rolname = 'no_repl') then"
       " create role no_repl login; end if; end $$");
@@ -358,7 +371,10 @@ TEST_F(PostgresFaultTest, PasswordsAndTlsWorkAsLibpqDoesThem) {
       "@127.0.0.1:" + std::to_string(server->port()) + "/" + database + "?sslmode=require";
   PostgresOptions chosen = options();
   chosen.url = "postgresql://scram_user:wrong-one" + where;
-  const std::string text = failure_of({"public.products"}, chosen);
+  make({"public.products"}, chosen);
+  driver->start();
+  ASSERT_TRUE(driver->until([&] { return !journal().disconnects.empty(); })) << explain();
+  const std::string text = journal().disconnects[0].to_string();
   EXPECT_THAT(text, HasSubstr("password authentication failed for user \"scram_user\""));
   EXPECT_THAT(text, Not(HasSubstr("wrong-one")));
 
@@ -390,6 +406,28 @@ TEST_F(PostgresFaultTest, DropRemovesWhatWeLeaveBehind) {
   ASSERT_TRUE(dropped);
   EXPECT_THAT(*dropped, ElementsAre("slot '" + slot + "' does not exist",
                                     "publication 'evictd' does not exist"));
+}
+
+TEST_F(PostgresFaultTest, DropLeavesAPublicationThatOthersMayNeed) {
+  sql->run("create table products (id int primary key)");
+  stream({"public.products"});
+  driver->stop();
+  sql->run("select pg_create_logical_replication_slot('other_" + database + "', 'pgoutput')");
+  auto dropped = drop_postgres(options());
+  ASSERT_TRUE(dropped) << dropped.error().to_string();
+  EXPECT_THAT(*dropped, ElementsAre("dropped slot '" + slot + "'",
+                                    "left publication 'evictd', which slot 'other_" + database +
+                                        "' may be read with; if it is not: DROP PUBLICATION evictd;"));
+  sql->run("select pg_drop_replication_slot('other_" + database + "')");
+  sql->run("do $$ begin if not exists (select from pg_roles where rolname = 'plain_repl') then"
+           " create role plain_repl login replication; end if; end $$");
+  PostgresOptions chosen = options();
+  chosen.url = server->url(database, "plain_repl");
+  dropped = drop_postgres(chosen);
+  ASSERT_TRUE(dropped) << dropped.error().to_string();
+  EXPECT_THAT(*dropped, ElementsAre("slot '" + slot + "' does not exist",
+                                    "left publication 'evictd', which is another role's; as its owner: DROP PUBLICATION "
+                                    "evictd;"));
 }
 
 // A server of its own for tests that stop it.
@@ -462,6 +500,26 @@ TEST_F(PostgresRestartTest, ShutdownOfAServerThatOwesNothingIsImmediate) {
       << explain();
   for (const Error& error : journal().disconnects)
     EXPECT_THAT(error.text, Not(HasSubstr("unacknowledged")));
+}
+
+TEST_F(PostgresRestartTest, APreparedTransactionThatHoldsTheSlotUpIsNamedWithItsEnd) {
+  sql.reset();
+  server->set("max_prepared_transactions", "5", true);
+  sql = std::make_unique<PostgresSession>(server->session(database));
+  sql->run("create table products (id int primary key)");
+  sql->run("begin; insert into products values (1); prepare transaction 'order ''7'''");
+  make({"public.products"}, options());
+  driver->start();
+  const auto named = [&] {
+    return std::find_if(notices.begin(), notices.end(), [](const PostgresNotice& notice) {
+      return notice.text.find("prepared transaction 'order ''7''' of database '") != std::string::npos;
+    });
+  };
+  ASSERT_TRUE(driver->until([&] { return named() != notices.end(); })) << explain();
+  const std::string begin = "end it with ";
+  ASSERT_EQ(named()->hint.substr(0, begin.size()), begin);
+  sql->run(named()->hint.substr(begin.size(), named()->hint.find(';') - begin.size()));
+  EXPECT_TRUE(driver->until_connected()) << explain();
 }
 
 TEST_F(PostgresRestartTest, WalLevelIsNamedWhenItIsTooLow) {

@@ -37,7 +37,7 @@ TEST_F(RequirementsTest, OldValuesOutsideTheIdentityAreNotSent) {
   const auto found = findings("- {table: public.products, keys: ['product:{slug}']}");
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0].id, "PG019");
-  EXPECT_EQ(found[0].severity, Severity::kError);
+  EXPECT_EQ(found[0].severity, Severity::kWarning);
   EXPECT_EQ(found[0].cause,
             "key 'product:{slug}' needs the old 'slug' of 'public.products' for UPDATE and DELETE, "
             "but its replica identity"
@@ -46,7 +46,7 @@ TEST_F(RequirementsTest, OldValuesOutsideTheIdentityAreNotSent) {
   EXPECT_THAT(found[0].object, ::testing::StartsWith("rules.yaml:1:"));
 }
 
-TEST_F(RequirementsTest, APurgeAskedForByNameIsOnlyAWarning) {
+TEST_F(RequirementsTest, TheDefaultSaysTheSameWhenItIsWritten) {
   const auto found = findings("- {table: public.products, keys: ['product:{slug}'], on_missing: purge}");
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0].severity, Severity::kWarning);

@@ -1,0 +1,155 @@
+"""The replication stream says what the server did not: one bit is flipped on the way. Rows' own texts are left alone:
+nothing but TLS protects those."""
+
+import random
+
+import pytest
+import scenarios
+from harness import oracle
+from harness.fixtures import soak
+from harness.waiting import eventually, stays
+from hostile.middle import Middle
+
+KEEPALIVE, DATA = ord("k"), ord("w")
+HEADER = 5  # type and length of the frame
+
+
+@pytest.fixture
+def middle(postgres):
+    made = Middle(postgres.port)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def evictd(make_evictd, postgres, middle):
+    return make_evictd(postgres_url=f"{postgres.url(port=middle.port)}?sslmode=disable").start()
+
+
+def is_within_the_servers_end(postgres):
+    return postgres.value("select confirmed_flush_lsn <= pg_current_wal_lsn() from pg_replication_slots "
+                          "where slot_name = 'evictd'")
+
+
+def flip(frame, byte, bit):
+    frame[byte] ^= 1 << bit
+    return frame
+
+
+@pytest.mark.parametrize("bit", [53, 40, 26])
+def test_a_keepalive_from_beyond_the_servers_end_is_not_acknowledged(postgres, cache, middle, evictd, bit):
+    flipped = []
+
+    def tamper(frame):
+        value = int.from_bytes(frame[HEADER + 1:HEADER + 9], "big")
+        if frame[HEADER] == KEEPALIVE and not value >> bit & 1 and len(flipped) < 20:
+            flipped.append(value)
+            return flip(frame, HEADER + 8 - bit // 8, bit % 8)
+        return frame
+
+    postgres.execute("create table elsewhere (id int)")
+    middle.tamper = tamper
+
+    def refused():
+        postgres.execute("insert into elsewhere values (1)")
+        return "not believed" in evictd.log_text()
+
+    eventually("the position is refused", refused, 40, every=0.2)
+    assert flipped
+    assert is_within_the_servers_end(postgres)
+    middle.tamper = bytes
+    evictd.wait_until_ready()
+    for product in range(1, 11):
+        scenarios.cached(cache, postgres, f"product:{product}")
+    postgres.execute("update products set price_cents = price_cents + 1 where id <= 10")
+    scenarios.gone(cache, *[f"product:{product}" for product in range(1, 11)])
+    assert is_within_the_servers_end(postgres)
+    assert evictd.metrics().sum("evictd_gaps_total") == 0
+
+
+@pytest.mark.parametrize("bit", [11, 25])
+def test_a_transaction_that_the_server_never_began_is_not_waited_for(postgres, cache, middle, evictd, bit):
+    flipped = []
+
+    def tamper(frame):
+        at = HEADER + 25
+        if frame[HEADER] == DATA and frame[at:at + 1] == b"B" and not flipped and not frame[at + 20 - bit // 8] >> bit % 8 & 1:
+            flipped.append(True)
+            return flip(frame, at + 20 - bit // 8, bit % 8)
+        return frame
+
+    scenarios.cached(cache, postgres, "product:1", "product:2")
+    middle.tamper = tamper
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 1")
+    eventually("the transaction is refused", lambda: "which the server has not begun" in evictd.log_text()
+               or "cannot be: the server is at" in evictd.log_text(), 20)
+    assert flipped
+    oracle.converge(postgres, evictd)
+    oracle.assert_true_cache(postgres, cache, at_least=1)
+
+
+# Bytes of a frame that say where, when, which and how much: headers, begins and commits whole, and of rows what kind
+# they are of which table.
+def bytes_to_flip(frame):
+    if frame[HEADER] == KEEPALIVE:
+        return range(HEADER, len(frame))
+    payload = HEADER + 25
+    header = [HEADER, *range(HEADER + 1, HEADER + 25)]
+    if frame[payload:payload + 1] == b"B":
+        return [*header, *range(payload, len(frame))]
+    if frame[payload:payload + 1] == b"C":
+        return [*header, *range(payload, len(frame))]
+    return [*header, *range(payload, min(payload + 6, len(frame)))]
+
+
+def test_a_bit_flipped_anywhere_but_in_the_rows_leaves_no_stale_key(postgres, redis, cache, middle, evictd, seed):
+    choice = random.Random(seed)
+    running = scenarios.under_load(postgres, redis, seed)
+    for _ in range(300 if soak() else 12):
+        armed = [choice.randint(1, 40)]
+
+        def tamper(frame, armed=armed):
+            armed[0] -= 1
+            if armed[0] != 0:
+                return frame
+            return flip(frame, choice.choice(list(bytes_to_flip(frame))), choice.randrange(8))
+
+        middle.tamper = tamper
+        eventually("a bit was flipped", lambda armed=armed: armed[0] <= 0, 60)
+        target = running.writes + 20
+        eventually("the writers write on", lambda target=target: running.writes >= target, 60)
+        assert is_within_the_servers_end(postgres)
+    middle.tamper = bytes
+    oracle.converge(postgres, evictd, running)
+    oracle.assert_true_cache(postgres, cache, at_least=20)
+    assert is_within_the_servers_end(postgres)
+
+
+@pytest.mark.parametrize("who", ["evictd snapshots", "evictd catalogue"])
+def test_a_frozen_ordinary_connection_shows_and_is_replaced(postgres, cache, middle, evictd, who):
+    scenarios.cached(cache, postgres, "product:1", "product:2", "product:3")
+    middle.pass_on.clear()
+    middle.freeze = who
+    postgres.execute("update products set price_cents = 7 where id = 1")
+    eventually("evictd is no longer ready", lambda: not evictd.is_ready(), 60)
+    middle.freeze = None  # of those that come; the one that hangs stays so
+    evictd.wait_until_ready(60)
+    oracle.converge(postgres, evictd)
+    oracle.assert_true_cache(postgres, cache, at_least=2)
+    stays("it is ready", evictd.is_ready, 2)
+
+
+def test_a_frozen_stream_is_replaced_before_the_server_gives_it_up(postgres, cache, middle, evictd):
+    """Its slot is held by a process of the server that still believes in us: ours to end, not another daemon's."""
+    scenarios.cached(cache, postgres, "product:1", "product:2")
+    middle.pass_on.clear()
+    middle.freeze = "evictd"
+    eventually("evictd is no longer ready", lambda: not evictd.is_ready(), 40)
+    middle.freeze = None
+    postgres.execute("update products set price_cents = 7 where id = 1")
+    assert postgres.value("show wal_sender_timeout") == "1min"
+    evictd.wait_until_ready(20)
+    assert "is held by our own earlier session" in evictd.log_text()
+    scenarios.gone(cache, "product:1")
+    oracle.converge(postgres, evictd)
+    oracle.assert_true_cache(postgres, cache, at_least=1)
