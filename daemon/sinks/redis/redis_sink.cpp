@@ -533,7 +533,8 @@ class RedisSink final : public Sink {
 
 }  // namespace
 
-std::string record_key(const std::string& record_name) { return "evictd:record:{" + record_name + "}"; }
+// Every marker has braces in its name (scripts.h), this has none: no key that anybody caches has the record as its marker.
+std::string record_key(const std::string& record_name) { return "evictd:record:" + record_name; }
 
 Result<std::unique_ptr<Sink>> make_redis_sink(RedisOptions options) {
   auto address = parse_redis_url(options.url);

@@ -182,11 +182,11 @@ TEST_F(FaultsTest, NonsenseIsAProtocolError) {
 }
 
 TEST_F(FaultsTest, RecordThatCannotBeReadIsTold) {
-  server_->client().set("evictd:record:{evictd}", "hello");
+  server_->client().set("evictd:record:evictd", "hello");
   connect();
   EXPECT_FALSE(journal().last_connected.record.has_value());
   EXPECT_EQ(driven_->sink().status().state,
-            "ready (the record 'evictd:record:{evictd}' is unreadable: expected 'end' at the end "
+            "ready (the record 'evictd:record:evictd' is unreadable: expected 'end' at the end "
             "of the record)");
 }
 
@@ -196,6 +196,18 @@ TEST_F(FaultsTest, StatusTellsEvictedKeysAndFills) {
   EXPECT_EQ(driven_->sink().status().evicted_keys, 0u);
   EXPECT_EQ(driven_->sink().status().fills.front(),
             (std::pair<std::string, std::uint64_t>("stored", 0)));
+}
+
+TEST_F(FaultsTest, RecordIsNobodysMarker) {
+  connect();
+  driven_->sink().save_record(Record{}, 1);
+  ASSERT_TRUE(driven_->until([&] { return !journal().records_saved.empty(); }));
+  const std::string own = record_key("evictd");
+  const std::string stored = server_->client().get(own);
+  CommandBuilder keys(Act::kInvalidate);
+  keys.key("record:{evictd}", {10}).key("record:evictd", {10}).key("{evictd}", {10});
+  expect_outcome(driven_->run(keys), 0, 3, 0, 0);
+  EXPECT_EQ(server_->client().get(own), stored);
 }
 
 TEST_F(FaultsTest, RowThatSpellsAKeyOfEvictdsOwnTouchesNothing) {
