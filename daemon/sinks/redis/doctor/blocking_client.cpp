@@ -18,7 +18,7 @@ struct BlockingClient::Impl {
   RedisOptions options;
   RedisAddress address;
   Transport transport;
-  ReplyReader reader;
+  ReplyReader reader{ReplyLimits{.depth = 16}};  // COMMAND INFO describes in depth
 
   tl::unexpected<Error> timed_out(std::string_view doing) const {
     return fail(ErrorKind::kConnection, "redis at '" + address.to_string() + "' did not " +

@@ -155,6 +155,11 @@ class BadServer {
     peer_ = ::accept(listener_, nullptr, nullptr);
     ::send(peer_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
   }
+  // At once, with what was sent to us unread: a reset.
+  void hang_up() {
+    ::close(peer_);
+    peer_ = -1;
+  }
   int port = 0;
 
  private:
@@ -169,6 +174,19 @@ TEST_F(FaultsTest, SilentServerIsGivenUp) {
   driven_ = std::make_unique<DrivenSink>(options_);
   ASSERT_TRUE(driven_->until([&] { return journal().disconnects == 1; }));
   EXPECT_EQ(journal().last_class, "timeout");
+}
+
+TEST_F(FaultsTest, WhatRedisSaysBeforeItHangsUpIsTold) {
+  BadServer bad;
+  options_.url = "redis://127.0.0.1:" + std::to_string(bad.port);
+  driven_ = std::make_unique<DrivenSink>(options_);
+  driven_->turn();
+  bad.accept_and_say("-DENIED Redis is running in protected mode because ...\r\n");
+  bad.hang_up();
+  ASSERT_TRUE(driven_->until([&] { return journal().disconnects == 1; }));
+  EXPECT_EQ(journal().last_class, "protected");
+  EXPECT_THAT(journal().last_error.text, HasSubstr("Redis is running in protected mode"));
+  EXPECT_FALSE(journal().failed);
 }
 
 TEST_F(FaultsTest, NonsenseIsAProtocolError) {
