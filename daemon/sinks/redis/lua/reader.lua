@@ -13,7 +13,10 @@
 local PURGED = 'evictd:purged'
 local MARGIN = 1000  -- ms, as the daemon's tombstones have it
 local REJECTED_PAUSE = 10  -- ms
-local TOKEN_MAX = 65536  -- bytes: a snapshot with some five thousand transactions in progress
+local TOKEN_MAX = 65536  -- bytes
+-- A longer snapshot, of more than a thousand transactions in progress, counts as its xmin, which claims less (G5): taking
+-- it apart would keep Redis from everybody else for milliseconds.
+local SNAPSHOT_MAX = 16384
 -- Of the version that a marker keeps. A longer snapshot is kept as its xmin, which claims less (G5).
 local VERSION_MAX = 2048
 
@@ -94,6 +97,7 @@ end
 
 -- 'v:17' -> 'v17'; snapshots and a bare xmin as they are.
 local function token_version(token)
+  if #token > SNAPSHOT_MAX then token = string.match(token, '^(%d+):%d+:') or token end
   if string.byte(token) ~= 118 then return token, parse_version(token) end  -- 'v'
   local row = string.match(token, '^v:(.+)$')
   local text = row and 'v' .. row or token

@@ -521,9 +521,10 @@ TEST_F(ReaderFunctions, TokensAndMarkersHaveSizes) {
   };
   EXPECT_THAT(call({"evictd_fill", "2", "k", marker_of("k"), snapshot(20'000), "60000", "v"}).text,
               StartsWith("ERR expected a token of at most 65536 bytes, got "));
-  // A long one is believed whole, and kept as the least it proves.
+  // A long one is believed whole, and kept as the least it proves; a very long one proves no more than that.
   EXPECT_EQ(invalidate("k", "1001"), "absent");
-  EXPECT_EQ(fill("k", snapshot(5'000)), 1);
+  EXPECT_EQ(fill("k", snapshot(5'000)), 0);
+  EXPECT_EQ(fill("k", snapshot(2'000)), 1);
   EXPECT_THAT(marker("k"), StartsWith("f 1000 "));
   EXPECT_EQ(invalidate("k", "1001", How{.flags = "if"}), "deleted") << "in doubt, delete (G5)";
   // What somebody else wrote over a marker is not taken apart.
