@@ -271,6 +271,9 @@ class RedisSink final : public Sink {
       session_->begin(now);
     }
     session_->wake(now);
+    if (!session_->has_heard()) {  // a server that does not want us says so at once, and a write might cost us its words
+      if (auto read = read_all(now); !read) return read;
+    }
     flush();
     if (broken_) return tl::unexpected(*std::exchange(broken_, std::nullopt));
     if (auto read = read_all(now); !read) return read;
@@ -286,7 +289,13 @@ class RedisSink final : public Sink {
     for (std::size_t i = 0; i < kReadsPerStep; ++i) {
       input_.clear();
       auto got = transport_.read(input_, kReadBytes);
-      if (!got) return connection_failure(got.error());
+      if (!got) {
+        Error error = std::move(got.error());
+        if (!session_->has_heard() && !address_.tls && error.hint.empty()) {
+          error.hint = "it said nothing at all; if this port speaks TLS, write 'rediss://' in 'redis: url:'";
+        }
+        return connection_failure(std::move(error));
+      }
       if (*got == 0) return {};
       if (auto received = session_->receive(input_, now); !received) return received;
       if (*got < kReadBytes) return {};
@@ -533,7 +542,8 @@ class RedisSink final : public Sink {
 
 }  // namespace
 
-std::string record_key(const std::string& record_name) { return "evictd:record:{" + record_name + "}"; }
+// Every marker has braces in its name (scripts.h), this has none: no key that anybody caches has the record as its marker.
+std::string record_key(const std::string& record_name) { return "evictd:record:" + record_name; }
 
 Result<std::unique_ptr<Sink>> make_redis_sink(RedisOptions options) {
   auto address = parse_redis_url(options.url);

@@ -145,7 +145,7 @@ def test_drop_is_refused_while_evictd_runs(postgres, redis, cache, make_evictd):
     assert evictd.stop() == 0
     dropped = evictd.command("drop", "--yes")
     assert dropped.returncode == 0, dropped.stderr
-    assert cache.exists("evictd:record:{evictd}") == 0
+    assert cache.exists("evictd:record:evictd") == 0
 
 
 def test_a_reload_takes_new_rules(postgres, redis, cache, make_evictd):

@@ -2,6 +2,7 @@
 // that it goes on by itself when the state has passed.
 #include <gmock/gmock.h>
 
+#include "tests/unit/sinks/redis/script_fixture.h"
 #include "tests/unit/sinks/redis/sink_fixture.h"
 
 namespace evictd::testing {
@@ -211,14 +212,9 @@ TEST_F(ErrorStates, RightsMissingInsideTheScriptAreNamed) {
 
 TEST_F(ErrorStates, LeastRightsAreEnough) {
   server_ = std::make_unique<RedisServer>();
-  redis().command(
-      {"ACL",          "SETUSER",  "evictd",        "on",     ">pw",   "resetkeys",
-       "~product:*",   "~tag:*",   "~evictd:*",     "+info",  "+time", "+evalsha",
-       "+script|load", "+unlink",  "+get",          "+mget",  "+set",  "+pttl",
-       "+pexpire",     "+persist", "+scan",         "+sscan", "+srem", "+client|setname",
-       "+select",      "+fcall",   "+function|load"});
+  ASSERT_TRUE(redis().command(documented("redis.md", "ACL SETUSER evictd ")).is_ok());
   RedisOptions options = options_for(*server_);
-  options.url = "redis://evictd:pw@127.0.0.1:" + std::to_string(server_->port());
+  options.url = "redis://evictd:password@127.0.0.1:" + std::to_string(server_->port());
   driven_ = std::make_unique<DrivenSink>(options);
   ASSERT_TRUE(driven_->until_connected()) << journal().last_error.text;
   redis().set("product:1", "v");

@@ -155,6 +155,11 @@ class BadServer {
     peer_ = ::accept(listener_, nullptr, nullptr);
     ::send(peer_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
   }
+  // At once, with what was sent to us unread: a reset.
+  void hang_up() {
+    ::close(peer_);
+    peer_ = -1;
+  }
   int port = 0;
 
  private:
@@ -171,6 +176,19 @@ TEST_F(FaultsTest, SilentServerIsGivenUp) {
   EXPECT_EQ(journal().last_class, "timeout");
 }
 
+TEST_F(FaultsTest, WhatRedisSaysBeforeItHangsUpIsTold) {
+  BadServer bad;
+  options_.url = "redis://127.0.0.1:" + std::to_string(bad.port);
+  driven_ = std::make_unique<DrivenSink>(options_);
+  driven_->turn();
+  bad.accept_and_say("-DENIED Redis is running in protected mode because ...\r\n");
+  bad.hang_up();
+  ASSERT_TRUE(driven_->until([&] { return journal().disconnects == 1; }));
+  EXPECT_EQ(journal().last_class, "protected");
+  EXPECT_THAT(journal().last_error.text, HasSubstr("Redis is running in protected mode"));
+  EXPECT_FALSE(journal().failed);
+}
+
 TEST_F(FaultsTest, NonsenseIsAProtocolError) {
   BadServer bad;
   options_.url = "redis://127.0.0.1:" + std::to_string(bad.port);
@@ -182,11 +200,11 @@ TEST_F(FaultsTest, NonsenseIsAProtocolError) {
 }
 
 TEST_F(FaultsTest, RecordThatCannotBeReadIsTold) {
-  server_->client().set("evictd:record:{evictd}", "hello");
+  server_->client().set("evictd:record:evictd", "hello");
   connect();
   EXPECT_FALSE(journal().last_connected.record.has_value());
   EXPECT_EQ(driven_->sink().status().state,
-            "ready (the record 'evictd:record:{evictd}' is unreadable: expected 'end' at the end "
+            "ready (the record 'evictd:record:evictd' is unreadable: expected 'end' at the end "
             "of the record)");
 }
 
@@ -196,6 +214,18 @@ TEST_F(FaultsTest, StatusTellsEvictedKeysAndFills) {
   EXPECT_EQ(driven_->sink().status().evicted_keys, 0u);
   EXPECT_EQ(driven_->sink().status().fills.front(),
             (std::pair<std::string, std::uint64_t>("stored", 0)));
+}
+
+TEST_F(FaultsTest, RecordIsNobodysMarker) {
+  connect();
+  driven_->sink().save_record(Record{}, 1);
+  ASSERT_TRUE(driven_->until([&] { return !journal().records_saved.empty(); }));
+  const std::string own = record_key("evictd");
+  const std::string stored = server_->client().get(own);
+  CommandBuilder keys(Act::kInvalidate);
+  keys.key("record:{evictd}", {10}).key("record:evictd", {10}).key("{evictd}", {10});
+  expect_outcome(driven_->run(keys), 0, 3, 0, 0);
+  EXPECT_EQ(server_->client().get(own), stored);
 }
 
 TEST_F(FaultsTest, RowThatSpellsAKeyOfEvictdsOwnTouchesNothing) {

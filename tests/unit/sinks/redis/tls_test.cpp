@@ -107,8 +107,15 @@ TEST_F(TlsTest, CertificateOfAnotherHostIsNotTrusted) {
 TEST_F(TlsTest, PlainPortIsNamedAsTheLikelyCause) {
   options_.url = "rediss://localhost:" + std::to_string(server_->port());
   options_.command_timeout = options_.connect_timeout = std::chrono::milliseconds(2000);
-  EXPECT_THAT(first_error(),
-              HasSubstr("redis at 'localhost:" + std::to_string(server_->port()) + "'"));
+  const std::string error = first_error();
+  EXPECT_THAT(error, HasSubstr("no TLS"));
+  EXPECT_THAT(error, HasSubstr("redis at 'localhost:" + std::to_string(server_->port()) + "'"));
+  EXPECT_THAT(error, HasSubstr("hint: is this port a TLS port? 'rediss://' is for those only"));
+}
+
+TEST_F(TlsTest, TlsPortIsNamedAsTheLikelyCause) {
+  options_.url = "redis://localhost:" + std::to_string(tls_port_);
+  EXPECT_THAT(first_error(), HasSubstr("'rediss://'"));
 }
 
 TEST_F(TlsTest, MissingFilesAreAMatterOfConfiguration) {
