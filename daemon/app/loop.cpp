@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <thread>
 #include <utility>
 
 #include "daemon/base/poll.h"
-#include "mapping/check.h"
 
 namespace evictd {
 namespace {
@@ -17,6 +17,8 @@ namespace {
 constexpr std::chrono::milliseconds kPublishInterval{100};
 // The loop turns at least this often, for /livez.
 constexpr std::chrono::milliseconds kIdleTurn{1000};
+// The pause after the system refused to wait.
+constexpr std::chrono::milliseconds kRefusedPause{50};
 
 LogLevel level_of(FlowEvent::Level level) {
   switch (level) {
@@ -166,7 +168,8 @@ void Loop::wait(Now now) {
   parts_.flow.wait_for(waiting, now);
 
   const int ready = wait_for_any(waiting);
-  EVICTD_CHECK(ready >= 0 || errno == EINTR || errno == ENOMEM);
+  // Refused without memory, and when the limit of descriptors was lowered below what is open: the next turn tries again.
+  if (ready < 0 && errno != EINTR) std::this_thread::sleep_for(kRefusedPause);
   descriptors_ = std::move(waiting.descriptors);
   signals_came_ = ready > 0 && descriptors_.front().revents != 0;
 }

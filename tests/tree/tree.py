@@ -83,7 +83,6 @@ LIBRARIES = {
     "openssl/": {"mapping/filters.cpp", "daemon/sinks/redis/scripts.cpp", "daemon/sinks/redis/transport.cpp"},
     "spdlog/": {"daemon/app/log.cpp"},
     "prometheus/": {"daemon/app/metrics.cpp", "daemon/app/metrics_status.h"},
-    "civetweb": {"daemon/app/http_server.cpp"},
     "CLI/": {"daemon/app/command_line.cpp"},
     "hiredis/": set(),
     "libpq-fe": {"daemon/sources/postgres/connection.cpp", "daemon/sources/postgres/conninfo.cpp"},
