@@ -59,6 +59,7 @@ int Loop::run() {
     parts_.flow.step(now);
     finish_reload(now);
     log_events(now);
+    parts_.log.flush();
     if (const std::optional<Error>& failure = parts_.flow.failure()) {
       parts_.log.error(*failure);
       return failure->kind == ErrorKind::kUsage ? 2 : 1;
@@ -154,6 +155,7 @@ void Loop::publish(Now now) {
   }
   status->stopping = stopping_;
   status->reload_problem = reload_problem_;
+  status->log_dropped_lines = parts_.log.dropped_lines();
   parts_.board.publish(std::move(status));
   published_at_ = now.steady;
 }
@@ -166,6 +168,7 @@ void Loop::wait(Now now) {
   waiting.wake_at(published_ ? now.steady + kIdleTurn : published_at_ + kPublishInterval);
   if (stopping_) waiting.wake_at(stop_deadline_);
   parts_.flow.wait_for(waiting, now);
+  parts_.log.wait_for(waiting, now.steady);
 
   const int ready = wait_for_any(waiting);
   // Refused without memory, and when the limit of descriptors was lowered below what is open: the next turn tries again.

@@ -169,6 +169,8 @@ void append_status_metrics(std::vector<MetricFamily>& out, const Status& status,
   append_source(out, status.source);
   if (status.source.kafka) append_kafka(out, *status.source.kafka, now);
   append_sinks(out, status);
+  counter(out, "evictd_log_dropped_lines_total", "Lines of the log that nobody read in time.",
+          static_cast<double>(status.log_dropped_lines));
   append_gaps(out, status, gap_reasons);
 }
 
