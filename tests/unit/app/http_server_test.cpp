@@ -196,11 +196,16 @@ TEST_F(HttpPort, AForeignHostIsRefusedOnTheLoopbackAddress) {
   EXPECT_THAT(refused, HasSubstr("'evil.example'"));
 }
 
-// True when the process spends less than half of the time on a processor.
-bool rests() {
+// True when the process comes to half of `patience` of processor time within it: it spins.
+bool wait_for_spinning(milliseconds patience) {
   const std::clock_t begin = std::clock();
-  std::this_thread::sleep_for(milliseconds(400));
-  return std::clock() - begin < CLOCKS_PER_SEC / 5;
+  const auto end = std::chrono::steady_clock::now() + patience;
+  const auto most = std::chrono::duration<double>(patience / 2).count() * CLOCKS_PER_SEC;
+  while (std::chrono::steady_clock::now() < end) {
+    if (static_cast<double>(std::clock() - begin) > most) return true;
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  return false;
 }
 
 TEST_F(HttpPort, WithoutDescriptorsItWaitsAndGoesOn) {
@@ -213,7 +218,7 @@ TEST_F(HttpPort, WithoutDescriptorsItWaitsAndGoesOn) {
   rlimit none = before;
   none.rlim_cur = 3;  // below what is open: nothing can be opened any more
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
-  EXPECT_TRUE(rests());
+  EXPECT_FALSE(wait_for_spinning(milliseconds(400)));
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
   EXPECT_TRUE(waiting.send(kLivez));
   EXPECT_THAT(waiting.receive(), StartsWith("HTTP/1.1 200"));

@@ -53,7 +53,7 @@ TEST(Log, TextBeginsWithTimeAndLevel) {
 }
 
 // The lines that come out at the other end while the log is flushed, until it has nothing left.
-std::vector<std::string> read_lines(Log& log, int descriptor) {
+std::vector<std::string> wait_for_lines(Log& log, int descriptor) {
   fcntl(descriptor, F_SETFL, O_NONBLOCK);
   std::string all;
   for (int quiet = 0; quiet < 20;) {
@@ -83,14 +83,14 @@ void expect_no_wait(int reader, int writer) {
   for (std::size_t i = 0; i < kWritten; ++i) log.info(fmt::format("line {} {}", i, std::string(80, '.')));
   const std::uint64_t dropped = log.dropped_lines();
   EXPECT_GT(dropped, 0u);
-  const std::vector<std::string> lines = read_lines(log, reader);
+  const std::vector<std::string> lines = wait_for_lines(log, reader);
   ASSERT_EQ(lines.size(), kWritten - dropped + 1);
   for (std::size_t i = 0; i + 1 < lines.size(); ++i) ASSERT_TRUE(lines[i].ends_with("...."));
   EXPECT_TRUE(lines.back().ends_with(
       fmt::format("warning {} lines of the log were dropped: nobody read them in time", dropped)))
       << lines.back();
   log.info("and on");
-  EXPECT_TRUE(read_lines(log, reader).back().ends_with("info    and on"));
+  EXPECT_TRUE(wait_for_lines(log, reader).back().ends_with("info    and on"));
   EXPECT_EQ(log.dropped_lines(), dropped);
 }
 
