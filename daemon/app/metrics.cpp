@@ -337,7 +337,7 @@ void Metrics::invalidation_latency(std::string_view cache, std::chrono::microsec
   one.latency_dirty = true;
 }
 
-std::string Metrics::text(const Status* status, Now now) const {
+std::string Metrics::text(const Status* status, Now now, SteadyTime::duration silence) const {
   std::vector<MetricFamily> families = impl_->registry.Collect();
   MetricFamily build;
   build.name = "evictd_build_info";
@@ -346,7 +346,7 @@ std::string Metrics::text(const Status* status, Now now) const {
   build.metric.emplace_back().gauge.value = 1;
   build.metric.back().label = {{"version", impl_->version}};
   families.push_back(std::move(build));
-  if (status != nullptr) append_status_metrics(families, *status, impl_->known_gaps, now);
+  if (status != nullptr) append_status_metrics(families, *status, impl_->known_gaps, now, silence);
 
   // A family without a series says nothing (no error of Redis so far); and a steady order reads
   // better.

@@ -152,6 +152,23 @@ TEST_F(Http, MetricsAreThere) {
   EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_lag_seconds 1.5\n"));
 }
 
+TEST_F(Http, ALoopThatStandsExportsNothingAsIfItWereStillSo) {
+  board_.publish(healthy_status());
+  board_.turned(kNow.steady - seconds(2));
+  EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_loop_silence_seconds 2\n"));
+  EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_ready 1\n"));
+  EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_lag_seconds{cache=\"redis\"} 1.5\n"));
+  board_.turned(kNow.steady - seconds(30));
+  const std::string page = get("/metrics").body;
+  EXPECT_THAT(page, HasSubstr("evictd_loop_silence_seconds 30\n"));
+  for (const char* name : {"evictd_ready", "evictd_active", "evictd_source_connected"}) {
+    EXPECT_THAT(page, HasSubstr(std::string(name) + " 0\n"));
+  }
+  EXPECT_THAT(page, HasSubstr("evictd_redis_connected{cache=\"redis\"} 0\n"));
+  EXPECT_THAT(page, HasSubstr("evictd_lag_seconds{cache=\"redis\"} 31.5\n"));
+  EXPECT_THAT(page, Not(HasSubstr("evictd_source_lag_bytes")));
+}
+
 TEST_F(Http, OtherPathsAndMethodsAreRefused) {
   EXPECT_EQ(get("/metricsx").status, 404);
   EXPECT_EQ(get("/metricsx").body,

@@ -52,21 +52,24 @@ TEST(Log, TextBeginsWithTimeAndLevel) {
   EXPECT_TRUE(out.ends_with("Z info    evictd 1\n")) << out;
 }
 
+// False when nothing comes within 20 ms.
+bool wait_for_bytes(Log& log, int descriptor, std::string& into) {
+  char buffer[16 * 1024];
+  for (int tried = 0; tried < 20; ++tried) {
+    log.flush();
+    const ssize_t got = ::read(descriptor, buffer, sizeof buffer);
+    if (got > 0) into.append(buffer, static_cast<std::size_t>(got));
+    if (got > 0) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return false;
+}
+
 // The lines that come out at the other end while the log is flushed, until it has nothing left.
-std::vector<std::string> wait_for_lines(Log& log, int descriptor) {
+std::vector<std::string> read_lines(Log& log, int descriptor) {
   fcntl(descriptor, F_SETFL, O_NONBLOCK);
   std::string all;
-  for (int quiet = 0; quiet < 20;) {
-    log.flush();
-    char buffer[16 * 1024];
-    const ssize_t got = ::read(descriptor, buffer, sizeof buffer);
-    if (got > 0) {
-      all.append(buffer, static_cast<std::size_t>(got));
-      quiet = 0;
-    } else {
-      ++quiet;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+  while (wait_for_bytes(log, descriptor, all)) {
   }
   std::vector<std::string> lines;
   for (std::size_t begin = 0; begin < all.size();) {
@@ -83,14 +86,14 @@ void expect_no_wait(int reader, int writer) {
   for (std::size_t i = 0; i < kWritten; ++i) log.info(fmt::format("line {} {}", i, std::string(80, '.')));
   const std::uint64_t dropped = log.dropped_lines();
   EXPECT_GT(dropped, 0u);
-  const std::vector<std::string> lines = wait_for_lines(log, reader);
+  const std::vector<std::string> lines = read_lines(log, reader);
   ASSERT_EQ(lines.size(), kWritten - dropped + 1);
   for (std::size_t i = 0; i + 1 < lines.size(); ++i) ASSERT_TRUE(lines[i].ends_with("...."));
   EXPECT_TRUE(lines.back().ends_with(
       fmt::format("warning {} lines of the log were dropped: nobody read them in time", dropped)))
       << lines.back();
   log.info("and on");
-  EXPECT_TRUE(wait_for_lines(log, reader).back().ends_with("info    and on"));
+  EXPECT_TRUE(read_lines(log, reader).back().ends_with("info    and on"));
   EXPECT_EQ(log.dropped_lines(), dropped);
 }
 
