@@ -149,7 +149,7 @@ TEST_F(Http, ThePageWorksBeforeTheFirstTurn) {
 TEST_F(Http, MetricsAreThere) {
   board_.publish(healthy_status());
   EXPECT_EQ(get("/metrics").content_type, "text/plain; version=0.0.4; charset=utf-8");
-  EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_lag_seconds 1.5\n"));
+  EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_lag_seconds{cache=\"redis\"} 1.5\n"));
 }
 
 TEST_F(Http, ALoopThatStandsExportsNothingAsIfItWereStillSo) {
