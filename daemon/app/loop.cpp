@@ -137,7 +137,9 @@ void Loop::finish_reload(Now now) {
 
 void Loop::log_events(Now now) {
   for (const FlowEvent& event : parts_.flow.take_events()) {
-    if (const std::optional<std::string> text = repeats_.pass(event.text, now.steady)) {
+    if (event.level == FlowEvent::Level::kDebug) {  // for somebody who wants to see each of them
+      parts_.log.debug(event.text);
+    } else if (const std::optional<std::string> text = repeats_.pass(event.text, now.steady)) {
       parts_.log.write(level_of(event.level), *text, event.hint);
     }
   }
