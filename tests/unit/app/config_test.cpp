@@ -155,7 +155,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "hint: did you mean 'slot'?"},
         WrongConfig{"UnknownSection", with_root("metrics: {}"),
                     "evictd.yaml:4:1: unknown setting 'metrics' in the configuration\n"
-                    "hint: known settings: 'postgres', 'kafka', 'redis', 'http', 'log', 'limits', "
+                    "hint: known settings: 'postgres', 'kafka', 'caches', 'redis', 'http', 'log', 'limits', "
                     "'rules'"},
         WrongConfig{
             "Duplicate", with_postgres("slot: a\n  slot: b"),

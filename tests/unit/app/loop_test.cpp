@@ -88,7 +88,9 @@ class LoopTest : public ::testing::Test {
   Signals signals_;
   testing::FakeDatabase database_{10};
   testing::FakeSink sink_{milliseconds(60'000)};
-  testing::FakeSource source_{database_};
+  // There before evictd, so that what a test commits first is delivered.
+  std::shared_ptr<testing::FakeSlot> slot_ = std::make_shared<testing::FakeSlot>(testing::FakeSlot{nullptr, true});
+  testing::FakeSource source_{database_, slot_};
   Metrics metrics_{"1"};
   StatusBoard board_;
   Log log_{LogLevel::kError, LogFormat::kText};
