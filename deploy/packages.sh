@@ -19,15 +19,15 @@ packages_of() {
     build)
       echo g++ cmake ninja-build pkg-config \
         libpq-dev libssl-dev librdkafka-dev \
-        libyaml-cpp-dev libsimdjson-dev libcli11-dev libspdlog-dev libfmt-dev libexpected-dev \
+        libyaml-cpp-dev libsimdjson-dev libcli11-dev libfmt-dev libexpected-dev \
         prometheus-cpp-dev libcivetweb-dev zlib1g-dev ;;
-    test) echo libgtest-dev libgmock-dev librapidcheck-dev libhiredis-dev python3 python3-pytest spin gcc php-cli php-redis php-pgsql ;;
+    test) echo libgtest-dev libgmock-dev librapidcheck-dev libhiredis-dev python3 python3-pytest python3-venv prometheus spin gcc php-cli php-redis php-pgsql ;;
     servers) echo postgresql redis-server python3 python3-psycopg2 python3-redis ;;
     kafka) echo default-jre-headless maven mariadb-server ;;
     fuzz) echo clang-14 libclang-rt-14-dev ;;
     run)
       echo libpq5 libssl3 librdkafka1 libyaml-cpp0.7 libsimdjson14 \
-        libspdlog1.10 libfmt9 libprometheus-cpp-core1.0 libcivetweb1 ca-certificates ;;
+        libfmt9 libprometheus-cpp-core1.0 ca-certificates ;;
     *)
       echo "packages.sh: unknown group '$1', expected build, test, servers, kafka, fuzz or run" >&2
       exit 2 ;;

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <thread>
 #include <utility>
 
 #include "daemon/base/poll.h"
-#include "mapping/check.h"
 
 namespace evictd {
 namespace {
@@ -17,6 +17,8 @@ namespace {
 constexpr std::chrono::milliseconds kPublishInterval{100};
 // The loop turns at least this often, for /livez.
 constexpr std::chrono::milliseconds kIdleTurn{1000};
+// The pause after the system refused to wait.
+constexpr std::chrono::milliseconds kRefusedPause{50};
 
 LogLevel level_of(FlowEvent::Level level) {
   switch (level) {
@@ -57,6 +59,7 @@ int Loop::run() {
     parts_.flow.step(now);
     finish_reload(now);
     log_events(now);
+    parts_.log.flush();
     if (const std::optional<Error>& failure = parts_.flow.failure()) {
       parts_.log.error(*failure);
       return failure->kind == ErrorKind::kUsage ? 2 : 1;
@@ -134,7 +137,9 @@ void Loop::finish_reload(Now now) {
 
 void Loop::log_events(Now now) {
   for (const FlowEvent& event : parts_.flow.take_events()) {
-    if (const std::optional<std::string> text = repeats_.pass(event.text, now.steady)) {
+    if (event.level == FlowEvent::Level::kDebug) {  // for somebody who wants to see each of them
+      parts_.log.debug(event.text);
+    } else if (const std::optional<std::string> text = repeats_.pass(event.text, now.steady)) {
       parts_.log.write(level_of(event.level), *text, event.hint);
     }
   }
@@ -152,6 +157,7 @@ void Loop::publish(Now now) {
   }
   status->stopping = stopping_;
   status->reload_problem = reload_problem_;
+  status->log_dropped_lines = parts_.log.dropped_lines();
   parts_.board.publish(std::move(status));
   published_at_ = now.steady;
 }
@@ -164,9 +170,11 @@ void Loop::wait(Now now) {
   waiting.wake_at(published_ ? now.steady + kIdleTurn : published_at_ + kPublishInterval);
   if (stopping_) waiting.wake_at(stop_deadline_);
   parts_.flow.wait_for(waiting, now);
+  parts_.log.wait_for(waiting, now.steady);
 
   const int ready = wait_for_any(waiting);
-  EVICTD_CHECK(ready >= 0 || errno == EINTR || errno == ENOMEM);
+  // Refused without memory, and when the limit of descriptors was lowered below what is open: the next turn tries again.
+  if (ready < 0 && errno != EINTR) std::this_thread::sleep_for(kRefusedPause);
   descriptors_ = std::move(waiting.descriptors);
   signals_came_ = ready > 0 && descriptors_.front().revents != 0;
 }

@@ -52,16 +52,38 @@ constexpr std::size_t kOpenLabelsMax = 32;
 
 using OutcomeCounters = std::array<Counter*, kOutcomeCount>;
 
+std::array<std::uint64_t, kOutcomeCount> values_of(const Counts& counts) {
+  return {counts.deleted, counts.absent, counts.kept, counts.replayed};
+}
+
 void add(const OutcomeCounters& counters, const Counts& counts) {
-  const std::array<std::uint64_t, kOutcomeCount> values = {counts.deleted, counts.absent, counts.kept,
-                                                           counts.replayed};
+  const std::array<std::uint64_t, kOutcomeCount> values = values_of(counts);
   for (std::size_t i = 0; i < kOutcomeCount; ++i) {
     if (values[i] > 0) counters[i]->Increment(static_cast<double>(values[i]));
   }
 }
 
-// The series of one rule.
+// Whether a series of this rule is there before it first counts: what may well happen is, so that a first event shows as an
+// increase; what the rule cannot do is not, for a series costs every scrape.
+bool begins_at_zero(const RuleInfo& rule, InvalidationKind kind, std::size_t outcome) {
+  const bool by_version = rule.fill == FillMode::kChecked;
+  if (outcome >= 2 && (!by_version || kind == InvalidationKind::kPurge)) return false;  // kept, replayed
+  switch (kind) {
+    case InvalidationKind::kKey:
+      return !rule.key_templates.empty();
+    case InvalidationKind::kTag:
+      return !rule.tag_templates.empty();
+    case InvalidationKind::kBump:
+      return !rule.bump_templates.empty();
+    case InvalidationKind::kPurge:
+      return true;
+  }
+  return true;
+}
+
+// The series of one rule; null: not there yet.
 struct RuleCounters {
+  std::string label;
   std::vector<std::array<OutcomeCounters, kKinds.size()>> invalidations;  // by cache
   std::array<Counter*, kReasons.size()> unmappable{};
 };
@@ -154,29 +176,33 @@ struct Metrics::Impl {
   std::vector<std::string> known_gaps;  // constant after construction: text() reads it
   std::map<std::string, Counter*, std::less<>> peers;
 
-  RuleCounters make_rule(const std::string& label) {
+  Counter& invalidation(RuleCounters& of, std::size_t cache, std::size_t kind, std::size_t outcome) {
+    Counter*& counter = of.invalidations[cache][kind][outcome];
+    if (counter == nullptr) {
+      counter = &invalidations.Add({{"cache", caches[cache]},
+                                    {"rule", of.label},
+                                    {"kind", std::string(invalidation_kind_name(kKinds[kind]))},
+                                    {"outcome", kOutcomes[outcome]}});
+    }
+    return *counter;
+  }
+
+  RuleCounters make_rule(const std::string& label, const RuleInfo& rule) {
     RuleCounters made;
+    made.label = label;
     made.invalidations.resize(caches.size());
     for (std::size_t cache = 0; cache < caches.size(); ++cache) {
       for (std::size_t kind = 0; kind < kKinds.size(); ++kind) {
         for (std::size_t outcome = 0; outcome < kOutcomeCount; ++outcome) {
-          made.invalidations[cache][kind][outcome] =
-              &invalidations.Add({{"cache", caches[cache]},
-                                  {"rule", label},
-                                  {"kind", std::string(invalidation_kind_name(kKinds[kind]))},
-                                  {"outcome", kOutcomes[outcome]}});
+          if (begins_at_zero(rule, kKinds[kind], outcome)) invalidation(made, cache, kind, outcome);
         }
       }
-    }
-    for (std::size_t reason = 0; reason < kReasons.size(); ++reason) {
-      made.unmappable[reason] = &unmappables.Add(
-          {{"rule", label}, {"reason", std::string(unmappable_reason_name(kReasons[reason]))}});
     }
     return made;
   }
 
   // Null for a rule that was replaced while its work was under way: its series is gone.
-  const RuleCounters* find_rule(const RuleInfo& rule) const {
+  RuleCounters* find_rule(const RuleInfo& rule) {
     auto found = rules.find(rule.name);
     if (found == rules.end()) found = rules.find(std::string_view(kOther));
     return found == rules.end() ? nullptr : &found->second;
@@ -185,10 +211,14 @@ struct Metrics::Impl {
   void remove_rule(const RuleCounters& gone) {
     for (const auto& cache : gone.invalidations) {
       for (const OutcomeCounters& kind : cache) {
-        for (Counter* counter : kind) invalidations.Remove(counter);
+        for (Counter* counter : kind) {
+          if (counter != nullptr) invalidations.Remove(counter);
+        }
       }
     }
-    for (Counter* counter : gone.unmappable) unmappables.Remove(counter);
+    for (Counter* counter : gone.unmappable) {
+      if (counter != nullptr) unmappables.Remove(counter);
+    }
   }
 
   void make_table(const std::string& label) {
@@ -241,7 +271,7 @@ void Metrics::set_rules(const std::vector<RuleInfo>& rules) {
     if (!kept_rules.contains(label)) {
       const auto known = impl_->rules.find(label);
       if (known == impl_->rules.end()) {
-        kept_rules.emplace(label, impl_->make_rule(label));
+        kept_rules.emplace(label, impl_->make_rule(label, rules[number]));
       } else {
         kept_rules.insert(impl_->rules.extract(known));
       }
@@ -294,8 +324,13 @@ void Metrics::changes(std::string_view table, Operation operation, std::uint64_t
 
 void Metrics::invalidations(std::string_view cache, const RuleInfo& rule, InvalidationKind kind,
                             const Counts& counts) {
-  if (const RuleCounters* counters = impl_->find_rule(rule)) {
-    add(counters->invalidations[impl_->index_of(cache)][static_cast<std::size_t>(kind)], counts);
+  RuleCounters* of = impl_->find_rule(rule);
+  if (of == nullptr) return;
+  const std::size_t index = impl_->index_of(cache);
+  const std::array<std::uint64_t, kOutcomeCount> values = values_of(counts);
+  for (std::size_t i = 0; i < kOutcomeCount; ++i) {
+    if (values[i] == 0) continue;
+    impl_->invalidation(*of, index, static_cast<std::size_t>(kind), i).Increment(static_cast<double>(values[i]));
   }
 }
 
@@ -304,9 +339,13 @@ void Metrics::settle_deletes(std::string_view cache, const Counts& counts) {
 }
 
 void Metrics::unmappable(const RuleInfo& rule, UnmappableReason reason) {
-  if (const RuleCounters* counters = impl_->find_rule(rule)) {
-    counters->unmappable[static_cast<std::size_t>(reason)]->Increment();
+  RuleCounters* of = impl_->find_rule(rule);
+  if (of == nullptr) return;
+  Counter*& counter = of->unmappable[static_cast<std::size_t>(reason)];
+  if (counter == nullptr) {
+    counter = &impl_->unmappables.Add({{"rule", of->label}, {"reason", std::string(unmappable_reason_name(reason))}});
   }
+  counter->Increment();
 }
 
 void Metrics::gap(std::string_view cache, std::string_view reason) {
@@ -337,7 +376,7 @@ void Metrics::invalidation_latency(std::string_view cache, std::chrono::microsec
   one.latency_dirty = true;
 }
 
-std::string Metrics::text(const Status* status, Now now) const {
+std::string Metrics::text(const Status* status, Now now, SteadyTime::duration silence) const {
   std::vector<MetricFamily> families = impl_->registry.Collect();
   MetricFamily build;
   build.name = "evictd_build_info";
@@ -346,7 +385,7 @@ std::string Metrics::text(const Status* status, Now now) const {
   build.metric.emplace_back().gauge.value = 1;
   build.metric.back().label = {{"version", impl_->version}};
   families.push_back(std::move(build));
-  if (status != nullptr) append_status_metrics(families, *status, impl_->known_gaps, now);
+  if (status != nullptr) append_status_metrics(families, *status, impl_->known_gaps, now, silence);
 
   // A family without a series says nothing (no error of Redis so far); and a steady order reads
   // better.

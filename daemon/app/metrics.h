@@ -40,8 +40,9 @@ class Metrics final : public Observer {
   // outcome: "success", "failure".
   void rules_reloaded(bool success);
 
-  // The page. `status` may be null: what is only known from it is then absent.
-  std::string text(const Status* status, Now now) const;
+  // The page. `status` may be null: what is only known from it is then absent. `silence`: since the loop last turned; when
+  // that is more than kLoopSilenceMax, nothing is exported as if it were still so.
+  std::string text(const Status* status, Now now, SteadyTime::duration silence = {}) const;
 
   // Observer.
   void changes(std::string_view table, Operation operation, std::uint64_t count) override;

@@ -65,7 +65,7 @@ void append_flow(std::vector<MetricFamily>& out, const Status& status, Now now) 
   const FlowStatus& flow = status.flow;
   gauge(out, "evictd_source_connected", "1 while connected to the source.", flow.source_connected ? 1 : 0);
   gauge(out, "evictd_active", "1 holds the slot, 0 waits as standby.", flow.active ? 1 : 0);
-  gauge(out, "evictd_ready", "1 when /readyz says so.", flow.not_ready.empty() && !status.stopping ? 1 : 0);
+  gauge(out, "evictd_ready", "1 when /readyz says so.", flow.not_ready.empty() && !status.stopping && !status.source.problem ? 1 : 0);
   if (flow.last_heartbeat) {
     gauge(out, "evictd_heartbeat_age_seconds",
           "Since our own heartbeat came back through the stream.",
@@ -161,14 +161,36 @@ void append_gaps(std::vector<MetricFamily>& out, const Status& status, const std
   out.push_back(std::move(unresolved));
 }
 
+// What may still be said when the loop has stood for `silence`: nothing is connected as far as anybody knows, and no cache
+// has been known to be current since.
+Status standing(const Status& last, SteadyTime::duration silence) {
+  Status status = last;
+  status.flow.source_connected = false;
+  status.flow.active = false;
+  status.flow.not_ready.emplace_back("the loop does not turn");
+  for (LaneStatus& lane : status.flow.lanes) {
+    lane.is_connected = false;
+    if (lane.lag) *lane.lag += std::chrono::duration_cast<std::chrono::microseconds>(silence);
+  }
+  status.source.lag_bytes.reset();
+  status.source.slot_retained_bytes.reset();
+  status.source.slot_safe_wal_bytes.reset();
+  return status;
+}
+
 }  // namespace
 
-void append_status_metrics(std::vector<MetricFamily>& out, const Status& status,
-                           const std::vector<std::string>& gap_reasons, Now now) {
+void append_status_metrics(std::vector<MetricFamily>& out, const Status& last,
+                           const std::vector<std::string>& gap_reasons, Now now, SteadyTime::duration silence) {
+  gauge(out, "evictd_loop_silence_seconds", "Since the loop last turned.",
+        seconds(std::max(silence, SteadyTime::duration(0))));
+  const Status status = silence > kLoopSilenceMax ? standing(last, silence) : last;
   append_flow(out, status, now);
   append_source(out, status.source);
   if (status.source.kafka) append_kafka(out, *status.source.kafka, now);
   append_sinks(out, status);
+  counter(out, "evictd_log_dropped_lines_total", "Lines of the log that nobody read in time.",
+          static_cast<double>(status.log_dropped_lines));
   append_gaps(out, status, gap_reasons);
 }
 

@@ -15,6 +15,7 @@ namespace evictd {
 
 // `gap_reasons`: those whose series is there before they first happen.
 void append_status_metrics(std::vector<prometheus::MetricFamily>& out, const Status& status,
-                           const std::vector<std::string>& gap_reasons, Now now);
+                           const std::vector<std::string>& gap_reasons, Now now,
+                           SteadyTime::duration silence);
 
 }  // namespace evictd

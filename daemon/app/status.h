@@ -45,6 +45,7 @@ struct Status {
   SourceStatus source;
   std::vector<StatusSink> sinks;  // in the order of FlowStatus::lanes
   bool stopping = false;
+  std::uint64_t log_dropped_lines = 0;
   std::string
       reload_problem;  // why the last SIGHUP changed nothing; empty when it did, or never came
 };

@@ -92,7 +92,10 @@ class FakeSource final : public Source {
     if (bytes_max > 0) stream(handler);
   }
 
-  void wait_for(Waiting&, bool) override {}
+  void wait_for(Waiting& waiting, bool wants_more) override {
+    const bool has_more = connected_ ? wants_more && next_ < database_.log().size() : started_ && server_up && !slot_taken;
+    if (has_more || snapshot_wanted_ > 0) waiting.wake_at(SteadyTime::min());
+  }
 
   void acknowledge(const Position& end) override {
     EVICTD_CHECK(connected_);

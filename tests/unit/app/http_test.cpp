@@ -1,12 +1,7 @@
 #include "daemon/app/http.h"
 
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include "daemon/app/http_server.h"
 
 namespace evictd {
 namespace {
@@ -157,82 +152,29 @@ TEST_F(Http, MetricsAreThere) {
   EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_lag_seconds{cache=\"redis\"} 1.5\n"));
 }
 
+TEST_F(Http, ALoopThatStandsExportsNothingAsIfItWereStillSo) {
+  board_.publish(healthy_status());
+  board_.turned(kNow.steady - seconds(2));
+  EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_loop_silence_seconds 2\n"));
+  EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_ready 1\n"));
+  EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_lag_seconds{cache=\"redis\"} 1.5\n"));
+  board_.turned(kNow.steady - seconds(30));
+  const std::string page = get("/metrics").body;
+  EXPECT_THAT(page, HasSubstr("evictd_loop_silence_seconds 30\n"));
+  for (const char* name : {"evictd_ready", "evictd_active", "evictd_source_connected"}) {
+    EXPECT_THAT(page, HasSubstr(std::string(name) + " 0\n"));
+  }
+  EXPECT_THAT(page, HasSubstr("evictd_redis_connected{cache=\"redis\"} 0\n"));
+  EXPECT_THAT(page, HasSubstr("evictd_lag_seconds{cache=\"redis\"} 31.5\n"));
+  EXPECT_THAT(page, Not(HasSubstr("evictd_source_lag_bytes")));
+}
+
 TEST_F(Http, OtherPathsAndMethodsAreRefused) {
   EXPECT_EQ(get("/metricsx").status, 404);
   EXPECT_EQ(get("/metricsx").body,
             "nothing here; there is /, /metrics, /livez, /readyz and /status\n");
   EXPECT_EQ(get("/metrics", "POST").status, 405);
   EXPECT_EQ(get("/metrics", "POST").body, "expected GET or HEAD\n");
-}
-
-// Sends a request to a real socket and reads everything that comes back.
-std::string exchange(std::uint16_t port, const std::string& request) {
-  const int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  EXPECT_EQ(connect(descriptor, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  EXPECT_EQ(write(descriptor, request.data(), request.size()), ssize_t(request.size()));
-  std::string response;
-  char buffer[4096];
-  for (ssize_t got; (got = read(descriptor, buffer, sizeof buffer)) > 0;) {
-    response.append(buffer, static_cast<std::size_t>(got));
-  }
-  close(descriptor);
-  return response;
-}
-
-TEST_F(Http, ServesOnASocket) {
-  auto server = HttpServer::start(ListenAddress{"localhost", 0}, board_, metrics_);
-  ASSERT_TRUE(server) << server.error().to_string();
-  const std::uint16_t port = (*server)->port();
-  const std::string get = exchange(port, "GET /readyz?verbose HTTP/1.1\r\nHost: x\r\n\r\n");
-  EXPECT_THAT(get, testing::StartsWith("HTTP/1.1 503 Service Unavailable\r\n"));
-  EXPECT_THAT(get, HasSubstr("Content-Security-Policy: default-src 'none'"));
-  EXPECT_THAT(get, testing::EndsWith("\r\n\r\nstarting\n"));
-  const std::string head = exchange(port, "HEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
-  EXPECT_THAT(head, HasSubstr("Content-Length: 9\r\n"));
-  EXPECT_THAT(head, testing::EndsWith("\r\n\r\n"));
-  const std::string post =
-      exchange(port, "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
-  EXPECT_THAT(post, testing::StartsWith("HTTP/1.1 405 Method Not Allowed\r\n"));
-  EXPECT_THAT(post, HasSubstr("Allow: GET, HEAD\r\n"));
-}
-
-TEST_F(Http, AnAddressInUseIsFatalAndNamed) {
-  auto first = HttpServer::start(ListenAddress{"127.0.0.1", 0}, board_, metrics_);
-  ASSERT_TRUE(first) << first.error().to_string();
-  const ListenAddress taken{"127.0.0.1", (*first)->port()};
-  auto second = HttpServer::start(taken, board_, metrics_);
-  ASSERT_FALSE(second);
-  EXPECT_EQ(second.error().kind, ErrorKind::kFatal);
-  EXPECT_EQ(second.error().to_string(),
-            "cannot listen on '" + taken.to_string() +
-                "': Address already in use\n"
-                "hint: choose another address with http.listen, or switch it off with 'listen: "
-                "off'");
-}
-
-TEST_F(Http, AnAddressOfAnotherMachineIsNamed) {
-  auto server = HttpServer::start(ListenAddress{"192.0.2.1", 9464}, board_, metrics_);
-  ASSERT_FALSE(server);
-  EXPECT_EQ(server.error().text,
-            "cannot listen on '192.0.2.1:9464': Cannot assign requested address");
-}
-
-TEST(ListenAddress, ReadsItsForms) {
-  for (const char* text : {"127.0.0.1:9464", "[::1]:9464", "localhost:1", ":9464"}) {
-    const Result<ListenAddress> address = ListenAddress::parse(text);
-    ASSERT_TRUE(address) << text;
-    EXPECT_EQ(address->to_string(), text);
-  }
-  for (const char* text : {"", "9464", "localhost", "localhost:", "localhost:65536", "localhost:-1",
-                           "localhost:94x", "::1:9464"}) {
-    const Result<ListenAddress> address = ListenAddress::parse(text);
-    ASSERT_FALSE(address) << text;
-    EXPECT_EQ(address.error().text, "expected host:port, got '" + std::string(text) + "'");
-  }
 }
 
 }  // namespace
