@@ -187,6 +187,20 @@ def redis():
     }, ["url"], "the cache")
 
 
+def caches():
+    park_after = {"anyOf": [{"const": "never"}, settings({
+        "age": duration(SECOND, 7 * 24 * HOUR, "of the oldest unacknowledged change", True),
+        "wal": size(16 << 20, 1 << 50, "that PostgreSQL keeps"),
+    })], "description": "when a cache that is away no longer holds the database up; it is purged when it returns"}
+    one = settings({
+        "redis": redis(),
+        "after": texts(TEXT, "the caches that this one is filled from", least=0),
+        "park_after": park_after,
+    }, ["redis"])
+    return {"type": "object", "minProperties": 1, "maxProperties": 16, "propertyNames": {"pattern": "^[A-Za-z0-9_-]{1,40}$"},
+            "additionalProperties": one, "description": "several caches by their names, instead of 'redis'"}
+
+
 def postgres():
     return settings({
         "url": dict(FILLED, description="libpq URI or keywords, to the server itself: poolers do not carry replication"),
@@ -221,15 +235,16 @@ def config_schema():
     listen = rf"^(?:off|(?:[^:]*|\[.*\]):{up_to(65535)})$"
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "evictd: configuration",
             **settings({
-                "postgres": postgres(), "kafka": kafka(), "redis": redis(),
+                "postgres": postgres(), "kafka": kafka(), "redis": redis(), "caches": caches(),
                 "http": settings({"listen": dict(text(listen, "", True), **{"description": "host:port, or off", "default": "127.0.0.1:9464"})}),
                 "log": settings({"level": choice("what is logged", "debug", "info", "warning", "error", default="info", variables=True),
                                  "format": choice("json: one object per line", "text", "json", default="text", variables=True)}),
                 "limits": settings({"inflight": size(1 << 20, 4 << 30, "what evictd holds before it stops reading", default="24MiB")}),
                 "rules": {"anyOf": [FILLED, {"$ref": "#/$defs/rules"}, {"$ref": "#/$defs/rules_file"}],
                           "description": "a file relative to this one, or the rules themselves"},
-            }, ["redis", "rules"], null=False),
-            "oneOf": [{"required": ["postgres"]}, {"required": ["kafka"]}], "$defs": definitions()}
+            }, ["rules"], null=False),
+            "allOf": [{"oneOf": [{"required": ["postgres"]}, {"required": ["kafka"]}]},
+                      {"oneOf": [{"required": ["redis"]}, {"required": ["caches"]}]}], "$defs": definitions()}
 
 
 SCHEMAS = {"rules.schema.json": rules_schema, "evictd.schema.json": config_schema}

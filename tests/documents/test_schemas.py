@@ -26,6 +26,7 @@ BEYOND = [
     r"'settle': expected more than 0ms|needs 'fill: checked'",  # `fill` may come from `defaults`
     # How a number was written is gone once YAML has read it.
     r"got '(?:\+1|0x10|1e3)'",
+    r"which is no cache|stands behind itself",
     # Another language inside a text.
     r"'url': |'postgres_url': ",
     r"placeholders are not supported in a pattern",
@@ -74,6 +75,7 @@ CONFIG_BASES = (
     "postgres: {url: postgresql://localhost/shop}\nredis: {url: redis://localhost}\nrules: rules.yaml\n%s\n",
     "kafka:\n  brokers: a:9092\n  topics: [t]\n  %s\nredis: {url: redis://localhost}\nrules: rules.yaml\n",
 )
+CACHES_BASE = "postgres: {url: postgresql://localhost/shop}\ncaches: {%s}\nrules: rules.yaml\n"
 
 
 def documents_of_the_tests():
@@ -126,6 +128,14 @@ def documents_of_settings():
             for value in VALUES:
                 without = re.sub(rf"  {setting}: .*\n", "", base) if f"  {setting}: " in base else base
                 yield without % f"{setting}: {value}"
+    cache = schemas.caches()["additionalProperties"]["properties"]
+    for value in VALUES:
+        for setting in cache:
+            first = "" if setting == "redis" else "redis: {url: redis://localhost}, "
+            yield CACHES_BASE % f"eu: {{{first}{setting}: {value}}}, us: {{redis: {{url: redis://localhost}}}}"
+        for setting in ("age", "wal"):
+            yield CACHES_BASE % f"eu: {{redis: {{url: redis://localhost}}, park_after: {{{setting}: {value}}}}}"
+        yield CACHES_BASE % f"{value}: {{redis: {{url: redis://localhost}}}}"
     for section in ("http", "log", "limits"):
         for setting in schemas.config_schema()["properties"][section]["properties"]:
             for value in VALUES:
