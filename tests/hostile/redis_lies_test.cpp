@@ -145,8 +145,8 @@ TEST(LyingRedisTest, WhatIsCalledDoneWasDone) {  // G1
   RedisClient& redis = server.client();
   Ticket ticket = 1000;
   for (std::uint64_t round = 1; round <= rounds; ++round) {
-    CommandBuilder keys(Act::kInvalidate);
-    CommandBuilder tags(Act::kInvalidate, Target::kTags);
+    OrderBuilder keys(Act::kInvalidate);
+    OrderBuilder tags(Act::kInvalidate, Target::kTags);
     tags.trusting().key("t", {round});
     std::vector<std::string> values;
     for (int i = 0; i < 4; ++i) {
@@ -162,15 +162,15 @@ TEST(LyingRedisTest, WhatIsCalledDoneWasDone) {  // G1
     const std::string matching = "p:" + std::to_string(round) + ":x";
     redis.set(matching, "v");
     values.push_back(matching);
-    CommandBuilder pattern(Act::kInvalidate, Target::kPattern);
+    OrderBuilder pattern(Act::kInvalidate, Target::kPatterns);
     pattern.key("p:" + std::to_string(round) + ":*", {round});
 
-    for (const Command& command : {Command(keys), Command(tags), Command(pattern)}) {
+    for (const OrderBuilder& command : {OrderBuilder(keys), OrderBuilder(tags), OrderBuilder(pattern)}) {
       SinkJournal& journal = driven.journal();
       do {  // lost: sent again, as the pipeline does
-        ASSERT_TRUE(driven.until([&] { return driven.sink().has_room(); }));
+        ASSERT_TRUE(driven.until([&] { return driven.sink().has_room(Urgency::kPrompt); }));
         driven.sink().set_context(SinkContext{"epoch/1", std::chrono::milliseconds(0)});
-        driven.sink().submit(++ticket, command);
+        driven.sink().submit(++ticket, command.order());
         ASSERT_TRUE(driven.until([&] { return journal.done.contains(ticket) || journal.lost.contains(ticket); }));
       } while (!journal.done.contains(ticket));
     }
@@ -181,9 +181,9 @@ TEST(LyingRedisTest, WhatIsCalledDoneWasDone) {  // G1
       return !saved.empty() && saved.back() == round;
     };
     while (!is_saved()) {
-      ASSERT_TRUE(driven.until([&] { return driven.sink().has_room(); }));
+      ASSERT_TRUE(driven.until([&] { return driven.sink().has_room(Urgency::kPrompt); }));
       const int disconnects = driven.journal().disconnects;
-      driven.sink().save_record(record, round);
+      driven.sink().save_record(numbered(record, round));
       ASSERT_TRUE(driven.until([&] { return is_saved() || driven.journal().disconnects != disconnects || !driven.sink().status().connected; }));
     }
     ASSERT_NE(redis.get(record_key("evictd")).find("epoch_since " + std::to_string(round) + "\n"), std::string::npos)
