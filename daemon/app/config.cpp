@@ -321,6 +321,13 @@ Result<RuleSet> load_rules(const Config& config) {
       config.rules_file.empty() ? parse_rules_of(config.file) : parse_rules_file(config.rules_file);
   if (!rules) return rules;
   for (const RuleInfo& rule : rules->rules()) {
+    // There is one cache, and a rule that is meant for another must not act on it as if it were.
+    for (const std::string& cache : rule.caches) {
+      if (cache == "redis") continue;
+      return fail_at(rule.place,
+                     fmt::format("rule '{}' names the cache '{}', which the configuration does not have", rule.name, cache),
+                     "known caches: 'redis'");
+    }
     if (rule.settle < config.redis.tombstone_ttl) continue;
     return fail_at(
         rule.place,
