@@ -6,11 +6,12 @@
 #   deploy/packages.sh missing GROUP...    prints those that are not installed
 #   deploy/packages.sh install GROUP...    installs those by apt, as root or with sudo; nothing to do is quick
 #
-# Groups: build    compiler and libraries
+# Groups: build    compiler and libraries, and what packs the result
 #         test     test libraries and tools
 #         servers  PostgreSQL, Redis and what drives them in tests and the demo
 #         kafka    what fetches and runs Apache Kafka, Debezium and MariaDB in their tests
 #         fuzz     clang with its fuzzing engine
+#         package  what makes a scratch root and boots it, for the tests of the package
 #         run      the shared libraries of a built evictd
 set -euo pipefail
 
@@ -19,17 +20,18 @@ packages_of() {
     build)
       echo g++ cmake ninja-build pkg-config \
         libpq-dev libssl-dev librdkafka-dev \
-        libyaml-cpp-dev libsimdjson-dev libcli11-dev libspdlog-dev libfmt-dev libexpected-dev \
-        prometheus-cpp-dev libcivetweb-dev zlib1g-dev ;;
-    test) echo libgtest-dev libgmock-dev librapidcheck-dev libhiredis-dev python3 python3-pytest spin gcc php-cli php-redis php-pgsql ;;
+        libyaml-cpp-dev libsimdjson-dev libcli11-dev libfmt-dev libexpected-dev \
+        prometheus-cpp-dev libcivetweb-dev zlib1g-dev dpkg-dev ;;
+    test) echo libgtest-dev libgmock-dev librapidcheck-dev libhiredis-dev python3 python3-pytest python3-venv python3-jsonschema python3-yaml prometheus spin gcc php-cli php-redis php-pgsql ;;
     servers) echo postgresql redis-server python3 python3-psycopg2 python3-redis ;;
     kafka) echo default-jre-headless maven mariadb-server ;;
     fuzz) echo clang-14 libclang-rt-14-dev ;;
+    package) echo debootstrap systemd-container ;;
     run)
       echo libpq5 libssl3 librdkafka1 libyaml-cpp0.7 libsimdjson14 \
-        libspdlog1.10 libfmt9 libprometheus-cpp-core1.0 libcivetweb1 ca-certificates ;;
+        libfmt9 libprometheus-cpp-core1.0 ca-certificates ;;
     *)
-      echo "packages.sh: unknown group '$1', expected build, test, servers, kafka, fuzz or run" >&2
+      echo "packages.sh: unknown group '$1', expected build, test, servers, kafka, fuzz, package or run" >&2
       exit 2 ;;
   esac
 }

@@ -66,12 +66,13 @@ void check_collisions(const RuleSet& rules, Findings& findings) {
 }
 
 void check_times(const Config& config, const RuleSet& rules, Findings& findings) {
-  if (config.redis.tombstone_ttl < kTombstoneTtlLow) {
+  for (const CacheSettings& cache : config.caches) {
+    if (cache.redis.tombstone_ttl >= kTombstoneTtlLow) continue;
     findings.push_back(
-        {"CF004", Severity::kWarning, config.redis.tombstone_ttl_place.to_string(),
+        {"CF004", Severity::kWarning, cache.redis.tombstone_ttl_place.to_string(),
          fmt::format("tombstone_ttl is {}: a reader that takes longer from its SELECT to its fill "
                      "can store an old value",
-                     duration_text(config.redis.tombstone_ttl)),
+                     duration_text(cache.redis.tombstone_ttl)),
          "set it above the time of the slowest reader, for example tombstone_ttl: 60s"});
   }
   for (const RuleInfo& rule : rules.rules()) {

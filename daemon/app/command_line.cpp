@@ -44,6 +44,11 @@ void add_options(CLI::App& app, CommandLine& into, std::string& operation) {
       app.add_option("--new", into.new_row);
       app.add_option("--identity", into.identity)->delimiter(',');
       break;
+    case Verb::kWatch:
+      app.add_option("--table", into.table);
+      app.add_option("--rule", into.rule);
+      app.add_flag("--json", into.json);
+      break;
     case Verb::kPurge:
       app.add_option("--table", into.table);
       app.add_option("--pattern", into.pattern);

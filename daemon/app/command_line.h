@@ -28,9 +28,10 @@ struct CommandLine {
   std::string config = "evictd.yaml";
 
   bool offline = false;  // check
-  bool json = false;     // check
+  bool json = false;     // check, watch
 
-  std::string table;  // explain, purge
+  std::string table;  // explain, purge, watch
+  std::string rule;   // watch
   Operation operation = Operation::kUpdate;
   std::string old_row;                         // JSON; empty: not sent
   std::string new_row;                         // JSON

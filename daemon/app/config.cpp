@@ -7,6 +7,7 @@
 #include "daemon/app/config_file.h"
 #include "daemon/sources/postgres/conninfo.h"
 #include "daemon/sinks/redis/url.h"
+#include "mapping/did_you_mean.h"
 #include "mapping/yaml.h"
 
 namespace evictd {
@@ -176,8 +177,8 @@ void read_tls(YamlMap& redis, RedisSettings& settings) {
   redis.take(map.finish(), *node);
 }
 
-void read_redis(YamlMap& root, RedisSettings& settings) {
-  const YamlNode* node = root.require("redis");
+void read_redis(YamlMap& parent, RedisSettings& settings) {
+  const YamlNode* node = parent.require("redis");
   if (node == nullptr) return;
   YamlMap map(*node, "'redis'");
   map.require("url");
@@ -187,6 +188,111 @@ void read_redis(YamlMap& root, RedisSettings& settings) {
   settings.tombstone_ttl_place = map.place_of("tombstone_ttl");
   map.read("timeout", settings.timeout, milliseconds(100), 5 * kMinute);
   read_tls(map, settings);
+  parent.take(map.finish(), *node);
+}
+
+constexpr std::size_t kCachesMax = 16;
+// Names are labels of metrics and words of rules.
+bool is_cache_name(const std::string& name) {
+  return !name.empty() && name.size() <= 40 &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+         });
+}
+
+void read_park_after(YamlMap& cache, ParkAfter& park_after) {
+  const YamlNode* node = cache.find("park_after");
+  if (node == nullptr) return;
+  park_after.age.reset();
+  if (node->kind == YamlNode::Kind::kText) {
+    if (node->text == "never") return;
+    take_at(cache, "park_after", "expected 'never' or a map, got " + describe(*node),
+            "for example: park_after: {age: 10m, wal: 10GiB}");
+    return;
+  }
+  YamlMap map(*node, "'park_after'");
+  milliseconds age{0};
+  if (map.read("age", age, kSecond, 7 * 24 * kHour)) park_after.age = age;
+  std::uint64_t bytes = 0;
+  if (map.read_size("wal", bytes, 16ULL * 1024 * 1024, 1ULL << 50)) park_after.wal_bytes = bytes;
+  cache.take(map.finish(), *node);
+}
+
+// A cache that stands behind itself would wait for ever.
+std::optional<std::string> circle_through(const std::vector<CacheSettings>& caches, const CacheSettings& from) {
+  std::vector<const CacheSettings*> seen;
+  std::vector<std::string> next = from.after;
+  while (!next.empty()) {
+    const std::string name = std::move(next.back());
+    next.pop_back();
+    if (name == from.name) return name;
+    for (const CacheSettings& cache : caches) {
+      if (cache.name != name || std::find(seen.begin(), seen.end(), &cache) != seen.end()) continue;
+      seen.push_back(&cache);
+      next.insert(next.end(), cache.after.begin(), cache.after.end());
+    }
+  }
+  return std::nullopt;
+}
+
+void read_caches(YamlMap& root, std::vector<CacheSettings>& caches) {
+  const YamlNode* node = root.find("caches");
+  if (node == nullptr) {
+    CacheSettings& only = caches.emplace_back();
+    only.name = "redis";
+    only.place = root.place_of("redis");
+    read_redis(root, only.redis);
+    return;
+  }
+  if (root.has("redis")) {
+    root.find("redis");
+    take_at(root, "redis", "expected 'redis' or 'caches', got both",
+            "'redis: {url: ...}' is one cache named 'redis': move it below 'caches'");
+    return;
+  }
+  YamlMap map(*node, "'caches'");
+  for (const YamlEntry& entry : node->entries) {
+    const YamlNode* value = map.find(entry.name);
+    if (value == nullptr) continue;
+    if (!is_cache_name(entry.name)) {
+      take_at(map, entry.name, "expected a name of 1 to 40 letters, digits, '_' and '-', got '" + entry.name + "'");
+      continue;
+    }
+    CacheSettings& cache = caches.emplace_back();
+    cache.name = entry.name;
+    cache.place = map.place_of(entry.name);
+    // One of several that is away must not fill the database's disk.
+    cache.park_after.age = 10 * kMinute;
+    YamlMap settings(*value, "cache '" + entry.name + "'");
+    read_redis(settings, cache.redis);
+    settings.read("after", cache.after);
+    read_park_after(settings, cache.park_after);
+    map.take(settings.finish(), *value);
+  }
+  if (node->entries.size() == 1 && !caches.empty() && !node->entries.front().value.entries.empty()) {
+    // The only one parks only before PostgreSQL would give the slot up, unless it says otherwise.
+    YamlMap only(node->entries.front().value, "");
+    if (!only.has("park_after")) caches.front().park_after.age.reset();
+  }
+  if (caches.empty() || caches.size() > kCachesMax) {
+    take_at(root, "caches", fmt::format("expected 1 to {} caches, got {}", kCachesMax, caches.size()));
+  }
+  std::vector<std::string_view> names;
+  for (const CacheSettings& cache : caches) names.push_back(cache.name);
+  for (const CacheSettings& cache : caches) {
+    for (const std::string& before : cache.after) {
+      if (std::find(names.begin(), names.end(), before) != names.end()) continue;
+      map.take(fail_at(cache.place, fmt::format("'after' of cache '{}' names '{}', which is no cache", cache.name, before),
+                       did_you_mean(before, names, "caches")),
+               cache.place);
+    }
+    if (circle_through(caches, cache)) {
+      map.take(fail_at(cache.place, fmt::format("cache '{}' stands behind itself: 'after' goes in a circle", cache.name),
+                       "a cache comes after those it is filled from, such as a CDN after the caches in front of the database"),
+               cache.place);
+      break;
+    }
+  }
   root.take(map.finish(), *node);
 }
 
@@ -259,7 +365,7 @@ Result<ValidConfig> parse_config(const std::string& text, const std::string& fil
                   .value(),
               second);
   }
-  read_redis(root, config.redis);
+  read_caches(root, config.caches);
   read_http(root, config);
   read_log(root, config);
   read_limits(root, config);
@@ -320,21 +426,23 @@ Result<RuleSet> load_rules(const Config& config) {
   Result<RuleSet> rules =
       config.rules_file.empty() ? parse_rules_of(config.file) : parse_rules_file(config.rules_file);
   if (!rules) return rules;
+  std::vector<std::string_view> names;
+  for (const CacheSettings& cache : config.caches) names.push_back(cache.name);
   for (const RuleInfo& rule : rules->rules()) {
-    // There is one cache, and a rule that is meant for another must not act on it as if it were.
-    for (const std::string& cache : rule.caches) {
-      if (cache == "redis") continue;
-      return fail_at(rule.place,
-                     fmt::format("rule '{}' names the cache '{}', which the configuration does not have", rule.name, cache),
-                     "known caches: 'redis'");
+    for (const std::string& name : rule.caches) {
+      if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+      return fail_at(rule.place, fmt::format("rule '{}' names the cache '{}', which the configuration does not have", rule.name, name),
+                     did_you_mean(name, names, "caches"));
     }
-    if (rule.settle < config.redis.tombstone_ttl) continue;
-    return fail_at(
-        rule.place,
-        fmt::format("settle of rule '{}' is {}: expected less than 'tombstone_ttl' ({})", rule.name,
-                    duration_text(rule.settle), duration_text(config.redis.tombstone_ttl)),
-        fmt::format("shorten settle, or raise tombstone_ttl in {}",
-                    config.redis.tombstone_ttl_place.to_string()));
+    for (const CacheSettings& cache : config.caches) {
+      if (!acts_on(rule, cache.name) || rule.settle < cache.redis.tombstone_ttl) continue;
+      return fail_at(
+          rule.place,
+          fmt::format("settle of rule '{}' is {}: expected less than 'tombstone_ttl' ({})", rule.name,
+                      duration_text(rule.settle), duration_text(cache.redis.tombstone_ttl)),
+          fmt::format("shorten settle, or raise tombstone_ttl in {}",
+                      cache.redis.tombstone_ttl_place.to_string()));
+    }
   }
   return rules;
 }

@@ -16,7 +16,7 @@
 
 #include "daemon/app/http_server.h"
 #include "daemon/app/log.h"
-#include "daemon/flow/pipeline.h"
+#include "daemon/flow/flow.h"
 #include "daemon/base/secret.h"
 #include "mapping/error.h"
 #include "mapping/place.h"
@@ -58,12 +58,21 @@ struct RedisSettings {
   std::string tls_key;
 };
 
+// One cache: an entry of 'caches', or 'redis' alone, which is a cache of that name.
+struct CacheSettings {
+  std::string name;
+  Place place;
+  RedisSettings redis;
+  std::vector<std::string> after;  // names of caches that apply a transaction first
+  ParkAfter park_after;
+};
+
 struct Config {
   std::string file;
   std::optional<PostgresSettings> postgres;  // either this
   std::optional<KafkaSettings> kafka;        // or that
   OnFirstStart on_first_start = OnFirstStart::kKeep;
-  RedisSettings redis;
+  std::vector<CacheSettings> caches;  // at least one, in the order of the file
   std::optional<ListenAddress> listen = ListenAddress{"127.0.0.1", 9464};  // none: off
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;

@@ -69,13 +69,17 @@ example: evictd explain --table products --op update \
            --old '{"id": 1, "slug": "blue"}' --new '{"id": 1, "slug": "red"}'
 )";
 
-constexpr std::string_view kWatch = R"(usage: evictd watch [-c FILE]
+constexpr std::string_view kWatch = R"(usage: evictd watch [-c FILE] [--table TABLE] [--rule RULE] [--json]
 
-Prints what would be deleted, change by change, until Ctrl-C. Uses a temporary
+Prints each change of a row with what it would delete, and why when that is
+nothing, until Ctrl-C. Uses a temporary
 slot of its own; touches neither Redis nor a running evictd. The publication
-must exist.
+must exist. Coloured on a terminal, unless NO_COLOR is set.
 
   -c, --config FILE   the configuration (default: evictd.yaml)
+      --table TABLE   only changes of this table
+      --rule RULE     only what this rule would delete
+      --json          one JSON object per change and line
 
 example: evictd watch -c evictd.yaml
 )";

@@ -37,7 +37,7 @@ HttpResponse respond(std::string_view method, std::string_view path, const Statu
   if (path == "/readyz") return readyz(board, now.steady);
   if (path == "/status") return {200, "application/json", status_json(board, now)};
   if (path == "/metrics") {
-    return {200, "text/plain; version=0.0.4; charset=utf-8", metrics.text(board.read().get(), now)};
+    return {200, "text/plain; version=0.0.4; charset=utf-8", metrics.text(board.read().get(), now, now.steady - board.last_turn())};
   }
   return {200, "text/html; charset=utf-8", status_page(board, now)};
 }

@@ -1,38 +1,67 @@
 #include "daemon/app/http_server.h"
 
-#include <civetweb.h>
+#include <arpa/inet.h>
 #include <fmt/core.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <list>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "daemon/app/http.h"
+#include "daemon/app/http_request.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/descriptor.h"
+#include "daemon/base/poll.h"
 
 namespace evictd {
 namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// A scraper, a probe and a few people: more at a time is somebody's mistake, or malice.
+constexpr std::size_t kConnectionsMax = 64;
+// A whole request has come in within this time, however many bytes drip meanwhile.
+constexpr seconds kRequestPatience{5};
+// A client that takes nothing of its answer for this long is gone.
+constexpr seconds kAnswerPatience{10};
+// How long a client may take to close its end after the answer. Closed before, what it still sends would reset the
+// connection, and take the answer with it.
+constexpr seconds kClosePatience{1};
+// Without descriptors or memory for another connection: the pause before the next try.
+constexpr milliseconds kResourcePause{250};
 
 const char* reason_phrase(int status) {
   switch (status) {
     case 200:
       return "OK";
+    case 400:
+      return "Bad Request";
     case 404:
       return "Not Found";
     case 405:
       return "Method Not Allowed";
+    case 421:
+      return "Misdirected Request";
+    case 431:
+      return "Request Header Fields Too Large";
     default:
       return "Service Unavailable";
   }
 }
-
-struct AddressList {
-  addrinfo* first = nullptr;
-  ~AddressList() {
-    if (first != nullptr) freeaddrinfo(first);
-  }
-};
 
 tl::unexpected<Error> cannot_listen(const ListenAddress& address, std::string_view reason) {
   return fail(ErrorKind::kFatal,
@@ -40,37 +69,99 @@ tl::unexpected<Error> cannot_listen(const ListenAddress& address, std::string_vi
               "choose another address with http.listen, or switch it off with 'listen: off'");
 }
 
-// civetweb takes only numbers for addresses and tells little about why it could not bind; so the
-// name is resolved, and the address tried, here. Returns "127.0.0.1:9464" as civetweb reads it.
-Result<std::string> numeric_address(const ListenAddress& address) {
+// The rest of the process needs descriptors too: of a low limit the port takes an eighth.
+std::size_t connections_max() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return kConnectionsMax;
+  return std::clamp<std::size_t>(limit.rlim_cur / 8, 1, kConnectionsMax);
+}
+
+std::uint16_t port_of(const sockaddr_storage& address) {
+  return ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
+                                             : reinterpret_cast<const sockaddr_in&>(address).sin_port);
+}
+
+void set_port(sockaddr_storage& address, std::uint16_t port) {
+  if (address.ss_family == AF_INET6) {
+    reinterpret_cast<sockaddr_in6&>(address).sin6_port = htons(port);
+  } else {
+    reinterpret_cast<sockaddr_in&>(address).sin_port = htons(port);
+  }
+}
+
+bool is_loopback(const sockaddr_storage& address) {
+  if (address.ss_family == AF_INET6) {
+    return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6&>(address).sin6_addr);
+  }
+  return (ntohl(reinterpret_cast<const sockaddr_in&>(address).sin_addr.s_addr) >> 24) == 127;
+}
+
+struct Listeners {
+  std::vector<Descriptor> sockets;
+  std::uint16_t port = 0;
+  bool only_loopback = true;
+};
+
+// Zero, or the error of the call that failed.
+int listen_at(const addrinfo& found, Listeners& into) {
+  Descriptor made(socket(found.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!made.is_open()) return errno;
+  const int on = 1;
+  const int off = 0;
+  setsockopt(made.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  // The wildcard of IPv6 takes IPv4 too, whatever the system's default is.
+  if (found.ai_family == AF_INET6) setsockopt(made.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+  sockaddr_storage address{};
+  std::memcpy(&address, found.ai_addr, std::min<std::size_t>(found.ai_addrlen, sizeof address));
+  // Port 0: the second address of a name gets the port that the first was given.
+  if (into.port != 0) set_port(address, into.port);
+  if (bind(made.get(), reinterpret_cast<const sockaddr*>(&address), found.ai_addrlen) != 0) return errno;
+  if (listen(made.get(), 128) != 0) return errno;
+  socklen_t length = sizeof address;
+  if (getsockname(made.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) return errno;
+  into.port = port_of(address);
+  into.only_loopback = into.only_loopback && is_loopback(address);
+  into.sockets.push_back(std::move(made));
+  return 0;
+}
+
+// Every address of the name that this machine has. One that somebody else uses is an error: half of the clients would
+// be answered by another program.
+Result<Listeners> listen_on(const ListenAddress& address) {
   addrinfo hints{};
-  hints.ai_family = address.host.empty() ? AF_INET : AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE;
-  AddressList found;
+  addrinfo* list = nullptr;
   const std::string port = std::to_string(address.port);
-  if (const int code = getaddrinfo(address.host.empty() ? nullptr : address.host.c_str(),
-                                   port.c_str(), &hints, &found.first);
-      code != 0) {
+  const std::string host = address.host.empty() ? "::" : address.host;
+  if (const int code = getaddrinfo(host.c_str(), port.c_str(), &hints, &list); code != 0) {
     return cannot_listen(address, gai_strerror(code));
   }
-  const int descriptor = socket(found.first->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (descriptor < 0) return cannot_listen(address, std::strerror(errno));
-  const int on = 1;
-  setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  const bool bound = bind(descriptor, found.first->ai_addr, found.first->ai_addrlen) == 0 &&
-                     listen(descriptor, 1) == 0;
-  const int reason = errno;
-  close(descriptor);
-  if (!bound) return cannot_listen(address, std::strerror(reason));
-  char host[NI_MAXHOST];
-  if (getnameinfo(found.first->ai_addr, found.first->ai_addrlen, host, sizeof host, nullptr, 0,
-                  NI_NUMERICHOST) != 0) {
-    return cannot_listen(address, "no numeric form");
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(list, &freeaddrinfo);
+  Listeners listeners;
+  int reason = EADDRNOTAVAIL;
+  std::vector<std::string_view> seen;  // a hosts file may give one address twice
+  for (const addrinfo* one = list; one != nullptr; one = one->ai_next) {
+    const std::string_view raw(reinterpret_cast<const char*>(one->ai_addr), one->ai_addrlen);
+    if (std::find(seen.begin(), seen.end(), raw) != seen.end()) continue;
+    seen.push_back(raw);
+    const int error = listen_at(*one, listeners);
+    if (error == EADDRINUSE) return cannot_listen(address, std::strerror(error));
+    if (error != 0) reason = error;
   }
-  if (found.first->ai_family == AF_INET6) return fmt::format("[{}]:{}", host, port);
-  return address.host.empty() ? port : fmt::format("{}:{}", host, port);
+  if (!listeners.sockets.empty()) return listeners;
+  if (address.host.empty()) return listen_on(ListenAddress{"0.0.0.0", address.port});  // a machine without IPv6
+  return cannot_listen(address, std::strerror(reason));
 }
+
+struct Connection {
+  enum class State { kReading, kWriting, kClosing };
+  Descriptor socket;
+  State state = State::kReading;
+  SteadyTime deadline;
+  std::string bytes;      // kReading: what has come in; kWriting: the answer
+  std::size_t sent = 0;   // kWriting
+};
 
 }  // namespace
 
@@ -98,80 +189,185 @@ std::string ListenAddress::to_string() const {
   return is_v6 ? fmt::format("[{}]:{}", host, port) : fmt::format("{}:{}", host, port);
 }
 
+// Everything below is the server's thread's, but for start and end.
 struct HttpServer::Impl {
   const StatusBoard* board = nullptr;
   const Metrics* metrics = nullptr;
-  mg_context* context = nullptr;
+  std::string host;
+  std::string machine;
+  Listeners listeners;
+  std::size_t most = connections_max();
+  Descriptor wake;
+  std::atomic<bool> stopping = false;
+  std::list<Connection> connections;  // the oldest first
+  SteadyTime accept_after{};
+  std::thread thread;
 
-  static int handle(mg_connection* connection, void* self) {
-    const Impl& server = *static_cast<Impl*>(self);
-    const mg_request_info* request = mg_get_request_info(connection);
-    const std::string_view method = request->request_method;
-    const HttpResponse response =
-        respond(method, request->local_uri == nullptr ? "" : request->local_uri, *server.board,
-                *server.metrics, read_clocks());
-    std::string head = fmt::format(
+  void run() {
+    Waiting waiting;
+    while (!stopping) {
+      const SteadyTime now = std::chrono::steady_clock::now();
+      connections.remove_if([&](const Connection& one) { return one.deadline <= now; });
+      waiting.descriptors.clear();
+      waiting.deadline = SteadyTime::max();
+      waiting.descriptors.push_back(pollfd{wake.get(), POLLIN, 0});
+      const bool accepting = accept_after <= now;
+      if (!accepting) waiting.wake_at(accept_after);
+      for (const Descriptor& listener : listeners.sockets) {
+        waiting.descriptors.push_back(pollfd{accepting ? listener.get() : -1, POLLIN, 0});
+      }
+      for (const Connection& one : connections) {
+        waiting.wake_at(one.deadline);
+        const bool writes = one.state == Connection::State::kWriting;
+        waiting.descriptors.push_back(pollfd{one.socket.get(), static_cast<short>(writes ? POLLOUT : POLLIN), 0});
+      }
+      const int ready = wait_for_any(waiting);
+      // Refused when the limit of descriptors was lowered below what is open.
+      if (ready < 0 && errno != EINTR) std::this_thread::sleep_for(kResourcePause);
+      if (ready > 0) serve(waiting.descriptors);
+    }
+  }
+
+  void serve(const std::vector<pollfd>& polled) {
+    const SteadyTime now = std::chrono::steady_clock::now();
+    std::size_t index = 1 + listeners.sockets.size();
+    for (auto one = connections.begin(); one != connections.end();) {
+      const bool ended = polled[index++].revents != 0 && !advance(*one, now);
+      one = ended ? connections.erase(one) : std::next(one);
+    }
+    for (std::size_t i = 0; i < listeners.sockets.size(); ++i) {
+      if (polled[1 + i].revents != 0) accept_from(listeners.sockets[i].get(), now);
+    }
+  }
+
+  void accept_from(int listener, SteadyTime now) {
+    // So many in one turn that those which have something to say get to say it.
+    for (std::size_t count = 0; count < most; ++count) {
+      Descriptor accepted(accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+      if (!accepted.is_open()) {
+        const int error = errno;
+        if (error == EINTR || error == ECONNABORTED) continue;
+        if (error == EAGAIN || error == EWOULDBLOCK) return;
+        // No descriptor, no memory: the client waits in the system's queue, and an old connection makes room.
+        make_room(0);
+        accept_after = now + kResourcePause;
+        return;
+      }
+      make_room(most - 1);
+      connections.push_back(Connection{std::move(accepted), Connection::State::kReading, now + kRequestPatience, {}, 0});
+      if (!advance(connections.back(), now)) connections.pop_back();
+    }
+  }
+
+  // At most `left` connections stay. Those that wait for their client go first, the oldest of them.
+  void make_room(std::size_t left) {
+    while (connections.size() > left) {
+      auto victim = std::find_if(connections.begin(), connections.end(), [](const Connection& one) {
+        return one.state != Connection::State::kWriting;
+      });
+      if (victim == connections.end()) victim = connections.begin();
+      connections.erase(victim);
+    }
+  }
+
+  // Moves on as far as the client lets it; false when the connection is over.
+  bool advance(Connection& one, SteadyTime now) {
+    if (one.state == Connection::State::kReading && !read(one, now)) return false;
+    if (one.state == Connection::State::kWriting && !write(one, now)) return false;
+    return one.state != Connection::State::kClosing || drain(one);
+  }
+
+  bool read(Connection& one, SteadyTime now) {
+    char buffer[4096];
+    const ssize_t got = recv(one.socket.get(), buffer, sizeof buffer, 0);
+    if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+    if (got == 0) return false;
+    one.bytes.append(buffer, static_cast<std::size_t>(got));
+    HttpRequest request;
+    const HttpRead state = read_request(one.bytes, request);
+    if (state == HttpRead::kIncomplete) return true;
+    one.bytes = answer(state, request);
+    one.state = Connection::State::kWriting;
+    one.deadline = now + kAnswerPatience;
+    return true;
+  }
+
+  bool write(Connection& one, SteadyTime now) {
+    while (one.sent < one.bytes.size()) {
+      const ssize_t taken =
+          send(one.socket.get(), one.bytes.data() + one.sent, one.bytes.size() - one.sent, MSG_NOSIGNAL);
+      if (taken < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+      one.sent += static_cast<std::size_t>(taken);
+      one.deadline = now + kAnswerPatience;
+    }
+    shutdown(one.socket.get(), SHUT_WR);
+    one.state = Connection::State::kClosing;
+    one.deadline = now + kClosePatience;
+    return true;
+  }
+
+  static bool drain(Connection& one) {
+    char buffer[4096];
+    const ssize_t got = recv(one.socket.get(), buffer, sizeof buffer, 0);
+    return got > 0 || (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR));
+  }
+
+  std::string answer(HttpRead state, const HttpRequest& request) const {
+    constexpr const char* kPlain = "text/plain; charset=utf-8";
+    HttpResponse response;
+    if (state == HttpRead::kTooLong) {
+      response = {431, kPlain, fmt::format("expected at most {} bytes of request\n", kRequestBytesMax)};
+    } else if (state == HttpRead::kBad) {
+      response = {400, kPlain, "expected an HTTP/1.1 request\n"};
+    } else if (listeners.only_loopback && !is_own_host(request.host, host, machine)) {
+      response = {421, kPlain,
+                  fmt::format("expected an address, 'localhost' or the host of http.listen, got '{}'\n", request.host)};
+    } else {
+      response = respond(request.method, request.path, *board, *metrics, read_clocks());
+    }
+    std::string text = fmt::format(
         "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n"
         "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
         "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n{}"
         "Connection: close\r\n\r\n",
         response.status, reason_phrase(response.status), response.content_type,
         response.body.size(), response.status == 405 ? "Allow: GET, HEAD\r\n" : "");
-    if (method != "HEAD") head += response.body;
-    mg_write(connection, head.data(), head.size());
-    return response.status;
+    if (request.method != "HEAD") text += response.body;
+    return text;
   }
-
-  static int swallow_message(const mg_connection*, const char*) { return 1; }
 };
 
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 HttpServer::~HttpServer() {
-  if (impl_->context != nullptr) mg_stop(impl_->context);
+  impl_->stopping = true;
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const auto written = ::write(impl_->wake.get(), &one, sizeof one);
+  if (impl_->thread.joinable()) impl_->thread.join();
 }
 
 Result<std::unique_ptr<HttpServer>> HttpServer::start(const ListenAddress& address,
                                                       const StatusBoard& board,
                                                       const Metrics& metrics) {
-  Result<std::string> numeric = numeric_address(address);
-  if (!numeric) return tl::unexpected(numeric.error());
+  Result<Listeners> listeners = listen_on(address);
+  if (!listeners) return tl::unexpected(listeners.error());
   auto impl = std::make_unique<Impl>();
   impl->board = &board;
   impl->metrics = &metrics;
-  // Few threads and short patience: this port serves a scraper, a probe and now and then a person.
-  const char* options[] = {"listening_ports",
-                           numeric->c_str(),
-                           "num_threads",
-                           "3",
-                           "request_timeout_ms",
-                           "5000",
-                           "max_request_size",
-                           "8192",
-                           "enable_keep_alive",
-                           "no",
-                           nullptr};
-  mg_callbacks callbacks{};
-  callbacks.log_message = &Impl::swallow_message;
-  char text[256] = "";
-  mg_error_data error{};
-  error.text = text;
-  error.text_buffer_size = sizeof text;
-  mg_init_data init{};
-  init.callbacks = &callbacks;
-  init.user_data = impl.get();
-  init.configuration_options = options;
-  impl->context = mg_start2(&init, &error);
-  if (impl->context == nullptr) return cannot_listen(address, text);
-  mg_set_request_handler(impl->context, "/", &Impl::handle, impl.get());
+  impl->host = address.host;
+  char machine[256] = "";
+  if (gethostname(machine, sizeof machine - 1) == 0) impl->machine = machine;
+  impl->listeners = std::move(*listeners);
+  impl->wake = Descriptor(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  if (!impl->wake.is_open()) return cannot_listen(address, std::strerror(errno));
+  try {
+    impl->thread = std::thread([server = impl.get()] { server->run(); });
+  } catch (const std::system_error& error) {
+    return cannot_listen(address, error.what());
+  }
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 
-std::uint16_t HttpServer::port() const {
-  mg_server_port ports[1] = {};
-  return mg_get_server_ports(impl_->context, 1, ports) > 0
-             ? static_cast<std::uint16_t>(ports[0].port)
-             : 0;
-}
+std::uint16_t HttpServer::port() const { return impl_->listeners.port; }
 
 }  // namespace evictd

@@ -1,5 +1,7 @@
-// Puts the pages of http.h on a socket. The only user of civetweb. Its threads see the status board
-// and the metrics, nothing else.
+// Puts the pages of http.h on a port. One thread of its own, which sees the status board and the metrics and nothing
+// else, so that it answers also when the loop does not turn. It never waits for a client: connections are polled, few,
+// and short. Where there are too many, the one that has kept us waiting longest goes, so that neither silent nor slow
+// clients keep a probe out. Without descriptors it rests a moment and tries again.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +14,8 @@
 
 namespace evictd {
 
-// "127.0.0.1:9464", "[::1]:9464", "localhost:9464", ":9464" (every address).
+// "127.0.0.1:9464", "[::1]:9464", "localhost:9464" (every address of the name that this machine has), ":9464" and
+// "[::]:9464" (every address, IPv6 and IPv4).
 struct ListenAddress {
   std::string host;  // empty: every address
   std::uint16_t port = 0;

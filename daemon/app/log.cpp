@@ -1,10 +1,13 @@
 #include "daemon/app/log.h"
 
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
+#include <fmt/core.h>
 
 #include <algorithm>
+#include <mutex>
+#include <thread>
 
+#include "daemon/app/line_writer.h"
+#include "daemon/app/status.h"
 #include "daemon/base/json.h"
 
 namespace evictd {
@@ -14,18 +17,31 @@ constexpr std::size_t kTextsRemembered = 64;
 constexpr std::chrono::seconds kPauseFirst{5};
 constexpr std::chrono::seconds kPauseMax{300};
 
-spdlog::level::level_enum spdlog_level(LogLevel level) {
+// What a log that nobody reads costs the end of the process.
+constexpr std::chrono::milliseconds kLastPatience{200};
+// How often what found no room is tried again.
+constexpr std::chrono::milliseconds kRetryPause{100};
+
+std::string_view level_name(LogLevel level) {
   switch (level) {
     case LogLevel::kDebug:
-      return spdlog::level::debug;
+      return "debug";
     case LogLevel::kInfo:
-      return spdlog::level::info;
+      return "info";
     case LogLevel::kWarning:
-      return spdlog::level::warn;
+      return "warning";
     case LogLevel::kError:
-      return spdlog::level::err;
+      return "error";
   }
-  return spdlog::level::err;
+  return "error";
+}
+
+std::string line_of(LogLevel level, LogFormat format, std::string_view text, std::string_view hint) {
+  const std::string time = time_text(read_clocks().system);
+  const std::string message = log_message(format, text, hint);
+  return format == LogFormat::kText
+             ? fmt::format("{} {:<7} {}\n", time, level_name(level), message)
+             : fmt::format("{{\"time\":\"{}\",\"level\":\"{}\",{}}}\n", time, level_name(level), message);
 }
 
 // Text from outside (a server's message) must not be able to begin a line of its own, nor steer a
@@ -65,28 +81,54 @@ std::string log_message(LogFormat format, std::string_view text, std::string_vie
 }
 
 struct Log::Impl {
+  LogLevel level;
   LogFormat format;
-  std::shared_ptr<spdlog::logger> logger;  // spdlog's own way of holding one
+  mutable std::mutex mutex;  // guards the writer
+  LineWriter writer;
+
+  void flush() {
+    writer.flush();
+    if (const std::uint64_t dropped = writer.take_dropped(); dropped > 0) {
+      writer.write(line_of(LogLevel::kWarning, format,
+                           fmt::format("{} lines of the log were dropped: nobody read them in time", dropped), ""));
+    }
+  }
 };
 
-Log::Log(LogLevel level, LogFormat format) : impl_(std::make_unique<Impl>()) {
-  impl_->format = format;
-  impl_->logger =
-      std::make_shared<spdlog::logger>("evictd", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  impl_->logger->set_level(spdlog_level(level));
-  impl_->logger->flush_on(spdlog::level::trace);
-  impl_->logger->set_pattern(format == LogFormat::kText
-                                 ? "%Y-%m-%dT%H:%M:%S.%eZ %-7l %v"
-                                 : R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})",
-                             spdlog::pattern_time_type::utc);
+Log::Log(LogLevel level, LogFormat format, int descriptor)
+    : impl_(new Impl{level, format, {}, LineWriter(descriptor)}) {}
+
+Log::~Log() {
+  for (auto waited = std::chrono::milliseconds(0); waited < kLastPatience; waited += kLastPatience / 20) {
+    flush();
+    if (!impl_->writer.has_backlog()) return;
+    std::this_thread::sleep_for(kLastPatience / 20);
+  }
 }
 
-Log::~Log() = default;
-
 void Log::write(LogLevel level, std::string_view text, std::string_view hint) {
-  const spdlog::level::level_enum as_spdlog = spdlog_level(level);
-  if (!impl_->logger->should_log(as_spdlog)) return;
-  impl_->logger->log(as_spdlog, spdlog::string_view_t(log_message(impl_->format, text, hint)));
+  if (level < impl_->level) return;
+  const std::string line = line_of(level, impl_->format, text, hint);
+  const std::lock_guard lock(impl_->mutex);
+  impl_->flush();
+  impl_->writer.write(line);
+}
+
+bool Log::is_debug() const { return impl_->level == LogLevel::kDebug; }
+
+void Log::flush() {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->flush();
+}
+
+void Log::wait_for(Waiting& waiting, SteadyTime now) const {
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->writer.has_backlog()) waiting.wake_at(now + kRetryPause);
+}
+
+std::uint64_t Log::dropped_lines() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->writer.dropped();
 }
 
 std::optional<std::string> RepeatGuard::pass(std::string_view text, SteadyTime now) {

@@ -1,5 +1,6 @@
 // The log: one line per event on standard error, as text or as JSON. The only place that writes it;
-// the pipeline and the commands decide what is worth a line. Safe from any thread.
+// the pipeline and the commands decide what is worth a line. Safe from any thread. Never waits for whoever reads it:
+// lines that find no room are dropped and counted, and a line says so once there is room again.
 #pragma once
 
 #include <chrono>
@@ -11,6 +12,7 @@
 #include <unordered_map>
 
 #include "daemon/base/clock.h"
+#include "daemon/base/waiting.h"
 #include "mapping/error.h"
 
 namespace evictd {
@@ -20,7 +22,7 @@ enum class LogFormat : std::uint8_t { kText, kJson };
 
 class Log {
  public:
-  Log(LogLevel level, LogFormat format);
+  Log(LogLevel level, LogFormat format, int descriptor = 2);
   ~Log();
 
   void write(LogLevel level, std::string_view text, std::string_view hint = {});
@@ -30,6 +32,14 @@ class Log {
     write(LogLevel::kWarning, text, hint);
   }
   void error(const Error& error) { write(LogLevel::kError, error.text, error.hint); }
+
+  bool is_debug() const;
+
+  // What found no room goes out as soon as there is some: the loop calls this in each of its turns, and comes back for
+  // it when wait_for() says so.
+  void flush();
+  void wait_for(Waiting& waiting, SteadyTime now) const;
+  std::uint64_t dropped_lines() const;
 
  private:
   struct Impl;

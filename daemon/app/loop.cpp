@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <thread>
 #include <utility>
 
 #include "daemon/base/poll.h"
-#include "mapping/check.h"
 
 namespace evictd {
 namespace {
@@ -17,14 +17,18 @@ namespace {
 constexpr std::chrono::milliseconds kPublishInterval{100};
 // The loop turns at least this often, for /livez.
 constexpr std::chrono::milliseconds kIdleTurn{1000};
+// The pause after the system refused to wait.
+constexpr std::chrono::milliseconds kRefusedPause{50};
 
-LogLevel level_of(PipelineEvent::Level level) {
+LogLevel level_of(FlowEvent::Level level) {
   switch (level) {
-    case PipelineEvent::Level::kInfo:
+    case FlowEvent::Level::kDebug:
+      return LogLevel::kDebug;
+    case FlowEvent::Level::kInfo:
       return LogLevel::kInfo;
-    case PipelineEvent::Level::kWarning:
+    case FlowEvent::Level::kWarning:
       return LogLevel::kWarning;
-    case PipelineEvent::Level::kError:
+    case FlowEvent::Level::kError:
       return LogLevel::kError;
   }
   return LogLevel::kError;
@@ -36,37 +40,38 @@ Loop::Loop(Parts parts) : parts_(std::move(parts)) { take_rules(); }
 
 void Loop::take_rules() {
   auto list = std::make_shared<std::vector<StatusRule>>();
-  for (const RuleInfo& rule : parts_.pipeline.rules().rules()) {
+  for (const RuleInfo& rule : parts_.flow.rules().rules()) {
     list->push_back({rule.name, rule.qualified_table(), rule.place.to_string()});
   }
   rules_ = std::move(list);
-  parts_.metrics.set_rules(parts_.pipeline.rules().rules());
+  parts_.metrics.set_rules(parts_.flow.rules().rules());
 }
 
 int Loop::run() {
   Now now = read_clocks();
-  parts_.pipeline.start(now);
+  parts_.flow.start(now);
   notify_service_manager("READY=1");
   while (true) {
     now = read_clocks();
     parts_.board.turned(now.steady);
     if (signals_came_) take_signals(now);
     if (exit_at_once_) return 1;
-    parts_.pipeline.step(now);
+    parts_.flow.step(now);
     finish_reload(now);
     log_events(now);
-    if (const std::optional<Error>& failure = parts_.pipeline.failure()) {
+    parts_.log.flush();
+    if (const std::optional<Error>& failure = parts_.flow.failure()) {
       parts_.log.error(*failure);
       return failure->kind == ErrorKind::kUsage ? 2 : 1;
     }
-    if (stopping_ && parts_.pipeline.finished()) {
+    if (stopping_ && parts_.flow.finished()) {
       parts_.log.info("stopped");
       return 0;
     }
     if (stopping_ && now.steady >= stop_deadline_) {
       parts_.log.warning(
           fmt::format("stopped with {} transactions in hand after {} s",
-                      parts_.pipeline.status().inflight_transactions, kDrainMax.count()),
+                      parts_.flow.status().inflight_transactions, kDrainMax.count()),
           "they are delivered again at the next start");
       return 0;
     }
@@ -94,7 +99,7 @@ void Loop::begin_stop(Now now) {
   stop_deadline_ = now.steady + parts_.drain_max;
   notify_service_manager("STOPPING=1");
   parts_.log.info("stopping: finishing what is in hand");
-  parts_.pipeline.stop(now);
+  parts_.flow.stop(now);
   publish(now);
 }
 
@@ -123,16 +128,18 @@ void Loop::finish_reload(Now now) {
   if (!*checked) return refuse_rules(checked->error(), now);
   parts_.metrics.rules_reloaded(true);
   reload_problem_.clear();
-  parts_.pipeline.reload(std::move(*std::exchange(new_rules_, std::nullopt)), now);
+  parts_.flow.reload(std::move(*std::exchange(new_rules_, std::nullopt)), now);
   take_rules();
   parts_.log.info(fmt::format("reloaded the rules: {} rules for {} tables", rules_->size(),
-                              parts_.pipeline.rules().tables().size()));
+                              parts_.flow.rules().tables().size()));
   publish(now);
 }
 
 void Loop::log_events(Now now) {
-  for (const PipelineEvent& event : parts_.pipeline.take_events()) {
-    if (const std::optional<std::string> text = repeats_.pass(event.text, now.steady)) {
+  for (const FlowEvent& event : parts_.flow.take_events()) {
+    if (event.level == FlowEvent::Level::kDebug) {  // for somebody who wants to see each of them
+      parts_.log.debug(event.text);
+    } else if (const std::optional<std::string> text = repeats_.pass(event.text, now.steady)) {
       parts_.log.write(level_of(event.level), *text, event.hint);
     }
   }
@@ -143,11 +150,14 @@ void Loop::publish(Now now) {
   auto status = std::make_shared<Status>();
   status->identity = parts_.identity;
   status->rules = rules_;
-  status->pipeline = parts_.pipeline.status();
+  status->flow = parts_.flow.status();
   status->source = parts_.source.status();
-  status->sink = parts_.sink.status();
+  for (const LoopCache& cache : parts_.caches) {
+    status->sinks.push_back({cache.name, cache.address, cache.sink->status()});
+  }
   status->stopping = stopping_;
   status->reload_problem = reload_problem_;
+  status->log_dropped_lines = parts_.log.dropped_lines();
   parts_.board.publish(std::move(status));
   published_at_ = now.steady;
 }
@@ -159,10 +169,12 @@ void Loop::wait(Now now) {
   waiting.descriptors.push_back(pollfd{parts_.signals.descriptor(), POLLIN, 0});
   waiting.wake_at(published_ ? now.steady + kIdleTurn : published_at_ + kPublishInterval);
   if (stopping_) waiting.wake_at(stop_deadline_);
-  parts_.pipeline.wait_for(waiting, now);
+  parts_.flow.wait_for(waiting, now);
+  parts_.log.wait_for(waiting, now.steady);
 
   const int ready = wait_for_any(waiting);
-  EVICTD_CHECK(ready >= 0 || errno == EINTR || errno == ENOMEM);
+  // Refused without memory, and when the limit of descriptors was lowered below what is open: the next turn tries again.
+  if (ready < 0 && errno != EINTR) std::this_thread::sleep_for(kRefusedPause);
   descriptors_ = std::move(waiting.descriptors);
   signals_came_ = ready > 0 && descriptors_.front().revents != 0;
 }

@@ -1,5 +1,5 @@
-// The loop of `evictd run`: turns the pipeline, waits with poll(2), listens to signals, logs what
-// the pipeline has to say, and publishes the status. Takes its parts, so that a test can hand it
+// The loop of `evictd run`: turns the flow, waits with poll(2), listens to signals, logs what
+// it has to say, and publishes the status. Takes its parts, so that a test can hand it
 // fakes. One thread.
 #pragma once
 
@@ -11,11 +11,18 @@
 
 #include "daemon/app/log.h"
 #include "daemon/app/metrics.h"
-#include "daemon/flow/pipeline.h"
+#include "daemon/flow/flow.h"
 #include "daemon/app/signals.h"
 #include "daemon/app/status.h"
 
 namespace evictd {
+
+// One cache, for the status.
+struct LoopCache {
+  std::string name;
+  std::string address;  // for people, without secrets
+  const Sink* sink = nullptr;
+};
 
 class Loop {
  public:
@@ -24,9 +31,10 @@ class Loop {
   static constexpr std::chrono::seconds kDrainMax{10};
 
   struct Parts {
-    Pipeline& pipeline;
+    Flow& flow;
     Source& source;
-    const Sink& sink;
+    // The caches, in the order of the configuration.
+    std::vector<LoopCache> caches;
     Metrics& metrics;
     StatusBoard& board;
     Signals& signals;

@@ -1,4 +1,5 @@
 // evictd: the command line, dispatched. What each command does is in commands/.
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -56,6 +57,8 @@ int guarded(int argument_count, char** arguments) {
 }  // namespace evictd
 
 int main(int argument_count, char** arguments) {
+  // A connection that breaks while we write is an error value in every command, not the end of the process.
+  std::signal(SIGPIPE, SIG_IGN);
   // Only memory can run out here: every library's exceptions are caught where it is used.
   try {
     return evictd::guarded(argument_count, arguments);

@@ -40,9 +40,9 @@ constexpr std::array<const char*, kOutcomeCount> kOutcomes = {"deleted", "absent
 constexpr std::array kPostgresGaps = {
     "slot_missing",   "slot_lost",      "slot_moved",      "epoch_changed", "publication_missing",
     "record_missing", "source_changed", "table_recreated", "table_added",   "unpublished",
-    "partitions_changed", "table_changed",  "redis_rollback"};
+    "partitions_changed", "table_changed", "redis_rollback", "fell_behind"};
 constexpr std::array kKafkaGaps = {"offset_out_of_range", "offsets_lost", "topic_recreated",
-                                   "record_missing", "redis_rollback"};
+                                   "record_missing", "redis_rollback", "fell_behind"};
 constexpr std::array kErrorClasses = {
     "connection", "timeout", "protocol",    "tls",       "loading", "busy",    "oom",  "misconf", "master_down",
     "no_replicas", "try_again", "read_only", "auth", "noperm", "cluster", "clients", "other"};
@@ -52,17 +52,39 @@ constexpr std::size_t kOpenLabelsMax = 32;
 
 using OutcomeCounters = std::array<Counter*, kOutcomeCount>;
 
-void add(const OutcomeCounters& counters, const Outcome& outcome) {
-  const std::array<std::uint64_t, kOutcomeCount> values = {outcome.deleted, outcome.absent,
-                                                           outcome.kept, outcome.replayed};
+std::array<std::uint64_t, kOutcomeCount> values_of(const Counts& counts) {
+  return {counts.deleted, counts.absent, counts.kept, counts.replayed};
+}
+
+void add(const OutcomeCounters& counters, const Counts& counts) {
+  const std::array<std::uint64_t, kOutcomeCount> values = values_of(counts);
   for (std::size_t i = 0; i < kOutcomeCount; ++i) {
     if (values[i] > 0) counters[i]->Increment(static_cast<double>(values[i]));
   }
 }
 
-// The series of one rule.
+// Whether a series of this rule is there before it first counts: what may well happen is, so that a first event shows as an
+// increase; what the rule cannot do is not, for a series costs every scrape.
+bool begins_at_zero(const RuleInfo& rule, InvalidationKind kind, std::size_t outcome) {
+  const bool by_version = rule.fill == FillMode::kChecked;
+  if (outcome >= 2 && (!by_version || kind == InvalidationKind::kPurge)) return false;  // kept, replayed
+  switch (kind) {
+    case InvalidationKind::kKey:
+      return !rule.key_templates.empty();
+    case InvalidationKind::kTag:
+      return !rule.tag_templates.empty();
+    case InvalidationKind::kBump:
+      return !rule.bump_templates.empty();
+    case InvalidationKind::kPurge:
+      return true;
+  }
+  return true;
+}
+
+// The series of one rule; null: not there yet.
 struct RuleCounters {
-  std::array<OutcomeCounters, kKinds.size()> invalidations{};
+  std::string label;
+  std::vector<std::array<OutcomeCounters, kKinds.size()>> invalidations;  // by cache
   std::array<Counter*, kReasons.size()> unmappable{};
 };
 
@@ -79,20 +101,35 @@ struct Metrics::Impl {
   Family<Counter>& reconnects;
   Family<Counter>& reloads;
   Counter& negative_latencies;
-  prometheus::Histogram& latency;
+  Family<prometheus::Histogram>& latencies;
   std::string version;
+  const std::vector<std::string> caches;
 
   // Series by their label; loop thread only.
   std::map<std::string, RuleCounters, std::less<>> rules;
   std::map<std::string, std::array<Counter*, kOperations.size()>, std::less<>> tables;
-  OutcomeCounters settle_outcomes{};
 
-  // Latencies observed since the last flush().
-  std::vector<double> bucket_counts = std::vector<double>(kLatencyBounds.size() + 1, 0.0);
-  double latency_sum = 0;
-  bool latency_dirty = false;
+  // Series of one cache, and its latencies observed since the last flush().
+  struct Cache {
+    OutcomeCounters settle_outcomes{};
+    prometheus::Histogram* latency = nullptr;
+    std::vector<double> bucket_counts = std::vector<double>(kLatencyBounds.size() + 1, 0.0);
+    double latency_sum = 0;
+    bool latency_dirty = false;
+    std::map<std::string, Counter*, std::less<>> gap_reasons;
+    std::map<std::string, Counter*, std::less<>> error_classes;
+  };
+  std::vector<Cache> by_cache;
 
-  Impl()
+  // Few, so a search in order. The first for one that is unknown.
+  std::size_t index_of(std::string_view cache) const {
+    for (std::size_t index = 0; index < caches.size(); ++index) {
+      if (caches[index] == cache) return index;
+    }
+    return 0;
+  }
+
+  explicit Impl(std::vector<std::string> names)
       : changes(counters("evictd_changes_total", "Row changes of mapped tables received.")),
         invalidations(counters("evictd_invalidations_total",
                                "Keys looked at by first deletes, by what became of them.")),
@@ -107,11 +144,19 @@ struct Metrics::Impl {
         negative_latencies(counters("evictd_negative_latency_total",
                                     "Latencies below 0, counted as 0: the clocks differ.")
                                .Add({})),
-        latency(prometheus::BuildHistogram()
-                    .Name("evictd_invalidation_latency_seconds")
-                    .Help("From the commit to the reply of Redis, per transaction.")
-                    .Register(registry)
-                    .Add({}, kLatencyBounds)) {}
+        latencies(prometheus::BuildHistogram()
+                      .Name("evictd_invalidation_latency_seconds")
+                      .Help("From the commit to the reply of the cache, per transaction.")
+                      .Register(registry)),
+        caches(std::move(names)),
+        by_cache(caches.size()) {
+    for (std::size_t index = 0; index < caches.size(); ++index) {
+      by_cache[index].latency = &latencies.Add({{"cache", caches[index]}}, kLatencyBounds);
+      for (std::size_t i = 0; i < kOutcomeCount; ++i) {
+        by_cache[index].settle_outcomes[i] = &settles.Add({{"cache", caches[index]}, {"outcome", kOutcomes[i]}});
+      }
+    }
+  }
 
   Family<Counter>& counters(const std::string& name, const std::string& help) {
     return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
@@ -119,47 +164,61 @@ struct Metrics::Impl {
 
   // The counter of a label whose values come from elsewhere, kept few.
   static Counter& open_label(Family<Counter>& in, const char* label, std::string_view value,
-                             std::map<std::string, Counter*, std::less<>>& known) {
+                             std::map<std::string, Counter*, std::less<>>& known,
+                             prometheus::Labels labels = {}) {
     if (const auto found = known.find(value); found != known.end()) return *found->second;
     const std::string text = known.size() < kOpenLabelsMax ? std::string(value) : kOther;
-    Counter& counter = in.Add({{label, text}});
+    labels.emplace(label, text);
+    Counter& counter = in.Add(labels);
     known.emplace(text, &counter);
     return counter;
   }
-  std::map<std::string, Counter*, std::less<>> gap_reasons;
   std::vector<std::string> known_gaps;  // constant after construction: text() reads it
-  std::map<std::string, Counter*, std::less<>> error_classes;
   std::map<std::string, Counter*, std::less<>> peers;
 
-  RuleCounters make_rule(const std::string& label) {
-    RuleCounters made;
-    for (std::size_t kind = 0; kind < kKinds.size(); ++kind) {
-      for (std::size_t outcome = 0; outcome < kOutcomeCount; ++outcome) {
-        made.invalidations[kind][outcome] =
-            &invalidations.Add({{"rule", label},
-                                {"kind", std::string(invalidation_kind_name(kKinds[kind]))},
-                                {"outcome", kOutcomes[outcome]}});
-      }
+  Counter& invalidation(RuleCounters& of, std::size_t cache, std::size_t kind, std::size_t outcome) {
+    Counter*& counter = of.invalidations[cache][kind][outcome];
+    if (counter == nullptr) {
+      counter = &invalidations.Add({{"cache", caches[cache]},
+                                    {"rule", of.label},
+                                    {"kind", std::string(invalidation_kind_name(kKinds[kind]))},
+                                    {"outcome", kOutcomes[outcome]}});
     }
-    for (std::size_t reason = 0; reason < kReasons.size(); ++reason) {
-      made.unmappable[reason] = &unmappables.Add(
-          {{"rule", label}, {"reason", std::string(unmappable_reason_name(kReasons[reason]))}});
+    return *counter;
+  }
+
+  RuleCounters make_rule(const std::string& label, const RuleInfo& rule) {
+    RuleCounters made;
+    made.label = label;
+    made.invalidations.resize(caches.size());
+    for (std::size_t cache = 0; cache < caches.size(); ++cache) {
+      for (std::size_t kind = 0; kind < kKinds.size(); ++kind) {
+        for (std::size_t outcome = 0; outcome < kOutcomeCount; ++outcome) {
+          if (begins_at_zero(rule, kKinds[kind], outcome)) invalidation(made, cache, kind, outcome);
+        }
+      }
     }
     return made;
   }
 
   // Null for a rule that was replaced while its work was under way: its series is gone.
-  const RuleCounters* find_rule(const RuleInfo& rule) const {
+  RuleCounters* find_rule(const RuleInfo& rule) {
     auto found = rules.find(rule.name);
     if (found == rules.end()) found = rules.find(std::string_view(kOther));
     return found == rules.end() ? nullptr : &found->second;
   }
 
   void remove_rule(const RuleCounters& gone) {
-    for (const OutcomeCounters& kind : gone.invalidations) {
-      for (Counter* counter : kind) invalidations.Remove(counter);
+    for (const auto& cache : gone.invalidations) {
+      for (const OutcomeCounters& kind : cache) {
+        for (Counter* counter : kind) {
+          if (counter != nullptr) invalidations.Remove(counter);
+        }
+      }
     }
-    for (Counter* counter : gone.unmappable) unmappables.Remove(counter);
+    for (Counter* counter : gone.unmappable) {
+      if (counter != nullptr) unmappables.Remove(counter);
+    }
   }
 
   void make_table(const std::string& label) {
@@ -171,15 +230,15 @@ struct Metrics::Impl {
   }
 };
 
-Metrics::Metrics(std::string_view version, std::string_view source_peer)
-    : impl_(std::make_unique<Impl>()) {
+Metrics::Metrics(std::string_view version, std::string_view source_peer, std::vector<std::string> caches)
+    : impl_(std::make_unique<Impl>(std::move(caches))) {
   impl_->version = version;
-  for (std::size_t i = 0; i < kOutcomeCount; ++i) {
-    impl_->settle_outcomes[i] = &impl_->settles.Add({{"outcome", kOutcomes[i]}});
-  }
   const auto begin_gaps = [&](const auto& reasons) {
     for (const char* reason : reasons) {
-      Impl::open_label(impl_->gaps, "reason", reason, impl_->gap_reasons);
+      for (std::size_t cache = 0; cache < impl_->caches.size(); ++cache) {
+        Impl::open_label(impl_->gaps, "reason", reason, impl_->by_cache[cache].gap_reasons,
+                         {{"cache", impl_->caches[cache]}});
+      }
       impl_->known_gaps.emplace_back(reason);
     }
   };
@@ -189,11 +248,13 @@ Metrics::Metrics(std::string_view version, std::string_view source_peer)
     begin_gaps(kPostgresGaps);
   }
   for (const char* error_class : kErrorClasses) {
-    Impl::open_label(impl_->redis_errors, "class", error_class, impl_->error_classes);
+    for (std::size_t cache = 0; cache < impl_->caches.size(); ++cache) {
+      Impl::open_label(impl_->redis_errors, "class", error_class, impl_->by_cache[cache].error_classes,
+                       {{"cache", impl_->caches[cache]}});
+    }
   }
-  for (const std::string_view peer : {source_peer, std::string_view("redis")}) {
-    Impl::open_label(impl_->reconnects, "peer", peer, impl_->peers);
-  }
+  Impl::open_label(impl_->reconnects, "peer", source_peer, impl_->peers);
+  for (const std::string& cache : impl_->caches) Impl::open_label(impl_->reconnects, "peer", cache, impl_->peers);
   for (const char* outcome : {"success", "failure"}) impl_->reloads.Add({{"outcome", outcome}});
 }
 
@@ -210,7 +271,7 @@ void Metrics::set_rules(const std::vector<RuleInfo>& rules) {
     if (!kept_rules.contains(label)) {
       const auto known = impl_->rules.find(label);
       if (known == impl_->rules.end()) {
-        kept_rules.emplace(label, impl_->make_rule(label));
+        kept_rules.emplace(label, impl_->make_rule(label, rules[number]));
       } else {
         kept_rules.insert(impl_->rules.extract(known));
       }
@@ -235,11 +296,13 @@ void Metrics::set_rules(const std::vector<RuleInfo>& rules) {
 }
 
 void Metrics::flush() {
-  if (!impl_->latency_dirty) return;
-  impl_->latency.ObserveMultiple(impl_->bucket_counts, impl_->latency_sum);
-  std::fill(impl_->bucket_counts.begin(), impl_->bucket_counts.end(), 0.0);
-  impl_->latency_sum = 0;
-  impl_->latency_dirty = false;
+  for (Impl::Cache& cache : impl_->by_cache) {
+    if (!cache.latency_dirty) continue;
+    cache.latency->ObserveMultiple(cache.bucket_counts, cache.latency_sum);
+    std::fill(cache.bucket_counts.begin(), cache.bucket_counts.end(), 0.0);
+    cache.latency_sum = 0;
+    cache.latency_dirty = false;
+  }
 }
 
 void Metrics::rules_reloaded(bool success) {
@@ -259,51 +322,61 @@ void Metrics::changes(std::string_view table, Operation operation, std::uint64_t
   found->second[static_cast<std::size_t>(operation)]->Increment(static_cast<double>(count));
 }
 
-void Metrics::invalidations(const RuleInfo& rule, InvalidationKind kind, const Outcome& outcome) {
-  if (const RuleCounters* counters = impl_->find_rule(rule)) {
-    add(counters->invalidations[static_cast<std::size_t>(kind)], outcome);
+void Metrics::invalidations(std::string_view cache, const RuleInfo& rule, InvalidationKind kind,
+                            const Counts& counts) {
+  RuleCounters* of = impl_->find_rule(rule);
+  if (of == nullptr) return;
+  const std::size_t index = impl_->index_of(cache);
+  const std::array<std::uint64_t, kOutcomeCount> values = values_of(counts);
+  for (std::size_t i = 0; i < kOutcomeCount; ++i) {
+    if (values[i] == 0) continue;
+    impl_->invalidation(*of, index, static_cast<std::size_t>(kind), i).Increment(static_cast<double>(values[i]));
   }
 }
 
-void Metrics::settle_deletes(const Outcome& outcome) { add(impl_->settle_outcomes, outcome); }
+void Metrics::settle_deletes(std::string_view cache, const Counts& counts) {
+  add(impl_->by_cache[impl_->index_of(cache)].settle_outcomes, counts);
+}
 
 void Metrics::unmappable(const RuleInfo& rule, UnmappableReason reason) {
-  if (const RuleCounters* counters = impl_->find_rule(rule)) {
-    counters->unmappable[static_cast<std::size_t>(reason)]->Increment();
+  RuleCounters* of = impl_->find_rule(rule);
+  if (of == nullptr) return;
+  Counter*& counter = of->unmappable[static_cast<std::size_t>(reason)];
+  if (counter == nullptr) {
+    counter = &impl_->unmappables.Add({{"rule", of->label}, {"reason", std::string(unmappable_reason_name(reason))}});
   }
+  counter->Increment();
 }
 
-void Metrics::gap(std::string_view reason) {
-  // One that an earlier process left on record may have several.
-  for (const std::string& one : gap_reasons_of(reason)) {
-    Impl::open_label(impl_->gaps, "reason", one, impl_->gap_reasons).Increment();
-  }
+void Metrics::gap(std::string_view cache, std::string_view reason) {
+  Impl::Cache& one = impl_->by_cache[impl_->index_of(cache)];
+  Impl::open_label(impl_->gaps, "reason", reason, one.gap_reasons, {{"cache", std::string(cache)}}).Increment();
 }
 
-void Metrics::gap_resolved() {
-}  // evictd_gap_unresolved is read from the status when it is asked for
-
-void Metrics::redis_error(std::string_view error_class) {
-  Impl::open_label(impl_->redis_errors, "class", error_class, impl_->error_classes).Increment();
+void Metrics::sink_error(std::string_view cache, std::string_view error_class) {
+  Impl::Cache& one = impl_->by_cache[impl_->index_of(cache)];
+  Impl::open_label(impl_->redis_errors, "class", error_class, one.error_classes, {{"cache", std::string(cache)}})
+      .Increment();
 }
 
 void Metrics::reconnect(std::string_view peer) {
   Impl::open_label(impl_->reconnects, "peer", peer, impl_->peers).Increment();
 }
 
-void Metrics::invalidation_latency(std::chrono::microseconds latency) {
+void Metrics::invalidation_latency(std::string_view cache, std::chrono::microseconds latency) {
+  Impl::Cache& one = impl_->by_cache[impl_->index_of(cache)];
   if (latency.count() < 0) {
     impl_->negative_latencies.Increment();
     latency = std::chrono::microseconds(0);
   }
   const double value = std::chrono::duration<double>(latency).count();
   const auto bucket = std::lower_bound(kLatencyBounds.begin(), kLatencyBounds.end(), value);
-  impl_->bucket_counts[static_cast<std::size_t>(bucket - kLatencyBounds.begin())] += 1;
-  impl_->latency_sum += value;
-  impl_->latency_dirty = true;
+  one.bucket_counts[static_cast<std::size_t>(bucket - kLatencyBounds.begin())] += 1;
+  one.latency_sum += value;
+  one.latency_dirty = true;
 }
 
-std::string Metrics::text(const Status* status, Now now) const {
+std::string Metrics::text(const Status* status, Now now, SteadyTime::duration silence) const {
   std::vector<MetricFamily> families = impl_->registry.Collect();
   MetricFamily build;
   build.name = "evictd_build_info";
@@ -312,7 +385,7 @@ std::string Metrics::text(const Status* status, Now now) const {
   build.metric.emplace_back().gauge.value = 1;
   build.metric.back().label = {{"version", impl_->version}};
   families.push_back(std::move(build));
-  if (status != nullptr) append_status_metrics(families, *status, impl_->known_gaps, now);
+  if (status != nullptr) append_status_metrics(families, *status, impl_->known_gaps, now, silence);
 
   // A family without a series says nothing (no error of Redis so far); and a steady order reads
   // better.

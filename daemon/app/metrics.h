@@ -25,7 +25,9 @@ inline constexpr std::size_t kRuleLabelsMax = 200;
 
 class Metrics final : public Observer {
  public:
-  explicit Metrics(std::string_view version, std::string_view source_peer = "postgres");
+  // `caches`: the names of the lanes, a label of all that is counted of a cache.
+  explicit Metrics(std::string_view version, std::string_view source_peer = "postgres",
+                   std::vector<std::string> caches = {"redis"});
   ~Metrics() override;
 
   // Series of new rules and tables begin at 0, those of rules
@@ -38,19 +40,19 @@ class Metrics final : public Observer {
   // outcome: "success", "failure".
   void rules_reloaded(bool success);
 
-  // The page. `status` may be null: what is only known from it is then absent.
-  std::string text(const Status* status, Now now) const;
+  // The page. `status` may be null: what is only known from it is then absent. `silence`: since the loop last turned; when
+  // that is more than kLoopSilenceMax, nothing is exported as if it were still so.
+  std::string text(const Status* status, Now now, SteadyTime::duration silence = {}) const;
 
   // Observer.
   void changes(std::string_view table, Operation operation, std::uint64_t count) override;
-  void invalidations(const RuleInfo& rule, InvalidationKind kind, const Outcome& outcome) override;
-  void settle_deletes(const Outcome& outcome) override;
+  void invalidations(std::string_view cache, const RuleInfo& rule, InvalidationKind kind, const Counts& counts) override;
+  void settle_deletes(std::string_view cache, const Counts& counts) override;
   void unmappable(const RuleInfo& rule, UnmappableReason reason) override;
-  void gap(std::string_view reason) override;
-  void gap_resolved() override;
-  void redis_error(std::string_view error_class) override;
+  void gap(std::string_view cache, std::string_view reason) override;
+  void sink_error(std::string_view cache, std::string_view error_class) override;
   void reconnect(std::string_view peer) override;
-  void invalidation_latency(std::chrono::microseconds latency) override;
+  void invalidation_latency(std::string_view cache, std::chrono::microseconds latency) override;
 
  private:
   struct Impl;

@@ -50,29 +50,44 @@ double seconds(std::chrono::nanoseconds duration) {
   return std::chrono::duration<double>(duration).count();
 }
 
-void append_pipeline(std::vector<MetricFamily>& out, const PipelineStatus& pipeline, Now now) {
-  gauge(out, "evictd_source_connected", "1 while connected to the source.",
-        pipeline.source_connected ? 1 : 0);
-  gauge(out, "evictd_redis_connected", "1 while connected to Redis.",
-        pipeline.redis_connected ? 1 : 0);
-  gauge(out, "evictd_active", "1 holds the slot, 0 waits as standby.", pipeline.active ? 1 : 0);
-  gauge(out, "evictd_lag_seconds",
-        "Age of the oldest transaction received and not yet applied; 0 when there is none.",
-        seconds(lag(pipeline, now.system)));
-  if (pipeline.last_applied_commit) {
-    gauge(out, "evictd_last_applied_commit_timestamp_seconds",
-          "Commit time of the last transaction applied.",
-          seconds(pipeline.last_applied_commit->time_since_epoch()));
+// One sample for each cache that has a value.
+template <typename Value>
+void by_cache(std::vector<MetricFamily>& out, std::string name, std::string help, const Status& status, Value value) {
+  MetricFamily one = family(std::move(name), std::move(help), MetricType::Gauge);
+  for (const LaneStatus& lane : status.flow.lanes) {
+    const std::optional<double> found = value(lane);
+    if (found) sample(one, *found).label = {{"cache", lane.name}};
   }
-  if (pipeline.last_heartbeat) {
+  out.push_back(std::move(one));
+}
+
+void append_flow(std::vector<MetricFamily>& out, const Status& status, Now now) {
+  const FlowStatus& flow = status.flow;
+  gauge(out, "evictd_source_connected", "1 while connected to the source.", flow.source_connected ? 1 : 0);
+  gauge(out, "evictd_active", "1 holds the slot, 0 waits as standby.", flow.active ? 1 : 0);
+  gauge(out, "evictd_ready", "1 when /readyz says so.", flow.not_ready.empty() && !status.stopping && !status.source.problem ? 1 : 0);
+  if (flow.last_heartbeat) {
     gauge(out, "evictd_heartbeat_age_seconds",
           "Since our own heartbeat came back through the stream.",
-          seconds(now.steady - *pipeline.last_heartbeat));
+          seconds(now.steady - *flow.last_heartbeat));
   }
-  gauge(out, "evictd_inflight_transactions", "Transactions received and not yet finished.",
-        static_cast<double>(pipeline.inflight_transactions));
-  gauge(out, "evictd_inflight_bytes", "Memory held for transactions not yet finished.",
-        static_cast<double>(pipeline.inflight_bytes));
+  using Value = std::optional<double>;
+  by_cache(out, "evictd_redis_connected", "1 while connected to the cache.", status,
+           [](const LaneStatus& lane) { return Value(lane.is_connected ? 1 : 0); });
+  by_cache(out, "evictd_parked", "1 while the cache is parked: away too long to hold the database up.", status,
+           [](const LaneStatus& lane) { return Value(lane.is_parked ? 1 : 0); });
+  by_cache(out, "evictd_lag_seconds",
+           "With work unapplied, the age of its oldest commit; else 0 while the stream is known to be current; else since "
+           "it was.",
+           status, [&](const LaneStatus& lane) { return lane.lag ? Value(seconds(*lane.lag)) : Value(); });
+  by_cache(out, "evictd_last_applied_commit_timestamp_seconds", "Commit time of the last transaction applied.", status,
+           [](const LaneStatus& lane) {
+             return lane.last_applied_commit ? Value(seconds(lane.last_applied_commit->time_since_epoch())) : Value();
+           });
+  by_cache(out, "evictd_inflight_transactions", "Transactions received and not yet finished.", status,
+           [](const LaneStatus& lane) { return Value(static_cast<double>(lane.held_transactions)); });
+  by_cache(out, "evictd_inflight_bytes", "Memory held for transactions not yet finished.", status,
+           [](const LaneStatus& lane) { return Value(static_cast<double>(lane.held_bytes)); });
 }
 
 void append_source(std::vector<MetricFamily>& out, const SourceStatus& source) {
@@ -114,51 +129,69 @@ void append_kafka(std::vector<MetricFamily>& out, const KafkaStatus& kafka, Now 
           static_cast<double>(kafka.dead_letters_lost));
 }
 
-void append_redis(std::vector<MetricFamily>& out, const SinkStatus& sink) {
-  counter(out, "evictd_redis_evicted_keys_total", "Keys that Redis evicted for memory (INFO).",
-          as_double(sink.evicted_keys));
+void append_sinks(std::vector<MetricFamily>& out, const Status& status) {
+  MetricFamily evicted = family("evictd_redis_evicted_keys_total", "Keys that Redis evicted for memory (INFO).",
+                                MetricType::Counter);
   MetricFamily fills =
       family("evictd_fills_total", "What readers' fills and gets did (evictd_stats).",
              MetricType::Counter);
-  for (const auto& [outcome, count] : sink.fills) {
-    sample(fills, static_cast<double>(count)).label = {{"outcome", outcome}};
+  for (const StatusSink& cache : status.sinks) {
+    if (cache.sink.evicted_keys) {
+      sample(evicted, static_cast<double>(*cache.sink.evicted_keys)).label = {{"cache", cache.name}};
+    }
+    for (const auto& [outcome, count] : cache.sink.fills) {
+      sample(fills, static_cast<double>(count)).label = {{"cache", cache.name}, {"outcome", outcome}};
+    }
   }
+  out.push_back(std::move(evicted));
   out.push_back(std::move(fills));
 }
 
-void append_gap(std::vector<MetricFamily>& out, const std::set<std::string>& open,
-                const std::vector<std::string>& gap_reasons) {
+void append_gaps(std::vector<MetricFamily>& out, const Status& status, const std::vector<std::string>& gap_reasons) {
   MetricFamily unresolved =
       family("evictd_gap_unresolved", "1 while a gap of this reason is being repaired.",
              MetricType::Gauge);
-  std::set<std::string> reasons = open;
-  reasons.insert(gap_reasons.begin(), gap_reasons.end());
-  for (const std::string& reason : reasons) {
-    sample(unresolved, open.contains(reason) ? 1 : 0).label = {{"reason", reason}};
+  for (const LaneStatus& lane : status.flow.lanes) {
+    std::set<std::string> reasons = lane.gaps;
+    reasons.insert(gap_reasons.begin(), gap_reasons.end());
+    for (const std::string& reason : reasons) {
+      sample(unresolved, lane.gaps.contains(reason) ? 1 : 0).label = {{"cache", lane.name}, {"reason", reason}};
+    }
   }
   out.push_back(std::move(unresolved));
 }
 
-}  // namespace
-
-std::set<std::string> gap_reasons_of(std::string_view gaps) {
-  constexpr std::string_view kSeparator = ", ";
-  std::set<std::string> reasons;
-  while (!gaps.empty()) {
-    const std::size_t length = std::min(gaps.find(kSeparator), gaps.size());
-    reasons.emplace(gaps.substr(0, length));
-    gaps.remove_prefix(std::min(length + kSeparator.size(), gaps.size()));
+// What may still be said when the loop has stood for `silence`: nothing is connected as far as anybody knows, and no cache
+// has been known to be current since.
+Status standing(const Status& last, SteadyTime::duration silence) {
+  Status status = last;
+  status.flow.source_connected = false;
+  status.flow.active = false;
+  status.flow.not_ready.emplace_back("the loop does not turn");
+  for (LaneStatus& lane : status.flow.lanes) {
+    lane.is_connected = false;
+    if (lane.lag) *lane.lag += std::chrono::duration_cast<std::chrono::microseconds>(silence);
   }
-  return reasons;
+  status.source.lag_bytes.reset();
+  status.source.slot_retained_bytes.reset();
+  status.source.slot_safe_wal_bytes.reset();
+  return status;
 }
 
-void append_status_metrics(std::vector<MetricFamily>& out, const Status& status,
-                           const std::vector<std::string>& gap_reasons, Now now) {
-  append_pipeline(out, status.pipeline, now);
+}  // namespace
+
+void append_status_metrics(std::vector<MetricFamily>& out, const Status& last,
+                           const std::vector<std::string>& gap_reasons, Now now, SteadyTime::duration silence) {
+  gauge(out, "evictd_loop_silence_seconds", "Since the loop last turned.",
+        seconds(std::max(silence, SteadyTime::duration(0))));
+  const Status status = silence > kLoopSilenceMax ? standing(last, silence) : last;
+  append_flow(out, status, now);
   append_source(out, status.source);
   if (status.source.kafka) append_kafka(out, *status.source.kafka, now);
-  append_redis(out, status.sink);
-  append_gap(out, gap_reasons_of(status.pipeline.gap), gap_reasons);
+  append_sinks(out, status);
+  counter(out, "evictd_log_dropped_lines_total", "Lines of the log that nobody read in time.",
+          static_cast<double>(status.log_dropped_lines));
+  append_gaps(out, status, gap_reasons);
 }
 
 }  // namespace evictd

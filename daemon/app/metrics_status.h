@@ -15,9 +15,7 @@ namespace evictd {
 
 // `gap_reasons`: those whose series is there before they first happen.
 void append_status_metrics(std::vector<prometheus::MetricFamily>& out, const Status& status,
-                           const std::vector<std::string>& gap_reasons, Now now);
-
-// "slot_lost, redis_rollback", as the record keeps the reasons of several gaps: each of them once.
-std::set<std::string> gap_reasons_of(std::string_view gaps);
+                           const std::vector<std::string>& gap_reasons, Now now,
+                           SteadyTime::duration silence);
 
 }  // namespace evictd

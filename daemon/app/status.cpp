@@ -55,24 +55,46 @@ void write_source(JsonWriter& json, const Status& status) {
   json.end_object();
 }
 
-void write_pipeline(JsonWriter& json, const PipelineStatus& pipeline, Now now) {
-  json.begin_object("pipeline").field("lag_seconds", seconds(lag(pipeline, now.system)));
-  time_field(json, "last_applied_commit", pipeline.last_applied_commit);
-  if (pipeline.last_heartbeat) {
+void write_flow(JsonWriter& json, const FlowStatus& flow, Now now) {
+  json.begin_object("flow");
+  if (flow.last_heartbeat) {
     json.field("heartbeat_age_seconds",
-               std::chrono::duration<double>(now.steady - *pipeline.last_heartbeat).count());
+               std::chrono::duration<double>(now.steady - *flow.last_heartbeat).count());
   } else {
     json.field_null("heartbeat_age_seconds");
   }
-  json.field("inflight_transactions", pipeline.inflight_transactions);
-  json.field("inflight_bytes", pipeline.inflight_bytes);
-  text_field(json, "gap", pipeline.gap);
-  if (pipeline.acknowledged) {
-    json.field("acknowledged", pipeline.acknowledged->value);
+  if (flow.acknowledged) {
+    json.field("acknowledged", flow.acknowledged->value);
   } else {
     json.field_null("acknowledged");
   }
   json.end_object();
+}
+
+void write_caches(JsonWriter& json, const Status& status) {
+  json.begin_array("caches");
+  for (std::size_t index = 0; index < status.flow.lanes.size(); ++index) {
+    const LaneStatus& lane = status.flow.lanes[index];
+    json.begin_object().field("name", lane.name);
+    if (index < status.sinks.size()) {
+      const StatusSink& cache = status.sinks[index];
+      json.field("address", cache.address).field("state", cache.sink.state);
+      text_field(json, "problem", cache.sink.problem.value_or(""));
+      optional_field(json, "evicted_keys", cache.sink.evicted_keys);
+    }
+    json.field("connected", lane.is_connected).field("parked", lane.is_parked).field("behind", lane.is_behind);
+    if (lane.lag) {
+      json.field("lag_seconds", seconds(*lane.lag));
+    } else {
+      json.field_null("lag_seconds");
+    }
+    time_field(json, "last_applied_commit", lane.last_applied_commit);
+    json.field("inflight_transactions", lane.held_transactions).field("inflight_bytes", lane.held_bytes);
+    json.begin_array("gaps");
+    for (const std::string& reason : lane.gaps) json.value(reason);
+    json.end_array().end_object();
+  }
+  json.end_array();
 }
 
 }  // namespace
@@ -100,15 +122,9 @@ std::vector<std::string> readiness_problems(const StatusBoard& board, SteadyTime
         std::chrono::duration_cast<std::chrono::seconds>(now - board.last_turn()).count()));
   }
   if (status->stopping) reasons.emplace_back("stopping");
-  for (const std::string& reason : status->pipeline.not_ready) add_once(reasons, reason);
+  for (const std::string& reason : status->flow.not_ready) add_once(reasons, reason);
   if (status->source.problem) add_once(reasons, *status->source.problem);
-  if (status->sink.problem) add_once(reasons, *status->sink.problem);
   return reasons;
-}
-
-std::chrono::microseconds lag(const PipelineStatus& pipeline, SystemTime now) {
-  if (!pipeline.oldest_unapplied_commit) return std::chrono::microseconds(0);
-  return std::max(now - *pipeline.oldest_unapplied_commit, std::chrono::microseconds(0));
 }
 
 std::string time_text(SystemTime time) {
@@ -132,12 +148,8 @@ std::string status_json(const StatusBoard& board, Now now) {
     json.field("started", time_text(status->identity->started));
     json.field("now", time_text(now.system)).field("stopping", status->stopping);
     write_source(json, *status);
-    json.begin_object("redis").field("address", status->identity->redis);
-    json.field("state", status->sink.state).field("connected", status->sink.connected);
-    text_field(json, "problem", status->sink.problem.value_or(""));
-    optional_field(json, "evicted_keys", status->sink.evicted_keys);
-    json.end_object();
-    write_pipeline(json, status->pipeline, now);
+    write_caches(json, *status);
+    write_flow(json, status->flow, now);
     json.begin_object("rules").field("file", status->identity->rules_file);
     text_field(json, "reload_problem", status->reload_problem);
     json.begin_array("list");

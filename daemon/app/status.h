@@ -1,5 +1,5 @@
 // The status board: how the loop tells the rest of the process how things stand. The loop publishes
-// an immutable snapshot; HTTP threads read the newest one. Nobody else ever touches the pipeline.
+// an immutable snapshot; HTTP threads read the newest one. Nobody else ever touches the flow.
 #pragma once
 
 #include <atomic>
@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "daemon/base/clock.h"
-#include "daemon/flow/pipeline.h"
+#include "daemon/flow/flow.h"
 #include "daemon/interface/sink.h"
 #include "daemon/interface/source.h"
 
@@ -22,7 +22,6 @@ struct StatusIdentity {
   std::string version;
   SystemTime started;
   std::string source;  // "postgres localhost:5432/shop, slot 'evictd', publication 'evictd'"
-  std::string redis;   // "localhost:6379/0"
   std::string rules_file;
 };
 
@@ -32,13 +31,21 @@ struct StatusRule {
   std::string place;  // "rules.yaml:14:5"
 };
 
+// What a cache itself says.
+struct StatusSink {
+  std::string name;
+  std::string address;  // "localhost:6379/0"
+  SinkStatus sink;
+};
+
 struct Status {
   std::shared_ptr<const StatusIdentity> identity;
   std::shared_ptr<const std::vector<StatusRule>> rules;
-  PipelineStatus pipeline;
+  FlowStatus flow;
   SourceStatus source;
-  SinkStatus sink;
+  std::vector<StatusSink> sinks;  // in the order of FlowStatus::lanes
   bool stopping = false;
+  std::uint64_t log_dropped_lines = 0;
   std::string
       reload_problem;  // why the last SIGHUP changed nothing; empty when it did, or never came
 };
@@ -64,10 +71,6 @@ class StatusBoard {
 
 // Why traffic should not count on this evictd, one reason each; empty when it is ready.
 std::vector<std::string> readiness_problems(const StatusBoard& board, SteadyTime now);
-
-// Age of the oldest transaction received and not yet applied; 0 when there is none, and never
-// negative.
-std::chrono::microseconds lag(const PipelineStatus& pipeline, SystemTime now);
 
 std::string status_json(const StatusBoard& board, Now now);
 

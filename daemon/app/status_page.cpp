@@ -69,26 +69,33 @@ void verdict(std::string& out, const std::vector<std::string>& problems) {
   out += "</ul></div>\n";
 }
 
-void freshness(std::string& out, const Status& status, Now now) {
-  const PipelineStatus& pipeline = status.pipeline;
-  out += "<h2>How far behind</h2>\n<table>\n";
-  row(out, "Lag", pipeline.oldest_unapplied_commit ? age(lag(pipeline, now.system)) : "none");
-  row(out, "Last change applied",
-      pipeline.last_applied_commit
-          ? age(std::max(now.system - *pipeline.last_applied_commit, SystemTime::duration(0))) +
-                " ago (" + time_text(*pipeline.last_applied_commit) + ")"
-          : "none since the start");
-  row(out, "Heartbeat came back",
-      pipeline.last_heartbeat ? age(now.steady - *pipeline.last_heartbeat) + " ago" : "not yet");
-  row(out, "Transactions in hand",
-      fmt::format("{} ({})", pipeline.inflight_transactions, size(pipeline.inflight_bytes)));
-  out += "</table>\n";
+void caches(std::string& out, const Status& status, Now now) {
+  for (std::size_t index = 0; index < status.flow.lanes.size(); ++index) {
+    const LaneStatus& lane = status.flow.lanes[index];
+    out += fmt::format("<h2>Cache {}</h2>\n<table>\n", html_escaped(lane.name));
+    if (index < status.sinks.size()) {
+      const StatusSink& cache = status.sinks[index];
+      row(out, "At", cache.address);
+      row(out, "State", lane.is_parked ? "parked" : lane.is_behind ? "behind" : cache.sink.state);
+      if (cache.sink.evicted_keys) row(out, "Keys evicted for memory", std::to_string(*cache.sink.evicted_keys));
+    }
+    row(out, "Lag", lane.lag ? age(*lane.lag) : "not known: another process follows the source");
+    row(out, "Last change applied",
+        lane.last_applied_commit
+            ? age(std::max(now.system - *lane.last_applied_commit, SystemTime::duration(0))) + " ago (" +
+                  time_text(*lane.last_applied_commit) + ")"
+            : "none since the start");
+    row(out, "Transactions in hand", fmt::format("{} ({})", lane.held_transactions, size(lane.held_bytes)));
+    out += "</table>\n";
+  }
 }
 
-void peers(std::string& out, const Status& status) {
+void source(std::string& out, const Status& status, Now now) {
   out += "<h2>Source</h2>\n<table>\n";
   row(out, "From", status.identity->source);
   row(out, "State", status.source.state);
+  row(out, "Heartbeat came back",
+      status.flow.last_heartbeat ? age(now.steady - *status.flow.last_heartbeat) + " ago" : "not yet");
   if (status.source.lag_bytes) row(out, "Behind the server", size(*status.source.lag_bytes));
   if (status.source.slot_retained_bytes) {
     row(out, "WAL kept for the slot", size(*status.source.slot_retained_bytes));
@@ -96,12 +103,6 @@ void peers(std::string& out, const Status& status) {
   if (status.source.slot_safe_wal_bytes && *status.source.slot_safe_wal_bytes >= 0) {
     row(out, "WAL until the slot is lost",
         size(static_cast<std::uint64_t>(*status.source.slot_safe_wal_bytes)));
-  }
-  out += "</table>\n<h2>Redis</h2>\n<table>\n";
-  row(out, "At", status.identity->redis);
-  row(out, "State", status.sink.state);
-  if (status.sink.evicted_keys) {
-    row(out, "Keys evicted for memory", std::to_string(*status.sink.evicted_keys));
   }
   out += "</table>\n";
 }
@@ -155,8 +156,8 @@ std::string status_page(const StatusBoard& board, Now now) {
   out += "<h1>evictd</h1>\n";
   verdict(out, problems);
   if (status) {
-    freshness(out, *status, now);
-    peers(out, *status);
+    caches(out, *status, now);
+    source(out, *status, now);
     rules(out, *status);
     out += fmt::format(
         "<footer>evictd {}, started {}. <a href=\"/metrics\">metrics</a>, "

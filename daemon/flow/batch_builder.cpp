@@ -22,12 +22,6 @@ std::size_t kind_index(InvalidationKind kind) {
   return kind == InvalidationKind::kKey ? 0 : kind == InvalidationKind::kTag ? 1 : 2;
 }
 
-Target target_of(InvalidationKind kind) {
-  return kind == InvalidationKind::kKey   ? Target::kKeys
-         : kind == InvalidationKind::kTag ? Target::kTags
-                                          : Target::kCounters;
-}
-
 // Two changes of one key in one batch: a fill has to reach the higher version. Where they do not compare, no
 // version proves anything.
 void merge_row_version(std::string& known, std::string_view other) {
@@ -45,7 +39,7 @@ BatchBuilder::BatchBuilder(std::size_t items_max, std::size_t bytes_max)
 
 void BatchBuilder::use(std::shared_ptr<const RuleSet> rules) {
   EVICTD_CHECK(batch_->parts.empty());
-  part_index_.assign(rules->rules().size() * kKinds, -1);
+  part_of_.assign(rules->rules().size() * kKinds, PartOf{});
   rules_ = std::move(rules);
   batch_->rules = rules_;
 }
@@ -67,27 +61,15 @@ void BatchBuilder::note_xid() {
   bytes_ += sizeof(Xid);
 }
 
-Part& BatchBuilder::part_for(std::uint32_t rule, InvalidationKind kind, std::uint32_t& index) {
-  std::int32_t& known = part_index_[rule * kKinds + kind_index(kind)];
-  if (known < 0) {
-    known = static_cast<std::int32_t>(batch_->parts.size());
-    Part& part = batch_->parts.emplace_back();
-    part.rule = &rules_->rules()[rule];
-    part.kind = kind;
-    part.command.target = target_of(kind);
-    part.command.channel = part.rule->announce;
-    if (kind == InvalidationKind::kBump) {
-      part.waits_for_visibility = true;
-    } else {
-      part.command.trust_filled = part.rule->fill == FillMode::kChecked;
-      if (part.rule->fill == FillMode::kPlain) part.settle = part.rule->settle;
-      part.command.lazy = kind == InvalidationKind::kTag && part.rule->tags_mode == TagsMode::kLazy;
-      if (part.rule->mode == RuleMode::kStale) part.command.grace = part.rule->grace;
-    }
+BatchPart& BatchBuilder::part_for(std::uint32_t rule, InvalidationKind kind, std::uint32_t& index) {
+  PartOf& known = part_of_[rule * kKinds + kind_index(kind)];
+  if (known.generation != generation_) {
+    known = {generation_, static_cast<std::uint32_t>(batch_->parts.size())};
+    batch_->parts.push_back({rule, kind, {}});
     if (further_xids_.size() < batch_->parts.size()) further_xids_.emplace_back();
-    bytes_ += sizeof(Part);
+    bytes_ += sizeof(BatchPart);
   }
-  index = static_cast<std::uint32_t>(known);
+  index = known.part;
   return batch_->parts[index];
 }
 
@@ -95,16 +77,15 @@ void BatchBuilder::add(std::uint32_t rule, InvalidationKind kind, std::string_vi
                        std::string_view row_version) {
   note_xid();
   std::uint32_t part_number = 0;
-  Part& part = part_for(rule, kind, part_number);
-  Command& command = part.command;
+  Texts& part = part_for(rule, kind, part_number).texts;
   const std::size_t hash = std::hash<std::string_view>{}(text) * 31 + part_number;
   for (std::size_t probe = hash & (kSlots - 1);; probe = (probe + 1) & (kSlots - 1)) {
     Slot& slot = slots_[probe];
     if (slot.generation != generation_) {
-      slot = {generation_, part_number, static_cast<std::uint32_t>(command.items.size()), current_.xid};
+      slot = {generation_, part_number, static_cast<std::uint32_t>(part.items.size()), current_.xid};
       break;
     }
-    if (slot.part == part_number && command.text(slot.item) == text) {
+    if (slot.part == part_number && part.text(slot.item) == text) {
       // Transactions arrive one after the other: the same one is always the item's last.
       if (slot.last != current_.xid) {
         slot.last = current_.xid;
@@ -112,16 +93,16 @@ void BatchBuilder::add(std::uint32_t rule, InvalidationKind kind, std::string_vi
         bytes_ += sizeof(further_xids_[part_number][0]);
         if (kind == InvalidationKind::kBump) ++raises_;
       }
-      if (!command.row_versions.empty()) merge_row_version(command.row_versions[slot.item], row_version);
+      if (!part.row_versions.empty()) merge_row_version(part.row_versions[slot.item], row_version);
       return;
     }
   }
-  command.texts.append(text);
-  command.xids.push_back(current_.xid);
-  command.items.push_back({static_cast<std::uint32_t>(command.texts.size()),
-                           static_cast<std::uint32_t>(command.xids.size())});
-  if (kind == InvalidationKind::kKey && !part.rule->version_column.empty()) {
-    command.row_versions.emplace_back(row_version);
+  part.texts.append(text);
+  part.xids.push_back(current_.xid);
+  part.items.push_back({static_cast<std::uint32_t>(part.texts.size()),
+                           static_cast<std::uint32_t>(part.xids.size())});
+  if (kind == InvalidationKind::kKey && !rules_->rules()[rule].version_column.empty()) {
+    part.row_versions.emplace_back(row_version);
     bytes_ += sizeof(std::string) + row_version.size();
   }
   ++items_;
@@ -131,14 +112,15 @@ void BatchBuilder::add(std::uint32_t rule, InvalidationKind kind, std::string_vi
 void BatchBuilder::add_purge(std::uint32_t rule, std::uint32_t pattern) {
   note_xid();
   const std::pair<std::uint32_t, std::uint32_t> purge{rule, pattern};
-  if (std::find(purges_.begin(), purges_.end(), purge) == purges_.end()) purges_.push_back(purge);
+  std::vector<std::pair<std::uint32_t, std::uint32_t>>& known = batch_->purges;
+  if (std::find(known.begin(), known.end(), purge) == known.end()) known.push_back(purge);
 }
 
 void BatchBuilder::commit(const Position& end) {
   EVICTD_CHECK(in_transaction_);
   in_transaction_ = false;
   ++batch_->transactions;
-  if (noted_) {
+  if (std::exchange(noted_, false)) {
     batch_->commits.push_back(current_.commit_time);
     bytes_ += sizeof(SystemTime);
   }
@@ -161,27 +143,27 @@ std::unique_ptr<Batch> BatchBuilder::take() {
     auto& further = further_xids_[number];
     if (further.empty()) continue;
     // Lay each item's transactions side by side: its first, then the further ones in order.
-    Command& command = batch_->parts[number].command;
+    Texts& part = batch_->parts[number].texts;
     std::stable_sort(further.begin(), further.end(),
                      [](const auto& a, const auto& b) { return a.first < b.first; });
     std::vector<Xid> xids;
-    xids.reserve(command.xids.size() + further.size());
+    xids.reserve(part.xids.size() + further.size());
     auto next = further.begin();
-    for (std::uint32_t item = 0; item < command.items.size(); ++item) {
-      xids.push_back(command.xids[item]);
+    for (std::uint32_t item = 0; item < part.items.size(); ++item) {
+      xids.push_back(part.xids[item]);
       for (; next != further.end() && next->first == item; ++next) xids.push_back(next->second);
-      command.items[item].xids_end = static_cast<std::uint32_t>(xids.size());
+      part.items[item].xids_end = static_cast<std::uint32_t>(xids.size());
     }
-    command.xids = std::move(xids);
+    part.xids = std::move(xids);
     further.clear();
   }
   auto batch = std::exchange(batch_, std::make_unique<Batch>());
   batch->bytes = sizeof(Batch) + bytes_;
+  batch->is_cut = noted_;
   batch_->rules = rules_;
-  purges_.clear();
-  std::fill(part_index_.begin(), part_index_.end(), -1);
   if (++generation_ == 0) {
     std::fill(slots_.begin(), slots_.end(), Slot{});
+    std::fill(part_of_.begin(), part_of_.end(), PartOf{});
     generation_ = 1;
   }
   items_ = raises_ = bytes_ = 0;

@@ -1,6 +1,5 @@
-// The batch builder: gathers the invalidations of consecutive changes into a Batch, each key once with all
-// the transactions that touched it (design, section 6: "the same key from many changes in a batch is one
-// invalidation that carries each of their xids").
+// The batch builder: gathers the invalidations of consecutive changes into a Batch. The same key from many changes is
+// one invalidation that carries each of their xids.
 //
 //   texts:  product:1product:2product:7      one growing string per part
 //   table:  hash(product:7) -> part 0, item 2  open addressing, emptied per batch by a generation count
@@ -12,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "daemon/flow/work.h"
+#include "daemon/flow/batch.h"
 
 namespace evictd {
 
@@ -24,7 +23,7 @@ class BatchBuilder {
   void use(std::shared_ptr<const RuleSet> rules);
 
   void begin(const TransactionBegin& begin);
-  // `row_version`: for keys of a rule with a version column, see Command::row_versions.
+  // `row_version`: for keys of a rule with a version column, see Texts::row_versions.
   void add(std::uint32_t rule, InvalidationKind kind, std::string_view text, std::string_view row_version = {});
   void add_purge(std::uint32_t rule, std::uint32_t pattern);
   void commit(const Position& end);
@@ -40,10 +39,7 @@ class BatchBuilder {
   std::size_t bytes() const { return bytes_; }
   const Batch& batch() const { return *batch_; }
 
-  // The purges asked for, each once.
-  const std::vector<std::pair<std::uint32_t, std::uint32_t>>& purges() const { return purges_; }
-
-  // Hands the batch over and starts an empty one. Everything but id and session is filled in.
+  // Hands the batch over and starts an empty one. Everything but number and session is filled in.
   std::unique_ptr<Batch> take();
 
  private:
@@ -55,18 +51,21 @@ class BatchBuilder {
   };
   static constexpr std::size_t kSlots = 8192;  // a power of two, at least twice items_max
 
-  Part& part_for(std::uint32_t rule, InvalidationKind kind, std::uint32_t& index);
+  BatchPart& part_for(std::uint32_t rule, InvalidationKind kind, std::uint32_t& index);
   void note_xid();
 
   std::size_t items_max_;
   std::size_t bytes_max_;
   std::shared_ptr<const RuleSet> rules_;
   std::unique_ptr<Batch> batch_;
-  std::vector<std::pair<std::uint32_t, std::uint32_t>> purges_;
   // Per part: transactions of an item beyond its first, as (item, xid); merged by take().
   std::vector<std::vector<std::pair<std::uint32_t, Xid>>> further_xids_;
   std::vector<Slot> slots_;
-  std::vector<std::int32_t> part_index_;  // [rule * kKinds + key, tag or bump], -1: none yet
+  struct PartOf {
+    std::uint32_t generation = 0;
+    std::uint32_t part = 0;
+  };
+  std::vector<PartOf> part_of_;  // [rule * kKinds + key, tag or bump], of this generation; else none yet
   std::uint32_t generation_ = 1;
   std::size_t items_ = 0;
   std::size_t raises_ = 0;  // of counters by further transactions

@@ -27,35 +27,26 @@ void Visibility::add(const Snapshot& snapshot, SteadyTime received) {
   while (received_.size() > 1 && received_[1].at + memory_ <= received) received_.pop_front();
 }
 
-bool Visibility::look(Work& work, SteadyTime now) const {
-  if (work.visible_at) return true;
+std::optional<SteadyTime> Visibility::look(const Batch& batch, Looked& looked, SteadyTime now) const {
   if (!has_snapshots_) {
-    work.visible_at = work.known_since == SteadyTime::min() ? now : std::min(now, work.known_since);
+    const SteadyTime since = batch.known_since == SteadyTime::min() ? now : std::min(now, batch.known_since);
 #ifdef EVICTD_BREAK_KNOWN_TOO_EARLY
-    *work.visible_at -= std::chrono::milliseconds(300);
+    return since - std::chrono::milliseconds(300);
+#else
+    return since;
 #endif
-    return true;
   }
-  if (!latest_) return false;
-  while (work.seen < work.xids.size() &&
-         (is_opaque(work.xids[work.seen]) || latest_->sees(work.xids[work.seen]))) {
-    ++work.seen;
-  }
-  if (work.seen < work.xids.size()) return false;
-  if (std::any_of(work.xids.begin(), work.xids.end(), is_opaque)) {
-    // An earlier snapshot says nothing about these.
-    work.visible_at = now;
-    return true;
-  }
+  if (!latest_) return std::nullopt;
+  const std::vector<Xid>& xids = batch.xids;
+  while (looked.seen < xids.size() && (is_opaque(xids[looked.seen]) || latest_->sees(xids[looked.seen]))) ++looked.seen;
+  if (looked.seen < xids.size()) return std::nullopt;
+  // An earlier snapshot says nothing about opaque ones.
+  if (std::any_of(xids.begin(), xids.end(), is_opaque)) return now;
   for (const Received& received : received_) {
     const auto sees = [&](Xid xid) { return received.snapshot.sees(xid); };
-    if (std::all_of(work.xids.begin(), work.xids.end(), sees)) {
-      work.visible_at = received.at;
-      return true;
-    }
+    if (std::all_of(xids.begin(), xids.end(), sees)) return received.at;
   }
-  work.visible_at = latest_at_;
-  return true;
+  return latest_at_;
 }
 
 bool Visibility::poll_is_due(bool waiting, SteadyTime now) const {

@@ -1,7 +1,7 @@
 // Visibility: since when are transactions visible to other sessions? Answers from the snapshots polled while
 // something waits, and decides when the next poll is due. Pure.
 //
-// A commit reaches us before other sessions can see it (design, section 4). What a snapshot sees once, every
+// A commit reaches us before other sessions can see it (DESIGN.md, "The protocol"). What a snapshot sees once, every
 // later snapshot of the same server process sees too; so an xid is visible at the latest since the time the first
 // snapshot that sees it was received.
 #pragma once
@@ -12,7 +12,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/interface/version.h"
-#include "daemon/flow/work.h"
+#include "daemon/flow/batch.h"
 
 namespace evictd {
 
@@ -30,8 +30,12 @@ class Visibility {
 
   void add(const Snapshot& snapshot, SteadyTime received);
 
-  // Sets work.visible_at if everything in it is known to be visible. True when it is.
-  bool look(Work& work, SteadyTime now) const;
+  // What is not yet known to be visible of a batch: looked at again with each snapshot.
+  struct Looked {
+    std::size_t seen = 0;  // its first so many transactions are visible
+  };
+  // Since when at the latest everything in the batch is visible; absent: not known to be.
+  std::optional<SteadyTime> look(const Batch& batch, Looked& looked, SteadyTime now) const;
 
   const std::optional<Snapshot>& latest() const { return latest_; }
 

@@ -1,6 +1,6 @@
-// The observer: what the pipeline counts. Implemented by metrics.cpp for /metrics and by tests. Called from
-// the loop thread only: once per batch, command or transaction, never per row. Rules come as RuleInfo, not as an
-// index, because work begun under the rules before a reload still ends under them.
+// The observer: what the flow counts. Implemented by metrics.cpp for /metrics and by tests. Called from
+// the loop thread only: once per batch, order or transaction, never per row. Rules come as RuleInfo, not as an
+// index, because work begun under the rules before a reload still ends under them. `cache` is the name of a lane.
 #pragma once
 
 #include <chrono>
@@ -17,16 +17,17 @@ class Observer {
   virtual ~Observer() = default;
   virtual void changes(std::string_view table, Operation operation, std::uint64_t count) = 0;
   // First deletes, of keys, tags or purges.
-  virtual void invalidations(const RuleInfo& rule, InvalidationKind kind, const Outcome& outcome) = 0;
-  virtual void settle_deletes(const Outcome& outcome) = 0;
+  virtual void invalidations(std::string_view cache, const RuleInfo& rule, InvalidationKind kind,
+                             const Counts& counts) = 0;
+  virtual void settle_deletes(std::string_view cache, const Counts& counts) = 0;
   virtual void unmappable(const RuleInfo& rule, UnmappableReason reason) = 0;
-  virtual void gap(std::string_view reason) = 0;
-  virtual void gap_resolved() = 0;
-  virtual void redis_error(std::string_view error_class) = 0;
-  // peer: "postgres", "kafka", "redis".
+  // A gap of one cache.
+  virtual void gap(std::string_view cache, std::string_view reason) = 0;
+  virtual void sink_error(std::string_view cache, std::string_view error_class) = 0;
+  // peer: "postgres", "kafka", or a cache's name.
   virtual void reconnect(std::string_view peer) = 0;
-  // From commit to the Redis reply, for one transaction. Negative (clock skew) is counted and clamped.
-  virtual void invalidation_latency(std::chrono::microseconds latency) = 0;
+  // From commit to the cache's reply, for one transaction. Negative (clock skew) is counted and clamped.
+  virtual void invalidation_latency(std::string_view cache, std::chrono::microseconds latency) = 0;
 };
 
 }  // namespace evictd

@@ -1,13 +1,13 @@
-// A sink: where invalidations are applied (Redis). It knows commands and replies, not transactions: what
-// to delete, when to settle, what to acknowledge is the pipeline's.
+// A sink: one place where values are cached (Redis). It takes orders and answers them; it knows nothing of transactions:
+// what to delete, when to settle, what is on record and what may be acknowledged is decided in flow/.
 //
 // Contract, held by tests/contract for the Redis sink and for the fake:
 //  - All calls come from the one loop thread; handler calls are made only from inside step().
-//  - submit() takes a command if there is room (has_room()); commands of one connection are sent in the
-//    order of their submission; each ends exactly once, in on_done() or on_lost().
+//  - submit() takes an order if there is room (has_room()) for its urgency; prompt orders of one connection are sent in
+//    the order of their submission; each ends exactly once, in on_done() or on_lost().
 //  - on_done() means: every reply was read and was a success. Anything else (a lost connection, a
-//    timeout, an error reply that may pass) ends in on_lost() for every command under way, the
-//    connection is closed and a new one made with capped backoff. A lost command may or may not have
+//    timeout, an error reply that may pass) ends in on_lost() for every order under way, the
+//    connection is closed and a new one made with capped backoff. A lost order may or may not have
 //    been applied; submitting it again is safe (G2).
 //  - Nothing blocks; buffers are bounded.
 #pragma once
@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,11 +26,12 @@
 #include "daemon/interface/version.h"
 #include "daemon/base/waiting.h"
 #include "mapping/error.h"
+#include "mapping/rules.h"
 
 namespace evictd {
 
 enum class Act : std::uint8_t {
-  // The table of design section 4 for each key: delete unless proven fresh, leave a tombstone.
+  // The table of DESIGN.md ("The protocol") for each key: delete unless proven fresh, leave a tombstone.
   kInvalidate,
   // The second delete of `fill: plain`: deletes again, unless the tombstone says that these xids are settled;
   // marks them as settled, so that a later replay knows it need not settle again. (A filled marker proves
@@ -44,49 +46,29 @@ enum class Act : std::uint8_t {
 // within this time after the delete need not be renewed.
 inline constexpr std::chrono::milliseconds kTombstoneMargin{1000};
 
-// What an act is about.
+// What an order is about.
 enum class Target : std::uint8_t {
-  kKeys,     // each text is a cache key
-  kTags,     // each text is a tag: its set is walked, each member treated as a key, and left with a tombstone
-  kPattern,  // each text is a glob: every key that matches is treated as a key (tag sets: as a tag)
+  kKeys,      // each text is a cache key
+  kTags,      // each text is a tag: its set is walked, each member treated as a key, and left with a tombstone
   kCounters,  // each text is a namespace counter: raised by one for each xid it does not remember
+  kPatterns,  // no texts: every key that matches one of the patterns, as the pattern's kind asks; one walk for all
 };
 
-// What the keys are that a kPattern command's globs match.
-enum class PatternOf : std::uint8_t { kKeys, kTagSets, kCounters };
+// Whose place an order takes: a walk over everything never takes that of a delete (has_room()).
+enum class Urgency : std::uint8_t { kPrompt, kBulk };
 
-// One text with the transactions that touched it. Texts of one command are distinct.
+// One text with the transactions that touched it.
 struct Item {
-  std::uint32_t text_end = 0;  // in Command::texts, begins where the previous item ends
-  std::uint32_t xids_end = 0;  // in Command::xids, likewise
+  std::uint32_t text_end = 0;  // in Texts::texts, begins where the previous item ends
+  std::uint32_t xids_end = 0;  // in Texts::xids, likewise
 };
 
-// One command to the sink; at most a few thousand items. Kept by the pipeline until it is done, since it
-// may have to be submitted again. Compact: two growing arrays, no allocation per item.
-struct Command {
-  Act act = Act::kInvalidate;
-  Target target = Target::kKeys;
-  PatternOf pattern_of = PatternOf::kKeys;
-  // kTags, and kPattern of tag sets: tags have no set of members; their markers alone say what a value has to
-  // have seen (`tags_mode: lazy`).
-  bool lazy = false;
-  bool trust_filled = false;    // `fill: checked`: a filled marker may prove freshness
-  // kInvalidate: this delete is already late enough to count as the settle delete. Where a tombstone
-  // remembers the xids, but not that they were settled, it deletes again, as kSettle does.
-  bool settled = false;
-  // Delete whatever is found and require of fills a snapshot whose xmin is beyond `floor` (gaps, an
-  // operator's purge: no xid to compare). xids are ignored then.
-  bool unconditional = false;
-  Xid floor{};
-  // `mode: stale`: values stay for so long, marked stale, instead of being deleted. 0: they are deleted.
-  std::chrono::milliseconds grace{0};
-  // Each invalidation, and what a settle deletes, is announced on this channel with a number that tells subscribers whether they missed one; of a
-  // pattern, its end as well, with the order to drop everything. Empty: nothing is announced.
-  std::string channel;
+// Distinct texts, each with the transactions that touched it. Compact: growing arrays, no allocation per item.
+struct Texts {
   std::string texts;
   std::vector<Xid> xids;
   std::vector<Item> items;
-  // kKeys of a rule with a version column: per item, the row version that a fill has to reach, in place of its
+  // Keys of a rule with a version column: per item, the row version that a fill has to reach, in place of its
   // xids; empty where no version is known (then the xids stand, which no row version ever proves). Otherwise no
   // element at all.
   std::vector<std::string> row_versions;
@@ -102,21 +84,58 @@ struct Command {
   }
 };
 
-// What became of the keys of a command. Sums to the number of keys looked at (for tags and patterns:
-// the members found).
-struct Outcome {
+// A pattern to be walked, with the rule that says how what matches is treated.
+struct PatternRef {
+  const RuleInfo* rule = nullptr;
+  const Pattern* pattern = nullptr;
+};
+
+// One order to the sink: what is to be done, not how. How long values stay (`mode: stale`), who is told (`announce`),
+// whether a filled marker may prove freshness (`fill`): the rule says it to whoever can use it.
+struct Order {
+  Act act = Act::kInvalidate;
+  Target target = Target::kKeys;
+  const RuleInfo* rule = nullptr;  // of all texts; null for kPatterns
+  const Texts* texts = nullptr;    // null for kPatterns
+  // kPatterns: walked together. `xids`: the transactions that ask for it, sorted; none when unconditional.
+  std::span<const PatternRef> patterns = {};
+  std::span<const Xid> xids = {};
+  // kInvalidate: late enough to count as the settle as well. Where a tombstone remembers the xids, but not that they
+  // were settled, it deletes again, as kSettle does.
+  bool is_settle = false;
+  // kPatterns: delete whatever is found and require of fills a snapshot whose xmin is beyond `floor` (gaps, an
+  // operator's purge: no xid to compare).
+  bool is_unconditional = false;
+  Xid floor{};
+
+  Urgency urgency() const { return target == Target::kPatterns ? Urgency::kBulk : Urgency::kPrompt; }
+};
+
+// What became of the keys of an order. Sums to the number of keys looked at (for tags and patterns: the members found).
+// A lazy tag counts as deleted when it had a marker, a counter when it was raised, a value that stays with its grace
+// as well.
+struct Counts {
   std::uint64_t deleted = 0;   // was there and is gone
   std::uint64_t absent = 0;    // was not there
   std::uint64_t kept = 0;      // a checked fill proved to be fresh
   std::uint64_t replayed = 0;  // this transaction had been applied to this key before
-  // A lazy tag counts as deleted when it had a marker, a counter when it was raised, a value that stays with its
-  // grace as well.
-  // Of kKeys commands: items (by index) that need no settle any more, because a replayed tombstone says that
-  // the settle was done. Sorted; usually empty.
-  std::vector<std::uint32_t> already_settled;
 };
 
-// What every command needs to know of the moment; set by the pipeline whenever it changes.
+struct Outcome : Counts {
+  // Of kKeys orders: items (by index) that need no settle any more, because a replayed tombstone says that
+  // the settle was done. Sorted; usually empty.
+  std::vector<std::uint32_t> already_settled = {};
+  // Of kPatterns orders: one for each pattern.
+  std::vector<Counts> by_pattern = {};
+};
+
+// What this sink can do. A rule that asks for more does not act on it, which the configuration refuses.
+struct SinkTraits {
+  bool has_patterns = true;  // can find what matches a pattern
+  bool has_counters = true;  // can raise a number atomically
+};
+
+// What every order needs to know of the moment; set by the lane whenever it changes.
 struct SinkContext {
   Epoch epoch;
   // By Redis's clock: a filled marker older than this never keeps a value.
@@ -137,7 +156,7 @@ struct SinkConnected {
   std::string instance;
 };
 
-using Ticket = std::uint64_t;  // chosen by the pipeline, unique while the command is under way
+using Ticket = std::uint64_t;  // chosen by the lane, unique while the order is under way
 
 class SinkHandler {
  public:
@@ -165,25 +184,26 @@ struct SinkStatus {
 class Sink {
  public:
   virtual ~Sink() = default;
+  virtual SinkTraits traits() const { return {}; }
   virtual void start(Now now) = 0;
   virtual void step(Now now, SinkHandler& handler) = 0;
   virtual void wait_for(Waiting& waiting) = 0;
   virtual void set_context(const SinkContext& context) = 0;
 
-  // Room for one more command of ordinary size.
-  virtual bool has_room() const = 0;
-  // REQUIRES: connected and has_room(). `command` must stay alive and unchanged until it ends.
-  virtual void submit(Ticket ticket, const Command& command) = 0;
+  // Room for one more order of ordinary size. Bulk orders have a room of their own.
+  virtual bool has_room(Urgency urgency) const = 0;
+  // REQUIRES: connected and has_room(order.urgency()). What `order` points to must stay alive and unchanged until it ends.
+  virtual void submit(Ticket ticket, const Order& order) = 0;
 
-  // Writes the record; on_record_saved(sequence) when it is stored. Lost silently with the connection (the
-  // pipeline writes a newer one after on_sink_connected). REQUIRES: connected.
-  virtual void save_record(const Record& record, std::uint64_t sequence) = 0;
+  // Writes the record; on_record_saved(record.sequence) when it is stored. Lost silently with the connection (the
+  // lane writes a newer one after on_sink_connected). REQUIRES: connected.
+  virtual void save_record(const Record& record) = 0;
 
   // Reads the record as it stands now; on_record_loaded(sequence). Lost silently with the connection (the next
   // on_sink_connected has it). REQUIRES: connected.
   virtual void load_record(std::uint64_t sequence) = 0;
 
-  // Closes politely; what is under way ends in on_lost() at the next step.
+  // Closes politely. Nothing is told of what is under way: whoever stops it asks for nothing more.
   virtual void stop() = 0;
   virtual SinkStatus status() const = 0;
 };

@@ -1,5 +1,5 @@
 // A source: where transactions come from (PostgreSQL's replication stream, Kafka). The interface is dumb
-// on purpose: what to do with a transaction, when to acknowledge, what a gap means is the pipeline's.
+// on purpose: what to do with a transaction, when to acknowledge, what a gap means is decided in flow/.
 //
 // Contract, held by tests/contract for every source and for the fake:
 //  - All calls come from the one loop thread; handler calls are made only from inside step().
@@ -10,13 +10,15 @@
 //    cut off by the disconnect has no commit.
 //  - The source acknowledges nothing by itself: what it tells the server is exactly what acknowledge() was
 //    given (repeated in keepalive replies).
-//  - Commits may arrive before other sessions can see them; snapshots tell (see design, section 4).
+//  - Commits may arrive before other sessions can see them; snapshots tell (DESIGN.md, "The protocol").
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,9 +33,12 @@
 
 namespace evictd {
 
+// The name of the one stream of a source that has no others.
+inline constexpr const char* kOnlyStream = "wal";
+
 // Where a source can resume. Only for acknowledging; never compared to decide what is fresh.
 struct Position {
-  std::uint32_t stream = 0;  // PostgreSQL: 0. Kafka: one per partition; Source::stream_name() has its name
+  std::uint32_t stream = 0;  // an index the source gives out, see Source::stream_name
   std::uint64_t value = 0;   // PostgreSQL: commit end LSN. Kafka: offset of the next record
   friend bool operator==(const Position&, const Position&) = default;
 };
@@ -47,23 +52,48 @@ struct TransactionBegin {
   std::optional<SteadyTime> known_since = {};
 };
 
-struct SourceConnected {
-  Epoch epoch;
-  // Changes when the server process is another one (PostgreSQL: postmaster start time). Versions read before
-  // are then not trusted: a crash can undo asynchronous commits and reuse their xids.
-  std::string instance;
-  std::string source_identity;                  // see Record
-  std::map<std::string, std::string> tables;  // see Record
-  bool has_snapshots = false;                   // request_snapshot() will be answered
-};
-
-// A stretch of the stream that can no longer be read (G6).
+// A stretch of the change stream that can no longer be read (G6).
 struct Gap {
   std::string reason;               // label of evictd_gaps_total: "slot_lost", "slot_missing", ...
   std::string detail;               // for the log
   std::vector<std::string> tables;  // empty: any mapped table may be affected
   // Nothing that was promised is lost: the rules name tables that nobody has followed until now.
   bool is_expected = false;
+};
+
+// What the source finds before it streams or changes anything on the server. Whether anything is missing is judged
+// from this and from what each cache has on record, by the ledger (flow/ledger.h); the source knows no record.
+struct SourceFacts {
+  Epoch epoch;           // empty: known later only, and nothing to judge by
+  std::string identity;  // what positions live in, see Record::source_identity; empty: likewise
+  // Something was promised before: there is a slot, or a consumer group that has read.
+  bool has_history = false;
+  // What is wrong where there is a history, but a cache has no record of it ("record_missing").
+  Gap if_not_on_record;
+  // What is wrong where a cache has a record, but there is no history ("slot_missing"). Absent: nothing.
+  std::optional<Gap> if_on_record;
+  // What is missing whatever is on record: the slot is lost, the publication was gone.
+  std::vector<Gap> gaps;
+  // By stream name, what the server was told last. A cache with less on record has missed something, or somebody
+  // else moved it ("slot_moved").
+  std::map<std::string, std::uint64_t> confirmed;
+  // Tables named by the rules whose changes reach us or will, "schema.table" -> digest text.
+  std::map<std::string, std::string> tables;
+  // Why a table that is on record with the digest `before` may have missed something: the reason of the gap
+  // ("table_recreated", "unpublished", "partitions_changed", "table_changed"), empty: it has not. Absent: any other digest
+  // is a "table_changed".
+  std::function<std::string(const std::string& table, const std::string& before)> difference = {};
+};
+
+// Streaming has begun.
+struct SourceConnected {
+  Epoch epoch;
+  // Changes when the server process is another one (PostgreSQL: postmaster start time). Versions read before
+  // are then not trusted: a crash can undo asynchronous commits and reuse their xids.
+  std::string instance;
+  std::string source_identity;                 // see Record
+  std::map<std::string, std::string> tables;   // see Record
+  bool has_snapshots = false;                  // request_snapshot() will be answered
 };
 
 // A change of which nothing more is known than that it was one (a record that cannot be decoded, the first
@@ -77,14 +107,16 @@ class SourceHandler {
  public:
   virtual ~SourceHandler() = default;
 
+  // What the source found at this attempt to connect. It waits for proceed() before it does anything that would make a
+  // gap unfindable (such as creating the slot anew), so that the gap can be put on record first.
+  virtual void on_facts(const SourceFacts& facts) = 0;
   // Streaming has begun (again). Everything unfinished from an earlier connection will come again.
   virtual void on_connected(const SourceConnected& connected) = 0;
+  // What the source says of its tables has changed in a way that misses nothing, or whose gap was told before.
+  virtual void on_tables(const std::map<std::string, std::string>& tables) = 0;
   virtual void on_disconnected(const Error& error) = 0;
   // Another process holds the slot; `holder` says who. Repeated while it lasts, at the source's pace.
   virtual void on_standby(std::string_view holder) = 0;
-  // After on_standby(): the source could take over now. What it was given as the record is what stood there
-  // before the other process worked, so it waits for use_record().
-  virtual void on_record_wanted() = 0;
   // The source cannot go on by itself. kFatal or kUsage end the process; the source stays stopped.
   virtual void on_failed(const Error& error) = 0;
 
@@ -97,10 +129,8 @@ class SourceHandler {
   // A relation is about to be destroyed.
   virtual void on_relation_gone(const Relation& relation) = 0;
 
-  // A gap was found. When `needs_confirmation`, the source waits for confirm_gap() before it does the
-  // thing that would make the gap unfindable (such as creating the slot anew), so that the pipeline can
-  // first put the gap on record.
-  virtual void on_gap(const Gap& gap, bool needs_confirmation) = 0;
+  // A gap was found while streaming.
+  virtual void on_gap(const Gap& gap) = 0;
 
   // The answer to request_snapshot(), taken after the request was made.
   virtual void on_snapshot(const Snapshot& snapshot) = 0;
@@ -108,7 +138,7 @@ class SourceHandler {
   virtual void on_heartbeat() = 0;
 
   // The server has sent everything up to `position` and nothing of it is still to come (a keepalive of an idle
-  // or foreign-busy database). Not called between begin and commit. The pipeline acknowledges it when
+  // or foreign-busy database). Not called between begin and commit. It is acknowledged when
   // nothing is unfinished; the source never acknowledges by itself.
   virtual void on_keepalive(const Position& position) = 0;
 };
@@ -138,25 +168,25 @@ class Source {
  public:
   virtual ~Source() = default;
 
-  // Begins connecting. `last_known` is the record found in Redis, if any: used only to detect gaps.
-  virtual void start(const std::optional<Record>& last_known, Now now) = 0;
+  // Begins connecting.
+  virtual void start(Now now) = 0;
 
-  // The record as it stands now, in place of an earlier one: the answer to on_record_wanted(), and at any other
-  // time before on_connected().
-  virtual void use_record(const std::optional<Record>& last_known) = 0;
+  // The answer to on_facts(): what had to be put on record is. `on_record`: the names of streams some cache has a
+  // position of, so of which something was read before.
+  virtual void proceed(const std::set<std::string>& on_record) = 0;
+
+  // The name of a stream, stable over restarts and daemons: what records call it. PostgreSQL has one stream, "wal";
+  // Kafka one for each partition (and each new life of it).
+  // The default is for sources of one stream.
+  virtual std::string stream_name(std::uint32_t) const { return kOnlyStream; }
 
   // One bounded, non-blocking piece of work: connects, reads and decodes at most about `bytes_max` of
-  // the stream, sends what is due. With bytes_max 0 nothing is taken from the stream (the pipeline is
-  // full), but keepalives, snapshots and acknowledgements still flow.
+  // the stream, sends what is due. With bytes_max 0 nothing is taken from the stream (nobody has
+  // room), but keepalives, snapshots and acknowledgements still flow.
   virtual void step(Now now, std::size_t bytes_max, SourceHandler& handler) = 0;
 
   // What to wait for. `want_data`: whether the stream's descriptor is polled for reading.
   virtual void wait_for(Waiting& waiting, bool want_data) = 0;
-
-  // What a stream is called, for the record: the same in every process that reads it, and never another's. The
-  // numbers are the source's own, for as long as it lives; a name may begin another number's life in the next process.
-  // The default is for sources of one stream.
-  virtual std::string stream_name(std::uint32_t) const { return kOnlyStream; }
 
   // Tells the source that everything up to and including `end` need not be sent again. Positions of one
   // stream are given in increasing order. Sent by a following step().
@@ -165,9 +195,6 @@ class Source {
   // Asks for a snapshot taken from now on. At most one is under way; a further request while one is
   // under way is answered by a later snapshot, never by the earlier one.
   virtual void request_snapshot() = 0;
-
-  // See SourceHandler::on_gap.
-  virtual void confirm_gap() = 0;
 
   // The tables that rules name from now on ("schema.table"): published and watched. Before start(), and
   // again after a reload of the rules.

@@ -6,6 +6,9 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
 #include <thread>
 
 #include "mapping/check.h"
@@ -36,9 +39,10 @@ struct NameLookup::State {
 
   explicit State(std::string name)
       : host(std::move(name)), event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-    EVICTD_CHECK(event >= 0);
   }
-  ~State() { ::close(event); }
+  ~State() {
+    if (event >= 0) ::close(event);
+  }
 
   void finish(Result<std::vector<std::string>> found) {
     addresses = std::move(found);
@@ -54,7 +58,16 @@ NameLookup::NameLookup(std::string host, const Resolver& resolver) : state_(std:
     state_->finish(std::vector<std::string>{state_->host});
     return;
   }
-  std::thread([state = state_, resolver] { state->finish(resolver(state->host)); }).detach();
+  // Descriptors and threads may be used up: a look-up that failed, to be tried again like any other.
+  if (state_->event < 0) {
+    state_->finish(fail(ErrorKind::kConnection, std::string("no descriptor for it: ") + std::strerror(errno)));
+    return;
+  }
+  try {
+    std::thread([state = state_, resolver] { state->finish(resolver(state->host)); }).detach();
+  } catch (const std::system_error& error) {
+    state_->finish(fail(ErrorKind::kConnection, std::string("no thread for it: ") + error.what()));
+  }
 }
 
 const std::string& NameLookup::host() const { return state_->host; }

@@ -1,4 +1,4 @@
-// What every Sink must do, whatever is behind it: run on the fake by the pipeline's tests, and on
+// What every Sink must do, whatever is behind it: run on the fake by the flow's tests, and on
 // Redis by the redis room's. A harness makes the sink and looks behind it.
 #pragma once
 
@@ -55,10 +55,11 @@ class SinkContract
     }
   }
 
-  Outcome run(const Command& command) {
-    until([&] { return sink().has_room(); });
+  Outcome run(const OrderBuilder& wanted) {
+    const Order order = wanted.order();
+    until([&] { return sink().has_room(order.urgency()); });
     const Ticket ticket = ++last_ticket_;
-    sink().submit(ticket, command);
+    sink().submit(ticket, order);
     until([&] { return journal_.done.contains(ticket); });
     return journal_.done[ticket];
   }
@@ -70,27 +71,27 @@ class SinkContract
 
 TEST_P(SinkContract, InvalidateDeletesWhatIsThere) {
   harness_->plain_set("a");
-  expect_outcome(run(CommandBuilder(Act::kInvalidate).key("a", {10}).key("b", {10})), 1, 1, 0, 0);
+  expect_counts(run(OrderBuilder(Act::kInvalidate).key("a", {10}).key("b", {10})), 1, 1, 0, 0);
   EXPECT_FALSE(harness_->is_cached("a"));
 }
 
 TEST_P(SinkContract, ReplayKeepsAValueFilledAfterTheFirstApply) {  // G2
-  run(CommandBuilder(Act::kInvalidate).key("a", {10}));
+  run(OrderBuilder(Act::kInvalidate).key("a", {10}));
   harness_->plain_set("a");
-  const Outcome again = run(CommandBuilder(Act::kInvalidate).key("a", {10}));
-  expect_outcome(again, 0, 0, 0, 1);
+  const Outcome again = run(OrderBuilder(Act::kInvalidate).key("a", {10}));
+  expect_counts(again, 0, 0, 0, 1);
   EXPECT_TRUE(again.already_settled.empty());
   EXPECT_TRUE(harness_->is_cached("a"));
 }
 
 TEST_P(SinkContract, AnotherTransactionDeletesAgain) {
-  run(CommandBuilder(Act::kInvalidate).key("a", {10}));
+  run(OrderBuilder(Act::kInvalidate).key("a", {10}));
   harness_->plain_set("a");
-  expect_outcome(run(CommandBuilder(Act::kInvalidate).key("a", {10, 11})), 1, 0, 0, 0);
+  expect_counts(run(OrderBuilder(Act::kInvalidate).key("a", {10, 11})), 1, 0, 0, 0);
 }
 
 TEST_P(SinkContract, CheckedFillIsRefusedUntilItsSnapshotSeesTheTransaction) {  // G3
-  run(CommandBuilder(Act::kInvalidate).key("a", {10}));
+  run(OrderBuilder(Act::kInvalidate).key("a", {10}));
   EXPECT_FALSE(harness_->checked_fill("a", "10:12:10"));
   EXPECT_FALSE(harness_->is_cached("a"));
   EXPECT_TRUE(harness_->checked_fill("a", "11:12:"));
@@ -99,55 +100,55 @@ TEST_P(SinkContract, CheckedFillIsRefusedUntilItsSnapshotSeesTheTransaction) {  
 
 TEST_P(SinkContract, FreshCheckedFillIsKeptWhenTrusted) {
   ASSERT_TRUE(harness_->checked_fill("a", "11:12:"));
-  expect_outcome(run(CommandBuilder(Act::kInvalidate).trusting().key("a", {10})), 0, 0, 1, 0);
-  expect_outcome(run(CommandBuilder(Act::kInvalidate).trusting().key("a", {12})), 1, 0, 0, 0);
+  expect_counts(run(OrderBuilder(Act::kInvalidate).trusting().key("a", {10})), 0, 0, 1, 0);
+  expect_counts(run(OrderBuilder(Act::kInvalidate).trusting().key("a", {12})), 1, 0, 0, 0);
 }
 
 TEST_P(SinkContract, FreshCheckedFillIsDeletedWhenNotTrusted) {
   ASSERT_TRUE(harness_->checked_fill("a", "11:12:"));
-  expect_outcome(run(CommandBuilder(Act::kInvalidate).key("a", {10})), 1, 0, 0, 0);
+  expect_counts(run(OrderBuilder(Act::kInvalidate).key("a", {10})), 1, 0, 0, 0);
 }
 
 TEST_P(SinkContract, SettleDeletesAPlainFillOnceAndMarksIt) {  // G4
-  run(CommandBuilder(Act::kInvalidate).key("a", {10}).key("b", {10}));
+  run(OrderBuilder(Act::kInvalidate).key("a", {10}).key("b", {10}));
   harness_->plain_set("a");
-  expect_outcome(run(CommandBuilder(Act::kSettle).key("a", {10}).key("b", {10})), 1, 1, 0, 0);
+  expect_counts(run(OrderBuilder(Act::kSettle).key("a", {10}).key("b", {10})), 1, 1, 0, 0);
   harness_->plain_set("a");
   const Outcome replay =
-      run(CommandBuilder(Act::kInvalidate).key("a", {10}).key("c", {10}).key("b", {10}));
-  expect_outcome(replay, 0, 1, 0, 2);
+      run(OrderBuilder(Act::kInvalidate).key("a", {10}).key("c", {10}).key("b", {10}));
+  expect_counts(replay, 0, 1, 0, 2);
   EXPECT_EQ(replay.already_settled, (std::vector<std::uint32_t>{0, 2}));
   EXPECT_TRUE(harness_->is_cached("a"));
 }
 
 TEST_P(SinkContract, BornSettledNeedsNoSettle) {
-  run(CommandBuilder(Act::kInvalidate).settled().key("a", {10}));
-  const Outcome replay = run(CommandBuilder(Act::kInvalidate).key("a", {10}));
+  run(OrderBuilder(Act::kInvalidate).settled().key("a", {10}));
+  const Outcome replay = run(OrderBuilder(Act::kInvalidate).key("a", {10}));
   EXPECT_EQ(replay.already_settled, (std::vector<std::uint32_t>{0}));
 }
 
 TEST_P(SinkContract, AnUnsettledTransactionBesideASettledOneIsNotSettled) {
-  run(CommandBuilder(Act::kInvalidate).key("a", {10}));
-  run(CommandBuilder(Act::kSettle).key("a", {10}));
-  run(CommandBuilder(Act::kInvalidate).key("a", {11}));
-  EXPECT_TRUE(run(CommandBuilder(Act::kInvalidate).key("a", {10, 11})).already_settled.empty());
+  run(OrderBuilder(Act::kInvalidate).key("a", {10}));
+  run(OrderBuilder(Act::kSettle).key("a", {10}));
+  run(OrderBuilder(Act::kInvalidate).key("a", {11}));
+  EXPECT_TRUE(run(OrderBuilder(Act::kInvalidate).key("a", {10, 11})).already_settled.empty());
 }
 
 TEST_P(SinkContract, SettleKeepsATrustedFreshFill) {
-  run(CommandBuilder(Act::kInvalidate).trusting().key("a", {10}));
+  run(OrderBuilder(Act::kInvalidate).trusting().key("a", {10}));
   ASSERT_TRUE(harness_->checked_fill("a", "11:12:"));
-  expect_outcome(run(CommandBuilder(Act::kSettle).trusting().key("a", {10})), 0, 0, 1, 0);
+  expect_counts(run(OrderBuilder(Act::kSettle).trusting().key("a", {10})), 0, 0, 1, 0);
   EXPECT_TRUE(harness_->is_cached("a"));
 }
 
 TEST_P(SinkContract, RenewLeavesATombstoneWhereOneIsGone) {
-  run(CommandBuilder(Act::kRenew).trusting().key("a", {10}));
+  run(OrderBuilder(Act::kRenew).trusting().key("a", {10}));
   EXPECT_FALSE(harness_->checked_fill("a", "10:12:10"));
 }
 
 TEST_P(SinkContract, UnconditionalDeletesEvenAFreshFillAndAsksForTheFloor) {
   ASSERT_TRUE(harness_->checked_fill("a", "11:12:"));
-  expect_outcome(run(CommandBuilder(Act::kInvalidate).trusting().unconditional(20).key("a", {})), 1,
+  expect_counts(run(OrderBuilder(Act::kInvalidate).trusting().unconditional(20).key("a", {})), 1,
                  0, 0, 0);
   EXPECT_FALSE(harness_->checked_fill("a", "20:25:"));
   EXPECT_TRUE(harness_->checked_fill("a", "21:25:"));
@@ -157,17 +158,17 @@ TEST_P(SinkContract, PatternDeletesWhatMatchesAndNothingElse) {
   harness_->plain_set("product:1");
   harness_->plain_set("product:2");
   harness_->plain_set("order:1");
-  run(CommandBuilder(Act::kInvalidate, Target::kPattern).key("product:*", {10}));
+  run(OrderBuilder(Act::kInvalidate).pattern("product:*", {10}));
   EXPECT_FALSE(harness_->is_cached("product:1"));
   EXPECT_FALSE(harness_->is_cached("product:2"));
   EXPECT_TRUE(harness_->is_cached("order:1"));
 }
 
 TEST_P(SinkContract, ReplayOfASettledPatternDoesNothing) {  // G2
-  run(CommandBuilder(Act::kInvalidate, Target::kPattern).key("product:*", {10}));
-  run(CommandBuilder(Act::kSettle, Target::kPattern).key("product:*", {10}));
+  run(OrderBuilder(Act::kInvalidate).pattern("product:*", {10}));
+  run(OrderBuilder(Act::kSettle).pattern("product:*", {10}));
   harness_->plain_set("product:1");
-  run(CommandBuilder(Act::kInvalidate, Target::kPattern).key("product:*", {10}));
+  run(OrderBuilder(Act::kInvalidate).pattern("product:*", {10}));
   EXPECT_TRUE(harness_->is_cached("product:1"));
 }
 
@@ -176,23 +177,57 @@ TEST_P(SinkContract, TagDeletesItsMembers) {
   harness_->plain_set("a");
   harness_->plain_set("b");
   harness_->add_to_tag("category:1", "a");
-  run(CommandBuilder(Act::kInvalidate, Target::kTags).key("category:1", {10}));
+  run(OrderBuilder(Act::kInvalidate, Target::kTags).key("category:1", {10}));
   EXPECT_FALSE(harness_->is_cached("a"));
   EXPECT_TRUE(harness_->is_cached("b"));
 }
 
-TEST_P(SinkContract, ABrokenConnectionEndsEveryCommandAndSubmittingAgainIsSafe) {
-  const Command command = CommandBuilder(Act::kInvalidate).key("a", {10});
-  const Command other = CommandBuilder(Act::kInvalidate).key("b", {10});
-  sink().submit(1001, command);
-  sink().submit(1002, other);
+TEST_P(SinkContract, ABrokenConnectionEndsEveryOrderAndSubmittingAgainIsSafe) {
+  const OrderBuilder order = OrderBuilder(Act::kInvalidate).key("a", {10});
+  const OrderBuilder other = OrderBuilder(Act::kInvalidate).key("b", {10});
+  sink().submit(1001, order.order());
+  sink().submit(1002, other.order());
   harness_->break_connection();
   until([&] { return journal_.connects == 2; });
   EXPECT_EQ(journal_.disconnects, 1);
   for (const Ticket ticket : {1001, 1002})
     EXPECT_TRUE(journal_.lost.contains(ticket) || journal_.done.contains(ticket));
-  const Outcome again = run(command);
+  const Outcome again = run(order);
   EXPECT_EQ(again.deleted + again.absent + again.replayed, 1u);
+}
+
+TEST_P(SinkContract, ManyPatternsAreOneWalkThatCountsEach) {
+  harness_->plain_set("product:1");
+  harness_->plain_set("product:2");
+  harness_->plain_set("order:1");
+  harness_->plain_set("user:1");
+  const Outcome outcome = run(OrderBuilder(Act::kInvalidate).unconditional(20).pattern("product:*", {}).pattern("order:*", {}).pattern("none:*", {}));
+  EXPECT_FALSE(harness_->is_cached("product:1"));
+  EXPECT_FALSE(harness_->is_cached("product:2"));
+  EXPECT_FALSE(harness_->is_cached("order:1"));
+  EXPECT_TRUE(harness_->is_cached("user:1"));
+  ASSERT_EQ(outcome.by_pattern.size(), 3u);
+  EXPECT_EQ(outcome.by_pattern[0].deleted, 2u);
+  EXPECT_EQ(outcome.by_pattern[1].deleted, 1u);
+  EXPECT_EQ(outcome.by_pattern[2].deleted, 0u);
+  EXPECT_EQ(outcome.deleted, 3u);
+}
+
+// However many walks there are, a delete finds its place, and does not wait for their end.
+TEST_P(SinkContract, WalksNeverTakeTheRoomOfDeletes) {
+  for (int i = 0; i < 2000; ++i) harness_->plain_set("product:" + std::to_string(i));
+  const OrderBuilder walk = OrderBuilder(Act::kInvalidate).unconditional(20).pattern("product:*", {});
+  const OrderBuilder prompt = OrderBuilder(Act::kInvalidate).key("a", {10});
+  Ticket walks = 0;
+  while (sink().has_room(Urgency::kBulk) && walks < 100) sink().submit(2000 + walks++, walk.order());
+  EXPECT_LT(walks, 100u) << "bounded";
+  EXPECT_GT(walks, 0u);
+  ASSERT_TRUE(sink().has_room(Urgency::kPrompt));
+  sink().submit(1001, prompt.order());
+  until([&] { return journal_.done.contains(1001); });
+  const Ticket last = 2000 + walks - 1;
+  EXPECT_FALSE(journal_.done.contains(last)) << "the delete waited for every walk";
+  until([&] { return journal_.done.contains(last); });
 }
 
 TEST_P(SinkContract, TheRecordComesBackAsItWasSaved) {
@@ -202,19 +237,18 @@ TEST_P(SinkContract, TheRecordComesBackAsItWasSaved) {
   record.epoch = "7312/1";
   record.source_instance = "17000/2 2";
   record.epoch_since = std::chrono::milliseconds(1'700'000'000'000);
-  record.acknowledged = {{"wal", 77}, {"a b%[3]#1", 18446744073709551615u}};
+  record.acknowledged = {{"wal", 77}, {"a topic/3", 18446744073709551615u}};
   record.source_identity = "16384/evictd";
-  record.tables = {{"public.pro ducts%\n", "16390/5f%"}};
-  record.gap = "slot_lost";
-  sink().save_record(record, 5);
+  record.tables = {{"public.pro ducts%\n", "oid=16390 published=yes"}};
+  record.rules = {{"public.products", 18446744073709551615u}};
+  record.gaps = {"slot_lost", "table_recreated"};
+  sink().save_record(record);
   until([&] { return !journal_.records_saved.empty(); });
-  EXPECT_EQ(journal_.records_saved, (std::vector<std::uint64_t>{5}));
+  EXPECT_EQ(journal_.records_saved, (std::vector<std::uint64_t>{4711}));
   harness_->break_connection();
   until([&] { return journal_.connects == 2; });
   ASSERT_TRUE(journal_.last_connected.record.has_value());
-  // Whole, so that no member is forgotten.
-  const Record& loaded = *journal_.last_connected.record;
-  EXPECT_EQ(loaded, record);
+  EXPECT_EQ(*journal_.last_connected.record, record);  // whole, so that no member is forgotten
 }
 
 TEST_P(SinkContract, TheRecordIsReadAsItStandsNow) {
@@ -223,20 +257,23 @@ TEST_P(SinkContract, TheRecordIsReadAsItStandsNow) {
   EXPECT_FALSE(journal_.records_loaded[1].has_value());
   Record record;
   record.epoch = "7312/1";
-  record.gap = "slot_lost";
-  sink().save_record(record, 5);
+  record.gaps = {"slot_lost"};
+  record.sequence = 5;
+  sink().save_record(record);
   sink().load_record(2);
   until([&] { return journal_.records_loaded.contains(2); });
   ASSERT_TRUE(journal_.records_loaded[2].has_value());
-  EXPECT_EQ(journal_.records_loaded[2]->gap, "slot_lost");
+  EXPECT_EQ(*journal_.records_loaded[2], record);
 }
 
-TEST_P(SinkContract, StopEndsWhatIsUnderWay) {
-  const Command command = CommandBuilder(Act::kInvalidate).key("a", {10});
-  sink().submit(1001, command);
+// Who stops it asks for nothing more.
+TEST_P(SinkContract, NothingIsToldAfterAStop) {
+  const OrderBuilder order = OrderBuilder(Act::kInvalidate).key("a", {10});
+  sink().submit(1001, order.order());
   sink().stop();
   sink().step(harness_->now(), journal_);
-  EXPECT_TRUE(journal_.lost.contains(1001) || journal_.done.contains(1001));
+  EXPECT_FALSE(journal_.lost.contains(1001) || journal_.done.contains(1001));
+  EXPECT_FALSE(sink().status().connected);
 }
 
 }  // namespace evictd::testing

@@ -1,4 +1,4 @@
-// What every Source must do, whatever is behind it: run on the fake by the pipeline's tests, and on
+// What every Source must do, whatever is behind it: run on the fake by the flow's tests, and on
 // PostgreSQL by the postgres room's. A harness makes the source and writes behind it.
 #pragma once
 
@@ -6,7 +6,6 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,8 +30,9 @@ class SourceHarness {
   virtual bool misses_records() const { return true; }
   // False for a source that shares its stream with others instead of waiting for it (Kafka's groups).
   virtual bool stands_by() const { return true; }
-  // What the server keeps of our stream is gone: the next look at it is a gap. REQUIRES: nobody streams.
-  virtual void lose_slot() {}
+  // What the server keeps of our stream is gone, or lost. REQUIRES: nobody streams.
+  virtual bool can_lose_history() const { return false; }
+  virtual void lose_history() {}
   // The connection breaks; the source may connect again at once.
   virtual void break_connection() = 0;
 };
@@ -53,26 +53,16 @@ class SourceContract
     source.reset();
   }
 
-  void start(const std::optional<Record>& record = std::nullopt) {
+  void start() {
     if (driver) driver->stop();
     driver.reset();
     source = harness->make_source();
     source->set_tables(harness->tables());
     driver = std::make_unique<SourceDriver>(*source, harness->clock());
-    driver->start(record);
+    driver->start();
     ASSERT_TRUE(driver->until_connected());
   }
   SourceJournal& journal() { return driver->journal; }
-  Record record() {
-    Record result;
-    if (!journal().connected) return result;
-    result.epoch = journal().connected->epoch;
-    result.source_instance = journal().connected->instance;
-    result.source_identity = journal().connected->source_identity;
-    result.tables = journal().connected->tables;
-    result.acknowledged[kOnlyStream] = std::max(journal().last_commit.value, journal().keepalive.value);
-    return result;
-  }
 
   std::unique_ptr<SourceHarness> harness;
   std::unique_ptr<Source> source;
@@ -110,13 +100,14 @@ TEST_P(SourceContract, WhatWasAcknowledgedDoesNotComeAgainAfterAStop) {
   start();
   harness->write(2);
   ASSERT_TRUE(driver->until_changes(2));
-  const Record last = record();
+  const auto last = journal().on_record;
   ASSERT_TRUE(driver->stop());
   harness->write(1);
-  start(last);
+  start();
   ASSERT_TRUE(driver->until_changes(1));
   EXPECT_EQ(journal().changes, 1u);
   EXPECT_TRUE(journal().gaps.empty());
+  if (harness->misses_records()) { EXPECT_EQ(journal().facts[0].confirmed, last); }
 }
 
 TEST_P(SourceContract, RestartDeliversAgain) {
@@ -129,7 +120,7 @@ TEST_P(SourceContract, RestartDeliversAgain) {
   EXPECT_EQ(journal().connects, 2);
 }
 
-TEST_P(SourceContract, NothingIsTakenWhileThePipelineIsFull) {
+TEST_P(SourceContract, NothingIsTakenWhileNobodyHasRoom) {
   start();
   driver->bytes_max = 0;
   harness->write(3);
@@ -153,115 +144,122 @@ TEST_P(SourceContract, SnapshotsAnswerRequestsAndSeeWhatIsCommitted) {
   }));
 }
 
-TEST_P(SourceContract, ASlotWithoutARecordIsAGapThatWaitsToBeConfirmed) {
-  if (!harness->misses_records())
-    GTEST_SKIP() << "this source does not tell a first start from a lost record";
+// Whether anything is missing is judged by others; the source says what it found, and waits.
+TEST_P(SourceContract, FactsAreToldAndNothingIsDoneBeforeTheyAreAnswered) {
   start();
   harness->write(1);
   ASSERT_TRUE(driver->until_changes(1));
+  const SourceConnected connected = *journal().connected;
+  const auto on_record = journal().on_record;
   ASSERT_TRUE(driver->stop());
+
   source = harness->make_source();
   source->set_tables(harness->tables());
   driver = std::make_unique<SourceDriver>(*source, harness->clock());
-  journal().confirms_gaps = false;
+  journal().proceeds = false;
+  journal().on_record = on_record;
   driver->start();
-  ASSERT_TRUE(driver->until([&] { return !journal().gaps.empty(); }));
-  EXPECT_TRUE(journal().gaps[0].needs_confirmation);
+  ASSERT_TRUE(driver->until([&] { return !journal().facts.empty(); }));
+  for (int turn = 0; turn < 30; ++turn) driver->turn(std::chrono::milliseconds(10));
   EXPECT_FALSE(journal().connected);
-  source->confirm_gap();
-  EXPECT_TRUE(driver->until_connected());
+  EXPECT_EQ(journal().facts.size(), 1u) << "told once for each attempt";
+  const SourceFacts& facts = journal().facts[0];
+  EXPECT_EQ(facts.epoch, connected.epoch);
+  EXPECT_EQ(facts.identity, connected.source_identity);
+  EXPECT_EQ(facts.tables, connected.tables);
+  EXPECT_TRUE(facts.has_history);
+  EXPECT_TRUE(facts.gaps.empty());
+  if (harness->misses_records()) {
+    EXPECT_EQ(facts.confirmed, on_record) << "what was acknowledged";
+    EXPECT_EQ(facts.if_not_on_record.reason, "record_missing");
+  }
+  journal().proceed();
+  ASSERT_TRUE(driver->until_connected());
+  EXPECT_EQ(journal().facts.size(), 1u);
 }
 
-TEST_P(SourceContract, AStandbyWantsTheRecordBeforeItDecidesAnything) {
+TEST_P(SourceContract, AFirstStartHasNoHistory) {
+  if (!harness->misses_records()) GTEST_SKIP() << "this source does not tell a first start";
+  start();
+  EXPECT_FALSE(journal().facts[0].has_history);
+  EXPECT_TRUE(journal().facts[0].gaps.empty());
+  EXPECT_TRUE(journal().facts[0].confirmed.empty());
+}
+
+// Before a stream is made anew, the gap is told; and again, until it was answered.
+TEST_P(SourceContract, WhatIsLostIsInTheFactsUntilItWasAnswered) {
+  if (!harness->can_lose_history()) GTEST_SKIP() << "not with this source";
+  start();
+  harness->write(1);
+  ASSERT_TRUE(driver->until_changes(1));
+  const auto on_record = journal().on_record;
+  ASSERT_TRUE(driver->stop());
+  harness->lose_history();
+  for (int process = 0; process < 2; ++process) {
+    source = harness->make_source();
+    source->set_tables(harness->tables());
+    driver = std::make_unique<SourceDriver>(*source, harness->clock());
+    journal().proceeds = false;
+    journal().on_record = on_record;
+    driver->start();
+    ASSERT_TRUE(driver->until([&] { return !journal().facts.empty(); }));
+    const SourceFacts& facts = journal().facts[0];
+    EXPECT_TRUE(!facts.gaps.empty() || (!facts.has_history && facts.if_on_record)) << "process " << process;
+    if (process == 0) { ASSERT_TRUE(driver->stop()); }
+  }
+  journal().proceed();
+  ASSERT_TRUE(driver->until_connected());
+  harness->write(1);
+  EXPECT_TRUE(driver->until_changes(1));
+}
+
+TEST_P(SourceContract, AStandbyTellsWhatItFindsWhenItTakesOver) {
   if (!harness->stands_by()) GTEST_SKIP() << "this source shares its stream";
   start();
   harness->write(1);
   ASSERT_TRUE(driver->until_changes(1));
-  const Record older = record();
   const auto second = harness->make_source();
   second->set_tables(harness->tables());
   SourceDriver waiting(*second, harness->clock());
-  waiting.journal.gives_record = false;
-  waiting.start(older);
-  ASSERT_TRUE(waiting.until([&] { return !waiting.journal.standbys.empty(); }));
+  waiting.start();
+  ASSERT_TRUE(waiting.until([&] { return waiting.journal.standbys.size() > 1; }));
+  EXPECT_TRUE(waiting.journal.facts.empty()) << "facts of a slot that somebody else moves";
   harness->write(1);
   ASSERT_TRUE(driver->until_changes(2));
-  const Record newer = record();
+  const auto on_record = journal().on_record;
   ASSERT_TRUE(driver->stop());
-  ASSERT_TRUE(waiting.until([&] { return waiting.journal.records_wanted > 0; }));
-  for (int turn = 0; turn < 30; ++turn) waiting.turn(std::chrono::milliseconds(10));
-  EXPECT_FALSE(waiting.journal.connected);
-  EXPECT_EQ(waiting.journal.records_wanted, 1);
-  EXPECT_TRUE(waiting.journal.gaps.empty());
-  second->use_record(newer);
   ASSERT_TRUE(waiting.until_connected());
-  EXPECT_TRUE(waiting.journal.gaps.empty());
+  ASSERT_EQ(waiting.journal.facts.size(), 1u);
+  EXPECT_EQ(waiting.journal.facts[0].confirmed, on_record);
   harness->write(1);
   EXPECT_TRUE(waiting.until_changes(1));
   EXPECT_EQ(waiting.journal.changes, 1u);
   EXPECT_TRUE(waiting.stop());
 }
 
-// A sink that connects again while its source stands by hands over the record as it stands at that moment: the peer
-// works on.
-TEST_P(SourceContract, ARecordGivenWhileStandingByIsNotTheOneToDecideBy) {
-  if (!harness->stands_by()) GTEST_SKIP() << "this source shares its stream";
+// The answer to facts of before somebody else had the slot is no answer to those of now.
+TEST_P(SourceContract, WhoWasOvertakenTellsItsFactsAnew) {
+  if (!harness->stands_by() || !harness->can_lose_history()) GTEST_SKIP() << "not with this source";
   start();
   harness->write(1);
   ASSERT_TRUE(driver->until_changes(1));
-  const Record older = record();
+  ASSERT_TRUE(driver->stop());
   const auto second = harness->make_source();
   second->set_tables(harness->tables());
   SourceDriver waiting(*second, harness->clock());
-  waiting.journal.gives_record = false;
-  waiting.start(older);
-  ASSERT_TRUE(waiting.until([&] { return !waiting.journal.standbys.empty(); }));
-  second->use_record(older);
-  const std::size_t looks = waiting.journal.standbys.size();
-  ASSERT_TRUE(waiting.until([&] { return waiting.journal.standbys.size() > looks + 1; }));
-  second->use_record(older);
-  harness->write(1);
-  ASSERT_TRUE(driver->until_changes(2));
-  const Record newer = record();
-  ASSERT_TRUE(driver->stop());
-  ASSERT_TRUE(waiting.until([&] { return waiting.journal.records_wanted > 0 || waiting.journal.connected; }));
-  EXPECT_EQ(waiting.journal.records_wanted, 1);
-  second->use_record(newer);
-  ASSERT_TRUE(waiting.until_connected());
-  EXPECT_TRUE(waiting.journal.gaps.empty());
-  EXPECT_TRUE(waiting.stop());
-}
-
-TEST_P(SourceContract, AGapThatAPeerRepairedIsReportedAnewWhenItIsMetAgain) {
-  if (!harness->stands_by()) GTEST_SKIP() << "this source shares its stream";
+  waiting.journal.proceeds = false;
+  waiting.start();
+  ASSERT_TRUE(waiting.until([&] { return !waiting.journal.facts.empty(); }));
   start();
-  harness->write(1);
-  ASSERT_TRUE(driver->until_changes(1));
-  const Record before = record();
-  ASSERT_TRUE(driver->stop());
-
-  // Both find it; the peer is faster.
-  harness->lose_slot();
-  const auto second = harness->make_source();
-  second->set_tables(harness->tables());
-  SourceDriver waiting(*second, harness->clock());
-  waiting.journal.confirms_gaps = false;
-  waiting.start(before);
-  ASSERT_TRUE(waiting.until([&] { return !waiting.journal.gaps.empty(); }));
-  start(before);
-  ASSERT_EQ(journal().gaps.size(), 1u);
-  second->confirm_gap();
+  waiting.journal.proceed();
   ASSERT_TRUE(waiting.until([&] { return !waiting.journal.standbys.empty(); }));
-  harness->write(1);
-  ASSERT_TRUE(driver->until_changes(1));
-  waiting.journal.record = record();
   ASSERT_TRUE(driver->stop());
-
-  harness->lose_slot();
-  ASSERT_TRUE(waiting.until([&] { return waiting.journal.gaps.size() > 1 || waiting.journal.connected; }));
-  EXPECT_EQ(waiting.journal.gaps.size(), 2u);
-  EXPECT_FALSE(waiting.journal.connected) << "streams over a gap that it told nobody";
-  second->confirm_gap();
+  harness->lose_history();
+  ASSERT_TRUE(waiting.until([&] { return waiting.journal.facts.size() > 1 || waiting.journal.connected; }));
+  ASSERT_EQ(waiting.journal.facts.size(), 2u);
+  for (int turn = 0; turn < 30; ++turn) waiting.turn(std::chrono::milliseconds(10));
+  EXPECT_FALSE(waiting.journal.connected) << "streams over a gap that nobody put on record";
+  waiting.journal.proceed();
   ASSERT_TRUE(waiting.until_connected());
   EXPECT_TRUE(waiting.stop());
 }

@@ -109,7 +109,7 @@ def test_drop_leaves_nothing_in_the_database(postgres, cache, make_evictd):
     assert dropped.returncode == 0, dropped.stderr
     assert postgres.value("select count(*) from pg_replication_slots") == 0
     assert postgres.value("select count(*) from pg_publication") == 0
-    assert not cache.exists("evictd:record:{evictd}")
+    assert not cache.exists("evictd:record:evictd")
 
 
 def test_the_examples_pass_their_own_check(postgres, redis, cache, make_evictd):

@@ -27,6 +27,15 @@ class FakeDatabase {
  public:
   explicit FakeDatabase(int rows) : versions_(static_cast<std::size_t>(rows)) {}
 
+  // Rows belong to groups, which never change.
+  static constexpr int kGroups = 3;
+  static int group_of(int row) { return row % kGroups; }
+  std::vector<int> rows_of(int group) const {
+    std::vector<int> found;
+    for (int row = group; row < rows(); row += kGroups) found.push_back(row);
+    return found;
+  }
+
   int rows() const { return static_cast<int>(versions_.size()); }
 
   // Writes the commit record: the stream may send it from now on, nobody can see it yet.

@@ -1,4 +1,4 @@
-// A fake sink: a Redis small enough to look into, with the marker table of the design in a few lines of C++.
+// A fake sink: a Redis small enough to look into, with the marker table of DESIGN.md in a few lines of C++.
 // Passes the same contract tests as the real one; its faults are switches. The simulation reads its data.
 #pragma once
 
@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/flow/flow.h"
 #include "daemon/interface/sink.h"
 #include "mapping/check.h"
 
@@ -30,23 +31,26 @@ class FakeSink final : public Sink {
     bool settled = false;              // tombstone
     std::optional<Snapshot> snapshot;  // filled; of a tombstone: of the fill it replaced, which fills must cover
     Epoch epoch;
+    std::chrono::milliseconds filled_at{0};  // filled, by the clock of the server
     SteadyTime expires{};
   };
   // Everything a Redis has, so that it can be dumped and restored.
   struct Data {
     std::map<std::string, Cached> cache;
     std::map<std::string, Marker> markers;
-    std::set<std::pair<std::string, Xid>> purged;  // done-markers of pattern purges
+    std::map<std::string, std::set<std::string>> tags;  // "tag:" + tag -> keys
+    std::set<std::pair<std::string, Xid>> purged;       // done-markers of pattern purges
     struct Counter {
       std::uint64_t number = 0;
       std::set<Xid> raised_by;
     };
     std::map<std::string, Counter> counters;
     std::optional<Record> record;
-    // Evidence for the simulation.
+    // Evidence for the simulation. Names are keys, "tag:" + tag, and globs.
     std::map<std::pair<std::string, Xid>, SteadyTime> first_applied;
     std::map<std::string, SteadyTime> last_delete;  // or proof that the delete was done and settled
-    int instance = 1;  // of the server
+    std::uint64_t unconditional_walks = 0;          // patterns walked without a transaction that asks for it: repairs
+    int instance = 1;                               // of the server
   };
 
   // Two sinks over one `server` are two connections to it.
@@ -57,44 +61,52 @@ class FakeSink final : public Sink {
 
   // ---- Faults
   bool server_up = true;
-  bool frozen = false;             // takes commands, answers nothing
-  std::size_t commands_per_step = 4;
+  bool frozen = false;               // takes orders, answers nothing
+  std::size_t orders_per_turn = 4;
+  std::size_t steps_per_turn = 1;    // beyond 1: slow, most steps do nothing
   std::size_t room = 8;
-  // Cuts the connection after applying this many of the commands under way, replies unread.
+  std::size_t room_bulk = 2;
+  // Cuts the connection after applying this many of the orders under way, replies unread. Of a walk, about half.
   void cut(std::size_t apply_first) {
     if (!connected_) return;
     for (std::size_t i = 0; i < apply_first && i < under_way_.size(); ++i) {
-      if (under_way_[i].command) apply(*under_way_[i].command);
+      if (under_way_[i].kind == UnderWay::kOrder) apply(under_way_[i].order);
     }
+    if (apply_first > 0 && !walks_.empty()) walk_on(walks_.front());
     cut_ = true;
   }
-  // The server starts anew from an older state; every connection breaks.
+  // The server starts anew, with all it had (its data is on disk) or from an older state, and every connection breaks.
+  static void restart(Data& server) { ++server.instance; }
   static void restore(Data& server, Data older) {
     older.instance = server.instance + 1;
     server = std::move(older);
   }
 
-  std::uint64_t applied_commands() const { return applied_commands_; }
+  std::uint64_t applied_orders() const { return applied_orders_; }
   std::uint64_t fresh_values_deleted_by_replay() const { return fresh_deleted_by_replay_; }
   bool connected() const { return connected_; }
+  bool is_saving() const {
+    return std::any_of(under_way_.begin(), under_way_.end(), [](const UnderWay& each) { return each.kind == UnderWay::kSave; });
+  }
 
   // ---- What readers do
-  void plain_set(const std::string& key, std::set<Xid> contains) { data.cache[key] = {std::move(contains), false}; }
+  void plain_set(const std::string& key, std::set<Xid> contains, const std::vector<std::string>& tags = {}) {
+    for (const std::string& tag : tags) data.tags["tag:" + tag].insert(key);
+    data.cache[key] = {std::move(contains), false};
+  }
 
-  bool checked_fill(const std::string& key, const Snapshot& seen, std::set<Xid> contains) {
-    Marker* marker = find_marker(key);
-    if (marker != nullptr && marker->is_tombstone) {
-      const auto sees = [&](Xid xid) { return seen.sees(xid); };
-      if (!std::all_of(marker->xids.begin(), marker->xids.end(), sees)) return false;
-      if (number(marker->floor) != 0 && seen.xmin() <= marker->floor) return false;
+  bool checked_fill(const std::string& key, const Snapshot& seen, std::set<Xid> contains,
+                    const std::vector<std::string>& tags = {}) {
+    if (!allows(find_marker(key), seen)) return false;
+    for (const std::string& tag : tags) {
+      if (!allows(find_marker("tag:" + tag), seen)) return false;
     }
-    if (marker != nullptr && marker->snapshot && !covers(seen, *marker->snapshot)) {
-      return false;
-    }
+    for (const std::string& tag : tags) data.tags["tag:" + tag].insert(key);
     data.cache[key] = {std::move(contains), true};
     Marker filled;
     filled.snapshot = seen;
     filled.epoch = context_.epoch;
+    filled.filled_at = time();
     filled.expires = SteadyTime::max();
     data.markers[key] = filled;
     return true;
@@ -105,21 +117,10 @@ class FakeSink final : public Sink {
 
   void step(Now now, SinkHandler& handler) override {
     now_ = now.steady;
-    if (!started_) {
-      connected_ = false;
-      for (const UnderWay& each : std::exchange(under_way_, {})) {
-        if (each.command) handler.on_lost(each.ticket);
-      }
-      return;
-    }
+    if (!started_) return;
     if (connected_ && (!server_up || cut_ || seen_instance_ != data.instance)) {
-      connected_ = cut_ = false;
-      const auto lost = std::move(under_way_);
-      under_way_.clear();
-      handler.on_sink_disconnected(Error{ErrorKind::kConnection, "fake sink: connection lost", ""}, "connection");
-      for (const UnderWay& each : lost) {
-        if (each.command) handler.on_lost(each.ticket);
-      }
+      cut_ = false;
+      disconnect(handler);
       return;
     }
     cut_ = false;
@@ -127,55 +128,108 @@ class FakeSink final : public Sink {
       if (!server_up) return;
       connected_ = true;
       seen_instance_ = data.instance;
-      handler.on_sink_connected({data.record, std::chrono::milliseconds(0), "instance-" + std::to_string(data.instance)});
+      handler.on_sink_connected({data.record, time(), "instance-" + std::to_string(data.instance)});
       return;
     }
-    for (std::size_t i = 0; i < commands_per_step && !frozen && !under_way_.empty(); ++i) {
-      const UnderWay next = under_way_.front();
+    if (frozen || ++turn_ < steps_per_turn) return;
+    turn_ = 0;
+    for (std::size_t i = 0; i < orders_per_turn && !under_way_.empty(); ++i) {
+      const UnderWay next = std::move(under_way_.front());
       under_way_.pop_front();
-      if (next.command) {
-        handler.on_done(next.ticket, apply(*next.command));
-      } else if (!next.record) {
-        handler.on_record_loaded(next.ticket, data.record);
-      } else {
-        data.record = next.record;
-        handler.on_record_saved(next.ticket);
+      switch (next.kind) {
+        case UnderWay::kOrder:
+          handler.on_done(next.number, apply(next.order));
+          break;
+        case UnderWay::kSave:
+          data.record = next.record;
+          handler.on_record_saved(next.number);
+          break;
+        case UnderWay::kLoad:
+          handler.on_record_loaded(next.number, data.record);
+          break;
       }
     }
+    // A walk goes on beside them, a pattern at a time.
+    if (walks_.empty()) return;
+    if (!walk_on(walks_.front())) return;
+    ++applied_orders_;
+    const Walk done = std::move(walks_.front());
+    walks_.pop_front();
+    handler.on_done(done.ticket, done.outcome);
   }
 
   void wait_for(Waiting&) override {}
   void set_context(const SinkContext& context) override { context_ = context; }
-  bool has_room() const override { return connected_ && under_way_.size() < room; }
-  void submit(Ticket ticket, const Command& command) override {
-    EVICTD_CHECK(has_room());
-    check_command(command);
-    under_way_.push_back({ticket, &command, {}});
+  bool has_room(Urgency urgency) const override {
+    if (!connected_) return false;
+    return urgency == Urgency::kBulk ? walks_.size() < room_bulk : under_way_.size() < room;
   }
-  void save_record(const Record& record, std::uint64_t sequence) override {
+  void submit(Ticket ticket, const Order& order) override {
+    EVICTD_CHECK(has_room(order.urgency()));
+    check_order(order);
+    if (order.target == Target::kPatterns) {
+      walks_.push_back({ticket, order, 0, {}});
+    } else {
+      under_way_.push_back({UnderWay::kOrder, ticket, order, {}});
+    }
+  }
+  void save_record(const Record& record) override {
     EVICTD_CHECK(connected_);
-    under_way_.push_back({sequence, nullptr, record});
+    under_way_.push_back({UnderWay::kSave, record.sequence, {}, record});
   }
   void load_record(std::uint64_t sequence) override {
     EVICTD_CHECK(connected_);
-    under_way_.push_back({sequence, nullptr, std::nullopt});
+    under_way_.push_back({UnderWay::kLoad, sequence, {}, {}});
   }
-  void stop() override { started_ = false; }
+  void stop() override {
+    started_ = connected_ = false;
+    under_way_.clear();
+    walks_.clear();
+  }
   SinkStatus status() const override { return SinkStatus{connected_, "fake", {}, {}}; }
 
  private:
   struct UnderWay {
-    Ticket ticket;
-    const Command* command;        // null: a record
-    std::optional<Record> record;  // to save; none: to load
+    enum Kind { kOrder, kSave, kLoad } kind = kOrder;
+    std::uint64_t number = 0;  // the ticket, or the sequence
+    Order order;
+    Record record;
+  };
+  struct Walk {
+    Ticket ticket = 0;
+    Order order;
+    std::size_t next_pattern = 0;
+    Outcome outcome;
   };
 
-  static void check_command(const Command& command) {
-    EVICTD_CHECK(!command.items.empty());
-    EVICTD_CHECK(command.items.back().text_end == command.texts.size());
-    EVICTD_CHECK(command.unconditional || command.items.back().xids_end == command.xids.size());
+  void disconnect(SinkHandler& handler) {
+    connected_ = false;
+    const auto lost = std::exchange(under_way_, {});
+    const auto lost_walks = std::exchange(walks_, {});
+    handler.on_sink_disconnected(Error{ErrorKind::kConnection, "fake sink: connection lost", ""}, "connection");
+    for (const UnderWay& each : lost) {
+      if (each.kind == UnderWay::kOrder) handler.on_lost(each.number);
+    }
+    for (const Walk& walk : lost_walks) handler.on_lost(walk.ticket);
+  }
+
+  std::chrono::milliseconds time() const {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(now_.time_since_epoch());
+  }
+
+  static void check_order(const Order& order) {
+    if (order.target == Target::kPatterns) {
+      EVICTD_CHECK(!order.patterns.empty() && order.rule == nullptr && order.texts == nullptr);
+      EVICTD_CHECK(order.is_unconditional ? order.xids.empty() : !order.xids.empty());
+      EVICTD_CHECK(std::is_sorted(order.xids.begin(), order.xids.end()));
+      return;
+    }
+    const Texts& texts = *order.texts;
+    EVICTD_CHECK(order.rule != nullptr && !texts.items.empty());
+    EVICTD_CHECK(texts.items.back().text_end == texts.texts.size());
+    EVICTD_CHECK(texts.items.back().xids_end == texts.xids.size());
     std::set<std::string_view> distinct;
-    for (std::size_t i = 0; i < command.size(); ++i) EVICTD_CHECK(distinct.insert(command.text(i)).second);
+    for (std::size_t i = 0; i < texts.size(); ++i) EVICTD_CHECK(distinct.insert(texts.text(i)).second);
   }
 
   // Everything visible in `older` is visible in `newer`.
@@ -186,124 +240,187 @@ class FakeSink final : public Sink {
     return true;
   }
 
-  Marker* find_marker(const std::string& key) {
-    const auto found = data.markers.find(key);
+  static bool allows(const Marker* marker, const Snapshot& seen) {
+    if (marker == nullptr) return true;
+    if (marker->is_tombstone) {
+      const auto sees = [&](Xid xid) { return seen.sees(xid); };
+      if (!std::all_of(marker->xids.begin(), marker->xids.end(), sees)) return false;
+      if (number(marker->floor) != 0 && seen.xmin() <= marker->floor) return false;
+    }
+    return !marker->snapshot || covers(seen, *marker->snapshot);
+  }
+
+  Marker* find_marker(const std::string& name) {
+    const auto found = data.markers.find(name);
     if (found == data.markers.end()) return nullptr;
     if (found->second.expires > now_) return &found->second;
     data.markers.erase(found);
     return nullptr;
   }
 
-  Outcome apply(const Command& command) {
-    ++applied_commands_;
+  // How one name is to be treated.
+  struct How {
+    const Order& order;
+    bool trusts_filled = false;
+    std::set<Xid> xids;
+  };
+
+  Outcome apply(const Order& order) {
+    ++applied_orders_;
     Outcome outcome;
-    for (std::uint32_t item = 0; item < command.size(); ++item) {
-      const std::uint32_t begin = item == 0 ? 0 : command.items[item - 1].xids_end;
-      const std::set<Xid> xids(command.xids.begin() + begin,
-                               command.xids.begin() + (command.unconditional ? begin : command.items[item].xids_end));
-      const std::string text(command.text(item));
-      if (command.target == Target::kCounters || command.pattern_of == PatternOf::kCounters) {
-        raise(command, text, xids, outcome);
-      } else if (command.target == Target::kPattern) {
-        purge(command, text, xids, outcome);
-      } else {
-        apply_one(command, text, xids, item, outcome);
+    const Texts& texts = *order.texts;
+    for (std::uint32_t item = 0; item < texts.size(); ++item) {
+      const std::uint32_t begin = item == 0 ? 0 : texts.items[item - 1].xids_end;
+      const How how{order, order.rule->fill == FillMode::kChecked,
+                    std::set<Xid>(texts.xids.begin() + begin, texts.xids.begin() + texts.items[item].xids_end)};
+      const std::string text(texts.text(item));
+      switch (order.target) {
+        case Target::kCounters:
+          raise(how, text, outcome);
+          break;
+        case Target::kTags:
+          apply_tag(how, "tag:" + text, outcome);
+          break;
+        case Target::kKeys:
+          if (apply_one(how, text, outcome)) outcome.already_settled.push_back(item);
+          break;
+        case Target::kPatterns:
+          break;
       }
     }
     return outcome;
   }
 
-  void raise(const Command& command, const std::string& counter, const std::set<Xid>& xids, Outcome& outcome) {
-    Data::Counter& known = data.counters[counter];
-    if (command.target == Target::kPattern) {
-      ++known.number;
-      ++outcome.deleted;
-      return;
-    }
-    std::uint64_t fresh = 0;
-    for (const Xid xid : xids) fresh += known.raised_by.insert(xid).second ? 1 : 0;
-    known.number += fresh;
-    ++(fresh > 0 ? outcome.deleted : outcome.replayed);
+  // True when it is over.
+  bool walk_on(Walk& walk) {
+    const PatternRef& ref = walk.order.patterns[walk.next_pattern++];
+    const How how{walk.order, ref.rule->fill == FillMode::kChecked,
+                  std::set<Xid>(walk.order.xids.begin(), walk.order.xids.end())};
+    Outcome outcome;
+    purge(how, *ref.pattern, outcome);
+    walk.outcome.by_pattern.push_back(outcome);
+    walk.outcome.deleted += outcome.deleted;
+    walk.outcome.absent += outcome.absent;
+    walk.outcome.kept += outcome.kept;
+    walk.outcome.replayed += outcome.replayed;
+    return walk.next_pattern == walk.order.patterns.size();
   }
 
-  void purge(const Command& command, const std::string& glob, const std::set<Xid>& xids, Outcome& outcome) {
-    EVICTD_CHECK(glob.back() == '*');
+  void raise(const How& how, const std::string& counter, Counts& counts) {
+    Data::Counter& known = data.counters[counter];
+    std::uint64_t fresh = 0;
+    for (const Xid xid : how.xids) fresh += known.raised_by.insert(xid).second ? 1 : 0;
+    known.number += fresh;
+    ++(fresh > 0 ? counts.deleted : counts.replayed);
+  }
+
+  static bool matches(const std::string& glob, const std::string& name) {
+    EVICTD_CHECK(!glob.empty() && glob.find('*') >= glob.size() - 1);  // a prefix, or one name
+    if (glob.back() != '*') return name == glob;
+    return name.compare(0, glob.size() - 1, glob, 0, glob.size() - 1) == 0;
+  }
+
+  void purge(const How& how, const Pattern& pattern, Counts& counts) {
+    const std::string& glob = pattern.glob;
+    if (how.order.is_unconditional) ++data.unconditional_walks;
     const auto is_done = [&](Xid xid) { return data.purged.count({glob, xid}) != 0; };
-    if (!command.unconditional && std::all_of(xids.begin(), xids.end(), is_done)) {
-      ++outcome.replayed;
+    if (!how.order.is_unconditional && std::all_of(how.xids.begin(), how.xids.end(), is_done)) {
+      ++counts.replayed;
       return;
     }
-    const std::string prefix = glob.substr(0, glob.size() - 1);
-    std::vector<std::string> keys;
-    for (const auto& [key, cached] : data.cache) {
-      if (key.compare(0, prefix.size(), prefix) == 0) keys.push_back(key);
+    if (pattern.is_bump) {
+      for (auto& [name, counter] : data.counters) {
+        if (matches(glob, name)) ++counter.number;
+      }
+    } else if (pattern.is_tag) {
+      std::vector<std::string> names;
+      for (const auto& [name, keys] : data.tags) {
+        if (matches(glob, name)) names.push_back(name);
+      }
+      for (const std::string& name : names) apply_tag(how, name, counts);
+    } else {
+      std::vector<std::string> keys;
+      for (const auto& [key, cached] : data.cache) {
+        if (matches(glob, key)) keys.push_back(key);
+      }
+      for (const std::string& key : keys) apply_one(how, key, counts);
     }
-    for (const std::string& key : keys) apply_one(command, key, xids, 0, outcome);
-    if (command.act == Act::kSettle || command.settled) {
-      for (const Xid xid : xids) data.purged.insert({glob, xid});
+    if (how.order.act == Act::kSettle || how.order.is_settle) {
+      for (const Xid xid : how.xids) data.purged.insert({glob, xid});
     }
-    for (const Xid xid : xids) data.first_applied.try_emplace({glob, xid}, now_);
+    for (const Xid xid : how.xids) data.first_applied.try_emplace({glob, xid}, now_);
     data.last_delete[glob] = now_;
   }
 
-  void apply_one(const Command& command, const std::string& key, const std::set<Xid>& xids, std::uint32_t item,
-                 Outcome& outcome) {
-    for (const Xid xid : xids) data.first_applied.try_emplace({key, xid}, now_);
-    Marker* marker = find_marker(key);
-    const bool same_epoch = marker != nullptr && marker->epoch == context_.epoch;
-    const bool filled_sees = marker != nullptr && !marker->is_tombstone && marker->snapshot && same_epoch && !command.unconditional &&
+  // Its tombstone first, for readers that have not listed their key yet; then each member. Memberships stay: somebody may
+  // still count on them.
+  void apply_tag(const How& how, const std::string& name, Counts& counts) {
+    Counts of_tag;
+    const std::set<std::string> members = data.tags[name];
+    apply_one(how, name, of_tag);
+    for (const std::string& key : members) apply_one(how, key, counts);
+  }
+
+  // True when the name needs no settle any more.
+  bool apply_one(const How& how, const std::string& name, Counts& counts) {
+    const Order& order = how.order;
+    const std::set<Xid>& xids = how.xids;
+    for (const Xid xid : xids) data.first_applied.try_emplace({name, xid}, now_);
+    Marker* marker = find_marker(name);
+    const bool same_epoch = marker != nullptr && marker->epoch == context_.epoch && !order.is_unconditional;
+    const bool filled_sees = same_epoch && !marker->is_tombstone && marker->snapshot &&
+                             marker->filled_at >= context_.trust_since &&
                              std::all_of(xids.begin(), xids.end(), [&](Xid xid) { return marker->snapshot->sees(xid); });
-    const bool remembered = marker != nullptr && marker->is_tombstone && same_epoch && !command.unconditional &&
+    const bool remembered = same_epoch && marker->is_tombstone &&
                             std::includes(marker->xids.begin(), marker->xids.end(), xids.begin(), xids.end());
-    if (filled_sees && command.trust_filled) {
-      ++outcome.kept;
-      data.last_delete[key] = now_;
-      return;
+    if (filled_sees && how.trusts_filled) {
+      ++counts.kept;
+      data.last_delete[name] = now_;
+      return false;
     }
-    const bool owes_settle = command.act == Act::kSettle || command.settled;
-    if (remembered && command.act != Act::kRenew && (marker->settled || !owes_settle)) {
-      ++outcome.replayed;
+    const bool owes_settle = order.act == Act::kSettle || order.is_settle;
+    if (remembered && order.act != Act::kRenew && (marker->settled || !owes_settle)) {
+      ++counts.replayed;
       // A tombstone must outlive the visibility of its transactions: whoever asks again may still wait for it.
       marker->expires = std::max(marker->expires, now_ + ttl_ + kTombstoneMargin);
-      if (marker->settled) {
-        outcome.already_settled.push_back(item);
-        data.last_delete[key] = now_;
-      }
-      return;
+      if (!marker->settled) return false;
+      data.last_delete[name] = now_;
+      return true;
     }
-    if (command.act == Act::kRenew && remembered) {
+    if (order.act == Act::kRenew && remembered) {
       marker->expires = now_ + ttl_ + kTombstoneMargin;
-      return;
+      return false;
     }
     if (remembered && marker->settled) {
-      const auto cached = data.cache.find(key);
+      const auto cached = data.cache.find(name);
       if (cached != data.cache.end() &&
           std::includes(cached->second.contains.begin(), cached->second.contains.end(), xids.begin(), xids.end())) {
         ++fresh_deleted_by_replay_;
       }
     }
-    ++(data.cache.erase(key) != 0 ? outcome.deleted : outcome.absent);
-    data.last_delete[key] = now_;
+    ++(data.cache.erase(name) != 0 ? counts.deleted : counts.absent);
+    data.last_delete[name] = now_;
     if (owes_settle) {
       if (remembered) {
         marker->settled = std::includes(xids.begin(), xids.end(), marker->xids.begin(), marker->xids.end());
-        return;
+        return false;
       }
-      if (command.act == Act::kSettle && marker != nullptr && marker->is_tombstone) return;
+      if (order.act == Act::kSettle && marker != nullptr && marker->is_tombstone) return false;
     }
     Marker tombstone;
     tombstone.is_tombstone = true;
-    if (marker != nullptr && marker->is_tombstone && same_epoch) tombstone = *marker;
+    if (marker != nullptr && marker->is_tombstone && marker->epoch == context_.epoch) tombstone = *marker;
     tombstone.epoch = context_.epoch;
     // Settled speaks for every transaction remembered: one that still owes its settle clears it.
     const bool others_settled = tombstone.settled || std::includes(xids.begin(), xids.end(), tombstone.xids.begin(),
                                                                    tombstone.xids.end());
     tombstone.xids.insert(xids.begin(), xids.end());
     if (marker != nullptr) tombstone.snapshot = marker->snapshot;
-    tombstone.floor = std::max(tombstone.floor, command.unconditional ? command.floor : Xid{});
-    tombstone.settled = others_settled && (command.settled || (command.act == Act::kSettle && !command.unconditional));
+    tombstone.floor = std::max(tombstone.floor, order.is_unconditional ? order.floor : Xid{});
+    tombstone.settled = others_settled && (order.is_settle || (order.act == Act::kSettle && !order.is_unconditional));
     tombstone.expires = now_ + ttl_ + kTombstoneMargin;
-    data.markers[key] = tombstone;
+    data.markers[name] = tombstone;
+    return false;
   }
 
   const std::shared_ptr<Data> server_;
@@ -311,10 +428,20 @@ class FakeSink final : public Sink {
   SinkContext context_;
   SteadyTime now_{};
   std::deque<UnderWay> under_way_;
+  std::deque<Walk> walks_;
+  std::size_t turn_ = 0;
   bool started_ = false, connected_ = false, cut_ = false;
   int seen_instance_ = 0;
-  std::uint64_t applied_commands_ = 0;
+  std::uint64_t applied_orders_ = 0;
   std::uint64_t fresh_deleted_by_replay_ = 0;
 };
+
+// The lanes of a daemon with one cache, called as a configuration without `caches` calls it.
+inline std::vector<LaneSpec> one_cache(Sink& sink) {
+  LaneSpec lane;
+  lane.name = "redis";
+  lane.sink = &sink;
+  return {lane};
+}
 
 }  // namespace evictd::testing

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,8 +20,10 @@ namespace evictd::testing {
 // What the server keeps of a slot, whichever process holds it.
 struct FakeSlot {
   const void* holder = nullptr;  // the source that streams it
-  bool lost = false;             // a gap, then a new slot at the end of the log
+  bool exists = false;
+  bool lost = false;             // what was not read is gone, and nothing more can be read from it
   std::uint64_t confirmed = 0;
+  std::size_t gone_until = 0;    // so many of the log can no longer be read: a gap in the middle of the stream
 };
 
 class FakeSource final : public Source {
@@ -30,7 +34,8 @@ class FakeSource final : public Source {
     relation_.generation = 1;
     relation_.schema = "public";
     relation_.table = "rows";
-    relation_.columns = {Column{"id", ValueType::kText, true}};
+    // Both of the identity, so that an update which sends no old row changed neither.
+    relation_.columns = {Column{"id", ValueType::kText, true}, Column{"grp", ValueType::kText, true}};
   }
 
   // The process is gone, and the server lets go of its slot.
@@ -47,6 +52,7 @@ class FakeSource final : public Source {
   bool has_snapshots = true;
   std::string instance = "server-1";
   Epoch epoch = "1/1";
+  std::map<std::string, std::string> tables = {{"public.rows", "oid=1 published=yes"}};
 
   // ---- What happened
   std::uint64_t confirmed() const { return slot_->confirmed; }
@@ -55,13 +61,14 @@ class FakeSource final : public Source {
   int connects() const { return connects_; }
   bool is_started() const { return started_; }
 
-  void start(const std::optional<Record>& last_known, Now) override {
-    started_ = true;
-    record_seen_ = last_known;
+  void start(Now) override { started_ = true; }
+  void proceed(const std::set<std::string>&) override {
+    EVICTD_CHECK(facts_told_ && !connected_);
+    may_proceed_ = true;
   }
-  void use_record(const std::optional<Record>& last_known) override {
-    record_seen_ = last_known;
-    record_is_stale_ = record_wanted_ = record_compared_ = false;
+  std::string stream_name(std::uint32_t stream) const override {
+    EVICTD_CHECK(stream == 0);
+    return "wal";
   }
 
   void step(Now now, std::size_t bytes_max, SourceHandler& handler) override {
@@ -85,7 +92,10 @@ class FakeSource final : public Source {
     if (bytes_max > 0) stream(handler);
   }
 
-  void wait_for(Waiting&, bool) override {}
+  void wait_for(Waiting& waiting, bool wants_more) override {
+    const bool has_more = connected_ ? wants_more && next_ < database_.log().size() : started_ && server_up && !slot_taken;
+    if (has_more || snapshot_wanted_ > 0) waiting.wake_at(SteadyTime::min());
+  }
 
   void acknowledge(const Position& end) override {
     EVICTD_CHECK(connected_);
@@ -94,8 +104,7 @@ class FakeSource final : public Source {
   }
 
   void request_snapshot() override { snapshot_wanted_ = 1 + snapshot_delay_steps; }
-  void confirm_gap() override { gap_confirmed_ = true; }
-  void set_tables(const std::vector<std::string>&) override {}
+  void set_tables(const std::vector<std::string>& named) override { named_ = named; }
   void restart(Now) override { restart_wanted_ = connected_; }
   bool stop(Now) override {
     started_ = in_transaction_ = false;
@@ -106,44 +115,38 @@ class FakeSource final : public Source {
   SourceStatus status() const override {
     SourceStatus status;
     status.connected = status.active = connected_;
+    status.state = connected_ ? "streaming" : "connecting";
     return status;
   }
 
  private:
   void release() {
-    connected_ = false;
+    connected_ = facts_told_ = may_proceed_ = false;
     if (slot_->holder == this) slot_->holder = nullptr;
   }
 
   void connect(SourceHandler& handler) {
-    if (!server_up) return;
-    const bool is_taken = slot_taken || slot_->holder != nullptr;
-    if (std::exchange(stands_by_, is_taken) || is_taken) {
-      // A peer moves the slot as it works, and repairs what was found before: at each look, the one that finds it free
-      // included, nothing is known any more.
-      record_is_stale_ = true;
-      record_wanted_ = gap_reported_ = false;
-      if (is_taken) return handler.on_standby("another fake");
+    if (!server_up) return give_up(handler);
+    if (slot_taken || slot_->holder != nullptr) {
+      facts_told_ = may_proceed_ = false;
+      return handler.on_standby("another fake");
     }
-    if (record_is_stale_) {
-      if (!std::exchange(record_wanted_, true)) handler.on_record_wanted();
-      return;
+    if (!facts_told_) {
+      facts_told_ = true;
+      may_proceed_ = false;
+      told_lost_ = slot_->lost;
+      told_exists_ = slot_->exists;
+      return handler.on_facts(facts());
     }
-    if (!gap_reported_) {
-      const std::string reason = find_gap();
-      record_compared_ = true;
-      if (!reason.empty()) {
-        gap_reported_ = true;
-        gap_confirmed_ = false;
-        handler.on_gap(Gap{reason, "found by the fake", {}}, true);
-        return;
-      }
-    } else if (!gap_confirmed_) {
-      return;
+    if (!may_proceed_) return;
+    if (slot_->lost != told_lost_ || slot_->exists != told_exists_) return give_up(handler);  // not the slot of the facts
+    facts_told_ = may_proceed_ = false;
+    if (slot_->lost || !slot_->exists) {
+      slot_->confirmed = database_.log_end();
+      slot_->gone_until = 0;
     }
-    gap_reported_ = false;
-    if (slot_->lost) slot_->confirmed = database_.log_end();
     slot_->lost = false;
+    slot_->exists = true;
     slot_->holder = this;
     connected_ = true;
     ++connects_;
@@ -156,19 +159,38 @@ class FakeSource final : public Source {
     connected.epoch = epoch;
     connected.instance = instance;
     connected.source_identity = "fake";
+    connected.tables = named_tables();
     connected.has_snapshots = has_snapshots;
     handler.on_connected(connected);
     // What the slot has confirmed is finished, and makes a position to compare with after a restart.
     handler.on_keepalive({0, slot_->confirmed});
   }
 
-  // As a real source does: what the record in Redis says against what the server knows.
-  std::string find_gap() const {
-    if (slot_->lost) return "slot_lost";
-    if (record_compared_ || slot_->confirmed == 0) return "";
-    if (!record_seen_) return "record_missing";
-    const auto known = record_seen_->acknowledged.find(kOnlyStream);
-    return known != record_seen_->acknowledged.end() && known->second < slot_->confirmed ? "slot_moved" : "";
+  // The attempt to connect fails. Whoever was told of it is told of its end: the facts are no longer those to answer.
+  void give_up(SourceHandler& handler) {
+    may_proceed_ = false;
+    if (std::exchange(facts_told_, false)) handler.on_disconnected(Error{ErrorKind::kConnection, "fake source: no answer", ""});
+  }
+
+  std::map<std::string, std::string> named_tables() const {
+    std::map<std::string, std::string> found;
+    for (const std::string& name : named_) {
+      if (const auto table = tables.find(name); table != tables.end()) found.insert(*table);
+    }
+    return found;
+  }
+
+  SourceFacts facts() const {
+    SourceFacts facts;
+    facts.epoch = epoch;
+    facts.identity = "fake";
+    facts.has_history = slot_->exists;
+    facts.if_not_on_record = Gap{"record_missing", "the slot was read before, and there is no record of it", {}};
+    facts.if_on_record = Gap{"slot_missing", "the slot of the record is gone", {}};
+    if (slot_->lost) facts.gaps.push_back(Gap{"slot_lost", "the slot is lost", {}});
+    if (slot_->exists) facts.confirmed["wal"] = slot_->confirmed;
+    facts.tables = named_tables();
+    return facts;
   }
 
   void answer_snapshot(SourceHandler& handler) {
@@ -191,6 +213,10 @@ class FakeSource final : public Source {
   }
 
   void stream(SourceHandler& handler) {
+    if (next_ < slot_->gone_until && !in_transaction_) {
+      next_ = slot_->gone_until;
+      handler.on_gap(Gap{"out_of_range", "the next position is gone", {}});
+    }
     for (std::size_t budget = changes_per_step; budget > 0 && next_ < database_.log().size(); --budget) {
       const Logged& logged = database_.log()[next_];
       if (!has_snapshots && next_ >= there_) return;
@@ -203,9 +229,11 @@ class FakeSource final : public Source {
         handler.on_change(Change{Operation::kTruncate, &relation_, {}, {}});
       }
       if (!logged.truncate && next_row_ < logged.rows.size()) {
-        const std::string id = std::to_string(logged.rows[next_row_++]);
-        const Value value{ValueState::kText, id};
-        handler.on_change(Change{Operation::kUpdate, &relation_, {}, {&value, 1}});
+        const int row = logged.rows[next_row_++];
+        const std::string id = std::to_string(row);
+        const std::string group = std::to_string(FakeDatabase::group_of(row));
+        const Value values[] = {{ValueState::kText, id}, {ValueState::kText, group}};
+        handler.on_change(Change{Operation::kUpdate, &relation_, {}, values});
         if (next_row_ < logged.rows.size()) continue;
       }
       in_transaction_ = false;
@@ -222,12 +250,11 @@ class FakeSource final : public Source {
   const FakeDatabase& database_;
   const std::shared_ptr<FakeSlot> slot_;
   Relation relation_;
+  std::vector<std::string> named_;
   std::size_t there_ = 0;                                 // transactions of the log that a look has found
   std::deque<std::pair<std::size_t, SteadyTime>> looks_;  // how many, and when
-  std::optional<Record> record_seen_;
   bool started_ = false, connected_ = false, in_transaction_ = false, restart_wanted_ = false;
-  bool gap_reported_ = false, gap_confirmed_ = false;
-  bool stands_by_ = false, record_is_stale_ = false, record_wanted_ = false, record_compared_ = false;
+  bool facts_told_ = false, may_proceed_ = false, told_lost_ = false, told_exists_ = false;
   int snapshot_wanted_ = 0, connects_ = 0;
   std::uint64_t sent_ = 0, steps_ = 0;
   std::size_t next_ = 0, next_row_ = 0;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,14 +16,13 @@ class ForwardingSource : public Source {
   // `source` must outlive this one.
   explicit ForwardingSource(Source& source) : source_(source) {}
 
-  void start(const std::optional<Record>& record, Now now) override { source_.start(record, now); }
-  void use_record(const std::optional<Record>& record) override { source_.use_record(record); }
+  void start(Now now) override { source_.start(now); }
+  void proceed(const std::set<std::string>& on_record) override { source_.proceed(on_record); }
+  std::string stream_name(std::uint32_t stream) const override { return source_.stream_name(stream); }
   void step(Now now, std::size_t bytes, SourceHandler& handler) override { source_.step(now, bytes, handler); }
   void wait_for(Waiting& waiting, bool want) override { source_.wait_for(waiting, want); }
-  std::string stream_name(std::uint32_t stream) const override { return source_.stream_name(stream); }
   void acknowledge(const Position& end) override { source_.acknowledge(end); }
   void request_snapshot() override { source_.request_snapshot(); }
-  void confirm_gap() override { source_.confirm_gap(); }
   void set_tables(const std::vector<std::string>& tables) override { source_.set_tables(tables); }
   void check_rules(const RuleSet& rules) override { source_.check_rules(rules); }
   std::optional<Result<void>> take_rules_check() override { return source_.take_rules_check(); }

@@ -1,7 +1,7 @@
 // A source that does nothing: the base of those that say what a test wants.
 #pragma once
 
-#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -11,13 +11,13 @@ namespace evictd::testing {
 
 class IdleSource : public Source {
  public:
-  void start(const std::optional<Record>&, Now) override {}
-  void use_record(const std::optional<Record>&) override {}
+  void start(Now) override {}
+  void proceed(const std::set<std::string>&) override {}
+  std::string stream_name(std::uint32_t) const override { return "wal"; }
   void step(Now, std::size_t, SourceHandler&) override {}
   void wait_for(Waiting&, bool) override {}
   void acknowledge(const Position&) override {}
   void request_snapshot() override {}
-  void confirm_gap() override {}
   void set_tables(const std::vector<std::string>&) override {}
   void restart(Now) override {}
   bool stop(Now) override { return true; }

@@ -1,6 +1,9 @@
 // An observer that only counts gaps.
 #pragma once
 
+#include <map>
+#include <string>
+
 #include "daemon/interface/observer.h"
 
 namespace evictd::testing {
@@ -8,15 +11,18 @@ namespace evictd::testing {
 class NullObserver final : public Observer {
  public:
   void changes(std::string_view, Operation, std::uint64_t) override {}
-  void invalidations(const RuleInfo&, InvalidationKind, const Outcome&) override {}
-  void settle_deletes(const Outcome&) override {}
+  void invalidations(std::string_view, const RuleInfo&, InvalidationKind, const Counts&) override {}
+  void settle_deletes(std::string_view, const Counts&) override {}
   void unmappable(const RuleInfo&, UnmappableReason) override {}
-  void gap(std::string_view) override { ++gaps; }
-  void gap_resolved() override {}
-  void redis_error(std::string_view) override {}
+  void gap(std::string_view cache, std::string_view) override {
+    ++gaps;
+    ++gaps_of[std::string(cache)];
+  }
+  void sink_error(std::string_view, std::string_view) override {}
   void reconnect(std::string_view) override {}
-  void invalidation_latency(std::chrono::microseconds) override {}
+  void invalidation_latency(std::string_view, std::chrono::microseconds) override {}
   int gaps = 0;
+  std::map<std::string, int> gaps_of;  // by cache
 };
 
 }  // namespace evictd::testing

@@ -1,4 +1,4 @@
-// Small tools of every test that drives a sink: a journal of what it said, commands in words.
+// Small tools of every test that drives a sink: a journal of what it said, orders in words.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -30,11 +30,11 @@ class SinkJournal final : public SinkHandler {
     last_error = error;
   }
   void on_done(Ticket ticket, const Outcome& outcome) override {
-    EXPECT_FALSE(done.contains(ticket) || lost.contains(ticket)) << "a command ended twice";
+    EXPECT_FALSE(done.contains(ticket) || lost.contains(ticket)) << "an order ended twice";
     done[ticket] = outcome;
   }
   void on_lost(Ticket ticket) override {
-    EXPECT_FALSE(done.contains(ticket) || lost.contains(ticket)) << "a command ended twice";
+    EXPECT_FALSE(done.contains(ticket) || lost.contains(ticket)) << "an order ended twice";
     lost.insert(ticket);
   }
   void on_record_saved(std::uint64_t sequence) override { records_saved.push_back(sequence); }
@@ -54,71 +54,121 @@ class SinkJournal final : public SinkHandler {
   std::map<std::uint64_t, std::optional<Record>> records_loaded;
 };
 
-// Makes a Command in words: command(Act::kInvalidate).key("product:1", {10, 11}).
-class CommandBuilder {
+// An order in words, with everything it points to: OrderBuilder(Act::kInvalidate).key("product:1", {10, 11}). It must
+// outlive the order's end.
+class OrderBuilder {
  public:
-  explicit CommandBuilder(Act act, Target target = Target::kKeys) {
-    command_.act = act;
-    command_.target = target;
-  }
-  CommandBuilder& key(std::string_view text, const std::vector<std::uint64_t>& xids) {
-    command_.texts += text;
-    for (const std::uint64_t xid : xids) command_.xids.push_back(Xid{xid});
-    command_.items.push_back(Item{static_cast<std::uint32_t>(command_.texts.size()),
-                                  static_cast<std::uint32_t>(command_.xids.size())});
+  explicit OrderBuilder(Act act, Target target = Target::kKeys) : act_(act), target_(target) {}
+
+  // A key, tag or counter.
+  OrderBuilder& key(std::string_view text, const std::vector<std::uint64_t>& xids) {
+    if (target_ == Target::kPatterns) return pattern(text, xids);
+    texts_.texts += text;
+    for (const std::uint64_t xid : xids) texts_.xids.push_back(Xid{xid});
+    texts_.items.push_back(Item{static_cast<std::uint32_t>(texts_.texts.size()),
+                                static_cast<std::uint32_t>(texts_.xids.size())});
     return *this;
   }
-  CommandBuilder& trusting() {
-    command_.trust_filled = true;
+  // A pattern, walked together with the others.
+  OrderBuilder& pattern(std::string_view glob, const std::vector<std::uint64_t>& xids) {
+    target_ = Target::kPatterns;
+    patterns_.push_back(Pattern{std::string(glob)});
+    for (const std::uint64_t xid : xids) xids_.push_back(Xid{xid});
     return *this;
   }
-  CommandBuilder& settled() {
-    command_.settled = true;
+  // `fill: checked`.
+  OrderBuilder& trusting() {
+    rule_.fill = FillMode::kChecked;
     return *this;
   }
-  CommandBuilder& unconditional(std::uint64_t floor) {
-    command_.unconditional = true;
-    command_.floor = Xid{floor};
+  OrderBuilder& settled() {
+    is_settle_ = true;
     return *this;
   }
-  CommandBuilder& of_tags() {
-    command_.pattern_of = PatternOf::kTagSets;
+  OrderBuilder& unconditional(std::uint64_t floor) {
+    is_unconditional_ = true;
+    floor_ = Xid{floor};
     return *this;
   }
-  CommandBuilder& of_counters() {
-    command_.pattern_of = PatternOf::kCounters;
+  // Of all patterns, in whatever order they are named.
+  OrderBuilder& of_tags() {
+    is_of_tags_ = true;
     return *this;
   }
-  CommandBuilder& lazy() {
-    command_.lazy = true;
+  OrderBuilder& of_counters() {
+    is_of_counters_ = true;
     return *this;
   }
-  CommandBuilder& grace(std::chrono::milliseconds grace) {
-    command_.grace = grace;
+  OrderBuilder& lazy() {
+    rule_.tags_mode = TagsMode::kLazy;
     return *this;
   }
-  CommandBuilder& announced(std::string_view channel) {
-    command_.channel = channel;
+  OrderBuilder& grace(std::chrono::milliseconds grace) {
+    rule_.mode = RuleMode::kStale;
+    rule_.grace = grace;
+    return *this;
+  }
+  OrderBuilder& announced(std::string_view channel) {
+    rule_.announce = channel;
     return *this;
   }
   // Of the last key.
-  CommandBuilder& row_version(std::string_view version) {
-    command_.row_versions.resize(command_.items.size());
-    command_.row_versions.back() = version;
+  OrderBuilder& row_version(std::string_view version) {
+    texts_.row_versions.resize(texts_.items.size());
+    texts_.row_versions.back() = version;
     return *this;
   }
-  operator Command() const { return command_; }  // NOLINT: reads as a command
+
+  Order order() const {
+    Order order;
+    order.act = act_;
+    order.target = target_;
+    order.is_settle = is_settle_;
+    order.is_unconditional = is_unconditional_;
+    order.floor = floor_;
+    if (target_ == Target::kPatterns) {
+      refs_.clear();
+      for (Pattern& pattern : patterns_) {
+        pattern.is_tag = is_of_tags_;
+        pattern.is_bump = is_of_counters_;
+        pattern.is_lazy = is_of_tags_ && rule_.tags_mode == TagsMode::kLazy;
+        refs_.push_back({&rule_, &pattern});
+      }
+      order.patterns = refs_;
+      if (!is_unconditional_) order.xids = xids_;
+    } else {
+      order.rule = &rule_;
+      order.texts = &texts_;
+    }
+    return order;
+  }
 
  private:
-  Command command_;
+  Act act_;
+  Target target_;
+  RuleInfo rule_;
+  Texts texts_;
+  mutable std::vector<Pattern> patterns_;
+  bool is_of_tags_ = false;
+  bool is_of_counters_ = false;
+  std::vector<Xid> xids_;
+  mutable std::vector<PatternRef> refs_;
+  bool is_settle_ = false;
+  bool is_unconditional_ = false;
+  Xid floor_{};
 };
 
-inline void expect_outcome(const Outcome& outcome, std::uint64_t deleted, std::uint64_t absent,
-                           std::uint64_t kept, std::uint64_t replayed) {
-  EXPECT_EQ(outcome.deleted, deleted) << "deleted";
-  EXPECT_EQ(outcome.absent, absent) << "absent";
-  EXPECT_EQ(outcome.kept, kept) << "kept";
-  EXPECT_EQ(outcome.replayed, replayed) << "replayed";
+inline Record numbered(Record record, std::uint64_t sequence) {
+  record.sequence = sequence;
+  return record;
+}
+
+inline void expect_counts(const Counts& counts, std::uint64_t deleted, std::uint64_t absent, std::uint64_t kept,
+                          std::uint64_t replayed) {
+  EXPECT_EQ(counts.deleted, deleted) << "deleted";
+  EXPECT_EQ(counts.absent, absent) << "absent";
+  EXPECT_EQ(counts.kept, kept) << "kept";
+  EXPECT_EQ(counts.replayed, replayed) << "replayed";
 }
 
 }  // namespace evictd::testing

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/flow/ledger.h"
 #include "daemon/interface/source.h"
 
 namespace evictd::testing {
@@ -45,7 +46,6 @@ inline std::string describe_row(const Relation& relation, std::span<const Value>
 inline std::string describe(const Change& change) {
   std::string text(operation_name(change.operation));
   text += " " + change.relation->qualified_name();
-  for (const TableName& name : change.relation->also) text += "+" + name.schema + "." + name.table;
   if (!change.old_row.empty())
     text += " old(" + describe_row(*change.relation, change.old_row) + ")";
   if (!change.new_row.empty())
@@ -55,22 +55,23 @@ inline std::string describe(const Change& change) {
 
 class SourceJournal final : public SourceHandler {
  public:
+  // A gap of the stream, or of the facts as a cache with `record` judges them (before it streams).
+  struct SeenGap : Gap {
+    Gap gap;
+    bool before_streaming = false;
+  };
   struct Transaction {
     Xid xid{};
     SystemTime commit_time;
     std::vector<std::string> changes;
     Position end;
   };
-  struct SeenGap {
-    Gap gap;
-    bool needs_confirmation = false;
-  };
 
   // --- Switches
   bool acknowledges = true;   // each commit and keepalive at once
-  bool confirms_gaps = true;  // from the next turn on
+  bool proceeds = true;       // at once when there are facts
+  bool judges = false;        // facts, by `record`
   bool keeps_changes = true;  // off for large transactions: only counted
-  bool gives_record = true;   // when it is wanted
   Source* source = nullptr;
 
   // --- What happened
@@ -78,14 +79,16 @@ class SourceJournal final : public SourceHandler {
   std::optional<SourceConnected> connected;  // none while disconnected
   std::vector<Error> disconnects;
   std::vector<std::string> standbys;
-  int records_wanted = 0;
-  std::optional<Record> record;  // as a pipeline would have it in Redis
+  std::vector<SourceFacts> facts;
+  std::map<std::string, std::uint64_t> on_record;  // by stream name, as a cache would have it
+  std::map<std::string, std::string> tables;
   std::optional<Error> failure;
   std::vector<Transaction> transactions;  // with at least one change
   std::size_t empty_transactions = 0;
   std::size_t changes = 0;
   std::size_t committed_changes = 0;
   std::vector<SeenGap> gaps;
+  std::optional<Record> record;  // as a cache would have it
   std::vector<Snapshot> snapshots;
   int heartbeats = 0;
   Position keepalive;
@@ -105,19 +108,47 @@ class SourceJournal final : public SourceHandler {
   }
   bool has_gap(const std::string& reason) const {
     return std::any_of(gaps.begin(), gaps.end(),
-                       [&](const SeenGap& seen) { return seen.gap.reason == reason; });
+                       [&](const SeenGap& gap) { return gap.reason == reason; });
+  }
+  void proceed() {
+    std::set<std::string> names;
+    for (const auto& [name, position] : on_record) names.insert(name);
+    source->proceed(names);
+  }
+
+  void on_facts(const SourceFacts& found) override {
+    EXPECT_FALSE(connected) << "facts while streaming";
+    facts.push_back(found);
+    Ledger ledger("0000000000000000", std::chrono::milliseconds(200));
+    ledger.found(record);
+    for (const Gap& gap : judges ? ledger.judge(found) : std::vector<Gap>()) {
+      // Met again at a further attempt: the cache has it on record.
+      const bool known = std::any_of(gaps.begin(), gaps.end(), [&](const SeenGap& seen) {
+        return seen.before_streaming && seen.reason == gap.reason && seen_in_ == connects;
+      });
+      if (!known) gaps.push_back({gap, gap, true});
+    }
+    seen_in_ = connects;
+    if (proceeds) proceed();
+  }
+  void on_tables(const std::map<std::string, std::string>& now) override {
+    tables = now;
+    if (record) record->tables = now;
   }
 
   void on_connected(const SourceConnected& now) override {
     ++connects;
     EXPECT_FALSE(connected) << "connected twice";
     connected = now;
-    open_ = false;
+    EXPECT_FALSE(facts.empty()) << "streams without having told what it found";
+    tables = now.tables;
     if (!record) record.emplace();
     record->epoch = now.epoch;
     record->source_instance = now.instance;
     record->source_identity = now.source_identity;
     record->tables = now.tables;
+    record->acknowledged.clear();
+    open_ = false;
   }
   void on_disconnected(const Error& error) override {
     connected.reset();
@@ -125,11 +156,6 @@ class SourceJournal final : public SourceHandler {
     open_ = false;
   }
   void on_standby(std::string_view holder) override { standbys.emplace_back(holder); }
-  void on_record_wanted() override {
-    EXPECT_FALSE(connected) << "the record is wanted too late";
-    ++records_wanted;
-    if (gives_record) source->use_record(record);
-  }
   void on_failed(const Error& error) override {
     EXPECT_FALSE(failure) << "failed twice";
     failure = error;
@@ -163,9 +189,9 @@ class SourceJournal final : public SourceHandler {
     if (acknowledges) acknowledge(end);
   }
   void on_relation_gone(const Relation& relation) override { relations[&relation] = false; }
-  void on_gap(const Gap& gap, bool needs_confirmation) override {
-    gaps.push_back({gap, needs_confirmation});
-    if (needs_confirmation && confirms_gaps) source->confirm_gap();
+  void on_gap(const Gap& gap) override {
+    EXPECT_TRUE(connected) << "a gap outside the stream belongs to the facts";
+    gaps.push_back({gap, gap, false});
   }
   void on_snapshot(const Snapshot& snapshot) override { snapshots.push_back(snapshot); }
   void on_heartbeat() override { ++heartbeats; }
@@ -177,7 +203,8 @@ class SourceJournal final : public SourceHandler {
 
  private:
   void acknowledge(const Position& position) {
-    record->acknowledged[source->stream_name(position.stream)] = position.value;
+    on_record[source->stream_name(position.stream)] = position.value;
+    if (record) record->acknowledged[source->stream_name(position.stream)] = position.value;
     source->acknowledge(position);
   }
   std::uint64_t last_commit_of_session() {
@@ -191,6 +218,7 @@ class SourceJournal final : public SourceHandler {
   bool open_ = false;
   std::size_t count_ = 0;
   int session_ = 0;
+  int seen_in_ = 0;
 };
 
 class SourceDriver {
@@ -206,11 +234,14 @@ class SourceDriver {
   Now now() { return clock_ ? clock_(std::chrono::milliseconds(0)) : read_clocks(); }
 
   SourceJournal journal;
-  std::size_t bytes_max = 256 * 1024;  // per step; 0: the pipeline is full
+  std::size_t bytes_max = 256 * 1024;  // per step; 0: nobody has room
 
-  void start(const std::optional<Record>& record = std::nullopt) {
+  void start() { source_.start(now()); }
+  // As a cache with this on record, which judges what the source finds: see SourceJournal::gaps.
+  void start(const std::optional<Record>& record) {
+    journal.judges = true;
     journal.record = record;
-    source_.start(record, now());
+    source_.start(now());
   }
 
   // One turn of the loop, waiting at most `patience` for something to happen.

@@ -31,8 +31,10 @@ int check_command(const CommandLine& request) {
        check_files(**config, *rules)});
   if (request.offline) return print(request, sections);
   sections.push_back({source_text(**config), check_source(**config, *rules)});
-  sections.push_back(
-      {"Redis " + redis_text(**config), check_redis(redis_options(**config), *rules)});
+  for (const CacheSettings& cache : (*config)->caches) {
+    const std::string what = (*config)->caches.size() == 1 ? "Redis " : "cache '" + cache.name + "': Redis ";
+    sections.push_back({what + redis_text(cache), check_redis(redis_options(**config, cache), *rules)});
+  }
   return print(request, sections);
 }
 

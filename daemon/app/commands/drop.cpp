@@ -21,10 +21,12 @@ Result<bool> agreed(const CommandLine& request, const Config& config) {
     return fail(ErrorKind::kUsage,
                 "'drop' asks before it removes anything, and there is no terminal", "add --yes");
   }
+  std::string redis;
+  for (const CacheSettings& cache : config.caches) redis += (redis.empty() ? "" : ", ") + redis_text(cache);
   std::printf(
       "This removes the slot and the publication of\n  %s\nand evictd's record from\n  Redis %s\n"
       "Go on? [y/N] ",
-      source_text(config).c_str(), redis_text(config).c_str());
+      source_text(config).c_str(), redis.c_str());
   std::fflush(stdout);
   std::string answer;
   std::getline(std::cin, answer);
@@ -32,20 +34,22 @@ Result<bool> agreed(const CommandLine& request, const Config& config) {
 }
 
 // evictd's record goes the way of a cached key; what is left of it ends with its tombstone.
-Result<void> drop_record(const Config& config, Signals& signals) {
-  Result<std::unique_ptr<Sink>> sink = make_redis_sink(redis_options(config));
+Result<void> drop_record(const Config& config, const CacheSettings& cache, Signals& signals) {
+  Result<std::unique_ptr<Sink>> sink = make_redis_sink(redis_options(config, cache));
   if (!sink) return tl::unexpected(sink.error());
-  Command command;
-  command.act = Act::kInvalidate;
-  command.target = Target::kKeys;
-  command.unconditional = true;
-  command.texts = record_key(config.record_name());
-  command.items.push_back(Item{static_cast<std::uint32_t>(command.texts.size()), 0});
-  return run_on_sink(**sink, {command}, signals, [](const Command& done, const Outcome& outcome) {
+  const RuleInfo no_rule;
+  Texts key;
+  key.texts = record_key(config.record_name());
+  key.items.push_back(Item{static_cast<std::uint32_t>(key.texts.size()), 0});
+  Order order;
+  order.rule = &no_rule;
+  order.texts = &key;
+  order.is_unconditional = true;
+  return run_on_sink(**sink, {order}, signals, [&](std::size_t, const Outcome& outcome) {
     if (outcome.deleted > 0) {
-      fmt::print("removed the record '{}' from Redis\n", done.texts);
+      fmt::print("removed the record '{}' from Redis\n", key.texts);
     } else {
-      fmt::print("the record '{}' is not in Redis\n", done.texts);
+      fmt::print("the record '{}' is not in Redis\n", key.texts);
     }
   });
 }
@@ -73,8 +77,10 @@ int drop_command(const CommandLine& request) {
   for (const std::string& line : *dropped) std::puts(line.c_str());
   std::fflush(stdout);
   Signals signals;  // only now: Ctrl-C at the question above ends the program as usual
-  const Result<void> record = drop_record(**config, signals);
-  return record ? kExitDone : report(record.error());
+  for (const CacheSettings& cache : (*config)->caches) {
+    if (const Result<void> record = drop_record(**config, cache, signals); !record) return report(record.error());
+  }
+  return kExitDone;
 }
 
 }  // namespace evictd

@@ -16,12 +16,18 @@ namespace {
 
 constexpr std::chrono::seconds kSnapshotPatience{5};
 
-// What to purge, and where to announce it. Each once, in the order of the rules.
+// What to purge, and the rule that says how (where it is announced). Each once, in the order of the rules.
 struct Doomed {
+  const RuleInfo* rule = nullptr;
   Pattern pattern;
-  std::string channel;
 };
 using Patterns = std::vector<Doomed>;
+
+// For a pattern that no rule has.
+const RuleInfo& no_rule() {
+  static const RuleInfo kNone;
+  return kNone;
+}
 
 Patterns patterns_of_table(const RuleSet& rules, const std::string& qualified) {
   Patterns patterns;
@@ -30,9 +36,9 @@ Patterns patterns_of_table(const RuleSet& rules, const std::string& qualified) {
     for (const Pattern& pattern : rule.patterns) {
       const bool known = std::any_of(patterns.begin(), patterns.end(), [&](const Doomed& doomed) {
         return doomed.pattern.glob == pattern.glob && doomed.pattern.is_tag == pattern.is_tag &&
-               doomed.pattern.is_lazy == pattern.is_lazy && doomed.channel == rule.announce;
+               doomed.pattern.is_lazy == pattern.is_lazy && doomed.rule->announce == rule.announce;
       });
-      if (!known) patterns.push_back({pattern, rule.announce});
+      if (!known) patterns.push_back({&rule, pattern});
     }
   }
   return patterns;
@@ -48,7 +54,7 @@ Result<Patterns> patterns_of(const CommandLine& request, const RuleSet& rules) {
   }
   for (const RuleInfo& rule : rules.rules()) {
     for (const Pattern& pattern : rule.patterns) {
-      if (pattern.glob == request.pattern) return Patterns{{pattern, rule.announce}};
+      if (pattern.glob == request.pattern) return Patterns{{&rule, pattern}};
     }
   }
   if (!request.yes) {
@@ -57,7 +63,10 @@ Result<Patterns> patterns_of(const CommandLine& request, const RuleSet& rules) {
                             printable_text(request.pattern)),
                 "add --yes to delete what matches all the same");
   }
-  return Patterns{{Pattern{request.pattern, request.pattern.starts_with(kTagPrefix)}, {}}};
+  Pattern pattern;
+  pattern.glob = request.pattern;
+  pattern.is_tag = request.pattern.starts_with(kTagPrefix);
+  return Patterns{{&no_rule(), pattern}};
 }
 
 // A snapshot taken now: fills that began earlier are refused where it is known. Nothing when the
@@ -90,29 +99,12 @@ std::optional<Snapshot> snapshot_now(const Config& config, std::string& problem)
   return std::nullopt;
 }
 
-Command command_of(const Doomed& doomed, Xid floor) {
-  const Pattern& pattern = doomed.pattern;
-  Command command;
-  command.act = Act::kInvalidate;
-  command.target = Target::kPattern;
-  command.pattern_of = pattern.is_tag    ? PatternOf::kTagSets
-                       : pattern.is_bump ? PatternOf::kCounters
-                                         : PatternOf::kKeys;
-  command.lazy = pattern.is_lazy;
-  command.channel = doomed.channel;
-  command.unconditional = true;
-  command.floor = floor;
-  command.texts = pattern.glob;
-  command.items.push_back(Item{static_cast<std::uint32_t>(command.texts.size()), 0});
-  return command;
-}
-
-void print_outcome(const Command& command, const Outcome& outcome) {
-  if (command.pattern_of == PatternOf::kCounters) {
-    fmt::print("{}  raised {}\n", printable_text(command.texts), outcome.deleted);
+void print_outcome(const Pattern& pattern, const Outcome& outcome) {
+  if (pattern.is_bump) {
+    fmt::print("{}  raised {}\n", printable_text(pattern.glob), outcome.deleted);
   } else {
-    fmt::print("{}  {} {}, already gone {}\n", printable_text(command.texts),
-               command.lazy ? "made stale" : "deleted", outcome.deleted, outcome.absent);
+    fmt::print("{}  {} {}, already gone {}\n", printable_text(pattern.glob),
+               pattern.is_lazy ? "made stale" : "deleted", outcome.deleted, outcome.absent);
   }
   std::fflush(stdout);
 }
@@ -126,9 +118,6 @@ int purge_command(const CommandLine& request) {
   if (!rules) return report(rules.error());
   Result<Patterns> patterns = patterns_of(request, *rules);
   if (!patterns) return report(patterns.error());
-  Result<std::unique_ptr<Sink>> sink = make_redis_sink(redis_options(**config));
-  if (!sink) return report(sink.error());
-
   std::string problem;
   const std::optional<Snapshot> snapshot = snapshot_now(**config, problem);
   if (!snapshot) {
@@ -138,13 +127,31 @@ int purge_command(const CommandLine& request) {
         "be stored\n",
         problem.c_str());
   }
-  // Everything that is in progress now, or later, must be visible to a fill (design, section 4).
+  // Everything that is in progress now, or later, must be visible to a fill (DESIGN.md, "The protocol").
   const Xid floor = snapshot ? Xid{number(snapshot->xmax()) - 1} : Xid{0};
-  std::vector<Command> commands;
-  for (const Doomed& doomed : *patterns) commands.push_back(command_of(doomed, floor));
   Signals signals;
-  const Result<void> done = run_on_sink(**sink, commands, signals, print_outcome);
-  return done ? kExitDone : report(done.error());
+  for (const CacheSettings& cache : (*config)->caches) {
+    std::vector<PatternRef> refs;
+    for (const Doomed& doomed : *patterns) {
+      if (acts_on(*doomed.rule, cache.name)) refs.push_back({doomed.rule, &doomed.pattern});
+    }
+    if (refs.empty()) continue;
+    Result<std::unique_ptr<Sink>> sink = make_redis_sink(redis_options(**config, cache));
+    if (!sink) return report(sink.error());
+    if ((*config)->caches.size() > 1) fmt::print("cache '{}'\n", cache.name);
+    std::vector<Order> orders(refs.size());
+    for (std::size_t i = 0; i < refs.size(); ++i) {
+      orders[i].target = Target::kPatterns;
+      orders[i].patterns = std::span(&refs[i], 1);
+      orders[i].is_unconditional = true;
+      orders[i].floor = floor;
+    }
+    const Result<void> done = run_on_sink(**sink, orders, signals, [&](std::size_t index, const Outcome& outcome) {
+      print_outcome(*refs[index].pattern, outcome);
+    });
+    if (!done) return report(done.error());
+  }
+  return kExitDone;
 }
 
 }  // namespace evictd

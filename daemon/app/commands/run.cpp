@@ -29,12 +29,25 @@ int run_command(const CommandLine& request) {
     log.error(error);
     return exit_code(error);
   };
-  Result<std::unique_ptr<Sink>> sink = make_redis_sink(redis_options(**config));
-  if (!sink) return failed(sink.error());
+  std::vector<std::unique_ptr<Sink>> sinks;
+  std::vector<LaneSpec> lanes;
+  std::vector<LoopCache> caches;
+  std::vector<std::string> names;
+  std::string redis;
+  for (const CacheSettings& cache : (*config)->caches) {
+    Result<std::unique_ptr<Sink>> sink = make_redis_sink(redis_options(**config, cache));
+    if (!sink) return failed(sink.error());
+    sinks.push_back(std::move(*sink));
+    lanes.push_back({cache.name, sinks.back().get(), cache.after, cache.park_after, cache.redis.tombstone_ttl});
+    caches.push_back({cache.name, redis_text(cache), sinks.back().get()});
+    names.push_back(cache.name);
+    if (!redis.empty()) redis += ", ";
+    redis += (*config)->caches.size() == 1 ? caches.back().address : cache.name + " " + caches.back().address;
+  }
   Result<std::unique_ptr<Source>> source = make_source(**config, *rules, log);
   if (!source) return failed(source.error());
 
-  Metrics metrics(kVersionText, (*config)->postgres ? "postgres" : "kafka");
+  Metrics metrics(kVersionText, (*config)->postgres ? "postgres" : "kafka", names);
   StatusBoard board;
   board.turned(read_clocks().steady);
   Result<std::unique_ptr<HttpServer>> http = start_http(**config, board, metrics);
@@ -44,16 +57,15 @@ int run_command(const CommandLine& request) {
   identity->version = kVersionText;
   identity->started = read_clocks().system;
   identity->source = source_text(**config);
-  identity->redis = redis_text(**config);
   identity->rules_file = (*config)->rules_file.empty() ? (*config)->file : (*config)->rules_file;
   log.info(fmt::format(
       "evictd {}: {} -> Redis {}; {} rules for {} tables from {}; {}", kVersionText,
-      identity->source, identity->redis, rules->rules().size(), rules->tables().size(),
+      identity->source, redis, rules->rules().size(), rules->tables().size(),
       identity->rules_file,
       *http ? fmt::format("http://{}/", (*config)->listen->to_string()) : std::string("no HTTP")));
 
-  Pipeline pipeline(std::move(*rules), **source, **sink, metrics, pipeline_options(**config));
-  Loop loop({pipeline, **source, **sink, metrics, board, signals, log, identity,
+  Flow flow(std::move(*rules), **source, std::move(lanes), metrics, flow_options(**config));
+  Loop loop({flow, **source, std::move(caches), metrics, board, signals, log, identity,
              [&config] { return load_rules(**config); }});
   return loop.run();
 }

@@ -11,19 +11,19 @@ namespace {
 
 class SinkRun final : public SinkHandler {
  public:
-  SinkRun(Sink& sink, const std::vector<Command>& commands,
-          const std::function<void(const Command&, const Outcome&)>& on_done)
-      : sink_(sink), commands_(commands), on_done_(on_done) {}
+  SinkRun(Sink& sink, const std::vector<Order>& orders,
+          const std::function<void(std::size_t, const Outcome&)>& on_done)
+      : sink_(sink), orders_(orders), on_done_(on_done) {}
 
-  bool finished() const { return next_ == commands_.size(); }
+  bool finished() const { return next_ == orders_.size(); }
   bool connected() const { return connected_; }
   const std::optional<Error>& failure() const { return failure_; }
   const std::string& problem() const { return problem_; }
 
   void submit_next() {
-    if (!connected_ || under_way_ || finished() || !sink_.has_room()) return;
+    if (!connected_ || under_way_ || finished() || !sink_.has_room(orders_[next_].urgency())) return;
     under_way_ = true;
-    sink_.submit(next_ + 1, commands_[next_]);
+    sink_.submit(next_ + 1, orders_[next_]);
   }
 
   void on_sink_connected(const SinkConnected& connected) override {
@@ -40,7 +40,7 @@ class SinkRun final : public SinkHandler {
   void on_sink_failed(const Error& error) override { failure_ = error; }
   void on_done(Ticket, const Outcome& outcome) override {
     under_way_ = false;
-    on_done_(commands_[next_++], outcome);
+    on_done_(next_++, outcome);
   }
   void on_lost(Ticket) override { under_way_ = false; }
   void on_record_saved(std::uint64_t) override {}
@@ -48,8 +48,8 @@ class SinkRun final : public SinkHandler {
 
  private:
   Sink& sink_;
-  const std::vector<Command>& commands_;
-  const std::function<void(const Command&, const Outcome&)>& on_done_;
+  const std::vector<Order>& orders_;
+  const std::function<void(std::size_t, const Outcome&)>& on_done_;
   std::size_t next_ = 0;
   bool under_way_ = false;
   bool connected_ = false;
@@ -80,9 +80,9 @@ class Progress {
 
 }  // namespace
 
-Result<void> run_on_sink(Sink& sink, const std::vector<Command>& commands, Signals& signals,
-                         const std::function<void(const Command&, const Outcome&)>& on_done) {
-  SinkRun run(sink, commands, on_done);
+Result<void> run_on_sink(Sink& sink, const std::vector<Order>& orders, Signals& signals,
+                         const std::function<void(std::size_t, const Outcome&)>& on_done) {
+  SinkRun run(sink, orders, on_done);
   const Now begin = read_clocks();
   Progress progress(begin.steady);
   SteadyTime connected_at = begin.steady;

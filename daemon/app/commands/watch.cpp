@@ -1,13 +1,18 @@
 #include <fmt/core.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 
 #include "daemon/app/commands/commands.h"
 #include "daemon/app/commands/wiring.h"
 #include "daemon/app/explain.h"
+#include "daemon/app/watch_text.h"
 #include "daemon/base/poll.h"
 #include "daemon/app/signals.h"
+#include "mapping/did_you_mean.h"
 #include "mapping/mapper.h"
 
 namespace evictd {
@@ -19,8 +24,12 @@ constexpr std::size_t kStepBytesMax = 256 * 1024;
 // slot.
 class Watcher final : public SourceHandler {
  public:
-  Watcher(Source& source, const RuleSet& rules, Log& log)
-      : source_(source), rules_(rules), mapper_(rules), log_(log) {}
+  Watcher(Source& source, const RuleSet& rules, Log& log, const CommandLine& request)
+      : source_(source), rules_(rules), mapper_(rules), log_(log), rule_(request.rule) {
+    if (!request.table.empty()) table_ = qualified_table_name(request.table);
+    style_.json = request.json;
+    style_.colour = !request.json && isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr;
+  }
 
   const std::optional<Error>& failure() const { return failure_; }
   void begin_step(Now now) { now_ = now; }
@@ -35,47 +44,66 @@ class Watcher final : public SourceHandler {
   void on_standby(std::string_view holder) override {
     log_.info(fmt::format("waiting for the slot, held by {}", holder));
   }
-  void on_record_wanted() override { source_.use_record(std::nullopt); }
+  void on_facts(const SourceFacts&) override { source_.proceed({}); }
+  void on_tables(const std::map<std::string, std::string>&) override {}
   void on_failed(const Error& error) override { failure_ = error; }
-  void on_begin(const TransactionBegin& begin) override { commit_time_ = begin.commit_time; }
+  void on_begin(const TransactionBegin& begin) override {
+    commit_time_ = begin.commit_time;
+    xid_ = number(begin.xid);
+  }
 
   void on_change(const Change& change) override {
     if (!mapper_.is_mapped(*change.relation)) return;
+    if (!table_.empty() && !is_of_table(*change.relation)) return;
     ExplainReceiver receiver(rules_);
     mapper_.map(change, receiver);
-    const std::string what =
-        fmt::format("{}  {} {}", time_text(commit_time_), operation_name(change.operation),
-                    change.relation->qualified_name());
-    if (receiver.lines().empty()) std::printf("%s  nothing\n", what.c_str());
+    WatchedChange watched;
+    watched.commit_time = commit_time_;
+    watched.xid = xid_;
+    watched.operation = change.operation;
+    watched.table = change.relation->qualified_name();
+    watched.row = row_text(change);
     for (const ExplainReceiver::Line& line : receiver.lines()) {
-      std::printf("%s  %s %s  %s\n", what.c_str(), line.kind.c_str(), line.text.c_str(),
-                  line.rule.c_str());
+      if (rule_.empty() || line.rule.starts_with(fmt::format("rule '{}' (", rule_))) watched.lines.push_back(line);
     }
+    if (!rule_.empty() && watched.lines.empty()) return;
+    if (receiver.lines().empty()) watched.why_nothing = why_nothing(rules_, *change.relation, change.operation);
+    std::fputs(watch_text(watched, style_).c_str(), stdout);
   }
 
   void on_unknown_change(const UnknownChange& change) override {
-    const std::string what = fmt::format("{}  unknown change ({})", time_text(commit_time_), change.detail);
+    WatchedChange watched;
+    watched.commit_time = commit_time_;
+    watched.xid = xid_;
+    watched.operation = Operation::kUpdate;
+    watched.lines.push_back({"note", "an unknown change: " + printable_text(change.detail), ""});
     for (const RuleInfo& rule : rules_.rules()) {
+      if (!table_.empty() && rule.qualified_table() != table_) continue;
+      if (!rule_.empty() && rule.name != rule_) continue;
       const bool is_affected = change.tables.empty() || std::find(change.tables.begin(), change.tables.end(),
                                                                   rule.qualified_table()) != change.tables.end();
       if (!is_affected) continue;
       for (const auto& pattern : rule.patterns) {
-        std::printf("%s  purge %s  %s\n", what.c_str(), pattern.glob.c_str(), rule.name.c_str());
+        watched.lines.push_back({"purge", printable_text(pattern.glob), fmt::format("rule '{}'", rule.name)});
+        watched.table = rule.qualified_table();
       }
     }
+    if (watched.lines.size() > 1) std::fputs(watch_text(watched, style_).c_str(), stdout);
   }
 
   void on_commit(const Position& end) override { source_.acknowledge(end); }
   void on_relation_gone(const Relation& relation) override { mapper_.forget(relation); }
-  void on_gap(const Gap& gap, bool needs_confirmation) override {
-    log_.warning(fmt::format("gap: {}", gap.detail));
-    if (needs_confirmation) source_.confirm_gap();
-  }
+  void on_gap(const Gap& gap) override { log_.warning(fmt::format("gap: {}", gap.detail)); }
   void on_snapshot(const Snapshot&) override {}
   void on_heartbeat() override {}
   void on_keepalive(const Position& position) override { source_.acknowledge(position); }
 
  private:
+  bool is_of_table(const Relation& relation) const {
+    const std::size_t dot = table_.find('.');
+    return relation.is_of(std::string_view(table_).substr(0, dot), std::string_view(table_).substr(dot + 1));
+  }
+
   Source& source_;
   const RuleSet& rules_;
   Mapper mapper_;
@@ -83,13 +111,17 @@ class Watcher final : public SourceHandler {
   RepeatGuard repeats_;
   Now now_{};
   SystemTime commit_time_{};
+  std::uint64_t xid_ = 0;
+  std::string table_;  // empty: every table
+  std::string rule_;   // empty: every rule
+  WatchStyle style_;
   std::optional<Error> failure_;
 };
 
-int watch(Source& source, const RuleSet& rules, Log& log, Signals& signals) {
-  Watcher watcher(source, rules, log);
+int watch(Source& source, const RuleSet& rules, Log& log, Signals& signals, const CommandLine& request) {
+  Watcher watcher(source, rules, log, request);
   source.set_tables(rules.tables());
-  source.start(std::nullopt, read_clocks());
+  source.start(read_clocks());
   std::string problem;  // said last: a table that prints nothing must not look like one that does not change
   while (true) {
     const Now now = read_clocks();
@@ -110,6 +142,15 @@ int watch(Source& source, const RuleSet& rules, Log& log, Signals& signals) {
   }
 }
 
+// `name` may be empty.
+Result<void> require_rule(const RuleSet& rules, const std::string& name) {
+  std::vector<std::string_view> names;
+  for (const RuleInfo& rule : rules.rules()) names.push_back(rule.name);
+  if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) return {};
+  return fail(ErrorKind::kUsage, fmt::format("no rule is named '{}'", printable_text(name)),
+              did_you_mean(name, names, "rules"));
+}
+
 }  // namespace
 
 int watch_command(const CommandLine& request) {
@@ -118,6 +159,12 @@ int watch_command(const CommandLine& request) {
   if (!config) return report(config.error());
   const Result<RuleSet> rules = load_rules(**config);
   if (!rules) return report(rules.error());
+  if (!request.table.empty()) {
+    if (Result<void> mapped = require_mapped_table(*rules, qualified_table_name(request.table)); !mapped) {
+      return report(mapped.error());
+    }
+  }
+  if (Result<void> known = require_rule(*rules, request.rule); !known) return report(known.error());
   if (!(*config)->postgres) {
     return report(Error{ErrorKind::kUsage, "'watch' needs a PostgreSQL source", ""});
   }
@@ -128,7 +175,7 @@ int watch_command(const CommandLine& request) {
     log.write(notice.is_warning ? LogLevel::kWarning : LogLevel::kInfo, notice.text, notice.hint);
   };
   const std::unique_ptr<Source> source = make_postgres_source(std::move(options));
-  return watch(*source, *rules, log, signals);
+  return watch(*source, *rules, log, signals, request);
 }
 
 }  // namespace evictd

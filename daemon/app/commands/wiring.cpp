@@ -104,8 +104,8 @@ PostgresOptions postgres_options(const Config& config, const RuleSet& rules) {
   return options;
 }
 
-RedisOptions redis_options(const Config& config) {
-  const RedisSettings& settings = config.redis;
+RedisOptions redis_options(const Config& config, const CacheSettings& cache) {
+  const RedisSettings& settings = cache.redis;
   RedisOptions options;
   options.url = settings.url.reveal();
   options.tombstone_ttl = settings.tombstone_ttl;
@@ -118,12 +118,11 @@ RedisOptions redis_options(const Config& config) {
   return options;
 }
 
-PipelineOptions pipeline_options(const Config& config) {
-  PipelineOptions options;
+FlowOptions flow_options(const Config& config) {
+  FlowOptions options;
   std::random_device random;
   options.writer = fmt::format("{:08x}{:08x}", random(), random());
   options.on_first_start = config.on_first_start;
-  options.tombstone_ttl = config.redis.tombstone_ttl;
   options.source_peer = config.postgres ? "postgres" : "kafka";
   options.held_bytes_max = config.inflight_bytes_max;
   return options;
@@ -202,8 +201,8 @@ std::string source_text(const Config& config) {
                      config.postgres->publication);
 }
 
-std::string redis_text(const Config& config) {
-  const Result<RedisAddress> address = parse_redis_url(config.redis.url.reveal());
+std::string redis_text(const CacheSettings& cache) {
+  const Result<RedisAddress> address = parse_redis_url(cache.redis.url.reveal());
   if (!address) return "?";
   return fmt::format("{}/{}", address->to_string(), address->database);
 }

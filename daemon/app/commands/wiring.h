@@ -1,4 +1,4 @@
-// From the configuration to the parts: options of the source, the sink and the pipeline, and how
+// From the configuration to the parts: options of the source, the sinks and the flow, and how
 // they are called in logs and pages. The only place that knows every room.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 #include "daemon/app/config.h"
 #include "daemon/base/finding.h"
-#include "daemon/flow/pipeline.h"
+#include "daemon/flow/flow.h"
 #include "daemon/sources/postgres/postgres_source.h"
 #include "daemon/sinks/redis/redis_sink.h"
 #include "daemon/interface/sink.h"
@@ -18,8 +18,8 @@ namespace evictd {
 
 // REQUIRES: config.postgres.
 PostgresOptions postgres_options(const Config& config, const RuleSet& rules);
-RedisOptions redis_options(const Config& config);
-PipelineOptions pipeline_options(const Config& config);
+RedisOptions redis_options(const Config& config, const CacheSettings& cache);
+FlowOptions flow_options(const Config& config);
 
 // PostgreSQL or Kafka, as configured. `log` must outlive the source.
 Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet& rules, Log& log);
@@ -31,6 +31,6 @@ Findings check_source(const Config& config, const RuleSet& rules);
 // 'evictd'".
 std::string source_text(const Config& config);
 // "localhost:6379/0".
-std::string redis_text(const Config& config);
+std::string redis_text(const CacheSettings& cache);
 
 }  // namespace evictd

@@ -1,20 +1,18 @@
 // The record as text, for Redis: lines of "<word> <value>", beginning with the format's version and
 // closed by "end", so that a cut text is never taken for a whole one.
 //
-//   evictd-record 2
+//   evictd-record 3
 //   writer 9f86d081884c7d65
 //   sequence 4711                  (counts the writer's saves)
 //   epoch 7312345678901234567/1
 //   instance 1700000000            (see SourceConnected::instance; may be empty)
 //   epoch_since 1700000000000
 //   identity 16384/evictd
-//   gap slot_lost                  (only when there is one)
+//   gap slot_lost                  (one line for each)
 //   acknowledged 24578000 wal      (position, name of the stream)
-//   table 16390/5f3a public.products   (digest, name)
+//   table oid=16390%20... public.products      (what the catalogue said of it)
+//   rules 1234567890 public.products           (digest of its rules)
 //   end
-//
-// Version 1 is read as well: "acknowledged 0 24578000" (number of the stream, position), where 0 was PostgreSQL's, and
-// the numbers of Kafka's partitions meant nothing to anybody else.
 #pragma once
 
 #include <string>

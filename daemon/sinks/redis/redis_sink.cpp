@@ -81,7 +81,7 @@ class Housekeeping final : public ReplyReceiver {
   }
 
   std::optional<ServerInfo> info;
-  Counts fills;
+  NamedCounts fills;
   std::map<std::uint64_t, Saving> saving;  // by tag
   std::uint64_t last_tag = kResyncTag;
   std::optional<Saving> refused;
@@ -192,22 +192,24 @@ class RedisSink final : public Sink {
     shared_.since += context.snapshot->to_string();
   }
 
-  bool has_room() const override {
-    return is_connected() && works_.size() < options_.commands_max && under_way_bytes_ < options_.under_way_bytes_max &&
-           pending_bytes() < options_.output_bytes_max;
+  bool has_room(Urgency urgency) const override {
+    if (!is_connected() || pending_bytes() >= options_.output_bytes_max) return false;
+    if (urgency == Urgency::kBulk) return bulk_works_ < options_.bulk_max;
+    return works_.size() - bulk_works_ < options_.commands_max && under_way_bytes_ < options_.under_way_bytes_max;
   }
 
-  void submit(Ticket ticket, const Command& command) override {
-    EVICTD_CHECK(has_room());
-    EVICTD_CHECK(command.size() > 0);
-    works_.push_back(make_work(ticket, command, shared_));
+  void submit(Ticket ticket, const Order& order) override {
+    EVICTD_CHECK(has_room(order.urgency()));
+    EVICTD_CHECK(order.target == Target::kPatterns ? !order.patterns.empty() : order.texts->size() > 0);
+    works_.push_back(make_work(ticket, order, shared_));
+    if (works_.back()->is_bulk()) ++bulk_works_;
     under_way_bytes_ += works_.back()->bytes();
     works_.back()->pump(*session_, last_now_);
   }
 
-  void save_record(const Record& record, std::uint64_t sequence) override {
+  void save_record(const Record& record) override {
     EVICTD_CHECK(is_connected());
-    send_record({sequence, record_to_text(record)});
+    send_record({record.sequence, record_to_text(record)});
   }
 
   void load_record(std::uint64_t sequence) override {
@@ -269,6 +271,9 @@ class RedisSink final : public Sink {
       session_->begin(now);
     }
     session_->wake(now);
+    if (!session_->has_heard()) {  // a server that does not want us says so at once, and a write might cost us its words
+      if (auto read = read_all(now); !read) return read;
+    }
     flush();
     if (broken_) return tl::unexpected(*std::exchange(broken_, std::nullopt));
     if (auto read = read_all(now); !read) return read;
@@ -284,7 +289,13 @@ class RedisSink final : public Sink {
     for (std::size_t i = 0; i < kReadsPerStep; ++i) {
       input_.clear();
       auto got = transport_.read(input_, kReadBytes);
-      if (!got) return connection_failure(got.error());
+      if (!got) {
+        Error error = std::move(got.error());
+        if (!session_->has_heard() && !address_.tls && error.hint.empty()) {
+          error.hint = "it said nothing at all; if this port speaks TLS, write 'rediss://' in 'redis: url:'";
+        }
+        return connection_failure(std::move(error));
+      }
       if (*got == 0) return {};
       if (auto received = session_->receive(input_, now); !received) return received;
       if (*got < kReadBytes) return {};
@@ -339,6 +350,7 @@ class RedisSink final : public Sink {
     for (auto& work : works_) {
       if (!work->is_finished()) continue;
       under_way_bytes_ -= work->bytes();
+      if (work->is_bulk()) --bulk_works_;
       finished.push_back(std::move(work));
     }
     std::erase_if(works_, [](const auto& work) { return work == nullptr; });
@@ -424,6 +436,7 @@ class RedisSink final : public Sink {
     std::vector<Ticket> tickets;
     for (const auto& work : works_) tickets.push_back(work->ticket());
     works_.clear();
+    bulk_works_ = 0;
     under_way_bytes_ = 0;
     shared_.pacer.reset();
     return tickets;
@@ -504,6 +517,7 @@ class RedisSink final : public Sink {
   std::string input_;
   WorkShared shared_;
   std::vector<std::unique_ptr<RedisWork>> works_;
+  std::size_t bulk_works_ = 0;       // of works_
   std::size_t under_way_bytes_ = 0;  // of works_
   Housekeeping housekeeping_;
 
@@ -528,7 +542,8 @@ class RedisSink final : public Sink {
 
 }  // namespace
 
-std::string record_key(const std::string& record_name) { return "evictd:record:{" + record_name + "}"; }
+// Every marker has braces in its name (scripts.h), this has none: no key that anybody caches has the record as its marker.
+std::string record_key(const std::string& record_name) { return "evictd:record:" + record_name; }
 
 Result<std::unique_ptr<Sink>> make_redis_sink(RedisOptions options) {
   auto address = parse_redis_url(options.url);

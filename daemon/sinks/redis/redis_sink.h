@@ -37,8 +37,9 @@ struct RedisOptions {
   std::chrono::milliseconds backoff_max{5'000};
 
   // Limits (G8).
-  std::size_t commands_max = 64;               // submitted and not ended
-  std::size_t under_way_bytes_max = 512 * 1024;  // of them, as Command::bytes(): what Redis may have to do, walks apart
+  std::size_t commands_max = 64;               // submitted and not ended, walks of patterns apart
+  std::size_t bulk_max = 4;                     // of them, walks of patterns, which have a room of their own
+  std::size_t under_way_bytes_max = 512 * 1024;  // of them, as Texts::bytes(): what Redis may have to do, walks apart
   std::size_t output_bytes_max = 1024 * 1024;  // written by us, not yet taken by the socket
   std::size_t walks_max = 16;                  // tags and patterns being walked at the same time
   std::size_t page_keys = 256;                 // keys of one page of a walk

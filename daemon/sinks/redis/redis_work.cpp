@@ -301,10 +301,11 @@ void WalkPacer::reset() {
   next_heavy_ = SteadyTime{};
 }
 
-std::unique_ptr<RedisWork> make_work(Ticket ticket, const Command& command, WorkShared& shared) {
-  const bool walks = command.target == Target::kPattern || (command.target == Target::kTags && !command.lazy);
-  if (!walks) return std::make_unique<KeysWork>(ticket, command, shared);
-  return make_walk_work(ticket, command, shared);
+std::unique_ptr<RedisWork> make_work(Ticket ticket, const Order& order, WorkShared& shared) {
+  if (order.target == Target::kPatterns) return make_patterns_work(ticket, order, shared);
+  const Command command = make_command(order);
+  if (command.target == Target::kTags && !command.lazy) return make_walk_work(ticket, command, shared);
+  return std::make_unique<KeysWork>(ticket, command, shared);
 }
 
 bool is_own_key(std::string_view key) { return key.starts_with(kOwnPrefix); }

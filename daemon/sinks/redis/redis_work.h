@@ -13,6 +13,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/sinks/redis/session.h"
 #include "daemon/interface/sink.h"
+#include "daemon/sinks/redis/command.h"
 
 namespace evictd {
 
@@ -69,7 +70,7 @@ struct WorkShared {
 
 class RedisWork : public ReplyReceiver {
  public:
-  // `command` and `shared` must outlive the work.
+  // What `command` looks at, and `shared`, must outlive the work.
   RedisWork(Ticket ticket, const Command& command, WorkShared& shared)
       : ticket_(ticket), command_(command), shared_(shared) {}
 
@@ -82,17 +83,20 @@ class RedisWork : public ReplyReceiver {
   // What it counts for among those under way. A walk goes on for long with little of it in Redis at any time: nothing.
   virtual std::size_t bytes() const { return 0; }
 
+  // Walks patterns: has a room of its own (Urgency::kBulk).
+  virtual bool is_bulk() const { return false; }
+
   Ticket ticket() const { return ticket_; }
   const Outcome& outcome() const { return outcome_; }
 
  protected:
   Ticket ticket_;
-  const Command& command_;
+  const Command command_;
   WorkShared& shared_;
   Outcome outcome_;
 };
 
-std::unique_ptr<RedisWork> make_work(Ticket ticket, const Command& command, WorkShared& shared);
+std::unique_ptr<RedisWork> make_work(Ticket ticket, const Order& order, WorkShared& shared);
 
 // Used by works of both kinds.
 

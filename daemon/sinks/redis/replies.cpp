@@ -90,10 +90,10 @@ std::optional<std::chrono::milliseconds> read_time(const Reply& reply) {
   return std::chrono::milliseconds(*seconds * 1000 + *microseconds / 1000);
 }
 
-std::optional<Counts> read_counts(const Reply& reply) {
+std::optional<NamedCounts> read_counts(const Reply& reply) {
   constexpr std::size_t kCountsMax = 64;
   if (!is_array(reply) || reply.elements.size() % 2 != 0 || reply.elements.size() > 2 * kCountsMax) return std::nullopt;
-  Counts counts;
+  NamedCounts counts;
   for (std::size_t i = 0; i < reply.elements.size(); i += 2) {
     const Reply& name = reply.elements[i];
     const auto count = read_count(reply.elements[i + 1], INT64_MAX);

@@ -47,8 +47,8 @@ std::optional<ScanReply> read_scan(Reply&& reply);
 std::optional<std::chrono::milliseconds> read_time(const Reply& reply);
 
 // {name, count, ...} of evictd_stats.
-using Counts = std::vector<std::pair<std::string, std::uint64_t>>;
-std::optional<Counts> read_counts(const Reply& reply);
+using NamedCounts = std::vector<std::pair<std::string, std::uint64_t>>;
+std::optional<NamedCounts> read_counts(const Reply& reply);
 
 // A whole number from 0 to `most`.
 std::optional<std::uint64_t> read_count(const Reply& reply, std::uint64_t most);

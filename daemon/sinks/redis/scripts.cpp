@@ -85,6 +85,16 @@ void append_marker_name(std::string& out, std::string_view key) {
   out += '}';
 }
 
-std::string channel_counter(std::string_view channel) { return "evictd:announced:" + std::string(channel); }
+std::string channel_counter(std::string_view channel) {
+  std::string name = "evictd:announced:";
+  for (const char c : channel) {
+    if (c == '{' || c == '%') {
+      name += c == '{' ? "%7B" : "%25";
+    } else {
+      name += c;
+    }
+  }
+  return name;
+}
 
 }  // namespace evictd

@@ -33,7 +33,7 @@ const std::array<ScriptText, kScriptCount>& scripts();
 inline const ScriptText& script(Script which) { return scripts()[static_cast<std::size_t>(which)]; }
 
 // Grows with every change of the library's text that readers can notice.
-inline constexpr int kLibraryVersion = 3;
+inline constexpr int kLibraryVersion = 4;
 
 // What evictd_version answers.
 std::string library_version(std::chrono::milliseconds tombstone_ttl);
@@ -52,7 +52,7 @@ std::vector<ReaderScript> reader_scripts(std::chrono::milliseconds tombstone_ttl
 // "evictd:{key}", or "evictd:key" when the key has a non-empty hash tag; appended to `out`.
 void append_marker_name(std::string& out, std::string_view key);
 
-// The key that counts the messages of a channel of announcements.
+// The key that counts the messages of a channel of announcements. Without braces, so that it is nobody's marker.
 std::string channel_counter(std::string_view channel);
 
 }  // namespace evictd

@@ -276,7 +276,9 @@ SessionResult<void> Session::take_own(Script loaded, const Reply& reply, SteadyT
 }
 
 SessionResult<void> Session::take_error(const Reply& reply, SteadyTime now) {
-  if (state_ == SessionState::kNaming) {  // a name is a convenience
+  // A name is a convenience: nobody minds if it may not be given. What is said before a hang-up comes here as well.
+  const bool no_naming = reply.text.starts_with("ERR unknown") || classify_redis_error(reply.text).name == "noperm";
+  if (state_ == SessionState::kNaming && no_naming) {
     enter(SessionState::kInspecting, now);
     return {};
   }

@@ -114,6 +114,9 @@ class Session {
   // Appends SCRIPT LOAD and takes care of its reply: for a receiver that was told NOSCRIPT.
   void load_script(Script which, SteadyTime now);
 
+  // Redis said something on this connection.
+  bool has_heard() const { return reader_.bytes_fed() > 0; }
+
   std::size_t awaited() const { return expected_.size(); }
   // Since when we wait for the next reply, or for more of one that is long; nullopt when none is awaited.
   std::optional<SteadyTime> waiting_since() const;

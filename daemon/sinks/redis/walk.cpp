@@ -463,7 +463,54 @@ class WalkWork final : public RedisWork {
   std::vector<Entry> walks_;
 };
 
+// Walks of the patterns of one order, each a work of its own under the ticket of them all.
+class PatternsWork final : public RedisWork {
+ public:
+  PatternsWork(Ticket ticket, const Order& order, WorkShared& shared) : RedisWork(ticket, Command{}, shared) {
+    for (const PatternRef& ref : order.patterns) commands_.push_back(make_pattern_command(order, ref));
+    outcome_.by_pattern.resize(commands_.size());
+    begin_next();
+  }
+
+  void pump(Session& session, SteadyTime now) override {
+    while (walk_) {
+      walk_->pump(session, now);
+      if (!walk_->is_finished()) return;
+      Counts& counts = outcome_.by_pattern[next_ - 1];
+      counts = walk_->outcome();
+      outcome_.deleted += counts.deleted;
+      outcome_.absent += counts.absent;
+      outcome_.kept += counts.kept;
+      outcome_.replayed += counts.replayed;
+      begin_next();
+    }
+  }
+
+  // Replies come to the walk itself: it is the one that the session was given.
+  bool on_reply(std::uint64_t, Reply&&) override { return false; }
+  bool on_error(std::uint64_t, std::string_view, std::string&) override { return false; }
+  bool is_finished() const override { return walk_ == nullptr; }
+  bool is_bulk() const override { return true; }
+  bool wants_wake() const override { return walk_ && walk_->wants_wake(); }
+
+ private:
+  void begin_next() {
+    walk_.reset();
+    if (next_ == commands_.size()) return;
+    walk_ = make_walk_work(ticket_, commands_[next_]->command, shared_);
+    ++next_;
+  }
+
+  std::vector<std::unique_ptr<PatternCommand>> commands_;
+  std::size_t next_ = 0;
+  std::unique_ptr<RedisWork> walk_;
+};
+
 }  // namespace
+
+std::unique_ptr<RedisWork> make_patterns_work(Ticket ticket, const Order& order, WorkShared& shared) {
+  return std::make_unique<PatternsWork>(ticket, order, shared);
+}
 
 std::unique_ptr<RedisWork> make_walk_work(Ticket ticket, const Command& command,
                                           WorkShared& shared) {

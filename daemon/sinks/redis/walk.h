@@ -24,6 +24,10 @@ namespace evictd {
 std::unique_ptr<RedisWork> make_walk_work(Ticket ticket, const Command& command,
                                           WorkShared& shared);
 
+// All patterns of an order, one after the other: each of them reads the whole key space, and Redis has better to do than
+// several such readings at once.
+std::unique_ptr<RedisWork> make_patterns_work(Ticket ticket, const Order& order, WorkShared& shared);
+
 // A purge leaves its tombstone here as well, and every fill looks here: keys that were absent while
 // a pattern was purged have no tombstone of their own.
 inline constexpr std::string_view kPurgedMarker = "evictd:purged";

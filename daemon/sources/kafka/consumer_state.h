@@ -28,14 +28,12 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots, AskTableTree ask_table_tree);
   ~KafkaSource() override;
 
-  void start(const std::optional<Record>& last_known, Now now) override;
-  // A group has no standby: this is the record of a Redis that changed before the group was joined.
-  void use_record(const std::optional<Record>& last_known) override { last_known_ = last_known; }
+  void start(Now now) override;
+  void proceed(const std::set<std::string>& on_record) override;
   void step(Now now, std::size_t bytes_max, SourceHandler& handler) override;
   void wait_for(Waiting& waiting, bool want_data) override;
   void acknowledge(const Position& end) override;
   void request_snapshot() override;
-  void confirm_gap() override {}
   void set_tables(const std::vector<std::string>& tables) override;
   // Refuses nothing; what the rules read counts with the set_tables() that follows.
   void check_rules(const RuleSet& rules) override;
@@ -45,7 +43,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   std::string stream_name(std::uint32_t stream) const override { return partitions_.name_of_stream(stream); }
 
  private:
-  enum class State { kIdle, kOpening, kJoining, kStreaming, kClosing, kStopped, kFailed };
+  enum class State { kIdle, kOpening, kJudging, kJoining, kStreaming, kClosing, kStopped, kFailed };
 
   // ---- kafka_source.cpp
   struct Opened {
@@ -56,6 +54,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   };
   void open();
   void opened(Result<Opened> result);
+  void join();
   void on_assigned(std::vector<TopicPartition> partitions) override;
   void on_revoked(std::vector<TopicPartition> partitions, bool lost) override;
   void on_client_error(const Error& error) override;
@@ -113,7 +112,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   DeadLetters dead_letters_;
   std::set<std::string> mapped_tables_;
   std::optional<EnvelopeDecoder::ReadColumns> columns_to_come_;  // of rules that were checked, not set
-  std::optional<Record> last_known_;
+  std::set<std::string> on_record_;  // names of streams that some cache has a position of
 
   State state_ = State::kIdle;
   Now now_{};
@@ -122,6 +121,11 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   std::uint64_t session_ =
       0;  // counts clients: what a helper's job says of an earlier one is dropped
   bool was_connected_ = false;
+  // The group had no offsets, or began just now: nobody has worked before us.
+  bool is_first_start_ = false;
+  std::map<std::string, std::int32_t> opened_topics_;
+  std::vector<std::pair<TopicPartition, std::int64_t>> opened_ends_;
+  bool may_proceed_ = false;
   bool is_announced_ = false;  // on_connected was called for this client
   State after_close_ = State::kOpening;
   // Found inside a callback of the client, carried out at the end of the turn.
@@ -133,7 +137,6 @@ class KafkaSource final : public Source, private KafkaClientHandler {
 
   std::set<std::string> servers_;  // topic prefixes of everything subscribed
   Partitions partitions_;
-  bool record_is_missing_ = false;
   std::uint64_t told_by_ = 0;  // the client that found the gaps of Partition::gap_is_told
   SteadyTime ends_before_at_{};  // of Partition::end_before
 

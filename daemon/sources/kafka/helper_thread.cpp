@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <system_error>
 #include <utility>
 
 #include "mapping/check.h"
@@ -53,8 +54,17 @@ void HelperThread::run(std::string what, Job job) {
     shared_->jobs.push_back(std::move(job));
     shared_->questions.push_back({std::move(what), read_clocks().steady});
   }
-  if (!thread_.joinable()) thread_ = std::thread([shared = shared_] { work(shared); });
+  start();
   shared_->changed.notify_all();
+}
+
+void HelperThread::start() {
+  if (thread_.joinable()) return;
+  try {
+    thread_ = std::thread([shared = shared_] { work(shared); });
+  } catch (const std::system_error&) {
+    // Threads are used up: the jobs wait, and finish() tries again.
+  }
 }
 
 std::optional<HelperThread::Question> HelperThread::oldest() const {
@@ -63,6 +73,7 @@ std::optional<HelperThread::Question> HelperThread::oldest() const {
 }
 
 void HelperThread::finish() {
+  if (oldest()) start();
   std::uint64_t count = 0;
   [[maybe_unused]] const auto bytes = ::read(shared_->descriptor, &count, sizeof count);
   for (;;) {

@@ -43,6 +43,7 @@ class HelperThread {
 
  private:
   struct Shared;
+  void start();
   static void work(const std::shared_ptr<Shared>& shared);
 
   std::shared_ptr<Shared> shared_;

@@ -67,9 +67,8 @@ KafkaSource::~KafkaSource() {
   if (client_) client_->close();
 }
 
-void KafkaSource::start(const std::optional<Record>& last_known, Now now) {
+void KafkaSource::start(Now now) {
   now_ = now;
-  last_known_ = last_known;
   if (snapshots_) {
     snapshots_->start(now);
     snapshots_->request();
@@ -145,24 +144,13 @@ void KafkaSource::opened(Result<Opened> result) {
   for (auto& [name, topic] : partitions_.topics()) topic.server_is_learnt = false;
   servers_.clear();
   learn_servers(names);
-  if (!last_known_ && !was_connected_) {
-    // Where several daemons start together, another may have begun for all after we looked for the
-    // record: then there is one by now.
-    const GroupHistory& history = result->history;
-    const bool is_beginning =
-        history.began && std::chrono::abs(now_.system - *history.began) < kBeginningTogether;
-    if (history.has_offsets && !is_beginning) {
-      record_is_missing_ = true;
-    } else {
-      for (const TopicPartition& at : partitions_of(result->topics))
-        partitions_.find_or_add(at).existed_first = true;
-      for (const auto& [at, end] : result->ends) {
-        Partition& partition = partitions_.find_or_add(at);
-        partition.existed_first = true;
-        partition.first_end = end;
-      }
-    }
-  }
+  // Where several daemons start together, another may have begun for all after we looked for the
+  // record: then there is one by now.
+  const GroupHistory& history = result->history;
+  const bool is_beginning = history.began && std::chrono::abs(now_.system - *history.began) < kBeginningTogether;
+  is_first_start_ = !was_connected_ && (!history.has_offsets || is_beginning);
+  opened_topics_ = result->topics;
+  opened_ends_ = result->ends;
   topic_problem_ =
       result->topics.empty() ? "no topic exists yet that 'topics' names or matches" : "";
   is_announced_ = false;
@@ -173,6 +161,33 @@ void KafkaSource::opened(Result<Opened> result) {
   for (const auto& [at, end] : result->ends) partitions_.find_or_add(at).end_before = end;
   ends_before_at_ = now_.steady;
   probe_at_ = now_.steady + kProbeSoon;
+  state_ = State::kJudging;
+  may_proceed_ = false;
+  SourceFacts facts;
+  facts.has_history = history.has_offsets && !is_beginning;
+  facts.if_not_on_record = {
+      "record_missing",
+      fmt::format("group '{}' has read before, but this cache has no record of it: it may hold values of another time",
+                  options_.group),
+      {}};
+  handler_->on_facts(facts);
+}
+
+void KafkaSource::proceed(const std::set<std::string>& on_record) {
+  on_record_ = on_record;
+  may_proceed_ = true;
+}
+
+// What the caches have on record is known: the group may be joined.
+void KafkaSource::join() {
+  if (is_first_start_ && on_record_.empty()) {
+    for (const TopicPartition& at : partitions_of(opened_topics_)) partitions_.find_or_add(at).existed_first = true;
+    for (const auto& [at, end] : opened_ends_) {
+      Partition& partition = partitions_.find_or_add(at);
+      partition.existed_first = true;
+      partition.first_end = end;
+    }
+  }
   state_ = State::kJoining;
   if (auto subscribed = client_->subscribe(); !subscribed) fail_for_good(subscribed.error());
 }
@@ -209,17 +224,6 @@ void KafkaSource::announce_connection() {
   }
   connected.source_identity = options_.group;
   connected.has_snapshots = snapshots_ != nullptr;
-  if (record_is_missing_) {
-    record_is_missing_ = false;
-    handler_->on_gap(
-        {"record_missing",
-         fmt::format(
-             "group '{}' has read before, but this Redis has no record of it: it may hold values "
-             "of another time",
-             options_.group),
-         {}},
-        false);
-  }
   handler_->on_connected(connected);
 }
 
@@ -279,13 +283,13 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
                                   std::vector<std::pair<TopicPartition, std::int64_t>>& commit) {
   const TopicPartition& at = offsets.at;
   Partition& partition = partitions_.find_or_add(at);
-  if (last_known_) partitions_.go_on_from(partition, *last_known_);
+  partitions_.go_on_from(partition, on_record_);
   StartFacts facts;
   facts.offsets = offsets;
   facts.is_first_start = partition.existed_first;
   facts.first_end = partition.first_end;
   facts.began_at = partition.began_at;
-  facts.was_read_before = partition.was_read || (last_known_ && is_on_record(*last_known_, at));
+  facts.was_read_before = partition.was_read || is_on_record(on_record_, at);
   if (!partition.topic->held_since) partition.topic->held_since = now_.steady;
   if (partition.topic->has_vanished && !std::exchange(partition.is_begun_again, true)) {
     // Made again: from its first record. The gap was found when the first one vanished.
@@ -299,7 +303,7 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
     partitions_.begin_anew(partition);
     bool known = false;
     assignment.missing = UnknownChange{tables_of_topic(at.topic, known), start.detail};
-    if (!partition.gap_is_told) handler_->on_gap({start.gap, start.detail, assignment.missing->tables}, false);
+    if (!partition.gap_is_told) handler_->on_gap({start.gap, start.detail, assignment.missing->tables});
   }
   partition.gap_is_told = false;
   // What was finished after the partition had been given up is done, although nobody could commit it.
@@ -429,8 +433,7 @@ void KafkaSource::on_offset_lost(const TopicPartition& at) {
                       fmt::format("{}: there is no record where evictd reads: deleted by retention, cut off, or gone "
                                   "with its topic",
                                   at.to_string()),
-                      tables},
-                     false);
+                      tables});
   }
   disconnect({ErrorKind::kConnection,
               fmt::format("kafka: {}: the records where evictd reads are gone", at.to_string()),
@@ -533,8 +536,7 @@ void KafkaSource::find_vanished(const std::map<std::string, std::int32_t>& topic
     const std::vector<std::string> tables = tables_of_topic(name, known);
     if (known && tables.empty()) continue;  // no rule speaks of it
     handler_->on_gap(
-        {"topic_recreated", fmt::format("topic '{}' was deleted, with what had not been read of it", name), tables},
-        false);
+        {"topic_recreated", fmt::format("topic '{}' was deleted, with what had not been read of it", name), tables});
     if (is_assigned) disconnect({ErrorKind::kConnection, fmt::format("kafka: topic '{}' was deleted", name), {}});
   }
 }
@@ -619,6 +621,7 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
   ask_for_tables();
   take_snapshots();
   if (state_ == State::kOpening && now.steady >= retry_at_) open();
+  if (state_ == State::kJudging && may_proceed_) join();
   if (client_ && !is_ending()) {
     client_->clear_descriptor();
     client_->serve_events(*this);
@@ -653,6 +656,7 @@ void KafkaSource::wait_for(Waiting& waiting, bool want_data) {
   if (ask_table_tree_ && !asking_for_tables_) waiting.wake_at(ask_for_tables_at_);
   if (snapshots_) snapshots_->wait_for(waiting);
   if (state_ == State::kOpening) waiting.wake_at(retry_at_);
+  if (state_ == State::kJudging && may_proceed_) waiting.wake_at(SteadyTime::min());
   if (!client_) return;
   waiting.descriptors.push_back({client_->descriptor(), POLLIN, 0});
   if (want_data && client_->may_have_more() && !waits_for_database()) waiting.wake_at(now_.steady);
@@ -693,6 +697,9 @@ SourceStatus KafkaSource::status() const {
       break;
     case State::kOpening:
       status.state = "connecting";
+      break;
+    case State::kJudging:
+      status.state = "comparing with what the caches have on record";
       break;
     case State::kJoining:
       status.state = "joining the group";

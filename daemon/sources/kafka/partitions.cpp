@@ -27,12 +27,11 @@ std::optional<std::uint32_t> incarnation_of(std::string_view name, std::string_v
 }
 
 // The highest on record.
-std::optional<std::uint32_t> recorded_incarnation(const Record& record, const TopicPartition& at) {
+std::optional<std::uint32_t> recorded_incarnation(const std::set<std::string>& on_record, const TopicPartition& at) {
   const std::string base = at.to_string();
   std::optional<std::uint32_t> highest;
-  for (auto entry = record.acknowledged.lower_bound(base);
-       entry != record.acknowledged.end() && entry->first.starts_with(base); ++entry) {
-    const auto incarnation = incarnation_of(entry->first, base);
+  for (auto name = on_record.lower_bound(base); name != on_record.end() && name->starts_with(base); ++name) {
+    const auto incarnation = incarnation_of(*name, base);
     if (incarnation) highest = std::max(highest.value_or(0), *incarnation);
   }
   return highest;
@@ -52,8 +51,8 @@ Xid opaque_xid(std::uint64_t name_hash, std::int64_t offset, std::int64_t timest
   return Xid{kOpaqueXidFlag | (hash & (kOpaqueXidFlag - 1))};
 }
 
-bool is_on_record(const Record& record, const TopicPartition& at) {
-  return recorded_incarnation(record, at).has_value();
+bool is_on_record(const std::set<std::string>& on_record, const TopicPartition& at) {
+  return recorded_incarnation(on_record, at).has_value();
 }
 
 Partition& Partitions::find_or_add(const TopicPartition& at) {
@@ -95,8 +94,8 @@ void Partitions::begin_anew(Partition& partition) {
   partition.acknowledged = -1;
 }
 
-void Partitions::go_on_from(Partition& partition, const Record& record) {
-  const auto recorded = recorded_incarnation(record, partition.at);
+void Partitions::go_on_from(Partition& partition, const std::set<std::string>& on_record) {
+  const auto recorded = recorded_incarnation(on_record, partition.at);
   if (!recorded || *recorded <= partition.incarnation) return;
   partition.incarnation = *recorded - 1;
   begin_anew(partition);

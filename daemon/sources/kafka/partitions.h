@@ -12,6 +12,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -99,7 +100,7 @@ class Partitions {
   // What has been read of it says nothing about what comes.
   void begin_anew(Partition& partition);
   // Goes on from the incarnations that a process before this one has left on record.
-  void go_on_from(Partition& partition, const Record& record);
+  void go_on_from(Partition& partition, const std::set<std::string>& on_record);
 
   // Those with an assignment, in the order they came.
   const std::vector<Partition*>& assigned() const { return assigned_; }
@@ -123,6 +124,6 @@ class Partitions {
 };
 
 // Whether anything of the partition is on record, of whatever incarnation.
-bool is_on_record(const Record& record, const TopicPartition& at);
+bool is_on_record(const std::set<std::string>& on_record, const TopicPartition& at);
 
 }  // namespace evictd

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "daemon/sources/postgres/publishing.h"
 #include "daemon/sources/postgres/table_digest.h"
@@ -82,107 +83,6 @@ void plan_publication(const PlanInput& input, Plan& plan) {
   }
 }
 
-Gap whole_gap(std::string reason, std::string detail) {
-  return Gap{std::move(reason), std::move(detail), {}};
-}
-
-// A gap that may concern every table, at most one: the repair is the same for all of them.
-std::optional<Gap> find_whole_gap(const PlanInput& input) {
-  const Facts& facts = *input.facts;
-  const Known* known = input.known;
-  const std::string& slot = input.options->slot;
-  const bool has_record = known != nullptr && !known->epoch.empty();
-  const bool epoch_changed = has_record && known->epoch != input.epoch;
-  const std::string moved_server =
-      epoch_changed
-          ? fmt::format(" (the server changed from '{}' to '{}')", known->epoch, input.epoch)
-          : "";
-  if (!facts.slot.exists) {
-    if (!has_record) return std::nullopt;  // the first start
-    return whole_gap("slot_missing",
-                     fmt::format("slot '{}' no longer exists{}", slot, moved_server));
-  }
-  if (facts.slot.is_lost) {
-    return whole_gap("slot_lost",
-                     fmt::format("slot '{}' is lost: {}", slot, facts.slot.lost_reason));
-  }
-  if (epoch_changed) {
-    return whole_gap("epoch_changed",
-                     fmt::format("expected server '{}', got '{}'", known->epoch, input.epoch));
-  }
-  if (!facts.publication.exists || input.slot_predates_publication) {
-    return whole_gap("publication_missing", fmt::format("publication '{}' did not exist for a time",
-                                                        input.options->publication));
-  }
-  if (!has_record) {
-    return whole_gap("record_missing",
-                     fmt::format("slot '{}' exists, but Redis has no record of it", slot));
-  }
-  if (known->identity != source_identity(facts, slot)) {
-    return whole_gap("source_changed", fmt::format("expected database and slot '{}', got '{}'",
-                                                   known->identity, source_identity(facts, slot)));
-  }
-  if (known->acknowledged && facts.slot.confirmed > *known->acknowledged) {
-    return whole_gap("slot_moved", fmt::format("slot '{}' was moved from {} to {} by somebody else",
-                                               slot, known->acknowledged->to_string(),
-                                               facts.slot.confirmed.to_string()));
-  }
-  return std::nullopt;
-}
-
-void find_table_gaps(const PlanInput& input, Plan& plan) {
-  const Known& known = *input.known;
-  Gap recreated{"table_recreated", "", {}};
-  Gap unpublished{"unpublished", "", {}};
-  Gap added{"table_added", "", {}, true};
-  Gap partitions{"partitions_changed", "", {}};
-  Gap changed{"table_changed", "", {}};
-  for (const std::string& table : *input.tables) {
-    const auto found = input.facts->tables.find(table);
-    if (found == input.facts->tables.end()) continue;
-    const TableFacts& facts = found->second;
-    const bool will_publish =
-        std::find(plan.tables_to_publish.begin(), plan.tables_to_publish.end(), table) !=
-        plan.tables_to_publish.end();
-    const auto before = known.tables.find(table);
-    if (before == known.tables.end()) {
-      if (will_publish || facts.is_followed()) added.tables.push_back(table);
-      continue;
-    }
-    // Named as not served; a gap when it is there again.
-    if (!will_publish && !facts.is_followed()) continue;
-    TableVerdict verdict = compare_digest(before->second, facts, input.facts->publication);
-    if (will_publish && verdict != TableVerdict::kRecreated) verdict = TableVerdict::kPublication;
-    switch (verdict) {
-      case TableVerdict::kSame:
-      case TableVerdict::kGrown:
-        break;
-      case TableVerdict::kRecreated:
-        recreated.tables.push_back(table);
-        break;
-      case TableVerdict::kMembers:
-        partitions.tables.push_back(table);
-        break;
-      case TableVerdict::kPublication:
-        unpublished.tables.push_back(table);
-        break;
-      case TableVerdict::kChanged:
-        changed.tables.push_back(table);
-        break;
-    }
-  }
-  const auto add = [&](Gap& gap, std::string_view text) {
-    if (gap.tables.empty()) return;
-    gap.detail = fmt::format("{}: '{}'", text, fmt::join(gap.tables, "', '"));
-    plan.gaps.push_back(std::move(gap));
-  };
-  add(recreated, "dropped and created anew");
-  add(unpublished, "not all of it was in the publication for a time");
-  add(added, "the rules name tables that were not followed until now");
-  add(partitions, "partitions or children were attached or removed");
-  add(changed, "columns or storage were altered, which may change values without a row in the stream");
-}
-
 }  // namespace
 
 Result<Plan> make_plan(const PlanInput& input) {
@@ -217,11 +117,6 @@ Result<Plan> make_plan(const PlanInput& input) {
                             facts.server.role, shown_relation(plan.relations_unowned.front())),
                 "as an owner of the tables: " + create_publication_statement(input.options->publication, relations));
   }
-  if (auto gap = find_whole_gap(input)) {
-    plan.gaps.push_back(std::move(*gap));
-  } else if (input.known != nullptr && facts.slot.exists) {
-    find_table_gaps(input, plan);
-  }
   // A slot older than its publication cannot be used: decoding looks into the catalogue of its own
   // past.
   plan.drop_slot = facts.slot.exists && (facts.slot.is_lost || !facts.publication.exists ||
@@ -232,6 +127,64 @@ Result<Plan> make_plan(const PlanInput& input) {
 
 std::string source_identity(const Facts& facts, const std::string& slot) {
   return fmt::format("{}/{}", facts.server.database_oid, slot);
+}
+
+std::string table_gap(const TableFacts& table, const PublicationFacts& publication, const std::string& before) {
+  switch (compare_digest(before, table, publication)) {
+    case TableVerdict::kSame:
+    case TableVerdict::kGrown:
+      return {};
+    case TableVerdict::kRecreated:
+      return "table_recreated";
+    case TableVerdict::kMembers:
+      return "partitions_changed";
+    case TableVerdict::kPublication:
+      return "unpublished";
+    case TableVerdict::kChanged:
+      return "table_changed";
+  }
+  return "table_changed";
+}
+
+SourceFacts source_facts(const PlanInput& input, const Plan& plan, const Epoch& epoch) {
+  const Facts& facts = *input.facts;
+  const std::string& slot = input.options->slot;
+  SourceFacts found;
+  found.epoch = epoch;
+  found.identity = source_identity(facts, slot);
+  found.has_history = facts.slot.exists;
+  found.if_not_on_record = {"record_missing", fmt::format("slot '{}' exists, but this cache has no record of it", slot), {}};
+  found.if_on_record = Gap{"slot_missing", fmt::format("slot '{}' no longer exists", slot), {}};
+  if (facts.slot.is_lost) {
+    found.gaps.push_back({"slot_lost", fmt::format("slot '{}' is lost: {}", slot, facts.slot.lost_reason), {}});
+  } else if (facts.slot.exists && (!facts.publication.exists || input.slot_predates_publication)) {
+    found.gaps.push_back({"publication_missing",
+                          fmt::format("publication '{}' did not exist for a time", input.options->publication), {}});
+  }
+  if (facts.slot.exists) found.confirmed[kOnlyStream] = facts.slot.confirmed.value;
+  // What can neither be followed now nor made to be is named as a problem; it is a gap when it is there again.
+  struct Compared {
+    TableFacts table;
+    bool will_publish = false;
+  };
+  auto compared = std::make_shared<std::map<std::string, Compared>>();
+  for (const std::string& name : *input.tables) {
+    const auto table = facts.tables.find(name);
+    if (table == facts.tables.end()) continue;
+    const bool will_publish = std::find(plan.tables_to_publish.begin(), plan.tables_to_publish.end(), name) !=
+                              plan.tables_to_publish.end();
+    if (!will_publish && !table->second.is_followed()) continue;
+    found.tables[name] = table_digest(table->second, facts.publication);
+    // Even an equal digest says nothing where it has to be published anew.
+    if (will_publish) found.tables[name] += " to-be-published";
+    compared->emplace(name, Compared{table->second, will_publish});
+  }
+  found.difference = [compared, publication = facts.publication](const std::string& name, const std::string& before) {
+    const Compared& now = compared->at(name);
+    const std::string reason = table_gap(now.table, publication, before);
+    return now.will_publish && reason != "table_recreated" ? std::string("unpublished") : reason;
+  };
+  return found;
 }
 
 std::map<std::string, std::string> published_tables(const Facts& facts) {

@@ -13,18 +13,7 @@
 
 namespace evictd {
 
-// What we knew of the source when we last heard of it: from the record at first, then from our own
-// connection.
-struct Known {
-  Epoch epoch;
-  std::string identity;
-  // The last position the server was told.
-  std::optional<Lsn> acknowledged;
-  std::map<std::string, std::string> tables;  // see published_tables()
-};
-
 struct Plan {
-  std::vector<Gap> gaps;
   bool drop_slot = false;
   bool create_slot = false;
   bool create_publication = false;
@@ -45,14 +34,17 @@ struct PlanInput {
   const PostgresOptions* options = nullptr;
   const std::vector<std::string>* tables = nullptr;
   const Facts* facts = nullptr;
-  Epoch epoch;
-  const Known* known = nullptr;  // null: no record
   // The server said that the publication did not exist yet where the slot stands (42704).
   bool slot_predates_publication = false;
 };
 
 // kUsage when the server can never serve us as it is.
 Result<Plan> make_plan(const PlanInput& input);
+
+// What can be missing, whatever is on record, and what has to be compared with it. `epoch`: of the connection.
+SourceFacts source_facts(const PlanInput& input, const Plan& plan, const Epoch& epoch);
+// Why a table may have missed something since `before`, see SourceFacts::difference.
+std::string table_gap(const TableFacts& table, const PublicationFacts& publication, const std::string& before);
 
 // "<database oid>/<slot>": what a position lives in.
 std::string source_identity(const Facts& facts, const std::string& slot);

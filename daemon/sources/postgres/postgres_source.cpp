@@ -33,27 +33,14 @@ PostgresSource::PostgresSource(PostgresOptions options)
       fmt::format("{}-{}", ::getpid(), std::chrono::system_clock::now().time_since_epoch().count());
 }
 
-void PostgresSource::start(const std::optional<Record>& last_known, Now now) {
+void PostgresSource::start(Now now) {
   EVICTD_CHECK(state_ == State::kIdle);
   now_ = now;
-  use_record(last_known);
   retry_at_ = now.steady;
   state_ = State::kWaiting;
 }
 
-void PostgresSource::use_record(const std::optional<Record>& last_known) {
-  known_is_stale_ = false;
-  known_.reset();
-  if (!last_known || last_known->epoch.empty()) return;
-  Known& known = known_.emplace();
-  known.epoch = last_known->epoch;
-  known.identity = last_known->source_identity;
-  known.tables = last_known->tables;
-  if (const auto found = last_known->acknowledged.find(kOnlyStream);
-      found != last_known->acknowledged.end()) {
-    known.acknowledged = Lsn{found->second};
-  }
-}
+void PostgresSource::proceed(const std::set<std::string>&) { may_proceed_ = true; }
 
 void PostgresSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
   now_ = now;
@@ -94,12 +81,9 @@ void PostgresSource::wait_for(Waiting& waiting, bool want_data) {
     case State::kStandby:
       if (!polling_slot_) waiting.wake_at(retry_at_);
       return;
-    case State::kAwaitingRecord:
-      if (!known_is_stale_) waiting.wake_at(SteadyTime::min());
+    case State::kJudging:
+      if (may_proceed_) waiting.wake_at(SteadyTime::min());
       break;
-    case State::kConfirming:
-      if (gap_confirmed_) waiting.wake_at(SteadyTime::min());
-      return;
     case State::kCreatingSlot:
       waiting.wake_at(blockers_at_);
       break;
@@ -127,15 +111,12 @@ void PostgresSource::acknowledge(const Position& end) {
   const Lsn position{end.value};
   stream_.acknowledge(position);
   last_acknowledged_ = std::max(last_acknowledged_, position);
-  if (known_) known_->acknowledged = std::max(known_->acknowledged.value_or(Lsn{}), position);
 }
 
 void PostgresSource::request_snapshot() {
   last_wanted_ = snapshots_.request();
   if (first_wanted_ == 0) first_wanted_ = last_wanted_;
 }
-
-void PostgresSource::confirm_gap() { gap_confirmed_ = true; }
 
 void PostgresSource::set_tables(const std::vector<std::string>& tables) {
   if (tables == tables_) return;
@@ -186,11 +167,8 @@ SourceStatus PostgresSource::status() const {
     case State::kStarting:
       status.state = "connecting";
       break;
-    case State::kAwaitingRecord:
-      status.state = "reading the record";
-      break;
-    case State::kConfirming:
-      status.state = "recording a gap";
+    case State::kJudging:
+      status.state = "comparing with what the caches have on record";
       break;
     case State::kRepairing:
       status.state = "preparing";

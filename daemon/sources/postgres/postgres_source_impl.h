@@ -41,13 +41,12 @@ class PostgresSource final : public Source, private PgoutputReceiver {
  public:
   explicit PostgresSource(PostgresOptions options);
 
-  void start(const std::optional<Record>& last_known, Now now) override;
-  void use_record(const std::optional<Record>& last_known) override;
+  void start(Now now) override;
+  void proceed(const std::set<std::string>& on_record) override;
   void step(Now now, std::size_t bytes_max, SourceHandler& handler) override;
   void wait_for(Waiting& waiting, bool want_data) override;
   void acknowledge(const Position& end) override;
   void request_snapshot() override;
-  void confirm_gap() override;
   void set_tables(const std::vector<std::string>& tables) override;
   void check_rules(const RuleSet& rules) override;
   std::optional<Result<void>> take_rules_check() override;
@@ -61,8 +60,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
     kWaiting,
     kConnecting,
     kReading,
-    kAwaitingRecord,
-    kConfirming,
+    kJudging,
     kRepairing,
     kCreatingSlot,
     kFirstSnapshot,
@@ -82,7 +80,6 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void take_facts();
   void judge_facts();
   void tell_requirements(const Requirements& requirements, const Facts& facts);
-  void confirm();
   void repair();
   void repaired();
   void create_slot();
@@ -91,7 +88,6 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void streaming_began();
   void poll_standby();
   void become_standby(const std::string& holder);
-  void forget_what_was_known();
   void learn_names(const Facts& facts);
   void set_problems(const Facts& facts);
 
@@ -169,9 +165,8 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   std::uint32_t xid_ = 0;  // the low 32 bits, of the transaction that comes in
   std::vector<std::string> told_problems_;
 
-  // What is known of the source, from the record and from our own sessions.
-  std::optional<Known> known_;
-  bool known_is_stale_ = false;  // somebody else held the slot since: only the record can tell
+  // What the last stream of ours followed, and in which history: tables that were published before are not new to us.
+  std::map<std::string, std::string> followed_;
   bool has_worked_ =
       false;  // streamed once: what would be a usage error may now be a passing state
 
@@ -181,10 +176,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   Facts facts_;
   Plan plan_;
   bool slot_predates_publication_ = false;
-  bool gap_confirmed_ = false;
-  // Of this outage, so that a retry does not report them again. Not beyond a standby: the peer repaired them, and what
-  // is found after that is another gap, whatever its text.
-  std::vector<std::string> reported_gaps_;
+  bool may_proceed_ = false;
   struct Repaired {
     std::uint64_t barrier = 0;   // every transaction older than the publication's change has a lower id; 0: no change
     std::optional<Facts> facts;  // as they were after it

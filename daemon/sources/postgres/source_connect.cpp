@@ -35,8 +35,6 @@ PlanInput PostgresSource::plan_input(const Facts& facts) const {
   input.options = &options_;
   input.tables = &tables_;
   input.facts = &facts;
-  input.epoch = known_ ? known_->epoch : Epoch();
-  input.known = known_ ? &*known_ : nullptr;
   input.slot_predates_publication = slot_predates_publication_;
   return input;
 }
@@ -48,11 +46,9 @@ void PostgresSource::advance() {
       break;
     case State::kStandby:
       return poll_standby();
-    case State::kConfirming:
-      return confirm();
     case State::kConnecting:
     case State::kReading:
-    case State::kAwaitingRecord:
+    case State::kJudging:
     case State::kRepairing:
     case State::kCreatingSlot:
     case State::kFirstSnapshot:
@@ -70,8 +66,8 @@ void PostgresSource::advance() {
     case State::kReading:
       if (facts_answer_) take_facts();
       break;
-    case State::kAwaitingRecord:
-      if (!known_is_stale_) judge_facts();
+    case State::kJudging:
+      if (may_proceed_) repair();
       break;
     case State::kRepairing:
       if (repair_answer_) repaired();
@@ -171,10 +167,7 @@ void PostgresSource::take_facts() {
     }
     return become_standby(holder);
   }
-  if (!known_is_stale_) return judge_facts();
-  // Asked for after the facts: whoever moved the slot wrote the record first.
-  state_ = State::kAwaitingRecord;
-  handler_->on_record_wanted();
+  judge_facts();
 }
 
 void PostgresSource::judge_facts() {
@@ -185,26 +178,16 @@ void PostgresSource::judge_facts() {
   truncates_.explain(facts_.tables);
   truncates_.accept(facts_.tables);
   file_change_seen_.reset();
-  PlanInput input = plan_input(facts_);
-  input.epoch = stream_.identity().system + "/" + stream_.identity().timeline;
+  const PlanInput input = plan_input(facts_);
   Result<Plan> plan = make_plan(input);
   if (!plan) return trouble(plan.error());
   plan_ = std::move(*plan);
   set_problems(facts_);
   if (!has_worked_) tell_requirements(options_.requirements, facts_);
   learn_names(facts_);
-  gap_confirmed_ = false;
-  bool is_new = false;
-  for (const Gap& gap : plan_.gaps) {
-    const std::string text = gap.reason + ": " + gap.detail;
-    if (std::find(reported_gaps_.begin(), reported_gaps_.end(), text) != reported_gaps_.end())
-      continue;
-    reported_gaps_.push_back(text);
-    is_new = true;
-    handler_->on_gap(gap, true);
-  }
-  if (!is_new) return repair();
-  state_ = State::kConfirming;
+  may_proceed_ = false;
+  state_ = State::kJudging;
+  handler_->on_facts(source_facts(input, plan_, stream_.identity().system + "/" + stream_.identity().timeline));
 }
 
 void PostgresSource::tell_requirements(const Requirements& requirements, const Facts& facts) {
@@ -212,10 +195,6 @@ void PostgresSource::tell_requirements(const Requirements& requirements, const F
     if (finding.severity == Severity::kInfo) continue;
     notice(true, fmt::format("{} {}: {}", finding.id, finding.object, finding.cause), finding.fix);
   }
-}
-
-void PostgresSource::confirm() {
-  if (gap_confirmed_) repair();
 }
 
 void PostgresSource::repair() {
@@ -288,8 +267,8 @@ void PostgresSource::repaired() {
   if (answer->barrier != 0 && !plan_.create_slot) {
     barrier_ = Xid{answer->barrier};
     barrier_tables_.insert(barrier_tables_.end(), newly_published_.begin(), newly_published_.end());
-    barrier_is_expected_ = std::all_of(plan_.gaps.begin(), plan_.gaps.end(),
-                                       [](const Gap& gap) { return gap.is_expected; });
+    barrier_is_expected_ = std::none_of(newly_published_.begin(), newly_published_.end(),
+                                        [&](const auto& table) { return followed_.contains(table); });
   }
   if (plan_.create_slot) {
     stream_.create_slot(slot_, options_.temporary_slot);
@@ -308,8 +287,6 @@ void PostgresSource::create_slot() {
     if (!options_.temporary_slot) {
       notice(false, fmt::format("created slot '{}' at {}", slot_, confirmed_.to_string()));
     }
-    // Nothing is known of this slot's past: it has none.
-    if (known_) known_->acknowledged.reset();
     state_ = State::kFirstSnapshot;
     return first_snapshot();
   }
@@ -374,7 +351,6 @@ void PostgresSource::streaming_began() {
   own_pid_ = stream_.connection().backend_pid();
   release_waits_ = 0;
   last_trouble_.clear();
-  reported_gaps_.clear();
   decoder_.restart();
   held_.reset();
   stopped_early_ = false;
@@ -390,18 +366,13 @@ void PostgresSource::streaming_began() {
   refresh_at_ = now_.steady + std::chrono::minutes(1);
   barrier_at_ = now_.steady;
 
-  Known known;
-  known.epoch = stream_.identity().system + "/" + stream_.identity().timeline;
-  known.identity = source_identity(facts_, slot_);
-  known.tables = published_tables(facts_);
-  known.acknowledged = confirmed_;
-  known_ = std::move(known);
+  followed_ = published_tables(facts_);
 
   SourceConnected connected;
-  connected.epoch = known_->epoch;
+  connected.epoch = stream_.identity().system + "/" + stream_.identity().timeline;
   connected.instance = facts_.server.instance;
-  connected.source_identity = known_->identity;
-  connected.tables = known_->tables;
+  connected.source_identity = source_identity(facts_, slot_);
+  connected.tables = followed_;
   connected.has_snapshots = true;
   handler_->on_connected(connected);
   // What the slot has confirmed is finished, and makes a position to compare with after a restart.

@@ -18,19 +18,11 @@ void PostgresSource::become_standby(const std::string& holder) {
   polling_slot_ = false;
   state_ = State::kStandby;
   retry_at_ = now_.steady + kStandbyInterval;
-  forget_what_was_known();
   if (was_streaming) {
     handler_->on_disconnected(Error{ErrorKind::kTransient, "another process took the slot", {}});
   }
   last_trouble_.clear();
   handler_->on_standby(fmt::format("slot '{}' is in use by {}", slot_, holder));
-}
-
-// A peer moves the slot as it works, repairs the gaps that were found before, and may leave one behind. What we knew
-// is older, and so is what a sink that connects again while we stand by hands over: at each look all of it goes.
-void PostgresSource::forget_what_was_known() {
-  known_is_stale_ = true;
-  reported_gaps_.clear();
 }
 
 // For ever: a walsender of a process that died can hold the slot for wal_sender_timeout, a peer for
@@ -42,7 +34,6 @@ void PostgresSource::poll_standby() {
       [this](Result<SlotFacts> answer) {
         polling_slot_ = false;
         if (state_ != State::kStandby) return;
-        forget_what_was_known();
         retry_at_ = now_.steady + kStandbyInterval;
         if (answer && answer->exists && answer->is_active) {
           handler_->on_standby(fmt::format("slot '{}' is in use by {}", slot_, answer->holder));

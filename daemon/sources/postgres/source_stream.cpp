@@ -181,7 +181,7 @@ void PostgresSource::resolved(const Result<Catalogue::Resolved>& answer) {
     for (const auto& [name, table] : facts_.tables) {
       if (table.table.kind == 'p' || !table.members.empty()) gap.tables.push_back(name);
     }
-    if (!gap.tables.empty()) handler_->on_gap(gap, false);
+    if (!gap.tables.empty()) handler_->on_gap(gap);
   }
   const auto held = std::exchange(held_, std::nullopt);
   decode(held->first, held->second);
@@ -245,7 +245,7 @@ void PostgresSource::deliver_snapshots() {
                         fmt::join(barrier_tables_, "', '")),
             barrier_tables_, barrier_is_expected_};
     barrier_tables_.clear();
-    handler_->on_gap(gap, false);
+    handler_->on_gap(gap);
   }
   if (first_wanted_ == 0 || answer->number < first_wanted_) return;
   first_wanted_ = last_wanted_ > answer->number ? last_wanted_ : 0;
@@ -396,8 +396,6 @@ void PostgresSource::look_at_catalogue() {
       [this](Result<Facts> answer) { looked_at_catalogue(std::move(answer)); });
 }
 
-// Anything that needs work, or changes what we follow, goes the way of a new connection: gaps are
-// found, put on record and repaired in one place.
 void PostgresSource::looked_at_catalogue(Result<Facts> answer) {
   looking_ = false;
   if (!is_streaming()) return;
@@ -422,11 +420,21 @@ void PostgresSource::looked_at_catalogue(Result<Facts> answer) {
     return;
   }
   if (options_.temporary_slot) return;
-  if (!plan->gaps.empty() || plan->has_work() || published_tables(*answer) != known_->tables) {
-    const std::string why =
-        !plan->gaps.empty() ? plan->gaps.front().detail : "the published tables have changed";
-    return disconnect(Error{ErrorKind::kTransient, "reconnecting: " + why, {}},
+  // What has grown in a way that misses nothing is followed as it is. Anything else that needs work, or changes what we
+  // follow, goes the way of a new connection: gaps are found, put on record and repaired in one place.
+  std::map<std::string, std::string> now = published_tables(*answer);
+  bool is_other = plan->has_work() || now.size() != followed_.size();
+  for (const auto& [table, before] : followed_) {
+    is_other = is_other || !now.contains(table) ||
+               !table_gap(answer->tables.at(table), answer->publication, before).empty();
+  }
+  if (is_other) {
+    return disconnect(Error{ErrorKind::kTransient, "reconnecting: the published tables have changed", {}},
                       std::chrono::milliseconds(0));
+  }
+  if (now != followed_) {
+    followed_ = std::move(now);
+    handler_->on_tables(followed_);
   }
   plan_.problems = plan->problems;
   set_problems(*answer);

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -99,8 +100,14 @@ void CatalogueWorker::submit(Job job, Completion late) {
   }
   mailbox_->jobs.push_back({std::move(job), std::move(late), std::chrono::steady_clock::now()});
   if (!mailbox_->started) {
-    mailbox_->started = true;
-    std::thread([mailbox = mailbox_] { mailbox->run(); }).detach();
+    try {
+      std::thread([mailbox = mailbox_] { mailbox->run(); }).detach();
+      mailbox_->started = true;
+    } catch (const std::system_error&) {
+      // Threads are used up: a question without an answer, to be asked again like any other.
+      mailbox_->complete(std::move(mailbox_->jobs.back().late));
+      mailbox_->jobs.pop_back();
+    }
   }
   mailbox_->changed.notify_all();
 }

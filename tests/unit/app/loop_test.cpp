@@ -56,13 +56,14 @@ class LoopTest : public ::testing::Test {
     identity->version = "1";
     identity_ = identity;
     board_.turned(read_clocks().steady);
+    slot_->exists = true;
   }
 
   // Runs the loop here while `drive` acts from a second thread, as a person at the console would.
   int run(Source& source, std::function<void()> drive,
           milliseconds drain_max = milliseconds(60'000)) {
-    Pipeline pipeline(rules_of(kRules), source, sink_, metrics_, PipelineOptions{});
-    Loop loop({pipeline, source, sink_, metrics_, board_, signals_, log_, identity_,
+    Flow flow(rules_of(kRules), source, testing::one_cache(sink_), metrics_, FlowOptions{});
+    Loop loop({flow, source, {{"redis", "fake", &sink_}}, metrics_, board_, signals_, log_, identity_,
                [this] { return RuleSet::parse(rules_text_, "rules.yaml"); }, drain_max});
     std::thread driver(std::move(drive));
     const int exit_code = loop.run();
@@ -88,7 +89,9 @@ class LoopTest : public ::testing::Test {
   Signals signals_;
   testing::FakeDatabase database_{10};
   testing::FakeSink sink_{milliseconds(60'000)};
-  testing::FakeSource source_{database_};
+  // Streams what was committed before, as a slot that is there does.
+  std::shared_ptr<testing::FakeSlot> slot_ = std::make_shared<testing::FakeSlot>();
+  testing::FakeSource source_{database_, slot_};
   Metrics metrics_{"1"};
   StatusBoard board_;
   Log log_{LogLevel::kError, LogFormat::kText};
@@ -114,7 +117,7 @@ TEST_F(LoopTest, FinishesWhatIsInHandBeforeItStops) {
                 [this] {
                   EXPECT_TRUE(eventually([this] {
                     const auto status = board_.read();
-                    return status && status->pipeline.inflight_transactions > 0;
+                    return status && status->flow.inflight_transactions > 0;
                   }));
                   send(SIGINT);
                 }),
@@ -130,7 +133,7 @@ TEST_F(LoopTest, TheDrainIsBounded) {
                 [this] {
                   EXPECT_TRUE(eventually([this] {
                     const auto status = board_.read();
-                    return status && status->pipeline.inflight_transactions > 0;
+                    return status && status->flow.inflight_transactions > 0;
                   }));
                   send(SIGTERM);
                 },
@@ -145,7 +148,7 @@ TEST_F(LoopTest, ASecondSignalLeavesAtOnce) {
                 [this] {
                   EXPECT_TRUE(eventually([this] {
                     const auto status = board_.read();
-                    return status && status->pipeline.inflight_transactions > 0;
+                    return status && status->flow.inflight_transactions > 0;
                   }));
                   send(SIGTERM);
                   EXPECT_TRUE(eventually([this] { return is_stopping(); }));

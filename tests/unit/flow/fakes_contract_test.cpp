@@ -29,8 +29,7 @@ class FakeSinkHarness final : public SinkHarness {
     return sink_.checked_fill(key, *Snapshot::parse(snapshot), {});
   }
   bool is_cached(const std::string& key) override { return sink_.data.cache.contains(key); }
-  void add_to_tag(const std::string&, const std::string&) override {}
-  bool knows_tags() const override { return false; }
+  void add_to_tag(const std::string& tag, const std::string& key) override { sink_.data.tags["tag:" + tag].insert(key); }
   void break_connection() override { sink_.cut(0); }
 
  private:
@@ -49,7 +48,8 @@ class FakeSourceHarness final : public SourceHarness {
     const std::vector<int> rows(static_cast<std::size_t>(changes), 1);
     database_.make_visible(database_.commit(rows, false, read_clocks().system).xid, read_clocks().steady);
   }
-  void lose_slot() override { slot_->lost = true; }
+  bool can_lose_history() const override { return true; }
+  void lose_history() override { slot_->lost = true; }
   void break_connection() override { sources_.back()->restart(read_clocks()); }
 
  private:

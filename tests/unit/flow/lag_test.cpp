@@ -1,7 +1,7 @@
 // What the status says while Redis is out of reach.
 #include <gtest/gtest.h>
 
-#include "daemon/flow/pipeline.h"
+#include "daemon/flow/flow.h"
 #include "tests/support/fake_database.h"
 #include "tests/support/fake_sink.h"
 #include "tests/support/fake_source.h"
@@ -19,14 +19,14 @@ class Lag : public ::testing::Test {
     now_.system = SystemTime(1h);
     auto rules = RuleSet::parse("- {table: public.rows, keys: ['row:{id}'], settle: 1s}\n", "rules.yaml");
     EXPECT_TRUE(rules.has_value());
-    pipeline_ = std::make_unique<Pipeline>(std::move(*rules), source_, sink_, observer_, PipelineOptions{});
-    pipeline_->start(now_);
+    flow_ = std::make_unique<Flow>(std::move(*rules), source_, one_cache(sink_), observer_, FlowOptions{});
+    flow_->start(now_);
   }
   void run(std::chrono::milliseconds time) {
     for (auto left = time; left > 0ms; left -= 10ms) {
       now_.steady += 10ms;
       now_.system += 10ms;
-      pipeline_->step(now_);
+      flow_->step(now_);
     }
   }
   void write(int row) { database_.make_visible(database_.commit({row}, false, now_.system).xid, now_.steady); }
@@ -36,7 +36,7 @@ class Lag : public ::testing::Test {
   FakeSource source_;
   FakeSink sink_;
   NullObserver observer_;
-  std::unique_ptr<Pipeline> pipeline_;
+  std::unique_ptr<Flow> flow_;
 };
 
 // Everything received before is applied and only waits for its settle; all those settles become due while Redis is
@@ -48,18 +48,18 @@ TEST_F(Lag, IsShownAlthoughManySettlesWaitForRedis) {
     run(10ms);
   }
   run(50ms);
-  ASSERT_FALSE(pipeline_->status().oldest_unapplied_commit.has_value());
+  ASSERT_FALSE(flow_->status().lanes[0].oldest_unapplied_commit.has_value());
   sink_.server_up = false;
   run(2000ms);
   const SystemTime written = now_.system;
   write(1);
   run(3000ms);
-  const auto oldest = pipeline_->status().oldest_unapplied_commit;
+  const auto oldest = flow_->status().lanes[0].oldest_unapplied_commit;
   ASSERT_TRUE(oldest.has_value()) << "evictd_lag_seconds would be 0";
   EXPECT_EQ(*oldest, written);
   sink_.server_up = true;
   run(5000ms);
-  EXPECT_FALSE(pipeline_->status().oldest_unapplied_commit.has_value());
+  EXPECT_FALSE(flow_->status().lanes[0].oldest_unapplied_commit.has_value());
   EXPECT_GE(source_.confirmed(), database_.log_end());
 }
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "daemon/flow/batch_builder.h"
-#include "daemon/flow/pipeline.h"
+#include "daemon/flow/flow.h"
 #include "tests/support/fake_database.h"
 #include "tests/support/fake_sink.h"
 #include "tests/support/fake_source.h"
@@ -31,7 +31,7 @@ TEST(ManyKeys, OfOneChangeBecomeSeveralBatches) {  // G8
   FakeSource source(database);
   FakeSink sink(5s);
   NullObserver observer;
-  Pipeline pipeline(std::move(*rules), source, sink, observer, PipelineOptions{});
+  Flow flow(std::move(*rules), source, one_cache(sink), observer, FlowOptions{});
   Now now;
   now.steady = SteadyTime(1h);
   now.system = SystemTime(1h);
@@ -39,10 +39,10 @@ TEST(ManyKeys, OfOneChangeBecomeSeveralBatches) {  // G8
     for (auto left = time; left > 0ms; left -= 10ms) {
       now.steady += 10ms;
       now.system += 10ms;
-      pipeline.step(now);
+      flow.step(now);
     }
   };
-  pipeline.start(now);
+  flow.start(now);
   run(100ms);
   const Xid xid = database.commit({7}, false, now.system).xid;
   database.make_visible(xid, now.steady);
@@ -71,7 +71,7 @@ TEST(ManyTransactions, OfOneKeyAreOneItem) {
   }
   const auto batch = builder.take();
   ASSERT_EQ(batch->parts.size(), 1u);
-  const Command& command = batch->parts[0].command;
+  const Texts& command = batch->parts[0].texts;
   ASSERT_EQ(command.size(), 4u);
   EXPECT_EQ(batch->transactions, 1000u);
   std::size_t begin = 0;
@@ -87,7 +87,7 @@ TEST(ManyTransactions, OfOneKeyAreOneItem) {
 TEST(ManyTransactions, FillABatchAtLast) {  // G8
   auto rules = RuleSet::parse("- {table: public.rows, keys: ['all']}", "rules.yaml");
   ASSERT_TRUE(rules.has_value());
-  const PipelineOptions options;
+  const FlowOptions options;
   BatchBuilder builder(options.batch_items_max, options.batch_bytes_max);
   builder.use(std::make_shared<const RuleSet>(std::move(*rules)));
   std::uint64_t xid = 0;
@@ -98,14 +98,14 @@ TEST(ManyTransactions, FillABatchAtLast) {  // G8
   }
   EXPECT_GT(xid, 4000u);
   EXPECT_LE(builder.bytes(), options.batch_bytes_max + 64);
-  EXPECT_LE(builder.take()->parts[0].command.bytes(), options.batch_bytes_max);
+  EXPECT_LE(builder.take()->parts[0].texts.bytes(), options.batch_bytes_max);
 }
 
 // Each raise of a counter is work of its own for Redis, which serves nobody meanwhile.
 TEST(ManyTransactions, OfOneCounterFillABatchSoon) {  // G8
   auto rules = RuleSet::parse("- {table: public.rows, bump: ['ns:all']}", "rules.yaml");
   ASSERT_TRUE(rules.has_value());
-  const PipelineOptions options;
+  const FlowOptions options;
   BatchBuilder builder(options.batch_items_max, options.batch_bytes_max);
   builder.use(std::make_shared<const RuleSet>(std::move(*rules)));
   std::uint64_t xid = 0;

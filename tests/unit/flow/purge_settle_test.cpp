@@ -1,7 +1,7 @@
 // The second purge of a pattern keeps the bound of G4, also where purges of it follow one another.
 #include <gtest/gtest.h>
 
-#include "daemon/flow/pipeline.h"
+#include "daemon/flow/flow.h"
 #include "tests/support/fake_database.h"
 #include "tests/support/fake_sink.h"
 #include "tests/support/fake_source.h"
@@ -19,14 +19,14 @@ class PurgeSettle : public ::testing::Test {
     now_.system = SystemTime(1h);
     auto rules = RuleSet::parse("- {table: public.rows, purge: ['row:*'], settle: 1s}\n", "rules.yaml");
     EXPECT_TRUE(rules.has_value());
-    pipeline_ = std::make_unique<Pipeline>(std::move(*rules), source_, sink_, observer_, PipelineOptions{});
-    pipeline_->start(now_);
+    flow_ = std::make_unique<Flow>(std::move(*rules), source_, one_cache(sink_), observer_, FlowOptions{});
+    flow_->start(now_);
   }
   void run(std::chrono::milliseconds time) {
     for (auto left = time; left > 0ms; left -= 10ms) {
       now_.steady += 10ms;
       now_.system += 10ms;
-      pipeline_->step(now_);
+      flow_->step(now_);
     }
   }
   void write(int row) { database_.make_visible(database_.commit({row}, false, now_.system).xid, now_.steady); }
@@ -36,7 +36,7 @@ class PurgeSettle : public ::testing::Test {
   FakeSource source_;
   FakeSink sink_;
   NullObserver observer_;
-  std::unique_ptr<Pipeline> pipeline_;
+  std::unique_ptr<Flow> flow_;
 };
 
 TEST_F(PurgeSettle, IsNotPutOffByALaterPurgeOfThePattern) {  // G4
@@ -49,20 +49,6 @@ TEST_F(PurgeSettle, IsNotPutOffByALaterPurgeOfThePattern) {  // G4
   sink_.plain_set("row:0", old_row);  // a reader that took 0.9 s
   run(300ms);
   EXPECT_EQ(sink_.data.cache.count("row:0"), 0u) << "stale for more than settle and a tenth";
-}
-
-TEST_F(PurgeSettle, IsOneForPurgesDueAtNearlyTheSameTime) {
-  run(100ms);
-  write(0);
-  run(50ms);
-  write(1);
-  run(970ms);  // the first one's time has come, the second one's has not
-  sink_.plain_set("row:0", database_.select(0));
-  run(30ms);
-  EXPECT_EQ(sink_.data.cache.count("row:0"), 1u);
-  run(2000ms);
-  EXPECT_EQ(sink_.data.cache.count("row:0"), 0u);
-  EXPECT_GE(source_.confirmed(), database_.log_end());
 }
 
 }  // namespace

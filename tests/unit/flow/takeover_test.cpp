@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "daemon/flow/pipeline.h"
+#include "daemon/flow/flow.h"
 #include "tests/support/fake_database.h"
 #include "tests/support/fake_sink.h"
 #include "tests/support/fake_source.h"
@@ -24,24 +24,23 @@ class TakeOver : public ::testing::Test {
   struct Daemon {
     std::unique_ptr<FakeSink> sink;
     std::unique_ptr<FakeSource> source;
-    std::unique_ptr<Pipeline> pipeline;
+    std::unique_ptr<Flow> flow;
     std::string said;
   };
 
   std::unique_ptr<Daemon> start() {
     auto daemon = std::make_unique<Daemon>();
-    PipelineOptions options;
+    FlowOptions options;
     options.writer = "daemon-" + std::to_string(++started);
     daemon->sink = std::make_unique<FakeSink>(60s, redis);
     daemon->source = std::make_unique<FakeSource>(database, slot);
-    daemon->pipeline = std::make_unique<Pipeline>(*RuleSet::parse(kRules, "rules.yaml"), *daemon->source,
-                                                  *daemon->sink, observer, options);
-    daemon->pipeline->start(now);
+    daemon->flow = std::make_unique<Flow>(*RuleSet::parse(kRules, "rules.yaml"), *daemon->source, one_cache(*daemon->sink), observer, options);
+    daemon->flow->start(now);
     return daemon;
   }
   void turn(Daemon& daemon) {
-    daemon.pipeline->step(now);
-    for (const PipelineEvent& event : daemon.pipeline->take_events()) daemon.said += event.text + "\n";
+    daemon.flow->step(now);
+    for (const FlowEvent& event : daemon.flow->take_events()) daemon.said += event.text + "\n";
   }
   // Time goes on and everybody named turns, until the condition holds.
   void until(std::initializer_list<Daemon*> daemons, const std::function<bool()>& condition) {
@@ -52,7 +51,7 @@ class TakeOver : public ::testing::Test {
     }
     ASSERT_TRUE(condition());
   }
-  static bool is_ready(const Daemon& daemon) { return daemon.pipeline->status().not_ready.empty(); }
+  static bool is_ready(const Daemon& daemon) { return daemon.flow->status().not_ready.empty(); }
   static bool stands_by(const Daemon& daemon) { return daemon.said.find("standby") != std::string::npos; }
   void commit(int row) {
     database.make_visible(database.commit({row}, false, now.system).xid, now.steady);
@@ -77,7 +76,7 @@ TEST_F(TakeOver, AGapThatTheFirstLeftUnrepairedIsRepairedByTheSecond) {
   commit(1);
   redis->cache["row:1"] = {{}, false};
   slot->lost = true;
-  until({first.get(), second.get()}, [&] { return redis->record->gap == "slot_lost"; });
+  until({first.get()}, [&] { return redis->record->gaps.contains("slot_lost"); });
   first->sink->frozen = true;  // nothing of the repair is applied
   until({first.get()}, [&] { return !slot->lost; });
   first.reset();
@@ -85,7 +84,7 @@ TEST_F(TakeOver, AGapThatTheFirstLeftUnrepairedIsRepairedByTheSecond) {
 
   until({second.get()}, [&] { return is_ready(*second); });
   EXPECT_FALSE(redis->cache.contains("row:1"));
-  until({second.get()}, [&] { return redis->record->gap.empty(); });
+  until({second.get()}, [&] { return redis->record->gaps.empty(); });
   EXPECT_NE(second->said.find("a gap was not repaired by whoever held the source before: slot_lost"),
             std::string::npos)
       << second->said;
@@ -145,13 +144,13 @@ TEST_F(TakeOver, ARedisThatComesBackWithItsDataIsNoRollback) {
   commit(1);
   until({daemon.get()}, [&] { return all_acknowledged(); });
   redis->cache["row:2"] = {{}, false};
-  const auto applied = daemon->sink->applied_commands();
+  const auto applied = daemon->sink->applied_orders();
   const int connects = daemon->source->connects();
   FakeSink::restore(*redis, FakeSink::Data(*redis));
   until({daemon.get()}, [&] { return daemon->source->connects() > connects && is_ready(*daemon); });
   EXPECT_TRUE(redis->cache.contains("row:2")) << daemon->said;
   EXPECT_EQ(observer.gaps, 0);
-  EXPECT_EQ(daemon->sink->applied_commands(), applied) << "nothing was owed";
+  EXPECT_EQ(daemon->sink->applied_orders(), applied) << "nothing was owed";
 }
 
 // The reply was lost with the connection, the record was not.
@@ -187,29 +186,28 @@ TEST_F(TakeOver, AnOlderRecordNoneAndAnothersAreRollbacks) {
     FakeSink::restore(*redis, data);
     redis->cache["row:2"] = {{}, false};
     until({daemon.get()}, [&] { return observer.gaps > gaps; });
-    until({daemon.get()}, [&] { return is_ready(*daemon) && redis->record && redis->record->gap.empty(); });
+    until({daemon.get()}, [&] { return is_ready(*daemon) && redis->record && redis->record->gaps.empty(); });
     EXPECT_FALSE(redis->cache.contains("row:2")) << daemon->said;
     EXPECT_EQ(observer.gaps, ++gaps);
   }
 }
 
-// The purges that were answered since the record was written may be undone; the record says that they are owed.
+// The walks that were answered may be undone with the process; the record says that they are owed.
 TEST_F(TakeOver, ARepairBeginsAnewWhenRedisComesBackWithTheGapOnRecord) {
   auto daemon = start();
   until({daemon.get()}, [&] { return is_ready(*daemon); });
   commit(1);
   slot->lost = true;
   redis->cache["row:1"] = {{}, false};
-  until({daemon.get()}, [&] { return redis->record->gap == "slot_lost" && daemon->sink->applied_commands() == 0; });
+  until({daemon.get()}, [&] { return redis->record->gaps.contains("slot_lost"); });
   const FakeSink::Data dump = *redis;
-  until({daemon.get()}, [&] { return is_ready(*daemon); });
-  ASSERT_FALSE(redis->cache.contains("row:1"));
-  // The same record, and what was purged after it.
+  until({daemon.get()}, [&] { return !redis->cache.contains("row:1"); });
+  ASSERT_TRUE(redis->record->gaps.contains("slot_lost"));
+  // The last record, and not what was purged after the one with the gap.
   FakeSink::Data data = dump;
   data.record = redis->record;
-  data.record->gap = "slot_lost";
   FakeSink::restore(*redis, data);
-  until({daemon.get()}, [&] { return is_ready(*daemon) && redis->record->gap.empty(); });
+  until({daemon.get()}, [&] { return is_ready(*daemon) && redis->record->gaps.empty(); });
   EXPECT_FALSE(redis->cache.contains("row:1")) << daemon->said;
   EXPECT_EQ(observer.gaps, 1);
 }
@@ -238,13 +236,13 @@ TEST_F(TakeOver, ARepairDoesNotWaitForTransactionsOfAHistoryThatIsOver) {
   until({daemon.get()}, [&] { return is_ready(*daemon); });
   const Xid hanging = database.commit({1}, false, now.system).xid;
   slot->lost = true;
-  until({daemon.get()}, [&] { return redis->record->gap == "slot_lost"; });
+  until({daemon.get()}, [&] { return redis->record->gaps.contains("slot_lost"); });
   const SteadyTime begin = now.steady;
   until({daemon.get()}, [&] {
     now.steady += 100ms;
     return is_ready(*daemon) && now.steady - begin > 150s;
   });
-  EXPECT_EQ(redis->record->gap, "slot_lost") << "not visible yet";
+  EXPECT_TRUE(redis->record->gaps.contains("slot_lost")) << "not visible yet";
 
   database.restore_to_before(hanging);
   daemon->source->epoch = "2/1";
@@ -254,7 +252,7 @@ TEST_F(TakeOver, ARepairDoesNotWaitForTransactionsOfAHistoryThatIsOver) {
   daemon->source->server_up = true;
   until({daemon.get()}, [&] {
     now.steady += 100ms;
-    return is_ready(*daemon) && redis->record->gap.empty();
+    return is_ready(*daemon) && redis->record->gaps.empty();
   });
 }
 

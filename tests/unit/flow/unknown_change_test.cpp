@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "daemon/flow/pipeline.h"
+#include "daemon/flow/flow.h"
 #include "tests/support/fake_sink.h"
 #include "tests/support/idle_source.h"
 #include "tests/support/null_observer.h"
@@ -28,9 +28,15 @@ class ScriptedSource final : public IdleSource {
   std::string snapshot = "500:500:";
   std::uint64_t acknowledged = 0;
 
-  void start(const std::optional<Record>&, Now) override { started_ = true; }
+  void start(Now) override { started_ = true; }
+  void proceed(const std::set<std::string>&) override { may_proceed_ = true; }
   void step(Now, std::size_t bytes_max, SourceHandler& handler) override {
-    if (!connected_ && started_) {
+    if (!connected_ && started_ && !facts_told_) {
+      facts_told_ = true;
+      handler.on_facts({});
+      return;
+    }
+    if (!connected_ && may_proceed_) {
       connected_ = true;
       handler.on_connected({"1/1", "server-1", "scripted", {}, has_snapshots});
       return;
@@ -44,7 +50,7 @@ class ScriptedSource final : public IdleSource {
   void request_snapshot() override { snapshot_wanted_ = true; }
 
  private:
-  bool started_ = false, connected_ = false, snapshot_wanted_ = false;
+  bool started_ = false, facts_told_ = false, may_proceed_ = false, connected_ = false, snapshot_wanted_ = false;
 };
 
 class UnknownChanges : public ::testing::Test {
@@ -56,15 +62,14 @@ class UnknownChanges : public ::testing::Test {
     relation.columns = {Column{"id", ValueType::kText, true}};
   }
   void start() {
-    pipeline = std::make_unique<Pipeline>(*RuleSet::parse(kRules, "rules.yaml"), source, sink, observer,
-                                          PipelineOptions{});
-    pipeline->start(now);
-    until([&] { return pipeline->status().not_ready.empty(); });
+    flow = std::make_unique<Flow>(*RuleSet::parse(kRules, "rules.yaml"), source, one_cache(sink), observer, FlowOptions{});
+    flow->start(now);
+    until([&] { return flow->status().not_ready.empty(); });
   }
   void turn() {
     now.steady += 10ms;
     now.system += 10ms;
-    pipeline->step(now);
+    flow->step(now);
   }
   void until(const std::function<bool()>& condition) {
     for (int i = 0; i < 2000 && !condition(); ++i) turn();
@@ -98,7 +103,7 @@ class UnknownChanges : public ::testing::Test {
   FakeSink sink{60s};
   NullObserver observer;
   Now now{SteadyTime(1h), SystemTime(1h)};
-  std::unique_ptr<Pipeline> pipeline;
+  std::unique_ptr<Flow> flow;
 };
 
 TEST_F(UnknownChanges, PurgeWhatTheRulesOfTheirTablesMatch) {
@@ -139,12 +144,12 @@ TEST_F(UnknownChanges, HoldTheAcknowledgementUntilTheyArePurgedAndSettled) {  //
 
 TEST_F(UnknownChanges, AreToldToAPerson) {
   start();
-  static_cast<void>(pipeline->take_events());
+  static_cast<void>(flow->take_events());
   transaction(Xid{400}, 10, {unknown({"public.rows"})});
   until([&] { return source.acknowledged == 10; });
   bool told = false;
-  for (const PipelineEvent& event : pipeline->take_events()) {
-    told = told || (event.level == PipelineEvent::Level::kWarning &&
+  for (const FlowEvent& event : flow->take_events()) {
+    told = told || (event.level == FlowEvent::Level::kWarning &&
                     event.text == "a change cannot be read: a record that is no JSON");
   }
   EXPECT_TRUE(told);

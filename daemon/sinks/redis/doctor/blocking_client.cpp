@@ -18,7 +18,7 @@ struct BlockingClient::Impl {
   RedisOptions options;
   RedisAddress address;
   Transport transport;
-  ReplyReader reader;
+  ReplyReader reader{ReplyLimits{.depth = 16}};  // COMMAND INFO describes in depth
 
   tl::unexpected<Error> timed_out(std::string_view doing) const {
     return fail(ErrorKind::kConnection, "redis at '" + address.to_string() + "' did not " +
@@ -87,7 +87,11 @@ struct BlockingClient::Impl {
       if (auto done = require(arguments); !done) return done;
     }
     if (address.database != 0) return require({"SELECT", std::to_string(address.database)});
-    return require({"PING"});
+    // Asks for nothing but whether we are let in: a user without the right to it is.
+    auto reply = command({"PING"});
+    if (!reply) return tl::unexpected(reply.error());
+    if (reply->is_error() && !reply->text.starts_with("NOPERM")) return tl::unexpected(redis_error(reply->text));
+    return {};
   }
 };
 

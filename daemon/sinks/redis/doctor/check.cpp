@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <iterator>
 #include <set>
 
 #include "daemon/sinks/redis/doctor/blocking_client.h"
@@ -52,6 +53,7 @@ class RedisCheck {
     client_ = std::move(*client);
     where_ = client_->address().to_string();
     if (!check_server()) return std::move(findings_);
+    check_commands();
     check_rights();
     if (check_write()) check_scripts();
     check_memory();
@@ -121,6 +123,82 @@ class RedisCheck {
     if (at == std::string::npos) return {};
     const std::size_t begin = at + start.size();
     return info_.substr(begin, info_.find_first_of("\r\n", begin) - begin);
+  }
+
+  // Whom a command that is missing concerns.
+  struct Need {
+    std::string_view command;
+    std::string_view what_for;
+    bool (*concerns)(const RuleInfo&);
+  };
+  static bool any_rule(const RuleInfo&) { return true; }
+  static bool has_tags(const RuleInfo& rule) { return !rule.tag_templates.empty(); }
+  static bool has_tag_sets(const RuleInfo& rule) { return has_tags(rule) && rule.tags_mode == TagsMode::kMembers; }
+  static bool has_lazy_tags(const RuleInfo& rule) { return has_tags(rule) && rule.tags_mode != TagsMode::kMembers; }
+  static bool has_counters(const RuleInfo& rule) { return !rule.bump_templates.empty(); }
+  static bool has_channel(const RuleInfo& rule) { return !rule.announce.empty(); }
+
+  // Commands that 'rename-command' took away, or that this server never had. `run` would find out one by one.
+  void check_commands() {
+    static constexpr Need kNeeds[] = {
+        {"EVALSHA", "nothing is deleted without it", any_rule},
+        {"SCRIPT", "nothing is deleted without it", any_rule},
+        {"UNLINK", "nothing is deleted without it", any_rule},
+        {"MGET", "the scripts need it", any_rule},
+        {"GET", "the record is read with it", any_rule},
+        {"SET", "the scripts need it", any_rule},
+        {"PTTL", "the scripts need it", any_rule},
+        {"PEXPIRE", "the scripts need it", any_rule},
+        {"PERSIST", "the record is written with it", any_rule},
+        {"TIME", "evictd asks for it at every connect", any_rule},
+        {"SCAN", "patterns are purged with it: TRUNCATE, gaps, 'purge:'", any_rule},
+        {"SSCAN", "tags are walked with it", has_tag_sets},
+        {"SREM", "tags are walked with it", has_tag_sets},
+        {"EXISTS", "lazy tags need it", has_lazy_tags},
+        {"ZADD", "counters need it", has_counters},
+        {"ZREMRANGEBYSCORE", "counters need it", has_counters},
+        {"ZREMRANGEBYRANK", "counters need it", has_counters},
+        {"INCRBY", "counters need it", has_counters},
+        {"EVAL", "announcements need it", has_channel},
+        {"INCR", "announcements need it", has_channel},
+        {"PUBLISH", "announcements need it", has_channel},
+    };
+    std::vector<std::string> arguments = {"COMMAND", "INFO"};
+    for (const Need& need : kNeeds) arguments.emplace_back(need.command);
+    const Reply reply = ask(arguments);
+    if (reply.kind != Reply::Kind::kArray || reply.elements.size() != std::size(kNeeds)) {
+      add("RD013", Severity::kInfo, where_,
+          "it could not be checked which commands there are: " +
+              (reply.is_error() ? "'" + reply.text + "'" : std::string("an unexpected reply to COMMAND INFO")),
+          "allow '+command|info' for the check");
+      return;
+    }
+    for (std::size_t i = 0; i < std::size(kNeeds); ++i) {
+      const Reply& found = reply.elements[i];
+      if (found.kind == Reply::Kind::kArray && !found.elements.empty()) continue;
+      const std::string rules = concerned(kNeeds[i]);
+      if (rules.empty()) continue;
+      add("RD013", Severity::kError, where_,
+          "Redis has no command '" + std::string(kNeeds[i].command) + "' (" + std::string(kNeeds[i].what_for) +
+              "); it concerns " + rules,
+          "take 'rename-command " + std::string(kNeeds[i].command) + "' out of redis.conf, or leave those rules out");
+    }
+  }
+
+  // "every rule", or their names.
+  std::string concerned(const Need& need) const {
+    constexpr std::size_t kNamesMax = 5;
+    std::vector<std::string_view> names;
+    for (const RuleInfo& rule : rules_.rules()) {
+      if (need.concerns(rule)) names.push_back(rule.name);
+    }
+    if (names.size() == rules_.rules().size()) return "every rule";
+    std::string text;
+    for (std::size_t i = 0; i < std::min(names.size(), kNamesMax); ++i) {
+      text += (i == 0 ? "'" : ", '") + std::string(names[i]) + "'";
+    }
+    if (names.size() > kNamesMax) text += " and " + std::to_string(names.size() - kNamesMax) + " more";
+    return text;
   }
 
   // What the daemon runs, tried by ACL DRYRUN on a key of each rule and on evictd's own.

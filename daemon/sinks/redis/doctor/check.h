@@ -1,4 +1,4 @@
-// `evictd check` for Redis: RD001 to RD006 and RD009 to RD011, each with its cause and its fix.
+// `evictd check` for Redis: RD001 to RD006 and RD009 to RD013, each with its cause and its fix.
 // Blocks; opens its own connection; changes nothing but a probe key of evictd's own, which it
 // deletes again.
 //
@@ -11,6 +11,8 @@
 //   RD009 warning  no key matches a rule's pattern
 //   RD010 warning  a tag's set is very large, or no set
 //   RD011 error    a write is refused
+//   RD012 warning  how Redis makes room endangers what some rules keep
+//   RD013 error    a command that rules need is not there (renamed, or another server)
 #pragma once
 
 #include "daemon/base/finding.h"

@@ -129,6 +129,7 @@ end
 local function decide_quickly(text, fresh, wanted, prefix, act)
   local born_settled = string.byte(wanted, -1) == 115
   if text == fresh then return 'replayed', born_settled end
+  if #text > MARKER_MAX then return nil end
   local first = #prefix + 1
   local stop = string.sub(text, 1, first - 1) == prefix and end_of_transactions(text, first)
   if not stop then return nil end

@@ -40,6 +40,9 @@ local TOKENS_MAX = 32  -- of one tombstone; then all but the latest overflow int
 local TOKENS_KEPT = 8
 -- Transaction ids modulo 2^32 say nothing of a value that was filled longer ago: 2^31 transactions may have passed.
 local MODULO_TRUST_MS = 4 * 60 * 60 * 1000
+-- No marker that we write is longer. One that is was written by somebody else, and taking it apart could hold Redis up:
+-- it cannot be read.
+local MARKER_MAX = 8192
 local EXACT_MAX = 9007199254740992  -- 2^53: beyond it, Lua numbers skip integers
 
 -- 'evictd:{key}', or 'evictd:key' when the key has a non-empty hash tag.
@@ -177,6 +180,7 @@ end
 
 -- Text -> {kind=, a=, b=, need=, kept=, took=, lease=, lease_until=}; nil when unreadable.
 local function parse_marker(text)
+  if #text > MARKER_MAX then return nil end
   local kind, a, b, rest = string.match(text, '^([tfl]) (%S+) (%S+)(.*)$')
   if not kind then return nil end
   local marker = {kind = kind, a = a, b = b}

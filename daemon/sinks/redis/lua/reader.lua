@@ -13,6 +13,12 @@
 local PURGED = 'evictd:purged'
 local MARGIN = 1000  -- ms, as the daemon's tombstones have it
 local REJECTED_PAUSE = 10  -- ms
+local TOKEN_MAX = 65536  -- bytes
+-- A longer snapshot, of more than a thousand transactions in progress, counts as its xmin, which claims less (G5): taking
+-- it apart would keep Redis from everybody else for milliseconds.
+local SNAPSHOT_MAX = 16384
+-- Of the version that a marker keeps. A longer snapshot is kept as its xmin, which claims less (G5).
+local VERSION_MAX = 2048
 
 -- Counted by this process of Redis, since the library was loaded. Scripts count nothing: they forget.
 local counts = {
@@ -56,8 +62,42 @@ local function parse_options(args, first, known)
   return options
 end
 
+-- A name in an error: short, and without anything that would break the line.
+local function shown(name)
+  return "'" .. string.gsub(string.sub(name, 1, 100), '%c', '?') .. "'"
+end
+
+-- 'tag:x', or the marker of a lazy tag: 'evictd:{tag:x}'.
+local function is_tag(name)
+  if string.sub(name, 1, 4) == 'tag:' then return true end
+  local tag = string.match(name, '^evictd:{(tag:.*)}$') or string.match(name, '^evictd:(tag:.*)$')
+  return tag ~= nil and marker_name(tag) == name
+end
+
+-- What is wrong with the KEYS of a call, as an error; nil when nothing is. A marker that is not the one of its key (a
+-- client that puts a prefix before its keys, arguments in the wrong order) would guard nothing: evictd never looks there.
+local function wrong_keys(keys)
+  local key, marker = keys[1], keys[2]
+  if string.find(key, '{', 1, true) or marker ~= 'evictd:{' .. key .. '}' then
+    if marker ~= marker_name(key) then
+      return redis.error_reply('ERR expected ' .. shown(marker_name(key)) .. ' as the marker of ' .. shown(key) .. ', got ' ..
+        shown(marker) .. ': a client\'s key prefix belongs into the key, not before the marker')
+    end
+  end
+  if string.sub(key, 1, 7) == 'evictd:' then
+    return redis.error_reply('ERR expected the key of a cached value, got ' .. shown(key) .. ", one of evictd's own")
+  end
+  for i = 3, #keys do
+    if not is_tag(keys[i]) then
+      return redis.error_reply("ERR expected 'tag:<name>' or 'evictd:{tag:<name>}', got " .. shown(keys[i]))
+    end
+  end
+  return nil
+end
+
 -- 'v:17' -> 'v17'; snapshots and a bare xmin as they are.
 local function token_version(token)
+  if #token > SNAPSHOT_MAX then token = string.match(token, '^(%d+):%d+:') or token end
   if string.byte(token) ~= 118 then return token, parse_version(token) end  -- 'v'
   local row = string.match(token, '^v:(.+)$')
   local text = row and 'v' .. row or token
@@ -93,6 +133,7 @@ end
 local function marker_forbids(text, version)
   if not text then return nil end
   if is_tombstone(text) then return tombstone_forbids(parse_marker(text), version) end
+  if #text > MARKER_MAX then return nil end
   local there = string.match(text, '^f (%S+) ')
   if not there or there == '-' then return nil end
   local filled = parse_version(there)
@@ -149,6 +190,11 @@ local function fill(keys, args)
   if not age or not jitter or jitter > 100 then
     return redis.error_reply('ERR expected a whole number after AGE, and 0 to 100 after JITTER')
   end
+  local misnamed = wrong_keys(keys)
+  if misnamed then return misnamed end
+  if #args[1] > TOKEN_MAX then
+    return redis.error_reply('ERR expected a token of at most ' .. TOKEN_MAX .. ' bytes, got ' .. #args[1])
+  end
   if age >= TOMBSTONE_TTL then return rejected('rejected_age') end
 
   local call = redis.call
@@ -176,6 +222,10 @@ local function fill(keys, args)
     if reason then
       end_lease_soon(keys[2], found[1], tonumber(now))
       return rejected(reason)
+    end
+    if #version_text > VERSION_MAX then
+      if not version.xmin then return rejected('rejected_token') end
+      version_text = string.format('%.0f', version.xmin)
     end
     text = 'f ' .. version_text .. ' ' .. now
   end
@@ -256,12 +306,15 @@ local function get(keys, args)
     return redis.error_reply('ERR expected a whole number after LEASE, and a number after EARLY')
   end
 
+  local misnamed = wrong_keys(keys)
+  if misnamed then return misnamed end
   local value = redis.call('GET', keys[1])
   local found = #keys == 2 and {redis.call('GET', keys[2])} or read_markers(keys)
   if value and #keys == 2 and beta == 0 and not is_tombstone(found[1]) then
     -- The common case, kept lean.
     counts.fresh = counts.fresh + 1
-    return {'fresh', value, false, found[1] and string.match(found[1], '^f (%S+) ') or false}
+    local version = found[1] and #found[1] <= MARKER_MAX and string.match(found[1], '^f (%S+) ')
+    return {'fresh', value, false, version or false}
   end
   local marker = found[1] and parse_marker(found[1])
   local now = now_ms()
@@ -304,6 +357,8 @@ local function write_invalidate(keys, args)
   if #keys ~= 2 or not token then
     return redis.error_reply('ERR expected key marker and a 64-bit transaction id or v:<row version>')
   end
+  local misnamed = wrong_keys(keys)
+  if misnamed then return misnamed end
   local lifetime = string.format('%.0f', TOMBSTONE_TTL + MARGIN)
   local marker = redis.call('GET', keys[2])
   local old = marker and parse_marker(marker)

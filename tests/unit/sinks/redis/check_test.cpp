@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include "tests/unit/sinks/redis/script_fixture.h"
 #include "tests/unit/sinks/redis/sink_fixture.h"
 
 namespace evictd::testing {
@@ -51,6 +52,31 @@ TEST_F(CheckRedis, Unreachable) {
   EXPECT_EQ(findings(), std::vector<std::string>{
                             "RD001 redis: cannot connect to redis at '" + where() +
                             "': Connection refused -> start Redis, or look at 'redis: url:'"});
+}
+
+TEST_F(CheckRedis, CommandsThatWereRenamedAreNamedWithTheRulesTheyConcern) {
+  start({"--rename-command", "EVALSHA", "", "--rename-command", "SSCAN", "hidden", "--rename-command", "INCRBY", ""});
+  const std::string rules = "- {table: a, keys: ['a:{id}']}\n- {table: b, tags: ['b:{id}']}";
+  const auto found = findings(rules);
+  EXPECT_THAT(found, ::testing::Contains("RD013 " + where() + ": Redis has no command 'EVALSHA' (nothing is deleted without it); it "
+                                         "concerns every rule -> take 'rename-command EVALSHA' out of redis.conf, or leave those "
+                                         "rules out"));
+  EXPECT_THAT(found, ::testing::Contains("RD013 " + where() + ": Redis has no command 'SSCAN' (tags are walked with it); it concerns "
+                                         "'public.b' -> take 'rename-command SSCAN' out of redis.conf, or leave those rules out"));
+  EXPECT_THAT(found, ::testing::Not(::testing::Contains(::testing::HasSubstr("INCRBY")))) << "no rule has counters";
+}
+
+TEST_F(CheckRedis, RunsWithTheDocumentedRights) {  // docs/redis.md
+  start();
+  ASSERT_TRUE(redis().command(documented("redis.md", "ACL SETUSER evictd ")).is_ok());
+  options_.url = "redis://evictd:password@" + where();
+  for (const std::string& finding : findings("- {table: public.products, keys: ['product:{id}'], tags: ['c:{c}']}")) {
+    EXPECT_THAT(finding, ::testing::Not(StartsWith("RD001"))) << "it signs in";
+    EXPECT_THAT(finding, ::testing::Not(::testing::HasSubstr("may not run")));
+  }
+  ASSERT_TRUE(redis().command({"ACL", "SETUSER", "evictd", "+acl|whoami", "+acl|dryrun", "+eval", "+config|get", "+ping", "+randomkey",
+                               "+scard", "+type", "+command|info"}).is_ok());
+  EXPECT_THAT(findings("- {table: public.products, keys: ['product:{id}'], tags: ['c:{c}']}"), IsEmpty());
 }
 
 TEST_F(CheckRedis, WrongPassword) {

@@ -2,6 +2,7 @@
 // that it goes on by itself when the state has passed.
 #include <gmock/gmock.h>
 
+#include "tests/unit/sinks/redis/script_fixture.h"
 #include "tests/unit/sinks/redis/sink_fixture.h"
 
 namespace evictd::testing {
@@ -25,8 +26,8 @@ class ErrorStates : public ::testing::Test {
 
   // A command that the state refuses is lost; the sink says why, and applies it after `repair`.
   void expect_refused_until(const std::string& error_class, const std::function<void()>& repair) {
-    const Command command = CommandBuilder(Act::kInvalidate).key("k", {10});
-    driven_->sink().submit(500, command);
+    const OrderBuilder command = OrderBuilder(Act::kInvalidate).key("k", {10});
+    driven_->sink().submit(500, command.order());
     ASSERT_TRUE(driven_->until([&] { return journal().lost.contains(500); }));
     EXPECT_EQ(journal().last_class, error_class);
     EXPECT_FALSE(driven_->sink().status().connected);
@@ -40,7 +41,7 @@ class ErrorStates : public ::testing::Test {
     ASSERT_TRUE(driven_->until_connected());
     EXPECT_FALSE(driven_->sink().status().problem.has_value());
     redis().set("k", "v");
-    expect_outcome(driven_->run(command), 1, 0, 0, 0);
+    expect_counts(driven_->run(command), 1, 0, 0, 0);
   }
 
   std::unique_ptr<RedisServer> server_;
@@ -52,14 +53,14 @@ TEST_F(ErrorStates, FullRedisStillDeletes) {
   ASSERT_TRUE(driven_->until_connected());
   redis().set("k", "v");
   redis().command({"CONFIG", "SET", "maxmemory", "1"});
-  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate).key("k", {10})), 1, 0, 0, 0);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).key("k", {10})), 1, 0, 0, 0);
   redis().command({"CONFIG", "SET", "maxmemory", "0"});
   redis().command({"SADD", "tag:t", "k"});
   redis().set("k", "v");
   redis().command({"CONFIG", "SET", "maxmemory", "1"});
-  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate, Target::kTags).key("t", {11})), 1, 0,
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).key("t", {11})), 1, 0,
                  0, 0);
-  driven_->sink().save_record(Record{}, 3);
+  driven_->sink().save_record(numbered(Record{}, 3));
   ASSERT_TRUE(driven_->until([&] { return !journal().records_saved.empty(); }))
       << "a full Redis must not stop acknowledging";
   EXPECT_EQ(journal().disconnects, 0);
@@ -119,13 +120,13 @@ TEST_F(ErrorStates, SomebodysLongScript) {
   RedisClient other(server_->port());
   while (!other.command({"PING"}).is_error()) {
   }
-  const Command command = CommandBuilder(Act::kInvalidate).key("k", {10});
-  driven_->sink().submit(500, command);
+  const OrderBuilder command = OrderBuilder(Act::kInvalidate).key("k", {10});
+  driven_->sink().submit(500, command.order());
   ASSERT_TRUE(driven_->until([&] { return journal().lost.contains(500); }));
   EXPECT_EQ(journal().last_class, "busy");
   EXPECT_TRUE(other.command({"SCRIPT", "KILL"}).is_ok());
   ASSERT_TRUE(driven_->until_connected());
-  expect_outcome(driven_->run(command), 0, 1, 0, 0);
+  expect_counts(driven_->run(command), 0, 1, 0, 0);
 }
 
 TEST_F(ErrorStates, LoadingItsData) {
@@ -200,37 +201,32 @@ TEST_F(ErrorStates, RightsMissingInsideTheScriptAreNamed) {
   options.url = "redis://weak:pw@127.0.0.1:" + std::to_string(server_->port());
   driven_ = std::make_unique<DrivenSink>(options);
   ASSERT_TRUE(driven_->until_connected());
-  const Command command = CommandBuilder(Act::kInvalidate).key("k", {10});
-  driven_->sink().submit(500, command);
+  const OrderBuilder command = OrderBuilder(Act::kInvalidate).key("k", {10});
+  driven_->sink().submit(500, command.order());
   ASSERT_TRUE(driven_->until([&] { return journal().lost.contains(500); }));
   EXPECT_EQ(journal().last_class, "noperm");
   redis().command({"ACL", "SETUSER", "weak", "~*"});
   ASSERT_TRUE(driven_->until_connected());
-  expect_outcome(driven_->run(command), 0, 1, 0, 0);
+  expect_counts(driven_->run(command), 0, 1, 0, 0);
 }
 
 TEST_F(ErrorStates, LeastRightsAreEnough) {
   server_ = std::make_unique<RedisServer>();
-  redis().command(
-      {"ACL",          "SETUSER",  "evictd",        "on",     ">pw",   "resetkeys",
-       "~product:*",   "~tag:*",   "~evictd:*",     "+info",  "+time", "+evalsha",
-       "+script|load", "+unlink",  "+get",          "+mget",  "+set",  "+pttl",
-       "+pexpire",     "+persist", "+scan",         "+sscan", "+srem", "+client|setname",
-       "+select",      "+fcall",   "+function|load"});
+  ASSERT_TRUE(redis().command(documented("redis.md", "ACL SETUSER evictd ")).is_ok());
   RedisOptions options = options_for(*server_);
-  options.url = "redis://evictd:pw@127.0.0.1:" + std::to_string(server_->port());
+  options.url = "redis://evictd:password@127.0.0.1:" + std::to_string(server_->port());
   driven_ = std::make_unique<DrivenSink>(options);
   ASSERT_TRUE(driven_->until_connected()) << journal().last_error.text;
   redis().set("product:1", "v");
   redis().command({"SADD", "tag:t", "product:1"});
-  expect_outcome(
-      driven_->run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10})), 1, 0,
+  expect_counts(
+      driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10})), 1, 0,
       0, 0);
-  expect_outcome(
-      driven_->run(CommandBuilder(Act::kInvalidate, Target::kPattern).key("product:*", {11})), 0, 0,
+  expect_counts(
+      driven_->run(OrderBuilder(Act::kInvalidate, Target::kPatterns).key("product:*", {11})), 0, 0,
       0, 0);
-  expect_outcome(driven_->run(CommandBuilder(Act::kRenew).key("product:1", {10, 11})), 0, 1, 0, 0);
-  driven_->sink().save_record(Record{}, 3);
+  expect_counts(driven_->run(OrderBuilder(Act::kRenew).key("product:1", {10, 11})), 0, 1, 0, 0);
+  driven_->sink().save_record(numbered(Record{}, 3));
   ASSERT_TRUE(driven_->until([&] { return !journal().records_saved.empty(); }));
   EXPECT_EQ(journal().disconnects, 0) << journal().last_error.text;
   EXPECT_EQ(driven_->sink().status().state, "ready");
@@ -240,12 +236,12 @@ TEST_F(ErrorStates, ScriptFlushIsRepairedInPlace) {
   start();
   ASSERT_TRUE(driven_->until_connected());
   redis().command({"SCRIPT", "FLUSH"});
-  CommandBuilder builder(Act::kInvalidate);
+  OrderBuilder builder(Act::kInvalidate);
   for (int i = 0; i < 2000; ++i) builder.key("k" + std::to_string(i), {10});
-  expect_outcome(driven_->run(builder), 0, 2000, 0, 0);
+  expect_counts(driven_->run(builder), 0, 2000, 0, 0);
   redis().command({"SCRIPT", "FLUSH"});
-  driven_->sink().save_record(Record{}, 1);
-  driven_->sink().save_record(Record{}, 2);
+  driven_->sink().save_record(numbered(Record{}, 1));
+  driven_->sink().save_record(numbered(Record{}, 2));
   ASSERT_TRUE(driven_->until(
       [&] { return !journal().records_saved.empty() && journal().records_saved.back() == 2; }));
   EXPECT_EQ(journal().disconnects, 0);

@@ -27,11 +27,11 @@ class FaultsTest : public ::testing::Test {
   }
   SinkJournal& journal() { return driven_->journal(); }
 
-  std::vector<Command> many_commands(int commands, int keys) {
-    std::vector<Command> made;
+  std::vector<OrderBuilder> many_commands(int commands, int keys) {
+    std::vector<OrderBuilder> made;
     int next = 0;
     for (int i = 0; i < commands; ++i) {
-      CommandBuilder builder(Act::kInvalidate);
+      OrderBuilder builder(Act::kInvalidate);
       for (int k = 0; k < keys; ++k) builder.key("k" + std::to_string(next++), {10});
       made.push_back(builder);
     }
@@ -45,9 +45,9 @@ class FaultsTest : public ::testing::Test {
 
 TEST_F(FaultsTest, KillNineInThePipelineLosesNothingSilently) {  // G1
   connect();
-  const std::vector<Command> commands = many_commands(60, 500);
-  for (std::size_t i = 0; i < commands.size() && driven_->sink().has_room(); ++i) {
-    driven_->sink().submit(100 + i, commands[i]);
+  const std::vector<OrderBuilder> commands = many_commands(60, 500);
+  for (std::size_t i = 0; i < commands.size() && driven_->sink().has_room(Urgency::kPrompt); ++i) {
+    driven_->sink().submit(100 + i, commands[i].order());
   }
   ASSERT_TRUE(driven_->until([&] { return !journal().done.empty(); }));
   server_->kill();
@@ -56,12 +56,12 @@ TEST_F(FaultsTest, KillNineInThePipelineLosesNothingSilently) {  // G1
   // Each has ended, one way.
   std::size_t ended = journal().done.size() + journal().lost.size();
   EXPECT_GT(journal().lost.size(), 0u);
-  EXPECT_FALSE(driven_->sink().has_room());
+  EXPECT_FALSE(driven_->sink().has_room(Urgency::kPrompt));
   server_->start_again();
   ASSERT_TRUE(driven_->until_connected());
   EXPECT_NE(journal().last_connected.instance, before) << "another process has another run_id";
   for (const Ticket ticket : std::set<Ticket>(journal().lost)) {
-    expect_outcome(driven_->run(commands[ticket - 100]), 0, 500, 0, 0);
+    expect_counts(driven_->run(commands[ticket - 100]), 0, 500, 0, 0);
   }
   EXPECT_LE(ended, 60u);
 }
@@ -72,8 +72,8 @@ TEST_F(FaultsTest, FrozenServerIsGivenUpAfterTheTimeoutAndItsLateRepliesAreNever
   connect();
   server_->client().set("k", "v");
   server_->freeze();
-  const Command command = CommandBuilder(Act::kInvalidate).key("k", {10});
-  driven_->sink().submit(500, command);
+  const OrderBuilder command = OrderBuilder(Act::kInvalidate).key("k", {10});
+  driven_->sink().submit(500, command.order());
   const bool lost = driven_->until([&] { return journal().lost.contains(500); });
   server_->thaw();
   ASSERT_TRUE(lost);
@@ -91,8 +91,8 @@ TEST_F(FaultsTest, FullPipeNeverDeadlocks) {  // G8
   options_.output_bytes_max = options_.under_way_bytes_max = 64 * 1024 * 1024;
   connect();
   // Far more than the socket's buffers hold in either direction, submitted before anything is read.
-  const std::vector<Command> commands = many_commands(300, 512);
-  for (std::size_t i = 0; i < commands.size(); ++i) driven_->sink().submit(100 + i, commands[i]);
+  const std::vector<OrderBuilder> commands = many_commands(300, 512);
+  for (std::size_t i = 0; i < commands.size(); ++i) driven_->sink().submit(100 + i, commands[i].order());
   ASSERT_TRUE(driven_->until([&] { return journal().done.size() == commands.size(); }));
   EXPECT_TRUE(journal().lost.empty());
 }
@@ -100,14 +100,14 @@ TEST_F(FaultsTest, FullPipeNeverDeadlocks) {  // G8
 TEST_F(FaultsTest, RoomIsBounded) {  // G8
   options_.commands_max = 4;
   connect();
-  const std::vector<Command> commands = many_commands(5, 1);
+  const std::vector<OrderBuilder> commands = many_commands(5, 1);
   for (std::size_t i = 0; i < 4; ++i) {
-    ASSERT_TRUE(driven_->sink().has_room());
-    driven_->sink().submit(100 + i, commands[i]);
+    ASSERT_TRUE(driven_->sink().has_room(Urgency::kPrompt));
+    driven_->sink().submit(100 + i, commands[i].order());
   }
-  EXPECT_FALSE(driven_->sink().has_room());
+  EXPECT_FALSE(driven_->sink().has_room(Urgency::kPrompt));
   ASSERT_TRUE(driven_->until([&] { return journal().done.size() == 4; }));
-  EXPECT_TRUE(driven_->sink().has_room());
+  EXPECT_TRUE(driven_->sink().has_room(Urgency::kPrompt));
 }
 
 TEST_F(FaultsTest, ServerThatIsNotThereIsToldOnceAndFoundWhenItComes) {
@@ -155,6 +155,11 @@ class BadServer {
     peer_ = ::accept(listener_, nullptr, nullptr);
     ::send(peer_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
   }
+  // At once, with what was sent to us unread: a reset.
+  void hang_up() {
+    ::close(peer_);
+    peer_ = -1;
+  }
   int port = 0;
 
  private:
@@ -171,6 +176,19 @@ TEST_F(FaultsTest, SilentServerIsGivenUp) {
   EXPECT_EQ(journal().last_class, "timeout");
 }
 
+TEST_F(FaultsTest, WhatRedisSaysBeforeItHangsUpIsTold) {
+  BadServer bad;
+  options_.url = "redis://127.0.0.1:" + std::to_string(bad.port);
+  driven_ = std::make_unique<DrivenSink>(options_);
+  driven_->turn();
+  bad.accept_and_say("-DENIED Redis is running in protected mode because ...\r\n");
+  bad.hang_up();
+  ASSERT_TRUE(driven_->until([&] { return journal().disconnects == 1; }));
+  EXPECT_EQ(journal().last_class, "protected");
+  EXPECT_THAT(journal().last_error.text, HasSubstr("Redis is running in protected mode"));
+  EXPECT_FALSE(journal().failed);
+}
+
 TEST_F(FaultsTest, NonsenseIsAProtocolError) {
   BadServer bad;
   options_.url = "redis://127.0.0.1:" + std::to_string(bad.port);
@@ -182,11 +200,11 @@ TEST_F(FaultsTest, NonsenseIsAProtocolError) {
 }
 
 TEST_F(FaultsTest, RecordThatCannotBeReadIsTold) {
-  server_->client().set("evictd:record:{evictd}", "hello");
+  server_->client().set("evictd:record:evictd", "hello");
   connect();
   EXPECT_FALSE(journal().last_connected.record.has_value());
   EXPECT_EQ(driven_->sink().status().state,
-            "ready (the record 'evictd:record:{evictd}' is unreadable: expected 'end' at the end "
+            "ready (the record 'evictd:record:evictd' is unreadable: expected 'end' at the end "
             "of the record)");
 }
 
@@ -198,18 +216,30 @@ TEST_F(FaultsTest, StatusTellsEvictedKeysAndFills) {
             (std::pair<std::string, std::uint64_t>("stored", 0)));
 }
 
+TEST_F(FaultsTest, RecordIsNobodysMarker) {
+  connect();
+  driven_->sink().save_record(numbered(Record{}, 1));
+  ASSERT_TRUE(driven_->until([&] { return !journal().records_saved.empty(); }));
+  const std::string own = record_key("evictd");
+  const std::string stored = server_->client().get(own);
+  OrderBuilder keys(Act::kInvalidate);
+  keys.key("record:{evictd}", {10}).key("record:evictd", {10}).key("{evictd}", {10});
+  expect_counts(driven_->run(keys), 0, 3, 0, 0);
+  EXPECT_EQ(server_->client().get(own), stored);
+}
+
 TEST_F(FaultsTest, RowThatSpellsAKeyOfEvictdsOwnTouchesNothing) {
   connect();
-  driven_->sink().save_record(Record{}, 1);
+  driven_->sink().save_record(numbered(Record{}, 1));
   ASSERT_TRUE(driven_->until([&] { return !journal().records_saved.empty(); }));
   const std::string own = record_key("evictd");
   const std::string stored = server_->client().get(own);
   server_->client().set("a", "v");
   server_->client().set("b", "v");
-  CommandBuilder keys(Act::kInvalidate);
+  OrderBuilder keys(Act::kInvalidate);
   keys.key("a", {10}).key(own, {10}).key("evictd:purged", {10}).key("b", {10});
-  expect_outcome(driven_->run(keys), 2, 2, 0, 0);
-  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate).key("evictd:{a}", {11})), 0, 1, 0, 0);
+  expect_counts(driven_->run(keys), 2, 2, 0, 0);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).key("evictd:{a}", {11})), 0, 1, 0, 0);
   EXPECT_EQ(server_->client().get(own), stored);
   EXPECT_EQ(server_->client().get("evictd:{a}"), "t epoch/1 10");
   EXPECT_FALSE(server_->client().exists("evictd:purged"));
@@ -228,7 +258,7 @@ TEST_F(FaultsTest, MemberOfATagThatTheAclForbidsIsLeftAloneAndHoldsNothingUp) {
   server_->client().command(add);
   server_->client().set("session:admin", "v");
   const Outcome outcome =
-      driven_->run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10}));
+      driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10}));
   EXPECT_EQ(outcome.deleted, 300u);
   EXPECT_TRUE(server_->client().exists("session:admin"));
   EXPECT_EQ(journal().disconnects, 0);
@@ -241,7 +271,7 @@ TEST_F(FaultsTest, MemberOfATagThatNoRuleMayTouchIsLeftAlone) {
   server_->client().command({"SADD", "tag:t", "session:admin", "product:1", "evictd:purged"});
   server_->client().set("session:admin", "v");
   server_->client().set("product:1", "v");
-  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10})), 1, 0, 0, 0);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10})), 1, 0, 0, 0);
   EXPECT_TRUE(server_->client().exists("session:admin"));
   EXPECT_EQ(driven_->sink().status().state, "ready (left alone: 1 members of tags that no rule may touch)");
 }
@@ -253,7 +283,7 @@ TEST_F(FaultsTest, MembersOfATagThatAreHugeAreThrownAwayAsTheyCome) {  // G8
   for (char c = 'a'; c < 'd'; ++c) {
     server_->client().command(std::vector<std::string>{"SADD", "tag:t", std::string(20 * 1024 * 1024, c)});
   }
-  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10})), 1, 0, 0, 0);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10})), 1, 0, 0, 0);
   EXPECT_EQ(journal().disconnects, 0);
   EXPECT_EQ(driven_->sink().status().state, "ready (left alone: 3 names longer than 64 KiB)");
 }
@@ -281,7 +311,7 @@ TEST_F(FaultsTest, UnixSocket) {
   server_->start_again();
   options_.url = "unix://" + path + "?db=1";
   connect();
-  expect_outcome(driven_->run(CommandBuilder(Act::kInvalidate).key("k", {10})), 0, 1, 0, 0);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).key("k", {10})), 0, 1, 0, 0);
   EXPECT_FALSE(server_->client().exists("evictd:{k}")) << "database 0 is not ours";
 }
 

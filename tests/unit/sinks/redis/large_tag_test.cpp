@@ -46,11 +46,11 @@ TEST(LargeTag, WalkLeavesRoomForOtherClients) {
     }
   });
   const Outcome outcome =
-      driven.run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().key("large", {10}));
+      driven.run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().key("large", {10}));
   walking = false;
   other.join();
 
-  expect_outcome(outcome, static_cast<std::uint64_t>(members), 0, 0, 0);
+  expect_counts(outcome, static_cast<std::uint64_t>(members), 0, 0, 0);
   EXPECT_FALSE(redis.exists("tag:large"));
   // A walk in one piece, or in pieces without a pause, would let next to nothing in between.
   EXPECT_GT(waits.size(), static_cast<std::size_t>(members) / 256);

@@ -413,12 +413,12 @@ TEST_F(ReaderFunctions, StatsCountOutcomes) {
 }
 
 TEST_F(ReaderFunctions, LibraryIsReplacedInOneStepAndTellsItsVersion) {
-  EXPECT_EQ(call({"evictd_version", "0"}).text, "3 60000");
+  EXPECT_EQ(call({"evictd_version", "0"}).text, "4 60000");
   EXPECT_FALSE(redis()
                    .command(std::vector<std::string>{"FUNCTION", "LOAD", "REPLACE",
                                                      function_library(std::chrono::seconds(30))})
                    .is_error());
-  EXPECT_EQ(call({"evictd_version", "0"}).text, "3 30000");
+  EXPECT_EQ(call({"evictd_version", "0"}).text, "4 30000");
   EXPECT_EQ(fill("k", "12:12:", {"AGE", "30000"}), 0);
 }
 
@@ -435,23 +435,110 @@ TEST_F(ReaderFunctions, SameTextsWorkAsScripts) {
   EXPECT_EQ(eval(2, {"2", "k", marker_of("k"), "30"}).text, "deleted");
 }
 
-TEST_F(ReaderFunctions, DocumentedRightsAreEnough) {  // docs/readers.md
-  redis().command({"ACL", "SETUSER", "reader", "on", ">pw", "resetkeys", "~product:*", "~tag:*",
-                   "~evictd:*", "+fcall", "+get", "+mget", "+set", "+pttl", "+pexpire", "+sadd",
-                   "+time", "+unlink"});
+TEST_F(ReaderFunctions, DocumentedRightsAreEnoughAndCannotBeMisused) {  // docs/readers.md
+  ASSERT_TRUE(redis().command(documented("readers.md", "ACL SETUSER reader ")).is_ok());
+  ASSERT_TRUE(redis().command(documented("readers.md", "ACL SETUSER lazy ")).is_ok());
+  ASSERT_TRUE(redis().command(documented("readers.md", "ACL SETUSER writer ")).is_ok());
+  redis().set("evictd:record:evictd", "the record");
   RedisClient reader(server_->port());
-  ASSERT_TRUE(reader.command({"AUTH", "reader", "pw"}).is_ok());
-  const auto stored =
-      reader.command({"FCALL", "evictd_fill", "4", "product:1", "evictd:{product:1}", "tag:a",
-                      "evictd:{tag:b}", "20:25:", "60000", "v"});
+  ASSERT_TRUE(reader.command({"AUTH", "reader", "password"}).is_ok());
+  const auto stored = reader.command(
+      {"FCALL", "evictd_fill", "3", "product:1", "evictd:{product:1}", "tag:a", "20:25:", "60000", "v"});
   EXPECT_EQ(stored.integer, 1) << stored.text;
-  const Reply got = reader.command(
-      {"FCALL", "evictd_get", "2", "product:1", "evictd:{product:1}", "LEASE", "100"});
-  EXPECT_EQ(got.elements.size(), 4u) << got.text;
-  EXPECT_EQ(
-      reader.command({"FCALL", "evictd_invalidate", "2", "product:1", "evictd:{product:1}", "30"})
-          .text,
-      "deleted");
+  const Reply got = reader.command({"FCALL", "evictd_get", "2", "product:2", "evictd:{product:2}", "LEASE", "100"});
+  ASSERT_EQ(got.elements.size(), 4u) << got.text;
+  const auto leased = reader.command({"FCALL", "evictd_fill", "2", "product:2", "evictd:{product:2}",
+                                      "lease:" + got.elements[2].text, "60000", "v", "AGE", "5"});
+  EXPECT_EQ(leased.integer, 1) << leased.text;
+
+  RedisClient lazy(server_->port());
+  ASSERT_TRUE(lazy.command({"AUTH", "lazy", "password"}).is_ok());
+  const auto kept = lazy.command({"FCALL", "evictd_fill", "3", "product:3", "evictd:{product:3}", "evictd:{tag:b}", "20:25:",
+                                  "60000", "v"});
+  EXPECT_EQ(kept.integer, 1) << kept.text;
+
+  RedisClient writer(server_->port());
+  ASSERT_TRUE(writer.command({"AUTH", "writer", "password"}).is_ok());
+  EXPECT_EQ(writer.command({"FCALL", "evictd_invalidate", "2", "product:1", "evictd:{product:1}", "30"}).text, "deleted");
+
+  const std::string far = "9007199254740991";
+  const std::vector<std::vector<std::string>> misuses = {
+      {"SET", "evictd:record:evictd", "x"},
+      {"SET", "evictd:purged", "t e/1 " + far},
+      {"SET", "evictd:announced:c", "1"},
+      {"SET", "tag:a", "x"},
+      {"UNLINK", "product:1"},
+      {"FCALL", "evictd_fill", "2", "evictd:{product:1}", "product:1", "20:25:", "60000", "v"},
+      {"FCALL", "evictd_fill", "2", "product:1", "product:1", "20:25:", "60000", "v"},
+      {"FCALL", "evictd_fill", "2", "evictd:{product:1}", "evictd:evictd:{product:1}", "20:25:", "60000", "v"},
+      {"FCALL", "evictd_fill", "2", "product:1", "evictd:record:evictd", "20:25:", "60000", "v"},
+      {"FCALL", "evictd_fill", "3", "product:1", "evictd:{product:1}", "evictd:purged", "20:25:", "60000", "v"},
+      {"FCALL", "evictd_fill", "3", "product:1", "evictd:{product:1}", "product:2", "20:25:", "60000", "v"},
+      {"FCALL", "evictd_invalidate", "2", "product:1", "evictd:purged", far},
+      {"FCALL", "evictd_invalidate", "2", "evictd:purged", "evictd:{evictd:purged}", far},
+      {"FCALL", "evictd_get", "2", "product:1", "evictd:purged", "LEASE", "100"},
+  };
+  for (const auto& misuse : misuses) {
+    for (RedisClient* who : {&reader, &lazy, &writer}) {
+      if (who == &writer && misuse[0] == "UNLINK") continue;  // its own right
+      const Reply reply = who->command(misuse);
+      EXPECT_TRUE(reply.is_error()) << ::testing::PrintToString(misuse);
+    }
+    // Nor may somebody with all rights call the functions like this.
+    if (misuse[0] == "FCALL") {
+      EXPECT_THAT(redis().command(misuse).text, StartsWith("ERR expected ")) << ::testing::PrintToString(misuse);
+    }
+  }
+  EXPECT_EQ(redis().get("evictd:record:evictd"), "the record");
+  EXPECT_FALSE(redis().exists("evictd:purged"));
+}
+
+TEST_F(ReaderFunctions, MarkerThatIsNotTheOneOfItsKeyIsRefusedByEveryFunction) {  // G3
+  const std::vector<std::pair<std::string, std::string>> wrong = {
+      {"product:9", "not-a-marker"}, {"product:40", "pre:evictd:{product:40}"}, {"pre:product:40", "pre:evictd:{product:40}"},
+      {"{user:7}:cart", "evictd:{{user:7}:cart}"}, {"a{}b", "evictd:a{}b"}, {"a{", "evictd:a{"}, {"evictd:{k}", "k"},
+      {"k", "evictd:{j}"}, {"k", "evictd:k"}, {"k", ""}, {"k", "evictd:purged"}};
+  for (const auto& [key, name] : wrong) {
+    redis().command({"FLUSHALL"});
+    redis().set(key, "v");
+    const std::string expected = "ERR expected '" + marker_of(key) + "' as the marker of '" + key + "', got '" + name + "'";
+    EXPECT_THAT(call({"evictd_fill", "2", key, name, "999999:999999:", "60000", "x"}).text, StartsWith(expected));
+    EXPECT_THAT(call({"evictd_get", "2", key, name, "LEASE", "100"}).text, StartsWith(expected));
+    EXPECT_THAT(call({"evictd_invalidate", "2", key, name, "30"}).text, StartsWith(expected));
+    EXPECT_EQ(redis().integer({"DBSIZE"}), 1) << key << " " << name;
+    EXPECT_EQ(redis().get(key), "v");
+  }
+  for (const std::string key : {"{user:7}:cart", "a{}b", "a{", "a}{b", "{}", "x{y}{z}"}) {
+    EXPECT_EQ(fill(key, "999999:999999:"), 1) << key;
+  }
+}
+
+TEST_F(ReaderFunctions, TokensAndMarkersHaveSizes) {
+  const auto snapshot = [](int running) {
+    std::string text = "1000:" + std::to_string(2000 + 2 * running) + ":1000";
+    for (int i = 1; i < running; ++i) text += "," + std::to_string(1000 + 2 * i);
+    return text;
+  };
+  EXPECT_THAT(call({"evictd_fill", "2", "k", marker_of("k"), snapshot(20'000), "60000", "v"}).text,
+              StartsWith("ERR expected a token of at most 65536 bytes, got "));
+  // A long one is believed whole, and kept as the least it proves; a very long one proves no more than that.
+  EXPECT_EQ(invalidate("k", "1001"), "absent");
+  EXPECT_EQ(fill("k", snapshot(5'000)), 0);
+  EXPECT_EQ(fill("k", snapshot(2'000)), 1);
+  EXPECT_THAT(marker("k"), StartsWith("f 1000 "));
+  EXPECT_EQ(invalidate("k", "1001", How{.flags = "if"}), "deleted") << "in doubt, delete (G5)";
+  // What somebody else wrote over a marker is not taken apart.
+  std::string tokens = "1000";
+  for (int i = 1; i < 200'000; ++i) tokens += "," + std::to_string(1000 + i);
+  for (const std::string& text : {"t e/1 " + tokens, "f 1:9000000:" + tokens + " 1700000000000", "t e/1 1 n1:9:" + tokens}) {
+    redis().set("k", "v");
+    set_marker("k", text);
+    EXPECT_EQ(fill("k", "9000000:9000000:"), text[0] == 't' ? 0 : 1) << text.substr(0, 20);
+    redis().set("k", "v");
+    set_marker("k", text);
+    EXPECT_EQ(invalidate("k", "1000"), "deleted") << text.substr(0, 20);
+    EXPECT_EQ(marker("k"), "t e/1 1000");
+  }
 }
 
 TEST_F(ReaderFunctions, TimeToLiveThatRedisCannotHoldStoresNothing) {

@@ -36,7 +36,7 @@ class ReaderModes : public SinkTest {
   static std::string message(RedisClient& subscriber) { return subscriber.receive().elements.at(2).text; }
 };
 
-CommandBuilder checked_keys() { return CommandBuilder(Act::kInvalidate).trusting(); }
+OrderBuilder checked_keys() { return OrderBuilder(Act::kInvalidate).trusting(); }
 
 // ---- Row versions
 
@@ -45,8 +45,8 @@ TEST_F(ReaderModes, RowVersionAsksFillsToReachIt) {
   EXPECT_EQ(marker("p:1"), "t epoch/1 v17");
   EXPECT_EQ(fill("p:1", "v:16"), 0);
   EXPECT_EQ(fill("p:1", "v:17"), 1);
-  expect_outcome(run(checked_keys().key("p:1", {10}).row_version("17")), 0, 0, 1, 0);
-  expect_outcome(run(checked_keys().key("p:1", {11}).row_version("18446744073709551615")), 1, 0, 0, 0);
+  expect_counts(run(checked_keys().key("p:1", {10}).row_version("17")), 0, 0, 1, 0);
+  expect_counts(run(checked_keys().key("p:1", {11}).row_version("18446744073709551615")), 1, 0, 0, 0);
   EXPECT_EQ(fill("p:1", "v:18446744073709551614"), 0) << "beyond 2^53, and still exact";
   EXPECT_EQ(fill("p:1", "v:18446744073709551615"), 1);
 }
@@ -55,8 +55,8 @@ TEST_F(ReaderModes, UnknownRowVersionLetsNoFillProveItself) {  // G5
   run(checked_keys().key("p:1", {10}).row_version("17").key("p:2", {10}).row_version(""));
   EXPECT_EQ(marker("p:2"), "t epoch/1 10");
   EXPECT_EQ(fill("p:2", "v:99"), 0);
-  expect_outcome(run(checked_keys().key("p:2", {10}).row_version("")), 0, 0, 0, 1);
-  expect_outcome(run(checked_keys().key("p:2", {11}).row_version("")), 0, 1, 0, 0);
+  expect_counts(run(checked_keys().key("p:2", {10}).row_version("")), 0, 0, 0, 1);
+  expect_counts(run(checked_keys().key("p:2", {11}).row_version("")), 0, 1, 0, 0);
 }
 
 TEST_F(ReaderModes, RowVersionsThatDoNotCompareForbidEachOthersFills) {  // G5
@@ -72,7 +72,7 @@ TEST_F(ReaderModes, RowVersionsThatDoNotCompareForbidEachOthersFills) {  // G5
 
 TEST_F(ReaderModes, StaleValueStaysForItsGrace) {
   ASSERT_EQ(fill("p:1", "100:100:"), 1);
-  expect_outcome(run(checked_keys().grace(5s).key("p:1", {120})), 1, 0, 0, 0);
+  expect_counts(run(checked_keys().grace(5s).key("p:1", {120})), 1, 0, 0, 0);
   EXPECT_EQ(state("p:1"), "stale");
   EXPECT_EQ(redis().get("p:1"), "value");
   EXPECT_LE(redis().integer({"PTTL", "p:1"}), 5000);
@@ -94,14 +94,14 @@ TEST_F(ReaderModes, FullRedisMarksStaleValuesToo) {  // G3
 
 TEST_F(ReaderModes, StaleMembersOfATagStayForTheirGrace) {
   ASSERT_EQ(fill("p:1", "100:100:", {"tag:t"}), 1);
-  run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().grace(5s).key("t", {120}));
+  run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().grace(5s).key("t", {120}));
   EXPECT_EQ(state("p:1", {"tag:t"}), "stale");
 }
 
 // ---- tags_mode: lazy
 
-Command lazy_tags(const std::vector<std::pair<std::string, std::uint64_t>>& tags, Act act = Act::kInvalidate) {
-  CommandBuilder builder(act, Target::kTags);
+OrderBuilder lazy_tags(const std::vector<std::pair<std::string, std::uint64_t>>& tags, Act act = Act::kInvalidate) {
+  OrderBuilder builder(act, Target::kTags);
   builder.trusting().lazy();
   for (const auto& [tag, xid] : tags) builder.key(tag, {xid});
   return builder;
@@ -111,12 +111,12 @@ TEST_F(ReaderModes, LazyTagIsOneMarkerAndMakesItsValuesStale) {
   const std::string tag_marker = marker_name("tag:t");
   ASSERT_EQ(fill("p:1", "100:100:", {tag_marker}), 1);
   EXPECT_EQ(state("p:1", {tag_marker}), "fresh");
-  expect_outcome(run(lazy_tags({{"t", 120}, {"never seen", 121}})), 1, 1, 0, 0);
+  expect_counts(run(lazy_tags({{"t", 120}, {"never seen", 121}})), 1, 1, 0, 0);
   EXPECT_EQ(state("p:1", {tag_marker}), "stale");
   EXPECT_EQ(fill("p:1", "110:110:", {tag_marker}), 0);
   EXPECT_EQ(fill("p:1", "121:121:", {tag_marker}), 1);
   EXPECT_EQ(state("p:1", {tag_marker}), "fresh");
-  expect_outcome(run(lazy_tags({{"t", 120}})), 0, 0, 0, 1);
+  expect_counts(run(lazy_tags({{"t", 120}})), 0, 0, 0, 1);
   EXPECT_EQ(state("p:1", {tag_marker}), "fresh") << "a replay changes nothing";
 }
 
@@ -147,10 +147,10 @@ TEST_F(ReaderModes, LazyTagMadeAnewByAnotherValueDoesNotFreshenOlderOnes) {  // 
 TEST_F(ReaderModes, ManyLazyTagsInOneCommand) {
   std::vector<std::pair<std::string, std::uint64_t>> tags;
   for (std::uint64_t i = 0; i < 1500; ++i) tags.emplace_back("t" + std::to_string(i), 100 + i % 2);
-  expect_outcome(run(lazy_tags(tags)), 0, 1500, 0, 0);
+  expect_counts(run(lazy_tags(tags)), 0, 1500, 0, 0);
   EXPECT_EQ(marker("tag:t1499"), "t epoch/1 101");
   redis().command({"SCRIPT", "FLUSH"});
-  expect_outcome(run(lazy_tags(tags)), 0, 0, 0, 1500);
+  expect_counts(run(lazy_tags(tags)), 0, 0, 0, 1500);
 }
 
 TEST_F(ReaderModes, PatternOfLazyTagsReachesTheirMarkersOnly) {
@@ -158,7 +158,7 @@ TEST_F(ReaderModes, PatternOfLazyTagsReachesTheirMarkersOnly) {
   ASSERT_EQ(fill("p:1", "100:100:", {tag_marker}), 1);
   ASSERT_EQ(fill("tag:cat:x", "100:100:"), 1);  // a key that only looks like one
   ASSERT_EQ(fill("other:tag:cat:5", "100:100:"), 1);
-  run(CommandBuilder(Act::kInvalidate, Target::kPattern).trusting().lazy().of_tags().unconditional(150).key("tag:cat:*", {}));
+  run(OrderBuilder(Act::kInvalidate, Target::kPatterns).trusting().lazy().of_tags().unconditional(150).key("tag:cat:*", {}));
   EXPECT_EQ(state("p:1", {tag_marker}), "stale");
   EXPECT_EQ(state("other:tag:cat:5"), "fresh");
   EXPECT_THAT(marker("other:tag:cat:5"), StartsWith("f "));
@@ -166,16 +166,16 @@ TEST_F(ReaderModes, PatternOfLazyTagsReachesTheirMarkersOnly) {
 
 // ---- Namespace counters
 
-Command raise(std::uint64_t xid) { return CommandBuilder(Act::kInvalidate, Target::kCounters).key("ns:c", {xid}); }
+OrderBuilder raise(std::uint64_t xid) { return OrderBuilder(Act::kInvalidate, Target::kCounters).key("ns:c", {xid}); }
 
 TEST_F(ReaderModes, CounterIsRaisedOncePerTransactionHoweverOftenReplayed) {
-  expect_outcome(run(raise(10)), 1, 0, 0, 0);
-  expect_outcome(run(raise(10)), 0, 0, 0, 1);
+  expect_counts(run(raise(10)), 1, 0, 0, 0);
+  expect_counts(run(raise(10)), 0, 0, 0, 1);
   EXPECT_EQ(redis().get("ns:c"), "1");
-  run(CommandBuilder(Act::kInvalidate, Target::kCounters).key("ns:c", {10, 11, 12}));
+  run(OrderBuilder(Act::kInvalidate, Target::kCounters).key("ns:c", {10, 11, 12}));
   EXPECT_EQ(redis().get("ns:c"), "3");
   for (std::uint64_t xid = 100; xid < 200; ++xid) run(raise(xid));
-  for (std::uint64_t xid = 100; xid < 200; ++xid) expect_outcome(run(raise(xid)), 0, 0, 0, 1);
+  for (std::uint64_t xid = 100; xid < 200; ++xid) expect_counts(run(raise(xid)), 0, 0, 0, 1);
   EXPECT_EQ(redis().get("ns:c"), "103");
 }
 
@@ -199,14 +199,14 @@ TEST_F(ReaderModes, CounterOfAFullRedisIsRaised) {
 TEST_F(ReaderModes, PatternOfCountersRaisesThemAndDeletesNothing) {
   redis().set("ns:1", "5");
   redis().set("ns:2", "6");
-  run(CommandBuilder(Act::kInvalidate, Target::kPattern).of_counters().unconditional(0).key("ns:*", {}));
+  run(OrderBuilder(Act::kInvalidate, Target::kPatterns).of_counters().unconditional(0).key("ns:*", {}));
   EXPECT_EQ(redis().get("ns:1"), "6");
   EXPECT_EQ(redis().get("ns:2"), "7");
   redis().set("ns:1:product:7", "a value under the counter's name");
-  run(CommandBuilder(Act::kInvalidate, Target::kPattern).of_counters().unconditional(0).key("ns:*", {}));
+  run(OrderBuilder(Act::kInvalidate, Target::kPatterns).of_counters().unconditional(0).key("ns:*", {}));
   EXPECT_EQ(redis().get("ns:1:product:7"), "a value under the counter's name");
   EXPECT_EQ(redis().get("ns:1"), "7");
-  run(CommandBuilder(Act::kInvalidate, Target::kPattern).of_counters().unconditional(0).key("ns:new", {}));
+  run(OrderBuilder(Act::kInvalidate, Target::kPatterns).of_counters().unconditional(0).key("ns:new", {}));
   EXPECT_EQ(redis().get("ns:new"), "1") << "a counter by its name is raised, there or not";
 }
 
@@ -217,11 +217,11 @@ TEST_F(ReaderModes, WhatAReaderOrWriterDidBeforeUsIsAnnouncedAllTheSame) {
   RedisClient subscriber(server_->port());
   subscriber.command({"SUBSCRIBE", "changes"});
   ASSERT_EQ(fill("p:1", "100:100:"), 1);
-  expect_outcome(run(checked_keys().announced("changes").key("p:1", {10})), 0, 0, 1, 0);
+  expect_counts(run(checked_keys().announced("changes").key("p:1", {10})), 0, 0, 1, 0);
   redis().set("p:2", "old");
   ASSERT_EQ(redis().command({"FCALL", "evictd_invalidate", "2", "p:2", marker_name("p:2"), "10"}).text, "deleted");
-  expect_outcome(run(checked_keys().announced("changes").key("p:2", {10})), 0, 0, 0, 1);
-  run(CommandBuilder(Act::kRenew).trusting().announced("changes").key("p:2", {10}));  // this says nothing
+  expect_counts(run(checked_keys().announced("changes").key("p:2", {10})), 0, 0, 0, 1);
+  run(OrderBuilder(Act::kRenew).trusting().announced("changes").key("p:2", {10}));  // this says nothing
   run(checked_keys().announced("changes").key("p:3", {11}));
   EXPECT_EQ(message(subscriber), R"({"seq":1,"key":"p:1","version":"10"})");
   EXPECT_EQ(message(subscriber), R"({"seq":2,"key":"p:2","version":"10"})");
@@ -232,9 +232,9 @@ TEST_F(ReaderModes, EachDeleteIsAnnouncedWithTheNextNumber) {
   RedisClient subscriber(server_->port());
   subscriber.command({"SUBSCRIBE", "changes"});
   redis().set("p:1", "old");
-  run(CommandBuilder(Act::kInvalidate).announced("changes").key("p:1", {10}).key("p\"2", {10}));
+  run(OrderBuilder(Act::kInvalidate).announced("changes").key("p:1", {10}).key("p\"2", {10}));
   run(checked_keys().announced("changes").key("p:3", {11}).row_version("17"));
-  run(CommandBuilder(Act::kInvalidate, Target::kTags).announced("changes").key("t", {12}));
+  run(OrderBuilder(Act::kInvalidate, Target::kTags).announced("changes").key("t", {12}));
   EXPECT_EQ(message(subscriber), R"({"seq":1,"key":"p:1","version":"10"})");
   EXPECT_EQ(message(subscriber), R"({"seq":2,"key":"p\"2","version":"10"})");
   EXPECT_EQ(message(subscriber), R"({"seq":3,"key":"p:3","version":"v17"})");
@@ -244,9 +244,9 @@ TEST_F(ReaderModes, EachDeleteIsAnnouncedWithTheNextNumber) {
 TEST_F(ReaderModes, LazyTagsCountersAndTheEndOfAPatternAreAnnounced) {
   RedisClient subscriber(server_->port());
   subscriber.command({"SUBSCRIBE", "changes"});
-  run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().lazy().announced("changes").key("t", {12}));
-  run(CommandBuilder(Act::kInvalidate, Target::kCounters).announced("changes").key("ns:c", {13}));
-  run(CommandBuilder(Act::kInvalidate, Target::kPattern).announced("changes").unconditional(0).key("p:*", {}));
+  run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().lazy().announced("changes").key("t", {12}));
+  run(OrderBuilder(Act::kInvalidate, Target::kCounters).announced("changes").key("ns:c", {13}));
+  run(OrderBuilder(Act::kInvalidate, Target::kPatterns).announced("changes").unconditional(0).key("p:*", {}));
   EXPECT_EQ(message(subscriber), R"({"seq":1,"tag":"t","version":"12"})");
   EXPECT_EQ(message(subscriber), R"({"seq":2,"counter":"ns:c","version":"13"})");
   EXPECT_EQ(message(subscriber), R"({"seq":3,"resync":true})");
@@ -256,7 +256,7 @@ TEST_F(ReaderModes, MembersOfAnAnnouncedTagAreAnnouncedAndLeaveTheSet) {
   RedisClient subscriber(server_->port());
   subscriber.command({"SUBSCRIBE", "changes"});
   ASSERT_EQ(fill("p:1", "100:100:", {"tag:t"}), 1);
-  run(CommandBuilder(Act::kInvalidate, Target::kTags).trusting().announced("changes").key("t", {120}));
+  run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().announced("changes").key("t", {120}));
   EXPECT_EQ(message(subscriber), R"({"seq":1,"tag":"t","version":"120"})");
   EXPECT_EQ(message(subscriber), R"({"seq":2,"key":"p:1","version":"120"})");
   EXPECT_FALSE(redis().exists("tag:t"));
@@ -287,9 +287,9 @@ TEST_F(ReaderModes, DocumentedRightsAreEnough) {  // docs/redis.md
   driven.sink().set_context(SinkContext{"epoch/1", 0ms, std::nullopt, {"shop-changes"}});
   ASSERT_TRUE(driven.until([&] { return driven.sink().status().connected; })) << driven.journal().last_error.to_string();
   redis().set("product:1", "v");
-  expect_outcome(driven.run(checked_keys().announced("shop-changes").key("product:1", {10})), 1, 0, 0, 0);
-  expect_outcome(driven.run(lazy_tags({{"t", 120}})), 0, 1, 0, 0);
-  expect_outcome(driven.run(raise(10)), 1, 0, 0, 0);
+  expect_counts(driven.run(checked_keys().announced("shop-changes").key("product:1", {10})), 1, 0, 0, 0);
+  expect_counts(driven.run(lazy_tags({{"t", 120}})), 0, 1, 0, 0);
+  expect_counts(driven.run(raise(10)), 1, 0, 0, 0);
   EXPECT_EQ(driven.journal().disconnects, 0) << driven.journal().last_error.to_string();
 }
 

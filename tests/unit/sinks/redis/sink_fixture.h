@@ -67,10 +67,11 @@ class DrivenSink {
     sink_->set_context(SinkContext{"epoch/1", std::chrono::milliseconds(0)});
     return connected;
   }
-  Outcome run(const Command& command) {
+  Outcome run(const OrderBuilder& built) {
     const Ticket ticket = ++last_ticket_;
-    EXPECT_TRUE(until([&] { return sink_->has_room(); }));
-    sink_->submit(ticket, command);
+    const Order order = built.order();
+    EXPECT_TRUE(until([&] { return sink_->has_room(order.urgency()); }));
+    sink_->submit(ticket, order);
     EXPECT_TRUE(until([&] { return journal_.done.contains(ticket); }, std::chrono::seconds(120)))
         << journal_.last_error.to_string();
     return journal_.done[ticket];
@@ -93,7 +94,7 @@ class SinkTest : public ::testing::Test {
   }
 
   RedisClient& redis() { return server_->client(); }
-  Outcome run(const Command& command) { return driven_->run(command); }
+  Outcome run(const OrderBuilder& built) { return driven_->run(built); }
   static std::string marker_name(std::string_view key) {
     std::string name;
     append_marker_name(name, key);

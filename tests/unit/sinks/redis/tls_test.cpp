@@ -72,9 +72,9 @@ TEST_F(TlsTest, WorksByNameAndByAddress) {
     options_.url = std::string("rediss://") + host + ":" + std::to_string(tls_port_);
     DrivenSink driven(options_);
     ASSERT_TRUE(driven.until_connected()) << driven.journal().last_error.text;
-    CommandBuilder builder(Act::kInvalidate);
+    OrderBuilder builder(Act::kInvalidate);
     for (int i = 0; i < 20'000; ++i) builder.key(host + std::to_string(i), {10});
-    expect_outcome(driven.run(builder), 0, 20'000, 0, 0);
+    expect_counts(driven.run(builder), 0, 20'000, 0, 0);
   }
 }
 
@@ -107,8 +107,15 @@ TEST_F(TlsTest, CertificateOfAnotherHostIsNotTrusted) {
 TEST_F(TlsTest, PlainPortIsNamedAsTheLikelyCause) {
   options_.url = "rediss://localhost:" + std::to_string(server_->port());
   options_.command_timeout = options_.connect_timeout = std::chrono::milliseconds(2000);
-  EXPECT_THAT(first_error(),
-              HasSubstr("redis at 'localhost:" + std::to_string(server_->port()) + "'"));
+  const std::string error = first_error();
+  EXPECT_THAT(error, HasSubstr("no TLS"));
+  EXPECT_THAT(error, HasSubstr("redis at 'localhost:" + std::to_string(server_->port()) + "'"));
+  EXPECT_THAT(error, HasSubstr("hint: is this port a TLS port? 'rediss://' is for those only"));
+}
+
+TEST_F(TlsTest, TlsPortIsNamedAsTheLikelyCause) {
+  options_.url = "redis://localhost:" + std::to_string(tls_port_);
+  EXPECT_THAT(first_error(), HasSubstr("'rediss://'"));
 }
 
 TEST_F(TlsTest, MissingFilesAreAMatterOfConfiguration) {

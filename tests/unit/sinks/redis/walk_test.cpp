@@ -25,28 +25,28 @@ class WalkTest : public SinkTest {
   long long members(const std::string& tag) { return redis().integer({"SCARD", "tag:" + tag}); }
 };
 
-Command tag(Act act, std::string_view name, std::uint64_t xid) {
-  return CommandBuilder(act, Target::kTags).key(name, {xid});
+OrderBuilder tag(Act act, std::string_view name, std::uint64_t xid) {
+  return OrderBuilder(act, Target::kTags).key(name, {xid});
 }
-Command trusted_tag(Act act, std::string_view name, std::uint64_t xid) {
-  return CommandBuilder(act, Target::kTags).trusting().key(name, {xid});
+OrderBuilder trusted_tag(Act act, std::string_view name, std::uint64_t xid) {
+  return OrderBuilder(act, Target::kTags).trusting().key(name, {xid});
 }
-Command pattern(Act act, std::string_view glob, std::uint64_t xid) {
-  return CommandBuilder(act, Target::kPattern).key(glob, {xid});
+OrderBuilder pattern(Act act, std::string_view glob, std::uint64_t xid) {
+  return OrderBuilder(act, Target::kPatterns).key(glob, {xid});
 }
 
 TEST_F(WalkTest, TagLeavesATombstoneAlsoWhenItsSetIsEmpty) {
-  expect_outcome(run(tag(Act::kInvalidate, "t", 10)), 0, 0, 0, 0);
+  expect_counts(run(tag(Act::kInvalidate, "t", 10)), 0, 0, 0, 0);
   EXPECT_EQ(marker("tag:t"), "t epoch/1 10d");
 }
 
 TEST_F(WalkTest, IdsThatNothingHasWidenedAreWrittenAsThirtyTwoBits) {
   const std::uint64_t narrow = number(narrow_xid(4294967295U));
-  run(CommandBuilder(Act::kInvalidate).key("one", {narrow}));
+  run(OrderBuilder(Act::kInvalidate).key("one", {narrow}));
   EXPECT_EQ(marker("one"), "t epoch/1 ~4294967295");
-  run(CommandBuilder(Act::kSettle).key("one", {narrow}));
+  run(OrderBuilder(Act::kSettle).key("one", {narrow}));
   EXPECT_EQ(marker("one"), "t epoch/1 ~4294967295s");
-  run(CommandBuilder(Act::kInvalidate).key("two", {narrow, number(narrow_xid(7))}).key("three", {8}));
+  run(OrderBuilder(Act::kInvalidate).key("two", {narrow, number(narrow_xid(7))}).key("three", {8}));
   EXPECT_EQ(marker("two"), "t epoch/1 ~4294967295,~7");
   EXPECT_EQ(marker("three"), "t epoch/1 8");
   run(tag(Act::kInvalidate, "t", narrow));
@@ -56,7 +56,7 @@ TEST_F(WalkTest, IdsThatNothingHasWidenedAreWrittenAsThirtyTwoBits) {
 TEST_F(WalkTest, CheckedTagTakesItsMembersOutWithTheirValues) {
   make_tag("t", "k", 700);
   redis().command({"DEL", "k5"});
-  expect_outcome(run(trusted_tag(Act::kInvalidate, "t", 10)), 699, 1, 0, 0);
+  expect_counts(run(trusted_tag(Act::kInvalidate, "t", 10)), 699, 1, 0, 0);
   EXPECT_EQ(members("t"), 0);
   EXPECT_EQ(marker("k5"), "t epoch/1 10");
   EXPECT_FALSE(redis().exists("k699"));
@@ -64,10 +64,10 @@ TEST_F(WalkTest, CheckedTagTakesItsMembersOutWithTheirValues) {
 
 TEST_F(WalkTest, PlainTagKeepsItsMembersUntilTheSettle) {
   make_tag("t", "k", 3);
-  expect_outcome(run(tag(Act::kInvalidate, "t", 10)), 3, 0, 0, 0);
+  expect_counts(run(tag(Act::kInvalidate, "t", 10)), 3, 0, 0, 0);
   EXPECT_EQ(members("t"), 3);
   redis().set("k1", "stale");  // a slow reader, whose SADD came before
-  expect_outcome(run(tag(Act::kSettle, "t", 10)), 1, 2, 0, 0);
+  expect_counts(run(tag(Act::kSettle, "t", 10)), 1, 2, 0, 0);
   EXPECT_EQ(members("t"), 0);
   EXPECT_FALSE(redis().exists("k1"));
 }
@@ -75,7 +75,7 @@ TEST_F(WalkTest, PlainTagKeepsItsMembersUntilTheSettle) {
 TEST_F(WalkTest, MemberKeptByTheVersionCheckStaysInTheSet) {
   make_tag("t", "k", 2);
   redis().command({"SET", "evictd:{k1}", "f 20:20: 1700000000000"});
-  expect_outcome(run(trusted_tag(Act::kInvalidate, "t", 10)), 1, 0, 1, 0);
+  expect_counts(run(trusted_tag(Act::kInvalidate, "t", 10)), 1, 0, 1, 0);
   EXPECT_EQ(members("t"), 1);
   EXPECT_TRUE(redis().exists("k1"));
 }
@@ -85,8 +85,8 @@ TEST_F(WalkTest, ReplayOfAFinishedWalkDoesNothing) {  // G2
   run(tag(Act::kInvalidate, "t", 10));
   run(tag(Act::kSettle, "t", 10));
   make_tag("t", "k", 3);
-  expect_outcome(run(tag(Act::kInvalidate, "t", 10)), 0, 0, 0, 1);
-  expect_outcome(run(tag(Act::kSettle, "t", 10)), 0, 0, 0, 1);
+  expect_counts(run(tag(Act::kInvalidate, "t", 10)), 0, 0, 0, 1);
+  expect_counts(run(tag(Act::kSettle, "t", 10)), 0, 0, 0, 1);
   EXPECT_TRUE(redis().exists("k2"));
 }
 
@@ -94,7 +94,7 @@ TEST_F(WalkTest, CutOffWalkIsFinishedByItsReplay) {  // G1
   make_tag("t", "k", 5);
   // As a crash leaves it: the tombstone is there, not marked as finished.
   redis().command({"SET", "evictd:{tag:t}", "t epoch/1 10", "PX", "60000"});
-  expect_outcome(run(trusted_tag(Act::kInvalidate, "t", 10)), 5, 0, 0, 0);
+  expect_counts(run(trusted_tag(Act::kInvalidate, "t", 10)), 5, 0, 0, 0);
   EXPECT_EQ(members("t"), 0);
 }
 
@@ -106,48 +106,48 @@ TEST_F(WalkTest, CutOffSettleWalkIsFinishedByItsReplay) {  // G1, G4
     // The second delete begins, and then the connection or the daemon is gone.
     redis().command(std::vector<std::string>{"EVALSHA", script(Script::kWalkBegin).sha1, "1", "evictd:{tag:t}", "epoch/1",
                                              "61000", first_delete_settles ? "i" : "s", "0", "10s"});
-    Command again = tag(first_delete_settles ? Act::kInvalidate : Act::kSettle, "t", 10);
-    again.settled = first_delete_settles;
-    expect_outcome(run(again), 1, 2, 0, 0);
+    OrderBuilder again = tag(first_delete_settles ? Act::kInvalidate : Act::kSettle, "t", 10);
+    if (first_delete_settles) again.settled();
+    expect_counts(run(again), 1, 2, 0, 0);
     EXPECT_EQ(members("t"), 0);
     EXPECT_FALSE(redis().exists("k1"));
-    expect_outcome(run(again), 0, 0, 0, 1);
+    expect_counts(run(again), 0, 0, 0, 1);
     redis().command({"FLUSHDB"});
   }
 }
 
 TEST_F(WalkTest, TagThatIsNoSetIsDeleted) {
   redis().set("tag:t", "a string");
-  expect_outcome(run(tag(Act::kInvalidate, "t", 10)), 1, 0, 0, 0);
+  expect_counts(run(tag(Act::kInvalidate, "t", 10)), 1, 0, 0, 0);
   EXPECT_FALSE(redis().exists("tag:t"));
   EXPECT_EQ(marker("tag:t"), "t epoch/1 10d");
 }
 
 TEST_F(WalkTest, ManyTagsInOneCommand) {
-  CommandBuilder builder(Act::kInvalidate, Target::kTags);
+  OrderBuilder builder(Act::kInvalidate, Target::kTags);
   builder.trusting();
   for (int i = 0; i < 100; ++i) {
     make_tag("t" + std::to_string(i), "k" + std::to_string(i) + ":", 3);
     builder.key("t" + std::to_string(i), {10});
   }
-  expect_outcome(run(builder), 300, 0, 0, 0);
+  expect_counts(run(builder), 300, 0, 0, 0);
 }
 
 TEST_F(WalkTest, LargeTagDoesNotDelayOrdinaryCommands) {
   make_tag("t", "k", 20'000);
-  const Command large = trusted_tag(Act::kInvalidate, "t", 10);
-  driven_->sink().submit(1000, large);
-  expect_outcome(run(CommandBuilder(Act::kInvalidate).key("other", {11})), 0, 1, 0, 0);
+  const OrderBuilder large = trusted_tag(Act::kInvalidate, "t", 10);
+  driven_->sink().submit(1000, large.order());
+  expect_counts(run(OrderBuilder(Act::kInvalidate).key("other", {11})), 0, 1, 0, 0);
   EXPECT_FALSE(driven_->journal().done.contains(1000)) << "the walk was to be still under way";
   ASSERT_TRUE(driven_->until([&] { return driven_->journal().done.contains(1000); }));
-  expect_outcome(driven_->journal().done[1000], 20'000, 0, 0, 0);
+  expect_counts(driven_->journal().done[1000], 20'000, 0, 0, 0);
   EXPECT_EQ(redis().integer({"EXISTS", "tag:t"}), 0);
 }
 
 TEST_F(WalkTest, NothingIsStrandedUnderConcurrentAdds) {
   make_tag("t", "k", 5'000);
-  const Command walk = trusted_tag(Act::kInvalidate, "t", 10);
-  driven_->sink().submit(1000, walk);
+  const OrderBuilder walk = trusted_tag(Act::kInvalidate, "t", 10);
+  driven_->sink().submit(1000, walk.order());
   // Checked fills of old snapshots are refused, fresh ones are kept and stay members.
   const std::string fill = reader_scripts(std::chrono::seconds(60)).front().script.text;
   int stored = 0;
@@ -176,7 +176,7 @@ TEST_F(WalkTest, PatternDeletesWhateverItsType) {
   redis().command({"HSET", "p:2", "a", "b"});
   redis().command({"SADD", "p:3", "a"});
   redis().set("q:1", "v");
-  expect_outcome(run(pattern(Act::kInvalidate, "p:*", 10)), 3, 0, 0, 0);
+  expect_counts(run(pattern(Act::kInvalidate, "p:*", 10)), 3, 0, 0, 0);
   EXPECT_TRUE(redis().exists("q:1"));
   EXPECT_EQ(marker("purge:p:*"), "t epoch/1 10d");
   EXPECT_EQ(redis().get("evictd:purged"), "t epoch/1 10d");
@@ -185,18 +185,18 @@ TEST_F(WalkTest, PatternDeletesWhateverItsType) {
 TEST_F(WalkTest, PatternNeverMatchesWhatIsEvictds) {
   Record record;
   record.epoch = "e";
-  driven_->sink().save_record(record, 1);
-  run(CommandBuilder(Act::kInvalidate).key("a", {9}));
+  driven_->sink().save_record(numbered(record, 1));
+  run(OrderBuilder(Act::kInvalidate).key("a", {9}));
   redis().set("a", "v");
-  expect_outcome(run(pattern(Act::kInvalidate, "*", 10)), 1, 0, 0, 0);
-  EXPECT_TRUE(redis().exists("evictd:record:{evictd}"));
+  expect_counts(run(pattern(Act::kInvalidate, "*", 10)), 1, 0, 0, 0);
+  EXPECT_TRUE(redis().exists("evictd:record:evictd"));
   EXPECT_EQ(marker("a"), "t epoch/1 9,10");
 }
 
 TEST_F(WalkTest, PatternFindsEveryOneOfManyKeys) {
   make_tag("unused", "p:", 30'000);
   make_tag("unused2", "q:", 30'000);
-  expect_outcome(run(pattern(Act::kInvalidate, "p:*", 10)), 30'000, 0, 0, 0);
+  expect_counts(run(pattern(Act::kInvalidate, "p:*", 10)), 30'000, 0, 0, 0);
   EXPECT_EQ(redis().integer({"EXISTS", "q:0", "q:29999"}), 2);
 }
 
@@ -204,7 +204,7 @@ TEST_F(WalkTest, TagPatternWalksEveryMatchingSet) {
   make_tag("category:1", "a", 3);
   make_tag("category:2", "b", 300);
   make_tag("brand:1", "c", 3);
-  expect_outcome(run(CommandBuilder(Act::kInvalidate, Target::kPattern)
+  expect_counts(run(OrderBuilder(Act::kInvalidate, Target::kPatterns)
                          .trusting()
                          .of_tags()
                          .key("tag:category:*", {10})),
@@ -218,7 +218,7 @@ TEST_F(WalkTest, TagPatternWalksEveryMatchingSet) {
 TEST_F(WalkTest, KeyPatternThatBeginsWithAWildcardLeavesTagSetsAlone) {
   make_tag("x:product:y", "a", 3);
   redis().set("acme:product:1", "v");
-  expect_outcome(run(pattern(Act::kInvalidate, "*:product:*", 10)), 1, 0, 0, 0);
+  expect_counts(run(pattern(Act::kInvalidate, "*:product:*", 10)), 1, 0, 0, 0);
   EXPECT_EQ(members("x:product:y"), 3);
 }
 
@@ -226,7 +226,7 @@ TEST_F(WalkTest, UnconditionalPatternDeletesFreshFillsAndIsNeverAReplay) {
   for (int round = 0; round < 2; ++round) {
     redis().set("p:1", "v");
     redis().command({"SET", "evictd:{p:1}", "f 20:20: 1700000000000"});
-    expect_outcome(run(CommandBuilder(Act::kInvalidate, Target::kPattern)
+    expect_counts(run(OrderBuilder(Act::kInvalidate, Target::kPatterns)
                            .trusting()
                            .unconditional(15)
                            .key("p:*", {})),
@@ -247,14 +247,14 @@ TEST_F(WalkTest, PurgeRejectsFillsOfKeysThatWereAbsentMeanwhile) {  // G3
 
 TEST_F(WalkTest, ScriptFlushInTheMiddleIsRepaired) {
   make_tag("t", "k", 2'000);
-  const Command walk = trusted_tag(Act::kInvalidate, "t", 10);
-  driven_->sink().submit(1000, walk);
+  const OrderBuilder walk = trusted_tag(Act::kInvalidate, "t", 10);
+  driven_->sink().submit(1000, walk.order());
   int turns = 0;
   ASSERT_TRUE(driven_->until([&] {
     if (turns++ % 3 == 0) redis().command({"SCRIPT", "FLUSH"});
     return driven_->journal().done.contains(1000);
   }));
-  expect_outcome(driven_->journal().done[1000], 2'000, 0, 0, 0);
+  expect_counts(driven_->journal().done[1000], 2'000, 0, 0, 0);
   EXPECT_EQ(driven_->journal().disconnects, 0);
 }
 

@@ -52,14 +52,15 @@ class Recorder final : public SourceHandler {
   void on_standby(std::string_view holder) override {
     lines.push_back("standby: " + std::string(holder));
   }
-  void on_record_wanted() override { lines.push_back("record wanted"); }
+  void on_facts(const SourceFacts& facts) override;
+  void on_tables(const std::map<std::string, std::string>&) override {}
   void on_failed(const Error& error) override { failed = error; }
   void on_begin(const TransactionBegin& begin) override { begun = begin; }
   void on_change(const Change& change) override;
   void on_unknown_change(const UnknownChange& change) override;
   void on_commit(const Position& end) override;
   void on_relation_gone(const Relation&) override {}
-  void on_gap(const Gap& gap, bool needs_confirmation) override;
+  void on_gap(const Gap& gap) override;
   void on_snapshot(const Snapshot& snapshot) override { snapshots.push_back(snapshot.to_string()); }
   void on_heartbeat() override { ++heartbeats; }
   void on_keepalive(const Position&) override {}
@@ -67,6 +68,8 @@ class Recorder final : public SourceHandler {
   bool has(const std::string& line) const;
   std::size_t count(const std::string& line) const;
 
+  Source* source = nullptr;
+  std::optional<Record> record;  // what the one cache has
   std::vector<std::string> lines;  // "insert public.t 1", "gap: reason", ...
   std::vector<std::string> changes;
   std::vector<std::string> values;  // of the last change's new row, that are texts

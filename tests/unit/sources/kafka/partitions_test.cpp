@@ -38,8 +38,7 @@ TEST(Partitions, AnotherIncarnationIsAnotherStream) {
 }
 
 TEST(Partitions, IncarnationsGoOnFromTheRecord) {
-  Record record;
-  record.acknowledged = {{"t[1]", 9}, {"t[1]#2", 4}, {"t[1]#x", 1}, {"t[10]", 1}, {"t[11]#7", 1}};
+  const std::set<std::string> record = {"t[1]", "t[1]#2", "t[1]#x", "t[10]", "t[11]#7"};
   Partitions partitions;
   Partition& partition = partitions.find_or_add({"t", 1});
   partitions.go_on_from(partition, record);

@@ -39,7 +39,8 @@ class PostgresHarness final : public SourceHarness {
   void write(int changes) override {
     sql_->run("insert into rows select from generate_series(1, " + std::to_string(changes) + ")");
   }
-  void lose_slot() override {
+  bool can_lose_history() const override { return true; }
+  void lose_history() override {
     ASSERT_TRUE(sql_);
     for (int i = 0; i < 500 && sql_->value("select count(*) from pg_replication_slots where active and database ="
                                            " current_database()") != "0"; ++i) {

@@ -36,7 +36,7 @@ class PostgresDdlTest : public SourceTest {
   }
   void follow() {
     make(kTables, watchful());
-    driver->start();
+    driver->start(std::nullopt);
     ASSERT_TRUE(driver->until_connected()) << explain();
   }
   // Each gap so far, "table_changed public.t", in order, but those of the probe.
@@ -188,7 +188,7 @@ TEST_F(PostgresDdlTest, AColumnThatIsRenamedRefusesReadinessAndIsNamed) {
   ASSERT_TRUE(rules);
   chosen.requirements = requirements_of(*rules);
   make(kTables, chosen);
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   EXPECT_FALSE(source->status().problem) << *source->status().problem;
   sql->run("alter table t rename column s to title");

@@ -18,7 +18,7 @@ class PostgresFaultTest : public SourceTest {
   std::string failure_of(const std::vector<std::string>& tables, PostgresOptions chosen,
                          ErrorKind kind = ErrorKind::kUsage) {
     make(tables, std::move(chosen));
-    driver->start();
+    driver->start(std::nullopt);
     EXPECT_TRUE(driver->until([&] { return journal().failure.has_value(); })) << explain();
     if (!journal().failure) return {};
     EXPECT_EQ(journal().failure->kind, kind);
@@ -59,7 +59,7 @@ TEST_F(PostgresFaultTest, SilentServerIsAskedForALifeSignAndThenGivenUp) {
     now.steady += ahead;
     return now;
   });
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   // A quiet server answers when asked: 60 s of silence are no reason to leave it.
   const auto begin = ahead;
@@ -132,7 +132,7 @@ TEST_F(PostgresFaultTest, HungCatalogueSessionShowsAndAReloadIsAnswered) {
   PostgresOptions chosen = options();
   chosen.answer_max = std::chrono::milliseconds(8'000);
   make({"public.products"}, chosen);
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   auto rules = RuleSet::parse("- {table: public.products, keys: ['product:{id}']}\n", "rules.yaml");
   ASSERT_TRUE(rules);
@@ -173,7 +173,7 @@ TEST_F(PostgresFaultTest, UnreachableServerIsReportedOnceAndTriedForEver) {
   PostgresOptions chosen = options();
   chosen.url = "postgresql://postgres:secret@127.0.0.1:1/shop";
   make({"public.products"}, chosen);
-  driver->start();
+  driver->start(std::nullopt);
   driver->turn_for(std::chrono::milliseconds(1'500));
   ASSERT_EQ(journal().disconnects.size(), 1u);
   EXPECT_THAT(journal().disconnects[0].text, HasSubstr("PostgreSQL at 127.0.0.1:1: "));
@@ -227,7 +227,7 @@ TEST_F(PostgresFaultTest, AMissingTableOrColumnIsNamedAndTheOthersAreServed) {
   ASSERT_TRUE(rules);
   chosen.requirements = requirements_of(*rules);
   make(rules->tables(), chosen);
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   EXPECT_EQ(*source->status().problem,
             "table 'public.nothing' does not exist; rules.yaml:2:35: key 'product:{slugg}' names column 'slugg', which "
@@ -244,7 +244,7 @@ TEST_F(PostgresFaultTest, ValueThatWillNotBeSentWarnsOrEndsTheStartAsTheRuleSays
   ASSERT_TRUE(purge);
   chosen.requirements = requirements_of(*purge);
   make(purge->tables(), chosen);
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   ASSERT_FALSE(notices.empty());
   EXPECT_THAT(
@@ -280,7 +280,7 @@ TEST_F(PostgresFaultTest, PublicationWeMayNotCreateSaysHow) {
 TEST_F(PostgresFaultTest, TableWithoutAKeyIsNotPublishedBecauseThatWouldBreakIt) {
   sql->run("create table products (id int)");
   make({"public.products"}, options());
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   EXPECT_EQ(*source->status().problem,
             "table 'public.products' has no replica identity and cannot be published: "
@@ -380,7 +380,7 @@ TEST_F(PostgresFaultTest, PasswordsAndTlsWorkAsLibpqDoesThem) {
 
   chosen.url = "postgresql://scram_user:it%27s%20secret" + where;
   make({"public.products"}, chosen);
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   EXPECT_EQ(sql->value("select string_agg(distinct ssl::text, ',') from pg_stat_ssl join "
                        "pg_stat_activity using (pid)"
@@ -475,7 +475,7 @@ TEST_F(PostgresRestartTest, ShutdownIsNotHeldUpByUnacknowledgedWork) {
   PostgresOptions chosen = options();
   chosen.shutdown_grace = std::chrono::milliseconds(1'000);
   make({"public.products"}, chosen);
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected());
   journal().acknowledges = false;
   sql->run("insert into products values (1)");

@@ -30,7 +30,7 @@ class PostgresGapTest : public SourceTest {
     EXPECT_EQ(journal().gaps[0].gap.reason, reason);
     EXPECT_THAT(journal().gaps[0].gap.detail, HasSubstr(detail));
     EXPECT_EQ(journal().gaps[0].gap.tables, tables);
-    EXPECT_TRUE(journal().gaps[0].needs_confirmation);
+    EXPECT_TRUE(journal().gaps[0].before_streaming);
   }
 
   void again(const std::vector<std::string>& tables, const std::optional<Record>& last) {
@@ -59,12 +59,12 @@ TEST_F(PostgresGapTest, NothingIrreversibleHappensBeforeTheGapIsOnRecord) {
   const Record last = make_history({"public.products"});
   sql->run("select pg_drop_replication_slot('" + slot + "')");
   again({"public.products"}, last);
-  journal().confirms_gaps = false;
+  journal().proceeds = false;
   ASSERT_TRUE(driver->until([&] { return journal().has_gap("slot_missing"); })) << explain();
   driver->turn_for(std::chrono::milliseconds(300));
   EXPECT_EQ(slot_value("slot_name"), "");
   EXPECT_FALSE(journal().connected);
-  source->confirm_gap();
+  source->proceed({});
   ASSERT_TRUE(driver->until_connected()) << explain();
   EXPECT_EQ(slot_value("slot_name"), slot);
   EXPECT_EQ(journal().gaps.size(), 1u) << explain();
@@ -194,7 +194,7 @@ TEST_F(PostgresGapTest, TableRecreatedWhileAwayIsAGapOfThatTable) {
 TEST_F(PostgresGapTest, TableRecreatedWhileStreamingIsFoundPublishedAndAGap) {
   sql->run("create table products (id int primary key)");
   make({"public.products"}, watchful());
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   sql->run("drop table products; create table products (id int primary key)");
   ASSERT_TRUE(driver->until([&] {
@@ -208,7 +208,7 @@ TEST_F(PostgresGapTest, TableRecreatedWhileStreamingIsFoundPublishedAndAGap) {
 TEST_F(PostgresGapTest, TableTakenOutOfThePublicationComesBackAsAGap) {
   sql->run("create table products (id int primary key); create table orders (id int primary key)");
   make({"public.products", "public.orders"}, watchful());
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   sql->run("alter publication evictd drop table products");
   ASSERT_TRUE(driver->until([&] {
@@ -225,7 +225,7 @@ TEST_F(PostgresGapTest, TableTakenOutOfThePublicationComesBackAsAGap) {
 TEST_F(PostgresGapTest, ATransactionOpenWhileItsTableIsPublishedIsPurgedOnceMore) {
   sql->run("create table products (id int primary key); create table orders (id int primary key)");
   make({"public.products", "public.orders"}, watchful());
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   auto writer = server->session(database);
   writer.run("begin");
@@ -239,7 +239,7 @@ TEST_F(PostgresGapTest, ATransactionOpenWhileItsTableIsPublishedIsPurgedOnceMore
   writer.run("commit");
   ASSERT_TRUE(driver->until([&] { return journal().gaps.size() == 2; })) << explain();
   EXPECT_EQ(journal().gaps[1].gap.reason, "unpublished");
-  EXPECT_FALSE(journal().gaps[1].needs_confirmation);
+  EXPECT_FALSE(journal().gaps[1].before_streaming);
 }
 
 TEST_F(PostgresGapTest, TableWeMayNotPublishRefusesReadinessAndIsAGapWhenItComesBack) {
@@ -251,7 +251,7 @@ TEST_F(PostgresGapTest, TableWeMayNotPublishRefusesReadinessAndIsAGapWhenItComes
       " create role plain_repl login replication; end if; end $$");
   user = "plain_repl";
   make({"public.products", "public.orders"}, watchful());
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   sql->run("alter publication evictd drop table products");
   ASSERT_TRUE(driver->until([&] { return source->status().problem.has_value(); })) << explain();
@@ -270,7 +270,7 @@ TEST_F(PostgresGapTest, TableWeMayNotPublishRefusesReadinessAndIsAGapWhenItComes
 TEST_F(PostgresGapTest, TableRecreatedWithoutAKeyIsNotPublished) {
   sql->run("create table products (id int primary key); create table orders (id int primary key)");
   make({"public.products", "public.orders"}, watchful());
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   sql->run("drop table products; create table products (id int)");
   ASSERT_TRUE(driver->until([&] { return source->status().problem.has_value(); })) << explain();

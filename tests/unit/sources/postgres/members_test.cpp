@@ -20,7 +20,7 @@ class PostgresMembersTest : public SourceTest {
   }
   void follow(const std::vector<std::string>& tables) {
     make(tables, watchful());
-    driver->start();
+    driver->start(std::nullopt);
     ASSERT_TRUE(driver->until_connected()) << explain();
   }
 };

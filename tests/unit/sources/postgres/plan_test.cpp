@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "daemon/sources/postgres/publishing.h"
+#include "daemon/flow/ledger.h"
 #include "tests/unit/sources/postgres/facts.h"
 
 namespace evictd::testing {
@@ -17,53 +18,56 @@ class PlanTest : public ::testing::Test {
   Facts facts = healthy_facts();
   PostgresOptions options;
   std::vector<std::string> tables = {"public.products", "public.orders"};
-  std::optional<Known> known = make_known();
+  std::optional<Record> record = make_record();  // what a cache has
   std::string epoch = "7/1";
   bool slot_predates_publication = false;
 
-  Known make_known() {
-    Known result;
+  static Record make_record() {
+    Record result;
     result.epoch = "7/1";
-    result.identity = "16384/evictd";
-    result.acknowledged = Lsn{1000};
+    result.source_identity = "16384/evictd";
+    result.acknowledged[kOnlyStream] = 1000;
     result.tables = published_tables(healthy_facts());
     return result;
   }
+  PlanInput input() const { return PlanInput{&options, &tables, &facts, slot_predates_publication}; }
   Plan plan() {
-    PlanInput input{
-        &options, &tables, &facts, epoch, known ? &*known : nullptr, slot_predates_publication};
-    auto made = make_plan(input);
+    auto made = make_plan(input());
     EXPECT_TRUE(made) << made.error().to_string();
     return made ? *made : Plan{};
   }
   std::string error() {
-    PlanInput input{
-        &options, &tables, &facts, epoch, known ? &*known : nullptr, slot_predates_publication};
-    auto made = make_plan(input);
+    auto made = make_plan(input());
     EXPECT_FALSE(made);
     return made ? "" : made.error().to_string();
   }
+  // What the cache misses, by its record.
+  std::vector<Gap> gaps() {
+    Ledger ledger("0000000000000000", std::chrono::milliseconds(200));
+    ledger.found(record);
+    return ledger.judge(source_facts(input(), plan(), epoch));
+  }
   std::string gap() {
-    const Plan made = plan();
-    EXPECT_EQ(made.gaps.size(), 1u);
-    return made.gaps.empty() ? "" : made.gaps[0].reason;
+    const std::vector<Gap> found = gaps();
+    EXPECT_EQ(found.size(), 1u);
+    return found.empty() ? "" : found[0].reason;
   }
 };
 
 TEST_F(PlanTest, AHealthyServerNeedsNothing) {
   const Plan made = plan();
-  EXPECT_THAT(made.gaps, IsEmpty());
+  EXPECT_THAT(gaps(), IsEmpty());
   EXPECT_FALSE(made.has_work());
   EXPECT_THAT(made.problems, IsEmpty());
 }
 
 TEST_F(PlanTest, TheFirstStartIsNoGap) {
-  known.reset();
+  record.reset();
   facts.slot = SlotFacts{};
   facts.publication = PublicationFacts{};
   for (auto& [name, table] : facts.tables) unpublish(table);
   const Plan made = plan();
-  EXPECT_THAT(made.gaps, IsEmpty());
+  EXPECT_THAT(gaps(), IsEmpty());
   EXPECT_TRUE(made.create_publication);
   EXPECT_TRUE(made.create_slot);
   EXPECT_FALSE(made.drop_slot);
@@ -73,20 +77,20 @@ TEST_F(PlanTest, TheFirstStartIsNoGap) {
 TEST_F(PlanTest, WhatASlotOfOurOwnMayHaveBeenThroughIsAGap) {
   facts.slot.confirmed = Lsn{1001};
   EXPECT_EQ(gap(), "slot_moved");
-  known->acknowledged.reset();  // nothing is known of where it stood
-  EXPECT_THAT(plan().gaps, IsEmpty());
+  record->acknowledged.clear();  // nothing is known of where it stood
+  EXPECT_THAT(gaps(), IsEmpty());
   facts.slot.confirmed = Lsn{999};  // a crash of the server forgets a little: it sends it again
-  known->acknowledged = Lsn{1000};
-  EXPECT_THAT(plan().gaps, IsEmpty());
+  record->acknowledged[kOnlyStream] = 1000;
+  EXPECT_THAT(gaps(), IsEmpty());
 }
 
 TEST_F(PlanTest, EachLossHasItsReason) {
   epoch = "7/2";
   EXPECT_EQ(gap(), "epoch_changed");
   epoch = "7/1";
-  known->identity = "1/other";
+  record->source_identity = "1/other";
   EXPECT_EQ(gap(), "source_changed");
-  known->identity = "16384/evictd";
+  record->source_identity = "16384/evictd";
   facts.slot.is_lost = true;
   EXPECT_EQ(gap(), "slot_lost");
   EXPECT_TRUE(plan().drop_slot);
@@ -96,7 +100,7 @@ TEST_F(PlanTest, EachLossHasItsReason) {
   EXPECT_FALSE(plan().drop_slot);
   EXPECT_TRUE(plan().create_slot);
   facts = healthy_facts();
-  known.reset();
+  record.reset();
   EXPECT_EQ(gap(), "record_missing");
   EXPECT_FALSE(plan().has_work());
 }
@@ -112,28 +116,28 @@ TEST_F(PlanTest, APublicationYoungerThanTheSlotCostsTheSlot) {
 TEST_F(PlanTest, TableGapsNameTheirTables) {
   facts.tables["public.products"].table.oid = 101;
   Plan made = plan();
-  ASSERT_EQ(made.gaps.size(), 1u);
-  EXPECT_EQ(made.gaps[0].reason, "table_recreated");
-  EXPECT_THAT(made.gaps[0].tables, ElementsAre("public.products"));
+  ASSERT_EQ(gaps().size(), 1u);
+  EXPECT_EQ(gaps()[0].reason, "table_recreated");
+  EXPECT_THAT(gaps()[0].tables, ElementsAre("public.products"));
   facts = healthy_facts();
 
   unpublish(facts.tables["public.orders"]);
   made = plan();
-  ASSERT_EQ(made.gaps.size(), 1u);
-  EXPECT_EQ(made.gaps[0].reason, "unpublished");
+  ASSERT_EQ(gaps().size(), 1u);
+  EXPECT_EQ(gaps()[0].reason, "unpublished");
   EXPECT_THAT(made.tables_to_publish, ElementsAre("public.orders"));
   facts = healthy_facts();
 
-  known->tables.erase("public.orders");
+  record->tables.erase("public.orders");
   made = plan();
-  ASSERT_EQ(made.gaps.size(), 1u);
-  EXPECT_EQ(made.gaps[0].reason, "table_added");
-  EXPECT_EQ(made.gaps[0].detail, "the rules name tables that were not followed until now: 'public.orders'");
-  EXPECT_TRUE(made.gaps[0].is_expected);
+  ASSERT_EQ(gaps().size(), 1u);
+  EXPECT_EQ(gaps()[0].reason, "table_added");
+  EXPECT_EQ(gaps()[0].detail, "the rules name tables that were not followed until now: 'public.orders'");
+  EXPECT_TRUE(gaps()[0].is_expected);
   unpublish(facts.tables["public.orders"]);  // a table new to the rules is published first
   made = plan();
-  ASSERT_EQ(made.gaps.size(), 1u);
-  EXPECT_EQ(made.gaps[0].reason, "table_added");
+  ASSERT_EQ(gaps().size(), 1u);
+  EXPECT_EQ(gaps()[0].reason, "table_added");
   EXPECT_THAT(made.tables_to_publish, ElementsAre("public.orders"));
 }
 
@@ -144,26 +148,26 @@ TEST_F(PlanTest, PartitionsThatCameWithRowsOrWentAreAGap) {
   member.oid = 300;
   member.kind = 'r';
   products.members = {member};
-  known->tables = published_tables(facts);
-  EXPECT_THAT(plan().gaps, IsEmpty());
+  record->tables = published_tables(facts);
+  EXPECT_THAT(gaps(), IsEmpty());
 
   RelationFacts another = member;
   another.oid = 301;
   another.is_born_partition = true;
   products.members.push_back(another);
-  EXPECT_THAT(plan().gaps, IsEmpty());
+  EXPECT_THAT(gaps(), IsEmpty());
   products.members[1].is_born_partition = false;  // attached, with whatever rows it had
   EXPECT_EQ(gap(), "partitions_changed");
   products.members = {another};  // the old one is gone
   products.members[0].oid = 300;
-  EXPECT_THAT(plan().gaps, IsEmpty());
+  EXPECT_THAT(gaps(), IsEmpty());
   products.members.clear();
   EXPECT_EQ(gap(), "partitions_changed");
   products.members = {member, another};  // also across a restart: the record tells as much
-  EXPECT_THAT(plan().gaps, IsEmpty());
-  known->tables["public.products"] = "100";  // an older record tells of the table alone
+  EXPECT_THAT(gaps(), IsEmpty());
+  record->tables["public.products"] = "100";  // an older record tells of the table alone
   products.members.clear();
-  EXPECT_THAT(plan().gaps, IsEmpty());
+  EXPECT_THAT(gaps(), IsEmpty());
   products.table.oid = 101;
   EXPECT_EQ(gap(), "table_recreated");
 }
@@ -254,7 +258,7 @@ TEST_F(PlanTest, WatchingChangesNothing) {
   facts.slot = SlotFacts{};
   const Plan made = plan();
   EXPECT_TRUE(made.create_slot);
-  EXPECT_THAT(made.gaps, IsEmpty());
+  EXPECT_THAT(gaps(), IsEmpty());
   EXPECT_THAT(made.tables_to_publish, IsEmpty());
   EXPECT_THAT(made.problems,
               ElementsAre("table 'public.orders' is not in publication 'evictd': its changes are not seen"));
@@ -262,7 +266,7 @@ TEST_F(PlanTest, WatchingChangesNothing) {
 
 // Before the application's first migration.
 TEST_F(PlanTest, APublicationWithoutTablesIsMadeWhileThereAreNone) {
-  known.reset();
+  record.reset();
   facts.slot = SlotFacts{};
   facts.publication = PublicationFacts{};
   facts.tables.clear();

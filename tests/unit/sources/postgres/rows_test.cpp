@@ -63,7 +63,7 @@ TEST_F(PostgresRowsTest, AttachedAndDetachedPartitionsPurgeAndNewEmptyOnesDoNot)
   PostgresOptions chosen = options();
   chosen.watch_interval = std::chrono::milliseconds(100);
   make({"public.events"}, chosen);
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
 
   sql->run("create table events_asia partition of events for values in ('asia')");
@@ -159,7 +159,7 @@ TEST_F(PostgresRowsTest, NamesWithCapitalsQuotesAndDotsWork) {
   PostgresOptions chosen = options();
   chosen.publication = "Odd \"name's";
   make({"My Shop.Prod\"ucts"}, chosen);
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   sql->run("insert into \"My Shop\".\"Prod\"\"ucts\" values (1)");
   ASSERT_TRUE(driver->until_changes(1)) << explain();

@@ -131,7 +131,7 @@ TEST_F(PostgresSourceTest, HeartbeatComesBackThroughTheStream) {
   PostgresOptions chosen = options();
   chosen.heartbeat = std::chrono::milliseconds(50);
   make({"public.products"}, chosen);
-  driver->start();
+  driver->start(std::nullopt);
   EXPECT_TRUE(driver->until([&] { return journal().heartbeats >= 3; })) << explain();
 }
 
@@ -255,7 +255,7 @@ TEST_F(PostgresSourceTest, ATableThatIsNewToTheRulesIsPublishedAndIsNoLoss) {
   ASSERT_TRUE(driver->until([&] { return journal().connects == 2; })) << explain();
   ASSERT_EQ(journal().gaps.size(), 1u) << explain();
   EXPECT_TRUE(journal().gaps[0].gap.is_expected);
-  EXPECT_TRUE(journal().gaps[0].needs_confirmation);
+  EXPECT_TRUE(journal().gaps[0].before_streaming);
   EXPECT_THAT(journal().gaps[0].gap.tables, ElementsAre("public.orders"));
   // Once more for transactions that had begun before.
   ASSERT_TRUE(driver->until([&] { return journal().gaps.size() == 2; })) << explain();
@@ -271,7 +271,7 @@ TEST_F(PostgresSourceTest, WatchingUsesATemporarySlotAndTouchesNothing) {
   PostgresOptions chosen = options();
   chosen.temporary_slot = true;
   make({"public.products"}, chosen);
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until_connected()) << explain();
   sql->run("insert into products values (1)");
   ASSERT_TRUE(driver->until_changes(1));
@@ -290,7 +290,7 @@ TEST_F(PostgresSourceTest, SlotCreationSaysWhoItWaitsFor) {
   auto writer = server->session(database);
   writer.run("begin; insert into products values (1)");
   make({"public.products"}, options());
-  driver->start();
+  driver->start(std::nullopt);
   ASSERT_TRUE(driver->until([&] {
     return std::any_of(notices.begin(), notices.end(),
                        [](const PostgresNotice& notice) { return notice.is_warning; });

@@ -1,0 +1,596 @@
+#include "daemon/flow/flow.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "daemon/flow/intake.h"
+#include "daemon/flow/lane.h"
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+using namespace std::chrono_literals;
+
+// How long an open batch waits for company while the caches are busy anyway, or for more of the same transaction.
+constexpr auto kBatchAgeMax = 1ms;
+// And while no cache has room for it: it would only queue up, so better that it gathers more changes of the keys it has.
+constexpr auto kBusyBatchAgeMax = 50ms;
+constexpr auto kSliceAgeMax = 5ms;
+// A stop that cannot reach a cache gives up after this: nothing is lost, it will be delivered again.
+constexpr auto kStopWithoutCacheMax = 2s;
+// A cache that is full may hold the others up for so long, since most that are full have room again in a moment; then it
+// falls behind (G9).
+constexpr auto kFullMax = 200ms;
+// Between two redeliveries asked for on behalf of caches that fell behind.
+constexpr auto kRedeliveryInterval = 5s;
+// How often it is looked whether a cache has to be parked: the limits are minutes and gigabytes.
+constexpr auto kParkingInterval = 100ms;
+// A cache is parked while so much of the WAL that PostgreSQL may keep is left (max_slot_wal_keep_size).
+constexpr std::int64_t kSafeWalMin = 64LL * 1024 * 1024;
+
+}  // namespace
+
+class Flow::Impl final : public SourceHandler, private IntakeOut {
+ public:
+  Impl(RuleSet rules, Source& source, std::vector<LaneSpec> lanes, Observer& observer, FlowOptions options)
+      : rules_(std::make_shared<const RuleSet>(std::move(rules))),
+        source_(source),
+        observer_(observer),
+        options_(std::move(options)),
+        intake_(rules_, observer, events_, *this,
+                {options_.batch_items_max, options_.batch_bytes_max, options_.snapshot_interval}) {
+    EVICTD_CHECK(!lanes.empty());
+    for (LaneSpec& spec : lanes) {
+      lanes_.push_back({std::make_unique<Lane>(std::move(spec), source_, observer_, events_, options_, rules_), {}, {}, {}});
+    }
+    for (Entry& entry : lanes_) {
+      for (const std::string& name : entry.lane->spec().after) {
+        for (const Entry& other : lanes_) {
+          if (other.lane->name() == name) entry.after.push_back(other.lane.get());
+        }
+      }
+      EVICTD_CHECK(entry.after.size() == entry.lane->spec().after.size());
+      if (!entry.after.empty()) entry.lane->release_through(0, Now{});
+    }
+  }
+
+  void start(Now now);
+  void step(Now now);
+  void wait_for(Waiting& waiting, Now now);
+  void reload(RuleSet rules, Now now);
+  void stop(Now now);
+  FlowStatus status() const;
+
+  std::shared_ptr<const RuleSet> rules_;
+  std::optional<Error> failure_;
+  FlowEvents events_;
+  bool finished_ = false;
+
+ private:
+  struct Entry {
+    std::unique_ptr<Lane> lane;
+    std::vector<Lane*> after;
+    std::optional<SteadyTime> full_since;
+    std::optional<SteadyTime> away_since;  // something waits for it since then, by what was acknowledged
+  };
+  // Where the source stands with us.
+  enum class Stage {
+    kWaitingForCache,  // not started: claimed without a place to apply to, it would only hold the database up
+    kConnecting,
+    kJudging,  // its facts are compared with what the caches have on record
+    kProceeding,
+    kStreaming,
+    kStandby,
+  };
+
+  // SourceHandler
+  void on_facts(const SourceFacts& facts) override;
+  void on_connected(const SourceConnected& connected) override;
+  void on_tables(const std::map<std::string, std::string>& tables) override;
+  void on_disconnected(const Error& error) override;
+  void on_standby(std::string_view holder) override;
+  void on_failed(const Error& error) override { failure_ = error; }
+  void on_begin(const TransactionBegin& begin) override { intake_.begin(begin); }
+  void on_change(const Change& change) override { intake_.change(change, now_); }
+  void on_unknown_change(const UnknownChange& change) override { intake_.unknown_change(change, now_); }
+  void on_commit(const Position& end) override;
+  void on_relation_gone(const Relation& relation) override { intake_.relation_gone(relation); }
+  void on_gap(const Gap& gap) override;
+  void on_snapshot(const Snapshot& snapshot) override;
+  void on_heartbeat() override;
+  void on_keepalive(const Position& position) override;
+
+  // IntakeOut
+  void on_batch(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at) override;
+  void on_visible(std::uint64_t number, SteadyTime since) override;
+  void on_unmappable_stop(const Error& error) override { failure_ = error; }
+
+  bool is_streaming() const { return stage_ == Stage::kStreaming; }
+  Lane::Surroundings surroundings() const;
+  bool wants_data() const;
+  SteadyTime batch_due() const;
+  bool batch_should_wait() const;
+  void open_gates();
+  void judge();
+  void watch_lanes();
+  void ask_for_redelivery();
+  void park_late_ones();
+  void acknowledge();
+  std::map<std::string, std::uint64_t> told_by_name() const;
+  bool waits_for_visibility() const;
+  std::optional<std::chrono::microseconds> lag(const Lane& lane) const;
+
+  Source& source_;
+  Observer& observer_;
+  const FlowOptions options_;
+  Now now_{};
+  Intake intake_;
+  std::vector<Entry> lanes_;
+  Stage stage_ = Stage::kWaitingForCache;
+  std::uint64_t session_ = 0;  // counts connections of the source
+
+  std::map<std::uint32_t, std::uint64_t> received_;      // in this session: the last commit or keepalive
+  std::map<std::uint32_t, std::uint64_t> acknowledged_;  // told to the source in this session
+  std::optional<SteadyTime> last_heartbeat_;
+  // The last moment at which everything the database had committed was known to have been received.
+  SteadyTime current_at_{};
+  bool redelivery_wanted_ = false;
+  SteadyTime parking_looked_at_{};
+  SteadyTime redelivered_at_ = SteadyTime::min();
+
+  bool stopping_ = false;
+  SteadyTime stopping_since_{};
+};
+
+void Flow::Impl::start(Now now) {
+  now_ = now;
+  current_at_ = now.steady;
+  source_.set_tables(rules_->tables());
+  for (Entry& entry : lanes_) entry.lane->start(now);
+}
+
+Lane::Surroundings Flow::Impl::surroundings() const {
+  return {is_streaming(), intake_.has_snapshots(), &intake_.latest_snapshot(), stopping_};
+}
+
+void Flow::Impl::step(Now now) {
+  now_ = now;
+  if (finished_ || failure_) return;
+  for (Entry& entry : lanes_) {
+    entry.lane->step(now);
+    if (entry.lane->failure()) {
+      failure_ = entry.lane->failure();
+      return;
+    }
+  }
+  if (stage_ == Stage::kWaitingForCache) {
+    const bool any = std::any_of(lanes_.begin(), lanes_.end(), [](const Entry& entry) { return entry.lane->was_connected(); });
+    if (any) {
+      stage_ = Stage::kConnecting;
+      source_.start(now);
+    }
+  }
+  if (stage_ != Stage::kWaitingForCache) {
+    source_.step(now, wants_data() ? options_.step_bytes_max : 0, *this);
+    // What the source is not read for, it may have sent: then we do not know.
+    if (failure_) return;
+  }
+  intake_.count_changes();
+  if (!batch_should_wait()) intake_.close(now);
+  open_gates();
+  for (Entry& entry : lanes_) entry.lane->work(now, surroundings());
+  if (stage_ == Stage::kJudging) judge();
+  watch_lanes();
+  if (is_streaming() && intake_.wants_snapshot(waits_for_visibility(), now.steady)) {
+    intake_.snapshot_requested(now.steady);
+    source_.request_snapshot();
+  }
+  acknowledge();
+
+  if (!stopping_) return;
+  // A repair under way stays on record, and begins anew after the restart.
+  bool drained = true;
+  bool hopeless = true;
+  for (const Entry& entry : lanes_) {
+    const Lane& lane = *entry.lane;
+    const bool done = lane.is_parked() || (lane.is_drained() && (!is_streaming() || lane.ledger().is_all_recorded()));
+    drained = drained && done;
+    hopeless = hopeless && (done || (!lane.is_connected() && now.steady - stopping_since_ > kStopWithoutCacheMax));
+  }
+  if ((drained || hopeless) && (stage_ == Stage::kWaitingForCache || source_.stop(now))) {
+    for (Entry& entry : lanes_) entry.lane->stop_sink();
+    finished_ = true;
+  }
+}
+
+// ---------------------------------------------------------------- The source's connection
+
+void Flow::Impl::on_facts(const SourceFacts& facts) {
+  stage_ = Stage::kJudging;
+  for (Entry& entry : lanes_) {
+    if (!entry.lane->is_parked()) entry.lane->judge(facts, now_);
+  }
+}
+
+// The source may go on when every cache that is there has on record what it misses, and at least one was asked. A cache
+// that is away is judged when it comes: its record then lacks what the source has been told, or what the facts have become.
+void Flow::Impl::judge() {
+  bool any = false;
+  std::set<std::string> on_record;
+  for (const Entry& entry : lanes_) {
+    const Lane& lane = *entry.lane;
+    if (lane.is_parked()) continue;
+    for (const auto& [name, position] : lane.ledger().record().acknowledged) on_record.insert(name);
+    if (lane.is_judged()) any = true;
+    if (lane.is_connected() && !lane.is_judged()) return;
+  }
+  const bool all_parked =
+      std::all_of(lanes_.begin(), lanes_.end(), [](const Entry& entry) { return entry.lane->is_parked(); });
+  if (!any && !all_parked) return;
+  stage_ = Stage::kProceeding;
+  source_.proceed(on_record);
+}
+
+void Flow::Impl::on_connected(const SourceConnected& connected) {
+  ++session_;
+  stage_ = Stage::kStreaming;
+  received_.clear();
+  acknowledged_.clear();
+  current_at_ = std::max(current_at_, SteadyTime{});
+  intake_.connected(session_, connected.has_snapshots, now_);
+  events_.info(fmt::format("streaming, epoch {}", connected.epoch));
+  for (Entry& entry : lanes_) entry.lane->source_connected(connected, session_, options_.on_first_start, now_);
+}
+
+void Flow::Impl::on_tables(const std::map<std::string, std::string>& tables) {
+  for (Entry& entry : lanes_) entry.lane->source_tables(tables);
+}
+
+void Flow::Impl::on_disconnected(const Error& error) {
+  stage_ = Stage::kConnecting;
+  intake_.cut_off(now_);
+  // Somebody else may hold the source before we see it: the record is written by none but those who stream, and read
+  // anew before the next facts are judged.
+  for (Entry& entry : lanes_) entry.lane->release();
+  observer_.reconnect(options_.source_peer);
+  events_.warning(error.text, error.hint);
+}
+
+void Flow::Impl::on_standby(std::string_view holder) {
+  if (stage_ != Stage::kStandby) events_.info(fmt::format("standby: {}", holder));
+  stage_ = Stage::kStandby;
+  for (Entry& entry : lanes_) entry.lane->release();
+}
+
+void Flow::Impl::on_gap(const Gap& gap) {
+  if (gap.is_expected) {
+    events_.info(gap.detail, "what is cached for these tables is purged, since nobody watched it");
+  } else {
+    events_.error(fmt::format("gap in the change stream ({}): {}", gap.reason, gap.detail),
+                  "the cached values it may have touched are purged now; evictd reports ready when that is done");
+  }
+  for (Entry& entry : lanes_) entry.lane->source_gap(gap, now_);
+}
+
+void Flow::Impl::on_commit(const Position& end) {
+  current_at_ = now_.steady;
+  std::uint64_t& received = received_[end.stream];
+  received = std::max(received, end.value);
+  intake_.commit(end, now_);
+}
+
+void Flow::Impl::on_snapshot(const Snapshot& snapshot) {
+  intake_.snapshot(snapshot, now_);
+  for (Entry& entry : lanes_) entry.lane->snapshot(snapshot, now_);
+}
+
+void Flow::Impl::on_heartbeat() {
+  last_heartbeat_ = now_.steady;
+  current_at_ = now_.steady;
+}
+
+void Flow::Impl::on_keepalive(const Position& position) {
+  current_at_ = now_.steady;
+  if (intake_.in_transaction() || !intake_.empty()) return;
+  std::uint64_t& received = received_[position.stream];
+  received = std::max(received, position.value);
+  for (Entry& entry : lanes_) entry.lane->keepalive(position);
+}
+
+// ---------------------------------------------------------------- Batches
+
+void Flow::Impl::on_batch(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at) {
+  for (Entry& entry : lanes_) entry.lane->take(batch, visible_at, now_);
+  // In the middle of a large transaction: what can leave leaves now.
+  if (intake_.in_transaction()) {
+    for (Entry& entry : lanes_) entry.lane->work(now_, surroundings());
+  }
+}
+
+void Flow::Impl::on_visible(std::uint64_t number, SteadyTime since) {
+  for (Entry& entry : lanes_) entry.lane->became_visible(number, since, now_);
+}
+
+void Flow::Impl::open_gates() {
+  for (Entry& entry : lanes_) {
+    if (entry.after.empty()) continue;
+    std::uint64_t through = UINT64_MAX;
+    for (const Lane* before : entry.after) through = std::min(through, before->applied_through());
+#ifdef EVICTD_BREAK_NO_ORDER_OF_CACHES
+    through = UINT64_MAX;
+#endif
+    entry.lane->release_through(through, now_);
+  }
+}
+
+// Alone, an invalidation leaves at once. While the caches are busy with earlier ones, or more of the same
+// transaction is on its way, a moment's wait makes one order of many.
+bool Flow::Impl::batch_should_wait() const {
+  if (stopping_ || intake_.full() || intake_.empty()) return false;
+  return now_.steady < batch_due();
+}
+
+// By the cache that is quickest: no other holds it up.
+SteadyTime Flow::Impl::batch_due() const {
+  if (intake_.in_transaction()) return intake_.open_since() + kSliceAgeMax;
+  SteadyTime due = intake_.open_since() + kBusyBatchAgeMax;
+  for (const Entry& entry : lanes_) {
+    const Lane& lane = *entry.lane;
+    if (lane.is_parked() || lane.is_behind() || !lane.is_connected()) continue;
+    due = std::min(due, intake_.open_since() + (lane.is_idle()    ? SteadyTime::duration(0)
+                                                : lane.has_room() ? SteadyTime::duration(kBatchAgeMax)
+                                                                  : SteadyTime::duration(kBusyBatchAgeMax)));
+  }
+  return due;
+}
+
+bool Flow::Impl::wants_data() const {
+  if (!is_streaming() || stopping_) return false;
+#ifdef EVICTD_BREAK_NO_HELD_LIMIT
+  return true;
+#else
+  bool any_takes = false;
+  bool any_lives = false;
+  for (const Entry& entry : lanes_) {
+    const Lane& lane = *entry.lane;
+    if (lane.is_parked() || lane.is_behind()) continue;
+    any_lives = true;
+    if (lane.held_bytes() + intake_.bytes() >= options_.held_bytes_max) return false;
+    // Settles that wait for a cache out of reach must not keep new transactions out of sight: the oldest one that
+    // is not applied is what the lag is measured by.
+    if (!lane.is_busy() || (!lane.has_unapplied() && intake_.empty())) any_takes = true;
+  }
+  return any_takes || !any_lives;
+#endif
+}
+
+// ---------------------------------------------------------------- Lanes that are full, away, or back
+
+void Flow::Impl::watch_lanes() {
+  for (Entry& entry : lanes_) {
+    Lane& lane = *entry.lane;
+    if (lane.is_parked() && lane.is_connected() && is_streaming()) lane.come_back(told_by_name(), now_);
+    // Only a cache that owes something, or waits for one that is behind, falls behind: what is held for settles and for
+    // transactions that hang is held for all of them, and makes room by itself. And only where it holds another one up.
+    const std::optional<SteadyTime> waiting = lane.waiting_since();
+    const bool owes = !lane.is_connected() || (waiting && now_.steady - *waiting >= kFullMax) ||
+                      std::any_of(entry.after.begin(), entry.after.end(), [](const Lane* before) { return before->is_behind(); });
+    const bool holds_another_up = std::any_of(lanes_.begin(), lanes_.end(), [](const Entry& other) {
+      const Lane& each = *other.lane;
+      return each.is_connected() && !each.is_parked() && !each.is_behind() && !each.is_full();
+    });
+    if (!lane.is_full() || !owes || !holds_another_up) {
+      entry.full_since.reset();
+    } else if (!entry.full_since) {
+      entry.full_since = now_.steady;
+    } else if (now_.steady - *entry.full_since >= kFullMax) {
+      entry.full_since.reset();
+      lane.fall_behind();
+    }
+    if (lane.take_wants_redelivery()) redelivery_wanted_ = true;
+    if (lane.take_repaired()) {
+      // What stands behind it may have been filled again from what was stale here.
+      for (Entry& behind : lanes_) {
+        if (std::find(behind.after.begin(), behind.after.end(), &lane) != behind.after.end()) {
+          behind.lane->purge_after("after_" + lane.name(), now_);
+        }
+      }
+    }
+  }
+  park_late_ones();
+  ask_for_redelivery();
+}
+
+// A cache that fell behind, or came back as another process, needs what it has not on record once more. The others know
+// what they have finished and skip it.
+void Flow::Impl::ask_for_redelivery() {
+  if (!is_streaming()) {
+    redelivery_wanted_ = false;  // it comes with the connection
+    return;
+  }
+  bool wanted = redelivery_wanted_;
+  for (const Entry& entry : lanes_) {
+    const Lane& lane = *entry.lane;
+    // Not before what it has kept is on record: else its redelivery, begun again and again, would never get further.
+    if (lane.is_behind() && lane.is_connected() && lane.has_nothing_in_hand() &&
+        (redelivered_at_ == SteadyTime::min() || now_.steady - redelivered_at_ >= kRedeliveryInterval)) {
+      wanted = true;
+    }
+  }
+  if (!wanted) return;
+  redelivery_wanted_ = false;
+  redelivered_at_ = now_.steady;
+  source_.restart(now_);
+}
+
+void Flow::Impl::park_late_ones() {
+  if (!is_streaming()) {
+    for (Entry& entry : lanes_) entry.away_since.reset();  // nobody is held up by us
+    return;
+  }
+  if (now_.steady < parking_looked_at_ + kParkingInterval) return;
+  parking_looked_at_ = now_.steady;
+  const SourceStatus source = source_.status();
+  for (Entry& entry : lanes_) {
+    Lane& lane = *entry.lane;
+    if (lane.is_parked()) continue;
+    const bool owes = !lane.is_connected() || lane.is_behind() || lane.waiting_since();
+    if (!owes) {
+      entry.away_since.reset();
+      continue;
+    }
+    if (!entry.away_since) entry.away_since = now_.steady;
+    if (lane.is_connected() && !lane.is_behind() && lane.waiting_since()) {
+      entry.away_since = std::max(*entry.away_since, *lane.waiting_since());
+    }
+    const ParkAfter& limits = lane.spec().park_after;
+    if (limits.age && now_.steady - *entry.away_since >= *limits.age) {
+      lane.park(fmt::format("its oldest change waits since {} s",
+                            std::chrono::duration_cast<std::chrono::seconds>(now_.steady - *entry.away_since).count()));
+    } else if (limits.wal_bytes && source.slot_retained_bytes && *source.slot_retained_bytes >= *limits.wal_bytes) {
+      lane.park(fmt::format("the database keeps {} bytes of WAL for it", *source.slot_retained_bytes));
+    } else if (limits.before_slot_is_lost && source.slot_safe_wal_bytes && *source.slot_safe_wal_bytes < kSafeWalMin &&
+               (!lane.is_connected() || lane.is_behind() || lane.is_full())) {
+      lane.park(fmt::format("PostgreSQL would give the slot up in {} bytes of WAL (max_slot_wal_keep_size)",
+                            *source.slot_safe_wal_bytes));
+    }
+  }
+}
+
+// ---------------------------------------------------------------- The acknowledgement
+
+// The least position that every lane which is not parked has on record (G1). With none to wait for, what was received:
+// the parked ones are purged when they return.
+void Flow::Impl::acknowledge() {
+  if (!is_streaming()) return;
+  for (const auto& [stream, received] : received_) {
+    std::uint64_t least = received;
+    for (const Entry& entry : lanes_) {
+      if (entry.lane->is_parked()) continue;
+      const auto& recorded = entry.lane->ledger().recorded();
+      const auto found = recorded.find(stream);
+      least = std::min(least, found == recorded.end() ? 0 : found->second);
+    }
+    std::uint64_t& told = acknowledged_[stream];
+    if (least <= told) continue;
+    told = least;
+    source_.acknowledge({stream, least});
+  }
+}
+
+std::map<std::string, std::uint64_t> Flow::Impl::told_by_name() const {
+  std::map<std::string, std::uint64_t> told;
+  for (const auto& [stream, position] : acknowledged_) told[source_.stream_name(stream)] = position;
+  return told;
+}
+
+bool Flow::Impl::waits_for_visibility() const {
+  return std::any_of(lanes_.begin(), lanes_.end(), [](const Entry& entry) { return entry.lane->waits_for_visibility(); });
+}
+
+// ---------------------------------------------------------------- From outside
+
+void Flow::Impl::wait_for(Waiting& waiting, Now now) {
+  now_ = now;
+  if (stage_ != Stage::kWaitingForCache) source_.wait_for(waiting, wants_data());
+  for (Entry& entry : lanes_) {
+    entry.lane->wait_for(waiting, now, surroundings());
+    if (entry.full_since) waiting.wake_at(*entry.full_since + kFullMax);
+    if (entry.lane->is_behind() && entry.lane->is_connected() && redelivered_at_ != SteadyTime::min()) {
+      waiting.wake_at(std::max(redelivered_at_ + kRedeliveryInterval, now.steady + 100ms));
+    }
+  }
+  if (!intake_.empty()) waiting.wake_at(batch_due());
+  if (is_streaming()) waiting.wake_at(intake_.next_snapshot(waits_for_visibility(), now.steady));
+  if (stopping_) waiting.wake_at(now.steady + 20ms);
+}
+
+void Flow::Impl::reload(RuleSet rules, Now now) {
+  now_ = now;
+  intake_.close(now);
+  rules_ = std::make_shared<const RuleSet>(std::move(rules));
+  intake_.use(rules_, now);
+  source_.set_tables(rules_->tables());
+  for (Entry& entry : lanes_) entry.lane->use(rules_, now);
+}
+
+void Flow::Impl::stop(Now now) {
+  now_ = now;
+  if (stopping_) return;
+  stopping_ = true;
+  stopping_since_ = now.steady;
+  // A transaction cut off here is not acknowledged, and so delivered again.
+  intake_.cut_off(now);
+}
+
+std::optional<std::chrono::microseconds> Flow::Impl::lag(const Lane& lane) const {
+  using std::chrono::duration_cast;
+  using std::chrono::microseconds;
+  if (stage_ == Stage::kStandby) return std::nullopt;
+  const auto since = [&](SteadyTime time) { return duration_cast<microseconds>(std::max(now_.steady - time, SteadyTime::duration(0))); };
+  std::optional<SystemTime> oldest = lane.oldest_unapplied();
+  if (const auto open = intake_.oldest_open_commit(); open && (!oldest || *open < *oldest)) oldest = open;
+  std::optional<microseconds> lag;
+  if (oldest) lag = std::max(duration_cast<microseconds>(now_.system - *oldest), microseconds(0));
+  const bool is_current = is_streaming() && wants_data() && now_.steady - current_at_ <= options_.current_for;
+  if (!is_current) lag = std::max(lag.value_or(microseconds(0)), since(current_at_));
+  return lag.value_or(microseconds(0));
+}
+
+FlowStatus Flow::Impl::status() const {
+  FlowStatus status;
+  status.source_connected = is_streaming();
+  status.standby = stage_ == Stage::kStandby;
+  status.active = is_streaming();
+  status.last_heartbeat = last_heartbeat_;
+  if (!acknowledged_.empty()) {
+    status.acknowledged = Position{acknowledged_.begin()->first, acknowledged_.begin()->second};
+  }
+  for (const Entry& entry : lanes_) {
+    const Lane& lane = *entry.lane;
+    LaneStatus& one = status.lanes.emplace_back();
+    one.name = lane.name();
+    one.is_connected = lane.is_connected();
+    one.is_parked = lane.is_parked();
+    one.is_behind = lane.is_behind();
+    one.oldest_unapplied_commit = lane.oldest_unapplied();
+    if (const auto open = intake_.oldest_open_commit(); open && !one.oldest_unapplied_commit) {
+      one.oldest_unapplied_commit = open;
+    }
+    one.lag = lag(lane);
+    one.last_applied_commit = lane.last_applied();
+    one.held_transactions = lane.held_transactions() + intake_.open_transactions();
+    one.held_bytes = lane.held_bytes() + intake_.bytes();
+    one.gaps = lane.gap_reasons();
+    one.not_ready = lane.not_ready();
+    status.inflight_transactions = std::max(status.inflight_transactions, one.held_transactions);
+    status.inflight_bytes = std::max(status.inflight_bytes, one.held_bytes);
+    for (const std::string& reason : one.not_ready) status.not_ready.push_back(reason);
+  }
+  if (status.standby) {
+    status.not_ready.push_back("standby: another process holds the slot");
+  } else if (!is_streaming()) {
+    status.not_ready.push_back("the source is not streaming");
+  }
+  if (const auto problem = source_.status().problem) status.not_ready.push_back(*problem);
+  if (stopping_) status.not_ready.push_back("stopping");
+  return status;
+}
+
+Flow::Flow(RuleSet rules, Source& source, std::vector<LaneSpec> lanes, Observer& observer, FlowOptions options)
+    : impl_(std::make_unique<Impl>(std::move(rules), source, std::move(lanes), observer, std::move(options))) {}
+Flow::~Flow() = default;
+void Flow::start(Now now) { impl_->start(now); }
+void Flow::step(Now now) { impl_->step(now); }
+void Flow::wait_for(Waiting& waiting, Now now) { impl_->wait_for(waiting, now); }
+void Flow::reload(RuleSet rules, Now now) { impl_->reload(std::move(rules), now); }
+const RuleSet& Flow::rules() const { return *impl_->rules_; }
+void Flow::stop(Now now) { impl_->stop(now); }
+bool Flow::finished() const { return impl_->finished_; }
+const std::optional<Error>& Flow::failure() const { return impl_->failure_; }
+FlowStatus Flow::status() const { return impl_->status(); }
+std::vector<FlowEvent> Flow::take_events() { return impl_->events_.take(); }
+
+}  // namespace evictd

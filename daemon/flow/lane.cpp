@@ -1,0 +1,594 @@
+// Batches on their way through a cache: see the drawing in lane.h.
+#include "daemon/flow/lane.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "daemon/flow/lane_work.h"
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+// Prompt orders waiting for room in the sink before the source is no longer read.
+constexpr std::size_t kReadyMax = 32;
+
+Target target_of(InvalidationKind kind) {
+  return kind == InvalidationKind::kKey   ? Target::kKeys
+         : kind == InvalidationKind::kTag ? Target::kTags
+                                          : Target::kCounters;
+}
+
+}  // namespace
+
+bool acts_on(const RuleInfo& rule, const std::string& name) {
+  return rule.caches.empty() || std::find(rule.caches.begin(), rule.caches.end(), name) != rule.caches.end();
+}
+
+Lane::Lane(LaneSpec spec, const Source& source, Observer& observer, FlowEvents& events, const FlowOptions& options,
+           std::shared_ptr<const RuleSet> rules)
+    : spec_(std::move(spec)),
+      source_(source),
+      observer_(observer),
+      events_(events),
+      options_(options),
+      ledger_(options.writer, options.record_interval),
+      repairs_({spec_.tombstone_ttl, spec_.name}),
+      on_first_start_(options.on_first_start) {
+  use(std::move(rules), Now{});
+}
+
+Lane::~Lane() = default;
+
+void Lane::start(Now now) {
+  now_ = now;
+  tell_sink();
+  spec_.sink->start(now);
+}
+
+void Lane::step(Now now) {
+  now_ = now;
+  spec_.sink->step(now, *this);
+  run_timers();
+}
+
+void Lane::work(Now now, const Surroundings& surroundings) {
+  now_ = now;
+  work_repairs(surroundings);
+  submit(ready_, Urgency::kPrompt);
+  submit(ready_bulk_, Urgency::kBulk);
+  pop_finished();
+  write_record(surroundings);
+  graveyard_.clear();  // what was submitted has been written out by then, or is still alive
+}
+
+void Lane::wait_for(Waiting& waiting, Now now, const Surroundings& surroundings) {
+  now_ = now;
+  spec_.sink->wait_for(waiting);
+  if (!timers_.empty()) waiting.wake_at(timers_.begin()->first);
+  if (!is_connected_) return;
+  waiting.wake_at(repairs_.wake_at());
+  waiting.wake_at(ledger_.due(now.steady, surroundings.is_hurried));
+}
+
+void Lane::use(std::shared_ptr<const RuleSet> rules, Now now) {
+  now_ = now;
+  const bool is_reload = rules_ != nullptr;
+  rules_ = std::move(rules);
+  acts_.clear();
+  channels_.clear();
+  for (const RuleInfo& rule : rules_->rules()) {
+    acts_.push_back(acts_on(rule, spec_.name));
+    if (rule.announce.empty() || !acts_.back()) continue;
+    if (std::find(channels_.begin(), channels_.end(), rule.announce) == channels_.end()) {
+      channels_.push_back(rule.announce);
+    }
+  }
+  if (!is_reload) return;
+  tell_sink();
+  if (ledger_.holds() && streaming_) purge_changed_rules();
+}
+
+void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at, Now now) {
+  now_ = now;
+  last_taken_ = batch->number;
+  if (is_parked_ || is_behind_) return;
+  // Sent again for another cache's sake: finished here, in this history.
+#ifdef EVICTD_BREAK_SLICES_ARE_KNOWN
+  const bool is_whole = true;
+#else
+  const bool is_whole = !batch->is_cut;
+#endif
+  const bool is_known = is_whole && !batch->ends.empty() && std::all_of(batch->ends.begin(), batch->ends.end(), [&](const Position& end) {
+    return ledger_.is_finished(source_.stream_name(end.stream), end.value);
+  });
+  auto made = std::make_unique<BatchWork>();
+  BatchWork& work = *made;
+  work.id = batch->number * 2;
+  work.number = batch->number;
+  work.session = batch->session;
+  work.rules = batch->rules;
+  work.ends = batch->ends;
+  work.transactions = batch->transactions;
+  work.visible_at = visible_at;
+  work.taken_at = now.steady;
+  work.bytes = sizeof(BatchWork) + (is_known ? 0 : batch->bytes);
+  if (!is_known) {
+    const std::vector<RuleInfo>& rules = batch->rules->rules();
+    for (const BatchPart& part : batch->parts) {
+      const RuleInfo& rule = rules[part.rule];
+      if (batch->rules == rules_ ? !acts_[part.rule] : !acts_on(rule, spec_.name)) continue;
+      Part& progress = work.parts.emplace_back();
+      progress.rule = &rule;
+      progress.kind = part.kind;
+      progress.target = target_of(part.kind);
+      progress.texts = &part.texts;
+      if (part.kind == InvalidationKind::kBump) {
+        progress.waits_for_visibility = true;
+      } else if (rule.fill == FillMode::kPlain) {
+        progress.settle = rule.settle;
+      }
+    }
+  }
+  if (!is_known) {
+    for (const auto& [rule, pattern] : batch->purges) {
+      const RuleInfo& info = batch->rules->rules()[rule];
+      if (acts_on(info, spec_.name)) work.purges.push_back({&info, &info.patterns[pattern]});
+    }
+  }
+  if (!visible_at) {
+    work.held = static_cast<std::uint32_t>(
+        std::count_if(work.parts.begin(), work.parts.end(), [](const Part& part) { return part.waits_for_visibility; }));
+  }
+  work.unapplied = work.unfinished = static_cast<std::uint32_t>(work.parts.size() + work.purges.size());
+  batches_.push_back(std::move(made));
+  work.place = std::prev(batches_.end());
+  held_bytes_ += work.bytes;
+  held_transactions_ += work.transactions;
+  works_[work.id] = &work;
+  work.batch = std::move(batch);
+#ifdef EVICTD_BREAK_ACKNOWLEDGE_BEFORE_REDIS
+  for (const Position& end : work.ends) ledger_.finished(end, source_.stream_name(end.stream));
+#endif
+  if (work.unfinished == 0) {
+    work.begun = true;
+    finished(work);
+    return;
+  }
+  if (work.unapplied > work.held) unapplied_[work.number] = work.batch->oldest_commit;
+  if (!work.visible_at) invisible_[work.number] = &work;
+  if (work.number <= gate_) begin_batch(work);
+}
+
+void Lane::begin_batch(BatchWork& work) {
+  work.begun = true;
+  for (std::uint32_t part = 0; part < work.parts.size(); ++part) {
+    if (work.visible_at || !work.parts[part].waits_for_visibility) enqueue(work, part);
+  }
+  for (const PatternRef& purge : std::exchange(work.purges, {})) request_purge(purge, work);
+}
+
+void Lane::release_through(std::uint64_t number, Now now) {
+  now_ = now;
+  if (number == gate_) return;
+  gate_ = number;
+  for (const auto& batch : batches_) {
+    if (batch->number > gate_) break;
+    if (!batch->begun && !batch->abandoned && batch->unfinished != 0) begin_batch(*batch);
+  }
+}
+
+std::uint64_t Lane::applied_through() const {
+  if (is_parked_) return UINT64_MAX;
+  if (is_behind_) return behind_after_;
+  return unapplied_.empty() ? last_taken_ : unapplied_.begin()->first - 1;
+}
+
+bool Lane::is_busy() const { return ready_.size() >= kReadyMax; }
+
+void Lane::enqueue(Work& work, std::uint32_t part) {
+  // One that was lost is owed since it was asked for first.
+  if (work.parts[part].state != PartState::kUnderWay) work.parts[part].wanted_since = now_.steady;
+  work.parts[part].state = PartState::kWaiting;
+  (work.parts[part].target == Target::kPatterns ? ready_bulk_ : ready_).push_back({work.id, part});
+}
+
+void Lane::submit(std::deque<Ready>& ready, Urgency urgency) {
+  Sink& sink = *spec_.sink;
+  while (is_connected_ && !ready.empty() && sink.has_room(urgency)) {
+    const Ready next = ready.front();
+    ready.pop_front();
+    const auto found = works_.find(next.work);
+    if (found == works_.end()) continue;
+    Work& work = *found->second;
+    Part& part = work.parts[next.part];
+    if (part.state != PartState::kWaiting) continue;
+    if (part.act == Act::kInvalidate) {
+#ifdef EVICTD_BREAK_NO_SETTLE
+      part.is_settle = part.settles();
+#else
+      // A delete this late is the settle delete: readers of the old row had their time already.
+      part.is_settle = part.settles() && work.visible_at && now_.steady - *work.visible_at >= part.settle;
+#endif
+    }
+    Order order;
+    order.act = part.act;
+    order.target = part.target;
+    order.is_settle = part.is_settle;
+    if (PurgeWork* purge = work.as_purge()) {
+      if (part.act == Act::kInvalidate) prepare_purge(*purge);
+      order.patterns = std::span(&purge->ref, 1);
+      order.xids = purge->xids;
+      order.is_unconditional = purge->is_unconditional;
+      order.floor = purge->floor;
+    } else {
+      order.rule = part.rule;
+      order.texts = part.texts;
+    }
+    part.state = PartState::kUnderWay;
+    part.written_at = now_.steady;  // or a little later, by the clock of the cache
+    const Ticket ticket = next_ticket_++;
+    tickets_[ticket] = next;
+    sink.submit(ticket, order);
+  }
+}
+
+void Lane::on_done(Ticket ticket, const Outcome& outcome) {
+  if (repair_ticket_ == ticket) {
+    repair_ticket_.reset();
+    return walk_done(outcome);
+  }
+  const auto found = tickets_.find(ticket);
+  EVICTD_CHECK(found != tickets_.end());
+  const Ready ready = found->second;
+  tickets_.erase(found);
+  Work& work = *works_.at(ready.work);
+  Part& part = work.parts[ready.part];
+  EVICTD_CHECK(part.state == PartState::kUnderWay);
+  part.state = PartState::kApplied;
+  switch (part.act) {
+    case Act::kInvalidate:
+      observer_.invalidations(spec_.name, *part.rule, part.kind, outcome);
+      part.already_settled = outcome.already_settled;
+      first_act_done(work, ready.part);
+      return;
+    case Act::kSettle:
+      observer_.settle_deletes(spec_.name, outcome);
+      finish_part(work, ready.part);
+      return;
+    case Act::kRenew:
+      if (part.last_renew || work.abandoned || (work.visible_at && *work.visible_at <= part.written_at)) {
+        finish_part(work, ready.part);
+      } else if (work.visible_at) {
+        // Became visible while the renewal was under way: the tombstone must live from there.
+        part.last_renew = true;
+        enqueue(work, ready.part);
+      } else {
+        wait_for_timer(work, ready.part, now_.steady + spec_.tombstone_ttl / 2);
+      }
+      return;
+  }
+}
+
+void Lane::on_lost(Ticket ticket) {
+  if (repair_ticket_ == ticket) {
+    repair_ticket_.reset();
+    repairs_.lost();
+    return;
+  }
+  const auto found = tickets_.find(ticket);
+  EVICTD_CHECK(found != tickets_.end());
+  const Ready ready = found->second;
+  tickets_.erase(found);
+  Work& work = *works_.at(ready.work);
+  enqueue(work, ready.part);
+  if (work.abandoned) abandon(work);
+}
+
+void Lane::first_act_done(Work& work, std::uint32_t number) {
+  Part& part = work.parts[number];
+  EVICTD_CHECK(work.unapplied > 0);
+  first_acts_left(work, work.unapplied - 1);
+  if (PurgeWork* purge = work.as_purge()) purge_first_act_done(*purge);
+  if (work.abandoned || part.is_settle) {
+    finish_part(work, number);
+  } else if (part.settles()) {
+    if (part.target == Target::kKeys && part.already_settled.size() == part.texts->size()) {
+      finish_part(work, number);
+    } else if (work.visible_at) {
+      wait_for_timer(work, number, *work.visible_at + part.settle);
+    }
+  } else if (part.target == Target::kCounters) {
+    finish_part(work, number);
+  } else if (!work.visible_at) {
+    wait_for_timer(work, number, now_.steady + spec_.tombstone_ttl / 2);
+  } else if (*work.visible_at <= part.written_at + kTombstoneMargin) {
+    finish_part(work, number);  // the tombstones outlive, by the margin, what G3 asks of them
+  } else {
+    // The reply was late, and the transactions became visible long after the tombstones were written.
+    part.last_renew = true;
+    part.act = Act::kRenew;
+    enqueue(work, number);
+  }
+}
+
+void Lane::became_visible(std::uint64_t number, SteadyTime since, Now now) {
+  now_ = now;
+  const auto found = invisible_.find(number);
+  if (found == invisible_.end()) return;
+  BatchWork& batch = *found->second;
+  invisible_.erase(found);
+  // A purge is visible when all who share it are.
+  std::vector<std::uint64_t> purges;
+  for (const auto& [id, purge] : purges_) {
+    if (std::find(purge->dependents.begin(), purge->dependents.end(), batch.id) != purge->dependents.end()) {
+      purges.push_back(id);
+    }
+  }
+  now_visible(batch, since);
+  for (const std::uint64_t id : purges) {
+    const auto purge = purges_.find(id);
+    if (purge == purges_.end() || purge->second->visible_at) continue;
+    SteadyTime latest = since;
+    bool all = true;
+    for (const std::uint64_t dependent : purge->second->dependents) {
+      const auto work = works_.find(dependent);
+      if (work == works_.end()) continue;  // finished or abandoned, so visible or of no concern
+      if (!work->second->visible_at) all = false;
+      if (work->second->visible_at) latest = std::max(latest, *work->second->visible_at);
+    }
+    if (all) now_visible(*purge->second, latest);
+  }
+}
+
+// Called once for each work, when a snapshot shows that all its transactions are visible.
+void Lane::now_visible(Work& work, SteadyTime since) {
+  work.visible_at = since;
+  work.held = 0;
+  const BatchWork* batch = work.as_batch();
+  const std::uint64_t id = work.id;
+  for (std::uint32_t number = 0; number < work.parts.size(); ++number) {
+    Part& part = work.parts[number];
+    if (part.waits_for_visibility && part.state == PartState::kWaiting && batch != nullptr && batch->begun) {
+      enqueue(work, number);
+    }
+    if (part.state != PartState::kApplied) continue;  // its first delete or renewal will look again
+    if (part.timer) timers_.erase(*part.timer);
+    part.timer.reset();
+    if (part.settles()) {
+      wait_for_timer(work, number, since + part.settle);
+    } else if (since <= part.written_at + kTombstoneMargin) {
+      finish_part(work, number);
+      if (!works_.contains(id)) return;
+    } else {
+      part.last_renew = true;
+      part.act = Act::kRenew;
+      enqueue(work, number);
+    }
+  }
+}
+
+void Lane::wait_for_timer(Work& work, std::uint32_t part, SteadyTime due) {
+  EVICTD_CHECK(!work.parts[part].timer);
+  work.parts[part].timer = timers_.emplace(due, std::pair(&work, part));
+}
+
+void Lane::run_timers() {
+  while (!timers_.empty() && timers_.begin()->first <= now_.steady) {
+    const auto [work, number] = timers_.begin()->second;
+    timers_.erase(timers_.begin());
+    Part& part = work->parts[number];
+    part.timer.reset();
+    if (part.settles()) {
+      settle(*work, number);
+    } else {
+      part.act = Act::kRenew;
+      enqueue(*work, number);
+    }
+  }
+}
+
+void Lane::settle(Work& work, std::uint32_t number) {
+  Part& part = work.parts[number];
+  part.act = Act::kSettle;
+  if (part.target == Target::kKeys && !part.already_settled.empty()) {
+    // Without those that a replayed tombstone excuses.
+    auto rest = std::make_unique<Texts>();
+    auto excused = part.already_settled.begin();
+    for (std::uint32_t item = 0; item < part.texts->size(); ++item) {
+      if (excused != part.already_settled.end() && *excused == item) {
+        ++excused;
+        continue;
+      }
+      rest->texts.append(part.texts->text(item));
+      const std::uint32_t begin = item == 0 ? 0 : part.texts->items[item - 1].xids_end;
+      rest->xids.insert(rest->xids.end(), part.texts->xids.begin() + begin,
+                        part.texts->xids.begin() + part.texts->items[item].xids_end);
+      rest->items.push_back({static_cast<std::uint32_t>(rest->texts.size()),
+                             static_cast<std::uint32_t>(rest->xids.size())});
+    }
+    part.already_settled.clear();
+    part.texts = rest.get();
+    part.rest = std::move(rest);
+  }
+  enqueue(work, number);
+}
+
+// What waits for a transaction to become visible is not owed by the cache: neither lag, nor those who stand behind this
+// lane, wait for it.
+void Lane::first_acts_left(Work& work, std::uint32_t left) {
+  work.unapplied = left;
+  if (left == 0) return applied(work);
+  if (const BatchWork* batch = work.as_batch(); batch != nullptr && left <= work.held) unapplied_.erase(batch->number);
+}
+
+// Every first act of the work is done in the cache: the moment that lag and latency speak of.
+void Lane::applied(Work& work) {
+  const BatchWork* batch = work.as_batch();
+  if (batch == nullptr) return;
+  unapplied_.erase(batch->number);
+  for (const SystemTime commit : batch->batch->commits) {
+    observer_.invalidation_latency(spec_.name,
+                                   std::chrono::duration_cast<std::chrono::microseconds>(now_.system - commit));
+    if (!last_applied_commit_ || commit > *last_applied_commit_) last_applied_commit_ = commit;
+  }
+}
+
+void Lane::finish_part(Work& work, std::uint32_t number) {
+  Part& part = work.parts[number];
+  EVICTD_CHECK(part.state != PartState::kFinished && part.state != PartState::kUnderWay);
+  part.state = PartState::kFinished;
+  if (part.timer) timers_.erase(*part.timer);
+  part.timer.reset();
+  part.already_settled = {};
+  part.rest.reset();
+  part.texts = nullptr;
+  if (PurgeWork* purge = work.as_purge()) purge_first_act_done(*purge);
+  EVICTD_CHECK(work.unfinished > 0);
+  if (--work.unfinished == 0) finished(work);
+}
+
+void Lane::finished(Work& work) {
+  work.unapplied = 0;
+  if (BatchWork* batch = work.as_batch()) {
+    unapplied_.erase(batch->number);  // abandoned before it was applied
+    batch_finished(*batch);
+  } else {
+    purge_finished(*work.as_purge());
+  }
+}
+
+// Finished batches merge with finished neighbours, so that what waits behind one hung transaction stays small.
+void Lane::batch_finished(BatchWork& batch) {
+  works_.erase(batch.id);
+  invisible_.erase(batch.number);
+  held_bytes_ -= batch.bytes - sizeof(BatchWork);
+  batch.bytes = sizeof(BatchWork);
+  batch.parts = std::vector<Part>();
+  batch.batch.reset();
+  if (batch.place != batches_.begin()) {
+    const auto previous = std::prev(batch.place);
+    if ((*previous)->unfinished == 0) merge_into(batch, previous);
+  }
+  if (const auto next = std::next(batch.place); next != batches_.end() && (*next)->unfinished == 0) {
+    merge_into(**next, batch.place);
+  }
+}
+
+void Lane::merge_into(BatchWork& batch, Batches::iterator earlier) {
+  BatchWork& merged = **earlier;
+  if (merged.session != batch.session || merged.abandoned != batch.abandoned) return;
+  for (const Position& end : merged.ends) {
+    const bool known = std::any_of(batch.ends.begin(), batch.ends.end(),
+                                   [&](const Position& later) { return later.stream == end.stream; });
+    if (!known) batch.ends.push_back(end);
+  }
+  batch.transactions += merged.transactions;
+  batch.taken_at = std::min(batch.taken_at, merged.taken_at);
+  held_bytes_ -= merged.bytes;
+  graveyard_.push_back(std::move(*earlier));
+  batches_.erase(earlier);
+}
+
+// The contiguous finished prefix is what may go on record (G1); never past an unfinished transaction, and never a
+// position of an earlier connection, which may speak of another history.
+void Lane::pop_finished() {
+  while (!batches_.empty() && batches_.front()->unfinished == 0) {
+    BatchWork& batch = *batches_.front();
+    // One that was given up (a cache that fell behind) ends the prefix for this connection: what follows it may be
+    // finished, but is not all there is. Unless a purge answers for it.
+    if (batch.session == session_ && batch.abandoned && batch.number > purged_through_) is_prefix_broken_ = true;
+    if (batch.session == session_ && !batch.abandoned && !is_prefix_broken_ && streaming_) {
+      for (const Position& end : batch.ends) ledger_.finished(end, source_.stream_name(end.stream));
+    }
+    held_transactions_ -= batch.transactions;
+    held_bytes_ -= batch.bytes;
+    graveyard_.push_back(std::move(batches_.front()));
+    batches_.pop_front();
+  }
+}
+
+void Lane::keepalive(const Position& position) {
+  if (is_parked_ || is_behind_ || !streaming_) return;
+  const bool is_in_hand = std::any_of(batches_.begin(), batches_.end(),
+                                      [&](const auto& batch) { return batch->session == session_; });
+  if (!is_in_hand) ledger_.finished(position, source_.stream_name(position.stream));
+}
+
+// Ends as soon as nothing of it is under way.
+void Lane::abandon(Work& work) {
+  work.abandoned = true;
+  const std::uint64_t id = work.id;
+  if (BatchWork* batch = work.as_batch(); batch != nullptr && !batch->begun) {
+    // Its purges were not asked for yet.
+    batch->begun = true;
+    const auto purges = static_cast<std::uint32_t>(std::exchange(batch->purges, {}).size());
+    work.unapplied -= purges;
+    work.unfinished -= purges;
+    if (work.unfinished == 0) return finished(work);
+  }
+  for (std::uint32_t number = 0; number < work.parts.size(); ++number) {
+    const PartState state = work.parts[number].state;
+    if (state != PartState::kWaiting && state != PartState::kApplied) continue;
+    finish_part(work, number);
+    if (!works_.contains(id)) return;
+  }
+}
+
+void Lane::abandon_all(bool keep_settles) {
+  std::vector<std::uint64_t> ids;
+  ids.reserve(works_.size());
+  for (const auto& [id, work] : works_) ids.push_back(id);
+  std::sort(ids.begin(), ids.end());
+  for (const std::uint64_t id : ids) {
+    const auto work = works_.find(id);
+    if (work == works_.end()) continue;  // ended meanwhile
+    if (keep_settles && work->second->unapplied == 0 && work->second->visible_at) continue;
+    abandon(*work->second);
+  }
+}
+
+void Lane::fall_behind() {
+  if (is_behind_) return;
+  // Those who stand behind this lane wait with it.
+  behind_after_ = applied_through();
+  is_behind_ = true;
+  abandon_all(true);
+  events_.warning(fmt::format("cache '{}' cannot keep up or is away: {} bytes are held for it, the rest waits in the source",
+                              spec_.name, held_bytes_),
+                  "it is asked for again as soon as the cache takes it; no other cache waits for it");
+}
+
+void Lane::park(std::string why) {
+  if (is_parked_) return;
+  is_parked_ = true;
+  is_behind_ = false;
+  abandon_all(false);
+  events_.error(fmt::format("cache '{}' is parked: {}", spec_.name, why),
+                "it no longer holds the database up; what its rules match is purged when it returns");
+}
+
+std::optional<SystemTime> Lane::oldest_unapplied() const {
+  for (const auto& [number, commit] : unapplied_) {
+    if (commit) return commit;
+  }
+  return std::nullopt;
+}
+
+// What waits for the visibility of a transaction, or for a timer, is not the cache's fault.
+std::optional<SteadyTime> Lane::waiting_since() const {
+  std::optional<SteadyTime> oldest;
+  const auto look = [&](const Ready& ready) {
+    const auto work = works_.find(ready.work);
+    if (work == works_.end()) return;
+    const Part& part = work->second->parts[ready.part];
+    if (part.state != PartState::kWaiting && part.state != PartState::kUnderWay) return;
+    if (!oldest || part.wanted_since < *oldest) oldest = part.wanted_since;
+  };
+  for (const Ready& ready : ready_) look(ready);
+  for (const auto& [ticket, ready] : tickets_) look(ready);
+  return oldest;
+}
+
+}  // namespace evictd

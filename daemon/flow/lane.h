@@ -1,0 +1,266 @@
+// A lane: what follows one cache. Takes every batch, moves each part of it through the cache's sink, and keeps this
+// cache's record (ledger) and repairs. Knows no other lane and no source; the flow tells it both.
+//
+// The life of a batch in a lane:
+//
+//   take() ─► waits for the lanes it stands behind ─► submitted ─► applied ─► finished ─► on record ─► acknowledged (flow)
+//                                                        │            │
+//                                                        └── lost ◄───┘ (the connection ended: submitted again)
+//
+// and of one of its parts, between submitted and finished:
+//
+//   fill: plain    delete ──► visible? ──► settle after visible ──► delete again ──► finished
+//                     └─ visible for `settle` already when sent: it is its own settle, finished at once
+//   fill: checked  delete + tombstone ──► visible within the tombstone's margin: finished
+//                     └─ invisible: renew each half lifetime, once more when visible, finished
+//   counters       wait until visible ──► raise ──► finished
+//   patterns       one walk at a time for each pattern; batches that ask meanwhile share the next one
+//
+// Applied means that every first act of the batch was answered; lag and latency speak of that moment. Finished means that
+// nothing is owed any more; only a contiguous prefix of finished batches goes on record (G1).
+//
+// One thread. Every function is bounded; nothing blocks.
+#pragma once
+
+#include <deque>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "daemon/flow/batch.h"
+#include "daemon/flow/events.h"
+#include "daemon/flow/flow.h"
+#include "daemon/flow/ledger.h"
+#include "daemon/flow/repair.h"
+#include "daemon/interface/observer.h"
+
+namespace evictd {
+
+class Lane final : private SinkHandler {
+ public:
+  // What the lane needs to know of the source and of the intake at each step.
+  struct Surroundings {
+    bool is_streaming = false;
+    bool has_snapshots = false;  // the source answers for snapshots
+    const std::optional<Snapshot>* snapshot = nullptr;
+    bool is_hurried = false;     // stopping: whatever is finished goes on record at once
+  };
+
+  // Everything passed by reference must outlive the lane.
+  Lane(LaneSpec spec, const Source& source, Observer& observer, FlowEvents& events, const FlowOptions& options,
+       std::shared_ptr<const RuleSet> rules);
+  ~Lane() override;
+
+  const std::string& name() const { return spec_.name; }
+  const LaneSpec& spec() const { return spec_; }
+
+  void start(Now now);
+  // What the sink has to say, and timers that are due.
+  void step(Now now);
+  // Repairs, orders and records that can leave now.
+  void work(Now now, const Surroundings& surroundings);
+  void wait_for(Waiting& waiting, Now now, const Surroundings& surroundings);
+  void stop_sink() { spec_.sink->stop(); }
+
+  // ---- Rules.
+  void use(std::shared_ptr<const RuleSet> rules, Now now);
+
+  // ---- The source's connection.
+  // What the source found. Judged against this cache's record when that has been read anew (or the cache is there). Gaps
+  // are opened and go on record.
+  void judge(const SourceFacts& facts, Now now);
+  // Everything found is on record: the source may go on, as far as this cache is concerned.
+  bool is_judged() const { return judging_ == Judging::kDone && ledger_.gaps_are_stored(); }
+  bool is_judging() const { return judging_ == Judging::kReading || (judging_ == Judging::kDone && !ledger_.gaps_are_stored()); }
+  // Streaming began. What is applied and visible keeps its settle, which is due sooner than that of its redelivery (G4);
+  // the rest is left to the redelivery. `starts_anew`: see Ledger::streaming.
+  void source_connected(const SourceConnected& connected, std::uint64_t session, OnFirstStart on_first_start, Now now);
+  void source_gap(const Gap& gap, Now now);
+  void source_tables(const std::map<std::string, std::string>& tables);
+  // We do not hold the source, or not for certain: another process may.
+  void release();
+
+  // ---- Batches.
+  void take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at, Now now);
+  void became_visible(std::uint64_t number, SteadyTime since, Now now);
+  void snapshot(const Snapshot& snapshot, Now now);
+  // Nothing of this connection is still to come up to there; counts only when nothing of it is in hand.
+  void keepalive(const Position& position);
+  // The lanes it stands behind have applied all batches up to this number.
+  void release_through(std::uint64_t number, Now now);
+  // All batches up to this number are applied here, or are no concern of those who stand behind this lane.
+  std::uint64_t applied_through() const;
+
+  // ---- Room, falling behind, parking.
+  bool is_full() const { return held_bytes_ >= options_.held_bytes_max; }
+  bool is_busy() const;  // orders wait for room in the sink
+  // Whether the sink has few orders under way: what is gathered should leave at once.
+  bool is_idle() const { return tickets_.size() < 2; }
+  bool has_room() const { return spec_.sink->has_room(Urgency::kPrompt); }
+  bool has_unapplied() const { return !unapplied_.empty(); }
+  // Nothing is in hand any more, and what was finished is on record.
+  bool has_nothing_in_hand() const { return works_.empty() && batches_.empty() && ledger_.is_all_recorded(); }
+  // Drops what is not under way: it will be asked for again (wants_redelivery) when the cache can take it.
+  void fall_behind();
+  bool is_behind() const { return is_behind_; }
+  // Forgets everything: the cache no longer holds the database up, and is purged when it returns.
+  void park(std::string why);
+  bool is_parked() const { return is_parked_; }
+  // A parked cache that is connected returns: what it missed is a gap. `confirmed`: by stream name, what was told to the
+  // source meanwhile.
+  void come_back(const std::map<std::string, std::uint64_t>& confirmed, Now now);
+  // The source has to send again what is not on record here. Cleared by the question.
+  bool take_wants_redelivery() { return std::exchange(wants_redelivery_, false); }
+
+  // ---- What others may know.
+  bool is_connected() const { return is_connected_; }
+  bool was_connected() const { return was_connected_; }
+  const Ledger& ledger() const { return ledger_; }
+  bool waits_for_visibility() const { return repairs_.waits_for_visibility(); }
+  std::optional<SystemTime> oldest_unapplied() const;
+  std::optional<SystemTime> last_applied() const { return last_applied_commit_; }
+  // Since when the cache owes an answer; absent: it owes none.
+  std::optional<SteadyTime> waiting_since() const;
+  bool is_drained() const { return works_.empty() && batches_.empty() && !ledger_.is_under_way(); }
+  std::uint64_t held_transactions() const { return held_transactions_; }
+  std::uint64_t held_bytes() const { return held_bytes_; }
+  std::set<std::string> gap_reasons() const;
+  std::vector<std::string> not_ready() const;
+  const std::optional<Error>& failure() const { return failure_; }
+  // Repairs that became over since the last call: whoever stands behind this lane has to be purged again.
+  bool take_repaired() { return std::exchange(has_repaired_, false); }
+  void purge_after(const std::string& reason, Now now);
+
+ private:
+  enum class Judging { kNone, kAway, kReading, kDone };
+  struct Work;
+  struct BatchWork;
+  struct PurgeWork;
+  using Timers = std::multimap<SteadyTime, std::pair<Work*, std::uint32_t>>;
+  enum class PartState : std::uint8_t {
+    kWaiting,   // to be submitted, or for those before it
+    kUnderWay,  // the sink has it
+    kApplied,   // done in the cache; waits for visibility, or for its timer
+    kFinished,
+  };
+  struct Part;
+  using Batches = std::list<std::unique_ptr<BatchWork>>;
+  struct Ready {
+    std::uint64_t work = 0;
+    std::uint32_t part = 0;
+  };
+
+  // SinkHandler
+  void on_sink_connected(const SinkConnected& connected) override;
+  void on_sink_disconnected(const Error& error, std::string_view error_class) override;
+  void on_sink_failed(const Error& error) override;
+  void on_done(Ticket ticket, const Outcome& outcome) override;
+  void on_lost(Ticket ticket) override;
+  void on_record_saved(std::uint64_t sequence) override;
+  void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) override;
+
+  // Batches: lane.cpp.
+  void begin_batch(BatchWork& work);
+  void enqueue(Work& work, std::uint32_t part);
+  void submit(std::deque<Ready>& ready, Urgency urgency);
+  void first_act_done(Work& work, std::uint32_t part);
+  void now_visible(Work& work, SteadyTime since);
+  void wait_for_timer(Work& work, std::uint32_t part, SteadyTime due);
+  void run_timers();
+  void settle(Work& work, std::uint32_t part);
+  void finish_part(Work& work, std::uint32_t part);
+  void first_acts_left(Work& work, std::uint32_t left);
+  void applied(Work& work);
+  void finished(Work& work);
+  void batch_finished(BatchWork& batch);
+  void merge_into(BatchWork& batch, Batches::iterator earlier);
+  void pop_finished();
+  void abandon(Work& work);
+  void abandon_all(bool keep_settles);
+
+  // Purges that batches ask for: lane_purges.cpp.
+  void request_purge(const PatternRef& ref, BatchWork& dependent);
+  void prepare_purge(PurgeWork& purge);
+  void purge_first_act_done(PurgeWork& purge);
+  void purge_finished(PurgeWork& purge);
+
+  // The record, the judgement and repairs: lane_record.cpp.
+  void judge_now();
+  void open_repair(Repairs::Wanted wanted);
+  void found_on_connection(const SinkConnected& connected, bool is_another_process);
+  void work_repairs(const Surroundings& surroundings);
+  void walk_done(const Outcome& outcome);
+  void write_record(const Surroundings& surroundings);
+  void purge_changed_rules();
+  void tell_sink();
+  std::chrono::milliseconds cache_time() const;
+
+  const LaneSpec spec_;
+  const Source& source_;
+  Observer& observer_;
+  FlowEvents& events_;
+  const FlowOptions options_;
+  Now now_{};
+
+  std::shared_ptr<const RuleSet> rules_;
+  std::vector<bool> acts_;             // by rule of rules_: it acts on this cache
+  std::vector<std::string> channels_;  // of announcements of rules_
+
+  std::optional<Snapshot> snapshot_;   // the latest of this connection of the source
+
+  // Held work.
+  Batches batches_;                                         // in order of arrival
+  std::unordered_map<std::uint64_t, Work*> works_;          // by id: batches and purges that are not finished
+  std::map<std::uint64_t, std::unique_ptr<PurgeWork>> purges_;
+  std::unordered_map<std::uint64_t, BatchWork*> invisible_; // by number
+  std::vector<std::unique_ptr<Work>> graveyard_;            // ended; destroyed at the end of the step
+  std::map<std::uint64_t, std::optional<SystemTime>> unapplied_;  // batch number -> oldest commit
+  // Purges by pattern: the one that waits for its walk, and the one that walks.
+  std::unordered_map<const Pattern*, std::uint64_t> waiting_purges_;
+  std::unordered_map<const Pattern*, std::uint64_t> walking_purges_;
+  std::size_t held_bytes_ = 0;
+  std::uint64_t held_transactions_ = 0;
+  std::uint64_t next_purge_ = 1;
+  std::uint64_t last_taken_ = 0;      // number of the last batch seen, taken or not
+  std::uint64_t purged_through_ = 0;  // batches up to this number are answered for by a purge (a return from parking)
+  std::uint64_t behind_after_ = 0;    // while it is behind: all up to this number are applied, and no more will be
+  bool is_prefix_broken_ = false;     // in this connection a batch was given up: nothing after it goes on record
+  std::uint64_t gate_ = UINT64_MAX;   // batches beyond it wait for the lanes before this one
+  Timers timers_;
+
+  // Under way.
+  std::deque<Ready> ready_;       // prompt orders
+  std::deque<Ready> ready_bulk_;  // walks
+  std::unordered_map<Ticket, Ready> tickets_;
+  std::optional<Ticket> repair_ticket_;
+  Ticket next_ticket_ = 1;
+
+  // The cache.
+  bool is_connected_ = false;
+  bool was_connected_ = false;
+  std::string instance_;
+  std::chrono::milliseconds cache_time_{0};  // its clock at cache_time_at_
+  SteadyTime cache_time_at_{};
+  std::optional<SystemTime> last_applied_commit_;
+  std::optional<Error> failure_;
+
+  // Record and repairs.
+  Ledger ledger_;
+  Repairs repairs_;
+  std::uint64_t session_ = 0;
+  std::optional<SourceConnected> streaming_;  // since when the record speaks of it; absent: not judged yet
+  Judging judging_ = Judging::kNone;
+  std::optional<SourceFacts> facts_;  // judged against as soon as the record is known
+  std::uint64_t load_ = 0;            // the newest read of the record; older answers are ignored
+  bool wants_redelivery_ = false;
+  bool is_behind_ = false;
+  bool is_parked_ = false;
+  bool has_repaired_ = false;
+  OnFirstStart on_first_start_ = OnFirstStart::kKeep;
+};
+
+}  // namespace evictd

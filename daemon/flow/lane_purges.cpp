@@ -1,0 +1,105 @@
+// Purges that batches ask for: one walk of a pattern at a time, and those who ask meanwhile share the next one.
+#include <algorithm>
+
+#include "daemon/flow/lane_work.h"
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+// Transactions a purge names one by one; beyond, it asks of fills a snapshot newer than all of them.
+constexpr std::size_t kPurgeXidsMax = 1024;
+constexpr std::chrono::milliseconds kPurgeSettleMin{1000};
+
+}  // namespace
+
+void Lane::request_purge(const PatternRef& ref, BatchWork& dependent) {
+  PurgeWork* purge = nullptr;
+  if (const auto waiting = waiting_purges_.find(ref.pattern); waiting != waiting_purges_.end()) {
+    purge = purges_.at(waiting->second).get();
+  } else {
+    auto made = std::make_unique<PurgeWork>();
+    purge = made.get();
+    purge->id = next_purge_++ * 2 + 1;
+    purge->rules = dependent.rules;
+    purge->ref = ref;
+    const RuleInfo& info = *ref.rule;
+    purge->unapplied = purge->unfinished = 1;
+    Part& part = purge->parts.emplace_back();
+    part.rule = &info;
+    part.kind = InvalidationKind::kPurge;
+    part.target = Target::kPatterns;
+    const bool is_checked = info.fill == FillMode::kChecked;
+    // A raised counter asks no more of readers than that they see the transaction.
+    part.settle = purge->ref.pattern->is_bump ? kPurgeSettleMin
+                  : is_checked                ? spec_.tombstone_ttl
+                                              : std::max(info.settle, kPurgeSettleMin);
+    works_[purge->id] = purge;
+    purges_[purge->id] = std::move(made);
+    waiting_purges_[ref.pattern] = purge->id;
+    if (!walking_purges_.contains(ref.pattern)) enqueue(*purge, 0);
+  }
+  purge->xids.insert(purge->xids.end(), dependent.batch->xids.begin(), dependent.batch->xids.end());
+  purge->dependents.push_back(dependent.id);
+  // Visible when all who share it are.
+  if (!dependent.visible_at) {
+    purge->visible_at.reset();
+  } else if (purge->dependents.size() == 1) {
+    purge->visible_at = dependent.visible_at;
+  } else if (purge->visible_at) {
+    purge->visible_at = std::max(*purge->visible_at, *dependent.visible_at);
+  }
+}
+
+// It is about to be sent: nobody joins it any more, and its transactions are those of all who did.
+void Lane::prepare_purge(PurgeWork& purge) {
+  const Pattern* place = purge.ref.pattern;
+  if (const auto waiting = waiting_purges_.find(place);
+      waiting != waiting_purges_.end() && waiting->second == purge.id) {
+    waiting_purges_.erase(waiting);
+    walking_purges_[place] = purge.id;
+  }
+  std::sort(purge.xids.begin(), purge.xids.end());
+  purge.xids.erase(std::unique(purge.xids.begin(), purge.xids.end()), purge.xids.end());
+  if (purge.xids.size() > kPurgeXidsMax) {
+    purge.is_unconditional = true;
+    purge.floor = purge.xids.back();
+    purge.xids.clear();
+  }
+}
+
+void Lane::purge_first_act_done(PurgeWork& purge) {
+  if (purge.first_done) return;
+  purge.first_done = true;
+  const Pattern* place = purge.ref.pattern;
+  if (const auto waiting = waiting_purges_.find(place);
+      waiting != waiting_purges_.end() && waiting->second == purge.id) {
+    waiting_purges_.erase(waiting);  // abandoned before it was sent
+  }
+  if (const auto walking = walking_purges_.find(place);
+      walking != walking_purges_.end() && walking->second == purge.id) {
+    walking_purges_.erase(walking);
+    if (const auto next = waiting_purges_.find(place); next != waiting_purges_.end()) enqueue(*works_.at(next->second), 0);
+  }
+  for (const std::uint64_t id : purge.dependents) {
+    const auto dependent = works_.find(id);
+    if (dependent == works_.end() || dependent->second->unapplied == 0) continue;
+    first_acts_left(*dependent->second, dependent->second->unapplied - 1);
+  }
+}
+
+void Lane::purge_finished(PurgeWork& purge) {
+  works_.erase(purge.id);
+  const auto place = purges_.find(purge.id);
+  const std::vector<std::uint64_t> dependents = purge.dependents;
+  graveyard_.push_back(std::move(place->second));
+  purges_.erase(place);
+  for (const std::uint64_t id : dependents) {
+    const auto dependent = works_.find(id);
+    if (dependent == works_.end()) continue;
+    EVICTD_CHECK(dependent->second->unfinished > 0);
+    if (--dependent->second->unfinished == 0) finished(*dependent->second);
+  }
+}
+
+}  // namespace evictd

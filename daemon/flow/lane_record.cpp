@@ -1,0 +1,336 @@
+// This cache's record, the judgement of it, and its repairs.
+//
+// The order that makes a crash harmless (G1, G6):
+//   gap found -> record {gap} written -> the source may do the irreversible step -> streaming -> purge, and
+//   again after the settle -> ready -> late purges -> record {no gap} written.
+//   batches finished -> record {position} written -> the source is told (flow).
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "daemon/flow/lane_work.h"
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+std::string joined(const std::set<std::string>& reasons) {
+  std::string text;
+  for (const std::string& reason : reasons) text += (text.empty() ? "" : ", ") + reason;
+  return text;
+}
+
+// A walk that touched so many keys, or took so long, is worth a line at the usual level.
+bool is_worth_a_line(const Counts& counts, SteadyTime began, SteadyTime now) {
+  return counts.deleted > 0 || now - began > std::chrono::seconds(1);
+}
+
+}  // namespace
+
+std::map<std::string, std::uint64_t> rule_digests(const RuleSet& rules, const std::string& name) {
+  std::map<std::string, std::uint64_t> digests;
+  for (const RuleInfo& rule : rules.rules()) {
+    if (!acts_on(rule, name)) continue;
+    // In the order of the file, which has no meaning: a sum does not care.
+    digests[rule.qualified_table()] += rule.digest;
+  }
+  return digests;
+}
+
+void Lane::on_sink_connected(const SinkConnected& connected) {
+  is_connected_ = true;
+  cache_time_ = connected.time;
+  cache_time_at_ = now_.steady;
+  const bool is_another = was_connected_ && connected.instance != instance_;
+  events_.info(fmt::format("{} {}", spec_.name, was_connected_ ? "connected again" : "connected"));
+  was_connected_ = true;
+  instance_ = connected.instance;
+  found_on_connection(connected, is_another);
+}
+
+void Lane::found_on_connection(const SinkConnected& connected, bool is_another_process) {
+  const bool knew = ledger_.is_known();
+  const Ledger::Found found = ledger_.found(connected.record);
+  if (!ledger_.holds()) {
+    // What another process left is read anew when the source is ours to judge; repairs of what was found before and not
+    // begun are found again then.
+    if (knew) repairs_.drop_unbegun();
+    if (is_another_process) {
+      ledger_.forget_unrecorded();
+      repairs_.begin_again();
+    }
+    for (const std::string& reason : repairs_.reasons(true)) ledger_.open_gap(reason);
+    tell_sink();
+    if (judging_ != Judging::kNone && facts_) {
+      judging_ = Judging::kDone;
+      judge_now();
+    }
+    return;
+  }
+  switch (found) {
+    case Ledger::Found::kOurs:
+      // What is on record was done before it, so it is done; what came later may be lost with the process.
+      if (is_another_process) {
+        ledger_.forget_unrecorded();
+        repairs_.begin_again();
+        wants_redelivery_ = true;
+      }
+      break;
+    case Ledger::Found::kRolledBack:
+    case Ledger::Found::kAnothers:
+      // Deletes that were on record long ago may be undone (a restart from an old dump, a replica promoted too early).
+      ledger_.forget_unrecorded();
+      open_repair({"redis_rollback", {}, true, false});
+      events_.error(fmt::format("gap in cache '{}' (redis_rollback): it came back with older data than it had", spec_.name),
+                    "all it may hold is purged now; evictd reports ready when that is done");
+      wants_redelivery_ = true;
+      break;
+    case Ledger::Found::kFirst:
+      if (is_another_process) wants_redelivery_ = true;
+      break;
+  }
+}
+
+void Lane::on_sink_disconnected(const Error& error, std::string_view error_class) {
+  is_connected_ = false;
+  ledger_.lost();
+  observer_.sink_error(spec_.name, error_class);
+  observer_.reconnect(spec_.name);
+  events_.warning(error.text, error.hint);
+  if (judging_ == Judging::kReading) judging_ = Judging::kAway;
+}
+
+void Lane::on_sink_failed(const Error& error) { failure_ = error; }
+
+void Lane::judge(const SourceFacts& facts, Now now) {
+  now_ = now;
+  facts_ = facts;
+  // What we knew at an earlier attempt may be old: somebody else may have worked in between.
+  ledger_.release();
+  if (is_connected_) {
+    // Read after the facts: whoever moved the source wrote its record first.
+    judging_ = Judging::kReading;
+    spec_.sink->load_record(++load_);
+  } else {
+    judging_ = Judging::kAway;
+  }
+}
+
+void Lane::on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) {
+  if (sequence != load_ || judging_ != Judging::kReading) return;
+  if (ledger_.found(record) != Ledger::Found::kOurs) repairs_.drop_unbegun();
+  for (const std::string& reason : repairs_.reasons(true)) ledger_.open_gap(reason);
+  tell_sink();
+  judging_ = Judging::kDone;
+  judge_now();
+}
+
+// What this cache has missed of what the source can still send, by its record.
+void Lane::judge_now() {
+  const SourceFacts facts = *std::exchange(facts_, std::nullopt);
+  const std::set<std::string> inherited = ledger_.gaps();
+  const std::set<std::string> ours = repairs_.reasons(true);
+  for (const Gap& gap : ledger_.judge(facts)) {
+    // Found at an earlier attempt to connect, and still to be repaired.
+    if (ours.contains(gap.reason) && repairs_.waits_for_connect()) continue;
+    if (gap.is_expected) {
+      events_.info(gap.detail, "what is cached for these tables is purged, since nobody watched it");
+    } else {
+      events_.error(fmt::format("gap in the change stream ({}): {}", gap.reason, gap.detail),
+                    "the cached values it may have touched are purged now; evictd reports ready when that is done");
+    }
+    open_repair({gap.reason, gap.tables, !gap.is_expected, true});
+  }
+  for (const std::string& reason : inherited) {
+    if (repairs_.reasons(true).contains(reason)) continue;
+    events_.warning(fmt::format("a gap was not repaired by whoever held the source before: {}", reason));
+    open_repair({reason, {}, true, true});
+  }
+  // A gap must be on record before the source does what would hide it.
+  if (!ledger_.gaps().empty()) ledger_.hold();
+  if (streaming_) {
+    // This cache came while the source streamed already.
+    const SourceConnected connected = *streaming_;
+    streaming_.reset();
+    source_connected(connected, session_, on_first_start_, now_);
+  }
+}
+
+void Lane::source_connected(const SourceConnected& connected, std::uint64_t session, OnFirstStart on_first_start,
+                            Now now) {
+  now_ = now;
+  if (session != session_) {
+    abandon_all(true);
+    is_prefix_broken_ = is_behind_ = false;
+  }
+  session_ = session;
+  streaming_ = connected;
+  snapshot_.reset();
+  if (judging_ != Judging::kDone || !ledger_.is_known()) return;  // judged when its record is known
+  const bool first_start = ledger_.is_first_start();
+  if (!first_start && ledger_.record().epoch != connected.epoch) repairs_.forget_other_history(now.steady);
+  ledger_.streaming(connected, cache_time(), repairs_.waits_for_connect());
+  tell_sink();
+  if (first_start) {
+    ledger_.use_rules(rule_digests(*rules_, spec_.name));
+    if (!repairs_.empty()) return;
+    if (on_first_start == OnFirstStart::kPurge) {
+      open_repair({"first_start", {}, false, false});
+    } else {
+      events_.info("first start: what was cached before now is kept", "set on_first_start: purge to drop it once");
+    }
+    return;
+  }
+  purge_changed_rules();
+}
+
+// What was cached under a rule before the rule existed was never invalidated.
+void Lane::purge_changed_rules() {
+  std::map<std::string, std::uint64_t> digests = rule_digests(*rules_, spec_.name);
+  std::vector<std::string> changed = ledger_.changed_rules(digests);
+  ledger_.use_rules(std::move(digests));
+  if (changed.empty()) return;
+  events_.info(fmt::format("rules of '{}' are others than before", fmt::join(changed, "', '")));
+  open_repair({"new_rules", std::move(changed), false, false});
+}
+
+void Lane::source_gap(const Gap& gap, Now now) {
+  now_ = now;
+  if (is_parked_) return;
+  open_repair({gap.reason, gap.tables, !gap.is_expected, false});
+}
+
+void Lane::source_tables(const std::map<std::string, std::string>& tables) {
+  if (streaming_) streaming_->tables = tables;
+  if (ledger_.is_known() && ledger_.holds()) ledger_.use_tables(tables);
+}
+
+void Lane::release() {
+  ledger_.release();
+  streaming_.reset();
+  facts_.reset();
+  judging_ = Judging::kNone;
+}
+
+void Lane::come_back(const std::map<std::string, std::uint64_t>& confirmed, Now now) {
+  now_ = now;
+  is_parked_ = false;
+  purged_through_ = last_taken_;
+  is_prefix_broken_ = false;
+  ledger_.rebase(confirmed);
+  ledger_.use_rules(rule_digests(*rules_, spec_.name));
+  events_.error(fmt::format("gap in cache '{}' (fell_behind): it was parked and missed what went by", spec_.name),
+                "all it may hold is purged now; evictd reports ready when that is done");
+  open_repair({"fell_behind", {}, true, false});
+}
+
+void Lane::purge_after(const std::string& reason, Now now) {
+  now_ = now;
+  open_repair({reason, {}, false, false});
+}
+
+void Lane::open_repair(Repairs::Wanted wanted) {
+  if (wanted.is_gap) observer_.gap(spec_.name, wanted.reason);
+  events_.info(fmt::format("purging {}: {}",
+                           wanted.tables.empty() ? "all tables" : fmt::format("'{}'", fmt::join(wanted.tables, "', '")),
+                           wanted.reason));
+  ledger_.open_gap(wanted.reason);
+  repairs_.open(std::move(wanted));
+}
+
+void Lane::work_repairs(const Surroundings& surroundings) {
+  if (is_connected_ && !is_parked_ && !repairs_.empty() && !repair_ticket_ && spec_.sink->has_room(Urgency::kBulk)) {
+    Repairs::Conditions conditions;
+    conditions.is_streaming = surroundings.is_streaming && streaming_ && ledger_.gaps_are_stored();
+    conditions.wants_snapshot = surroundings.is_streaming && surroundings.has_snapshots &&
+                                (surroundings.snapshot == nullptr || !*surroundings.snapshot);
+    conditions.snapshot = surroundings.is_streaming ? surroundings.snapshot : nullptr;
+    conditions.rules = rules_;
+    conditions.acts = &acts_;
+    if (const Repairs::Walk* walk = repairs_.next(now_.steady, conditions)) {
+      Order order;
+      order.act = walk->act;
+      order.target = Target::kPatterns;
+      order.patterns = walk->patterns;
+      order.is_unconditional = true;
+      order.floor = walk->floor;
+      repair_ticket_ = next_ticket_++;
+      spec_.sink->submit(*repair_ticket_, order);
+    }
+  }
+  for (const std::string& reason : repairs_.take_ready()) {
+    events_.info(fmt::format("repaired: {}", reason));
+    has_repaired_ = true;
+  }
+  for (const std::string& reason : repairs_.take_closed()) ledger_.close_gap(reason);
+}
+
+// The log answers "why did the hit rate fall": one line for each pattern, with what it cost.
+void Lane::walk_done(const Outcome& outcome) {
+  const Repairs::Walk& walk = *repairs_.walk();
+  const double seconds = std::chrono::duration<double>(now_.steady - walk.began).count();
+  for (std::size_t index = 0; index < walk.patterns.size() && index < outcome.by_pattern.size(); ++index) {
+    const PatternRef& ref = walk.patterns[index];
+    const Counts& counts = outcome.by_pattern[index];
+    if (walk.act == Act::kInvalidate) {
+      observer_.invalidations(spec_.name, *ref.rule, InvalidationKind::kPurge, counts);
+    } else {
+      observer_.settle_deletes(spec_.name, counts);
+    }
+    std::string text = fmt::format("purged pattern '{}' of rule '{}' ({}): {} keys in {:.1f} s", ref.pattern->glob,
+                                   ref.rule->name, walk.reason, counts.deleted, seconds);
+    if (is_worth_a_line(counts, walk.began, now_.steady)) {
+      events_.info(std::move(text));
+    } else {
+      events_.debug(std::move(text));
+    }
+  }
+  repairs_.done(now_.steady);
+}
+
+void Lane::snapshot(const Snapshot& snapshot, Now now) {
+  now_ = now;
+  snapshot_ = snapshot;
+  repairs_.snapshot(snapshot, now.steady);
+  tell_sink();
+}
+
+void Lane::write_record(const Surroundings& surroundings) {
+  if (!is_connected_ || is_parked_) return;
+  if (ledger_.due(now_.steady, surroundings.is_hurried) > now_.steady) return;
+  spec_.sink->save_record(ledger_.take(now_.steady));
+}
+
+void Lane::on_record_saved(std::uint64_t sequence) { ledger_.stored(sequence); }
+
+void Lane::tell_sink() {
+  SinkContext context;
+  context.epoch = ledger_.record().epoch;
+  context.trust_since = ledger_.record().epoch_since;
+  context.snapshot = snapshot_;
+  context.channels = channels_;
+  spec_.sink->set_context(context);
+}
+
+std::chrono::milliseconds Lane::cache_time() const {
+  return cache_time_ + std::chrono::duration_cast<std::chrono::milliseconds>(now_.steady - cache_time_at_);
+}
+
+std::set<std::string> Lane::gap_reasons() const {
+  std::set<std::string> reasons = repairs_.reasons(false);
+  if (!ledger_.holds()) reasons.insert(ledger_.gaps().begin(), ledger_.gaps().end());
+  return reasons;
+}
+
+std::vector<std::string> Lane::not_ready() const {
+  std::vector<std::string> reasons;
+  const std::string gap = joined(gap_reasons());
+  if (!is_connected_) reasons.push_back(fmt::format("{} is not connected", spec_.name));
+  if (const auto problem = spec_.sink->status().problem) reasons.push_back(*problem);
+  if (is_parked_) reasons.push_back(fmt::format("cache '{}' is parked", spec_.name));
+  if (is_behind_) reasons.push_back(fmt::format("cache '{}' is behind and waits to be sent what it had no room for", spec_.name));
+  if (!gap.empty()) reasons.push_back("gap not repaired yet: " + gap);
+  return reasons;
+}
+
+}  // namespace evictd

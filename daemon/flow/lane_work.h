@@ -1,0 +1,77 @@
+// What a lane holds of a batch or of a purge: its progress. For the inside of lane*.cpp.
+#pragma once
+
+#include "daemon/flow/lane.h"
+
+namespace evictd {
+
+// One order on its way through its acts.
+struct Lane::Part {
+  const RuleInfo* rule = nullptr;  // kept alive by Work::rules; null: a walk of patterns
+  InvalidationKind kind = InvalidationKind::kKey;
+  Target target = Target::kKeys;
+  const Texts* texts = nullptr;  // the batch's, or `rest`
+  std::unique_ptr<Texts> rest;   // what still has to be settled, when that is less
+  Act act = Act::kInvalidate;
+  bool is_settle = false;  // see Order
+  PartState state = PartState::kWaiting;
+  bool last_renew = false;  // the tombstones outlive the visibility of their transactions after this
+  SteadyTime wanted_since{};  // kWaiting, kUnderWay: since when the cache owes it
+  SteadyTime written_at{};  // when the tombstones were last sent to be written
+  std::optional<Timers::iterator> timer;
+  // Items that a replayed, settled tombstone excuses from the settle.
+  std::vector<std::uint32_t> already_settled;
+  // Not to be submitted before its transactions are visible: a counter, which readers take as proof that the database
+  // shows what it stands for.
+  bool waits_for_visibility = false;
+  // How long after its transactions became visible the second delete is due; 0: there is none. Purges always have one,
+  // because no tombstone stands for a key that was not there to be purged: under `fill: checked` they wait for the
+  // slowest reader that is promised anything, tombstone_ttl.
+  std::chrono::milliseconds settle{0};
+  bool settles() const { return settle.count() > 0; }
+};
+
+struct Lane::Work {
+  std::uint64_t id = 0;
+  std::shared_ptr<const RuleSet> rules;
+  std::vector<Part> parts;
+  std::uint32_t unapplied = 0;   // parts (and purges depended on) whose first act is not done yet
+  std::uint32_t held = 0;        // of these, parts that wait for visibility: the cache does not owe them
+  std::uint32_t unfinished = 0;  // parts (and purges depended on) that are not finished
+  bool abandoned = false;        // will be delivered again, or purged: ends as soon as nothing of it is under way
+  std::optional<SteadyTime> visible_at;  // since when at the latest all its transactions are visible
+
+  Work() = default;
+  Work(const Work&) = delete;
+  Work& operator=(const Work&) = delete;
+  virtual ~Work() = default;
+  virtual BatchWork* as_batch() { return nullptr; }
+  virtual PurgeWork* as_purge() { return nullptr; }
+};
+
+struct Lane::BatchWork final : Work {
+  std::shared_ptr<const Batch> batch;  // null when finished
+  std::uint64_t number = 0;
+  std::uint64_t session = 0;
+  bool begun = false;  // false: waits for the lanes before this one
+  std::vector<PatternRef> purges;  // to be asked for when it begins; counted in unapplied and unfinished
+  std::size_t bytes = 0;
+  std::uint64_t transactions = 0;
+  std::vector<Position> ends;
+  SteadyTime taken_at{};
+  Batches::iterator place;
+  BatchWork* as_batch() override { return this; }
+};
+
+// The walk of one pattern of one rule, shared by every batch that asks for it while it waits.
+struct Lane::PurgeWork final : Work {
+  PatternRef ref;
+  std::vector<Xid> xids;       // of all who asked; sorted when sent
+  bool is_unconditional = false;
+  Xid floor{};
+  std::vector<std::uint64_t> dependents;  // ids of batches
+  bool first_done = false;
+  PurgeWork* as_purge() override { return this; }
+};
+
+}  // namespace evictd

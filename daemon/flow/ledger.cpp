@@ -1,0 +1,239 @@
+#include "daemon/flow/ledger.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+// The record is written anew this often even without news, so that a cache that forgot it has it again.
+constexpr std::chrono::seconds kRecordRefresh{5};
+
+// What the tables' facts say: each table that was not followed before, or is not what it was.
+void judge_tables(const Record& record, const SourceFacts& facts, std::vector<Gap>& gaps) {
+  std::map<std::string, Gap> changed;  // by reason
+  Gap added{"table_added", "", {}, true};
+  for (const auto& [table, digest] : facts.tables) {
+    const auto before = record.tables.find(table);
+    if (before == record.tables.end()) {
+      added.tables.push_back(table);
+    } else if (before->second != digest) {
+      const std::string reason = facts.difference ? facts.difference(table, before->second) : "table_changed";
+      if (reason.empty()) continue;
+      changed.try_emplace(reason, Gap{reason, "", {}}).first->second.tables.push_back(table);
+    }
+  }
+  const auto add = [&](Gap gap, std::string_view text) {
+    gap.detail = fmt::format("{}: '{}'", text, fmt::join(gap.tables, "', '"));
+    gaps.push_back(std::move(gap));
+  };
+  for (auto& [reason, gap] : changed) {
+    add(std::move(gap), reason == "table_recreated"      ? "dropped and created anew"
+                        : reason == "unpublished"        ? "not all of it was in the publication for a time"
+                        : reason == "partitions_changed" ? "partitions or children were attached or removed"
+                                                         : "columns or storage were altered, which may change values without a row in the stream");
+  }
+  if (!added.tables.empty()) add(std::move(added), "the rules name tables that were not followed until now");
+}
+
+}  // namespace
+
+Ledger::Ledger(std::string writer, std::chrono::milliseconds interval)
+    : writer_(std::move(writer)), interval_(interval) {}
+
+Ledger::Found Ledger::found(const std::optional<Record>& stored) {
+  const bool was_known = std::exchange(is_known_, true);
+  std::optional<Written> written;
+  if (stored) written = Written{stored->writer, stored->sequence};
+  // One of ours whose answer was lost did arrive after all.
+  const bool may_be_last =
+      stored && stored->writer == writer_ && stored->sequence > unsure_after_ && stored->sequence <= sent_;
+  if (was_known && (may_be_last || written == last_)) {
+    under_way_ = 0;
+    if (may_be_last) {
+      last_ = written;
+      stored_ = unsure_after_ = stored->sequence;
+    }
+    return stored ? Found::kOurs : Found::kFirst;
+  }
+  last_ = written;
+  under_way_ = 0;
+  unsure_after_ = sent_;
+  if (holds_ && was_known) {
+    // We were the only one to write it. Something older, somebody else's or nothing: the cache lost what came after.
+    is_dirty_ = true;
+    return Found::kRolledBack;
+  }
+  record_ = stored.value_or(Record{});
+  is_dirty_ = false;
+  finished_ = record_.acknowledged;
+  gap_first_in_ = 0;
+  return stored ? Found::kAnothers : Found::kFirst;
+}
+
+std::vector<Gap> Ledger::judge(const SourceFacts& facts) const {
+  EVICTD_CHECK(is_known_);
+  const bool has_record = !record_.epoch.empty();
+  std::vector<Gap> gaps;
+  if (!facts.has_history) {
+    if (has_record && facts.if_on_record) {
+      Gap gap = *facts.if_on_record;
+      if (record_.epoch != facts.epoch) {
+        gap.detail += fmt::format(" (the server changed from '{}' to '{}')", record_.epoch, facts.epoch);
+      }
+      gaps.push_back(std::move(gap));
+    }
+    if (gaps.empty() && has_record) judge_tables(record_, facts, gaps);
+    return gaps;
+  }
+  // The repair is the same whatever concerns all tables: the first reason is told.
+  if (!facts.gaps.empty()) return {facts.gaps.front()};
+  if (!has_record) return {facts.if_not_on_record};
+  if (!facts.epoch.empty() && record_.epoch != facts.epoch) {
+    return {{"epoch_changed", fmt::format("expected server '{}', got '{}'", record_.epoch, facts.epoch), {}}};
+  }
+  if (!facts.identity.empty() && record_.source_identity != facts.identity) {
+    return {{"source_changed",
+             fmt::format("expected database and slot '{}', got '{}'", record_.source_identity, facts.identity), {}}};
+  }
+  for (const auto& [stream, confirmed] : facts.confirmed) {
+    const auto known = record_.acknowledged.find(stream);
+    if (known == record_.acknowledged.end() || confirmed <= known->second) continue;
+    return {{"slot_moved",
+             fmt::format("the position of '{}' was moved from {} to {}, which this cache has not on record", stream,
+                         known->second, confirmed),
+             {}}};
+  }
+  judge_tables(record_, facts, gaps);
+  return gaps;
+}
+
+std::vector<std::string> Ledger::changed_rules(const std::map<std::string, std::uint64_t>& rules) const {
+  std::vector<std::string> tables;
+  if (record_.epoch.empty()) return tables;
+  for (const auto& [table, digest] : rules) {
+    const auto before = record_.rules.find(table);
+    if (before == record_.rules.end() || before->second != digest) tables.push_back(table);
+  }
+  return tables;
+}
+
+void Ledger::use_rules(std::map<std::string, std::uint64_t> rules) {
+  if (record_.rules == rules) return;
+  record_.rules = std::move(rules);
+  is_dirty_ = true;
+}
+
+void Ledger::release() {
+  holds_ = false;
+  is_dirty_ = false;
+  gap_first_in_ = 0;
+  done_.clear();
+  recorded_.clear();
+}
+
+void Ledger::streaming(const SourceConnected& connected, std::chrono::milliseconds cache_time, bool starts_anew) {
+  EVICTD_CHECK(is_known_);
+  if (record_.epoch != connected.epoch || record_.source_instance != connected.instance) {
+    // Versions read under another epoch, or from a server that may have crashed since, prove nothing (G5).
+    record_.epoch_since = cache_time;
+  }
+  if (record_.epoch != connected.epoch || starts_anew) {
+    record_.acknowledged.clear();
+    finished_.clear();
+  }
+  record_.epoch = connected.epoch;
+  record_.source_instance = connected.instance;
+  record_.source_identity = connected.source_identity;
+  record_.tables = connected.tables;
+  done_.clear();
+  recorded_.clear();
+  under_way_positions_.clear();
+  holds_ = true;
+  is_dirty_ = true;
+}
+
+void Ledger::use_tables(const std::map<std::string, std::string>& tables) {
+  if (record_.tables == tables) return;
+  record_.tables = tables;
+  is_dirty_ = true;
+}
+
+void Ledger::finished(const Position& end, const std::string& name) {
+  std::uint64_t& done = done_[end.stream];
+  done = std::max(done, end.value);
+  std::string& known = names_[end.stream];
+  if (known.empty()) known = name;
+  std::uint64_t& finished = finished_[name];
+  finished = std::max(finished, end.value);
+}
+
+bool Ledger::is_finished(const std::string& name, std::uint64_t value) const {
+  const auto found = finished_.find(name);
+  return found != finished_.end() && value <= found->second;
+}
+
+void Ledger::forget_unrecorded() { finished_ = record_.acknowledged; }
+
+void Ledger::rebase(const std::map<std::string, std::uint64_t>& confirmed) {
+  for (const auto& [name, value] : confirmed) record_.acknowledged[name] = value;
+  finished_ = record_.acknowledged;
+  done_.clear();
+  recorded_.clear();
+  under_way_positions_.clear();
+  is_dirty_ = true;
+}
+
+void Ledger::open_gap(const std::string& reason) {
+  record_.gaps.insert(reason);
+  is_dirty_ = true;
+  gap_first_in_ = sent_ + 1;  // one under way does not hold it yet
+}
+
+void Ledger::close_gap(const std::string& reason) {
+  if (record_.gaps.erase(reason) != 0) is_dirty_ = true;
+}
+
+SteadyTime Ledger::due(SteadyTime now, bool is_hurried) const {
+  if (!holds_ || !is_known_ || under_way_ != 0) return SteadyTime::max();
+  if (is_dirty_ || written_at_ == SteadyTime::min()) return now;
+  if (done_ != recorded_) return is_hurried ? now : written_at_ + interval_;
+  return written_at_ + kRecordRefresh;
+}
+
+const Record& Ledger::take(SteadyTime now) {
+  EVICTD_CHECK(under_way_ == 0);
+  for (const auto& [stream, position] : done_) {
+    std::uint64_t& recorded = record_.acknowledged[names_.at(stream)];
+    recorded = std::max(recorded, position);
+  }
+  under_way_positions_ = done_;
+  under_way_ = ++sent_;
+  record_.writer = writer_;
+  record_.sequence = sent_;
+  is_dirty_ = false;
+  written_at_ = now;
+  return record_;
+}
+
+void Ledger::stored(std::uint64_t sequence) {
+  if (sequence != under_way_ || sequence == 0) return;
+  stored_ = unsure_after_ = sequence;
+  last_ = Written{writer_, sequence};
+  under_way_ = 0;
+  for (const auto& [stream, position] : under_way_positions_) {
+    std::uint64_t& recorded = recorded_[stream];
+    recorded = std::max(recorded, position);
+  }
+}
+
+void Ledger::lost() {
+  if (under_way_ == 0) return;
+  under_way_ = 0;
+  is_dirty_ = true;
+}
+
+}  // namespace evictd

@@ -1,0 +1,136 @@
+// The ledger: what one cache has on record, and the only judge of records. Pure: it decides, others read and write.
+//
+// Who may say what, and when:
+//
+//   a cache connects     found(stored)      first | ours | another's | rolled back
+//   the source connects  judge(facts)       gaps of this cache: what its record lacks of what the source can still send
+//   streaming begins     streaming(...)     the record speaks of this epoch, these tables, these rules from here on
+//   work is finished     finished(position) never beyond an unfinished batch (the lane's prefix)
+//   time to write        due(), take()      one record at a time, each with the next sequence
+//   the cache has it     stored(sequence)   only then may the source be told: recorded()
+//   a gap is found       open_gap()         on record before anything irreversible; close_gap() after its repair
+//   a peer works         release()          what we know is old, nothing of it is written; the next found() adopts
+//
+// A record is "ours" if it may be the last, by writer and sequence: the last one known to be stored (ours, or the one we
+// adopted), or any of ours sent since. Contents are never compared: they are made of what we know and would follow it. An older
+// sequence of ours, or, while we hold the source, anybody else's record is a cache that came back with old data.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "daemon/base/clock.h"
+#include "daemon/interface/record.h"
+#include "daemon/interface/source.h"
+
+namespace evictd {
+
+class Ledger {
+ public:
+  // `writer`: the id of this process, see Record::writer. `interval`: between two records, and so acknowledgements.
+  Ledger(std::string writer, std::chrono::milliseconds interval);
+
+  enum class Found {
+    kFirst,       // no record: nobody has worked on this cache, or it was emptied before we knew it
+    kOurs,        // the last we know of
+    kAnothers,    // adopted: written by whoever held the source before us
+    kRolledBack,  // not the last one: the cache lost what came after
+  };
+  // Judges what a cache has on record, at each of its connections and whenever it was read anew. Unless we hold the
+  // source it becomes what we know.
+  Found found(const std::optional<Record>& stored);
+  // Something was found() in this cache: judge() has a meaning.
+  bool is_known() const { return is_known_; }
+
+  // What this cache has missed, or may have. Sorted out: at most one gap that concerns all tables, else those of tables.
+  // REQUIRES: is_known().
+  std::vector<Gap> judge(const SourceFacts& facts) const;
+  // Tables whose rules are others than on record, "schema.table"; `rules`: as Record::rules. Empty at a first start.
+  std::vector<std::string> changed_rules(const std::map<std::string, std::uint64_t>& rules) const;
+  // New rules are in force: their digests go on record (with the gap that purges what they match).
+  void use_rules(std::map<std::string, std::uint64_t> rules);
+
+  // Ours to write from here on: streaming begins, or a gap must be put on record before it. Until release().
+  void hold() { holds_ = true; }
+  void release();
+  bool holds() const { return holds_; }
+  bool is_first_start() const { return record_.epoch.empty(); }
+
+  // Streaming has begun. `cache_time`: by the clock of the cache. Positions of an earlier connection are forgotten:
+  // they may speak of another history. `starts_anew`: so are those on record (a new slot, a repaired gap).
+  void streaming(const SourceConnected& connected, std::chrono::milliseconds cache_time, bool starts_anew);
+  void use_tables(const std::map<std::string, std::string>& tables);
+
+  // The finished prefix has reached `end`; `name`: its stream's.
+  void finished(const Position& end, const std::string& name);
+  // True when everything up to `end` is known to be finished here, in this or an earlier connection of the same history.
+  bool is_finished(const std::string& name, std::uint64_t value) const;
+  // What is finished and not on record may be undone: the cache came back as another process.
+  void forget_unrecorded();
+  // Everything on record speaks of what this cache no longer has; only a redelivery from `confirmed` on counts.
+  // (A parked cache that returns.)
+  void rebase(const std::map<std::string, std::uint64_t>& confirmed);
+
+  void open_gap(const std::string& reason);
+  void close_gap(const std::string& reason);
+  const std::set<std::string>& gaps() const { return record_.gaps; }
+  // True when every gap opened so far is in a stored record.
+  bool gaps_are_stored() const { return record_.gaps.empty() || stored_ >= gap_first_in_; }
+
+  // When the next record is due; max(): not by the clock. `is_hurried`: whatever is not on record is due at once.
+  SteadyTime due(SteadyTime now, bool is_hurried) const;
+  // The record to be written now. REQUIRES: none is under way.
+  const Record& take(SteadyTime now);
+  bool is_under_way() const { return under_way_ != 0; }
+  void stored(std::uint64_t sequence);
+  // The one under way may or may not have arrived.
+  void lost();
+
+  // By stream, what is finished and on record in this connection: may be told to the source, as far as it goes.
+  const std::map<std::uint32_t, std::uint64_t>& recorded() const { return recorded_; }
+  bool is_all_recorded() const { return done_ == recorded_; }
+
+  const Record& record() const { return record_; }
+
+ private:
+  const std::string writer_;
+  const std::chrono::milliseconds interval_;
+
+  Record record_;           // as it should stand
+  bool is_known_ = false;
+  bool holds_ = false;
+  bool is_dirty_ = false;   // something that must not wait has changed
+
+  // The last record known to be in the cache, whoever wrote it; absent: there was none. Those of ours that were sent after
+  // `unsure_after_` may have arrived as well.
+  struct Written {
+    std::string writer;
+    std::uint64_t sequence = 0;
+    friend bool operator==(const Written&, const Written&) = default;
+  };
+  std::optional<Written> last_;
+  std::uint64_t unsure_after_ = 0;
+  std::uint64_t stored_ = 0;     // sequence of the last of ours known to be stored
+  std::uint64_t sent_ = 0;       // of the last one sent
+  std::uint64_t under_way_ = 0;  // 0: none
+  std::uint64_t gap_first_in_ = 0;
+  SteadyTime written_at_ = SteadyTime::min();
+
+  struct Done {
+    std::string name;
+    std::uint64_t value = 0;
+    friend bool operator==(const Done&, const Done&) = default;
+  };
+  std::map<std::uint32_t, std::uint64_t> done_;         // finished in this connection
+  std::map<std::uint32_t, std::string> names_;          // of the streams in done_
+  std::map<std::uint32_t, std::uint64_t> under_way_positions_;
+  std::map<std::uint32_t, std::uint64_t> recorded_;
+  std::map<std::string, std::uint64_t> finished_;       // over the connections of one history
+};
+
+}  // namespace evictd

@@ -1,0 +1,261 @@
+"""The JSON Schemas of evictd.yaml and rules.yaml, in the words of the parser (mapping/rules_parser.cpp, daemon/app/config.cpp).
+
+    tests/documents/schemas.py        writes deploy/schema/*.json anew
+
+A schema is for an editor: it completes, and underlines what the parser refuses, as far as a schema can tell.
+"""
+
+import json
+import os
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FOLDER = os.path.join(ROOT, "deploy", "schema")
+
+VARIABLE = r"\$\{"  # the value comes from the environment: nobody can tell
+
+
+def one_of(*patterns):
+    return "|".join(f"(?:{pattern})" for pattern in patterns)
+
+
+def up_to(number):
+    """A pattern for whole numbers from 0 to `number`, leading zeros allowed."""
+    digits = str(number)
+    shorter = [f"[0-9]{{1,{len(digits) - 1}}}"] if len(digits) > 1 else []
+    same = []
+    for i, digit in enumerate(digits):
+        rest = len(digits) - i - 1
+        if digit != "0":
+            same.append(digits[:i] + f"[0-{int(digit) - 1}]" + (f"[0-9]{{{rest}}}" if rest else ""))
+    return "0*" + f"(?:{'|'.join(shorter + same + [digits])})"
+
+
+def with_units(least, most, units):
+    """A pattern for "<number><unit>" between bounds, which count in the smallest unit."""
+    forms = []
+    for unit, factor in units:
+        form = up_to(most // factor) + unit
+        low = -(-least // factor)
+        if low > 0:
+            form = f"(?!{up_to(low - 1)}{unit}$)" + form
+        forms.append(form)
+    return f"^(?:{'|'.join(forms)})$"
+
+
+DURATIONS = (("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000))
+SIZES = (("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30))
+
+SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
+TEXT = {"type": ["string", "number", "boolean"]}  # the parser takes texts as they are written
+WORD = {"type": ["string", "integer", "boolean"], "minimum": 0}
+FILLED = {"type": ["string", "number", "boolean"], "minLength": 1}
+
+
+def maybe_variable(pattern):
+    return one_of(pattern, VARIABLE)
+
+
+def text(pattern, what, variables=False):
+    return {"type": "string", "pattern": maybe_variable(pattern) if variables else pattern, "description": what}
+
+
+def duration(least, most, what, variables=False, default=None):
+    return described(text(with_units(least, most, DURATIONS), what, variables), default)
+
+
+def size(least, most, what, variables=True, default=None):
+    return described(text(with_units(least, most, SIZES), what, variables), default)
+
+
+def described(schema, default):
+    return schema if default is None else dict(schema, default=default)
+
+
+def choice(what, *words, default=None, variables=False):
+    plain = {"enum": list(words)}
+    schema = {"anyOf": [plain, {"type": "string", "pattern": VARIABLE}]} if variables else plain
+    return described(dict(schema, description=what), default)
+
+
+def number(least, most, what, default=None):
+    return described({"anyOf": [{"type": "integer", "minimum": least, "maximum": most},
+                                {"type": "string", "pattern": f"^(?!0*$){up_to(most)}$" if least else f"^{up_to(most)}$"}],
+                      "description": what}, default)
+
+
+def texts(item, what, least=1, most=None):
+    """A list of texts, none twice; one text stands for a list of one."""
+    several = {"type": "array", "items": item, "minItems": least, "uniqueItems": True}
+    if most:
+        several["maxItems"] = most
+    return {"anyOf": [item, several], "description": what}
+
+
+def settings(properties, required=(), what=None, null=True, **more):
+    schema = {"type": ["object", "null"] if null and not required else "object", "properties": properties,
+              "additionalProperties": False, **more}
+    if required:
+        schema["required"] = list(required)
+    if what:
+        schema["description"] = what
+    return schema
+
+
+# Templates, as mapping/template.cpp reads them.
+NAME = r" *(?:\"(?:[^\"]|\"\")+\"|[A-Za-z0-9_$\-\u0080-\U0010ffff]+) *"
+QUOTED = r"(?:'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")"
+PLAIN_FILTERS = r" *\"?(?:lower|upper|trim|urlencode|md5|sha1|sha256)\"? *"
+DATE = r" *date *\( *(?:'(?:[^%']|%[YymdjHMS%])*'|\"(?:[^%\"]|%[YymdjHMS%])*\") *\) *"
+DEFAULT = rf" *default *\( *{QUOTED} *\) *"
+FILTER = f"(?:{PLAIN_FILTERS}|{DATE}|{DEFAULT})"
+PLACEHOLDER = rf"\{{{NAME}(?:\.{NAME}){{0,16}}(?:\|{FILTER}){{0,8}}\}}"
+PIECE = rf"(?:[^{{}}]|\{{\{{|\}}\}}|{PLACEHOLDER})"
+TELLING = r"[A-Za-z0-9\u0080-\U0010ffff]"
+LITERAL = r"(?:[^{}]|\{\{|\}\})"
+TAG = {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": 1024, "pattern": f"^{PIECE}*$"}
+KEY = dict(TAG, pattern=f"^(?=(?:(?!{TELLING}){PIECE}|{PLACEHOLDER})*{TELLING}){PIECE}*$")
+PURGE = {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": 1024}
+
+COLUMNS = "columns, by the names that the database stores"
+
+
+def common():
+    return {
+        "fill": choice("how readers store values: an ordinary SET, or evictd's function", "plain", "checked", default="plain"),
+        "settle": duration(0, HOUR, "with fill: plain: how long after the commit became visible the second delete follows", default="1s"),
+        "on_missing": choice("what to do when a key cannot be built", "purge", "stop", "ignore", default="purge"),
+        "collapse_after": number(1, 1_000_000_000, "a transaction that touches more keys of this rule is one purge of its patterns",
+                                 default=10_000_000),
+    }
+
+
+CHECKED = {"properties": {"fill": {"const": "checked"}}}
+
+
+def rule():
+    condition = {"anyOf": [{"type": ["string", "number", "boolean", "null"]},
+                           {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": ["string", "number", "boolean", "null"]}}]}
+    return settings({
+        "table": dict(TEXT, pattern=r'^(?:[^".]|"[^"]*")+(?:\.(?:[^".]|"[^"]*")+)?$', description="table or schema.table; a name that holds a dot in double quotes"),
+        "name": {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": 128, "pattern": r"^[^\u0000-\u001f]*$",
+                 "description": "the rule's name in messages and metrics"},
+        "on": texts({"enum": ["insert", "update", "delete", "truncate"]}, "the operations that matter; all when not set"),
+        "keys": texts(KEY, "keys to delete", most=64),
+        "tags": texts(TAG, "tags to delete: every key in the Redis set tag:<tag>", most=64),
+        "bump": texts(KEY, "namespace counters to raise, once for each transaction", most=64),
+        "purge": texts(PURGE, "Redis patterns: any change of the table deletes every key that matches", most=64),
+        "when_changed": texts(FILLED, "an update that touches none of these columns is ignored"),
+        "where": {"type": "object", "minProperties": 1, "additionalProperties": condition, "description": "only rows that match"},
+        "immutable": texts(FILLED, "a promise that no update changes these columns"),
+        **common(),
+        "mode": choice("stale: the value stays for the grace, marked", "delete", "stale", default="delete"),
+        "grace": duration(1, 24 * HOUR, "with mode: stale: how long a value may be served after its invalidation", default="30s"),
+        "version": {"anyOf": [{"const": "snapshot"}, settings({"column": TEXT}, ["column"])],
+                    "description": "what tells a new value from an old one"},
+        "tags_mode": choice("lazy: a tag has no set, its marker alone makes values stale", "members", "lazy", default="members"),
+        "announce": {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": 256,
+                     "description": "a channel on which each invalidation is published"},
+        "caches": texts(FILLED, "the caches it acts on; all when not set"),
+    }, ["table"], anyOf=[{"required": [one]} for one in ("keys", "tags", "bump", "purge")],
+       dependentRequired={})
+
+
+RULES = {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"$ref": "#/$defs/rule"}}
+RULES_FILE = settings({"defaults": settings(common(), what="what every rule of the file has unless it says otherwise"),
+                       "rules": {"$ref": "#/$defs/rules"}}, ["rules"])
+
+
+def definitions():
+    one = rule()
+    del one["dependentRequired"]
+    return {"rule": one, "rules": RULES, "rules_file": RULES_FILE}
+
+
+def rules_schema():
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "evictd: rules",
+            "description": "Which cache keys and tags each changed row touches.",
+            "anyOf": [{"$ref": "#/$defs/rules_file"}, {"$ref": "#/$defs/rules"}], "$defs": definitions()}
+
+
+def redis():
+    return settings({
+        "url": dict(FILLED, description="redis://user:password@host:port/db, rediss:// for TLS, unix://"),
+        "tombstone_ttl": duration(SECOND, 24 * HOUR, "how long a late reader's checked fill is refused", True, "60s"),
+        "timeout": duration(100, 5 * MINUTE, "a reply that takes longer ends the connection", True, "5s"),
+        "tls": settings({"ca": TEXT, "cert": TEXT, "key": TEXT}, what="files; cert and key go together",
+                        dependentRequired={"cert": ["key"], "key": ["cert"]}),
+    }, ["url"], "the cache")
+
+
+def caches():
+    park_after = {"anyOf": [{"const": "never"}, settings({
+        "age": duration(SECOND, 7 * 24 * HOUR, "of the oldest unacknowledged change", True),
+        "wal": size(16 << 20, 1 << 50, "that PostgreSQL keeps"),
+    })], "description": "when a cache that is away no longer holds the database up; it is purged when it returns"}
+    one = settings({
+        "redis": redis(),
+        "after": texts(TEXT, "the caches that this one is filled from", least=0),
+        "park_after": park_after,
+    }, ["redis"])
+    return {"type": "object", "minProperties": 1, "maxProperties": 16, "propertyNames": {"pattern": "^[A-Za-z0-9_-]{1,40}$"},
+            "additionalProperties": one, "description": "several caches by their names, instead of 'redis'"}
+
+
+def postgres():
+    return settings({
+        "url": dict(FILLED, description="libpq URI or keywords, to the server itself: poolers do not carry replication"),
+        "slot": dict(WORD, pattern=maybe_variable("^[a-z0-9_]{1,63}$"), description="created when absent", default="evictd"),
+        "publication": {"type": ["string", "number", "boolean"], "minLength": 1, "description": "created when absent", "default": "evictd"},
+        "heartbeat": described({"anyOf": [{"const": "off"}, duration(SECOND, HOUR, "", True)],
+                                "description": "how often evictd sends itself a message through the stream"}, "10s"),
+        "shutdown_grace": duration(0, 10 * MINUTE, "how long a server that wants to stop waits for us", True, "5s"),
+        "client_encoding": choice("SQL_ASCII for a database of that encoding", "UTF8", "SQL_ASCII", default="UTF8", variables=True),
+        "on_first_start": choice("purge: drop once what was cached before evictd watched", "keep", "purge", default="keep", variables=True),
+    }, ["url"], "the database whose changes are followed")
+
+
+def kafka():
+    return settings({
+        "brokers": dict(TEXT, description="host:port, several with commas"),
+        "group": dict(TEXT, default="evictd", description="the consumer group"),
+        "topics": texts(TEXT, "names, or regular expressions that begin with ^", least=0),
+        "properties": {"type": ["object", "null"], "additionalProperties": FILLED, "description": "librdkafka's own"},
+        "on_first_start": choice("where to begin", "keep", "purge", default="keep", variables=True),
+        "on_snapshot": choice("what to do with rows of a Debezium snapshot", "ignore", "invalidate", default="ignore", variables=True),
+        "on_poison": choice("what to do with a record that cannot be read", "purge", "stop", "skip", default="purge", variables=True),
+        "dead_letter_file": TEXT,
+        "dead_letter_max": size(64 * 1024, 1 << 30, "the size of that file", default="16MiB"),
+        "revoke_drain": duration(0, MINUTE, "how long a revoked partition's work may take to finish", True, "5s"),
+        "connect_url": TEXT,
+        "postgres_url": dict(FILLED, description="the source database, asked which transactions are visible"),
+    }, ["brokers", "topics"], "Debezium's events as the source, instead of postgres")
+
+
+def config_schema():
+    listen = rf"^(?:off|(?:[^:]*|\[.*\]):{up_to(65535)})$"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "evictd: configuration",
+            **settings({
+                "postgres": postgres(), "kafka": kafka(), "redis": redis(), "caches": caches(),
+                "http": settings({"listen": dict(text(listen, "", True), **{"description": "host:port, or off", "default": "127.0.0.1:9464"})}),
+                "log": settings({"level": choice("what is logged", "debug", "info", "warning", "error", default="info", variables=True),
+                                 "format": choice("json: one object per line", "text", "json", default="text", variables=True)}),
+                "limits": settings({"inflight": size(1 << 20, 4 << 30, "what evictd holds before it stops reading", default="24MiB")}),
+                "rules": {"anyOf": [FILLED, {"$ref": "#/$defs/rules"}, {"$ref": "#/$defs/rules_file"}],
+                          "description": "a file relative to this one, or the rules themselves"},
+            }, ["rules"], null=False),
+            "allOf": [{"oneOf": [{"required": ["postgres"]}, {"required": ["kafka"]}]},
+                      {"oneOf": [{"required": ["redis"]}, {"required": ["caches"]}]}], "$defs": definitions()}
+
+
+SCHEMAS = {"rules.schema.json": rules_schema, "evictd.schema.json": config_schema}
+
+
+def as_text(name):
+    return json.dumps(SCHEMAS[name](), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    os.makedirs(FOLDER, exist_ok=True)
+    for file_name in SCHEMAS:
+        with open(os.path.join(FOLDER, file_name), "w", encoding="utf-8") as file:
+            file.write(as_text(file_name))

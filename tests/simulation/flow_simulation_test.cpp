@@ -1,0 +1,831 @@
+// The flow in a world of faults. Each run draws everything from one seed: one to three caches, writers whose commits
+// become visible late, plain or checked readers that are slow, a source that disconnects, loses its slot or a piece of its
+// stream, or is taken; Redis servers that are slow, freeze, cut connections after applying, restart with all their data,
+// with older data, empty, or with somebody else's; daemons that are stopped, killed, reloaded, and started with the same
+// or other rules; in every third run two of them on one slot. In every seventh the source has no snapshots, as Kafka
+// without a database to ask.
+//
+// In every fifth run nothing fails but what is meant to cost nothing (restarts of daemons and of servers that lose
+// nothing), so that bounds of time can be asserted; with several caches, one of them is in trouble there, and the bounds
+// hold for the others (G9).
+//
+// After every step the guarantees are checked; at the end, when everything healed, every cached value of every cache is
+// fresh.
+//
+//   flow_simulation [--seed=N] [--runs=N] [--expect-failure] [--verbose]
+#include <fmt/format.h>
+#include <charconv>
+#include <cstdio>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+
+#include "daemon/flow/flow.h"
+#include "tests/support/fake_database.h"
+#include "tests/support/fake_sink.h"
+#include "tests/support/fake_source.h"
+#include "tests/support/forwarding_source.h"
+#include "tests/support/null_observer.h"
+
+namespace evictd::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kSettle = 1000ms;
+constexpr auto kTombstoneTtl = 5000ms;
+constexpr auto kReaderMax = 600ms;  // less than settle, less than the tombstones
+constexpr auto kPace = 500ms;       // of snapshots and steps
+constexpr auto kParkAge = 6000ms;  // longer than a cache that fell behind waits to be sent it again
+constexpr int kRows = 12;
+constexpr std::size_t kCollapseAfter = 6;
+constexpr const char* kCacheNames[] = {"eu", "us", "edge"};
+
+// A source that tells the simulation what is acknowledged, before it is.
+class WatchedSource final : public ForwardingSource {
+ public:
+  WatchedSource(Source& source, std::function<void(std::uint64_t)> on_acknowledge)
+      : ForwardingSource(source), on_acknowledge_(std::move(on_acknowledge)) {}
+  void acknowledge(const Position& end) override {
+    on_acknowledge_(end.value);
+    ForwardingSource::acknowledge(end);
+  }
+
+ private:
+  std::function<void(std::uint64_t)> on_acknowledge_;
+};
+
+// A place where values are kept, and what happened to it.
+struct Cache {
+  std::string name;
+  std::shared_ptr<FakeSink::Data> data = std::make_shared<FakeSink::Data>();
+  std::optional<FakeSink::Data> dump;
+  bool is_in_trouble = false;  // in a run without faults: the one that others must not feel
+  // It lost data, or was parked: until its purge, markers do not speak for all that was applied before.
+  bool is_forgetful = false;
+  std::uint64_t purged_through = 0;  // what was logged up to there is answered by a purge, not by its own deletes
+  // Since when a daemon serves it: bounds of time are not those of restarts.
+  SteadyTime served_since{};
+  bool may_be_purged = false;  // something happened that a purge of patterns answers
+};
+
+// One process: its connections to the slot and to each cache, and the flow between them.
+struct Daemon {
+  std::vector<std::unique_ptr<FakeSink>> sinks;
+  std::unique_ptr<FakeSource> source;
+  std::unique_ptr<WatchedSource> watched;
+  std::unique_ptr<Flow> flow;  // none while it is dead
+  int rules = 0;               // which version it has
+  std::uint64_t last_source_steps = 0;
+  SteadyTime starts_at{};
+  bool is_stopping = false;
+};
+
+class World {
+ public:
+  bool verbose = false;
+
+  explicit World(std::uint64_t seed)
+      : random_(seed), seed_(seed), checked_(seed % 2 == 1), faults_(seed % 5 != 0), database_(kRows) {
+    now_.steady = SteadyTime(1h);
+    now_.system = SystemTime(1h);
+    const std::size_t caches = 1 + seed / 2 % 3;
+    for (std::size_t i = 0; i < caches; ++i) caches_.emplace_back().name = kCacheNames[i];
+    // Not the first: the edge stands behind it.
+    if (!faults_ && caches > 1) caches_[1 + static_cast<std::size_t>(pick(static_cast<int>(caches) - 1))].is_in_trouble = true;
+    for (Daemon& daemon : daemons_) start_daemon(daemon);
+  }
+
+  // The first violation, or empty.
+  std::string run() {
+    const int steps = 600 + pick(600);
+    for (int step = 0; step < steps && problem_.empty(); ++step) {
+      tick(std::chrono::milliseconds(1 + pick(20)));
+      write();
+      read();
+      if (faults_) trouble();
+      mishaps();
+      step_daemons();
+    }
+    last_loss();
+    heal();
+    for (int step = 0; step < 4000 && problem_.empty(); ++step) {
+      tick(10ms);
+      read_finish();
+      step_daemons();
+      if (step > 400 && settled()) break;
+    }
+    if (problem_.empty()) check_end();
+    return problem_;
+  }
+
+ private:
+  int pick(int below) { return static_cast<int>(random_() % static_cast<std::uint64_t>(below)); }
+  bool chance(int percent_tenths) { return pick(1000) < percent_tenths; }
+  void tick(std::chrono::milliseconds by) {
+    now_.steady += by;
+    now_.system += by;
+  }
+  bool has_snapshots() const { return seed_ % 7 != 0; }
+  static std::string key(int row) { return "row:" + std::to_string(row); }
+  static std::string set_of(int row) { return fmt::format("tag:group:{}", FakeDatabase::group_of(row)); }
+
+  // ---- Rules, in versions: the first watches rows and groups, the second cards as well, the third cards in one cache only.
+  std::string rules_text(int version) const {
+    const char* fill = checked_ ? "checked" : "plain";
+    std::string rules = fmt::format(
+        "- {{table: public.rows, keys: ['row:{{id}}'], tags: ['group:{{grp}}'], fill: {}, settle: {}ms, collapse_after: {}}}\n"
+        "- {{table: public.rows, bump: ['ns:rows']}}\n",
+        fill, kSettle.count(), kCollapseAfter);
+    if (version > 0) {
+      rules += fmt::format("- {{table: public.rows, keys: ['card:{{id}}'], fill: {}, settle: {}ms{}}}\n", fill, kSettle.count(),
+                           version == 2 ? ", caches: [eu]" : "");
+    }
+    return rules;
+  }
+  bool is_watched(const std::string& name, const Cache& cache, int version) const {
+    if (name.compare(0, 5, "card:") != 0) return true;
+    return version == 1 || (version == 2 && cache.name == "eu");
+  }
+
+  RuleSet parse_rules(int version) {
+    auto parsed = RuleSet::parse(rules_text(version), "rules.yaml");
+    if (!parsed) {
+      std::printf("%s\n", parsed.error().to_string().c_str());
+      std::abort();
+    }
+    return std::move(*parsed);
+  }
+
+  void start_daemon(Daemon& daemon) {
+    FlowOptions options;
+    options.writer = fmt::format("{:016x}", ++writers_);
+    // Where nothing fails, what was held up by a restart is made up for in a moment.
+    options.batch_items_max = faults_ ? 4 : 64;
+    options.held_bytes_max = held_max();
+    daemon.flow.reset();
+    daemon.watched.reset();
+    daemon.source.reset();
+    daemon.sinks.clear();
+    daemon.is_stopping = false;
+    daemon.source = std::make_unique<FakeSource>(database_, slot_);
+    daemon.source->has_snapshots = has_snapshots();
+    daemon.source->instance = instance_;
+    if (!faults_) daemon.source->changes_per_step = 50;
+    daemon.watched = std::make_unique<WatchedSource>(*daemon.source, [this, &daemon](std::uint64_t end) { acknowledged(daemon, end); });
+    std::vector<LaneSpec> lanes;
+    for (Cache& cache : caches_) {
+      LaneSpec& lane = lanes.emplace_back();
+      daemon.sinks.push_back(std::make_unique<FakeSink>(kTombstoneTtl, cache.data));
+      if (!faults_) daemon.sinks.back()->room = daemon.sinks.back()->orders_per_turn = 64;
+      lane.name = cache.name;
+      lane.sink = daemon.sinks.back().get();
+      lane.tombstone_ttl = kTombstoneTtl;
+      if (cache.name == "edge") lane.after = {"eu"};
+      if (parks()) lane.park_after.age = kParkAge;
+    }
+    daemon.flow = std::make_unique<Flow>(parse_rules(daemon.rules), *daemon.watched, std::move(lanes), observer_, options);
+    daemon.last_source_steps = ~std::uint64_t{0};
+    daemon.flow->start(now_);
+  }
+  // The only cache is never given up.
+  bool parks() const { return caches_.size() > 1; }
+
+  void step_daemons() {
+    for (Daemon& daemon : daemons_) {
+      if (!daemon.flow && daemon.starts_at <= now_.steady) start_daemon(daemon);
+      if (!daemon.flow) continue;
+      daemon.flow->step(now_);
+      if (daemon.flow->failure()) violate("failed: " + daemon.flow->failure()->to_string());
+      note_parked(daemon);
+      if (daemon.is_stopping && daemon.flow->finished()) {
+        log("stopped");
+        end_daemon(daemon, 0ms);
+      }
+    }
+    note_served();
+    note_late_records();
+    tell();
+    check();
+  }
+  void end_daemon(Daemon& daemon, std::chrono::milliseconds away) {
+    // One that dies between the slot and its first record leaves a slot that nobody knows.
+    for (Cache& cache : caches_) cache.may_be_purged = cache.may_be_purged || !cache.data->record;
+    daemon.flow.reset();
+    daemon.watched.reset();
+    daemon.source.reset();
+    daemon.starts_at = now_.steady + away;
+  }
+
+  // ---- The world moves
+  void write() {
+    if (chance(250)) {
+      std::vector<int> rows;
+      const int count = chance(20) ? 3 + pick(8) : 1 + pick(2);
+      for (int i = 0; i < count; ++i) rows.push_back(pick(kRows));
+      const bool truncate = chance(15);
+      if (truncate) {
+        rows.clear();
+        for (int row = 0; row < kRows; ++row) rows.push_back(row);
+      }
+      const Xid xid = commit(rows, truncate);
+      // Most are visible at once, some late, a few hang for long.
+      // (Without snapshots the source holds the log up until a commit is visible: a fault. And all that waits behind one
+      // that hangs is delivered again after a restart, under the new rules.)
+      const bool is_prompt = chance(700) || (!has_snapshots() && !faults_) || only_ == Loss::kRules;
+      const auto late = is_prompt ? 0ms : chance(900) ? std::chrono::milliseconds(pick(60))
+                                                        : std::chrono::milliseconds(pick(9000));
+      appear_.emplace(now_.steady + late, xid);
+    }
+    appear();
+  }
+  Xid commit(const std::vector<int>& rows, bool truncate) {
+    const Xid xid = database_.commit(rows, truncate, now_.system).xid;
+    log(fmt::format("commit xid {} end {} rows {}{}", number(xid), database_.log_end(), fmt::join(rows, ","),
+                    truncate ? " truncate" : ""));
+    return xid;
+  }
+  void appear() {
+    while (!appear_.empty() && appear_.begin()->first <= now_.steady) {
+      database_.make_visible(appear_.begin()->second, now_.steady);
+      log(fmt::format("visible xid {}", number(appear_.begin()->second)));
+      appear_.erase(appear_.begin());
+    }
+  }
+
+  // A value's name: "row:7", "card:7", or "list:1", made of all rows of a group and listed under its tag.
+  std::vector<int> rows_of(const std::string& name) const {
+    const int number = std::stoi(name.substr(name.find(':') + 1));
+    return name.compare(0, 5, "list:") == 0 ? database_.rows_of(number) : std::vector<int>{number};
+  }
+  std::set<Xid> select(const std::string& name) const {
+    std::set<Xid> seen;
+    for (const int row : rows_of(name)) seen.insert(database_.select(row).begin(), database_.select(row).end());
+    return seen;
+  }
+  static std::vector<std::string> tags_of(const std::string& name) {
+    if (name.compare(0, 5, "list:") != 0) return {};
+    return {"group:" + name.substr(5)};
+  }
+  struct Reader {
+    Cache* cache;
+    std::string name;
+    std::set<Xid> saw;
+    Snapshot snapshot;
+  };
+  void read() {
+    if (chance(500)) {
+      Cache& cache = caches_[static_cast<std::size_t>(pick(static_cast<int>(caches_.size())))];
+      const int what = pick(10);
+      const std::string name = what < 5   ? key(pick(kRows))
+                               : what < 8 ? fmt::format("list:{}", pick(FakeDatabase::kGroups))
+                                          : fmt::format("card:{}", pick(kRows));
+      if (cache.data->cache.count(name) == 0) {
+        const auto takes = chance(850) ? std::chrono::milliseconds(pick(30))
+                                       : std::chrono::milliseconds(pick(static_cast<int>(kReaderMax.count())));
+        readers_.emplace(now_.steady + takes, Reader{&cache, name, select(name), database_.snapshot()});
+      }
+    }
+    read_finish();
+  }
+  void read_finish() {
+    while (!readers_.empty() && readers_.begin()->first <= now_.steady) {
+      const Reader& reader = readers_.begin()->second;
+      // A connection of its own, that knows the epoch as readers' functions do.
+      FakeSink connection(kTombstoneTtl, reader.cache->data);
+      connection.start(now_);
+      connection.set_context({.epoch = "1/1"});
+      bool stored = true;
+      if (checked_) {
+        stored = connection.checked_fill(reader.name, reader.snapshot, reader.saw, tags_of(reader.name));
+      } else {
+        connection.plain_set(reader.name, reader.saw, tags_of(reader.name));
+      }
+      log(fmt::format("fill {} {} {} snapshot {}", reader.cache->name, reader.name, stored ? "stored" : "rejected",
+                      reader.snapshot.to_string()));
+      readers_.erase(readers_.begin());
+    }
+    appear();
+  }
+
+  // ---- What must cost nothing: in every run.
+  void mishaps() {
+    if (!faults_) slow_one();
+    // A server that restarts with all it had.
+    for (Cache& cache : caches_) {
+      if (!chance(faults_ ? 3 : 2) || redis_is_empty(cache)) continue;
+      FakeSink::restart(*cache.data);
+      log(fmt::format("{} restarts with its data", cache.name));
+    }
+    for (Daemon& daemon : daemons_) {
+      if (!daemon.flow || daemon.is_stopping) continue;
+      // A polite stop, and a start with the same rules; kill -9; a reload of the same rules.
+      if (chance(2)) {
+        log("stop");
+        daemon.is_stopping = true;
+        daemon.flow->stop(now_);
+      } else if (chance(faults_ ? 4 : 1)) {
+        log("kill -9");
+        end_daemon(daemon, std::chrono::milliseconds(chance(500) ? 0 : pick(faults_ ? 2000 : 100)));
+        return;
+      } else if (chance(2)) {
+        log("reload of the same rules");
+        daemon.flow->reload(parse_rules(daemon.rules), now_);
+      }
+    }
+  }
+  static bool redis_is_empty(const Cache& cache) { return !cache.data->record; }
+
+  // In a run without faults: one cache that is slow, frozen or away for long.
+  void slow_one() {
+    for (std::size_t i = 0; i < caches_.size(); ++i) {
+      Cache& cache = caches_[i];
+      if (!cache.is_in_trouble) continue;
+      const int what = chance(10) ? pick(4) : -1;
+      for (Daemon& daemon : daemons_) {
+        if (!daemon.flow) continue;
+        FakeSink& sink = *daemon.sinks[i];
+        if (what < 0) continue;
+        sink.frozen = what == 1;
+        sink.steps_per_turn = what == 2 ? 20 : 1;
+        sink.server_up = what != 3;
+      }
+      if (what > 0) log(fmt::format("{} is {}", cache.name, what == 1 ? "frozen" : what == 2 ? "slow" : "away"));
+    }
+  }
+
+  // ---- Faults.
+  void trouble() {
+    for (Daemon& daemon : daemons_) trouble(daemon);
+    // In some runs one kind of loss comes alone, for the purge that answers one hides that another was not answered.
+    if (loses(Loss::kStream) && !slot_->lost && slot_->exists && chance(daemons_.size() > 1 ? 6 : 2)) lose_slot();
+    if (loses(Loss::kStream) && slot_->exists && !slot_->lost && chance(2)) lose_a_piece();
+    for (Cache& cache : caches_) {
+      if (loses(Loss::kData)) trouble(cache);
+    }
+    // With a second one ready to take over, most often while a gap is on record and not repaired.
+    for (Daemon& daemon : daemons_) {
+      if (!daemon.flow || daemons_.size() < 2 || slot_->holder != daemon.source.get()) continue;
+      const bool gap_is_on_record = std::any_of(caches_.begin(), caches_.end(), [](const Cache& cache) {
+        return cache.data->record && !cache.data->record->gaps.empty();
+      });
+      if (!gap_is_on_record || !chance(300)) continue;
+      log("kill -9 with a gap on record");
+      end_daemon(daemon, std::chrono::milliseconds(pick(2000)));
+    }
+    // Other rules: by a reload, or while it is away (a rolling update, a start after an edit).
+    for (Daemon& daemon : daemons_) {
+      if (!loses(Loss::kRules) || !chance(only_ == Loss::kAll ? 2 : 5)) continue;
+      const int rules = pick(3);
+      if (rules == daemon.rules) continue;
+      daemon.rules = rules;
+      for (Cache& cache : caches_) cache.may_be_purged = true;
+      if (!daemon.flow) {
+        log(fmt::format("rules {} for the next start", rules));
+      } else if (chance(500)) {
+        log(fmt::format("reload of rules {}", rules));
+        if (!daemon.is_stopping) daemon.flow->reload(parse_rules(rules), now_);
+      } else {
+        log(fmt::format("kill -9, rules {} for the next start", rules));
+        end_daemon(daemon, std::chrono::milliseconds(pick(2000)));
+      }
+    }
+  }
+  enum class Loss { kAll, kStream, kData, kRules, kParked };
+  bool loses(Loss what) const { return only_ == Loss::kAll || only_ == what; }
+  // With commits that nobody has read, so that it matters.
+  void commit_unread() {
+    for (int i = pick(4); i > 0; --i) database_.make_visible(commit({pick(kRows)}, false), now_.steady);
+  }
+  void lose_slot() {
+    commit_unread();
+    slot_->lost = true;
+    log("the slot is lost");
+    missed();
+  }
+  void lose_a_piece() {
+    commit_unread();
+    slot_->gone_until = database_.log().size();
+    log(fmt::format("the stream is gone until end {}", database_.log_end()));
+    for (const Logged& logged : database_.log()) gone_.insert(logged.xid);
+    missed();
+  }
+  void missed() {
+    lost_in_progress_.insert(database_.invisible().begin(), database_.invisible().end());
+    for (Cache& cache : caches_) cache.may_be_purged = true;
+  }
+  void trouble(Daemon& daemon) {
+    if (!daemon.flow) return;
+    FakeSource& source = *daemon.source;
+    if (chance(8)) source.server_up = false;
+    if (chance(60)) source.server_up = true;
+    if (chance(4)) source.slot_taken = true;
+    if (chance(60)) source.slot_taken = false;
+    if (chance(10)) source.snapshot_delay_steps = pick(30);
+    if (chance(30)) source.snapshot_delay_steps = 0;
+    if (chance(1)) {
+      // The server is another process: it disconnects first.
+      source.server_up = false;
+      instance_ = fmt::format("server-{}", ++instances_);
+    }
+    source.instance = instance_;
+    for (const auto& each : daemon.sinks) {
+      FakeSink& sink = *each;
+      if (chance(10)) sink.frozen = true;
+      if (chance(80)) sink.frozen = false;
+      if (chance(15)) sink.cut(static_cast<std::size_t>(pick(6)));
+      if (only_ == Loss::kParked) {
+        // Away until everything heals, and for longer than it is waited for, and than a tombstone lives that nobody renews.
+        caches_.back().is_forgetful = true;
+        if (&each == &daemon.sinks.back()) sink.server_up = now_.steady - SteadyTime(1h) < 500ms;
+        continue;
+      }
+      if (chance(6)) sink.server_up = false;
+      if (chance(caches_.size() > 1 ? 15 : 60)) sink.server_up = true;
+      if (chance(20)) sink.room = 1 + static_cast<std::size_t>(pick(8));
+      if (chance(10)) sink.steps_per_turn = 1 + static_cast<std::size_t>(pick(10));
+      if (chance(30)) sink.steps_per_turn = 1;
+    }
+  }
+  void trouble(Cache& cache) {
+    if (chance(3)) {
+      cache.dump = *cache.data;
+      log(fmt::format("{} dumps", cache.name));
+    }
+    if (!chance(2)) return;
+    // What readers stored since is gone, what was deleted since is back.
+    switch (pick(4)) {
+      case 0:
+      case 1:
+        if (!cache.dump) return;
+        FakeSink::restore(*cache.data, *cache.dump);
+        break;
+      case 2:
+        FakeSink::restore(*cache.data, {});
+        break;
+      case 3:
+        // As a replica would be that somebody else wrote to.
+        if (!cache.dump || !cache.dump->record) return;
+        FakeSink::restore(*cache.data, *cache.dump);
+        cache.data->record->writer = "ffffffffffffffff";
+        break;
+    }
+    cache.is_forgetful = cache.may_be_purged = true;
+    cache.purged_through = database_.log_end();
+    log(fmt::format("{} restarts with other data: {}", cache.name,
+                    !cache.data->record ? "no record"
+                                        : fmt::format("sequence {}, acknowledged {}, gaps '{}'", cache.data->record->sequence,
+                                                      cache.data->record->acknowledged["wal"],
+                                                      fmt::join(cache.data->record->gaps, ", "))));
+  }
+
+  // Right before everything heals, so that no later change hides what it left.
+  void last_loss() {
+    if (only_ == Loss::kRules) {
+      for (Daemon& daemon : daemons_) {
+        daemon.rules = 1;
+        end_daemon(daemon, 0ms);
+      }
+    }
+    if (only_ == Loss::kRules || only_ == Loss::kData) {
+      for (Cache& cache : caches_) cache.may_be_purged = true;
+    }
+    if (only_ != Loss::kData) return;
+    for (Cache& cache : caches_) {
+      if (!cache.dump) continue;
+      FakeSink::restore(*cache.data, *cache.dump);
+      cache.is_forgetful = true;
+      cache.purged_through = database_.log_end();
+    }
+  }
+  void heal() {
+    log("everything heals");
+    for (Daemon& daemon : daemons_) {
+      if (!daemon.flow) start_daemon(daemon);
+      daemon.source->server_up = true;
+      daemon.source->slot_taken = false;
+      daemon.source->snapshot_delay_steps = 0;
+      for (const auto& sink : daemon.sinks) {
+        sink->frozen = false;
+        sink->server_up = true;
+        sink->room = faults_ ? 8 : 64;
+        sink->steps_per_turn = 1;
+      }
+    }
+    for (const Xid xid : std::set<Xid>(database_.invisible())) appear_.emplace(now_.steady, xid);
+    appear();
+  }
+
+  // One daemon is ready; another one stands by.
+  const Daemon* ready_one() const {
+    for (const Daemon& daemon : daemons_) {
+      if (!daemon.flow || daemon.is_stopping) continue;
+      const FlowStatus status = daemon.flow->status();
+      if (status.not_ready.empty() && status.inflight_transactions == 0) return &daemon;
+    }
+    return nullptr;
+  }
+  bool settled() const {
+    return readers_.empty() && appear_.empty() && slot_->confirmed >= database_.log_end() && ready_one() != nullptr;
+  }
+
+  // ---- What must hold
+  void violate(std::string text) {
+    if (problem_.empty()) problem_ = std::move(text);
+  }
+
+  // A record that a daemon had on its way when it lost the slot may arrive after its successor has read what was there:
+  // then there is somebody else's record where the successor knows another, and that is a rollback to it.
+  void note_late_records() {
+    const void* holder = slot_->holder;
+    if (holder == std::exchange(last_holder_, holder)) return;
+    for (const Daemon& daemon : daemons_) {
+      if (!daemon.flow || daemon.source.get() == holder) continue;
+      for (std::size_t i = 0; i < caches_.size(); ++i) {
+        if (daemon.sinks[i]->is_saving()) caches_[i].may_be_purged = true;
+      }
+    }
+  }
+  void note_served() {
+    for (std::size_t i = 0; i < caches_.size(); ++i) {
+      const bool is_served = std::any_of(daemons_.begin(), daemons_.end(), [i](const Daemon& daemon) {
+        if (!daemon.flow || daemon.is_stopping) return false;
+        const FlowStatus status = daemon.flow->status();
+        return status.active && status.lanes[i].is_connected;
+      });
+      if (is_served) continue;
+      caches_[i].served_since = now_.steady;
+      // One that was not there at the first start has no record of it.
+      if (slot_->exists && !caches_[i].data->record) caches_[i].may_be_purged = true;
+    }
+  }
+  void note_parked(const Daemon& daemon) {
+    const FlowStatus status = daemon.flow->status();
+    for (std::size_t i = 0; i < status.lanes.size(); ++i) {
+      if (!status.lanes[i].is_parked) continue;
+      Cache& cache = caches_[i];
+      cache.purged_through = database_.log_end();
+      cache.is_forgetful = cache.may_be_purged = true;
+      if (!parks()) violate("the only cache was parked");
+      if (!faults_ && !cache.is_in_trouble) violate(cache.name + " was parked, although nothing ails it");
+    }
+  }
+
+  // G1: at the moment of the acknowledgement, everything up to `end` is, in every cache that is not parked, applied,
+  // visible and, under plain fills, settled (or a later, unacknowledged transaction owes the settle of that key).
+  void acknowledged(const Daemon& daemon, std::uint64_t end) {
+    log(fmt::format("acknowledged {}", end));
+    const FlowStatus status = daemon.flow->status();
+    for (std::size_t i = 0; i < caches_.size(); ++i) {
+      if (status.lanes[i].is_parked) continue;
+      for (const Logged& logged : database_.log()) {
+        const bool is_new = logged.end <= end && logged.end > slot_->confirmed && logged.end > caches_[i].purged_through;
+        if (is_new && gone_.count(logged.xid) == 0) acknowledged(caches_[i], logged, end);
+      }
+    }
+  }
+  void acknowledged(const Cache& cache, const Logged& logged, std::uint64_t end) {
+    const FakeSink::Data& data = *cache.data;
+    const auto is_applied = [&](const std::string& name) { return data.first_applied.count({name, logged.xid}) != 0; };
+    const auto what = [&](const std::string& name) {
+      return fmt::format("G1: {} acknowledged, but in {} {} of xid {}", end, cache.name, name, number(logged.xid));
+    };
+    for (const int row : logged.rows) {
+      if (!is_applied(key(row)) && !is_applied("row:*")) return violate(what(key(row)) + " was never applied");
+      if (!is_applied(set_of(row)) && !is_applied("tag:group:*")) return violate(what(set_of(row)) + " was never applied");
+      const auto counter = data.counters.find("ns:rows");
+      if (counter == data.counters.end() || counter->second.raised_by.count(logged.xid) == 0) {
+        return violate(what("the counter") + " was never raised");
+      }
+      if (!database_.is_visible(logged.xid)) return violate(what(key(row)) + " is not visible yet");
+      if (!checked_ && !is_settled(cache, logged, key(row), "row:*") && !is_owed_by_later(row, end)) {
+        const auto last = data.last_delete.find(key(row));
+        return violate(what(key(row)) +
+                       fmt::format(" was not settled: visible {} ms ago, last deleted {} ms ago",
+                                   (now_.steady - database_.visible_since(logged.xid)) / 1ms,
+                                   last == data.last_delete.end() ? -1 : (now_.steady - last->second) / 1ms));
+      }
+    }
+  }
+  bool is_settled(const Cache& cache, const Logged& logged, const std::string& name, const std::string& glob) const {
+    const SteadyTime due = database_.visible_since(logged.xid) + kSettle;
+    for (const std::string& each : {name, glob}) {
+      const auto last = cache.data->last_delete.find(each);
+      if (last != cache.data->last_delete.end() && last->second >= due) return true;
+    }
+    return cache.data->purged.count({glob, logged.xid}) != 0;
+  }
+  bool is_owed_by_later(int row, std::uint64_t end) const {
+    for (const Logged& logged : database_.log()) {
+      if (logged.end <= end) continue;
+      if (logged.rows.size() > kCollapseAfter / 2) return true;  // may owe a purge of every row
+      if (std::find(logged.rows.begin(), logged.rows.end(), row) != logged.rows.end()) return true;
+    }
+    return false;
+  }
+
+  void check() {
+    for (Daemon& daemon : daemons_) {
+      if (daemon.flow) check(daemon);
+    }
+    for (const Cache& cache : caches_) check(cache);
+    check_order();
+  }
+  // What applies to a value that was made of these rows: itself, its tag, or everything.
+  bool was_applied(const Cache& cache, const std::string& name, Xid xid) const {
+    const auto& applied = cache.data->first_applied;
+    if (name.compare(0, 5, "list:") == 0) return applied.count({"tag:group:" + name.substr(5), xid}) != 0;
+    return applied.count({name, xid}) != 0;
+  }
+  void check(const Cache& cache) {
+    const FakeSink::Data& data = *cache.data;
+    // A raised counter promises that the database shows what raised it. (A truncate raises twice.)
+    if (const auto counter = data.counters.find("ns:rows"); counter != data.counters.end()) {
+      for (const Xid xid : counter->second.raised_by) {
+        if (!database_.is_visible(xid) && !database_.is_truncate(xid)) {
+          violate(fmt::format("{}: the counter was raised for xid {} before it was visible", cache.name, number(xid)));
+        }
+      }
+    }
+    // (What stands behind a cache that was purged may have been filled from it.)
+    const bool is_behind_purged = cache.name == "edge" && caches_[0].may_be_purged;
+    if (!cache.may_be_purged && !is_behind_purged && data.unconditional_walks > 0) {
+      violate(fmt::format("{} was purged, although it lost nothing and missed nothing", cache.name));
+    }
+    for (const auto& [name, cached] : data.cache) {
+      for (const Xid xid : select(name)) {
+        if (cached.contains.count(xid) != 0) continue;
+        // G3: never older than an applied invalidation. (A Redis that went back to an old dump forgot renewals
+        // and tombstones, and so did a commit that hung when the slot was lost; what that lets in is gone again when
+        // the gap is repaired. One that was away for longer than a tombstone lives had nobody who renewed them.)
+        const bool is_forgotten = cache.is_forgetful || cache.is_in_trouble || lost_in_progress_.count(xid) != 0;
+        if (checked_ && !is_forgotten && was_applied(cache, name, xid)) {
+          return violate(fmt::format("G3: {} in {} lacks xid {}, which was applied", name, cache.name, number(xid)));
+        }
+        // G4, where nothing fails, and G9, where another cache does: the longest staleness is settle, a tenth for
+        // settling together, and the pace of snapshots and steps.
+        if (faults_ || cache.is_in_trouble || !is_watched(name, cache, daemons_[0].rules)) continue;
+        const auto stale = now_.steady - std::max(database_.visible_since(xid), cache.served_since);
+        // (No tombstone stands for a key that was not there to be purged: a checked reader that began before may fill it
+        // until the purge is made again, after the tombstones' time.)
+        const auto bound = (!checked_ ? kSettle + kSettle / 10 : is_purge(xid) ? kTombstoneTtl : 0ms) + kPace;
+        // The edge stands behind: a purge of it leaves when the cache below has applied the same.
+        if (stale > bound + (cache.name == "edge" ? kPace : 0ms)) {
+          return violate(fmt::format("G4, G9: {} in {} lacks xid {} since {} ms", name, cache.name, number(xid), stale / 1ms));
+        }
+      }
+    }
+  }
+  bool is_purge(Xid xid) const {
+    return std::any_of(database_.log().begin(), database_.log().end(), [xid](const Logged& logged) {
+      return logged.xid == xid && (logged.truncate || logged.rows.size() > kCollapseAfter / 2);
+    });
+  }
+  bool touches(Xid xid, const std::string& name) const {
+    for (const Logged& logged : database_.log()) {
+      if (logged.xid != xid) continue;
+      for (const int row : logged.rows) {
+        if (name == key(row) || name == set_of(row)) return true;
+      }
+    }
+    return false;
+  }
+  // What stands behind a cache is purged after it.
+  void check_order() {
+    if (caches_.size() < 3 || faults_) return;
+    const FakeSink::Data& before = *caches_[0].data;
+    const FakeSink::Data& edge = *caches_[2].data;
+    for (const auto& [applied, at] : edge.first_applied) {
+      // (A walk carries every transaction of the batches that asked for it, and marks whatever it meets.)
+      if (!touches(applied.second, applied.first)) continue;
+      const bool is_row = applied.first.compare(0, 4, "row:") == 0;
+      if (before.first_applied.count({is_row ? "row:*" : "tag:group:*", applied.second}) != 0) continue;
+      const auto first = before.first_applied.find(applied);
+      if (first == before.first_applied.end() || first->second > at) {
+        return violate(fmt::format("{} of xid {} was applied in edge before it was in eu", applied.first, number(applied.second)));
+      }
+    }
+  }
+  void check(Daemon& daemon) {
+    // G8
+    const FlowStatus status = daemon.flow->status();
+    for (const LaneStatus& lane : status.lanes) {
+      if (lane.held_bytes > held_max() + kHeldSlack) {
+        violate(fmt::format("G8: {} bytes held by {}, at most {} allowed", lane.held_bytes, lane.name, held_max() + kHeldSlack));
+      }
+    }
+    // G7: the source is served at every step, whatever Redis does.
+    if (daemon.source->steps() == daemon.last_source_steps && daemon.source->is_started()) {
+      violate("G7: the source was not served");
+    }
+    daemon.last_source_steps = daemon.source->steps();
+    // G2
+    for (const auto& sink : daemon.sinks) {
+      if (sink->fresh_values_deleted_by_replay() != 0) violate("G2: a replay deleted a value filled after the settle");
+    }
+  }
+
+  // --verbose: what the flow would log, and what the world does.
+  void tell() {
+    for (std::size_t i = 0; i < daemons_.size(); ++i) {
+      if (!daemons_[i].flow) continue;
+      for (const FlowEvent& event : daemons_[i].flow->take_events()) log(fmt::format("[{}] {}", i, event.text));
+    }
+  }
+  void log(const std::string& text) const {
+    if (verbose) std::printf("  %6ld ms: %s\n", static_cast<long>((now_.steady - SteadyTime(1h)) / 1ms), text.c_str());
+  }
+
+  void check_end() {
+    const Daemon* active = ready_one();
+    if (!settled() || active == nullptr) {
+      std::string text = fmt::format("not settled at the end: confirmed {} of {}", slot_->confirmed, database_.log_end());
+      for (const Daemon& daemon : daemons_) {
+        if (!daemon.flow) continue;
+        const FlowStatus status = daemon.flow->status();
+        text += fmt::format("; {} transactions in flight, {}", status.inflight_transactions, fmt::join(status.not_ready, ", "));
+      }
+      return violate(text);
+    }
+    for (const Cache& cache : caches_) {
+      for (const auto& [name, cached] : cache.data->cache) {
+        if (!is_watched(name, cache, active->rules)) continue;
+        for (const Xid xid : select(name)) {
+          if (cached.contains.count(xid) == 0) {
+            return violate(fmt::format("stale at the end: {} in {} lacks xid {}", name, cache.name, number(xid)));
+          }
+        }
+      }
+    }
+  }
+
+  // Where nothing fails, a hanging commit must not fill the memory and hold the rest up: that is not G4's case.
+  std::size_t held_max() const { return faults_ ? 8 * 1024 : 256 * 1024; }
+  static constexpr std::size_t kHeldSlack = 8 * 1024;  // one step's worth, and open batches
+
+  std::mt19937_64 random_;
+  std::uint64_t seed_;
+  bool checked_;
+  bool faults_;
+  Loss only_ = !faults_ || seed_ % 3 != 1 ? Loss::kAll : static_cast<Loss>(seed_ / 15 % 5);
+  Now now_;
+  FakeDatabase database_;
+  std::shared_ptr<FakeSlot> slot_ = std::make_shared<FakeSlot>();
+  std::vector<Cache> caches_;
+  NullObserver observer_;
+  std::vector<Daemon> daemons_ = std::vector<Daemon>(seed_ % 3 == 0 ? 2 : 1);  // the second one stands by
+  std::multimap<SteadyTime, Xid> appear_;
+  std::multimap<SteadyTime, Reader> readers_;
+  std::set<Xid> lost_in_progress_;  // logged and not visible when the slot, or a piece of the stream, was lost
+  std::set<Xid> gone_;              // need not have been delivered
+  std::uint64_t writers_ = 0;
+  const void* last_holder_ = nullptr;
+  std::string instance_ = "server-1";
+  int instances_ = 1;
+  std::string problem_;
+};
+
+std::uint64_t flag(int argc, char** argv, std::string_view name, std::uint64_t otherwise) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument.substr(0, name.size()) != name) continue;
+    std::from_chars(argument.data() + name.size(), argument.data() + argument.size(), otherwise);
+  }
+  return otherwise;
+}
+
+bool has(int argc, char** argv, std::string_view name) {
+  for (int i = 1; i < argc; ++i) {
+    if (argv[i] == name) return true;
+  }
+  return false;
+}
+
+}  // namespace
+}  // namespace evictd::testing
+
+int main(int argc, char** argv) {
+  using namespace evictd::testing;
+  const std::uint64_t first = flag(argc, argv, "--seed=", 1);
+  const std::uint64_t runs = flag(argc, argv, "--runs=", 1);
+  const bool expect_failure = has(argc, argv, "--expect-failure");
+  std::uint64_t failures = 0;
+  for (std::uint64_t seed = first; seed < first + runs; ++seed) {
+    World world(seed);
+    world.verbose = has(argc, argv, "--verbose");
+    const std::string problem = world.run();
+    if (problem.empty()) continue;
+    ++failures;
+    if (!expect_failure || failures == 1) std::printf("seed %lu: %s\n", static_cast<unsigned long>(seed), problem.c_str());
+    if (expect_failure || failures == 20) break;
+  }
+  std::printf("flow simulation: %lu runs from seed %lu, %lu failed\n", static_cast<unsigned long>(runs),
+              static_cast<unsigned long>(first), static_cast<unsigned long>(failures));
+  if (expect_failure) {
+    if (failures == 0) std::printf("expected a failure of the broken build, got none: the simulation proves nothing\n");
+    return failures == 0 ? 1 : 0;
+  }
+  return failures == 0 ? 0 : 1;
+}

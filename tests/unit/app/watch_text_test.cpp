@@ -1,0 +1,83 @@
+#include "daemon/app/watch_text.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace evictd {
+namespace {
+
+WatchedChange update() {
+  WatchedChange change;
+  change.commit_time = SystemTime(std::chrono::seconds(1'700'000'000));
+  change.xid = 742;
+  change.operation = Operation::kUpdate;
+  change.table = "public.products";
+  change.row = "id=1";
+  change.lines = {{"key", "product:1", "rule 'shop' (rules.yaml:3:5)"},
+                  {"tag", "category:12345", "rule 'shop' (rules.yaml:3:5)"}};
+  return change;
+}
+
+TEST(WatchText, IsAlignedAndNamesRowAndTransaction) {
+  EXPECT_EQ(watch_text(update(), {}),
+            "2023-11-14T22:13:20.000Z  update   public.products  id=1  xid 742\n"
+            "    key   product:1       rule 'shop' (rules.yaml:3:5)\n"
+            "    tag   category:12345  rule 'shop' (rules.yaml:3:5)\n");
+}
+
+TEST(WatchText, SaysWhyNothingIsDeleted) {
+  WatchedChange change = update();
+  change.lines.clear();
+  change.why_nothing = "no rule of this table is on update";
+  EXPECT_EQ(watch_text(change, {}),
+            "2023-11-14T22:13:20.000Z  update   public.products  id=1  xid 742\n"
+            "    nothing: no rule of this table is on update\n");
+}
+
+TEST(WatchText, ColoursOnlyWhenAsked) {
+  EXPECT_EQ(watch_text(update(), {}).find('\x1b'), std::string::npos);
+  WatchStyle style;
+  style.colour = true;
+  EXPECT_NE(watch_text(update(), style).find("\x1b[31mkey  \x1b[0m product:1 "), std::string::npos);
+}
+
+TEST(WatchText, JsonIsOneObjectPerLine) {
+  WatchStyle style;
+  style.json = true;
+  EXPECT_EQ(watch_text(update(), style),
+            R"-({"commit_time":"2023-11-14T22:13:20.000Z","xid":742,"op":"update","table":"public.products","row":"id=1",)-"
+            R"-("actions":[{"kind":"key","text":"product:1","rule":"rule 'shop' (rules.yaml:3:5)"},)-"
+            R"-({"kind":"tag","text":"category:12345","rule":"rule 'shop' (rules.yaml:3:5)"}]})-"
+            "\n");
+}
+
+TEST(WatchText, NamesTheRowByItsIdentity) {
+  Relation relation;
+  relation.columns = {Column{"id", ValueType::kText, true}, Column{"name", ValueType::kText, false},
+                      Column{"region", ValueType::kText, true}};
+  const std::vector<Value> row = {Value{ValueState::kText, "7"}, Value{ValueState::kText, "secret"},
+                                  Value{ValueState::kText, std::string_view("e\x1bu")}};
+  EXPECT_EQ(row_text(Change{Operation::kInsert, &relation, {}, row}), "id=7 region=e\\x1bu");
+  EXPECT_EQ(row_text(Change{Operation::kTruncate, &relation, {}, {}}), "");
+}
+
+TEST(WatchText, TheReasonKnowsWhatRulesAreOn) {
+  const RuleSet rules = *RuleSet::parse("- {table: t, on: [delete], keys: ['t:{id}']}\n", "rules.yaml");
+  Relation relation;
+  relation.schema = "public";
+  relation.table = "t";
+  EXPECT_EQ(why_nothing(rules, relation, Operation::kInsert), "no rule of this table is on insert");
+  EXPECT_EQ(why_nothing(rules, relation, Operation::kDelete),
+            "no rule's conditions hold, or no column that one names changed");
+}
+
+TEST(PrintableText, EscapesWhatSteersATerminal) {
+  EXPECT_EQ(printable_text("a\x1b[2J"), "a\\x1b[2J");
+  EXPECT_EQ(printable_text("\xc2\x9b" "2J"), "\\xc2\\x9b2J");                // CSI in one character
+  EXPECT_EQ(printable_text("\xe2\x80\xae" "abc"), "\\xe2\\x80\\xaeabc");     // right to left from here on
+  EXPECT_EQ(printable_text("\xff"), "\\xff");                               // no UTF-8
+  EXPECT_EQ(printable_text("gr\xc3\xbc\xc3\x9f" "e \xe2\x82\xac"), "gr\xc3\xbc\xc3\x9f" "e \xe2\x82\xac");
+}
+
+}  // namespace
+}  // namespace evictd
