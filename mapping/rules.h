@@ -62,7 +62,6 @@ struct RuleInfo {
   FillMode fill = FillMode::kPlain;
   std::chrono::milliseconds settle{1000};  // 0 only with fill: checked
   OnMissing on_missing = OnMissing::kPurge;
-  bool on_missing_is_explicit = false;
   std::uint64_t collapse_after = 10'000'000;  // keys of this rule in one transaction
   std::vector<std::string> key_templates;     // as written, for messages
   std::vector<std::string> tag_templates;

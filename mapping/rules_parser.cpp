@@ -37,7 +37,6 @@ struct Defaults {
   FillMode fill = FillMode::kPlain;
   milliseconds settle{1000};
   OnMissing on_missing = OnMissing::kPurge;
-  bool on_missing_is_explicit = false;
   std::uint64_t collapse_after = 10'000'000;
 };
 
@@ -46,8 +45,7 @@ template <typename Settings>
 void read_common(YamlMap& map, Settings& settings) {
   map.read("fill", settings.fill, kFillModes);
   map.read("settle", settings.settle, milliseconds(0), kSettleMax);
-  if (map.read("on_missing", settings.on_missing, kOnMissing))
-    settings.on_missing_is_explicit = true;
+  map.read("on_missing", settings.on_missing, kOnMissing);
   map.read("collapse_after", settings.collapse_after, 1, kCollapseAfterMax);
 }
 
@@ -69,7 +67,6 @@ class RuleParser {
     info_.fill = defaults.fill;
     info_.settle = defaults.settle;
     info_.on_missing = defaults.on_missing;
-    info_.on_missing_is_explicit = defaults.on_missing_is_explicit;
     info_.collapse_after = defaults.collapse_after;
     info_.operations = kAllOperations;
   }

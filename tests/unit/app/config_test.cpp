@@ -377,6 +377,18 @@ TEST_F(RulesOfConfig, SettleMustEndBeforeTheTombstone) {
             "hint: shorten settle, or raise tombstone_ttl in evictd.yaml:4:3");
 }
 
+TEST_F(RulesOfConfig, ACacheThatDoesNotExistIsRefused) {
+  write("evictd.yaml", with_root(""));
+  write("rules.yaml", "- {table: products, keys: [\"product:{id}\"], caches: [redis]}\n");
+  EXPECT_TRUE(load());
+  write("rules.yaml", "- {table: products, keys: [\"product:{id}\"], caches: [eu]}\n");
+  const Result<RuleSet> rules = load();
+  ASSERT_FALSE(rules);
+  EXPECT_EQ(without_folder(rules.error().to_string()),
+            "rules.yaml:1:3: rule 'public.products' names the cache 'eu', which the configuration does not have\n"
+            "hint: known caches: 'redis'");
+}
+
 TEST_F(RulesOfConfig, CanBeReadWithoutTheRestBeingValid) {
   write("evictd.yaml",
         "postgres: {url: \"${UNSET}\"}\nrules: [{table: products, keys: [\"product:{id}\"]}]\n");

@@ -40,7 +40,6 @@ rules:
   EXPECT_EQ(products.fill, FillMode::kPlain);
   EXPECT_EQ(products.settle, milliseconds(1000));
   EXPECT_EQ(products.on_missing, OnMissing::kPurge);
-  EXPECT_FALSE(products.on_missing_is_explicit);
   EXPECT_TRUE(products.is_on(Operation::kTruncate));
   EXPECT_THAT(products.key_templates, ElementsAre("product:{id}", "product:slug:{slug}"));
   EXPECT_THAT(globs(products),
@@ -69,7 +68,6 @@ rules:
   EXPECT_EQ(a.fill, FillMode::kChecked);
   EXPECT_EQ(a.settle, milliseconds(0));
   EXPECT_EQ(a.on_missing, OnMissing::kStop);
-  EXPECT_TRUE(a.on_missing_is_explicit);
   EXPECT_EQ(a.collapse_after, 5u);
   const RuleInfo& b = rules.rules()[1];
   EXPECT_EQ(b.fill, FillMode::kPlain);
