@@ -46,6 +46,7 @@ inline std::string describe_row(const Relation& relation, std::span<const Value>
 inline std::string describe(const Change& change) {
   std::string text(operation_name(change.operation));
   text += " " + change.relation->qualified_name();
+  for (const TableName& name : change.relation->also) text += "+" + name.schema + "." + name.table;
   if (!change.old_row.empty())
     text += " old(" + describe_row(*change.relation, change.old_row) + ")";
   if (!change.new_row.empty())

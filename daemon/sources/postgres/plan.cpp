@@ -154,7 +154,8 @@ SourceFacts source_facts(const PlanInput& input, const Plan& plan, const Epoch& 
   found.identity = source_identity(facts, slot);
   found.has_history = facts.slot.exists;
   found.if_not_on_record = {"record_missing", fmt::format("slot '{}' exists, but this cache has no record of it", slot), {}};
-  found.if_on_record = Gap{"slot_missing", fmt::format("slot '{}' no longer exists", slot), {}};
+  // A slot of our own, for this session only, has never been there before.
+  if (!input.options->temporary_slot) found.if_on_record = Gap{"slot_missing", fmt::format("slot '{}' no longer exists", slot), {}};
   if (facts.slot.is_lost) {
     found.gaps.push_back({"slot_lost", fmt::format("slot '{}' is lost: {}", slot, facts.slot.lost_reason), {}});
   } else if (facts.slot.exists && (!facts.publication.exists || input.slot_predates_publication)) {

@@ -82,7 +82,7 @@ TEST_F(PostgresGapTest, SlotWithoutARecordIsAGap) {
   sql->run("create table products (id int primary key)");
   make_history({"public.products"});
   again({"public.products"}, std::nullopt);
-  expect_gap("record_missing", "Redis has no record");
+  expect_gap("record_missing", "this cache has no record");
 }
 
 TEST_F(PostgresGapTest, SlotMovedByAnotherConsumerIsAGap) {
@@ -101,7 +101,7 @@ TEST_F(PostgresGapTest, SlotDroppedAndMadeAnewByAnOperatorIsAGap) {
   sql->run("insert into products values (1)");
   sql->run("select pg_create_logical_replication_slot('" + slot + "', 'pgoutput')");
   again({"public.products"}, last);
-  expect_gap("slot_moved", "by somebody else");
+  expect_gap("slot_moved", "which this cache has not on record");
 }
 
 // A peer moves the slot as it works; another consumer takes changes away from us.
