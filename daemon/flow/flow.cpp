@@ -318,9 +318,6 @@ void Flow::Impl::open_gates() {
     if (entry.after.empty()) continue;
     std::uint64_t through = UINT64_MAX;
     for (const Lane* before : entry.after) through = std::min(through, before->applied_through());
-#ifdef EVICTD_BREAK_NO_ORDER_OF_CACHES
-    through = UINT64_MAX;
-#endif
     entry.lane->release_through(through, now_);
   }
 }
@@ -348,9 +345,6 @@ SteadyTime Flow::Impl::batch_due() const {
 
 bool Flow::Impl::wants_data() const {
   if (!is_streaming() || stopping_) return false;
-#ifdef EVICTD_BREAK_NO_HELD_LIMIT
-  return true;
-#else
   bool any_takes = false;
   bool any_lives = false;
   for (const Entry& entry : lanes_) {
@@ -363,7 +357,6 @@ bool Flow::Impl::wants_data() const {
     if (!lane.is_busy() || (!lane.has_unapplied() && intake_.empty())) any_takes = true;
   }
   return any_takes || !any_lives;
-#endif
 }
 
 // ---------------------------------------------------------------- Lanes that are full, away, or back

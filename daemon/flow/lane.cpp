@@ -95,11 +95,7 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   last_taken_ = batch->number;
   if (is_parked_ || is_behind_) return;
   // Sent again for another cache's sake: finished here, in this history.
-#ifdef EVICTD_BREAK_SLICES_ARE_KNOWN
-  const bool is_whole = true;
-#else
   const bool is_whole = !batch->is_cut;
-#endif
   const bool is_known = is_whole && !batch->ends.empty() && std::all_of(batch->ends.begin(), batch->ends.end(), [&](const Position& end) {
     return ledger_.is_finished(source_.stream_name(end.stream), end.value);
   });
@@ -148,9 +144,6 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   held_transactions_ += work.transactions;
   works_[work.id] = &work;
   work.batch = std::move(batch);
-#ifdef EVICTD_BREAK_ACKNOWLEDGE_BEFORE_REDIS
-  for (const Position& end : work.ends) ledger_.finished(end, source_.stream_name(end.stream));
-#endif
   if (work.unfinished == 0) {
     work.begun = true;
     finished(work);
@@ -205,12 +198,8 @@ void Lane::submit(std::deque<Ready>& ready, Urgency urgency) {
     Part& part = work.parts[next.part];
     if (part.state != PartState::kWaiting) continue;
     if (part.act == Act::kInvalidate) {
-#ifdef EVICTD_BREAK_NO_SETTLE
-      part.is_settle = part.settles();
-#else
       // A delete this late is the settle delete: readers of the old row had their time already.
       part.is_settle = part.settles() && work.visible_at && now_.steady - *work.visible_at >= part.settle;
-#endif
     }
     Order order;
     order.act = part.act;

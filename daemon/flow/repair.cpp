@@ -123,9 +123,6 @@ const Repairs::Walk* Repairs::next(SteadyTime now, const Conditions& conditions)
       // The floor for fills wants a snapshot, when there is a server to give one.
       if (conditions.wants_snapshot) continue;
       begin(repair, now, conditions);
-#ifdef EVICTD_BREAK_NO_REPAIR
-      repair.patterns.clear();
-#endif
       if (repair.patterns.empty()) {
         ready_.insert(ready_.end(), repair.reasons.begin(), repair.reasons.end());
         closed_.insert(closed_.end(), repair.reasons.begin(), repair.reasons.end());

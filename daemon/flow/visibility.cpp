@@ -30,11 +30,7 @@ void Visibility::add(const Snapshot& snapshot, SteadyTime received) {
 std::optional<SteadyTime> Visibility::look(const Batch& batch, Looked& looked, SteadyTime now) const {
   if (!has_snapshots_) {
     const SteadyTime since = batch.known_since == SteadyTime::min() ? now : std::min(now, batch.known_since);
-#ifdef EVICTD_BREAK_KNOWN_TOO_EARLY
-    return since - std::chrono::milliseconds(300);
-#else
     return since;
-#endif
   }
   if (!latest_) return std::nullopt;
   const std::vector<Xid>& xids = batch.xids;

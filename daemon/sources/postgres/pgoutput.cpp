@@ -115,9 +115,6 @@ PgoutputDecoder::~PgoutputDecoder() = default;
 
 void PgoutputDecoder::restart() {
   in_transaction_ = false;
-#ifdef EVICTD_BREAK_ROW_LSN_DEDUPLICATION
-  // The classic bug keeps its highest position over reconnects: that is how it loses rows.
-#endif
 }
 
 void PgoutputDecoder::set_names(Oid relation, std::vector<TableName> names) {
@@ -161,10 +158,6 @@ Result<void> PgoutputDecoder::decode(Lsn start, std::string_view message,
     case 'I':
     case 'U':
     case 'D':
-#ifdef EVICTD_BREAK_ROW_LSN_DEDUPLICATION
-      if (start <= highest_row_) return {};
-      highest_row_ = start;
-#endif
       return decode_row(type, cursor, receiver);
     case 'B':
       return decode_begin(cursor, receiver);

@@ -107,9 +107,6 @@ class PgoutputDecoder {
   const Shape* last_shape_ = nullptr;
   bool in_transaction_ = false;
   BeginMessage begin_;  // of the transaction in hand
-#ifdef EVICTD_BREAK_ROW_LSN_DEDUPLICATION
-  Lsn highest_row_;
-#endif
 };
 
 }  // namespace evictd

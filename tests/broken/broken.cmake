@@ -1,0 +1,39 @@
+# Builds broken on purpose: see broken.py.
+find_program(EVICTD_BROKEN_PYTHON python3 REQUIRED)
+
+# Sets `result` to the sources of a room, one of them replaced by a copy with the change `change`.
+function(evictd_broken_sources result change room)
+  execute_process(COMMAND ${EVICTD_BROKEN_PYTHON} ${CMAKE_SOURCE_DIR}/tests/broken/broken.py --file ${change}
+    OUTPUT_VARIABLE file COMMAND_ERROR_IS_FATAL ANY)
+  set(original ${CMAKE_SOURCE_DIR}/${file})
+  set(copy ${CMAKE_BINARY_DIR}/broken/${change}/${file})
+  get_filename_component(folder ${copy} DIRECTORY)
+  file(MAKE_DIRECTORY ${folder})
+  if(NOT TARGET evictd_broken_copy_${change})
+    add_custom_command(OUTPUT ${copy}
+      COMMAND ${EVICTD_BROKEN_PYTHON} ${CMAKE_SOURCE_DIR}/tests/broken/broken.py ${change} ${original} ${copy}
+      DEPENDS ${original} ${CMAKE_SOURCE_DIR}/tests/broken/broken.py VERBATIM)
+    add_custom_target(evictd_broken_copy_${change} DEPENDS ${copy})
+  endif()
+  set_source_files_properties(${copy} PROPERTIES GENERATED TRUE)
+  get_target_property(sources evictd_${room} SOURCES)
+  get_target_property(directory evictd_${room} SOURCE_DIR)
+  list(FILTER sources INCLUDE REGEX "\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "^/")
+  list(TRANSFORM sources PREPEND ${directory}/)
+  if(NOT ${original} IN_LIST sources)
+    message(FATAL_ERROR "broken.py: '${change}' changes ${file}, which is no source of ${room}")
+  endif()
+  list(TRANSFORM sources REPLACE "^${original}$" "${copy}")
+  set(${result} ${sources} PARENT_SCOPE)
+endfunction()
+
+function(evictd_broken name change room)
+  evictd_broken_sources(sources ${change} ${room})
+  add_executable(evictd_broken_${name} $<TARGET_OBJECTS:evictd> ${sources})
+  add_dependencies(evictd_broken_${name} evictd_broken_copy_${change})
+  target_include_directories(evictd_broken_${name} PRIVATE $<TARGET_PROPERTY:evictd_${room},INCLUDE_DIRECTORIES>)
+  get_target_property(evictd_libraries evictd LINK_LIBRARIES)
+  target_link_libraries(evictd_broken_${name} PRIVATE ${evictd_libraries})
+  set_target_properties(evictd_broken_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+endfunction()

@@ -1,0 +1,75 @@
+"""Builds broken on purpose: evictd with one guarantee taken out, to show that a test can fail.
+
+Each is one change to one file, made at build time in a copy: the daemon's own text knows nothing of it. A text that is no
+longer there exactly once stops the build, so that none of them rots into a build that is not broken.
+
+    broken.py NAME SOURCE COPY    the file SOURCE with the change NAME, written to COPY
+    broken.py --file NAME         which file it changes
+"""
+
+import pathlib
+import sys
+
+# name: (file, what stands there, what stands there instead)
+BROKEN = {
+    # G1: acknowledges before the cache has answered.
+    "acknowledge_before_redis": (
+        "daemon/flow/lane.cpp",
+        "  work.batch = std::move(batch);\n  if (work.unfinished == 0) {",
+        "  work.batch = std::move(batch);\n"
+        "  for (const Position& end : work.ends) ledger_.finished(end, source_.stream_name(end.stream));\n"
+        "  if (work.unfinished == 0) {"),
+    # G1: a cut slice of a transaction counts as one that another history finished.
+    "slices_are_known": (
+        "daemon/flow/lane.cpp",
+        "const bool is_whole = !batch->is_cut;",
+        "const bool is_whole = true;"),
+    # G1: rows that lie before one already seen in the log are skipped; the classic fault of consumers that compare positions.
+    "row_lsn_deduplication": (
+        "daemon/sources/postgres/pgoutput.cpp",
+        "      return decode_row(type, cursor, receiver);",
+        "      {\n        static Lsn highest;\n        if (start <= highest) return {};\n        highest = start;\n      }\n"
+        "      return decode_row(type, cursor, receiver);"),
+    # G4: never deletes a second time.
+    "no_settle": (
+        "daemon/flow/lane.cpp",
+        "part.is_settle = part.settles() && work.visible_at && now_.steady - *work.visible_at >= part.settle;",
+        "part.is_settle = part.settles();"),
+    # G4: the settle is counted from a moment before the transaction was known to be there.
+    "known_too_early": (
+        "daemon/flow/visibility.cpp",
+        "    return since;\n",
+        "    return since - std::chrono::milliseconds(300);\n"),
+    # G6: a gap is told, and nothing is purged.
+    "no_repair": (
+        "daemon/flow/repair.cpp",
+        "      if (repair.patterns.empty()) {\n",
+        "      repair.patterns.clear();\n      if (repair.patterns.empty()) {\n"),
+    # G8: reads on, whatever is held.
+    "no_held_limit": (
+        "daemon/flow/flow.cpp",
+        "  if (!is_streaming() || stopping_) return false;\n  bool any_takes = false;",
+        "  if (!is_streaming() || stopping_) return false;\n  return true;\n  bool any_takes = false;"),
+    # A cache behind others is purged before they are.
+    "no_order_of_caches": (
+        "daemon/flow/flow.cpp",
+        "    entry.lane->release_through(through, now_);",
+        "    through = UINT64_MAX;\n    entry.lane->release_through(through, now_);"),
+}
+
+
+def main():
+    if sys.argv[1] == "--file":
+        print(BROKEN[sys.argv[2]][0], end="")
+        return
+    name, source, copy = sys.argv[1:]
+    file, before, after = BROKEN[name]
+    text = pathlib.Path(source).read_text()
+    if text.count(before) != 1:
+        sys.exit(f"broken.py: '{name}': expected this text once in {file}, found it {text.count(before)} times:\n{before}\n"
+                 "hint: the code has changed: change the entry in tests/broken/broken.py with it")
+    pathlib.Path(copy).write_text(text.replace(before, after))
+
+
+if __name__ == "__main__":
+    main()
