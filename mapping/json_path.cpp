@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "mapping/canonical.h"
@@ -17,6 +19,7 @@ namespace {
 
 namespace ondemand = simdjson::ondemand;
 
+constexpr int kNormalDepthMax = 200;
 constexpr std::size_t kKeptBytesMax = 1024 * 1024;  // of the buffers, from one call to the next
 
 std::string_view trimmed(std::string_view text) {
@@ -33,7 +36,96 @@ std::optional<std::size_t> array_index(std::string_view step) {
   return index;
 }
 
+// The value as a text in which equal values are equal texts. Throws on what is no JSON.
+void append_normal(ondemand::value value, std::string& out, int depth) {
+  if (depth > kNormalDepthMax) throw simdjson::simdjson_error(simdjson::DEPTH_ERROR);
+  const auto append_text = [&out](std::string_view text) {
+    out += '"';
+    out += std::to_string(text.size());
+    out += ':';
+    out += text;
+  };
+  switch (value.type()) {
+    case ondemand::json_type::object: {
+      std::map<std::string, std::string> fields;
+      for (auto field : value.get_object()) {
+        std::string name(std::string_view(field.unescaped_key()));
+        std::string text;
+        append_normal(field.value(), text, depth + 1);
+        fields.insert_or_assign(std::move(name), std::move(text));
+      }
+      out += '{';
+      for (const auto& [name, text] : fields) {
+        append_text(name);
+        out += text;
+      }
+      out += '}';
+      return;
+    }
+    case ondemand::json_type::array:
+      out += '[';
+      for (auto item : value.get_array()) {
+        append_normal(item.value(), out, depth + 1);
+        out += ',';
+      }
+      out += ']';
+      return;
+    case ondemand::json_type::string:
+      return append_text(std::string_view(value.get_string()));
+    case ondemand::json_type::boolean:
+      out += bool(value.get_bool()) ? 't' : 'f';
+      return;
+    case ondemand::json_type::number: {
+      const std::string_view text = trimmed(value.raw_json_token());
+      // Not by the library's own numbers, which end at 64 bits.
+      if (text.find_first_not_of("0123456789+-.eE") != std::string_view::npos) {
+        throw simdjson::simdjson_error(simdjson::NUMBER_ERROR);
+      }
+      out += '#';
+      out += json_number_text(text);
+      return;
+    }
+    default:
+      if (!value.is_null()) throw simdjson::simdjson_error(simdjson::INCORRECT_TYPE);
+      out += 'n';
+  }
+}
+
 }  // namespace
+
+std::string json_number_text(std::string_view number) {
+  bool is_negative = false;
+  if (!number.empty() && (number[0] == '-' || number[0] == '+')) {
+    is_negative = number[0] == '-';
+    number.remove_prefix(1);
+  }
+  std::string digits;
+  std::int64_t exponent = 0;
+  bool after_point = false;
+  for (std::size_t i = 0; i < number.size(); ++i) {
+    const char c = number[i];
+    if (c == '.') {
+      after_point = true;
+    } else if (c == 'e' || c == 'E') {
+      std::string_view rest = number.substr(i + 1);
+      if (rest.starts_with('+')) rest.remove_prefix(1);
+      std::int64_t written = 0;
+      std::from_chars(rest.data(), rest.data() + rest.size(), written);
+      exponent += written;
+      break;
+    } else {
+      digits += c;
+      if (after_point) --exponent;
+    }
+  }
+  digits.erase(0, std::min(digits.find_first_not_of('0'), digits.size()));
+  while (!digits.empty() && digits.back() == '0') {
+    digits.pop_back();
+    ++exponent;
+  }
+  if (digits.empty()) return "0";
+  return (is_negative ? "-" : "") + digits + "e" + std::to_string(exponent);
+}
 
 struct JsonReader::Impl {
   ondemand::parser parser;
@@ -99,6 +191,29 @@ struct JsonReader::Impl {
     return JsonFound::kValue;
   }
 
+  std::optional<std::string> normal(std::string_view json) {
+    try {
+      // In an array of one: the library's documents that are a scalar have another type than its values.
+      buffer.assign(1, '[');
+      buffer.insert(buffer.end(), json.begin(), json.end());
+      buffer.push_back(']');
+      const std::size_t length = buffer.size();
+      buffer.resize(length + simdjson::SIMDJSON_PADDING);
+      ondemand::document document = parser.iterate(padded(std::string_view(buffer.data(), length)));
+      std::string out;
+      std::size_t items = 0;
+      for (auto item : document.get_array()) {
+        append_normal(item.value(), out, 0);
+        ++items;
+      }
+      const bool is_at_end = document.current_location().error() != simdjson::SUCCESS;
+      if (items != 1 || !is_at_end) return std::nullopt;
+      return out;
+    } catch (const simdjson::simdjson_error&) {
+      return std::nullopt;
+    }
+  }
+
   JsonFound append_value(std::string_view text, std::string& out) {
     ondemand::document document = parser.iterate(padded(text));
     const ondemand::json_type type = document.type();
@@ -132,6 +247,17 @@ JsonFound JsonReader::find(std::string_view json, std::span<const std::string> p
     out.resize(length_before);
     return JsonFound::kInvalid;
   }
+}
+
+JsonSame JsonReader::same(std::string_view a, std::string_view b) {
+  std::string texts[2];
+  for (int side = 0; side < 2; ++side) {
+    const std::string_view json = side == 0 ? a : b;
+    const std::optional<std::string> text = impl_->normal(json);
+    if (!text) return side == 0 ? JsonSame::kFirstInvalid : JsonSame::kSecondInvalid;
+    texts[side] = *text;
+  }
+  return texts[0] == texts[1] ? JsonSame::kSame : JsonSame::kDifferent;
 }
 
 }  // namespace evictd

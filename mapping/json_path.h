@@ -17,6 +17,8 @@ enum class JsonFound : std::uint8_t {
   kInvalid,  // the text is not JSON
 };
 
+enum class JsonSame : std::uint8_t { kSame, kDifferent, kFirstInvalid, kSecondInvalid };
+
 // Keeps its buffers between calls. Not thread-safe.
 class JsonReader {
  public:
@@ -28,9 +30,16 @@ class JsonReader {
   // is written (never through a double), true and false, an object or array as compact JSON.
   JsonFound find(std::string_view json, std::span<const std::string> path, std::string& out);
 
+  // Whether two texts are the same JSON: white space, the order of names, escapes and the way a number is written
+  // (1.50, 15e-1) do not count; of a name given twice the last does.
+  JsonSame same(std::string_view a, std::string_view b);
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// One text for every way of writing a JSON number: "1.50", "15e-1" -> "15e-1". Exact, whatever the size.
+std::string json_number_text(std::string_view number);
 
 }  // namespace evictd

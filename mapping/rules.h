@@ -21,6 +21,7 @@ enum class OnMissing : std::uint8_t { kPurge, kStop, kIgnore };
 enum class InvalidationKind : std::uint8_t { kKey, kTag, kPurge, kBump };
 enum class RuleMode : std::uint8_t { kDelete, kStale };
 enum class TagsMode : std::uint8_t { kMembers, kLazy };
+enum class AuditCompare : std::uint8_t { kText, kJson, kPaths };
 
 // Limits (G8) of one file, one rule, one key.
 inline constexpr std::size_t kRulesMax = 1000;
@@ -33,6 +34,8 @@ inline constexpr std::chrono::milliseconds kSettleMax{3'600'000};
 inline constexpr std::chrono::milliseconds kGraceMax{86'400'000};
 inline constexpr std::chrono::milliseconds kGraceDefault{30'000};
 inline constexpr std::size_t kChannelBytesMax = 256;
+inline constexpr std::size_t kAuditQueryBytesMax = 16 * 1024;
+inline constexpr std::size_t kAuditPathsMax = 64;
 
 struct YamlNode;  // yaml.h
 
@@ -51,6 +54,20 @@ struct Pattern {
 
 // The Redis key of a tag's member set is kTagPrefix + the rendered tag.
 inline constexpr std::string_view kTagPrefix = "tag:";
+
+// How a cached value is compared with the database (`audit:`, docs/audit.md).
+struct AuditPath {
+  std::vector<std::string> path;  // into the cached value's JSON
+  std::string column;             // of the query's answer
+};
+struct AuditInfo {
+  // Parameters: for each column of the key's template an array of its texts, in the order of their first appearance
+  // ($1, $2 ...). Answers with those columns first, then the value. Empty: values are not compared.
+  std::string query;
+  AuditCompare compare = AuditCompare::kText;
+  std::vector<AuditPath> paths;  // kPaths
+  Place place;
+};
 
 // What the daemon needs to know of one rule. The index of a rule in its RuleSet is its identity
 // within one load of the file; `name` is its identity for people and metrics across loads.
@@ -81,6 +98,7 @@ struct RuleInfo {
   // The caches it acts on, by the names of the configuration, which verifies them; empty: on every one.
   std::vector<std::string> caches;
   std::vector<Place> cache_places;  // one per name
+  AuditInfo audit;
 
   // Of everything that decides what the rule matches and how it acts on a cache (rule_digest.h): the same on every
   // machine and in every build.

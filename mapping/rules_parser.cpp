@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "mapping/did_you_mean.h"
+#include "mapping/json_path.h"
 #include "mapping/rule_digest.h"
 #include "mapping/rule_values.h"
 #include "mapping/rules_compiled.h"
@@ -25,6 +26,8 @@ constexpr std::pair<std::string_view, OnMissing> kOnMissing[] = {
     {"purge", OnMissing::kPurge}, {"stop", OnMissing::kStop}, {"ignore", OnMissing::kIgnore}};
 constexpr std::pair<std::string_view, RuleMode> kRuleModes[] = {{"delete", RuleMode::kDelete},
                                                                 {"stale", RuleMode::kStale}};
+constexpr std::pair<std::string_view, AuditCompare> kAuditCompares[] = {{"text", AuditCompare::kText},
+                                                                       {"json", AuditCompare::kJson}};
 constexpr std::pair<std::string_view, TagsMode> kTagsModes[] = {{"members", TagsMode::kMembers},
                                                                 {"lazy", TagsMode::kLazy}};
 
@@ -90,6 +93,7 @@ class RuleParser {
     read_columns("immutable", rule_.immutable, immutable_place);
     read_reader_settings();
     read_caches();
+    if (const YamlNode* audit = map_.find("audit")) read_audit(*audit);
     check_together();
     return map_.finish();
   }
@@ -259,6 +263,105 @@ class RuleParser {
       info_.cache_places.push_back(name.place);
       if (info_.caches[i].empty()) refuse(name.place, "'caches': expected the name of a cache, got an empty one");
     }
+  }
+
+  void read_audit(const YamlNode& node) {
+    AuditInfo& audit = info_.audit;
+    audit.place = node.place;
+    YamlMap map(node, "'audit'");
+    if (const YamlNode* query = map.require("query"); query != nullptr && map.read("query", audit.query)) {
+      audit.query.erase(audit.query.find_last_not_of(" \t\r\n;") + 1);
+      if (audit.query.empty() || audit.query.size() > kAuditQueryBytesMax) {
+        map.take(fail_at(query->place, fmt::format("'query': expected a SELECT of 1 to {} bytes, got {}",
+                                                   kAuditQueryBytesMax, describe(*query))),
+                 query->place);
+      }
+      check_audit_parameters(map, query->place);
+    }
+    if (const YamlNode* compare = map.find("compare")) {
+      if (compare->kind == YamlNode::Kind::kMap) {
+        audit.compare = AuditCompare::kPaths;
+        read_audit_paths(map, *compare);
+      } else {
+        map.read("compare", audit.compare, kAuditCompares);
+      }
+    }
+    map_.take(map.finish(), node);
+  }
+
+  void read_audit_paths(YamlMap& map, const YamlNode& compare) {
+    if (compare.entries.empty() || compare.entries.size() > kAuditPathsMax) {
+      map.take(fail_at(compare.place, fmt::format("'compare': expected 1 to {} paths with their columns, got {}",
+                                                  kAuditPathsMax, compare.entries.size()),
+                       "write compare: {price: price_cents}"),
+               compare.place);
+    }
+    for (const YamlEntry& entry : compare.entries) {
+      const Result<std::string> column = yaml_text(entry.value);
+      map.take(column, entry.value);
+      if (!column) continue;
+      AuditPath& path = info_.audit.paths.emplace_back();
+      path.column = *column;
+      for (std::size_t from = 0; from <= entry.name.size();) {
+        const std::size_t dot = std::min(entry.name.find('.', from), entry.name.size());
+        path.path.push_back(entry.name.substr(from, dot - from));
+        from = dot + 1;
+      }
+      const bool has_empty = std::find(path.path.begin(), path.path.end(), "") != path.path.end();
+      if (has_empty || path.path.size() > kJsonPathStepsMax || path.column.empty()) {
+        map.take(fail_at(entry.place, fmt::format("'compare': expected a path of names with dots between them and a column, "
+                                                  "got '{}: {}'",
+                                                  printable(entry.name), printable(path.column))),
+                 entry.place);
+      }
+    }
+  }
+
+  // One value per row has to be that of one key, and is asked for by that key's columns.
+  void check_audit_parameters(YamlMap& map, const Place& place) {
+    std::size_t keys = 0;
+    std::vector<std::string_view> columns;
+    for (const CompiledTemplate& entry : rule_.templates) {
+      if (entry.kind != InvalidationKind::kKey) continue;
+      ++keys;
+      columns = columns_of(entry.compiled);
+    }
+    if (keys != 1 || info_.key_templates.size() != 1) {
+      map.take_last(fail_at(place, fmt::format("'audit': expected a rule with one key, got {}", info_.key_templates.size()),
+                            "the query answers with one value: give each key a rule of its own"));
+      return;
+    }
+    const std::size_t parameters = highest_parameter(info_.audit.query);
+    if (parameters == columns.size()) return;
+    std::string list;
+    for (const std::string_view column : columns) list += (list.empty() ? "" : ", ") + std::string(column);
+    map.take(fail_at(place,
+                     fmt::format("'query': expected {} parameter{}, got {}: an array of texts for each column of the key '{}' ({})",
+                                 columns.size(), columns.size() == 1 ? "" : "s", parameters,
+                                 printable(info_.key_templates[0]), printable(list)),
+                     "write where id = any($1), or for two columns: where (a, b) in (select * from unnest($1::int[], $2::text[]))"),
+             place);
+  }
+
+  // Of $1, $2 ... outside quotes; 0: none.
+  static std::size_t highest_parameter(std::string_view query) {
+    std::size_t highest = 0;
+    char quote = 0;
+    for (std::size_t i = 0; i < query.size(); ++i) {
+      const char c = query[i];
+      if (quote != 0) {
+        if (c == quote) quote = 0;
+      } else if (c == '\'' || c == '"') {
+        quote = c;
+      } else if (c == '$') {
+        std::size_t number = 0;
+        while (i + 1 < query.size() && query[i + 1] >= '0' && query[i + 1] <= '9' && number < 1000) {
+          number = number * 10 + static_cast<std::size_t>(query[++i] - '0');
+        }
+        highest = std::max(highest, number);
+      }
+    }
+    return highest;
   }
 
   void read_version(const YamlNode& version) {

@@ -181,6 +181,16 @@ std::string template_glob(const Template& compiled, std::string_view prefix) {
   return glob;
 }
 
+std::vector<std::string_view> columns_of(const Template& compiled) {
+  std::vector<std::string_view> columns;
+  for (const Placeholder& placeholder : compiled.placeholders) {
+    if (std::find(columns.begin(), columns.end(), placeholder.column) == columns.end()) {
+      columns.push_back(placeholder.column);
+    }
+  }
+  return columns;
+}
+
 bool has_telling_text(const Template& compiled) {
   for (const std::string& literal : compiled.literals) {
     for (const char c : literal) {

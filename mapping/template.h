@@ -44,6 +44,9 @@ Result<Template> parse_template(std::string_view source);
 // Neighbouring placeholders give one "*"; glob characters of the text are escaped.
 std::string template_glob(const Template& compiled, std::string_view prefix);
 
+// The columns it reads, each once, in the order of their first appearance. Views into `compiled`.
+std::vector<std::string_view> columns_of(const Template& compiled);
+
 // Whether the text of the template has a letter or a digit. Without one its glob ("*", "*:*") would
 // match almost every key there is, other people's included.
 bool has_telling_text(const Template& compiled);

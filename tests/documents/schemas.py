@@ -156,6 +156,14 @@ def rule():
         "announce": {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": 256,
                      "description": "a channel on which each invalidation is published"},
         "caches": texts(FILLED, "the caches it acts on; all when not set"),
+        "audit": settings({
+            "query": dict(FILLED, maxLength=16384, description="the value that should be cached: the key's columns, then the value; "
+                          "$1, $2 ... are arrays of the key's columns"),
+            "compare": described({"anyOf": [{"enum": ["text", "json"]}, {
+                "type": "object", "minProperties": 1, "maxProperties": 64, "additionalProperties": FILLED,
+                "propertyNames": {"pattern": r"^[^.]+(?:\.[^.]+){0,15}$"}}],
+                "description": "how: bytes, JSON, or paths into the cached JSON with their columns"}, "text"),
+        }, ["query"], "how evictd audit compares values with the database"),
     }, ["table"], anyOf=[{"required": [one]} for one in ("keys", "tags", "bump", "purge")],
        dependentRequired={})
 

@@ -27,6 +27,8 @@ BEYOND = [
     # How a number was written is gone once YAML has read it.
     r"got '(?:\+1|0x10|1e3)'",
     r"which is no cache|stands behind itself",
+    # The keys of the rule beside the query.
+    r"expected a rule with one key|'query': expected \d+ parameters?",
     # Another language inside a text.
     r"'url': |'postgres_url': ",
     r"placeholders are not supported in a pattern",

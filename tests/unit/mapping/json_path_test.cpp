@@ -87,5 +87,43 @@ TEST(JsonPath, DeepJsonEndsWithoutHarm) {
   EXPECT_EQ(find(std::string(100'000, '['), {"0"}), "invalid");
 }
 
+bool same(std::string_view a, std::string_view b) {
+  static JsonReader reader;
+  const JsonSame result = reader.same(a, b);
+  EXPECT_EQ(result == JsonSame::kSame, reader.same(b, a) == JsonSame::kSame) << a << " and " << b;
+  return result == JsonSame::kSame;
+}
+
+TEST(JsonPath, TheSameJsonMayBeWrittenInManyWays) {
+  EXPECT_TRUE(same(R"({"a": 1, "b": [true, null]})", R"( {"b":[true,null],"a":1} )"));
+  EXPECT_TRUE(same("1.50", "15e-1"));
+  EXPECT_TRUE(same("0.0", "-0"));
+  EXPECT_TRUE(same("100", "1E+2"));
+  EXPECT_TRUE(same(R"("\u00e4")", "\"\xc3\xa4\""));
+  EXPECT_TRUE(same(R"({"a": 1, "a": 2})", R"({"a": 2})"));
+  EXPECT_TRUE(same("123456789012345678901234567890", "123456789012345678901234567890.0"));
+}
+
+TEST(JsonPath, OtherJsonIsNotTheSame) {
+  EXPECT_FALSE(same("9007199254740993", "9007199254740992"));
+  EXPECT_FALSE(same(R"({"a": 1})", R"({"a": "1"})"));
+  EXPECT_FALSE(same(R"({"a": null})", "{}"));
+  EXPECT_FALSE(same("[1, 2]", "[2, 1]"));
+  EXPECT_FALSE(same("[[1], 2]", "[[1, 2]]"));
+  EXPECT_FALSE(same("-1", "1"));
+  EXPECT_FALSE(same("\"\"", "[]"));
+}
+
+TEST(JsonPath, WhichTextIsNoJsonIsTold) {
+  JsonReader reader;
+  EXPECT_EQ(reader.same("{", "{}"), JsonSame::kFirstInvalid);
+  EXPECT_EQ(reader.same("{}", ""), JsonSame::kSecondInvalid);
+  EXPECT_EQ(reader.same("1, 2", "1"), JsonSame::kFirstInvalid);
+  EXPECT_EQ(reader.same("1] [", "1"), JsonSame::kFirstInvalid);
+  EXPECT_EQ(reader.same("O:8:\"stdClass\"", "1"), JsonSame::kFirstInvalid);
+  EXPECT_EQ(reader.same("\xac\xed", "1"), JsonSame::kFirstInvalid);
+  EXPECT_EQ(reader.same("{}", "{}"), JsonSame::kSame);
+}
+
 }  // namespace
 }  // namespace evictd

@@ -227,6 +227,26 @@ TEST(RuleErrors, Caches) {
   EXPECT_EQ(error_of(rule + "caches: [eu, eu]}"), "rules.yaml:1:45: 'caches': 'eu' is given twice");
 }
 
+TEST(RuleErrors, AnAuditIsReadStrictly) {
+  const std::string rule = "- {table: a, keys: ['a:{id}'], audit: ";
+  EXPECT_EQ(error_of(rule + "{compare: json}}"), "rules.yaml:1:39: missing setting 'query' in 'audit'");
+  EXPECT_EQ(error_of(rule + "{query: ' ; '}}"), "rules.yaml:1:47: 'query': expected a SELECT of 1 to 16384 bytes, got ' ; '");
+  EXPECT_EQ(error_of(rule + "{query: 'select $1', compare: yaml}}"),
+            "rules.yaml:1:69: 'compare': expected 'text' or 'json', got 'yaml'");
+  EXPECT_EQ(error_of(rule + "{query: 'select $1', compare: {}}}"),
+            "rules.yaml:1:69: 'compare': expected 1 to 64 paths with their columns, got 0\nhint: write compare: {price: "
+            "price_cents}");
+  EXPECT_EQ(error_of(rule + "{query: 'select $1', compare: {a..b: c}}}"),
+            "rules.yaml:1:70: 'compare': expected a path of names with dots between them and a column, got 'a..b: c'");
+  EXPECT_EQ(error_of(rule + "{query: 'select 1 from a where $2 and $1'}}"),
+            "rules.yaml:1:47: 'query': expected 1 parameter, got 2: an array of texts for each column of the key 'a:{id}' "
+            "(id)\nhint: write where id = any($1), or for two columns: where (a, b) in (select * from unnest($1::int[], "
+            "$2::text[]))");
+  EXPECT_EQ(error_of("- {table: a, keys: ['a:{id}', 'b:{id}'], audit: {query: 'select $1'}}"),
+            "rules.yaml:1:57: 'audit': expected a rule with one key, got 2\nhint: the query answers with one value: give "
+            "each key a rule of its own");
+}
+
 TEST(RuleErrors, YamlErrorsAreThoseOfTheReader) {
   EXPECT_EQ(error_of("- table: a\n  keys: [x]\n  keys: [y]\n"),
             "rules.yaml:3:3: duplicate setting 'keys'\nhint: it was given before, in line 2");

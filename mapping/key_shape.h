@@ -1,0 +1,34 @@
+// The way back from a key to the row it is of: which columns a key was rendered from, and, where the template tells,
+// their texts. Pure. For the audit, which meets keys in the cache and looks for their rows.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mapping/rules.h"
+
+namespace evictd {
+
+struct KeyShape {
+  std::uint32_t rule = 0;
+  std::string source;                // the template as written
+  std::string glob;                  // what matches it in Redis
+  std::vector<std::string> columns;  // each once, in the order of their first appearance
+  // literals[0] slots[0] literals[1] ... ; a slot is an index into `columns`.
+  std::vector<std::string> literals;
+  std::vector<std::size_t> slots;
+  // False where a filter or a path stands between the column and the text, or two values stand side by side.
+  bool is_readable = false;
+
+  // The canonical texts of the columns. Nothing when the key is not of this shape, or when it could be read in more
+  // than one way: a value with ':', '/' or '|' in it, which separate the parts of keys, is never taken for one.
+  std::optional<std::vector<std::string>> read(std::string_view key) const;
+};
+
+// One for each key template of the rule, in their order.
+std::vector<KeyShape> key_shapes(const RuleSet& rules, std::uint32_t rule);
+
+}  // namespace evictd

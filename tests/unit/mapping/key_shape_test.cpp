@@ -1,0 +1,68 @@
+#include "mapping/key_shape.h"
+
+#include "tests/unit/mapping/support.h"
+
+namespace evictd::test {
+namespace {
+
+using ::testing::ElementsAre;
+
+// The texts of the columns with commas between them, "-" when the key tells nothing.
+std::string read(const std::string& pattern, const std::string& key) {
+  const RuleSet rules = rules_from("- {table: a, keys: ['" + pattern + "']}");
+  const std::optional<std::vector<std::string>> texts = key_shapes(rules, 0)[0].read(key);
+  if (!texts) return "-";
+  std::string all;
+  for (const std::string& text : *texts) all += (all.empty() ? "" : ",") + text;
+  return all;
+}
+
+TEST(KeyShape, TellsTheColumnsOfAKey) {
+  EXPECT_EQ(read("product:{id}", "product:7"), "7");
+  EXPECT_EQ(read("a:{x}:b:{y}:c", "a:1:b:2:c"), "1,2");
+  EXPECT_EQ(read("{{u:{id}}}:cart", "{u:7}:cart"), "7");
+  EXPECT_EQ(read("{tenant}:p:{id}", "eu:p:9"), "eu,9");
+  EXPECT_EQ(read("k:{id}:{id}", "k:7:7"), "7");
+}
+
+TEST(KeyShape, AKeyOfAnotherShapeOrOfTwoReadingsTellsNothing) {
+  EXPECT_EQ(read("product:{id}", "product:"), "-");
+  EXPECT_EQ(read("product:{id}", "products:7"), "-");
+  EXPECT_EQ(read("product:{id}", "product:7:reviews"), "-");
+  EXPECT_EQ(read("product:{id}:reviews", "product:7"), "-");
+  EXPECT_EQ(read("product:{id}:reviews", "product:reviews"), "-");
+  EXPECT_EQ(read("k:{id}:{id}", "k:7:8"), "-");
+  EXPECT_EQ(read("k:{a}{b}", "k:12"), "-");
+  EXPECT_EQ(read("k:{a|lower}", "k:x"), "-");
+  EXPECT_EQ(read("k:{a.b}", "k:x"), "-");
+}
+
+TEST(KeyShape, ThereIsOneForEachKeyWithItsColumnsInTheOrderOfTheirAppearance) {
+  const RuleSet rules = rules_from("- {table: a, tags: ['t:{t}'], keys: ['k:{b}:{a}:{b}', 'l:{c}']}");
+  const std::vector<KeyShape> shapes = key_shapes(rules, 0);
+  ASSERT_EQ(shapes.size(), 2u);
+  EXPECT_THAT(shapes[0].columns, ElementsAre("b", "a"));
+  EXPECT_EQ(shapes[0].glob, "k:*:*:*");
+  EXPECT_THAT(shapes[1].columns, ElementsAre("c"));
+}
+
+TEST(KeyShape, TheAuditOfARule) {
+  const RuleSet rules = rules_from(R"x(
+- table: a
+  keys: ["a:{id}"]
+  audit: {query: "select id, x from a where id = any($1);\n", compare: {x.y: b, z: c}}
+- {table: b, keys: ["b:{id}"], audit: {query: "select '$5', id from b where id = any($1)"}}
+- {table: c, keys: ["c:{id}"]}
+)x");
+  const AuditInfo& audit = rules.rules()[0].audit;
+  EXPECT_EQ(audit.query, "select id, x from a where id = any($1)");
+  EXPECT_EQ(audit.compare, AuditCompare::kPaths);
+  ASSERT_EQ(audit.paths.size(), 2u);
+  EXPECT_THAT(audit.paths[0].path, ElementsAre("x", "y"));
+  EXPECT_EQ(audit.paths[0].column, "b");
+  EXPECT_EQ(rules.rules()[1].audit.compare, AuditCompare::kText);
+  EXPECT_EQ(rules.rules()[2].audit.query, "");
+}
+
+}  // namespace
+}  // namespace evictd::test
