@@ -91,7 +91,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void deliver_missing(Partition& partition);
   bool deliver_poison(const KafkaRecord& record, Partition& partition, const Error& error);
   void commit(Partition& partition, std::int64_t next);
-  void announce_ignored();
+  void announce_ends();
   void report_retired();
   // ---- kafka_tables.cpp
   void ask_for_tables();

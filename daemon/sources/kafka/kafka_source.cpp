@@ -289,7 +289,8 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
   facts.is_first_start = partition.existed_first;
   facts.first_end = partition.first_end;
   facts.began_at = partition.began_at;
-  facts.was_read_before = partition.was_read || is_on_record(on_record_, at);
+  const bool is_known = is_on_record(on_record_, at);
+  facts.was_read_before = partition.was_read || is_known;
   if (!partition.topic->held_since) partition.topic->held_since = now_.steady;
   if (partition.topic->has_vanished && !std::exchange(partition.is_begun_again, true)) {
     // Made again: from its first record. The gap was found when the first one vanished.
@@ -306,6 +307,7 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
     if (!partition.gap_is_told) handler_->on_gap({start.gap, start.detail, assignment.missing->tables});
   }
   partition.gap_is_told = false;
+  assignment.is_told = is_known && start.gap.empty();
   // What was finished after the partition had been given up is done, although nobody could commit it.
   if (partition.acknowledged > start.offset && partition.acknowledged <= offsets.high) {
     start.offset = partition.acknowledged;

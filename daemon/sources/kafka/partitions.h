@@ -39,6 +39,7 @@ struct Assignment {
   std::int64_t acknowledged = 0;  // what may be committed; ahead of `delivered` where an earlier assignment was
   bool acknowledged_is_new = false;      // not handed to librdkafka yet
   bool was_acknowledged = false;         // anything at all
+  bool is_told = false;                  // the handler has heard a position of it, or the caches have it on record
   bool is_draining = false;              // to be given back: nothing more is read from it
   std::optional<UnknownChange> missing;  // a gap before began_at, to be purged first
   std::deque<KnownEnd> known_ends;       // oldest first, of records not delivered yet

@@ -340,6 +340,23 @@ TEST_F(KafkaSourceTest, OffsetsThatAreGoneWhileTheRecordKnowsThePartitionAreAGap
               testing::IsSupersetOf({"gap: offsets_lost public.items", "unknown: public.items"}));
 }
 
+// Its topic may be deleted and made again before anything is read from it.
+TEST_F(KafkaSourceTest, APartitionOfWhichNothingWasReadIsOnRecordAllTheSame) {
+  Record record;
+  {
+    Driver before(options_for(kafka));
+    ASSERT_TRUE(before.until([&] { return !before.seen.ends.empty(); })) << "where it begins is a position";
+    EXPECT_TRUE(before.seen.commits.empty());
+    for (const auto& [stream, end] : before.seen.ends) record.acknowledged[before.source->stream_name(stream)] = end;
+  }
+  produce(1);
+  KafkaOptions options = options_for(kafka);
+  options.group = "the same group after its offsets were deleted";
+  Driver daemon(options, record);
+  ASSERT_TRUE(daemon.until([&] { return !daemon.seen.changes.empty(); }));
+  EXPECT_TRUE(daemon.seen.has("gap: offsets_lost public.items"));
+}
+
 TEST_F(KafkaSourceTest, ACommittedOffsetBeyondTheEndIsAGap) {
   produce(1);
   kafka.commit("g", kTopic, 0, 500);

@@ -109,6 +109,7 @@ void Recorder::on_change(const Change& change) {
   std::string line = kNames[static_cast<int>(change.operation)];
   line += " " + change.relation->qualified_name();
   for (const TableName& also : change.relation->also) line += "+" + also.schema + "." + also.table;
+  has_change_ = true;
   const auto row = change.new_row.empty() ? change.old_row : change.new_row;
   if (!row.empty()) line += " " + std::string(row[0].text);
   values.clear();
@@ -121,6 +122,7 @@ void Recorder::on_change(const Change& change) {
 }
 
 void Recorder::on_unknown_change(const UnknownChange& change) {
+  has_change_ = true;
   std::string line = "unknown:";
   for (const std::string& table : change.tables) line += " " + table;
   lines.push_back(line);
@@ -128,7 +130,7 @@ void Recorder::on_unknown_change(const UnknownChange& change) {
 
 void Recorder::on_commit(const Position& end) {
   ends[end.stream] = end.value;
-  commits.push_back(end);
+  if (std::exchange(has_change_, false)) commits.push_back(end);
 }
 
 void Recorder::on_facts(const SourceFacts& facts) {
@@ -161,6 +163,7 @@ Driver::Driver(KafkaOptions options, std::optional<Record> record,
   source->set_tables({"public.items", "public.orders"});
   seen.source = source.get();
   seen.record = std::move(record);
+  if (seen.record && seen.record->epoch.empty()) seen.record->epoch = "debezium/shop";
   source->start(read_clocks());
 }
 

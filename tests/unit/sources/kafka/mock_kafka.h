@@ -75,13 +75,16 @@ class Recorder final : public SourceHandler {
   std::vector<std::string> values;  // of the last change's new row, that are texts
   std::vector<Xid> xids;
   std::map<std::uint32_t, std::uint64_t> ends;  // last commit, by stream
-  std::vector<Position> commits;
+  std::vector<Position> commits;  // of transactions with a change
   TransactionBegin begun;
   SourceConnected connected;
   int connections = 0;
   std::optional<Error> failed;
   std::vector<std::string> snapshots;
   int heartbeats = 0;
+
+ private:
+  bool has_change_ = false;
 };
 
 // One daemon's worth of source, driven with poll() like the loop does.
