@@ -30,7 +30,7 @@ def acl_lines():
 def rights(redis_server):
     """Applies the lines exactly as they are written."""
     lines = acl_lines()
-    assert set(lines) == {"evictd", "reader", "writer"}
+    assert set(lines) == {"evictd", "reader", "lazy", "writer"}
     for words in lines.values():
         assert redis_server.client().execute_command(*words) == b"OK"
     return lines
@@ -67,14 +67,18 @@ def test_the_daemon_needs_no_more_than_its_line(restricted_evictd, database, red
     assert "NOPERM" not in restricted_evictd.log_text()
 
 
-def every_call_of_a_reader(client, key):
+# The users of readers, and the tag that each may name.
+TAG_OF = {"reader": "tag:%s", "lazy": "evictd:{tag:%s}"}
+
+
+def every_call_of_a_reader(client, key, tag):
     """Each call, and each way through it, that a reader has."""
-    marker, member, lazy = "evictd:{" + key + "}", "tag:a", "evictd:{tag:" + key + "}"
+    marker, tag = "evictd:{" + key + "}", tag % key
     fill, get = ("FCALL", "evictd_fill"), ("FCALL", "evictd_get")
     assert client.execute_command(*get, 2, key, marker, "LEASE", 5000)[0] == b"miss"
     for lifetime in (1000, 600_000):
-        assert client.execute_command(*fill, 4, key, marker, member, lazy, SEES_ALL, lifetime, "v", "AGE", 1, "JITTER", 1) == 1
-    assert client.execute_command(*get, 4, key, marker, member, lazy, "LEASE", 5000, "EARLY", 1)[1] == b"v"
+        assert client.execute_command(*fill, 3, key, marker, tag, SEES_ALL, lifetime, "v", "AGE", 1, "JITTER", 1) == 1
+    assert client.execute_command(*get, 3, key, marker, tag, "LEASE", 5000, "EARLY", 1)[1] == b"v"
     client.get(key)
 
 
@@ -82,18 +86,45 @@ def as_user(redis_server, user):
     return redis_server.client(username=user, password="password")
 
 
-def test_a_reader_needs_no_more_than_its_line(restricted_evictd, rights, redis_server):
-    every_call_of_a_reader(as_user(redis_server, "reader"), "product:reader")
+@pytest.mark.parametrize("user", TAG_OF)
+def test_a_reader_needs_no_more_than_its_line(restricted_evictd, rights, redis_server, user):
+    every_call_of_a_reader(as_user(redis_server, user), f"product:{user}", TAG_OF[user])
 
 
-def test_a_reader_needs_all_of_its_line(restricted_evictd, rights, redis_server):
-    for right in [word for word in rights["reader"] if word.startswith("+")]:
-        less = [word for word in rights["reader"] if word != right]
+@pytest.mark.parametrize("user", TAG_OF)
+def test_a_reader_needs_all_of_its_line(restricted_evictd, rights, redis_server, user):
+    line = " ".join(rights[user])
+    for right in re.findall(r"\+\w+", line):
+        less = line.replace(right, "", 1).replace("()", "").split()
         less[2] = "less"
         redis_server.client().execute_command("ACL", "DELUSER", "less")
         redis_server.client().execute_command(*less)
         with pytest.raises(redis_client.ResponseError, match="(?i)permission|can't run this command"):
-            every_call_of_a_reader(as_user(redis_server, "less"), f"product:without:{right}")
+            every_call_of_a_reader(as_user(redis_server, "less"), f"product:without:{user}:{right}", TAG_OF[user])
+
+
+MISUSES = (
+    ("SET", "evictd:record:restricted", "x"),
+    ("GET", "evictd:record:restricted"),
+    ("SET", "evictd:purged", "x"),
+    ("SET", "session:1", "x"),
+    ("UNLINK", "product:1"),
+    ("EVAL", "return redis.call('DEL', 'product:1')", 0),
+    ("FCALL", "evictd_fill", 2, "evictd:record:restricted", "evictd:{evictd:record:restricted}", SEES_ALL, 1000, "v"),
+    ("FCALL", "evictd_fill", 2, "product:1", "evictd:{product:2}", SEES_ALL, 1000, "v"),
+    ("FCALL", "evictd_invalidate", 2, "product:1", "evictd:{product:1}", 30),
+)
+
+
+@pytest.mark.parametrize("misuse", MISUSES, ids=[" ".join(str(word) for word in words[:4])[:60] for words in MISUSES])
+@pytest.mark.parametrize("user", TAG_OF)
+def test_a_reader_can_do_no_more(restricted_evictd, rights, redis_server, user, misuse):
+    record = redis_server.client().get("evictd:record:restricted")
+    redis_server.client().set("product:1", "v")
+    with pytest.raises(redis_client.ResponseError):
+        as_user(redis_server, user).execute_command(*misuse)
+    assert redis_server.client().get("evictd:record:restricted") == record
+    assert redis_server.client().get("product:1") == b"v"
 
 
 def test_a_writer_needs_no_more_than_its_line(restricted_evictd, rights, redis_server):
