@@ -18,7 +18,7 @@ usage() {
 }
 
 preset=dev
-groups=(build test servers kafka)
+groups=(build test servers kafka browser)
 selection=()
 fuzz_seconds=0
 while [ $# -gt 0 ]; do

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include "daemon/app/status_feed.h"
+
 namespace evictd {
 namespace {
 
@@ -26,9 +28,9 @@ HttpResponse readyz(const StatusBoard& board, SteadyTime now) {
 HttpResponse respond(std::string_view method, std::string_view path, const StatusBoard& board,
                      const Metrics& metrics, Now now) {
   const bool known = path == "/" || path == "/metrics" || path == "/livez" || path == "/readyz" ||
-                     path == "/status";
+                     path == "/status" || path == "/events";
   if (!known) {
-    return {404, kPlain, "nothing here; there is /, /metrics, /livez, /readyz and /status\n"};
+    return {404, kPlain, "nothing here; there is /, /events, /metrics, /livez, /readyz and /status\n"};
   }
   if (method != "GET" && method != "HEAD") {
     return {405, kPlain, "expected GET or HEAD\n"};
@@ -39,7 +41,8 @@ HttpResponse respond(std::string_view method, std::string_view path, const Statu
   if (path == "/metrics") {
     return {200, "text/plain; version=0.0.4; charset=utf-8", metrics.text(board.read().get(), now, now.steady - board.last_turn())};
   }
-  return {200, "text/html; charset=utf-8", status_page(board, now)};
+  if (path == "/events") return {200, "text/event-stream", StatusViewer().next(make_status_feed(board, now))};
+  return status_page(board, now);
 }
 
 }  // namespace evictd

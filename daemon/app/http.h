@@ -1,5 +1,6 @@
-// The pages evictd serves: /metrics, /livez, /readyz, /status and a status page at /. Pure: a
-// request and what the loop last published in, a response out. http_server.h puts it on a socket.
+// The pages evictd serves: /metrics, /livez, /readyz, /status, a status page at / and what feeds it, /events. Pure
+// but for the page's nonce: a request and what the loop last published in, a response out. http_server.h puts it on a
+// socket, and goes on with /events.
 #pragma once
 
 #include <string>
@@ -15,13 +16,14 @@ struct HttpResponse {
   int status = 200;
   std::string content_type;
   std::string body;
+  std::string security_policy = "default-src 'none'; style-src 'unsafe-inline'";
 };
 
 HttpResponse respond(std::string_view method, std::string_view path, const StatusBoard& board,
                      const Metrics& metrics, Now now);
 
-// The page at /. Self-contained; everything that came from elsewhere is escaped.
-std::string status_page(const StatusBoard& board, Now now);
+// The page at /. One file; everything that came from elsewhere is escaped.
+HttpResponse status_page(const StatusBoard& board, Now now);
 
 // Text as it may stand in HTML, in an element or in a quoted attribute.
 std::string html_escaped(std::string_view text);

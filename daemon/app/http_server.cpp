@@ -22,6 +22,7 @@
 
 #include "daemon/app/http.h"
 #include "daemon/app/http_request.h"
+#include "daemon/app/status_feed.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/descriptor.h"
 #include "daemon/base/poll.h"
@@ -41,6 +42,10 @@ constexpr seconds kAnswerPatience{10};
 // How long a client may take to close its end after the answer. Closed before, what it still sends would reset the
 // connection, and take the answer with it.
 constexpr seconds kClosePatience{1};
+// Who looks at the status page; more of them are told to come back later.
+constexpr std::size_t kViewersMax = 8;
+// How often those who look are told what is new.
+constexpr milliseconds kFeedInterval{1000};
 // Without descriptors or memory for another connection: the pause before the next try.
 constexpr milliseconds kResourcePause{250};
 
@@ -161,6 +166,9 @@ struct Connection {
   SteadyTime deadline;
   std::string bytes;      // kReading: what has come in; kWriting: the answer
   std::size_t sent = 0;   // kWriting
+  std::unique_ptr<StatusViewer> viewer = nullptr;  // of /events: kWriting, with more to come each second
+
+  bool has_unsent() const { return state == State::kWriting && sent < bytes.size(); }
 };
 
 }  // namespace
@@ -200,6 +208,7 @@ struct HttpServer::Impl {
   Descriptor wake;
   std::atomic<bool> stopping = false;
   std::list<Connection> connections;  // the oldest first
+  SteadyTime feed_at{};  // when viewers are told again
   SteadyTime accept_after{};
   std::thread thread;
 
@@ -218,14 +227,39 @@ struct HttpServer::Impl {
       }
       for (const Connection& one : connections) {
         waiting.wake_at(one.deadline);
-        const bool writes = one.state == Connection::State::kWriting;
-        waiting.descriptors.push_back(pollfd{one.socket.get(), static_cast<short>(writes ? POLLOUT : POLLIN), 0});
+        if (one.viewer) waiting.wake_at(feed_at);
+        const bool writes = one.state == Connection::State::kWriting && (!one.viewer || one.has_unsent());
+        // A viewer who goes says so by the end of what we may read.
+        const bool reads = !writes || one.viewer;
+        waiting.descriptors.push_back(
+            pollfd{one.socket.get(), static_cast<short>((writes ? POLLOUT : 0) | (reads ? POLLIN : 0)), 0});
       }
       const int ready = wait_for_any(waiting);
       // Refused when the limit of descriptors was lowered below what is open.
       if (ready < 0 && errno != EINTR) std::this_thread::sleep_for(kResourcePause);
       if (ready > 0) serve(waiting.descriptors);
+      feed();
     }
+  }
+
+  std::size_t viewers() const {
+    return static_cast<std::size_t>(
+        std::count_if(connections.begin(), connections.end(), [](const Connection& one) { return one.viewer != nullptr; }));
+  }
+
+  // Tells everybody who looks what is new, at most once a second, and nobody who has not taken what came before.
+  void feed() {
+    const SteadyTime now = std::chrono::steady_clock::now();
+    if (now < feed_at || viewers() == 0) return;
+    feed_at = now + kFeedInterval;
+    const StatusFeed news = make_status_feed(*board, read_clocks());
+    connections.remove_if([&](Connection& one) {
+      if (!one.viewer || one.has_unsent()) return false;
+      one.bytes = one.viewer->next(news);
+      one.sent = 0;
+      one.deadline = now + kAnswerPatience;
+      return !write(one, now);
+    });
   }
 
   void serve(const std::vector<pollfd>& polled) {
@@ -265,6 +299,10 @@ struct HttpServer::Impl {
       auto victim = std::find_if(connections.begin(), connections.end(), [](const Connection& one) {
         return one.state != Connection::State::kWriting;
       });
+      // Who looks at the page can look again; a probe that gets no answer alarms somebody.
+      if (victim == connections.end()) {
+        victim = std::find_if(connections.begin(), connections.end(), [](const Connection& one) { return one.viewer != nullptr; });
+      }
       if (victim == connections.end()) victim = connections.begin();
       connections.erase(victim);
     }
@@ -272,6 +310,7 @@ struct HttpServer::Impl {
 
   // Moves on as far as the client lets it; false when the connection is over.
   bool advance(Connection& one, SteadyTime now) {
+    if (one.viewer && !drain(one)) return false;
     if (one.state == Connection::State::kReading && !read(one, now)) return false;
     if (one.state == Connection::State::kWriting && !write(one, now)) return false;
     return one.state != Connection::State::kClosing || drain(one);
@@ -286,7 +325,7 @@ struct HttpServer::Impl {
     HttpRequest request;
     const HttpRead state = read_request(one.bytes, request);
     if (state == HttpRead::kIncomplete) return true;
-    one.bytes = answer(state, request);
+    one.bytes = answer(state, request, one);
     one.state = Connection::State::kWriting;
     one.deadline = now + kAnswerPatience;
     return true;
@@ -300,6 +339,10 @@ struct HttpServer::Impl {
       one.sent += static_cast<std::size_t>(taken);
       one.deadline = now + kAnswerPatience;
     }
+    if (one.viewer) {
+      one.deadline = SteadyTime::max();  // until the next news
+      return true;
+    }
     shutdown(one.socket.get(), SHUT_WR);
     one.state = Connection::State::kClosing;
     one.deadline = now + kClosePatience;
@@ -312,9 +355,10 @@ struct HttpServer::Impl {
     return got > 0 || (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR));
   }
 
-  std::string answer(HttpRead state, const HttpRequest& request) const {
+  std::string answer(HttpRead state, const HttpRequest& request, Connection& one) const {
     constexpr const char* kPlain = "text/plain; charset=utf-8";
     HttpResponse response;
+    const bool is_feed = request.path == "/events" && request.method == "GET";
     if (state == HttpRead::kTooLong) {
       response = {431, kPlain, fmt::format("expected at most {} bytes of request\n", kRequestBytesMax)};
     } else if (state == HttpRead::kBad) {
@@ -322,16 +366,23 @@ struct HttpServer::Impl {
     } else if (listeners.only_loopback && !is_own_host(request.host, host, machine)) {
       response = {421, kPlain,
                   fmt::format("expected an address, 'localhost' or the host of http.listen, got '{}'\n", request.host)};
+    } else if (is_feed && viewers() >= std::min(kViewersMax, std::max<std::size_t>(most / 2, 1))) {
+      response = {503, kPlain, "too many look at the status page: close one, or come back later\n"};
+    } else if (is_feed) {
+      one.viewer = std::make_unique<StatusViewer>();
+      return "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
+             "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n" +
+             one.viewer->next(make_status_feed(*board, read_clocks()));
     } else {
       response = respond(request.method, request.path, *board, *metrics, read_clocks());
     }
     std::string text = fmt::format(
         "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n"
         "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
-        "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n{}"
+        "Content-Security-Policy: {}\r\n{}"
         "Connection: close\r\n\r\n",
         response.status, reason_phrase(response.status), response.content_type,
-        response.body.size(), response.status == 405 ? "Allow: GET, HEAD\r\n" : "");
+        response.body.size(), response.security_policy, response.status == 405 ? "Allow: GET, HEAD\r\n" : "");
     if (request.method != "HEAD") text += response.body;
     return text;
   }

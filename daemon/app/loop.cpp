@@ -45,6 +45,7 @@ void Loop::take_rules() {
   }
   rules_ = std::move(list);
   parts_.metrics.set_rules(parts_.flow.rules().rules());
+  if (parts_.activity != nullptr) parts_.activity->set_rules(parts_.flow.rules().rules());
 }
 
 int Loop::run() {
@@ -54,6 +55,7 @@ int Loop::run() {
   while (true) {
     now = read_clocks();
     parts_.board.turned(now.steady);
+    if (parts_.activity != nullptr) parts_.activity->turn(now);
     if (signals_came_) take_signals(now);
     if (exit_at_once_) return 1;
     parts_.flow.step(now);
@@ -116,6 +118,7 @@ void Loop::refuse_rules(const Error& error, Now now) {
   new_rules_.reset();
   parts_.metrics.rules_reloaded(false);
   reload_problem_ = error.text;
+  if (parts_.activity != nullptr) parts_.activity->reloaded({now.system, false, error.text});
   parts_.log.error(error);
   parts_.log.warning("the rules were not reloaded: the old ones stay");
   publish(now);
@@ -128,10 +131,12 @@ void Loop::finish_reload(Now now) {
   if (!*checked) return refuse_rules(checked->error(), now);
   parts_.metrics.rules_reloaded(true);
   reload_problem_.clear();
+  const std::string difference = rules_difference(parts_.flow.rules().rules(), new_rules_->rules());
   parts_.flow.reload(std::move(*std::exchange(new_rules_, std::nullopt)), now);
   take_rules();
-  parts_.log.info(fmt::format("reloaded the rules: {} rules for {} tables", rules_->size(),
-                              parts_.flow.rules().tables().size()));
+  if (parts_.activity != nullptr) parts_.activity->reloaded({now.system, true, difference});
+  parts_.log.info(fmt::format("reloaded the rules: {} rules for {} tables; changed: {}", rules_->size(),
+                              parts_.flow.rules().tables().size(), difference));
   publish(now);
 }
 
@@ -158,6 +163,13 @@ void Loop::publish(Now now) {
   status->stopping = stopping_;
   status->reload_problem = reload_problem_;
   status->log_dropped_lines = parts_.log.dropped_lines();
+  if (parts_.activity != nullptr) {
+    if (!activity_ || parts_.activity->is_sample_due(now.steady)) {
+      parts_.activity->sample(status->flow, status->source, now);
+      activity_ = parts_.activity->view();
+    }
+    status->activity = activity_;
+  }
   parts_.board.publish(std::move(status));
   published_at_ = now.steady;
 }

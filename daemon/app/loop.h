@@ -43,6 +43,7 @@ class Loop {
     // Reads the rules again. What it or the source then says against them is logged, and the old rules stay.
     std::function<Result<RuleSet>()> read_rules;
     std::chrono::milliseconds drain_max = kDrainMax;
+    Activity* activity = nullptr;  // what the status page shows; null: it does without
   };
   explicit Loop(Parts parts);
 
@@ -65,6 +66,7 @@ class Loop {
   std::shared_ptr<const std::vector<StatusRule>> rules_;
   std::optional<RuleSet> new_rules_;  // read, and being compared with the tables
   std::string reload_problem_;
+  std::shared_ptr<const ActivityView> activity_;  // as of the last sample
   std::vector<pollfd> descriptors_;  // kept between turns for its memory
   SteadyTime published_at_{};
   bool published_ = false;  // in this turn

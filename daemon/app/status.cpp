@@ -135,13 +135,55 @@ std::string time_text(SystemTime time) {
                      milliseconds.count());
 }
 
-std::string status_json(const StatusBoard& board, Now now) {
+std::string_view state_name(Verdict::State state) {
+  switch (state) {
+    case Verdict::State::kReady:
+      return "ready";
+    case Verdict::State::kStandby:
+      return "standby";
+    case Verdict::State::kStarting:
+      return "starting";
+    case Verdict::State::kStopping:
+      return "stopping";
+    case Verdict::State::kNotReady:
+      break;
+  }
+  return "not_ready";
+}
+
+Verdict verdict(const StatusBoard& board, SteadyTime now) {
+  using State = Verdict::State;
   const std::shared_ptr<const Status> status = board.read();
-  const std::vector<std::string> problems = readiness_problems(board, now.steady);
+  Verdict result{State::kNotReady, {}, readiness_problems(board, now)};
+  if (!status) {
+    result.state = State::kStarting;
+    result.line = "Starting.";
+  } else if (result.reasons.empty()) {
+    result.state = State::kReady;
+    const std::size_t caches = status->flow.lanes.size();
+    result.line = caches > 1 ? fmt::format("Ready: {} caches follow the database.", caches)
+                             : "Ready: the cache follows the database.";
+  } else if (status->flow.standby && result.reasons.size() == 1 && board.is_alive(now)) {
+    result.state = State::kStandby;
+    result.line = "Standing by: another evictd holds the source, this one takes over when it goes.";
+  } else if (status->stopping && board.is_alive(now)) {
+    result.state = State::kStopping;
+    result.line = "Stopping: what is in hand is being finished.";
+  } else {
+    result.line = "Not ready: " + result.reasons.front();
+    if (result.reasons.size() > 1) result.line += fmt::format(" (and {} more)", result.reasons.size() - 1);
+  }
+  return result;
+}
+
+std::string status_json(const StatusBoard& board, Now now, bool with_rules) {
+  const std::shared_ptr<const Status> status = board.read();
+  const Verdict judged = verdict(board, now.steady);
   JsonWriter json;
   json.begin_object();
-  json.field("ready", problems.empty()).begin_array("not_ready");
-  for (const std::string& problem : problems) json.value(problem);
+  json.field("ready", judged.reasons.empty()).field("state", state_name(judged.state)).field("line", judged.line);
+  json.begin_array("not_ready");
+  for (const std::string& problem : judged.reasons) json.value(problem);
   json.end_array();
   if (status) {
     json.field("version", status->identity->version);
@@ -152,12 +194,15 @@ std::string status_json(const StatusBoard& board, Now now) {
     write_flow(json, status->flow, now);
     json.begin_object("rules").field("file", status->identity->rules_file);
     text_field(json, "reload_problem", status->reload_problem);
-    json.begin_array("list");
-    for (const StatusRule& rule : *status->rules) {
-      json.begin_object().field("name", rule.name).field("table", rule.table);
-      json.field("place", rule.place).end_object();
+    if (with_rules) {
+      json.begin_array("list");
+      for (const StatusRule& rule : *status->rules) {
+        json.begin_object().field("name", rule.name).field("table", rule.table);
+        json.field("place", rule.place).end_object();
+      }
+      json.end_array();
     }
-    json.end_array().end_object();
+    json.end_object();
   }
   json.end_object();
   return json.text() + "\n";

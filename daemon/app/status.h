@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/app/activity.h"
 #include "daemon/base/clock.h"
 #include "daemon/flow/flow.h"
 #include "daemon/interface/sink.h"
@@ -48,6 +49,7 @@ struct Status {
   std::uint64_t log_dropped_lines = 0;
   std::string
       reload_problem;  // why the last SIGHUP changed nothing; empty when it did, or never came
+  std::shared_ptr<const ActivityView> activity;  // null where nobody gathers it
 };
 
 // The loop has turned within this time, or the process is not alive.
@@ -72,7 +74,18 @@ class StatusBoard {
 // Why traffic should not count on this evictd, one reason each; empty when it is ready.
 std::vector<std::string> readiness_problems(const StatusBoard& board, SteadyTime now);
 
-std::string status_json(const StatusBoard& board, Now now);
+// The state in one line, for a person.
+struct Verdict {
+  enum class State : std::uint8_t { kReady, kStandby, kStarting, kStopping, kNotReady } state = State::kNotReady;
+  std::string line;  // "Not ready: redis is not connected (and 2 more)"
+  std::vector<std::string> reasons;  // as readiness_problems()
+};
+Verdict verdict(const StatusBoard& board, SteadyTime now);
+// "ready", "standby", "starting", "stopping", "not_ready"
+std::string_view state_name(Verdict::State state);
+
+// The page /status; without `with_rules` its list of rules is left out, which may be long.
+std::string status_json(const StatusBoard& board, Now now, bool with_rules = true);
 
 // "2026-02-03T04:05:06.789Z"
 std::string time_text(SystemTime time);

@@ -139,6 +139,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
   bool redelivery_wanted_ = false;
   SteadyTime parking_looked_at_{};
   SteadyTime redelivered_at_ = SteadyTime::min();
+  std::string source_lost_;  // why the source was last lost; empty while it streams
 
   bool stopping_ = false;
   SteadyTime stopping_since_{};
@@ -236,6 +237,7 @@ void Flow::Impl::judge() {
 void Flow::Impl::on_connected(const SourceConnected& connected) {
   ++session_;
   stage_ = Stage::kStreaming;
+  source_lost_.clear();
   received_.clear();
   acknowledged_.clear();
   current_at_ = std::max(current_at_, SteadyTime{});
@@ -250,6 +252,7 @@ void Flow::Impl::on_tables(const std::map<std::string, std::string>& tables) {
 
 void Flow::Impl::on_disconnected(const Error& error) {
   stage_ = Stage::kConnecting;
+  source_lost_ = error.text;
   intake_.cut_off(now_);
   // Somebody else may hold the source before we see it: the record is written by none but those who stream, and read
   // anew before the next facts are judged.
@@ -565,7 +568,8 @@ FlowStatus Flow::Impl::status() const {
   if (status.standby) {
     status.not_ready.push_back("standby: another process holds the slot");
   } else if (!is_streaming()) {
-    status.not_ready.push_back("the source is not streaming");
+    status.not_ready.push_back(source_lost_.empty() ? "the source is not streaming"
+                                                    : "the source is not streaming: " + source_lost_);
   }
   if (const auto problem = source_.status().problem) status.not_ready.push_back(*problem);
   if (stopping_) status.not_ready.push_back("stopping");

@@ -239,6 +239,11 @@ void Lane::on_done(Ticket ticket, const Outcome& outcome) {
   switch (part.act) {
     case Act::kInvalidate:
       observer_.invalidations(spec_.name, *part.rule, part.kind, outcome);
+      if (PurgeWork* purge = work.as_purge()) {
+        observer_.walked(spec_.name,
+                         {*part.rule, purge->ref.pattern->glob, "changes", outcome.deleted,
+                          std::chrono::duration_cast<std::chrono::milliseconds>(now_.steady - part.written_at)});
+      }
       part.already_settled = outcome.already_settled;
       first_act_done(work, ready.part);
       return;

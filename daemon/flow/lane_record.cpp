@@ -260,6 +260,7 @@ void Lane::work_repairs(const Surroundings& surroundings) {
   }
   for (const std::string& reason : repairs_.take_ready()) {
     events_.info(fmt::format("repaired: {}", reason));
+    observer_.repaired(spec_.name, reason);
     has_repaired_ = true;
   }
   for (const std::string& reason : repairs_.take_closed()) ledger_.close_gap(reason);
@@ -277,6 +278,8 @@ void Lane::walk_done(const Outcome& outcome) {
     } else {
       observer_.settle_deletes(spec_.name, counts);
     }
+    observer_.walked(spec_.name, {*ref.rule, ref.pattern->glob, walk.reason, counts.deleted,
+                                  std::chrono::duration_cast<std::chrono::milliseconds>(now_.steady - walk.began)});
     std::string text = fmt::format("purged pattern '{}' of rule '{}' ({}): {} keys in {:.1f} s", ref.pattern->glob,
                                    ref.rule->name, walk.reason, counts.deleted, seconds);
     if (is_worth_a_line(counts, walk.began, now_.steady)) {

@@ -28,6 +28,19 @@ class Observer {
   virtual void reconnect(std::string_view peer) = 0;
   // From commit to the cache's reply, for one transaction. Negative (clock skew) is counted and clamped.
   virtual void invalidation_latency(std::string_view cache, std::chrono::microseconds latency) = 0;
+
+  // What matches one pattern was walked over; its counts came by invalidations() or settle_deletes() as well. `reason`:
+  // of the repair, or "changes" when changes of rows asked for it. `pattern` and `reason` are valid during the call.
+  struct Walk {
+    const RuleInfo& rule;
+    std::string_view pattern;
+    std::string_view reason;
+    std::uint64_t deleted = 0;
+    std::chrono::milliseconds took{0};
+  };
+  virtual void walked([[maybe_unused]] std::string_view cache, [[maybe_unused]] const Walk& walk) {}
+  // What a gap or a change of the rules may have left stale in this cache is purged.
+  virtual void repaired([[maybe_unused]] std::string_view cache, [[maybe_unused]] std::string_view reason) {}
 };
 
 }  // namespace evictd

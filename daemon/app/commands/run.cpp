@@ -48,6 +48,7 @@ int run_command(const CommandLine& request) {
   if (!source) return failed(source.error());
 
   Metrics metrics(kVersionText, (*config)->postgres ? "postgres" : "kafka", names);
+  Activity activity(metrics, names);
   StatusBoard board;
   board.turned(read_clocks().steady);
   Result<std::unique_ptr<HttpServer>> http = start_http(**config, board, metrics);
@@ -64,9 +65,9 @@ int run_command(const CommandLine& request) {
       identity->rules_file,
       *http ? fmt::format("http://{}/", (*config)->listen->to_string()) : std::string("no HTTP")));
 
-  Flow flow(std::move(*rules), **source, std::move(lanes), metrics, flow_options(**config));
+  Flow flow(std::move(*rules), **source, std::move(lanes), activity, flow_options(**config));
   Loop loop({flow, **source, std::move(caches), metrics, board, signals, log, identity,
-             [&config] { return load_rules(**config); }});
+             [&config] { return load_rules(**config); }, Loop::kDrainMax, &activity});
   return loop.run();
 }
 

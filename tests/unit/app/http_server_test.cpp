@@ -63,6 +63,13 @@ class Client {
     return response;
   }
 
+  // What comes up to and with `text`, or as much as there is.
+  std::string receive_until(std::string_view text) const {
+    std::string got;
+    for (char one; got.find(text) == std::string::npos && read(descriptor_, &one, 1) == 1;) got += one;
+    return got;
+  }
+
  private:
   int descriptor_;
   bool connected_ = false;
@@ -177,6 +184,48 @@ TEST_F(HttpPort, AnswersThatNobodyReadsKeepNobodyOut) {
   for (int i = 0; i < 200; ++i) {
     greedy.emplace_back(port);
     greedy.back().send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  }
+  for (int i = 0; i < 20; ++i) ASSERT_THAT(ask(port, kLivez), StartsWith("HTTP/1.1 200")) << i;
+}
+
+constexpr std::string_view kEvents = "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+TEST_F(HttpPort, WhoLooksAtThePageIsToldAgainAndAgain) {
+  const std::uint16_t port = listen("127.0.0.1");
+  const Client viewer(port);
+  ASSERT_TRUE(viewer.send(kEvents));
+  EXPECT_THAT(viewer.receive_until("event: state"), StartsWith("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"));
+  for (int i = 0; i < 2; ++i) EXPECT_THAT(viewer.receive_until("event: state"), HasSubstr("event: state"));
+  EXPECT_THAT(ask(port, "GET /events HTTP/1.1\r\nHost: evil.example\r\n\r\n"), StartsWith("HTTP/1.1 421 "));
+}
+
+TEST_F(HttpPort, ThoseWhoLookAreFewAndMakeRoomWhenTheyGo) {
+  const std::uint16_t port = listen("127.0.0.1");
+  std::vector<Client> viewers;
+  for (int i = 0; i < 8; ++i) {
+    viewers.emplace_back(port);
+    ASSERT_TRUE(viewers.back().send(kEvents));
+    ASSERT_THAT(viewers.back().receive_until("event: state"), StartsWith("HTTP/1.1 200")) << i;
+  }
+  EXPECT_THAT(ask(port, kEvents), StartsWith("HTTP/1.1 503 "));
+  EXPECT_THAT(ask(port, kLivez), StartsWith("HTTP/1.1 200"));
+  viewers.clear();
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  std::string got;
+  while (!got.starts_with("HTTP/1.1 200") && std::chrono::steady_clock::now() < end) {
+    const Client again(port);
+    again.send(kEvents);
+    got = again.receive_until("\r\n");
+  }
+  EXPECT_THAT(got, StartsWith("HTTP/1.1 200"));
+}
+
+TEST_F(HttpPort, ThoseWhoLookAndReadNothingKeepNobodyOut) {
+  const std::uint16_t port = listen("127.0.0.1");
+  std::vector<Client> deaf;
+  for (int i = 0; i < 200; ++i) {
+    deaf.emplace_back(port);
+    deaf.back().send(kEvents);
   }
   for (int i = 0; i < 20; ++i) ASSERT_THAT(ask(port, kLivez), StartsWith("HTTP/1.1 200")) << i;
 }
