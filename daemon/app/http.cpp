@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "daemon/app/status_feed.h"
 
 namespace evictd {
@@ -15,28 +17,39 @@ HttpResponse livez(const StatusBoard& board, SteadyTime now) {
   return {503, kPlain, fmt::format("the loop has not turned for {} s\n", silent.count())};
 }
 
-HttpResponse readyz(const StatusBoard& board, SteadyTime now) {
-  const std::vector<std::string> problems = readiness_problems(board, now);
-  if (problems.empty()) return {200, kPlain, "ok\n"};
+// One of the parts that '&' separates.
+bool asks_for(std::string_view query, std::string_view wanted) {
+  while (!query.empty()) {
+    const std::size_t end = std::min(query.find('&'), query.size());
+    if (query.substr(0, end) == wanted) return true;
+    query.remove_prefix(std::min(end + 1, query.size()));
+  }
+  return false;
+}
+
+HttpResponse readyz(const StatusBoard& board, std::string_view query, SteadyTime now) {
+  const Verdict judged = verdict(board, now);
+  if (judged.state == Verdict::State::kReady) return {200, kPlain, "ok\n"};
+  if (judged.state == Verdict::State::kStandby && asks_for(query, "standby=ok")) return {200, kPlain, "standby\n"};
   std::string body;
-  for (const std::string& problem : problems) body += problem + "\n";
+  for (const std::string& problem : judged.reasons) body += problem + "\n";
   return {503, kPlain, std::move(body)};
 }
 
 }  // namespace
 
-HttpResponse respond(std::string_view method, std::string_view path, const StatusBoard& board,
-                     const Metrics& metrics, Now now) {
+HttpResponse respond(const HttpRequest& request, const StatusBoard& board, const Metrics& metrics, Now now) {
+  const std::string_view path = request.path;
   const bool known = path == "/" || path == "/metrics" || path == "/livez" || path == "/readyz" ||
                      path == "/status" || path == "/events";
   if (!known) {
     return {404, kPlain, "nothing here; there is /, /events, /metrics, /livez, /readyz and /status\n"};
   }
-  if (method != "GET" && method != "HEAD") {
+  if (request.method != "GET" && request.method != "HEAD") {
     return {405, kPlain, "expected GET or HEAD\n"};
   }
   if (path == "/livez") return livez(board, now.steady);
-  if (path == "/readyz") return readyz(board, now.steady);
+  if (path == "/readyz") return readyz(board, request.query, now.steady);
   if (path == "/status") return {200, "application/json", status_json(board, now)};
   if (path == "/metrics") {
     return {200, "text/plain; version=0.0.4; charset=utf-8", metrics.text(board.read().get(), now, now.steady - board.last_turn())};

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "daemon/app/http_request.h"
 #include "daemon/base/clock.h"
 #include "daemon/app/metrics.h"
 #include "daemon/app/status.h"
@@ -19,8 +20,9 @@ struct HttpResponse {
   std::string security_policy = "default-src 'none'; style-src 'unsafe-inline'";
 };
 
-HttpResponse respond(std::string_view method, std::string_view path, const StatusBoard& board,
-                     const Metrics& metrics, Now now);
+// `/readyz?standby=ok` is 200 for a process that stands by and has no other fault: what a supervisor of several replicas
+// asks. Whatever else a query says is ignored.
+HttpResponse respond(const HttpRequest& request, const StatusBoard& board, const Metrics& metrics, Now now);
 
 // The page at /. One file; everything that came from elsewhere is escaped.
 HttpResponse status_page(const StatusBoard& board, Now now);

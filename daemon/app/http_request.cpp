@@ -34,7 +34,9 @@ bool read_request_line(std::string_view line, HttpRequest& request) {
   std::string_view target = line.substr(first + 1, last - first - 1);
   if (!target.starts_with('/') || target.find(' ') != std::string_view::npos) return false;
   request.method = line.substr(0, first);
-  request.path = target.substr(0, target.find('?'));
+  const std::size_t end = std::min(target.find('?'), target.size());
+  request.path = target.substr(0, end);
+  request.query = target.substr(std::min(end + 1, target.size()));
   return true;
 }
 

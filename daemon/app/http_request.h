@@ -13,7 +13,8 @@ inline constexpr std::size_t kRequestBytesMax = 8 * 1024;
 
 struct HttpRequest {
   std::string method;
-  std::string path;  // without the query
+  std::string path;   // without the query
+  std::string query;  // what follows the first '?', as it was sent
   std::string host;  // without the port and brackets; empty: not said
 };
 

@@ -374,7 +374,7 @@ struct HttpServer::Impl {
              "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n" +
              one.viewer->next(make_status_feed(*board, read_clocks()));
     } else {
-      response = respond(request.method, request.path, *board, *metrics, read_clocks());
+      response = respond(request, *board, *metrics, read_clocks());
     }
     std::string text = fmt::format(
         "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n"

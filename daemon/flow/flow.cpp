@@ -559,8 +559,13 @@ FlowStatus Flow::Impl::status() const {
     one.last_applied_commit = lane.last_applied();
     one.held_transactions = lane.held_transactions() + intake_.open_transactions();
     one.held_bytes = lane.held_bytes() + intake_.bytes();
-    one.gaps = lane.gap_reasons();
+    // While another process works, repairs are its concern, and what is on record here is out of date.
+    if (!status.standby) one.gaps = lane.gap_reasons();
     one.not_ready = lane.not_ready();
+    if (!one.gaps.empty()) one.not_ready.push_back(fmt::format("gap not repaired yet: {}", fmt::join(one.gaps, ", ")));
+    if (lanes_.size() > 1) {
+      for (std::string& reason : one.not_ready) reason = fmt::format("cache '{}': {}", lane.name(), reason);
+    }
     status.inflight_transactions = std::max(status.inflight_transactions, one.held_transactions);
     status.inflight_bytes = std::max(status.inflight_bytes, one.held_bytes);
     for (const std::string& reason : one.not_ready) status.not_ready.push_back(reason);

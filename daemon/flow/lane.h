@@ -129,6 +129,7 @@ class Lane final : private SinkHandler {
   std::uint64_t held_transactions() const { return held_transactions_; }
   std::uint64_t held_bytes() const { return held_bytes_; }
   std::set<std::string> gap_reasons() const;
+  // Why, but for gaps.
   std::vector<std::string> not_ready() const;
   const std::optional<Error>& failure() const { return failure_; }
   // Repairs that became over since the last call: whoever stands behind this lane has to be purged again.

@@ -14,12 +14,6 @@
 namespace evictd {
 namespace {
 
-std::string joined(const std::set<std::string>& reasons) {
-  std::string text;
-  for (const std::string& reason : reasons) text += (text.empty() ? "" : ", ") + reason;
-  return text;
-}
-
 // A walk that touched so many keys, or took so long, is worth a line at the usual level.
 bool is_worth_a_line(const Counts& counts, SteadyTime began, SteadyTime now) {
   return counts.deleted > 0 || now - began > std::chrono::seconds(1);
@@ -219,9 +213,9 @@ void Lane::come_back(const std::map<std::string, std::uint64_t>& confirmed, Now 
   is_prefix_broken_ = false;
   ledger_.rebase(confirmed);
   ledger_.use_rules(rule_digests(*rules_, spec_.name));
-  events_.error(fmt::format("gap in cache '{}' (fell_behind): it was parked and missed what went by", spec_.name),
+  events_.error(fmt::format("gap in cache '{}' (parked): it was away and missed what went by", spec_.name),
                 "all it may hold is purged now; evictd reports ready when that is done");
-  open_repair({"fell_behind", {}, true, false});
+  open_repair({"parked", {}, true, false});
 }
 
 void Lane::purge_after(const std::string& reason, Now now) {
@@ -327,12 +321,10 @@ std::set<std::string> Lane::gap_reasons() const {
 
 std::vector<std::string> Lane::not_ready() const {
   std::vector<std::string> reasons;
-  const std::string gap = joined(gap_reasons());
   if (!is_connected_) reasons.push_back(fmt::format("{} is not connected", spec_.name));
   if (const auto problem = spec_.sink->status().problem) reasons.push_back(*problem);
-  if (is_parked_) reasons.push_back(fmt::format("cache '{}' is parked", spec_.name));
-  if (is_behind_) reasons.push_back(fmt::format("cache '{}' is behind and waits to be sent what it had no room for", spec_.name));
-  if (!gap.empty()) reasons.push_back("gap not repaired yet: " + gap);
+  if (is_parked_) reasons.push_back(fmt::format("{} is parked: it no longer holds the database up, and is purged when it is back", spec_.name));
+  if (is_behind_) reasons.push_back(fmt::format("{} is behind, and waits to be sent what it had no room for", spec_.name));
   return reasons;
 }
 

@@ -25,8 +25,14 @@ using testing::StartsWith;
 // A client's end of a connection. Waits at most 20 s for anything.
 class Client {
  public:
-  explicit Client(std::uint16_t port, int family = AF_INET)
-      : descriptor_(socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  explicit Client(std::uint16_t port, int family = AF_INET) : Client() { reach(port, family); }
+  // Not connected yet: a descriptor is all it has.
+  Client() : descriptor_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {}
+  void reach(std::uint16_t port, int family = AF_INET) {
+    if (family != AF_INET) {
+      close(descriptor_);
+      descriptor_ = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    }
     const timeval patience{20, 0};
     setsockopt(descriptor_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     if (family == AF_INET6) {
@@ -121,6 +127,18 @@ TEST_F(HttpPort, Serves) {
       ask(port, "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello");
   EXPECT_THAT(post, StartsWith("HTTP/1.1 405 Method Not Allowed\r\n"));
   EXPECT_THAT(post, HasSubstr("Allow: GET, HEAD\r\n"));
+}
+
+TEST_F(HttpPort, ReadsTheQuery) {
+  auto status = std::make_shared<Status>();
+  status->flow.standby = true;
+  status->flow.not_ready = {"standby: another process holds the slot"};
+  board_.publish(status);
+  const std::uint16_t port = listen("127.0.0.1");
+  EXPECT_THAT(ask(port, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"), StartsWith("HTTP/1.1 503 "));
+  const std::string asked = ask(port, "GET /readyz?verbose&standby=ok HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  EXPECT_THAT(asked, StartsWith("HTTP/1.1 200 OK\r\n"));
+  EXPECT_THAT(asked, testing::EndsWith("\r\n\r\nstandby\n"));
 }
 
 TEST_F(HttpPort, ARequestMayComeInPieces) {
@@ -260,13 +278,16 @@ bool wait_for_spinning(milliseconds patience) {
 TEST_F(HttpPort, WithoutDescriptorsItWaitsAndGoesOn) {
   const std::uint16_t port = listen("127.0.0.1");
   ASSERT_THAT(ask(port, kLivez), StartsWith("HTTP/1.1 200"));
-  const Client waiting(port);  // before the limit: this end needs one too
-  const Client another(port);
+  // This end needs descriptors too: opened before the limit, and connected after, so that the server has accepted none.
+  Client waiting;
+  Client another;
   rlimit before{};
   getrlimit(RLIMIT_NOFILE, &before);
   rlimit none = before;
   none.rlim_cur = 3;  // below what is open: nothing can be opened any more
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  waiting.reach(port);
+  another.reach(port);
   EXPECT_FALSE(wait_for_spinning(milliseconds(400)));
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
   EXPECT_TRUE(waiting.send(kLivez));

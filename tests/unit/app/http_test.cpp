@@ -51,8 +51,8 @@ std::shared_ptr<Status> healthy_status() {
 class Http : public testing::Test {
  protected:
   Http() { board_.turned(kNow.steady - seconds(1)); }
-  HttpResponse get(std::string_view path, std::string_view method = "GET") {
-    return respond(method, path, board_, metrics_, kNow);
+  HttpResponse get(const std::string& path, const std::string& method = "GET", const std::string& query = "") {
+    return respond({method, path, query, "localhost"}, board_, metrics_, kNow);
   }
   StatusBoard board_;
   Metrics metrics_{"1.2.3"};
@@ -73,6 +73,40 @@ TEST_F(Http, ReadyzSaysWhyNotOneReasonPerLine) {
   EXPECT_EQ(get("/readyz").status, 503);
   EXPECT_EQ(get("/readyz").body,
             "stopping\nwaiting for the slot\ntable 'public.x' is not published\n");
+}
+
+TEST_F(Http, ReadyzCountsAHealthyStandbyAsReadyWhenAsked) {
+  auto status = healthy_status();
+  status->flow.standby = true;
+  status->flow.active = false;
+  status->flow.not_ready = {"standby: another process holds the slot"};
+  board_.publish(status);
+  EXPECT_EQ(get("/readyz").status, 503);
+  EXPECT_EQ(get("/readyz").body, "standby: another process holds the slot\n");
+  EXPECT_EQ(get("/readyz", "GET", "standby=ok").status, 200);
+  EXPECT_EQ(get("/readyz", "GET", "standby=ok").body, "standby\n");
+  EXPECT_EQ(get("/readyz", "GET", "verbose&standby=ok").status, 200);
+  for (const char* other : {"standby=no", "standby", "xstandby=ok", "standby=okay", "ok", "&"}) {
+    EXPECT_EQ(get("/readyz", "GET", other).status, 503) << other;
+  }
+}
+
+TEST_F(Http, ReadyzTellsWhatElseAStandbyLacks) {
+  auto status = healthy_status();
+  status->flow.standby = true;
+  status->flow.not_ready = {"redis is not connected", "standby: another process holds the slot"};
+  board_.publish(status);
+  EXPECT_EQ(get("/readyz", "GET", "standby=ok").status, 503);
+  EXPECT_EQ(get("/readyz", "GET", "standby=ok").body, "redis is not connected\nstandby: another process holds the slot\n");
+}
+
+TEST_F(Http, ReadyzIsOkForTheOneThatWorksWhateverIsAsked) {
+  board_.publish(healthy_status());
+  EXPECT_EQ(get("/readyz", "GET", "standby=ok").body, "ok\n");
+  auto status = healthy_status();
+  status->flow.not_ready = {"the source is not streaming"};  // one reason, but not that
+  board_.publish(status);
+  EXPECT_EQ(get("/readyz", "GET", "standby=ok").status, 503);
 }
 
 TEST_F(Http, ReadyzBeforeTheFirstTurn) {
