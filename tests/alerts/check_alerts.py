@@ -1,5 +1,5 @@
-"""The shipped alerts load, fire when they must and not otherwise, name only metrics that evictd exports, and are explained in
-docs/operations.md. Exit code 77: there is no promtool (Debian package prometheus)."""
+"""The shipped alerts load, and with the shipped configuration too; they fire when they must and not otherwise, name only
+metrics that evictd exports, and are explained in docs/operations.md. Exit code 77: there is no promtool (Debian package prometheus)."""
 
 import pathlib
 import re
@@ -9,6 +9,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "deploy/prometheus/alerts.yml"
+CONFIGURATION = ROOT / "deploy/prometheus/prometheus.yaml"
 PLAYED = ROOT / "tests/alerts/alerts_test.yml"
 
 
@@ -34,6 +35,16 @@ def problems():
             yield f"docs/operations.md: '{name}' is not explained"
 
 
+def loads_the_alerts(promtool):
+    """promtool says of each rule file how many rules it found; a file that is not named is not looked at."""
+    checked = subprocess.run([promtool, "check", "config", str(CONFIGURATION)], capture_output=True, text=True, check=False)
+    expected = len(re.findall(r"^ *- alert: ", ALERTS.read_text(), re.MULTILINE))
+    if checked.returncode == 0 and f"Checking {ALERTS}\n  SUCCESS: {expected} rules found" in checked.stdout:
+        return True
+    print(f"{CONFIGURATION}: expected it to load the {expected} alerts of {ALERTS.name}:\n{checked.stdout}{checked.stderr}")
+    return False
+
+
 def main():
     found = list(problems())
     for one in found:
@@ -44,6 +55,8 @@ def main():
     if promtool is None:
         print("skipped: no promtool (apt-get install prometheus)")
         return 77
+    if not loads_the_alerts(promtool):
+        return 1
     for arguments in (["check", "rules", str(ALERTS)], ["test", "rules", str(PLAYED)]):
         if subprocess.run([promtool, *arguments], check=False).returncode != 0:
             return 1
