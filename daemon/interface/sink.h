@@ -203,7 +203,7 @@ class Sink {
   // on_sink_connected has it). REQUIRES: connected.
   virtual void load_record(std::uint64_t sequence) = 0;
 
-  // Closes politely. Nothing is told of what is under way: whoever stops it asks for nothing more.
+  // Closes at once, with no further step, and tells nothing of what is under way. REQUIRES: not called inside step().
   virtual void stop() = 0;
   virtual SinkStatus status() const = 0;
 };

@@ -271,6 +271,7 @@ TEST_P(SinkContract, NothingIsToldAfterAStop) {
   const OrderBuilder order = OrderBuilder(Act::kInvalidate).key("a", {10});
   sink().submit(1001, order.order());
   sink().stop();
+  EXPECT_FALSE(sink().status().connected) << "nobody steps it again";
   sink().step(harness_->now(), journal_);
   EXPECT_FALSE(journal_.lost.contains(1001) || journal_.done.contains(1001));
   EXPECT_FALSE(sink().status().connected);

@@ -141,7 +141,6 @@ class RedisSink final : public Sink {
 
   void step(Now now, SinkHandler& handler) override {
     if (!started_ || failed_) return;
-    if (stopped_) return finish_stop(handler);
     if (transport_.state() == Transport::State::kClosed) {
       if (now.steady < retry_due_) return;
       open(now.steady);
@@ -163,7 +162,7 @@ class RedisSink final : public Sink {
 
   void wait_for(Waiting& waiting) override {
     if (!started_ || failed_) return;
-    if (stopped_ || broken_) return waiting.wake_at(SteadyTime::min());
+    if (broken_) return waiting.wake_at(SteadyTime::min());
     if (transport_.state() == Transport::State::kClosed) return waiting.wake_at(retry_due_);
     // What was submitted in this turn of the loop leaves before it sleeps.
     flush();
@@ -220,7 +219,17 @@ class RedisSink final : public Sink {
     session_->expect(housekeeping_, tag, last_now_);
   }
 
-  void stop() override { stopped_ = true; }
+  // At once: nobody steps a sink that was stopped.
+  void stop() override {
+    if (transport_.state() == Transport::State::kOpen) flush();
+    transport_.close();
+    session_.reset();
+    broken_.reset();
+    announced_ = false;
+    started_ = false;
+    stopped_ = true;
+    end_works();
+  }
 
   SinkStatus status() const override {
     SinkStatus status;
@@ -449,15 +458,6 @@ class RedisSink final : public Sink {
     std::uniform_real_distribution<double> jitter(0.75, 1.25);
     return std::chrono::milliseconds(
         static_cast<std::int64_t>(static_cast<double>(base.count()) * jitter(random_)));
-  }
-
-  void finish_stop(SinkHandler& handler) {
-    if (transport_.state() == Transport::State::kOpen) flush();
-    transport_.close();
-    session_.reset();
-    announced_ = false;
-    started_ = false;
-    for (const Ticket ticket : end_works()) handler.on_lost(ticket);
   }
 
   void ask_info(SteadyTime now) {

@@ -59,20 +59,20 @@ TEST(RecordText, Refusals) {
     const auto record = record_from_text(text);
     return record ? std::string("accepted") : record.error().text;
   };
-  EXPECT_EQ(refused("evictd-record 3\nend\n"), "expected 'evictd-record 3', got 'evictd-record 3'");
-  EXPECT_EQ(refused("evictd-record 1\nwhat 1\nend\n"), "expected a line of a record, got 'what 1'");
-  EXPECT_EQ(refused("evictd-record 1\nacknowledged 0 -1\nend\n"),
-            "expected a line of a record, got 'acknowledged 0 -1'");
-  EXPECT_EQ(refused("evictd-record 1\nacknowledged 0 18446744073709551616\nend\n"),
-            "expected a line of a record, got 'acknowledged 0 18446744073709551616'");
+  EXPECT_EQ(refused("evictd-record 2\nend\n"), "expected 'evictd-record 3', got 'evictd-record 2'");
+  EXPECT_EQ(refused("evictd-record 3\nwhat 1\nend\n"), "expected a line of a record, got 'what 1'");
+  EXPECT_EQ(refused("evictd-record 3\nacknowledged -1 wal\nend\n"),
+            "expected a line of a record, got 'acknowledged -1 wal'");
+  EXPECT_EQ(refused("evictd-record 3\nacknowledged 18446744073709551616 wal\nend\n"),
+            "expected a line of a record, got 'acknowledged 18446744073709551616 wal'");
   EXPECT_EQ(refused("evictd-record 3\nacknowledged wal 5\nend\n"),
             "expected a line of a record, got 'acknowledged wal 5'");
   EXPECT_EQ(refused("evictd-record 3\nacknowledged 5 w%2\nend\n"),
             "expected a line of a record, got 'acknowledged 5 w%2'");
-  EXPECT_EQ(refused("evictd-record 1\nepoch a%2\nend\n"),
+  EXPECT_EQ(refused("evictd-record 3\nepoch a%2\nend\n"),
             "expected a line of a record, got 'epoch a%2'");
-  EXPECT_EQ(refused("evictd-record 1\nend\nmore\n"), "expected nothing after 'end'");
-  EXPECT_EQ(refused("evictd-record 1\nepoch a\n"), "expected 'end' at the end of the record");
+  EXPECT_EQ(refused("evictd-record 3\nend\nmore\n"), "expected nothing after 'end'");
+  EXPECT_EQ(refused("evictd-record 3\nepoch a\n"), "expected 'end' at the end of the record");
   EXPECT_EQ(refused(""), "expected 'end' at the end of the record");
 }
 
