@@ -93,7 +93,10 @@ std::vector<Gap> Ledger::judge(const SourceFacts& facts) const {
   if (!facts.gaps.empty()) return {facts.gaps.front()};
   if (!has_record) return {facts.if_not_on_record};
   if (!facts.epoch.empty() && record_.epoch != facts.epoch) {
-    return {{"epoch_changed", fmt::format("expected server '{}', got '{}'", record_.epoch, facts.epoch), {}}};
+    return {{"epoch_changed", fmt::format("expected server '{}', got '{}': another one than when this cache was last worked on, or another "
+                         "evictd that keeps the same cache under the same name of its slot",
+                         record_.epoch, facts.epoch),
+             {}}};
   }
   if (!facts.identity.empty() && record_.source_identity != facts.identity) {
     return {{"source_changed",

@@ -1,6 +1,7 @@
 """The main job, end to end: rows change, keys and tags go, nothing else does."""
 
 import json
+import re
 import time
 
 import pytest
@@ -116,6 +117,21 @@ def test_the_examples_pass_their_own_check(postgres, redis, cache, make_evictd):
     evictd = make_evictd()
     checked = evictd.command("check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_check_names_a_record_that_another_server_left(postgres, cache, make_evictd):
+    evictd = make_evictd().start()
+    cached(cache, postgres, "product:1")
+    postgres.execute("update products set price_cents = 1 where id = 1")
+    gone(cache, "product:1")
+    oracle.converge(postgres, evictd)
+    assert "PG011" not in evictd.command("check").stdout, "while it runs"
+    assert evictd.stop() == 0
+    assert "PG011" not in evictd.command("check").stdout
+    record = cache.get("evictd:record:evictd")
+    cache.set("evictd:record:evictd", re.sub(rb"\nepoch \d+/", b"\nepoch 1234567890/", record))
+    checked = evictd.command("check").stdout
+    assert "PG011" in checked and "expected system and timeline '1234567890/1'" in checked and "postgres.slot" in checked
 
 
 def test_idle_costs_next_to_nothing(postgres, cache, make_evictd):

@@ -30,7 +30,11 @@ int check_command(const CommandLine& request) {
       {fmt::format("files, {} rules for {} tables", rules->rules().size(), rules->tables().size()),
        check_files(**config, *rules)});
   if (request.offline) return print(request, sections);
-  sections.push_back({source_text(**config), check_source(**config, *rules)});
+  std::optional<Record> record;
+  for (const CacheSettings& cache : (*config)->caches) {
+    if (!record) record = read_record(redis_options(**config, cache));
+  }
+  sections.push_back({source_text(**config), check_source(**config, *rules, record ? &*record : nullptr)});
   for (const CacheSettings& cache : (*config)->caches) {
     const std::string what = (*config)->caches.size() == 1 ? "Redis " : "cache '" + cache.name + "': Redis ";
     sections.push_back({what + redis_text(cache), check_redis(redis_options(**config, cache), *rules)});

@@ -167,9 +167,9 @@ Findings check_postgres_nulls(const PostgresSettings& settings, const RuleSet& r
 
 }  // namespace
 
-Findings check_source(const Config& config, const RuleSet& rules) {
+Findings check_source(const Config& config, const RuleSet& rules, const Record* record) {
   if (config.postgres) {
-    Findings findings = check_postgres(postgres_options(config, rules), rules);
+    Findings findings = check_postgres(postgres_options(config, rules), rules, record);
     for (Finding& finding : check_postgres_nulls(*config.postgres, rules)) {
       findings.push_back(std::move(finding));
     }

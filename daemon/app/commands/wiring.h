@@ -25,7 +25,8 @@ FlowOptions flow_options(const Config& config);
 Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet& rules, Log& log);
 
 // What `evictd check` finds about the source, live.
-Findings check_source(const Config& config, const RuleSet& rules);
+// `record`: what the cache has on record, when it could be read.
+Findings check_source(const Config& config, const RuleSet& rules, const Record* record);
 
 // For people, without secrets: "PostgreSQL localhost:5432/shop, slot 'evictd', publication
 // 'evictd'".

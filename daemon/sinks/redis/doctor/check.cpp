@@ -7,6 +7,7 @@
 
 #include "daemon/sinks/redis/doctor/blocking_client.h"
 #include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/scripts.h"
 #include "daemon/sinks/redis/session.h"
 
@@ -391,6 +392,15 @@ class RedisCheck {
 
 Findings check_redis(const RedisOptions& options, const RuleSet& rules) {
   return RedisCheck(options, rules).run();
+}
+
+std::optional<Record> read_record(const RedisOptions& options) {
+  const auto client = BlockingClient::open(options);
+  if (!client) return std::nullopt;
+  const auto reply = (*client)->command({"GET", record_key(options.record_name)});
+  if (!reply || reply->kind != Reply::Kind::kText) return std::nullopt;
+  auto record = record_from_text(reply->text);
+  return record ? std::optional<Record>(std::move(*record)) : std::nullopt;
 }
 
 }  // namespace evictd

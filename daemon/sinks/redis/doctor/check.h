@@ -15,12 +15,18 @@
 //   RD013 error    a command that rules need is not there (renamed, or another server)
 #pragma once
 
+#include <optional>
+
 #include "daemon/base/finding.h"
+#include "daemon/interface/record.h"
 #include "daemon/sinks/redis/redis_sink.h"
 #include "mapping/rules.h"
 
 namespace evictd {
 
 Findings check_redis(const RedisOptions& options, const RuleSet& rules);
+
+// What is on record there; nothing when there is none, or it cannot be read: check_redis says why. Blocks.
+std::optional<Record> read_record(const RedisOptions& options);
 
 }  // namespace evictd

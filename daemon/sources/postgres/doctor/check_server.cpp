@@ -173,7 +173,9 @@ class Judge {
     const std::string fix = "`evictd run` says so too, purges what the rules cover, and goes on";
     if (epoch != record_->epoch) {
       add("PG011", Severity::kWarning, "server",
-          fmt::format("expected system and timeline '{}', got '{}'", record_->epoch, epoch), fix);
+          fmt::format("expected system and timeline '{}', got '{}'", record_->epoch, epoch),
+          fix + fmt::format("; if another evictd keeps this Redis true to that server, give one of them another name "
+                            "in postgres.slot (now '{}'): they overwrite each other's record", options_.slot));
       return;
     }
     if (!slot_.exists) {
@@ -181,6 +183,8 @@ class Judge {
           "evictd used it before, and it no longer exists", fix);
       return;
     }
+    // While somebody streams, the slot moves on after the record was read.
+    if (slot_.is_active) return;
     const auto known = record_->acknowledged.find(kOnlyStream);
     if (known != record_->acknowledged.end() && slot_.confirmed.value > known->second) {
       add("PG011", Severity::kWarning, slot_name(),
