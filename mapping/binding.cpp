@@ -1,5 +1,8 @@
 #include "mapping/binding.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "mapping/canonical.h"
 
 namespace evictd {
@@ -17,6 +20,17 @@ BoundColumn bind_column(const std::string& name, const CompiledRule& rule,
     bound.in_identity = relation.columns[i].in_identity;
   }
   return bound;
+}
+
+// A hash, a date, a path and white space make short texts of long ones. Folding a character makes at most a third of it.
+std::size_t useful_bytes(const Placeholder& placeholder, ValueType type) {
+  constexpr std::size_t kFoldsTo = 3;
+  const bool only_folds = std::all_of(placeholder.filters.begin(), placeholder.filters.end(), [](const Filter& filter) {
+    return filter.kind == Filter::Kind::kLower || filter.kind == Filter::Kind::kUpper ||
+           filter.kind == Filter::Kind::kUrlEncode || filter.kind == Filter::Kind::kDefault;
+  });
+  if (!only_folds || !placeholder.path.empty() || type == ValueType::kJson) return std::numeric_limits<std::size_t>::max();
+  return kFoldsTo * kKeyBytesMax;
 }
 
 Value value_in(std::span<const Value> row, const BoundColumn& column) {
@@ -40,7 +54,7 @@ BoundRule bind_rule(std::uint32_t index, const RuleSet::Compiled& compiled,
       const BoundColumn column = bind_column(placeholder.column, rule, relation);
       const bool is_direct = placeholder.path.empty() && placeholder.filters.empty() &&
                              is_canonical_as_sent(column.type);
-      entry.placeholders.push_back({column, &placeholder, is_direct});
+      entry.placeholders.push_back({column, &placeholder, is_direct, useful_bytes(placeholder, column.type)});
       if (!column.in_identity && !column.is_immutable) entry.is_stable_without_old_row = false;
     }
   }

@@ -26,6 +26,8 @@ struct BoundPlaceholder {
   BoundColumn column;
   const Placeholder* source = nullptr;
   bool is_direct = false;  // the text as sent is the text of the key
+  // A text as sent that is longer than this gives a key beyond the limit, whatever it says: not worth filtering.
+  std::size_t bytes_max = 0;
 };
 
 struct BoundTemplate {

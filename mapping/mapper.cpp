@@ -9,11 +9,19 @@
 //   delete      old                               nowhere
 //   truncate    none: every pattern of the rule, and every counter that is always the same
 //
-// A row without a value renders no key: NULL means that the key does not exist; a missing value
-// means that the key exists and is unknown, so `on_missing` decides (G5).
+// What one value of a template means for its key:
+//
+//   text                        part of the key
+//   NULL                        there is no such key
+//   a text that is of no use    there is no such key, and that is counted: no reader can have rendered it either. What a
+//                               value can cause ends at the keys of its own row
+//   not sent                    the key exists and is unknown: `on_missing` decides (G5)
+//
+// One that proves that there is no key decides, whatever the others are.
 #include "mapping/mapper.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -49,6 +57,10 @@ std::string_view unmappable_reason_name(UnmappableReason reason) {
   return "unknown";
 }
 
+bool is_not_sent(UnmappableReason reason) {
+  return reason != UnmappableReason::kBadValue && reason != UnmappableReason::kTooLong;
+}
+
 namespace {
 
 constexpr std::size_t kKeptBytesMax = 1024 * 1024;  // of a buffer, from one change to the next
@@ -61,6 +73,11 @@ class Emitted {
   void clear() {
     texts_.clear();
     entries_.clear();
+  }
+
+  // One change with long keys must not be paid for for ever (G8).
+  void shrink() {
+    if (texts_.capacity() > kKeptBytesMax) texts_ = std::string();
   }
 
   // The text is built at the end of the arena.
@@ -96,8 +113,8 @@ class Emitted {
 struct Mapper::Impl {
   explicit Impl(const RuleSet& rule_set) : rules(rule_set) {}
 
-  // What became of rendering one template for one row.
-  enum class Rendered : std::uint8_t { kText, kNull, kMissing };
+  // What became of rendering one template for one row: later ones win.
+  enum class Rendered : std::uint8_t { kText, kMissing, kStrange, kNull };
   struct Missing {
     UnmappableReason reason = UnmappableReason::kNotSent;
     std::string_view column;
@@ -107,8 +124,9 @@ struct Mapper::Impl {
   void map_rule(const BoundRule& rule, const Change& change, InvalidationReceiver& receiver);
   void map_template(const BoundRule& rule, std::uint32_t index, const Change& change,
                     InvalidationReceiver& receiver);
-  Rendered render(const BoundTemplate& entry, const Change& change, Side side, Missing& missing);
-  Rendered filtered(const BoundPlaceholder& placeholder, const Value& value);
+  Rendered render(const BoundTemplate& entry, const Change& change, Side side, Missing& why);
+  Rendered filtered(const BoundPlaceholder& placeholder, const Value& value, UnmappableReason& reason);
+  void emit(const BoundRule& rule, InvalidationKind kind, std::size_t begin, InvalidationReceiver& receiver);
   bool matches(const BoundRule& rule, const Change& change, Side side);
   void tell_row_version(const BoundRule& rule, const Change& change, InvalidationReceiver& receiver);
 
@@ -228,98 +246,105 @@ void Mapper::Impl::map_template(const BoundRule& rule, std::uint32_t index, cons
   const bool has_old = change.operation == Operation::kDelete ||
                        (change.operation == Operation::kUpdate &&
                         !(change.old_row.empty() && entry.is_stable_without_old_row));
-  bool is_missing = false;
-  Missing missing;
+  std::optional<Missing> missing;
+  std::optional<Missing> strange;
   for (const Side side : {Side::kNew, Side::kOld}) {
     if (!(side == Side::kNew ? has_new : has_old)) continue;
     const std::size_t begin = emitted.end();
-    Missing missing_here;
-    switch (render(entry, change, side, missing_here)) {
-      case Rendered::kText:
-        if (emitted.keep(entry.source->kind, begin)) {
-          const std::string_view text = std::string_view(emitted.texts()).substr(begin);
-          switch (entry.source->kind) {
-            case InvalidationKind::kTag:
-              receiver.tag(rule.index, text);
-              break;
-            case InvalidationKind::kBump:
-              receiver.bump(rule.index, text);
-              break;
-            default:
-              receiver.key(rule.index, text);
-          }
-        }
-        break;
-      case Rendered::kNull:
-        emitted.texts().resize(begin);
-        break;
-      case Rendered::kMissing:
-        emitted.texts().resize(begin);
-        if (!is_missing) missing = missing_here;
-        is_missing = true;
-        break;
+    Missing why;
+    const Rendered rendered = render(entry, change, side, why);
+    if (rendered == Rendered::kText) {
+      emit(rule, entry.source->kind, begin, receiver);
+      continue;
     }
+    emitted.texts().resize(begin);
+    if (rendered == Rendered::kMissing && !missing) missing = why;
+    if (rendered == Rendered::kStrange && !strange) strange = why;
   }
-  if (!is_missing) return;
-  receiver.unmappable(rule.index, missing.reason, missing.column);
-  if (rule.info->on_missing == OnMissing::kPurge) receiver.purge(rule.index, index);
+  if (missing) {
+    receiver.unmappable(rule.index, missing->reason, missing->column);
+    if (rule.info->on_missing == OnMissing::kPurge) receiver.purge(rule.index, index);
+  }
+  if (strange) receiver.unmappable(rule.index, strange->reason, strange->column);
 }
 
-// Appends to the arena. A NULL anywhere proves that the key does not exist, whatever the missing
-// values are; so a missing value does not end the search for one.
+// What stands in the arena from `begin` on.
+void Mapper::Impl::emit(const BoundRule& rule, InvalidationKind kind, std::size_t begin,
+                        InvalidationReceiver& receiver) {
+  if (!emitted.keep(kind, begin)) return;
+  const std::string_view text = std::string_view(emitted.texts()).substr(begin);
+  switch (kind) {
+    case InvalidationKind::kTag:
+      return receiver.tag(rule.index, text);
+    case InvalidationKind::kBump:
+      return receiver.bump(rule.index, text);
+    default:
+      return receiver.key(rule.index, text);
+  }
+}
+
+// Appends to the arena; only a whole key is left there.
 Mapper::Impl::Rendered Mapper::Impl::render(const BoundTemplate& entry, const Change& change,
-                                            Side side, Missing& missing) {
+                                            Side side, Missing& why) {
   std::string& out = emitted.texts();
   const std::size_t begin = out.size();
   const std::vector<std::string>& literals = entry.source->compiled.literals;
   Rendered result = Rendered::kText;
-  const auto too_long = [&](std::size_t more, std::string_view column) {
-    if (out.size() - begin + more <= kKeyBytesMax) return false;
-    if (result == Rendered::kText) missing = {UnmappableReason::kTooLong, column};
-    result = Rendered::kMissing;
-    return true;
+  const auto becomes = [&](Rendered worse, UnmappableReason reason, std::string_view column) {
+    if (worse <= result) return;
+    result = worse;
+    why = {reason, column};
   };
   out += literals[0];  // at most kTemplateBytesMax
   for (std::size_t i = 0; i < entry.placeholders.size(); ++i) {
     const BoundPlaceholder& placeholder = entry.placeholders[i];
     const std::string_view column = placeholder.source->column;
-    Rendered outcome = Rendered::kMissing;
-    UnmappableReason reason = UnmappableReason::kMissingColumn;
-    std::string_view text;
-    if (placeholder.column.index != kNoColumn) {
-      const Value value = resolve(change, placeholder.column, side);
-      if (value.state == ValueState::kNotSent) {
-        reason = UnmappableReason::kNotSent;
-      } else if (value.state == ValueState::kUnchanged) {
-        reason = UnmappableReason::kUnchangedToast;
-      } else if (placeholder.is_direct) {
-        text = value.text;
-        outcome = value.state == ValueState::kNull ? Rendered::kNull : Rendered::kText;
-      } else {
-        reason = UnmappableReason::kBadValue;
-        outcome = filtered(placeholder, value);
-        text = scratch;
-      }
-    }
-    if (outcome == Rendered::kNull) return Rendered::kNull;
-    if (outcome == Rendered::kMissing) {
-      if (result == Rendered::kText) missing = {reason, column};
-      result = Rendered::kMissing;
+    if (placeholder.column.index == kNoColumn) {
+      becomes(Rendered::kMissing, UnmappableReason::kMissingColumn, column);
       continue;
     }
+    const Value value = resolve(change, placeholder.column, side);
+    if (value.state == ValueState::kNotSent) {
+      becomes(Rendered::kMissing, UnmappableReason::kNotSent, column);
+      continue;
+    }
+    if (value.state == ValueState::kUnchanged) {
+      becomes(Rendered::kMissing, UnmappableReason::kUnchangedToast, column);
+      continue;
+    }
+    std::string_view text = value.text;
+    if (!placeholder.is_direct) {
+      UnmappableReason reason = UnmappableReason::kBadValue;
+      const Rendered outcome = filtered(placeholder, value, reason);
+      if (outcome == Rendered::kNull) return Rendered::kNull;
+      if (outcome == Rendered::kStrange) {
+        becomes(Rendered::kStrange, reason, column);
+        continue;
+      }
+      text = scratch;
+    } else if (value.state == ValueState::kNull) {
+      return Rendered::kNull;
+    }
     const std::string& literal = literals[i + 1];
-    if (result != Rendered::kText || too_long(text.size() + literal.size(), column)) continue;
+    if (out.size() - begin + text.size() + literal.size() > kKeyBytesMax) {
+      becomes(Rendered::kStrange, UnmappableReason::kTooLong, column);
+      continue;
+    }
     out += text;
     out += literal;
   }
   return result;
 }
 
-// The value through path and filters, into `scratch`.
+// The value through path and filters, into `scratch`. `reason` is set when it is strange.
 Mapper::Impl::Rendered Mapper::Impl::filtered(const BoundPlaceholder& placeholder,
-                                              const Value& value) {
+                                              const Value& value, UnmappableReason& reason) {
   scratch.clear();
   bool is_null = value.state == ValueState::kNull;
+  if (!is_null && value.text.size() > placeholder.bytes_max) {
+    reason = UnmappableReason::kTooLong;
+    return Rendered::kStrange;
+  }
   if (!is_null && !placeholder.source->path.empty()) {
     switch (json.find(value.text, placeholder.source->path, scratch)) {
       case JsonFound::kValue:
@@ -328,7 +353,8 @@ Mapper::Impl::Rendered Mapper::Impl::filtered(const BoundPlaceholder& placeholde
         is_null = true;
         break;
       case JsonFound::kInvalid:
-        return Rendered::kMissing;
+        reason = UnmappableReason::kBadValue;
+        return Rendered::kStrange;
     }
   } else if (!is_null) {
     append_canonical(placeholder.column.type, value.text, scratch);
@@ -339,7 +365,8 @@ Mapper::Impl::Rendered Mapper::Impl::filtered(const BoundPlaceholder& placeholde
       scratch = filter.argument;
       is_null = false;
     } else if (!filters.apply(filter, scratch)) {
-      return Rendered::kMissing;
+      reason = UnmappableReason::kBadValue;
+      return Rendered::kStrange;
     }
   }
   return is_null ? Rendered::kNull : Rendered::kText;
@@ -360,6 +387,7 @@ void Mapper::map(const Change& change, InvalidationReceiver& receiver) {
   }
   // One huge value must not be paid for for ever (G8).
   if (impl_->scratch.capacity() > kKeptBytesMax) impl_->scratch = std::string();
+  impl_->emitted.shrink();
 }
 
 void Mapper::forget(const Relation& relation) {

@@ -22,9 +22,12 @@ enum class UnmappableReason : std::uint8_t {
   kMissingColumn,  // the table no longer has the column
   kBadValue,       // not what the template expects of it (a JSON path into invalid JSON, a filter's
                    // input)
-  kTooLong,        // the rendered key passes the limit
+  kTooLong,        // the rendered key would pass kKeyBytesMax
 };
 std::string_view unmappable_reason_name(UnmappableReason reason);
+// The value exists and is unknown, so `on_missing` decides. Of the other reasons the value is there and gives no key that
+// anybody could have: it is counted, and nothing follows, for otherwise whoever writes a value could purge everybody's keys.
+bool is_not_sent(UnmappableReason reason);
 
 // Receives what a change invalidates. Texts are valid only during the call.
 class InvalidationReceiver {
@@ -41,7 +44,8 @@ class InvalidationReceiver {
   // the table was truncated (called once per pattern), or on_missing: purge applies to that
   // template.
   virtual void purge(std::uint32_t rule, std::uint32_t pattern) = 0;
-  // The rule's policy is `stop` or `ignore`, or `purge` (purge() is then called as well).
+  // At most twice per template and change: once for what was not sent, once for what cannot be used. With a reason that
+  // is_not_sent() the rule's on_missing decides: for `purge`, purge() is then called as well.
   virtual void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) = 0;
 };
 

@@ -28,7 +28,7 @@ inline constexpr std::size_t kRulesMax = 1000;
 inline constexpr std::size_t kTemplatesPerRuleMax =
     64;  // keys, tags, purge patterns and bumps together
 inline constexpr std::size_t kConditionTextsMax = 1000;  // of one column in `where`
-inline constexpr std::size_t kKeyBytesMax = 1024;        // a rendered key or tag
+inline constexpr std::size_t kKeyBytesMax = 64 * 1024;   // a rendered key or tag; longer ones are nobody's
 inline constexpr std::uint64_t kCollapseAfterMax = 1'000'000'000;
 inline constexpr std::chrono::milliseconds kSettleMax{3'600'000};
 inline constexpr std::chrono::milliseconds kGraceMax{86'400'000};

@@ -23,7 +23,7 @@ std::string unmappable_text(UnmappableReason reason, std::string_view column) {
     case UnmappableReason::kBadValue:
       return fmt::format("the value of column '{}' is not what the template expects", column);
     case UnmappableReason::kTooLong:
-      return "the key would be too long";
+      return fmt::format("the value of column '{}' makes a key longer than {} bytes", column, kKeyBytesMax);
   }
   return {};
 }
@@ -96,18 +96,11 @@ void ExplainReceiver::purge(std::uint32_t rule, std::uint32_t pattern) {
 
 void ExplainReceiver::unmappable(std::uint32_t rule, UnmappableReason reason,
                                  std::string_view column) {
-  const char* then = "";
-  switch (rules_.rules()[rule].on_missing) {
-    case OnMissing::kPurge:
-      then = "on_missing: purge";
-      break;
-    case OnMissing::kStop:
-      then = "on_missing: stop, evictd would end here";
-      break;
-    case OnMissing::kIgnore:
-      then = "on_missing: ignore, nothing is deleted for it";
-      break;
-  }
+  const OnMissing on_missing = rules_.rules()[rule].on_missing;
+  const char* then = !is_not_sent(reason)                  ? "it has no key, so nothing is deleted for it"
+                     : on_missing == OnMissing::kPurge     ? "on_missing: purge"
+                     : on_missing == OnMissing::kStop      ? "on_missing: stop, evictd would end here"
+                                                           : "on_missing: ignore, nothing is deleted for it";
   lines_.push_back(
       {"note", fmt::format("{}; {}", unmappable_text(reason, column), then), rule_text(rule)});
 }

@@ -194,7 +194,7 @@ void Intake::collapse(std::uint32_t rule) {
 void Intake::unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) {
   const RuleInfo& info = rules_->rules()[rule];
   observer_.unmappable(info, reason);
-  if (info.on_missing != OnMissing::kStop) return;
+  if (!is_not_sent(reason) || info.on_missing != OnMissing::kStop) return;
   out_.on_unmappable_stop(
       Error{ErrorKind::kFatal,
             fmt::format("{}: rule '{}' cannot be mapped: column '{}': {}, and the rule says on_missing: stop",

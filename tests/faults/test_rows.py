@@ -45,6 +45,42 @@ def test_an_unchanged_large_value_never_becomes_a_key(postgres, cache, make_evic
     assert evictd.metrics().sum("evictd_unmappable_changes_total", reason="unchanged_toast") >= 1
 
 
+@pytest.mark.parametrize("on_missing", ["purge", "stop"])
+def test_a_strange_value_touches_the_keys_of_its_own_row_only(postgres, cache, make_evictd, on_missing):
+    postgres.execute("create table notes (id integer primary key, title text, day date); alter table notes replica identity full")
+    evictd = make_evictd(rules=f"""
+- table: public.notes
+  on_missing: {on_missing}
+  keys: ["id:{{id}}", "title:{{title}}", "url:{{title|urlencode}}", "path:{{title.a}}", "day:{{day|date('%Y')}}"]
+""").start()
+    others = [f"{name}:other" for name in ("id", "title", "url", "path", "day")]
+    long_title = "x" * 60_000
+    cache.mset({key: "another row's" for key in others})
+    cache.set(f"title:{long_title}", "old")
+    strange = ["", " ", "*", "title:*", "[a-z]", "{", "\x01\x1b[2J\r\n", "\u202e", "x" * 1100, long_title, "x" * 70_000, "é" * 30_000,
+               "9" * 10_000, '{"a":1}x', '{"a":"' + "x" * 70_000 + '"}']
+    days = ["infinity", "-infinity", "0044-03-15 BC", "12345-01-01"]
+    connection = postgres.connect()
+    with connection.cursor() as cursor:
+        for number, title in enumerate(strange):
+            cursor.execute("insert into notes values (%s, %s, %s)", (number, title, days[number % len(days)]))
+            cursor.execute("update notes set title = title || 'x' where id = %s", (number,))
+            cursor.execute("delete from notes where id = %s", (number,))
+        cursor.execute("insert into notes values (99, 'last', 'today')")
+        cache.set("title:last", "old")
+        cursor.execute("delete from notes where id = 99")
+    connection.close()
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    assert cache.exists(*others) == len(others), "other rows' keys were deleted"
+    scenarios.gone(cache, f"title:{long_title}", "title:last")
+    metrics = evictd.metrics()
+    assert metrics.sum("evictd_unmappable_changes_total", reason="too_long") >= 3
+    assert metrics.sum("evictd_unmappable_changes_total", reason="bad_value") >= len(strange)
+    assert metrics.sum("evictd_unmappable_changes_total") == metrics.sum(
+        "evictd_unmappable_changes_total", reason="too_long") + metrics.sum("evictd_unmappable_changes_total", reason="bad_value")
+    evictd.stop()
+
+
 def test_a_large_transaction_passes_in_bounded_memory(make_postgres, make_redis, folder):
     """With a wal_sender_timeout far below the time it takes: keepalives are answered meanwhile (G8)."""
     from harness import daemon

@@ -91,6 +91,20 @@ TEST(Explain, NullMakesNoKey) {
             "insert of public.products\nnothing is deleted\n");
 }
 
+TEST(Explain, AValueThatGivesNoKeyIsANoteAndNothingElse) {
+  EXPECT_EQ(explained(request("documents", Operation::kInsert, "", R"({"id": 7, "meta": "{"})")),
+            "insert of public.documents\n"
+            "  note   the value of column 'meta' is not what the template expects; it has no key, so nothing is deleted for "
+            "it  rule 'public.documents' (rules.yaml:8:5)\n"
+            "nothing is deleted\n");
+  EXPECT_EQ(explained(request("documents", Operation::kInsert, "",
+                              R"({"id": 7, "meta": {"lang": ")" + std::string(70'000, 'x') + "\"}}")),
+            "insert of public.documents\n"
+            "  note   the value of column 'meta' makes a key longer than 65536 bytes; it has no key, so nothing is deleted for "
+            "it  rule 'public.documents' (rules.yaml:8:5)\n"
+            "nothing is deleted\n");
+}
+
 TEST(Explain, ControlCharactersDoNotReachTheTerminal) {
   EXPECT_EQ(explained(request("products", Operation::kInsert, "",
                               R"({"id": "\u001b[2J", "slug": null, "category_id": null})")),

@@ -55,6 +55,35 @@ TEST(ManyKeys, OfOneChangeBecomeSeveralBatches) {  // G8
   }
 }
 
+// A value that is there never ends the daemon, whatever it is: only one that was not sent may.
+TEST(StrangeValue, DoesNotStopARuleThatStopsForMissingOnes) {
+  auto rules = RuleSet::parse(R"([{table: public.rows, keys: ["d:{id|date('%Y')}", 'row:{id}'], on_missing: stop}])", "rules.yaml");
+  ASSERT_TRUE(rules.has_value());
+  FakeDatabase database(12);
+  FakeSource source(database);
+  FakeSink sink(5s);
+  NullObserver observer;
+  Flow flow(std::move(*rules), source, one_cache(sink), observer, FlowOptions{});
+  Now now;
+  now.steady = SteadyTime(1h);
+  now.system = SystemTime(1h);
+  const auto run = [&](std::chrono::milliseconds time) {
+    for (auto left = time; left > 0ms; left -= 10ms) {
+      now.steady += 10ms;
+      now.system += 10ms;
+      flow.step(now);
+    }
+  };
+  flow.start(now);
+  run(100ms);
+  const Xid xid = database.commit({7}, false, now.system).xid;
+  database.make_visible(xid, now.steady);
+  run(10s);
+  EXPECT_FALSE(flow.failure());
+  EXPECT_GE(source.confirmed(), database.log_end());
+  EXPECT_TRUE(sink.data.first_applied.contains({"row:7", xid}));
+}
+
 // One key changed all the time is one item of one command, with all its transactions.
 TEST(ManyTransactions, OfOneKeyAreOneItem) {
   auto rules = RuleSet::parse("- {table: public.rows, keys: ['row:{id}', 'all']}", "rules.yaml");

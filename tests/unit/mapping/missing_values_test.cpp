@@ -105,24 +105,6 @@ TEST(MissingValues, ADeleteThatSaysNothingOfTheOldRow) {
               ElementsAre("missing id: not_sent", "purge t:*"));
 }
 
-TEST(MissingValues, ValuesThatATemplateCannotUse) {
-  const RuleSet rules = rules_from("- {table: t, keys: [\"d:{slug|date('%Y')}\", 'j:{body.a}']}");
-  EXPECT_THAT(
-      map(rules, kTable.insert({{"slug", "soon"}, {"body", "{"}})),
-      ElementsAre("missing slug: bad_value", "purge d:*", "missing body: bad_value", "purge j:*"));
-}
-
-TEST(MissingValues, AKeyBeyondTheLimit) {
-  const RuleSet rules = rules_from("- {table: t, keys: ['k:{slug}', \"h:{slug|md5}\"]}");
-  const std::string fits(kKeyBytesMax - 2, 'x');
-  EXPECT_THAT(map(rules, kTable.insert({{"slug", fits}}))[0], "key k:" + fits);
-  const std::vector<std::string> entries = map(rules, kTable.insert({{"slug", fits + "x"}}));
-  ASSERT_EQ(entries.size(), 3u);
-  EXPECT_EQ(entries[0], "missing slug: too_long");
-  EXPECT_EQ(entries[1], "purge k:*");
-  EXPECT_EQ(entries[2].substr(0, 6), "key h:");
-}
-
 TEST(MissingValues, OneTemplateIsReportedOncePerChange) {
   const RuleSet rules = rules_from("- {table: t, keys: ['k:{slug}:{body}']}");
   EXPECT_THAT(map(rules, kTable.update({{"id", "1"}}).from({{"id", "2"}})),
