@@ -89,6 +89,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
   void on_facts(const SourceFacts& facts) override;
   void on_connected(const SourceConnected& connected) override;
   void on_tables(const std::map<std::string, std::string>& tables) override;
+  void on_streams(const std::map<std::string, std::uint64_t>& begins) override;
   void on_disconnected(const Error& error) override;
   void on_standby(std::string_view holder) override;
   void on_failed(const Error& error) override { failure_ = error; }
@@ -248,6 +249,10 @@ void Flow::Impl::on_connected(const SourceConnected& connected) {
 
 void Flow::Impl::on_tables(const std::map<std::string, std::string>& tables) {
   for (Entry& entry : lanes_) entry.lane->source_tables(tables);
+}
+
+void Flow::Impl::on_streams(const std::map<std::string, std::uint64_t>& begins) {
+  for (Entry& entry : lanes_) entry.lane->source_streams(begins);
 }
 
 void Flow::Impl::on_disconnected(const Error& error) {

@@ -56,8 +56,10 @@ void Lane::step(Now now) {
 void Lane::work(Now now, const Surroundings& surroundings) {
   now_ = now;
   work_repairs(surroundings);
-  submit(ready_, Urgency::kPrompt);
-  submit(ready_bulk_, Urgency::kBulk);
+  if (ledger_.streams_are_stored()) {
+    submit(ready_, Urgency::kPrompt);
+    submit(ready_bulk_, Urgency::kBulk);
+  }
   pop_finished();
   write_record(surroundings);
   graveyard_.clear();  // what was submitted has been written out by then, or is still alive

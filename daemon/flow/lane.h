@@ -81,6 +81,7 @@ class Lane final : private SinkHandler {
   void source_connected(const SourceConnected& connected, std::uint64_t session, OnFirstStart on_first_start, Now now);
   void source_gap(const Gap& gap, Now now);
   void source_tables(const std::map<std::string, std::string>& tables);
+  void source_streams(const std::map<std::string, std::uint64_t>& begins);
   // We do not hold the source, or not for certain: another process may.
   void release();
 

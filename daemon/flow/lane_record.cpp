@@ -44,7 +44,7 @@ void Lane::on_sink_connected(const SinkConnected& connected) {
 
 void Lane::found_on_connection(const SinkConnected& connected, bool is_another_process) {
   const bool knew = ledger_.is_known();
-  const Ledger::Found found = ledger_.found(connected.record);
+  const Ledger::Found found = ledger_.found(connected.record, knew && !is_another_process);
   if (!ledger_.holds()) {
     // What another process left is read anew when the source is ours to judge; repairs of what was found before and not
     // begun are found again then.
@@ -199,6 +199,12 @@ void Lane::source_tables(const std::map<std::string, std::string>& tables) {
   if (ledger_.is_known() && ledger_.holds()) ledger_.use_tables(tables);
 }
 
+void Lane::source_streams(const std::map<std::string, std::uint64_t>& begins) {
+  if (!streaming_) return;
+  streaming_->streams.insert(begins.begin(), begins.end());
+  if (ledger_.is_known() && ledger_.holds()) ledger_.use_streams(begins);
+}
+
 void Lane::release() {
   ledger_.release();
   streaming_.reset();
@@ -212,6 +218,7 @@ void Lane::come_back(const std::map<std::string, std::uint64_t>& confirmed, Now 
   purged_through_ = last_taken_;
   is_prefix_broken_ = false;
   ledger_.rebase(confirmed);
+  if (streaming_) ledger_.use_streams(streaming_->streams);
   ledger_.use_rules(rule_digests(*rules_, spec_.name));
   events_.error(fmt::format("gap in cache '{}' (parked): it was away and missed what went by", spec_.name),
                 "all it may hold is purged now; evictd reports ready when that is done");
