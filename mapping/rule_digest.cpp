@@ -97,9 +97,9 @@ std::uint64_t rule_digest(const RuleInfo& info, const CompiledRule& rule) {
   if (!info.version_column.empty()) add("version", framed(info.version_column));
   // `stop` and `purge` miss nothing; what `ignore` passed over may still be cached.
   if (info.on_missing == OnMissing::kIgnore) add("on_missing", "ignore");
-  // Caches, and listeners of a channel, that were never told.
+  // Listeners of a channel that were never told. Caches are none of the rule's own: each has its record of the rules that act
+  // on it, and one that is added finds this one new.
   if (!info.announce.empty()) add("announce", framed(info.announce));
-  add_list("caches", info.caches);
   return hash(std::move(text));
 }
 

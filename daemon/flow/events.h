@@ -34,4 +34,18 @@ class FlowEvents {
   std::vector<FlowEvent> events_;
 };
 
+// Says things of one cache: with its name before them, where there are others.
+class CacheEvents {
+ public:
+  CacheEvents(FlowEvents& events, std::string prefix) : events_(events), prefix_(std::move(prefix)) {}
+  void debug(std::string text) { events_.debug(prefix_ + text); }
+  void info(std::string text, std::string hint = {}) { events_.info(prefix_ + text, std::move(hint)); }
+  void warning(std::string text, std::string hint = {}) { events_.warning(prefix_ + text, std::move(hint)); }
+  void error(std::string text, std::string hint = {}) { events_.error(prefix_ + text, std::move(hint)); }
+
+ private:
+  FlowEvents& events_;
+  const std::string prefix_;
+};
+
 }  // namespace evictd

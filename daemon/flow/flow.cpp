@@ -27,8 +27,18 @@ constexpr auto kFullMax = 200ms;
 constexpr auto kRedeliveryInterval = 5s;
 // How often it is looked whether a cache has to be parked: the limits are minutes and gigabytes.
 constexpr auto kParkingInterval = 100ms;
-// A cache is parked while so much of the WAL that PostgreSQL may keep is left (max_slot_wal_keep_size).
+// A cache that owes something for so long is late; a moment's work is not.
+constexpr auto kLateMin = 10s;
+// A cache is parked while so much of the WAL that PostgreSQL may keep is left (max_slot_wal_keep_size), or a quarter of it
+// where that is less.
 constexpr std::int64_t kSafeWalMin = 64LL * 1024 * 1024;
+
+bool nearly_lost(const SourceStatus& source) {
+  if (!source.slot_safe_wal_bytes) return false;
+  const std::int64_t safe = *source.slot_safe_wal_bytes;
+  const auto all = safe + static_cast<std::int64_t>(source.slot_retained_bytes.value_or(4 * kSafeWalMin));
+  return safe < std::min(kSafeWalMin, all / 4);
+}
 
 }  // namespace
 
@@ -43,7 +53,9 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
                 {options_.batch_items_max, options_.batch_bytes_max, options_.snapshot_interval}) {
     EVICTD_CHECK(!lanes.empty());
     for (LaneSpec& spec : lanes) {
-      lanes_.push_back({std::make_unique<Lane>(std::move(spec), source_, observer_, events_, options_, rules_), {}, {}, {}});
+      CacheEvents events(events_, lanes.size() > 1 ? fmt::format("cache '{}': ", spec.name) : "");
+      lanes_.push_back(
+          {std::make_unique<Lane>(std::move(spec), source_, observer_, std::move(events), options_, rules_), {}, {}, {}});
     }
     for (Entry& entry : lanes_) {
       for (const std::string& name : entry.lane->spec().after) {
@@ -93,7 +105,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
   void on_disconnected(const Error& error) override;
   void on_standby(std::string_view holder) override;
   void on_failed(const Error& error) override { failure_ = error; }
-  void on_begin(const TransactionBegin& begin) override { intake_.begin(begin); }
+  void on_begin(const TransactionBegin& begin) override;
   void on_change(const Change& change) override { intake_.change(change, now_); }
   void on_unknown_change(const UnknownChange& change) override { intake_.unknown_change(change, now_); }
   void on_commit(const Position& end) override;
@@ -121,6 +133,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
   void acknowledge();
   std::map<std::string, std::uint64_t> told_by_name() const;
   bool waits_for_visibility() const;
+  std::uint64_t wal_kept_for(const Lane& lane, std::uint64_t lag_bytes) const;
   std::optional<std::chrono::microseconds> lag(const Lane& lane) const;
 
   Source& source_;
@@ -135,8 +148,12 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
   std::map<std::uint32_t, std::uint64_t> received_;      // in this session: the last commit or keepalive
   std::map<std::uint32_t, std::uint64_t> acknowledged_;  // told to the source in this session
   std::optional<SteadyTime> last_heartbeat_;
-  // The last moment at which everything the database had committed was known to have been received.
+  // The last moment at which everything the database had committed was known to have been received; and whether that was in
+  // this connection: after a reconnection what was committed meanwhile is still to come.
   SteadyTime current_at_{};
+  bool is_caught_up_ = false;
+  SystemTime connected_at_{};
+  SystemTime commit_time_{};  // of the transaction under way
   bool redelivery_wanted_ = false;
   SteadyTime parking_looked_at_{};
   SteadyTime redelivered_at_ = SteadyTime::min();
@@ -241,7 +258,8 @@ void Flow::Impl::on_connected(const SourceConnected& connected) {
   source_lost_.clear();
   received_.clear();
   acknowledged_.clear();
-  current_at_ = std::max(current_at_, SteadyTime{});
+  is_caught_up_ = false;
+  connected_at_ = now_.system;
   intake_.connected(session_, connected.has_snapshots, now_);
   events_.info(fmt::format("streaming, epoch {}", connected.epoch));
   for (Entry& entry : lanes_) entry.lane->source_connected(connected, session_, options_.on_first_start, now_);
@@ -282,8 +300,15 @@ void Flow::Impl::on_gap(const Gap& gap) {
   for (Entry& entry : lanes_) entry.lane->source_gap(gap, now_);
 }
 
+void Flow::Impl::on_begin(const TransactionBegin& begin) {
+  commit_time_ = begin.commit_time;
+  intake_.begin(begin);
+}
+
+// Transactions come in the order of their commits: up to this one's everything was received, and of a backlog no more.
 void Flow::Impl::on_commit(const Position& end) {
-  current_at_ = now_.steady;
+  current_at_ = std::max(current_at_, now_.steady - std::max(now_.system - commit_time_, SystemTime::duration(0)));
+  if (commit_time_ >= connected_at_) is_caught_up_ = true;
   std::uint64_t& received = received_[end.stream];
   received = std::max(received, end.value);
   intake_.commit(end, now_);
@@ -297,10 +322,17 @@ void Flow::Impl::on_snapshot(const Snapshot& snapshot) {
 void Flow::Impl::on_heartbeat() {
   last_heartbeat_ = now_.steady;
   current_at_ = now_.steady;
+  is_caught_up_ = true;
 }
 
 void Flow::Impl::on_keepalive(const Position& position) {
-  current_at_ = now_.steady;
+  // It says how far the server has read, of a backlog too: that is news of the end where we know where the end is.
+  const std::optional<std::uint64_t> lag_bytes = source_.status().lag_bytes;
+  const auto told = acknowledged_.find(position.stream);
+  if (lag_bytes && told != acknowledged_.end() && position.value >= told->second + *lag_bytes) {
+    current_at_ = now_.steady;
+    is_caught_up_ = true;
+  }
   if (intake_.in_transaction() || !intake_.empty()) return;
   std::uint64_t& received = received_[position.stream];
   received = std::max(received, position.value);
@@ -372,7 +404,8 @@ bool Flow::Impl::wants_data() const {
 void Flow::Impl::watch_lanes() {
   for (Entry& entry : lanes_) {
     Lane& lane = *entry.lane;
-    if (lane.is_parked() && lane.is_connected() && is_streaming()) lane.come_back(told_by_name(), now_);
+    if (is_streaming() && lane.may_come_back()) lane.come_back(told_by_name(), now_);
+    if (is_streaming() && is_caught_up_) lane.everything_is_received();
     // Only a cache that owes something, or waits for one that is behind, falls behind: what is held for settles and for
     // transactions that hang is held for all of them, and makes room by itself. And only where it holds another one up.
     const std::optional<SteadyTime> waiting = lane.waiting_since();
@@ -447,13 +480,16 @@ void Flow::Impl::park_late_ones() {
       entry.away_since = std::max(*entry.away_since, *lane.waiting_since());
     }
     const ParkAfter& limits = lane.spec().park_after;
+    // One that is only busy at this moment keeps nothing.
+    const bool is_late = !lane.is_connected() || lane.is_behind() || lane.is_full() ||
+                         now_.steady - *entry.away_since >= kLateMin;
+    const std::uint64_t kept = source.lag_bytes ? wal_kept_for(lane, *source.lag_bytes) : 0;
     if (limits.age && now_.steady - *entry.away_since >= *limits.age) {
       lane.park(fmt::format("its oldest change waits since {} s",
                             std::chrono::duration_cast<std::chrono::seconds>(now_.steady - *entry.away_since).count()));
-    } else if (limits.wal_bytes && source.slot_retained_bytes && *source.slot_retained_bytes >= *limits.wal_bytes) {
-      lane.park(fmt::format("the database keeps {} bytes of WAL for it", *source.slot_retained_bytes));
-    } else if (limits.before_slot_is_lost && source.slot_safe_wal_bytes && *source.slot_safe_wal_bytes < kSafeWalMin &&
-               (!lane.is_connected() || lane.is_behind() || lane.is_full())) {
+    } else if (limits.wal_bytes && is_late && kept >= *limits.wal_bytes) {
+      lane.park(fmt::format("the database keeps {} bytes of WAL for it", kept));
+    } else if (limits.before_slot_is_lost && is_late && nearly_lost(source) && kept > 0) {
       lane.park(fmt::format("PostgreSQL would give the slot up in {} bytes of WAL (max_slot_wal_keep_size)",
                             *source.slot_safe_wal_bytes));
     }
@@ -479,6 +515,16 @@ void Flow::Impl::acknowledge() {
     told = least;
     source_.acknowledge({stream, least});
   }
+}
+
+// What lies between its own record and the end of the log: of all that the slot keeps, parking it would free that.
+std::uint64_t Flow::Impl::wal_kept_for(const Lane& lane, std::uint64_t lag_bytes) const {
+  std::uint64_t ahead = 0;
+  for (const auto& [stream, recorded] : lane.ledger().recorded()) {
+    const auto told = acknowledged_.find(stream);
+    if (told != acknowledged_.end() && recorded > told->second) ahead = std::max(ahead, recorded - told->second);
+  }
+  return lag_bytes - std::min(lag_bytes, ahead);
 }
 
 std::map<std::string, std::uint64_t> Flow::Impl::told_by_name() const {
@@ -535,8 +581,9 @@ std::optional<std::chrono::microseconds> Flow::Impl::lag(const Lane& lane) const
   if (const auto open = intake_.oldest_open_commit(); open && (!oldest || *open < *oldest)) oldest = open;
   std::optional<microseconds> lag;
   if (oldest) lag = std::max(duration_cast<microseconds>(now_.system - *oldest), microseconds(0));
-  const bool is_current = is_streaming() && wants_data() && now_.steady - current_at_ <= options_.current_for;
+  const bool is_current = is_streaming() && is_caught_up_ && wants_data() && now_.steady - current_at_ <= options_.current_for;
   if (!is_current) lag = std::max(lag.value_or(microseconds(0)), since(current_at_));
+  if (const auto lacks = lane.lacks_since()) lag = std::max(lag.value_or(microseconds(0)), since(*lacks));
   return lag.value_or(microseconds(0));
 }
 

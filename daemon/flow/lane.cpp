@@ -26,12 +26,12 @@ bool acts_on(const RuleInfo& rule, const std::string& name) {
   return rule.caches.empty() || std::find(rule.caches.begin(), rule.caches.end(), name) != rule.caches.end();
 }
 
-Lane::Lane(LaneSpec spec, const Source& source, Observer& observer, FlowEvents& events, const FlowOptions& options,
+Lane::Lane(LaneSpec spec, const Source& source, Observer& observer, CacheEvents events, const FlowOptions& options,
            std::shared_ptr<const RuleSet> rules)
     : spec_(std::move(spec)),
       source_(source),
       observer_(observer),
-      events_(events),
+      events_(std::move(events)),
       options_(options),
       ledger_(options.writer, options.record_interval),
       repairs_({spec_.tombstone_ttl, spec_.name}),
@@ -43,6 +43,7 @@ Lane::~Lane() = default;
 
 void Lane::start(Now now) {
   now_ = now;
+  lacks_since_ = now.steady;
   tell_sink();
   spec_.sink->start(now);
 }
@@ -550,9 +551,10 @@ void Lane::fall_behind() {
   // Those who stand behind this lane wait with it.
   behind_after_ = applied_through();
   is_behind_ = true;
+  note_lack();
   abandon_all(true);
-  events_.warning(fmt::format("cache '{}' cannot keep up or is away: {} bytes are held for it, the rest waits in the source",
-                              spec_.name, held_bytes_),
+  events_.warning(fmt::format("the cache cannot keep up or is away: {} bytes are held for it, the rest waits in the source",
+                              held_bytes_),
                   "it is asked for again as soon as the cache takes it; no other cache waits for it");
 }
 
@@ -560,9 +562,24 @@ void Lane::park(std::string why) {
   if (is_parked_) return;
   is_parked_ = true;
   is_behind_ = false;
+  note_lack();
   abandon_all(false);
-  events_.error(fmt::format("cache '{}' is parked: {}", spec_.name, why),
+  events_.error(fmt::format("the cache is parked: {}", why),
                 "it no longer holds the database up; what its rules match is purged when it returns");
+}
+
+// What is dropped now was owed since its commit.
+void Lane::note_lack() {
+  if (lacks_since_) return;
+  const std::optional<SystemTime> oldest = oldest_unapplied();
+  const SystemTime::duration age = oldest ? now_.system - *oldest : SystemTime::duration(0);
+  lacks_since_ = now_.steady - std::max(age, SystemTime::duration(0));
+}
+
+void Lane::everything_is_received() {
+  if (streaming_ && judging_ == Judging::kDone && !is_parked_ && !is_behind_ && repairs_.reasons(false).empty()) {
+    lacks_since_.reset();
+  }
 }
 
 std::optional<SystemTime> Lane::oldest_unapplied() const {

@@ -51,7 +51,7 @@ class Lane final : private SinkHandler {
   };
 
   // Everything passed by reference must outlive the lane.
-  Lane(LaneSpec spec, const Source& source, Observer& observer, FlowEvents& events, const FlowOptions& options,
+  Lane(LaneSpec spec, const Source& source, Observer& observer, CacheEvents events, const FlowOptions& options,
        std::shared_ptr<const RuleSet> rules);
   ~Lane() override;
 
@@ -111,7 +111,9 @@ class Lane final : private SinkHandler {
   // Forgets everything: the cache no longer holds the database up, and is purged when it returns.
   void park(std::string why);
   bool is_parked() const { return is_parked_; }
-  // A parked cache that is connected returns: what it missed is a gap. `confirmed`: by stream name, what was told to the
+  // A parked cache may return when it is connected and owes no answer: one that stands still is connected for a while.
+  bool may_come_back() const { return is_parked_ && is_connected_ && tickets_.empty() && !repair_ticket_; }
+  // A parked cache returns: what it missed is a gap. `confirmed`: by stream name, what was told to the
   // source meanwhile.
   void come_back(const std::map<std::string, std::uint64_t>& confirmed, Now now);
   // The source has to send again what is not on record here. Cleared by the question.
@@ -123,6 +125,11 @@ class Lane final : private SinkHandler {
   const Ledger& ledger() const { return ledger_; }
   bool waits_for_visibility() const { return repairs_.waits_for_visibility(); }
   std::optional<SystemTime> oldest_unapplied() const;
+  // Since when it may lack what oldest_unapplied() does not tell: since the process began until its record was judged;
+  // while it is parked or behind, and until what it missed then was sent again or purged. Absent: it lacks nothing else.
+  std::optional<SteadyTime> lacks_since() const { return lacks_since_; }
+  // Everything there is was received in this connection: it lacks nothing else any more, if it is followed.
+  void everything_is_received();
   std::optional<SystemTime> last_applied() const { return last_applied_commit_; }
   // Since when the cache owes an answer; absent: it owes none.
   std::optional<SteadyTime> waiting_since() const;
@@ -199,12 +206,13 @@ class Lane final : private SinkHandler {
   void write_record(const Surroundings& surroundings);
   void purge_changed_rules();
   void tell_sink();
+  void note_lack();
   std::chrono::milliseconds cache_time() const;
 
   const LaneSpec spec_;
   const Source& source_;
   Observer& observer_;
-  FlowEvents& events_;
+  CacheEvents events_;
   const FlowOptions options_;
   Now now_{};
 
@@ -258,6 +266,7 @@ class Lane final : private SinkHandler {
   Judging judging_ = Judging::kNone;
   std::optional<SourceFacts> facts_;  // judged against as soon as the record is known
   std::uint64_t load_ = 0;            // the newest read of the record; older answers are ignored
+  std::optional<SteadyTime> lacks_since_;
   bool wants_redelivery_ = false;
   bool is_behind_ = false;
   bool is_parked_ = false;

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "daemon/flow/lane_work.h"
 #include "mapping/check.h"
@@ -22,11 +23,14 @@ bool is_worth_a_line(const Counts& counts, SteadyTime began, SteadyTime now) {
 }  // namespace
 
 std::map<std::string, std::uint64_t> rule_digests(const RuleSet& rules, const std::string& name) {
-  std::map<std::string, std::uint64_t> digests;
+  std::map<std::string, std::set<std::uint64_t>> by_table;
   for (const RuleInfo& rule : rules.rules()) {
-    if (!acts_on(rule, name)) continue;
-    // In the order of the file, which has no meaning: a sum does not care.
-    digests[rule.qualified_table()] += rule.digest;
+    if (acts_on(rule, name)) by_table[rule.qualified_table()].insert(rule.digest);
+  }
+  std::map<std::string, std::uint64_t> digests;
+  for (const auto& [table, each] : by_table) {
+    // Neither the order of the file nor a rule that is there twice has a meaning: a sum of a set does not care.
+    digests[table] = std::accumulate(each.begin(), each.end(), std::uint64_t{0});
   }
   return digests;
 }
@@ -75,7 +79,7 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
       // Deletes that were on record long ago may be undone (a restart from an old dump, a replica promoted too early).
       ledger_.forget_unrecorded();
       open_repair({"redis_rollback", {}, true, false});
-      events_.error(fmt::format("gap in cache '{}' (redis_rollback): it came back with older data than it had", spec_.name),
+      events_.error("gap (redis_rollback): the cache came back with older data than it had",
                     "all it may hold is purged now; evictd reports ready when that is done");
       wants_redelivery_ = true;
       break;
@@ -220,7 +224,7 @@ void Lane::come_back(const std::map<std::string, std::uint64_t>& confirmed, Now 
   ledger_.rebase(confirmed);
   if (streaming_) ledger_.use_streams(streaming_->streams);
   ledger_.use_rules(rule_digests(*rules_, spec_.name));
-  events_.error(fmt::format("gap in cache '{}' (parked): it was away and missed what went by", spec_.name),
+  events_.error("gap (parked): the cache was away and missed what went by",
                 "all it may hold is purged now; evictd reports ready when that is done");
   open_repair({"parked", {}, true, false});
 }

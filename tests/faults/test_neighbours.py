@@ -3,10 +3,25 @@
 import signal
 import threading
 
+import pytest
 import scenarios
 from harness import oracle
 from harness.fixtures import soak
+from harness.proxy import Proxy
 from harness.waiting import eventually
+
+
+@pytest.fixture
+def proxy_of():
+    made = []
+
+    def make(port):
+        made.append(Proxy(port))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
 
 
 def test_an_idle_database_beside_a_busy_one_frees_its_wal(postgres, cache, make_evictd):
@@ -35,13 +50,46 @@ def test_a_second_daemon_stands_by_and_takes_over(postgres, redis, cache, make_e
     running = scenarios.under_load(postgres, redis, seed)
     eventually("the second one stands by", lambda: "evictd_active 0" in second.metrics().text, 30)
     assert first.metrics().get("evictd_active") == 1
-    assert not second.is_ready()
+    # What a rollout asks: the one that stands by is as it should be, and is not the one that works.
+    assert second.http("/readyz") == (503, "standby: another process holds the slot\n")
+    assert second.http("/readyz?standby=ok") == (200, "standby\n")
+    assert first.http("/readyz?standby=ok") == (200, "ok\n")
     first.kill()
     second.wait_until_ready(60)
+    assert second.http("/readyz?standby=ok") == (200, "ok\n")
     assert second.metrics().get("evictd_active") == 1
     oracle.converge(postgres, second, running)
     oracle.assert_true_cache(postgres, cache, at_least=50)
     assert second.metrics().sum("evictd_gaps_total") == 0
+
+
+def test_a_standby_without_its_cache_is_not_as_it_should_be(postgres, redis, cache, make_evictd, proxy_of):
+    proxy = proxy_of(redis.port)
+    first = make_evictd().start()
+    second = make_evictd(redis_url=redis.url(port=proxy.port)).start(ready=False)
+    eventually("the second one stands by", lambda: second.http("/readyz?standby=ok")[0] == 200, 30)
+    proxy.tell("refuse")
+    eventually("it says what it lacks",
+               lambda: second.http("/readyz?standby=ok") ==
+               (503, "redis is not connected\nstandby: another process holds the slot\n"), 30)
+    proxy.tell("pass")
+    eventually("it has it again", lambda: second.http("/readyz?standby=ok") == (200, "standby\n"), 30)
+    assert first.is_ready()
+
+
+def test_a_standby_does_not_count_what_the_other_one_repairs(postgres, redis, cache, make_evictd):
+    """A gap of checked rules stays on record until the last reader that may fill is over: for a minute here. Who came
+    meanwhile has read of it, and has nothing to repair."""
+    checked = "- {table: products, keys: ['product:{id}'], fill: checked}\n"
+    first = make_evictd(rules=checked).start()
+    assert first.stop() == 0
+    postgres.execute("select pg_drop_replication_slot('evictd')")
+    first.start()
+    assert first.metrics().sum("evictd_gaps_total") == 1
+    assert b"slot_missing" in cache.get("evictd:record:evictd"), "it is on record still"
+    second = make_evictd(rules=checked).start(ready=False)
+    eventually("the second one stands by", lambda: second.http("/readyz?standby=ok") == (200, "standby\n"), 30)
+    assert second.metrics().sum("evictd_gap_unresolved") == 0
 
 
 def test_rules_added_by_a_reload_take_over_what_is_cached(postgres, cache, make_evictd, shop_rules):

@@ -82,7 +82,8 @@ class Evictd:
     """One configured daemon. It may be started, ended and started again."""
 
     def __init__(self, folder, postgres_url, redis_url, rules, *, slot="evictd", publication="evictd",
-                 postgres_more="", redis_more="", more="", program="evictd"):
+                 postgres_more="", redis_more="", more="", program="evictd", caches=None):
+        """`caches`: what stands below 'caches:', indented; instead of `redis_url`."""
         os.makedirs(folder, exist_ok=True)
         self.folder = folder
         self.program = binary(program)
@@ -93,9 +94,10 @@ class Evictd:
         self.slot = slot
         self.process = None
         self.write_rules(rules)
+        cache = f"caches:\n{caches}" if caches else f"redis:\n  url: {redis_url}\n{_indent(redis_more)}"
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(f"postgres:\n  url: {postgres_url}\n  slot: {slot}\n  publication: {publication}\n{_indent(postgres_more)}"
-                       f"redis:\n  url: {redis_url}\n{_indent(redis_more)}"
+                       f"{cache}"
                        f"http:\n  listen: 127.0.0.1:{self.port}\nlog: {{level: info, format: text}}\nrules: rules.yaml\n{more}")
 
     def write_rules(self, text):

@@ -47,6 +47,9 @@ class FakeSource final : public Source {
   int snapshot_delay_steps = 0;   // answers to request_snapshot() come so many steps later
   std::size_t changes_per_step = 3;
   bool heartbeat = false;
+  std::uint64_t foreign_bytes = 0;  // of WAL behind what the stream sends: another database's, or a long transaction's
+  std::optional<std::uint64_t> retained_bytes;
+  std::optional<std::int64_t> safe_bytes;
   // False: as Kafka without a database to ask. What arrives is visible, and since when it was there at the latest is
   // told, from a look at every step.
   bool has_snapshots = true;
@@ -116,6 +119,11 @@ class FakeSource final : public Source {
     SourceStatus status;
     status.connected = status.active = connected_;
     status.state = connected_ ? "streaming" : "connecting";
+    if (connected_) {
+      status.lag_bytes = database_.log_end() + 1 - std::min(slot_->confirmed, database_.log_end() + 1) + foreign_bytes;
+    }
+    status.slot_retained_bytes = retained_bytes;
+    status.slot_safe_wal_bytes = safe_bytes;
     return status;
   }
 

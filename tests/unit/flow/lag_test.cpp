@@ -63,5 +63,26 @@ TEST_F(Lag, IsShownAlthoughManySettlesWaitForRedis) {
   EXPECT_GE(source_.confirmed(), database_.log_end());
 }
 
+// What was committed while the source was away is still to come when it is back: what was applied last says nothing.
+TEST_F(Lag, IsNotZeroAfterAReconnectionBeforeTheBacklogIsRead) {
+  run(100ms);
+  ASSERT_EQ(flow_->status().lanes[0].lag, 0us);
+  source_.server_up = false;
+  run(20s);
+  for (int i = 0; i < 50; ++i) write(i % 12);
+  source_.server_up = true;
+  source_.changes_per_step = 1;
+  bool is_half_read = false;
+  for (std::uint64_t held = 0; held < 50; held = flow_->status().lanes[0].held_transactions) {
+    const FlowStatus status = flow_->status();
+    is_half_read = is_half_read || (status.source_connected && held > 0);
+    EXPECT_GT(status.lanes[0].lag, 0us) << held << " of 50 are read";
+    run(10ms);
+  }
+  EXPECT_TRUE(is_half_read);
+  run(100ms);
+  EXPECT_EQ(flow_->status().lanes[0].lag, 0us);
+}
+
 }  // namespace
 }  // namespace evictd::testing

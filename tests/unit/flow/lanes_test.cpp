@@ -1,0 +1,159 @@
+// Several caches: what becomes of one that is away, and what the others have of it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "daemon/flow/flow.h"
+#include "tests/support/fake_database.h"
+#include "tests/support/fake_sink.h"
+#include "tests/support/fake_source.h"
+#include "tests/support/null_observer.h"
+
+namespace evictd::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+class Lanes : public ::testing::Test {
+ protected:
+  Lanes() : database_(12), source_(database_), a_(5s), b_(5s) {
+    now_.steady = SteadyTime(1h);
+    now_.system = SystemTime(1h);
+  }
+  void start(ParkAfter park_after) {
+    auto rules = RuleSet::parse("- {table: public.rows, keys: ['row:{id}'], settle: 1s}\n", "rules.yaml");
+    ASSERT_TRUE(rules.has_value());
+    LaneSpec a{"a", &a_, {}, park_after, 5s};
+    LaneSpec b{"b", &b_, {}, park_after, 5s};
+    flow_ = std::make_unique<Flow>(std::move(*rules), source_, std::vector{a, b}, observer_, FlowOptions{});
+    flow_->start(now_);
+    run(3s);
+    ASSERT_THAT(flow_->status().not_ready, ElementsAre());
+  }
+  void run(std::chrono::milliseconds time) {
+    for (auto left = time; left > 0ms; left -= 10ms) {
+      now_.steady += 10ms;
+      now_.system += 10ms;
+      flow_->step(now_);
+      for (FlowEvent& event : flow_->take_events()) said_.push_back(std::move(event.text));
+    }
+  }
+  void write(int row) { database_.make_visible(database_.commit({row}, false, now_.system).xid, now_.steady); }
+  LaneStatus status(std::size_t lane) { return flow_->status().lanes[lane]; }
+
+  Now now_;
+  FakeDatabase database_;
+  FakeSource source_;
+  FakeSink a_;
+  FakeSink b_;
+  NullObserver observer_;
+  std::unique_ptr<Flow> flow_;
+  std::vector<std::string> said_;
+};
+
+TEST_F(Lanes, TheLagOfAParkedCacheGoesOnUntilItIsPurged) {
+  start({10s, {}, true});
+  b_.server_up = false;
+  run(1s);
+  write(1);
+  run(12s);
+  ASSERT_TRUE(status(1).is_parked);
+  EXPECT_GE(status(1).lag, 11s) << "what it missed is dropped, and not applied";
+  EXPECT_EQ(status(0).lag, 0us);
+  run(20s);
+  EXPECT_GE(status(1).lag, 31s);
+  EXPECT_GE(source_.confirmed(), database_.log_end()) << "it holds the database up no longer";
+  EXPECT_THAT(flow_->status().not_ready, Contains(StartsWith("cache 'b': b is parked")));
+  b_.server_up = true;
+  while (!status(1).gaps.contains("parked")) run(10ms);
+  EXPECT_GT(status(1).lag, 31s) << "not purged yet";
+  run(10s);
+  EXPECT_THAT(flow_->status().not_ready, ElementsAre());
+  EXPECT_EQ(status(1).lag, 0us);
+  EXPECT_THAT(said_, Contains(HasSubstr("cache 'b': repaired: parked")));
+}
+
+TEST_F(Lanes, TheLagOfACacheWhoseRecordIsNotKnownIsNotZero) {
+  b_.server_up = false;
+  auto rules = RuleSet::parse("- {table: public.rows, keys: ['row:{id}']}\n", "rules.yaml");
+  ASSERT_TRUE(rules.has_value());
+  LaneSpec a{"a", &a_, {}, {}, 5s};
+  LaneSpec b{"b", &b_, {}, {}, 5s};
+  flow_ = std::make_unique<Flow>(std::move(*rules), source_, std::vector{a, b}, observer_, FlowOptions{});
+  flow_->start(now_);
+  run(10s);
+  EXPECT_EQ(status(0).lag, 0us);
+  EXPECT_GE(status(1).lag, 9s) << "nobody knows what it lacks";
+  b_.server_up = true;
+  run(3s);
+  EXPECT_EQ(status(1).lag, 0us);
+}
+
+// It stays connected for as long as its timeout is: that alone does not make it one that can be followed again.
+TEST_F(Lanes, AParkedCacheThatStandsStillIsNotTakenBackBeforeItAnswers) {
+  start({10s, {}, true});
+  b_.frozen = true;
+  write(1);
+  run(20s);
+  ASSERT_TRUE(status(1).is_connected);
+  ASSERT_TRUE(status(1).is_parked);
+  EXPECT_GE(source_.confirmed(), database_.log_end());
+  EXPECT_THAT(status(1).gaps, ElementsAre());
+  b_.frozen = false;
+  run(10s);
+  EXPECT_FALSE(status(1).is_parked);
+  EXPECT_THAT(flow_->status().not_ready, ElementsAre());
+}
+
+// The log that the slot keeps is kept for the one that is away.
+TEST_F(Lanes, ACacheThatWorksIsNotParkedForWhatIsKeptForAnother) {
+  start({{}, 1000, true});
+  b_.server_up = false;
+  write(1);
+  run(3s);
+  ASSERT_FALSE(status(1).is_parked);
+  source_.foreign_bytes = 2000;
+  for (int i = 0; i < 50; ++i) {
+    write(i % 12);
+    run(10ms);
+  }
+  run(1s);
+  EXPECT_TRUE(status(1).is_parked);
+  EXPECT_FALSE(status(0).is_parked);
+}
+
+TEST_F(Lanes, IsParkedBeforeTheSlotIsLost) {
+  start({{}, {}, true});
+  source_.retained_bytes = 800 * 1000;
+  source_.safe_bytes = 200 * 1000;  // less than a quarter is left
+  write(1);
+  run(3s);
+  EXPECT_FALSE(status(0).is_parked) << "both work: parking them would free nothing";
+  EXPECT_FALSE(status(1).is_parked);
+  b_.server_up = false;
+  source_.safe_bytes = 700 * 1000;
+  source_.retained_bytes = 300 * 1000;
+  write(1);
+  run(3s);
+  EXPECT_FALSE(status(1).is_parked) << "however small the limit is, there is time";
+  source_.safe_bytes = 200 * 1000;
+  source_.retained_bytes = 800 * 1000;
+  run(1s);
+  EXPECT_TRUE(status(1).is_parked);
+  EXPECT_FALSE(status(0).is_parked);
+}
+
+TEST_F(Lanes, WhatIsSaidOfACacheNamesIt) {
+  start({10s, {}, true});
+  b_.server_up = false;
+  run(1s);
+  EXPECT_THAT(said_, Contains("cache 'a': a connected"));
+  EXPECT_THAT(said_, Contains(StartsWith("cache 'b': ")));
+  EXPECT_THAT(flow_->status().not_ready, ElementsAre("cache 'b': b is not connected"));
+}
+
+}  // namespace
+}  // namespace evictd::testing
