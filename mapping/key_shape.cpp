@@ -50,6 +50,10 @@ std::optional<std::vector<std::string>> KeyShape::read(std::string_view key) con
   return texts;
 }
 
+bool passes_over_updates(const RuleSet& rules, std::uint32_t rule) {
+  return !rules.compiled().rules[rule].when_changed.empty();
+}
+
 std::vector<KeyShape> key_shapes(const RuleSet& rules, std::uint32_t rule) {
   std::vector<KeyShape> shapes;
   for (const CompiledTemplate& entry : rules.compiled().rules[rule].templates) {

@@ -28,6 +28,9 @@ struct KeyShape {
   std::optional<std::vector<std::string>> read(std::string_view key) const;
 };
 
+// Whether an update may leave the rule's keys alone (`when_changed`).
+bool passes_over_updates(const RuleSet& rules, std::uint32_t rule);
+
 // One for each key template of the rule, in their order.
 std::vector<KeyShape> key_shapes(const RuleSet& rules, std::uint32_t rule);
 

@@ -171,6 +171,8 @@ void Mapper::Impl::map_rule(const BoundRule& rule, const Change& change,
                                   source->compiled.placeholders.empty();
       if (is_one_counter) {
         receiver.bump(rule.index, source->compiled.literals[0]);
+      } else if (!rule.info->patterns[pattern].exact.empty()) {
+        receiver.surrogate_key(rule.index, rule.info->patterns[pattern].exact);
       } else {
         receiver.purge(rule.index, pattern);
       }
@@ -278,6 +280,8 @@ void Mapper::Impl::emit(const BoundRule& rule, InvalidationKind kind, std::size_
       return receiver.tag(rule.index, text);
     case InvalidationKind::kBump:
       return receiver.bump(rule.index, text);
+    case InvalidationKind::kSurrogate:
+      return receiver.surrogate_key(rule.index, text);
     default:
       return receiver.key(rule.index, text);
   }

@@ -25,7 +25,7 @@ struct CompiledTemplate {
 };
 
 struct CompiledRule {
-  std::vector<CompiledTemplate> templates;  // keys, tags, bumps: the index is that of its pattern
+  std::vector<CompiledTemplate> templates;  // keys, tags, bumps, surrogate keys: the index is that of its pattern
   std::vector<Condition> where;
   std::vector<std::string> when_changed;
   std::vector<std::string> immutable;

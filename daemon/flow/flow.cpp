@@ -52,7 +52,6 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
         }
       }
       EVICTD_CHECK(entry.after.size() == entry.lane->spec().after.size());
-      if (!entry.after.empty()) entry.lane->release_through(0, Now{});
     }
   }
 
@@ -89,6 +88,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
   void on_facts(const SourceFacts& facts) override;
   void on_connected(const SourceConnected& connected) override;
   void on_tables(const std::map<std::string, std::string>& tables) override;
+  void on_streams(const std::map<std::string, std::uint64_t>& begins) override;
   void on_disconnected(const Error& error) override;
   void on_standby(std::string_view holder) override;
   void on_failed(const Error& error) override { failure_ = error; }
@@ -250,6 +250,10 @@ void Flow::Impl::on_tables(const std::map<std::string, std::string>& tables) {
   for (Entry& entry : lanes_) entry.lane->source_tables(tables);
 }
 
+void Flow::Impl::on_streams(const std::map<std::string, std::uint64_t>& begins) {
+  for (Entry& entry : lanes_) entry.lane->source_streams(begins);
+}
+
 void Flow::Impl::on_disconnected(const Error& error) {
   stage_ = Stage::kConnecting;
   source_lost_ = error.text;
@@ -322,6 +326,9 @@ void Flow::Impl::open_gates() {
     std::uint64_t through = UINT64_MAX;
     for (const Lane* before : entry.after) through = std::min(through, before->applied_through());
     entry.lane->release_through(through, now_);
+    std::uint64_t finished = UINT64_MAX;
+    for (const Lane* before : entry.after) finished = std::min(finished, before->finished_through());
+    entry.lane->release_settles_through(finished, now_);
   }
 }
 

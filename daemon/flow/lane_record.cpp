@@ -21,12 +21,14 @@ bool is_worth_a_line(const Counts& counts, SteadyTime began, SteadyTime now) {
 
 }  // namespace
 
-std::map<std::string, std::uint64_t> rule_digests(const RuleSet& rules, const std::string& name) {
+std::map<std::string, std::uint64_t> rule_digests(const RuleSet& rules, const std::string& name, bool is_edge) {
   std::map<std::string, std::uint64_t> digests;
   for (const RuleInfo& rule : rules.rules()) {
     if (!acts_on(rule, name)) continue;
+    const std::uint64_t digest = is_edge ? rule.surrogate_digest : rule.digest;
+    if (digest == 0) continue;  // nothing for this cache
     // In the order of the file, which has no meaning: a sum does not care.
-    digests[rule.qualified_table()] += rule.digest;
+    digests[rule.qualified_table()] += digest;
   }
   return digests;
 }
@@ -44,7 +46,7 @@ void Lane::on_sink_connected(const SinkConnected& connected) {
 
 void Lane::found_on_connection(const SinkConnected& connected, bool is_another_process) {
   const bool knew = ledger_.is_known();
-  const Ledger::Found found = ledger_.found(connected.record);
+  const Ledger::Found found = ledger_.found(connected.record, knew && !is_another_process);
   if (!ledger_.holds()) {
     // What another process left is read anew when the source is ours to judge; repairs of what was found before and not
     // begun are found again then.
@@ -166,7 +168,7 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
   ledger_.streaming(connected, cache_time(), repairs_.waits_for_connect());
   tell_sink();
   if (first_start) {
-    ledger_.use_rules(rule_digests(*rules_, spec_.name));
+    ledger_.use_rules(rule_digests(*rules_, spec_.name, is_edge_));
     if (!repairs_.empty()) return;
     if (on_first_start == OnFirstStart::kPurge) {
       open_repair({"first_start", {}, false, false});
@@ -180,7 +182,7 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
 
 // What was cached under a rule before the rule existed was never invalidated.
 void Lane::purge_changed_rules() {
-  std::map<std::string, std::uint64_t> digests = rule_digests(*rules_, spec_.name);
+  std::map<std::string, std::uint64_t> digests = rule_digests(*rules_, spec_.name, is_edge_);
   std::vector<std::string> changed = ledger_.changed_rules(digests);
   ledger_.use_rules(std::move(digests));
   if (changed.empty()) return;
@@ -199,6 +201,12 @@ void Lane::source_tables(const std::map<std::string, std::string>& tables) {
   if (ledger_.is_known() && ledger_.holds()) ledger_.use_tables(tables);
 }
 
+void Lane::source_streams(const std::map<std::string, std::uint64_t>& begins) {
+  if (!streaming_) return;
+  streaming_->streams.insert(begins.begin(), begins.end());
+  if (ledger_.is_known() && ledger_.holds()) ledger_.use_streams(begins);
+}
+
 void Lane::release() {
   ledger_.release();
   streaming_.reset();
@@ -212,7 +220,8 @@ void Lane::come_back(const std::map<std::string, std::uint64_t>& confirmed, Now 
   purged_through_ = last_taken_;
   is_prefix_broken_ = false;
   ledger_.rebase(confirmed);
-  ledger_.use_rules(rule_digests(*rules_, spec_.name));
+  if (streaming_) ledger_.use_streams(streaming_->streams);
+  ledger_.use_rules(rule_digests(*rules_, spec_.name, is_edge_));
   events_.error(fmt::format("gap in cache '{}' (parked): it was away and missed what went by", spec_.name),
                 "all it may hold is purged now; evictd reports ready when that is done");
   open_repair({"parked", {}, true, false});

@@ -44,7 +44,7 @@ void judge_tables(const Record& record, const SourceFacts& facts, std::vector<Ga
 Ledger::Ledger(std::string writer, std::chrono::milliseconds interval)
     : writer_(std::move(writer)), interval_(interval) {}
 
-Ledger::Found Ledger::found(const std::optional<Record>& stored) {
+Ledger::Found Ledger::found(const std::optional<Record>& stored, bool is_same_process) {
   const bool was_known = std::exchange(is_known_, true);
   std::optional<Written> written;
   if (stored) written = Written{stored->writer, stored->sequence};
@@ -62,6 +62,12 @@ Ledger::Found Ledger::found(const std::optional<Record>& stored) {
   last_ = written;
   under_way_ = 0;
   unsure_after_ = sent_;
+  if (holds_ && was_known && is_shared_ && is_same_process && stored) {
+    // A peer's. What it has taken up stays on record when we write ours.
+    record_.acknowledged.insert(stored->acknowledged.begin(), stored->acknowledged.end());
+    is_dirty_ = true;
+    return Found::kOurs;
+  }
   if (holds_ && was_known) {
     // We were the only one to write it. Something older, somebody else's or nothing: the cache lost what came after.
     is_dirty_ = true;
@@ -69,8 +75,8 @@ Ledger::Found Ledger::found(const std::optional<Record>& stored) {
   }
   record_ = stored.value_or(Record{});
   is_dirty_ = false;
-  finished_ = record_.acknowledged;
-  gap_first_in_ = 0;
+  if (!is_shared_) finished_ = record_.acknowledged;
+  gap_first_in_ = stream_first_in_ = 0;
   return stored ? Found::kAnothers : Found::kFirst;
 }
 
@@ -133,7 +139,7 @@ void Ledger::use_rules(std::map<std::string, std::uint64_t> rules) {
 void Ledger::release() {
   holds_ = false;
   is_dirty_ = false;
-  gap_first_in_ = 0;
+  gap_first_in_ = stream_first_in_ = 0;
   done_.clear();
   recorded_.clear();
 }
@@ -144,10 +150,10 @@ void Ledger::streaming(const SourceConnected& connected, std::chrono::millisecon
     // Versions read under another epoch, or from a server that may have crashed since, prove nothing (G5).
     record_.epoch_since = cache_time;
   }
-  if (record_.epoch != connected.epoch || starts_anew) {
-    record_.acknowledged.clear();
-    finished_.clear();
-  }
+  // Names that peers share stay: each stands for one history (partitions.h), and the streams of others are among them.
+  if (!connected.is_shared && (record_.epoch != connected.epoch || starts_anew)) record_.acknowledged.clear();
+  if (record_.epoch != connected.epoch || starts_anew || connected.is_shared != is_shared_) finished_.clear();
+  is_shared_ = connected.is_shared;
   record_.epoch = connected.epoch;
   record_.source_instance = connected.instance;
   record_.source_identity = connected.source_identity;
@@ -157,12 +163,21 @@ void Ledger::streaming(const SourceConnected& connected, std::chrono::millisecon
   under_way_positions_.clear();
   holds_ = true;
   is_dirty_ = true;
+  use_streams(connected.streams);
 }
 
 void Ledger::use_tables(const std::map<std::string, std::string>& tables) {
   if (record_.tables == tables) return;
   record_.tables = tables;
   is_dirty_ = true;
+}
+
+void Ledger::use_streams(const std::map<std::string, std::uint64_t>& begins) {
+  for (const auto& [name, begin] : begins) {
+    if (!record_.acknowledged.try_emplace(name, begin).second) continue;
+    is_dirty_ = true;
+    stream_first_in_ = sent_ + 1;  // one under way does not hold it yet
+  }
 }
 
 void Ledger::finished(const Position& end, const std::string& name) {
@@ -179,11 +194,17 @@ bool Ledger::is_finished(const std::string& name, std::uint64_t value) const {
   return found != finished_.end() && value <= found->second;
 }
 
-void Ledger::forget_unrecorded() { finished_ = record_.acknowledged; }
+void Ledger::forget_unrecorded() {
+  if (is_shared_) {
+    finished_.clear();
+  } else {
+    finished_ = record_.acknowledged;
+  }
+}
 
 void Ledger::rebase(const std::map<std::string, std::uint64_t>& confirmed) {
   for (const auto& [name, value] : confirmed) record_.acknowledged[name] = value;
-  finished_ = record_.acknowledged;
+  finished_ = is_shared_ ? confirmed : record_.acknowledged;
   done_.clear();
   recorded_.clear();
   under_way_positions_.clear();

@@ -10,6 +10,7 @@
 //   the cache has it     stored(sequence)   only then may the source be told: recorded()
 //   a gap is found       open_gap()         on record before anything irreversible; close_gap() after its repair
 //   a peer works         release()          what we know is old, nothing of it is written; the next found() adopts
+//   streams are taken up use_streams()      their names are on record before anything of them is applied
 //
 // A record is "ours" if it may be the last, by writer and sequence: the last one known to be stored (ours, or the one we
 // adopted), or any of ours sent since. Contents are never compared: they are made of what we know and would follow it. An older
@@ -42,8 +43,9 @@ class Ledger {
     kRolledBack,  // not the last one: the cache lost what came after
   };
   // Judges what a cache has on record, at each of its connections and whenever it was read anew. Unless we hold the
-  // source it becomes what we know.
-  Found found(const std::optional<Record>& stored);
+  // source it becomes what we know. `is_same_process`: the cache is the one we know, so it has lost nothing; without that,
+  // a record that a peer wrote (SourceConnected::is_shared) cannot be told from a rollback.
+  Found found(const std::optional<Record>& stored, bool is_same_process = false);
   // Something was found() in this cache: judge() has a meaning.
   bool is_known() const { return is_known_; }
 
@@ -65,6 +67,10 @@ class Ledger {
   // they may speak of another history. `starts_anew`: so are those on record (a new slot, a repaired gap).
   void streaming(const SourceConnected& connected, std::chrono::milliseconds cache_time, bool starts_anew);
   void use_tables(const std::map<std::string, std::string>& tables);
+  // Streams that are read from here on go on record at once: see SourceHandler::on_streams().
+  void use_streams(const std::map<std::string, std::uint64_t>& begins);
+  // True when every stream taken up so far is in a stored record.
+  bool streams_are_stored() const { return !holds_ || stored_ >= stream_first_in_; }
 
   // The finished prefix has reached `end`; `name`: its stream's.
   void finished(const Position& end, const std::string& name);
@@ -104,6 +110,7 @@ class Ledger {
   Record record_;           // as it should stand
   bool is_known_ = false;
   bool holds_ = false;
+  bool is_shared_ = false;  // see SourceConnected
   bool is_dirty_ = false;   // something that must not wait has changed
 
   // The last record known to be in the cache, whoever wrote it; absent: there was none. Those of ours that were sent after
@@ -119,6 +126,7 @@ class Ledger {
   std::uint64_t sent_ = 0;       // of the last one sent
   std::uint64_t under_way_ = 0;  // 0: none
   std::uint64_t gap_first_in_ = 0;
+  std::uint64_t stream_first_in_ = 0;
   SteadyTime written_at_ = SteadyTime::min();
 
   struct Done {
@@ -130,7 +138,9 @@ class Ledger {
   std::map<std::uint32_t, std::string> names_;          // of the streams in done_
   std::map<std::uint32_t, std::uint64_t> under_way_positions_;
   std::map<std::uint32_t, std::uint64_t> recorded_;
-  std::map<std::string, std::uint64_t> finished_;       // over the connections of one history
+  // Over the connections of one history: on record when we found it, and what came since. What peers share says nothing
+  // about what is finished, so there it is ours alone.
+  std::map<std::string, std::uint64_t> finished_;
 };
 
 }  // namespace evictd

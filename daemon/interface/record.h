@@ -26,7 +26,8 @@ struct Record {
   // When this epoch and instance were first seen, by the clock of the cache: markers filled earlier are not trusted.
   std::chrono::milliseconds epoch_since{0};
   // Per stream of the source, by name (Source::stream_name), the last position whose deletes are finished here:
-  // written BEFORE the source is told, so it is never behind the source.
+  // written BEFORE the source is told, so it is never behind the source. Of a stream that has just been taken up, where
+  // it begins (SourceHandler::on_streams).
   std::map<std::string, std::uint64_t> acknowledged;
   // Identifies what the source's positions live in (PostgreSQL: database OID and slot name). Opaque.
   std::string source_identity;

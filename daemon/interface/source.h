@@ -94,6 +94,10 @@ struct SourceConnected {
   std::string source_identity;                 // see Record
   std::map<std::string, std::string> tables;   // see Record
   bool has_snapshots = false;                  // request_snapshot() will be answered
+  // Others read other streams of the same source at the same time, and write the same record (a consumer group):
+  // positions found there may be theirs, and old.
+  bool is_shared = false;
+  std::map<std::string, std::uint64_t> streams = {};  // see SourceHandler::on_streams()
 };
 
 // A change of which nothing more is known than that it was one (a record that cannot be decoded, the first
@@ -114,6 +118,10 @@ class SourceHandler {
   virtual void on_connected(const SourceConnected& connected) = 0;
   // What the source says of its tables has changed in a way that misses nothing, or whose gap was told before.
   virtual void on_tables(const std::map<std::string, std::string>& tables) = 0;
+  // Streams that are read from here on, by name, each with the position it begins at. On record before anything of them
+  // is applied: whoever finds one there and no place to go on from knows that something is missing, also where
+  // nothing was ever acknowledged. The default is for sources of one stream, and for those who only look on.
+  virtual void on_streams(const std::map<std::string, std::uint64_t>&) {}
   virtual void on_disconnected(const Error& error) = 0;
   // Another process holds the slot; `holder` says who. Repeated while it lasts, at the source's pace.
   virtual void on_standby(std::string_view holder) = 0;

@@ -5,6 +5,7 @@ import glob
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -293,8 +294,17 @@ class Client:
         self._run("commit", group, topic, partition, offset)
 
     def offsets(self, group, topic, partitions):
-        """[(committed or -1, low, high)] by partition."""
-        return [tuple(map(int, line.split())) for line in self._run("offsets", group, topic, partitions).splitlines()]
+        """[(committed or -1, low, high)] by partition. Waits while a broker that has just started, or a partition that has
+        just been made, has no coordinator or leader."""
+        def answer():
+            try:
+                return self._run("offsets", group, topic, partitions)
+            except KafkaProblem as problem:
+                assert not re.search("coordinator|leader", str(problem), re.IGNORECASE), str(problem)
+                raise
+
+        lines = eventually("the broker knows the offsets", answer, 30, every=0.2).splitlines()
+        return [tuple(map(int, line.split())) for line in lines]
 
     def drain(self, topic, records):
         """The seconds that librdkafka's own consumer takes to read so many and throw them away."""

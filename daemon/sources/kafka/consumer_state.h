@@ -2,8 +2,8 @@
 //   kafka_source.cpp     opening, assignment, revocation, closing
 //   kafka_delivery.cpp   records into transactions
 //
-//   idle -> opening -> joining -> streaming -> closing -> opening ...
-//              |           (first assignment)      \-> stopped
+//   idle -> opening -> judging -> joining -> streaming -> closing -> opening ...
+//              |    (proceed)    (first assignment)   \-> stopped
 //              \-> failed
 #pragma once
 
@@ -64,10 +64,15 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void look_up();
   void looked_up(const std::vector<TopicPartition>& partitions,
                  Result<std::vector<PartitionOffsets>> result);
-  void begin_partition(const PartitionOffsets& offsets,
-                       std::vector<std::pair<TopicPartition, std::int64_t>>& begin,
-                       std::vector<std::pair<TopicPartition, std::int64_t>>& commit);
+  struct Beginnings {
+    std::vector<std::pair<TopicPartition, std::int64_t>> all;
+    // Of these nothing is committed yet: of a new group, and of partitions that are new to it.
+    std::vector<std::pair<TopicPartition, std::int64_t>> first, later;
+  };
+  void begin_partition(const PartitionOffsets& offsets, Beginnings& begin);
   void announce_connection();
+  void tell_streams();
+  void take_up_others(const std::vector<std::pair<TopicPartition, std::int64_t>>& committed);
   bool learn_servers(const std::set<std::string>& topics);
   void drain();
   void give_back(const std::vector<TopicPartition>& partitions);
@@ -91,7 +96,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void deliver_missing(Partition& partition);
   bool deliver_poison(const KafkaRecord& record, Partition& partition, const Error& error);
   void commit(Partition& partition, std::int64_t next);
-  void announce_ends();
+  void announce_ignored();
   void report_retired();
   // ---- kafka_tables.cpp
   void ask_for_tables();

@@ -618,6 +618,22 @@ Result<GroupHistory> KafkaClient::group_history(
   return history;
 }
 
+Result<std::vector<std::pair<TopicPartition, std::int64_t>>> KafkaClient::committed(
+    const std::vector<TopicPartition>& partitions) {
+  std::vector<std::pair<TopicPartition, std::int64_t>> found;
+  if (partitions.empty()) return found;
+  const List list = list_of(partitions);
+  if (const auto code = rd_kafka_committed(impl_->consumer, list.get(), kCallTimeoutMs);
+      code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    return tl::unexpected(kafka_error(code, nullptr).within("cannot read the committed offsets"));
+  }
+  for (int i = 0; i < list->cnt; ++i) {
+    const auto& element = list->elems[i];
+    if (element.offset >= 0) found.emplace_back(TopicPartition{element.topic, element.partition}, element.offset);
+  }
+  return found;
+}
+
 Result<std::vector<std::pair<TopicPartition, std::int64_t>>> KafkaClient::ends(
     const std::vector<TopicPartition>& partitions) {
   std::vector<std::pair<TopicPartition, std::int64_t>> found;

@@ -111,6 +111,8 @@ class KafkaClient {
   Result<std::map<std::string, std::int32_t>> matching_topics();
   // What our group has committed of their partitions.
   Result<GroupHistory> group_history(const std::map<std::string, std::int32_t>& topics);
+  // Those of them that our group has a place in, and where.
+  Result<std::vector<std::pair<TopicPartition, std::int64_t>>> committed(const std::vector<TopicPartition>& partitions);
   Result<std::vector<PartitionOffsets>> look_up(const std::vector<TopicPartition>& partitions);
   // Where the partitions end now; known_end() is as old as the last fetch that arrived. One request to each
   // leader.

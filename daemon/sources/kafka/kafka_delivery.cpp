@@ -31,7 +31,7 @@ void KafkaSource::deliver(std::size_t bytes_max) {
     }
     client_->pop();
   }
-  announce_ends();
+  announce_ignored();
 }
 
 bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition) {
@@ -67,17 +67,14 @@ bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
 void KafkaSource::commit(Partition& partition, std::int64_t next) {
   handler_->on_commit({partitions_.stream_of(partition), static_cast<std::uint64_t>(next)});
   partition.assignment->announced = next;
-  partition.assignment->is_told = true;
   partition.announced = std::max(partition.announced, next);
 }
 
-// Records that are no changes still move the position, once per turn. So does the place where a partition begins that
-// no cache has on record: were it only named with its first change, a topic that is deleted and made again before that would
-// count as never seen, and what was lost with it as nothing (G6).
-void KafkaSource::announce_ends() {
+// Records that are no changes still move the position, once per turn.
+void KafkaSource::announce_ignored() {
   for (Partition* partition : partitions_.assigned()) {
     const Assignment& assignment = *partition->assignment;
-    if (assignment.is_draining || (assignment.delivered == assignment.announced && assignment.is_told)) continue;
+    if (assignment.delivered == assignment.announced || assignment.is_draining) continue;
     handler_->on_begin({partitions_.stream_of(*partition), unique_xid(*partition, assignment.delivered, 0), now_.system});
     commit(*partition, assignment.delivered);
   }

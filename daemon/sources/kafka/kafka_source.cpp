@@ -157,6 +157,7 @@ void KafkaSource::opened(Result<Opened> result) {
   for (auto& [at, partition] : partitions_.all()) {
     partition.end.reset();
     partition.end_before.reset();
+    partition.is_told = false;
   }
   for (const auto& [at, end] : result->ends) partitions_.find_or_add(at).end_before = end;
   ends_before_at_ = now_.steady;
@@ -180,12 +181,15 @@ void KafkaSource::proceed(const std::set<std::string>& on_record) {
 
 // What the caches have on record is known: the group may be joined.
 void KafkaSource::join() {
+  for (const TopicPartition& at : partitions_of(opened_topics_)) {
+    Partition& partition = partitions_.find_or_add(at);
+    partitions_.go_on_from(partition, on_record_);
+    partition.is_told = on_record_.contains(partitions_.name_of_stream(partitions_.stream_of(partition)));
+    if (is_first_start_ && on_record_.empty()) partition.existed_first = true;
+  }
   if (is_first_start_ && on_record_.empty()) {
-    for (const TopicPartition& at : partitions_of(opened_topics_)) partitions_.find_or_add(at).existed_first = true;
     for (const auto& [at, end] : opened_ends_) {
-      Partition& partition = partitions_.find_or_add(at);
-      partition.existed_first = true;
-      partition.first_end = end;
+      partitions_.find_or_add(at).first_end = end;
     }
   }
   state_ = State::kJoining;
@@ -224,7 +228,34 @@ void KafkaSource::announce_connection() {
   }
   connected.source_identity = options_.group;
   connected.has_snapshots = snapshots_ != nullptr;
+  connected.is_shared = true;
   handler_->on_connected(connected);
+}
+
+// What the group has taken up must be on record: where its committed offsets are gone (they go with a topic that is
+// deleted), nothing else tells a partition that is new, and whole from its first record on, from one of which something
+// was lost (G6). So it is told as soon as it is ours, whether or not anything was read; and all that exists when a group
+// begins, whoever of the group gets it.
+void KafkaSource::tell_streams() {
+  std::map<std::string, std::uint64_t> begins;
+  for (auto& [at, partition] : partitions_.all()) {
+    if (partition.is_told || !(partition.assignment || partition.existed_first || partition.is_taken_up)) continue;
+    partition.is_told = true;
+    const std::int64_t begin = partition.assignment ? partition.assignment->began_at
+                                                    : partition.committed.value_or(partition.first_end.value_or(0));
+    begins[partitions_.name_of_stream(partitions_.stream_of(partition))] = static_cast<std::uint64_t>(begin);
+  }
+  if (!begins.empty()) handler_->on_streams(begins);
+}
+
+// By other members of the group. Each of them writes the one record of a cache, so each has to know the names of all.
+void KafkaSource::take_up_others(const std::vector<std::pair<TopicPartition, std::int64_t>>& committed) {
+  for (const auto& [at, offset] : committed) {
+    Partition& partition = partitions_.find_or_add(at);
+    if (partition.assignment) continue;
+    partition.is_taken_up = true;
+    partition.committed = offset;
+  }
 }
 
 // ---- the group gives
@@ -270,30 +301,42 @@ void KafkaSource::looked_up(const std::vector<TopicPartition>& partitions,
   }
   if (!topics.empty()) topic_problem_.clear();
   announce_connection();
-  std::vector<std::pair<TopicPartition, std::int64_t>> begin, commit;
-  for (const PartitionOffsets& offsets : *result) begin_partition(offsets, begin, commit);
+  Beginnings begin;
+  for (const PartitionOffsets& offsets : *result) begin_partition(offsets, begin);
+  tell_streams();
   to_assign_.reset();
-  if (auto assigned = client_->assign(begin); !assigned) return disconnect(assigned.error());
-  client_->commit_beginning(commit, now_.system);
-  client_->store(commit);  // tried again in the background, should that have failed
+  if (auto assigned = client_->assign(begin.all); !assigned) return disconnect(assigned.error());
+  // Whoever finds one on record and nothing committed takes it for a gap.
+  client_->commit_beginning(begin.first, now_.system);
+  client_->commit_stored(begin.later);
+  client_->store(begin.first);  // tried again in the background, should that have failed
+  client_->store(begin.later);
 }
 
-void KafkaSource::begin_partition(const PartitionOffsets& offsets,
-                                  std::vector<std::pair<TopicPartition, std::int64_t>>& begin,
-                                  std::vector<std::pair<TopicPartition, std::int64_t>>& commit) {
+void KafkaSource::begin_partition(const PartitionOffsets& offsets, Beginnings& begin) {
   const TopicPartition& at = offsets.at;
   Partition& partition = partitions_.find_or_add(at);
   partitions_.go_on_from(partition, on_record_);
+  // Others held it meanwhile, and found that it is another one: what we know of it is not of this one.
+  if (partition.committed && offsets.committed && *offsets.committed < *partition.committed) {
+    partitions_.begin_anew(partition);
+  }
+  partition.committed = offsets.committed;
+  if (offsets.committed) {
+    partition.is_taken_up = true;
+    partition.began_at.reset();
+  }
   StartFacts facts;
   facts.offsets = offsets;
   facts.is_first_start = partition.existed_first;
   facts.first_end = partition.first_end;
   facts.began_at = partition.began_at;
-  const bool is_known = is_on_record(on_record_, at);
-  facts.was_read_before = partition.was_read || is_known;
+  // On record by us, perhaps, when our commit is still on its way.
+  facts.was_read_before = partition.is_taken_up || (is_on_record(on_record_, at) && !partition.began_at);
   if (!partition.topic->held_since) partition.topic->held_since = now_.steady;
-  if (partition.topic->has_vanished && !std::exchange(partition.is_begun_again, true)) {
-    // Made again: from its first record. The gap was found when the first one vanished.
+  const bool is_made_again = partition.topic->has_vanished && !std::exchange(partition.is_begun_again, true);
+  if (is_made_again) {
+    // From its first record. The gap was found when the first one vanished.
     facts.offsets.committed = offsets.low;
     partitions_.begin_anew(partition);
   }
@@ -302,12 +345,12 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
   Assignment assignment;
   if (!start.gap.empty()) {
     partitions_.begin_anew(partition);
+    partition.is_told = true;  // by its purge: where it begins is no position before that is done
     bool known = false;
     assignment.missing = UnknownChange{tables_of_topic(at.topic, known), start.detail};
     if (!partition.gap_is_told) handler_->on_gap({start.gap, start.detail, assignment.missing->tables});
   }
   partition.gap_is_told = false;
-  assignment.is_told = is_known && start.gap.empty();
   // What was finished after the partition had been given up is done, although nobody could commit it.
   if (partition.acknowledged > start.offset && partition.acknowledged <= offsets.high) {
     start.offset = partition.acknowledged;
@@ -315,14 +358,15 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets,
   }
   assignment.began_at = assignment.delivered = assignment.acknowledged = assignment.announced = start.offset;
   partition.announced = std::max(partition.announced, start.offset);
-  if (start.is_new_group) {
+  // Until the purge after a gap is done, nothing is committed.
+  if (start.gap.empty() && (!offsets.committed || is_made_again)) {
     if (!partition.began_at) partition.began_at = start.offset;
-    commit.emplace_back(at, start.offset);
+    (partition.existed_first && !is_made_again ? begin.first : begin.later).emplace_back(at, start.offset);
   }
   if (partition.end_before) note_end(assignment, {*partition.end_before, ends_before_at_});
   note_end(assignment, {offsets.high, now_.steady});
   partitions_.assign(partition, std::move(assignment));
-  begin.emplace_back(at, start.offset);
+  begin.all.emplace_back(at, start.offset);
 }
 
 // ---- the group takes
@@ -464,10 +508,16 @@ void KafkaSource::probe_brokers() {
   probing_ = true;
   probe_at_ = SteadyTime::max();
   const std::vector<TopicPartition> partitions = partitions_.assigned_at();
+  std::set<TopicPartition> told;
+  for (const auto& [at, partition] : partitions_.all()) {
+    if (partition.is_told || partition.assignment) told.insert(at);
+  }
   helper_.run(
-      "which topics there are", [this, session = session_, client = client_, partitions]() -> HelperThread::Completion {
+      "which topics there are", [this, session = session_, client = client_, partitions,
+                                 told = std::move(told)]() -> HelperThread::Completion {
         using Ends = std::vector<std::pair<TopicPartition, std::int64_t>>;
         auto result = std::make_shared<Result<Ends>>(Ends{});
+        auto others = std::make_shared<Ends>();
         auto topics = client->matching_topics();
         if (!topics) {
           *result = tl::unexpected(topics.error());
@@ -475,11 +525,18 @@ void KafkaSource::probe_brokers() {
           std::vector<TopicPartition> there = partitions;
           std::erase_if(there, [&](const TopicPartition& at) { return !topics->contains(at.topic); });
           *result = client->ends(there);
+          std::vector<TopicPartition> untold = partitions_of(*topics);
+          std::erase_if(untold, [&](const TopicPartition& at) { return told.contains(at); });
+          if (auto committed = client->committed(untold)) *others = std::move(*committed);
         }
-        return [this, session, result, topics = std::move(topics)] {
+        return [this, session, result, others, topics = std::move(topics)] {
           probing_ = false;
           if (session != session_) return;
-          if (topics && handler_ != nullptr) find_vanished(*topics);
+          if (topics && handler_ != nullptr) {
+            find_vanished(*topics);
+            take_up_others(*others);
+            if (state_ == State::kStreaming) tell_streams();
+          }
           broker_problem_ = *result ? "" : result->error().text;
           if (*result) take_ends(**result);
           // Unless another one has been asked for meanwhile.
@@ -529,8 +586,9 @@ void KafkaSource::find_vanished(const std::map<std::string, std::int32_t>& topic
     bool is_assigned = false;
     for (auto& [at, partition] : partitions_.all()) {
       if (partition.topic != &topic) continue;
-      partition.was_read = partition.is_begun_again = false;
+      partition.is_taken_up = partition.is_begun_again = partition.existed_first = false;
       partition.began_at.reset();
+      partition.committed.reset();
       is_assigned |= partition.assignment.has_value();
     }
     if (is_control_topic(name, mapped_tables_)) continue;
@@ -597,7 +655,7 @@ void KafkaSource::acknowledge(const Position& end) {
   const auto offset = static_cast<std::int64_t>(end.value);
   if (offset <= partition->acknowledged || offset > partition->announced) return;
   partition->acknowledged = offset;
-  partition->was_read = true;
+  partition->is_taken_up = true;
   if (!partition->assignment || offset <= partition->assignment->acknowledged) return;
   partition->assignment->acknowledged = offset;
   partition->assignment->acknowledged_is_new = true;

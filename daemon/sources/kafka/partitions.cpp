@@ -90,6 +90,7 @@ std::string Partitions::name_of_stream(std::uint32_t stream) const {
 void Partitions::begin_anew(Partition& partition) {
   ++partition.incarnation;
   partition.stream.reset();
+  partition.is_told = false;
   partition.announced = 0;
   partition.acknowledged = -1;
 }

@@ -39,7 +39,6 @@ struct Assignment {
   std::int64_t acknowledged = 0;  // what may be committed; ahead of `delivered` where an earlier assignment was
   bool acknowledged_is_new = false;      // not handed to librdkafka yet
   bool was_acknowledged = false;         // anything at all
-  bool is_told = false;                  // the handler has heard a position of it, or the caches have it on record
   bool is_draining = false;              // to be given back: nothing more is read from it
   std::optional<UnknownChange> missing;  // a gap before began_at, to be purged first
   std::deque<KnownEnd> known_ends;       // oldest first, of records not delivered yet
@@ -59,8 +58,10 @@ struct Partition {
   // What this process has seen of it.
   bool existed_first = false;             // before a new group began
   std::optional<std::int64_t> first_end;  // where it ended then, where that is known
-  std::optional<std::int64_t> began_at;   // by this process, as a new group
-  bool was_read = false;                  // acknowledged by this process
+  std::optional<std::int64_t> began_at;   // where this process took it up, and has not seen that committed
+  std::optional<std::int64_t> committed;  // by the group, when last looked up: where it stands, it never goes back
+  bool is_taken_up = false;               // by the group: something of it was committed, or acknowledged here
+  bool is_told = false;                   // to the handler (on_streams), since this client was made; or on record before
   bool is_begun_again = false;            // since its topic had vanished
   bool gap_is_told = false;               // there was no record where we stood
   std::optional<std::int64_t> end_before;  // before the group was joined

@@ -8,10 +8,8 @@ Start start_of(const StartFacts& facts) {
   const auto& [at, group_committed, low, high] = facts.offsets;
   std::optional<std::int64_t> committed =
       group_committed || facts.was_read_before ? group_committed : facts.began_at;
-  const bool begins = !committed && !facts.was_read_before && facts.is_first_start && facts.first_end;
-  if (begins) committed = facts.first_end;
-  if (committed && *committed >= low && *committed <= high)
-    return {.offset = *committed, .is_new_group = begins, .gap = {}, .detail = {}};
+  if (!committed && !facts.was_read_before && facts.is_first_start) committed = facts.first_end;
+  if (committed && *committed >= low && *committed <= high) return {.offset = *committed, .gap = {}, .detail = {}};
   if (committed && *committed < low) {
     return {
         .offset = low,
@@ -34,7 +32,7 @@ Start start_of(const StartFacts& facts) {
         .gap = "offsets_lost",
         .detail = fmt::format("{}: the group has no committed offset any more", at.to_string())};
   }
-  if (facts.is_first_start) return {.offset = high, .is_new_group = true, .gap = {}, .detail = {}};
+  if (facts.is_first_start) return {.offset = high, .gap = {}, .detail = {}};
   if (low == 0) return {.offset = 0, .gap = {}, .detail = {}};
   return {.offset = low,
           .gap = "offsets_lost",

@@ -17,17 +17,14 @@ struct StartFacts {
   // Where it ended then. Another daemon that began with us may have held it meanwhile, with its first commit lost:
   // what came since is ours to read, whenever we get the partition.
   std::optional<std::int64_t> first_end;
-  // Offsets of this partition have been acknowledged before, by this process or by the record in
-  // Redis.
+  // The group has taken it up before: by what the caches have on record, or by what it had committed.
   bool was_read_before = false;
-  // Where this process began when it last held the partition, should the commit of that not have
-  // arrived.
+  // Where this process took it up, should the commit of that not have arrived.
   std::optional<std::int64_t> began_at;
 };
 
 struct Start {
   std::int64_t offset = 0;
-  bool is_new_group = false;  // begin at the end; commit that at once
   std::string gap;            // label of evictd_gaps_total; empty: nothing is missing
   std::string detail;
 };

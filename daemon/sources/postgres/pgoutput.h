@@ -44,6 +44,9 @@ class PgoutputReceiver {
   virtual void on_logical_message(std::string_view prefix, std::string_view content) = 0;
 };
 
+// How the text of a type has to be read; of a domain, ask for the type below it.
+ValueType value_type_of(Oid type);
+
 class PgoutputDecoder {
  public:
   PgoutputDecoder();

@@ -109,7 +109,6 @@ void Recorder::on_change(const Change& change) {
   std::string line = kNames[static_cast<int>(change.operation)];
   line += " " + change.relation->qualified_name();
   for (const TableName& also : change.relation->also) line += "+" + also.schema + "." + also.table;
-  has_change_ = true;
   const auto row = change.new_row.empty() ? change.old_row : change.new_row;
   if (!row.empty()) line += " " + std::string(row[0].text);
   values.clear();
@@ -122,7 +121,6 @@ void Recorder::on_change(const Change& change) {
 }
 
 void Recorder::on_unknown_change(const UnknownChange& change) {
-  has_change_ = true;
   std::string line = "unknown:";
   for (const std::string& table : change.tables) line += " " + table;
   lines.push_back(line);
@@ -130,7 +128,7 @@ void Recorder::on_unknown_change(const UnknownChange& change) {
 
 void Recorder::on_commit(const Position& end) {
   ends[end.stream] = end.value;
-  if (std::exchange(has_change_, false)) commits.push_back(end);
+  commits.push_back(end);
 }
 
 void Recorder::on_facts(const SourceFacts& facts) {
@@ -143,7 +141,13 @@ void Recorder::on_facts(const SourceFacts& facts) {
   if (record) {
     for (const auto& [name, position] : record->acknowledged) on_record.insert(name);
   }
+  for (const auto& [name, begin] : streams) on_record.insert(name);
   source->proceed(on_record);
+}
+
+void Recorder::on_streams(const std::map<std::string, std::uint64_t>& begins) {
+  EXPECT_GT(connections, 0);
+  for (const auto& [name, begin] : begins) streams[name] = begin;
 }
 
 void Recorder::on_gap(const Gap& gap) {

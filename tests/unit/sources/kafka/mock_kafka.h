@@ -54,6 +54,7 @@ class Recorder final : public SourceHandler {
   }
   void on_facts(const SourceFacts& facts) override;
   void on_tables(const std::map<std::string, std::string>&) override {}
+  void on_streams(const std::map<std::string, std::uint64_t>& begins) override;
   void on_failed(const Error& error) override { failed = error; }
   void on_begin(const TransactionBegin& begin) override { begun = begin; }
   void on_change(const Change& change) override;
@@ -75,16 +76,14 @@ class Recorder final : public SourceHandler {
   std::vector<std::string> values;  // of the last change's new row, that are texts
   std::vector<Xid> xids;
   std::map<std::uint32_t, std::uint64_t> ends;  // last commit, by stream
-  std::vector<Position> commits;  // of transactions with a change
+  std::vector<Position> commits;
+  std::map<std::string, std::uint64_t> streams;  // taken up, and where
   TransactionBegin begun;
   SourceConnected connected;
   int connections = 0;
   std::optional<Error> failed;
   std::vector<std::string> snapshots;
   int heartbeats = 0;
-
- private:
-  bool has_change_ = false;
 };
 
 // One daemon's worth of source, driven with poll() like the loop does.

@@ -40,10 +40,8 @@ TEST(StartPolicy, BeginsAtTheEndOnceForANewGroup) {
   StartFacts given = facts(std::nullopt, 5, 20);
   given.is_first_start = true;
   EXPECT_EQ(start_of(given).offset, 20);
-  EXPECT_TRUE(start_of(given).is_new_group);
   given.began_at = 17;  // the commit of that has not arrived
   EXPECT_EQ(start_of(given).offset, 17);
-  EXPECT_FALSE(start_of(given).is_new_group);
 }
 
 TEST(StartPolicy, BeginsWhereThePartitionEndedBeforeTheGroupWasJoined) {
@@ -51,7 +49,6 @@ TEST(StartPolicy, BeginsWhereThePartitionEndedBeforeTheGroupWasJoined) {
   given.is_first_start = true;
   given.first_end = 12;  // another daemon of the new group held it since, and its commit was lost with it
   EXPECT_EQ(start_of(given).offset, 12);
-  EXPECT_TRUE(start_of(given).is_new_group);
   given.first_end = 3;
   EXPECT_EQ(start_of(given).offset, 5);
   EXPECT_EQ(start_of(given).gap, "offset_out_of_range");
