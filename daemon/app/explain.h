@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "daemon/app/command_line.h"
+#include "mapping/held_back.h"
 #include "mapping/mapper.h"
 #include "mapping/rules.h"
 
@@ -24,9 +25,11 @@ class ExplainReceiver final : public InvalidationReceiver {
   void row_version(std::uint32_t, std::string_view version) override { row_version_ = version; }
   void purge(std::uint32_t rule, std::uint32_t pattern) override;
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override;
+  // The rules that a change does not concern, or not wholly (mapping/held_back.h).
+  void take(const std::vector<HeldBack>& held_back);
 
   struct Line {
-    std::string kind;  // "key", "tag", "bump", "purge", "note"
+    std::string kind;  // "key", "tag", "bump", "purge", "note"; "held": why a rule makes nothing, or less
     std::string text;
     std::string rule;  // "rule 'public.products' (rules.yaml:3:5)"
   };
@@ -49,6 +52,9 @@ class ExplainedChange {
   // sent". kUsage when a row is no JSON object, or no rule names the table.
   static Result<ExplainedChange> make(const CommandLine& request, const RuleSet& rules);
 
+  // A row by itself, of no table: the new row of an insert.
+  static Result<ExplainedChange> read_only(const std::string& json);
+
   // The views into this object; valid while it is neither moved nor destroyed.
   Change change();
   const Relation& relation() const { return relation_; }
@@ -69,6 +75,14 @@ class ExplainedChange {
   std::vector<Value> old_row_;
   std::vector<Value> new_row_;
 };
+
+// The columns of a row that `json` names, in place of those of `row`; what is text in it is owned by `texts`, which must be
+// empty and outlive `row`. For `explain --from-table --op update --new`.
+Result<void> change_row(const std::string& json, const Relation& relation, std::vector<Value>& row,
+                        std::vector<std::string>& texts);
+
+// What a change deletes, a line for each invalidation, note and rule that is held back, and their number.
+std::string explain_text(std::string_view heading, const ExplainReceiver& receiver);
 
 // The whole answer of `evictd explain`.
 Result<std::string> explain(const CommandLine& request, const RuleSet& rules);

@@ -57,17 +57,26 @@ class Watcher final : public SourceHandler {
     if (!table_.empty() && !is_of_table(*change.relation)) return;
     ExplainReceiver receiver(rules_);
     mapper_.map(change, receiver);
+    receiver.take(held_back(rules_, change));
     WatchedChange watched;
     watched.commit_time = commit_time_;
     watched.xid = xid_;
     watched.operation = change.operation;
     watched.table = change.relation->qualified_name();
     watched.row = row_text(change);
+    std::string held_back;
     for (const ExplainReceiver::Line& line : receiver.lines()) {
-      if (rule_.empty() || line.rule.starts_with(fmt::format("rule '{}' (", rule_))) watched.lines.push_back(line);
+      if (!rule_.empty() && !line.rule.starts_with(fmt::format("rule '{}' (", rule_))) continue;
+      if (line.kind == "held") {
+        held_back += fmt::format("{}{}: {}", held_back.empty() ? "" : "; ", line.rule, line.text);
+      } else {
+        watched.lines.push_back(line);
+      }
     }
     if (!rule_.empty() && watched.lines.empty()) return;
-    if (receiver.lines().empty()) watched.why_nothing = why_nothing(rules_, *change.relation, change.operation);
+    if (watched.lines.empty()) {
+      watched.why_nothing = held_back.empty() ? why_nothing(rules_, *change.relation, change.operation) : held_back;
+    }
     std::fputs(watch_text(watched, style_).c_str(), stdout);
   }
 

@@ -1,5 +1,6 @@
 #include "daemon/app/explain.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace evictd {
@@ -88,7 +89,30 @@ TEST(Explain, PurgeAndTruncate) {
 TEST(Explain, NullMakesNoKey) {
   EXPECT_EQ(explained(request("products", Operation::kInsert, "",
                               R"({"id": null, "slug": null, "category_id": null})")),
-            "insert of public.products\nnothing is deleted\n");
+            "insert of public.products\n"
+            "  held   'id' is NULL, which makes no key  rule 'public.products' (rules.yaml:2:5)\n"
+            "  held   'slug' is NULL, which makes no key  rule 'public.products' (rules.yaml:2:5)\n"
+            "  held   'category_id' is NULL, which makes no tag  rule 'public.products' (rules.yaml:2:5)\n"
+            "nothing is deleted\n");
+}
+
+TEST(Explain, SaysWhatHoldsARuleBack) {
+  const RuleSet rules = *RuleSet::parse(
+      "- {name: on, table: products, on: [insert], keys: ['a:{id}']}\n"
+      "- {name: changed, table: products, when_changed: [price, name], keys: ['b:{id}']}\n"
+      "- {name: where, table: products, where: {status: [live, null]}, keys: ['c:{id}']}\n", "rules.yaml");
+  const auto text = [&](const CommandLine& line) { return *explain(line, rules); };
+  const std::string update = text(request("products", Operation::kUpdate, R"({"id": 1, "price": 2, "name": "x", "status": "draft"})",
+                                          R"({"id": 1, "price": 2, "name": "x", "status": "gone"})"));
+  EXPECT_EQ(update,
+            "update of public.products\n"
+            "  held   its 'on' does not name update  rule 'on' (rules.yaml:1:3)\n"
+            "  held   'when_changed': none of its columns changed: 'price', 'name'  rule 'changed' (rules.yaml:2:3)\n"
+            "  held   'where': 'status' is 'gone' in the new row; 'status' is 'draft' in the old row  rule 'where' (rules.yaml:3:3)\n"
+            "nothing is deleted\n");
+  // A row that leaves the condition is deleted still.
+  EXPECT_THAT(text(request("products", Operation::kUpdate, R"({"id": 1, "status": "live"})", R"({"id": 1, "status": "gone"})")),
+              ::testing::HasSubstr("key    c:1"));
 }
 
 TEST(Explain, AValueThatGivesNoKeyIsANoteAndNothingElse) {
@@ -110,6 +134,8 @@ TEST(Explain, ControlCharactersDoNotReachTheTerminal) {
                               R"({"id": "\u001b[2J", "slug": null, "category_id": null})")),
             "insert of public.products\n"
             "  key    product:\\x1b[2J  rule 'public.products' (rules.yaml:2:5)\n"
+            "  held   'slug' is NULL, which makes no key  rule 'public.products' (rules.yaml:2:5)\n"
+            "  held   'category_id' is NULL, which makes no tag  rule 'public.products' (rules.yaml:2:5)\n"
             "1 invalidation\n");
 }
 
