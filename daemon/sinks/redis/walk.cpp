@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/plain_work.h"
 #include "daemon/sinks/redis/replies.h"
 #include "daemon/sinks/redis/resp.h"
 #include "daemon/sinks/redis/scripts.h"
@@ -279,7 +280,6 @@ class Walk {
         return take_names(std::move(reply));
       case Stage::kPage:
         if (!add_outcome(reply, page_size_, shared_, outcome)) return false;
-        outcome.already_settled.clear();  // has a meaning for keys only
         drop_page();
         page_limit_ = std::min(2 * page_limit_, kPageLimitMax);
         return true;
@@ -514,6 +514,7 @@ std::unique_ptr<RedisWork> make_patterns_work(Ticket ticket, const Order& order,
 
 std::unique_ptr<RedisWork> make_walk_work(Ticket ticket, const Command& command,
                                           WorkShared& shared) {
+  if (is_plain(command)) return make_plain_work(ticket, command, shared);
   return std::make_unique<WalkWork>(ticket, command, shared);
 }
 

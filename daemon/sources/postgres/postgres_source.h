@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "daemon/interface/source.h"
+#include "daemon/net/credential.h"
 #include "mapping/rules.h"
 
 namespace evictd {
@@ -37,6 +38,7 @@ struct PostgresNotice {
 
 struct PostgresOptions {
   std::string url;  // libpq URI or keywords
+  CredentialSource credential;  // of the password, when it is not in `url`
   std::string slot = "evictd";
   std::string publication = "evictd";
   // Empty: UTF8. "SQL_ASCII" passes the bytes of a SQL_ASCII database through unchanged.
