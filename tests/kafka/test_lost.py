@@ -82,6 +82,32 @@ def test_a_topic_is_recreated(make_group, seed, meanwhile):
     assert group.gaps() > 0
 
 
+@pytest.mark.parametrize("how", ["gently", "kill -9"])
+def test_a_topic_is_recreated_under_two_daemons(make_group, seed, how):
+    """Offsets of the first topic, which one daemon may have left on record for the other's partitions, are no reason to
+    skip anything of the second."""
+    group = make_group()
+    one = group.add()
+    topic = group.topic("products")
+    running = group.load(seed)
+    written(running, 300)
+    two = group.add(ready=False)
+    group.wait_for_members(one, two)
+    group.client.delete(topic)
+    eventually("the topic is gone", lambda: topic not in group.client.topics(), 30, every=0.1)
+    eventually("evictd has noticed", lambda: group.gaps(reason="topic_recreated") > 0, 30, every=0.1)
+    group.client.create(topic, 3)
+    written(running, 100)
+    for daemon in (one, two):
+        if how == "kill -9":
+            group.kill(daemon)
+        else:
+            group.stop(daemon)
+    written(running, 50)
+    group.add(ready=False)
+    group.converge(running)
+
+
 def test_partitions_are_added(make_group, seed):
     """B42: the first records of the new ones are read."""
     group = make_group()

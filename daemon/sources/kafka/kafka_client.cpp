@@ -9,8 +9,14 @@
 #include <atomic>
 #include <charconv>
 #include <chrono>
+#include <condition_variable>
 #include <cstring>
+#include <memory>
+#include <mutex>
 #include <set>
+#include <system_error>
+#include <thread>
+#include <utility>
 
 #include "daemon/sources/kafka/librdkafka.h"
 #include "daemon/sources/kafka/wanted_topic.h"
@@ -20,6 +26,9 @@ namespace evictd {
 namespace {
 
 constexpr std::size_t kBatchRecords = 512;
+
+// How long a client's end is waited for; it takes milliseconds when it comes at all.
+constexpr std::chrono::seconds kDestroyPatience{2};
 
 // Settings that differ from librdkafka's defaults. The user's own come after and win, except the
 // refused ones.
@@ -394,9 +403,36 @@ KafkaClient::~KafkaClient() {
     left_behind.push_back(std::move(impl_));
     return;
   }
-  rd_kafka_queue_destroy(impl_->records);
-  rd_kafka_destroy(impl_->consumer);
-  ::close(impl_->event_descriptor);
+  end(std::move(impl_));
+}
+
+// librdkafka 2.0 may never return from rd_kafka_destroy() when a topic that the consumer was reading has been deleted: a
+// partition that is gone keeps a reference to its broker, and the broker's thread waits for it (confluentinc/librdkafka, "Consumer hangs if closing together with deleting topic").
+// Whoever destroys must not wait with it: the group has been left by then, and the next client owes nothing to this one.
+// A thread that hangs keeps its client until the process ends, one for each topic deleted under a reader at most.
+void KafkaClient::end(std::unique_ptr<Impl> impl) {
+  struct Ending {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool is_over = false;
+  };
+  const auto ending = std::make_shared<Ending>();
+  const auto destroy = [ending, client = std::shared_ptr<Impl>(std::move(impl))] {
+    rd_kafka_queue_destroy(client->records);
+    rd_kafka_destroy(client->consumer);
+    ::close(client->event_descriptor);
+    const std::lock_guard lock(ending->mutex);
+    ending->is_over = true;
+    ending->changed.notify_all();
+  };
+  try {
+    std::thread(destroy).detach();
+  } catch (const std::system_error&) {
+    destroy();  // threads are used up
+    return;
+  }
+  std::unique_lock lock(ending->mutex);
+  ending->changed.wait_for(lock, kDestroyPatience, [&] { return ending->is_over; });
 }
 
 int KafkaClient::descriptor() const { return impl_->event_descriptor; }

@@ -76,7 +76,7 @@ class KafkaClient {
  public:
   // kUsage when a property is refused. Connects in the background.
   static Result<std::unique_ptr<KafkaClient>> make(const KafkaOptions& options);
-  ~KafkaClient();  // after close()
+  ~KafkaClient();  // after close(); blocks for two seconds at most
 
   // Readable when there is something new in a queue.
   int descriptor() const;
@@ -128,6 +128,7 @@ class KafkaClient {
 
  private:
   struct Impl;
+  static void end(std::unique_ptr<Impl> impl);
   explicit KafkaClient(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
