@@ -17,6 +17,7 @@ BoundColumn bind_column(const std::string& name, const CompiledRule& rule,
     if (relation.columns[i].name != name) continue;
     bound.index = static_cast<int>(i);
     bound.type = relation.columns[i].type;
+    bound.element = relation.columns[i].element;
     bound.in_identity = relation.columns[i].in_identity;
   }
   return bound;
@@ -29,7 +30,7 @@ std::size_t useful_bytes(const Placeholder& placeholder, ValueType type) {
     return filter.kind == Filter::Kind::kLower || filter.kind == Filter::Kind::kUpper ||
            filter.kind == Filter::Kind::kUrlEncode || filter.kind == Filter::Kind::kDefault;
   });
-  if (!only_folds || !placeholder.path.empty() || type == ValueType::kJson) return std::numeric_limits<std::size_t>::max();
+  if (!only_folds || placeholder.each || !placeholder.path.empty() || type == ValueType::kJson) return std::numeric_limits<std::size_t>::max();
   return kFoldsTo * kKeyBytesMax;
 }
 
@@ -50,9 +51,10 @@ BoundRule bind_rule(std::uint32_t index, const RuleSet::Compiled& compiled,
   for (const CompiledTemplate& source : rule.templates) {
     BoundTemplate& entry = bound.templates.emplace_back();
     entry.source = &source;
+    entry.each = source.compiled.each_index();
     for (const Placeholder& placeholder : source.compiled.placeholders) {
       const BoundColumn column = bind_column(placeholder.column, rule, relation);
-      const bool is_direct = placeholder.path.empty() && placeholder.filters.empty() &&
+      const bool is_direct = placeholder.path.empty() && !placeholder.each && placeholder.filters.empty() &&
                              is_canonical_as_sent(column.type);
       entry.placeholders.push_back({column, &placeholder, is_direct, useful_bytes(placeholder, column.type)});
       if (!column.in_identity && !column.is_immutable) entry.is_stable_without_old_row = false;
@@ -63,6 +65,12 @@ BoundRule bind_rule(std::uint32_t index, const RuleSet::Compiled& compiled,
   }
   for (const std::string& column : rule.when_changed) {
     bound.when_changed.push_back(bind_column(column, rule, relation));
+  }
+  if (!rule.ignore_changed.empty()) {
+    for (const Column& column : relation.columns) {
+      if (std::find(rule.ignore_changed.begin(), rule.ignore_changed.end(), column.name) != rule.ignore_changed.end()) continue;
+      bound.when_changed.push_back(bind_column(column.name, rule, relation));
+    }
   }
   if (!bound.info->version_column.empty())
     bound.version = bind_column(bound.info->version_column, rule, relation);

@@ -18,6 +18,7 @@ enum class Side : std::uint8_t { kNew, kOld };
 struct BoundColumn {
   int index = kNoColumn;
   ValueType type = ValueType::kText;
+  ValueType element = ValueType::kText;  // of an array
   bool is_immutable = false;  // the rule promises that no update changes it
   bool in_identity = false;   // an update that sends no old row left it as it was
 };
@@ -33,6 +34,7 @@ struct BoundPlaceholder {
 struct BoundTemplate {
   const CompiledTemplate* source = nullptr;
   std::vector<BoundPlaceholder> placeholders;
+  std::size_t each = 0;  // the placeholder that stands for the elements of an array; placeholders.size(): none
   // Whether the old row renders the same as the new one when an update sends no old row.
   bool is_stable_without_old_row = true;
 };
@@ -48,7 +50,7 @@ struct BoundRule {
   const CompiledRule* source = nullptr;
   std::vector<BoundTemplate> templates;
   std::vector<BoundCondition> where;
-  std::vector<BoundColumn> when_changed;
+  std::vector<BoundColumn> when_changed;  // of ignore_changed: all columns but those
   BoundColumn version;  // of a rule with a version column
 };
 

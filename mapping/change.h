@@ -45,11 +45,13 @@ struct Column {
   ValueType type = ValueType::kText;
   // Part of the replica identity: an update that sends no old row left it unchanged.
   bool in_identity = false;
+  ValueType element = ValueType::kText;  // of an array: how the text of an element has to be read
 };
 
 struct TableName {
   std::string schema;
   std::string table;
+  std::string qualified() const { return schema + "." + table; }
   friend bool operator==(const TableName&, const TableName&) = default;
 };
 

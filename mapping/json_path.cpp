@@ -137,6 +137,16 @@ struct JsonReader::Impl {
     return simdjson::padded_string_view(text.data(), text.size(), buffer.size() - offset);
   }
 
+  // A copy of the text, with room behind it; without the space around it.
+  std::string_view hold(std::string_view json) {
+    const std::size_t needed = json.size() + simdjson::SIMDJSON_PADDING;
+    // One huge document must not be paid for for ever (G8).
+    if (buffer.size() > kKeptBytesMax && needed <= kKeptBytesMax) *this = Impl();
+    if (buffer.size() < needed) buffer.resize(needed);
+    std::copy(json.begin(), json.end(), buffer.begin());
+    return trimmed(std::string_view(buffer.data(), json.size()));
+  }
+
   // The raw text at one step below `text`; empty when there is nothing. Throws on invalid JSON.
   std::string_view step_into(std::string_view text, const std::string& step) {
     std::string_view found;
@@ -228,16 +238,45 @@ struct JsonReader::Impl {
 JsonReader::JsonReader() : impl_(std::make_unique<Impl>()) {}
 JsonReader::~JsonReader() = default;
 
+JsonFound JsonReader::each(std::string_view json, std::span<const std::string> path,
+                           std::span<const std::string> element_path,
+                           const std::function<void(std::optional<std::string_view>)>& element) {
+  try {
+    std::string_view text = impl_->hold(json);
+    for (const std::string& step : path) {
+      text = impl_->step_into(text, step);
+      if (text.empty()) return JsonFound::kNull;
+    }
+    std::vector<std::string_view> items;
+    {
+      ondemand::document document = impl_->parser.iterate(impl_->padded(text));
+      if (document.type() != ondemand::json_type::array) {
+        std::string ignored;
+        (void)impl_->append_value(text, ignored);  // throws on what is no JSON
+        return JsonFound::kNull;
+      }
+      for (auto item : document.get_array()) items.push_back(trimmed(simdjson::to_json_string(item.value())));
+    }
+    std::string value;
+    for (std::string_view item : items) {
+      for (const std::string& step : element_path) {
+        if (!item.empty()) item = impl_->step_into(item, step);
+      }
+      value.clear();
+      const bool is_null = item.empty() || impl_->append_value(item, value) == JsonFound::kNull;
+      element(is_null ? std::nullopt : std::optional<std::string_view>(value));
+    }
+    return JsonFound::kValue;
+  } catch (const simdjson::simdjson_error&) {
+    return JsonFound::kInvalid;
+  }
+}
+
 JsonFound JsonReader::find(std::string_view json, std::span<const std::string> path,
                            std::string& out) {
   const std::size_t length_before = out.size();
   try {
-    const std::size_t needed = json.size() + simdjson::SIMDJSON_PADDING;
-    // One huge document must not be paid for for ever (G8).
-    if (impl_->buffer.size() > kKeptBytesMax && needed <= kKeptBytesMax) *impl_ = Impl();
-    if (impl_->buffer.size() < needed) impl_->buffer.resize(needed);
-    std::copy(json.begin(), json.end(), impl_->buffer.begin());
-    std::string_view text = trimmed(std::string_view(impl_->buffer.data(), json.size()));
+    std::string_view text = impl_->hold(json);
     for (const std::string& step : path) {
       text = impl_->step_into(text, step);
       if (text.empty()) return JsonFound::kNull;

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +31,11 @@ class JsonReader {
   // applications read it), a number into an array. A string is appended unescaped, a number as it
   // is written (never through a double), true and false, an object or array as compact JSON.
   JsonFound find(std::string_view json, std::span<const std::string> path, std::string& out);
+
+  // The same for each element of the array that `path` leads to, and `element_path` from there; nothing stands for NULL, as
+  // above. kNull when there is no array. The view is valid only during the call, which must not use this reader.
+  JsonFound each(std::string_view json, std::span<const std::string> path, std::span<const std::string> element_path,
+                 const std::function<void(std::optional<std::string_view>)>& element);
 
   // Whether two texts are the same JSON: white space, the order of names, escapes and the way a number is written
   // (1.50, 15e-1) do not count; of a name given twice the last does.

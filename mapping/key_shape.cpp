@@ -21,7 +21,7 @@ KeyShape shape_of(const CompiledTemplate& entry) {
     const Placeholder& placeholder = compiled.placeholders[i];
     const auto at = std::find(shape.columns.begin(), shape.columns.end(), placeholder.column);
     shape.slots.push_back(static_cast<std::size_t>(at - shape.columns.begin()));
-    if (!placeholder.path.empty() || !placeholder.filters.empty()) shape.is_readable = false;
+    if (!placeholder.path.empty() || placeholder.each || !placeholder.filters.empty()) shape.is_readable = false;
     if (i > 0 && compiled.literals[i].empty()) shape.is_readable = false;
   }
   return shape;

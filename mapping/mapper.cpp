@@ -25,6 +25,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "mapping/array_text.h"
 #include "mapping/binding.h"
 #include "mapping/canonical.h"
 #include "mapping/check.h"
@@ -53,12 +54,24 @@ std::string_view unmappable_reason_name(UnmappableReason reason) {
       return "bad_value";
     case UnmappableReason::kTooLong:
       return "too_long";
+    case UnmappableReason::kReserved:
+      return "reserved";
   }
   return "unknown";
 }
 
 bool is_not_sent(UnmappableReason reason) {
-  return reason != UnmappableReason::kBadValue && reason != UnmappableReason::kTooLong;
+  switch (reason) {
+    case UnmappableReason::kNotSent:
+    case UnmappableReason::kUnchangedToast:
+    case UnmappableReason::kMissingColumn:
+      return true;
+    case UnmappableReason::kBadValue:
+    case UnmappableReason::kTooLong:
+    case UnmappableReason::kReserved:
+      return false;
+  }
+  return true;
 }
 
 namespace {
@@ -67,12 +80,22 @@ constexpr std::size_t kKeptBytesMax = 1024 * 1024;  // of a buffer, from one cha
 
 using BoundRules = std::vector<BoundRule>;
 
+constexpr std::size_t kEntriesComparedMax = 32;      // beyond it, by their hashes
+constexpr std::size_t kEntriesMax = 64 * 1024;       // G8: what is kept of one change; beyond it, forgotten
+
 // What one change of one rule has already caused, so that each invalidation is passed on once.
 class Emitted {
  public:
   void clear() {
     texts_.clear();
     entries_.clear();
+    hashes_.clear();
+  }
+
+  // An array may have any number of elements: what was passed on may be passed on again then, which costs time and nothing
+  // else. REQUIRES: nothing is being built.
+  void stay_small() {
+    if (texts_.size() > kKeptBytesMax || entries_.size() > kEntriesMax) clear();
   }
 
   // One change with long keys must not be paid for for ever (G8).
@@ -87,14 +110,13 @@ class Emitted {
   // True when the text from `begin` to the end is new for this kind; otherwise it is dropped.
   bool keep(InvalidationKind kind, std::size_t begin) {
     const std::string_view text = std::string_view(texts_).substr(begin);
-    for (const Entry& entry : entries_) {
-      if (entry.kind != kind || entry.length != text.size()) continue;
-      if (std::string_view(texts_).substr(entry.begin, entry.length) == text) {
-        texts_.resize(begin);
-        return false;
-      }
+    if (find(kind, text)) {
+      texts_.resize(begin);
+      return false;
     }
     entries_.push_back({kind, begin, text.size()});
+    if (entries_.size() < kEntriesComparedMax) return true;
+    for (std::size_t i = hashes_.size(); i < entries_.size(); ++i) hashes_.emplace(hash_of(entries_[i]), i);
     return true;
   }
 
@@ -104,9 +126,49 @@ class Emitted {
     std::size_t begin;
     std::size_t length;
   };
+
+  std::string_view text_of(const Entry& entry) const {
+    return std::string_view(texts_).substr(entry.begin, entry.length);
+  }
+  std::size_t hash_of(const Entry& entry) const { return std::hash<std::string_view>()(text_of(entry)); }
+
+  bool find(InvalidationKind kind, std::string_view text) const {
+    const auto is_same = [&](const Entry& entry) { return entry.kind == kind && text_of(entry) == text; };
+    if (hashes_.empty()) return std::any_of(entries_.begin(), entries_.end(), is_same);
+    const auto [first, last] = hashes_.equal_range(std::hash<std::string_view>()(text));
+    return std::any_of(first, last, [&](const auto& hashed) { return is_same(entries_[hashed.second]); });
+  }
+
+  std::unordered_multimap<std::size_t, std::size_t> hashes_;  // to numbers of entries; empty while there are few
   std::string texts_;
   std::vector<Entry> entries_;
 };
+
+// Whether a known value passes what the condition asks of a row.
+bool passes(const Condition& condition, bool is_null, std::string_view text) {
+  const auto has = [&](const ValueList& list) {
+    return is_null ? list.has_null : std::binary_search(list.texts.begin(), list.texts.end(), text);
+  };
+  if (!condition.among.empty() && !has(condition.among)) return false;
+  if (has(condition.except)) return false;
+  if (condition.comparisons.empty()) return true;
+  if (is_null) return false;
+  return std::all_of(condition.comparisons.begin(), condition.comparisons.end(), [&](const auto& comparison) {
+    const auto order = comparison.second.compare(text);
+    if (!order) return true;  // of another kind: proves nothing
+    switch (comparison.first) {
+      case Comparison::kGreater:
+        return *order > 0;
+      case Comparison::kGreaterOrEqual:
+        return *order >= 0;
+      case Comparison::kLess:
+        return *order < 0;
+      case Comparison::kLessOrEqual:
+        return *order <= 0;
+    }
+    return true;
+  });
+}
 
 }  // namespace
 
@@ -125,9 +187,17 @@ struct Mapper::Impl {
   void map_template(const BoundRule& rule, std::uint32_t index, const Change& change,
                     InvalidationReceiver& receiver);
   Rendered render(const BoundTemplate& entry, const Change& change, Side side, Missing& why);
+  Rendered gather(const BoundPlaceholder& placeholder, const Value& value, UnmappableReason& reason);
+  void render_each(const BoundRule& rule, const BoundTemplate& entry, std::size_t begin, InvalidationReceiver& receiver,
+                   std::optional<Missing>& strange);
   Rendered filtered(const BoundPlaceholder& placeholder, const Value& value, UnmappableReason& reason);
+  bool apply_filters(const BoundPlaceholder& placeholder, bool& is_null);
+  bool is_reserved(InvalidationKind kind, std::size_t begin);
   void emit(const BoundRule& rule, InvalidationKind kind, std::size_t begin, InvalidationReceiver& receiver);
-  bool matches(const BoundRule& rule, const Change& change, Side side);
+  bool is_asked_for(const BoundRule& rule, const Change& change, InvalidationReceiver& receiver);
+  const BoundCondition* first_failure(const BoundRule& rule, const Change& change, Side side);
+  bool may_cross(const BoundCondition& condition, const Change& change);
+  std::optional<int> side_of(const BoundCondition& condition, const Change& change, Side side);
   void tell_row_version(const BoundRule& rule, const Change& change, InvalidationReceiver& receiver);
 
   const RuleSet& rules;
@@ -138,6 +208,15 @@ struct Mapper::Impl {
   Emitted emitted;
   std::string scratch;
   std::string version_before;
+  // The elements of the array that the template being rendered names.
+  struct Element {
+    bool is_null = false;
+    std::size_t begin = 0;
+    std::size_t length = 0;
+  };
+  std::string element_texts;
+  std::vector<Element> elements;
+  std::size_t before_each = 0;  // bytes of the text that stands before them
   FilterMachine filters;
   JsonReader json;
 };
@@ -160,7 +239,7 @@ const BoundRules& Mapper::Impl::bind(const Relation& relation) {
 
 void Mapper::Impl::map_rule(const BoundRule& rule, const Change& change,
                             InvalidationReceiver& receiver) {
-  if (!rule.info->is_on(change.operation)) return;
+  if (!rule.info->is_on(change.operation)) return receiver.held_back(rule.index, {HeldBack::Why::kOperation, {}, {}});
   emitted.clear();
   const auto patterns = static_cast<std::uint32_t>(rule.info->patterns.size());
   if (change.operation == Operation::kTruncate) {
@@ -177,19 +256,7 @@ void Mapper::Impl::map_rule(const BoundRule& rule, const Change& change,
     }
     return;
   }
-  if (change.operation == Operation::kUpdate && !rule.when_changed.empty()) {
-    bool changed = false;
-    for (const BoundColumn& column : rule.when_changed)
-      changed = changed || may_have_changed(change, column);
-    if (!changed) return;
-  }
-  if (!rule.where.empty()) {
-    const bool new_matches =
-        change.operation != Operation::kDelete && matches(rule, change, Side::kNew);
-    const bool old_matches =
-        change.operation != Operation::kInsert && matches(rule, change, Side::kOld);
-    if (!new_matches && !old_matches) return;
-  }
+  if (!is_asked_for(rule, change, receiver)) return;
   if (!rule.info->version_column.empty()) tell_row_version(rule, change, receiver);
   for (std::uint32_t i = 0; i < rule.templates.size(); ++i) map_template(rule, i, change, receiver);
   for (std::uint32_t pattern = rule.source->first_purge_pattern; pattern < patterns; ++pattern) {
@@ -221,22 +288,74 @@ void Mapper::Impl::tell_row_version(const BoundRule& rule, const Change& change,
   receiver.row_version(rule.index, proves ? std::string_view(scratch) : std::string_view());
 }
 
-// True unless a value proves the contrary.
-bool Mapper::Impl::matches(const BoundRule& rule, const Change& change, Side side) {
+// False only when the values prove that the rule need not act (G5).
+bool Mapper::Impl::is_asked_for(const BoundRule& rule, const Change& change, InvalidationReceiver& receiver) {
+  const bool asks_for_changes = !rule.source->when_changed.empty() || !rule.source->ignore_changed.empty();
+  if (change.operation == Operation::kUpdate && asks_for_changes &&
+      std::none_of(rule.when_changed.begin(), rule.when_changed.end(),
+                   [&](const BoundColumn& column) { return may_have_changed(change, column); })) {
+    receiver.held_back(rule.index, {HeldBack::Why::kUnchanged, {}, {}});
+    return false;
+  }
+  if (rule.where.empty()) return true;
+  const BoundCondition* failed_new =
+      change.operation != Operation::kDelete ? first_failure(rule, change, Side::kNew) : nullptr;
+  const BoundCondition* failed_old =
+      change.operation != Operation::kInsert ? first_failure(rule, change, Side::kOld) : nullptr;
+  const bool new_matches = change.operation != Operation::kDelete && failed_new == nullptr;
+  const bool old_matches = change.operation != Operation::kInsert && failed_old == nullptr;
+  if (!new_matches && !old_matches) {
+    const bool of_new = failed_new != nullptr;
+    const BoundCondition& failed = of_new ? *failed_new : *failed_old;
+    const Value value = resolve(change, failed.column, of_new ? Side::kNew : Side::kOld);
+    HeldBack why{HeldBack::Why::kWhere, failed.source->column, {}};
+    if (value.state == ValueState::kText) {
+      scratch.clear();
+      append_canonical(failed.column.type, value.text, scratch);
+      why.value = scratch;
+    }
+    receiver.held_back(rule.index, why);
+    return false;
+  }
+  if (change.operation != Operation::kUpdate) return true;
+  for (const BoundCondition& condition : rule.where) {
+    if (!condition.source->crosses || may_cross(condition, change)) continue;
+    receiver.held_back(rule.index, {HeldBack::Why::kCrosses, condition.source->column, {}});
+    return false;
+  }
+  return true;
+}
+
+// The first condition that the row is known to fail; null: none, it may match.
+const BoundCondition* Mapper::Impl::first_failure(const BoundRule& rule, const Change& change, Side side) {
   for (const BoundCondition& condition : rule.where) {
     if (condition.column.index == kNoColumn) continue;
     const Value value = resolve(change, condition.column, side);
     if (!is_known(value)) continue;
-    if (value.state == ValueState::kNull) {
-      if (!condition.source->matches_null) return false;
-      continue;
-    }
     scratch.clear();
-    append_canonical(condition.column.type, value.text, scratch);
-    const std::vector<std::string>& texts = condition.source->texts;
-    if (!std::binary_search(texts.begin(), texts.end(), scratch)) return false;
+    if (value.state == ValueState::kText) append_canonical(condition.column.type, value.text, scratch);
+    if (!passes(*condition.source, value.state == ValueState::kNull, scratch)) return &condition;
   }
-  return true;
+  return nullptr;
+}
+
+bool Mapper::Impl::may_cross(const BoundCondition& condition, const Change& change) {
+  const std::optional<int> now = side_of(condition, change, Side::kNew);
+  const std::optional<int> before = side_of(condition, change, Side::kOld);
+  return !now || !before || *now != *before;
+}
+
+// Below, at or above the bound: -1, 0, 1. NULL: 2. Nothing when it is not known.
+std::optional<int> Mapper::Impl::side_of(const BoundCondition& condition, const Change& change, Side side) {
+  if (condition.column.index == kNoColumn) return std::nullopt;
+  const Value value = resolve(change, condition.column, side);
+  if (!is_known(value)) return std::nullopt;
+  if (value.state == ValueState::kNull) return 2;
+  scratch.clear();
+  append_canonical(condition.column.type, value.text, scratch);
+  const auto order = condition.source->crosses->compare(scratch);
+  if (!order) return std::nullopt;
+  return *order < 0 ? -1 : *order > 0 ? 1 : 0;
 }
 
 void Mapper::Impl::map_template(const BoundRule& rule, std::uint32_t index, const Change& change,
@@ -252,12 +371,21 @@ void Mapper::Impl::map_template(const BoundRule& rule, std::uint32_t index, cons
     if (!(side == Side::kNew ? has_new : has_old)) continue;
     const std::size_t begin = emitted.end();
     Missing why;
-    const Rendered rendered = render(entry, change, side, why);
+    Rendered rendered = render(entry, change, side, why);
+    if (rendered == Rendered::kText && entry.each < entry.placeholders.size()) {
+      render_each(rule, entry, begin, receiver, strange);
+      continue;
+    }
+    if (rendered == Rendered::kText && is_reserved(entry.source->kind, begin)) {
+      why = {UnmappableReason::kReserved, entry.placeholders[0].source->column};
+      rendered = Rendered::kStrange;
+    }
     if (rendered == Rendered::kText) {
       emit(rule, entry.source->kind, begin, receiver);
       continue;
     }
     emitted.texts().resize(begin);
+    if (rendered == Rendered::kNull) receiver.held_back(rule.index, {HeldBack::Why::kNull, why.column, {}});
     if (rendered == Rendered::kMissing && !missing) missing = why;
     if (rendered == Rendered::kStrange && !strange) strange = why;
   }
@@ -266,6 +394,47 @@ void Mapper::Impl::map_template(const BoundRule& rule, std::uint32_t index, cons
     if (rule.info->on_missing == OnMissing::kPurge) receiver.purge(rule.index, index);
   }
   if (strange) receiver.unmappable(rule.index, strange->reason, strange->column);
+}
+
+// Whether what stands in the arena is a name that evictd keeps for itself. A tag is none: its set has a prefix of its own.
+bool Mapper::Impl::is_reserved(InvalidationKind kind, std::size_t begin) {
+  return kind != InvalidationKind::kTag && std::string_view(emitted.texts()).substr(begin).starts_with(kReservedPrefix);
+}
+
+// One key for each element that was gathered. The arena has the text before them, then that behind them.
+void Mapper::Impl::render_each(const BoundRule& rule, const BoundTemplate& entry, std::size_t begin,
+                               InvalidationReceiver& receiver, std::optional<Missing>& strange) {
+  const BoundPlaceholder& placeholder = entry.placeholders[entry.each];
+  const std::string before = emitted.texts().substr(begin, before_each);
+  const std::string behind = emitted.texts().substr(begin + before_each);
+  emitted.texts().resize(begin);
+  const auto is_strange = [&](UnmappableReason reason) {
+    if (!strange) strange = Missing{reason, placeholder.source->column};
+  };
+  for (const Element& element : elements) {
+    bool is_null = element.is_null;
+    scratch.assign(element_texts, element.begin, element.length);
+    if (!apply_filters(placeholder, is_null)) {
+      is_strange(UnmappableReason::kBadValue);
+      continue;
+    }
+    if (is_null) continue;
+    if (before.size() + scratch.size() + behind.size() > kKeyBytesMax) {
+      is_strange(UnmappableReason::kTooLong);
+      continue;
+    }
+    emitted.stay_small();
+    const std::size_t start = emitted.end();
+    emitted.texts() += before;
+    emitted.texts() += scratch;
+    emitted.texts() += behind;
+    if (is_reserved(entry.source->kind, start)) {
+      emitted.texts().resize(start);
+      is_strange(UnmappableReason::kReserved);
+      continue;
+    }
+    emit(rule, entry.source->kind, start, receiver);
+  }
 }
 
 // What stands in the arena from `begin` on.
@@ -283,7 +452,7 @@ void Mapper::Impl::emit(const BoundRule& rule, InvalidationKind kind, std::size_
   }
 }
 
-// Appends to the arena; only a whole key is left there.
+// Appends to the arena; what is left there is a whole key, or for a template with elements the text around them.
 Mapper::Impl::Rendered Mapper::Impl::render(const BoundTemplate& entry, const Change& change,
                                             Side side, Missing& why) {
   std::string& out = emitted.texts();
@@ -294,6 +463,10 @@ Mapper::Impl::Rendered Mapper::Impl::render(const BoundTemplate& entry, const Ch
     if (worse <= result) return;
     result = worse;
     why = {reason, column};
+  };
+  const auto is_null = [&](std::string_view column) {
+    why.column = column;
+    return Rendered::kNull;
   };
   out += literals[0];  // at most kTemplateBytesMax
   for (std::size_t i = 0; i < entry.placeholders.size(); ++i) {
@@ -313,17 +486,27 @@ Mapper::Impl::Rendered Mapper::Impl::render(const BoundTemplate& entry, const Ch
       continue;
     }
     std::string_view text = value.text;
-    if (!placeholder.is_direct) {
+    if (i == entry.each) {
+      UnmappableReason reason = UnmappableReason::kBadValue;
+      const Rendered outcome = gather(placeholder, value, reason);
+      if (outcome == Rendered::kNull) return is_null(column);
+      if (outcome == Rendered::kStrange) {
+        becomes(Rendered::kStrange, reason, column);
+        continue;
+      }
+      before_each = out.size() - begin;
+      text = {};
+    } else if (!placeholder.is_direct) {
       UnmappableReason reason = UnmappableReason::kBadValue;
       const Rendered outcome = filtered(placeholder, value, reason);
-      if (outcome == Rendered::kNull) return Rendered::kNull;
+      if (outcome == Rendered::kNull) return is_null(column);
       if (outcome == Rendered::kStrange) {
         becomes(Rendered::kStrange, reason, column);
         continue;
       }
       text = scratch;
     } else if (value.state == ValueState::kNull) {
-      return Rendered::kNull;
+      return is_null(column);
     }
     const std::string& literal = literals[i + 1];
     if (out.size() - begin + text.size() + literal.size() > kKeyBytesMax) {
@@ -359,17 +542,59 @@ Mapper::Impl::Rendered Mapper::Impl::filtered(const BoundPlaceholder& placeholde
   } else if (!is_null) {
     append_canonical(placeholder.column.type, value.text, scratch);
   }
+  if (!apply_filters(placeholder, is_null)) {
+    reason = UnmappableReason::kBadValue;
+    return Rendered::kStrange;
+  }
+  return is_null ? Rendered::kNull : Rendered::kText;
+}
+
+// On `scratch`. False when the text is not what a filter works on.
+bool Mapper::Impl::apply_filters(const BoundPlaceholder& placeholder, bool& is_null) {
   for (const Filter& filter : placeholder.source->filters) {
     if (is_null) {
       if (filter.kind != Filter::Kind::kDefault) continue;
       scratch = filter.argument;
       is_null = false;
     } else if (!filters.apply(filter, scratch)) {
-      reason = UnmappableReason::kBadValue;
-      return Rendered::kStrange;
+      return false;
     }
   }
-  return is_null ? Rendered::kNull : Rendered::kText;
+  return true;
+}
+
+// The elements of an array, not yet through the filters. kNull: it has none.
+Mapper::Impl::Rendered Mapper::Impl::gather(const BoundPlaceholder& placeholder, const Value& value,
+                                            UnmappableReason& reason) {
+  elements.clear();
+  element_texts.clear();
+  if (value.state == ValueState::kNull) return Rendered::kNull;
+  const Placeholder& source = *placeholder.source;
+  const auto keep = [&](std::optional<std::string_view> text) {
+    elements.push_back({!text, element_texts.size(), text ? text->size() : 0});
+    if (text) element_texts += *text;
+  };
+  bool is_valid = true;
+  if (source.path.empty() && placeholder.column.type != ValueType::kJson && looks_like_array_text(value.text)) {
+    is_valid = for_each_element(value.text, [&](std::optional<std::string_view> text) {
+      scratch.clear();
+      if (!text) return keep(std::nullopt);
+      if (source.element_path.empty()) {
+        append_canonical(placeholder.column.element, *text, scratch);
+        return keep(scratch);
+      }
+      const JsonFound found = json.find(*text, source.element_path, scratch);
+      if (found == JsonFound::kInvalid) is_valid = false;
+      keep(found == JsonFound::kValue ? std::optional<std::string_view>(scratch) : std::nullopt);
+    }) && is_valid;
+  } else {
+    is_valid = json.each(value.text, source.path, source.element_path, keep) != JsonFound::kInvalid;
+  }
+  if (!is_valid) {
+    reason = UnmappableReason::kBadValue;
+    return Rendered::kStrange;
+  }
+  return elements.empty() ? Rendered::kNull : Rendered::kText;
 }
 
 Mapper::Mapper(const RuleSet& rules) : impl_(std::make_unique<Impl>(rules)) {}
@@ -388,6 +613,8 @@ void Mapper::map(const Change& change, InvalidationReceiver& receiver) {
   // One huge value must not be paid for for ever (G8).
   if (impl_->scratch.capacity() > kKeptBytesMax) impl_->scratch = std::string();
   impl_->emitted.shrink();
+  if (impl_->element_texts.capacity() > kKeptBytesMax) impl_->element_texts = std::string();
+  if (impl_->elements.capacity() > kEntriesMax) impl_->elements = {};
 }
 
 void Mapper::forget(const Relation& relation) {

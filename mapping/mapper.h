@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -23,11 +24,26 @@ enum class UnmappableReason : std::uint8_t {
   kBadValue,       // not what the template expects of it (a JSON path into invalid JSON, a filter's
                    // input)
   kTooLong,        // the rendered key would pass kKeyBytesMax
+  kReserved,       // the key would be one of evictd's own
 };
 std::string_view unmappable_reason_name(UnmappableReason reason);
 // The value exists and is unknown, so `on_missing` decides. Of the other reasons the value is there and gives no key that
 // anybody could have: it is counted, and nothing follows, for otherwise whoever writes a value could purge everybody's keys.
 bool is_not_sent(UnmappableReason reason);
+
+// What kept a rule from acting.
+struct HeldBack {
+  enum class Why : std::uint8_t {
+    kOperation,    // `on` does not name it
+    kUnchanged,    // of when_changed, or of all columns but ignore_changed: none changed
+    kWhere,        // neither row matches; `column` and `value` are those of the first condition that fails, in the newest row
+    kCrosses,      // `column` stays on one side of its bound
+    kNull,         // a template needs `column`, and that is NULL: there is no such key
+  };
+  Why why = Why::kOperation;
+  std::string_view column;
+  std::optional<std::string_view> value;  // the canonical text; nothing: NULL
+};
 
 // Receives what a change invalidates. Texts are valid only during the call.
 class InvalidationReceiver {
@@ -47,6 +63,8 @@ class InvalidationReceiver {
   // At most twice per template and change: once for what was not sent, once for what cannot be used. With a reason that
   // is_not_sent() the rule's on_missing decides: for `purge`, purge() is then called as well.
   virtual void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) = 0;
+  // Why a rule of the table, or one template of it, does nothing: for those who explain it to a person.
+  virtual void held_back(std::uint32_t, const HeldBack&) {}
 };
 
 class Mapper {
@@ -58,8 +76,8 @@ class Mapper {
   // True when some rule names the relation's table. Cheap after the first call for a Relation.
   bool is_mapped(const Relation& relation);
 
-  // Calls `receiver` once for each distinct invalidation of this change: for an update, the union
-  // of those of the old and of the new row. Never renders a key or tag from a value that was not
+  // Calls `receiver` once for each distinct invalidation of this change (arrays of thousands of elements apart, which may
+  // name some twice): for an update, the union of those of the old and of the new row. Never renders a key or tag from a value that was not
   // sent.
   void map(const Change& change, InvalidationReceiver& receiver);
 

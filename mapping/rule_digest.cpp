@@ -42,6 +42,8 @@ std::string template_text(const Template& compiled) {
     const Placeholder& placeholder = compiled.placeholders[i];
     text += "{" + framed(placeholder.column);
     for (const std::string& step : placeholder.path) text += "." + framed(step);
+    if (placeholder.each) text += ".*";
+    for (const std::string& step : placeholder.element_path) text += "." + framed(step);
     for (const Filter& filter : placeholder.filters) {
       text += "|" + framed(filter_name(filter.kind)) + framed(filter.argument);
     }
@@ -62,7 +64,15 @@ std::string operations_text(const RuleInfo& info) {
 std::vector<std::string> where_texts(const CompiledRule& rule) {
   std::vector<std::string> texts;
   for (const Condition& condition : rule.where) {
-    texts.push_back(framed(condition.column) + framed(condition.texts) + (condition.matches_null ? "null" : ""));
+    std::string text = framed(condition.column);
+    const bool only_values = condition.except.empty() && condition.comparisons.empty() && !condition.crosses;
+    if (only_values || !condition.among.empty()) text += framed(condition.among.texts) + (condition.among.has_null ? "null" : "");
+    if (!condition.except.empty()) text += "not" + framed(condition.except.texts) + (condition.except.has_null ? "null" : "");
+    for (const auto& [comparison, bound] : condition.comparisons) {
+      text += framed(comparison_name(comparison)) + framed(bound.text());
+    }
+    if (condition.crosses) text += "crosses" + framed(condition.crosses->text());
+    texts.push_back(std::move(text));
   }
   return texts;
 }
@@ -81,6 +91,7 @@ std::uint64_t rule_digest(const RuleInfo& info, const CompiledRule& rule) {
   add("on", operations_text(info));
   add_list("where", where_texts(rule));
   add_list("when_changed", rule.when_changed);
+  add_list("ignore_changed", rule.ignore_changed);
   add_list("immutable", rule.immutable);
   std::vector<std::string> templates;
   for (const CompiledTemplate& entry : rule.templates) {

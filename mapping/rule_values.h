@@ -10,13 +10,13 @@
 
 namespace evictd {
 
-// "table" or "schema.table"; a part that holds a dot stands in double quotes, as in SQL.
-Result<void> parse_table(const YamlNode& node, std::string& schema, std::string& table);
+// A table as table_name.h reads it.
+Result<TableName> parse_table(const YamlNode& node);
 
 // `on`: one bit per Operation.
 Result<std::uint8_t> parse_operations(const YamlNode& node);
 
-// One entry of `where`: a column, and a value or a list of values; null stands for NULL.
+// One entry of `where`: a column, and a value or a list of values (null stands for NULL), or a map of comparisons.
 Result<Condition> parse_condition(const YamlEntry& entry);
 
 }  // namespace evictd

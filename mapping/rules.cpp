@@ -122,9 +122,13 @@ std::vector<ColumnNeed> column_needs(const RuleSet& rules) {
       needs.push_back(std::move(need));
     }
     for (const Condition& condition : rule.where)
-      add(condition.column, rule.where_place, "where", true, false);
+      add(condition.column, condition.place, "where", true, false);
     for (const std::string& column : rule.when_changed) {
       add(column, rule.when_changed_place, "when_changed", true, true);
+    }
+    for (const std::string& column : rule.ignore_changed) {
+      add(column, rule.ignore_changed_place, "ignore_changed", true, true);
+      needs.back().on_update_new = needs.back().on_update_old = false;  // only that it exists
     }
   }
   return needs;

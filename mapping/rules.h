@@ -52,6 +52,9 @@ struct Pattern {
   bool is_bump = false;
 };
 
+// Keys that begin with it are evictd's own: no rule may name them, nor a value lead there.
+inline constexpr std::string_view kReservedPrefix = "evictd:";
+
 // The Redis key of a tag's member set is kTagPrefix + the rendered tag.
 inline constexpr std::string_view kTagPrefix = "tag:";
 
@@ -80,6 +83,7 @@ struct RuleInfo {
   std::chrono::milliseconds settle{1000};  // 0 only with fill: checked
   OnMissing on_missing = OnMissing::kPurge;
   std::uint64_t collapse_after = 10'000'000;  // keys of this rule in one transaction
+  std::vector<std::string> ignore_changed;    // columns whose change does not matter: all others have to be read
   std::vector<std::string> key_templates;     // as written, for messages
   std::vector<std::string> tag_templates;
   std::vector<std::string> purge_patterns;

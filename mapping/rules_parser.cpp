@@ -76,12 +76,19 @@ class RuleParser {
 
   Result<void> parse() {
     if (const YamlNode* table = map_.require("table")) {
-      map_.take(parse_table(*table, info_.schema, info_.table), *table);
+      Result<TableName> name = parse_table(*table);
+      map_.take(name, *table);
+      if (name) {
+        info_.schema = std::move(name->schema);
+        info_.table = std::move(name->table);
+      }
     }
     read_name();
     if (const YamlNode* on = map_.find("on"))
       read_into(*on, parse_operations(*on), info_.operations);
     read_columns("when_changed", rule_.when_changed, rule_.when_changed_place);
+    read_columns("ignore_changed", rule_.ignore_changed, rule_.ignore_changed_place);
+    info_.ignore_changed = rule_.ignore_changed;
     read_where();
     read_templates("keys", InvalidationKind::kKey, info_.key_templates);
     read_templates("tags", InvalidationKind::kTag, info_.tag_templates);
@@ -148,7 +155,7 @@ class RuleParser {
       refuse(where->place,
              fmt::format("'where': expected a map of columns and values, got {}",
                          where->kind == YamlNode::Kind::kMap ? "an empty one" : describe(*where)),
-             "write where: {status: [published, hidden]}");
+             "write where: {status: [published, hidden]}, or where: {stock: {gt: 0}}");
       return;
     }
     for (const YamlEntry& entry : where->entries) {
@@ -191,6 +198,9 @@ class RuleParser {
         return;
       }
       const bool is_tag = kind == InvalidationKind::kTag;
+      if (!is_tag && compiled->literals[0].starts_with(kReservedPrefix)) {
+        refuse(place, fmt::format("{} '{}': keys that begin with '{}' are evictd's own", noun, printable(text), kReservedPrefix));
+      }
       const bool is_bump = kind == InvalidationKind::kBump;
       // A tag's glob begins with the tags' own prefix, so it never reaches beyond them.
       if (!is_tag && !has_telling_text(*compiled)) {
@@ -331,6 +341,11 @@ class RuleParser {
                             "the query answers with one value: give each key a rule of its own"));
       return;
     }
+    const std::size_t each = rule_.templates.empty() ? 0 : rule_.templates[0].compiled.each_index();
+    if (!rule_.templates.empty() && each < rule_.templates[0].compiled.placeholders.size()) {
+      map.take_last(fail_at(place, "'audit': expected a key without '.*', which gives a row more than one key"));
+      return;
+    }
     const std::size_t parameters = highest_parameter(info_.audit.query);
     if (parameters == columns.size()) return;
     std::string list;
@@ -388,12 +403,18 @@ class RuleParser {
              "'settle': expected more than 0ms with 'fill: plain', got '0ms'",
              "plain fills are made safe by the second delete; only 'fill: checked' needs none");
     }
-    if (map_.has("when_changed") && !info_.is_on(Operation::kUpdate)) {
-      refuse(map_.place_of("when_changed"),
-             "'when_changed' has no effect: 'on' does not name 'update'");
+    for (const std::string_view setting : {"when_changed", "ignore_changed"}) {
+      if (map_.has(setting) && !info_.is_on(Operation::kUpdate)) {
+        refuse(map_.place_of(setting), fmt::format("'{}' has no effect: 'on' does not name 'update'", setting));
+      }
+    }
+    if (map_.has("when_changed") && map_.has("ignore_changed")) {
+      refuse(map_.place_of("ignore_changed"), "'when_changed' and 'ignore_changed' exclude one another",
+             "name the columns that matter, or those that do not");
     }
     check_reader_settings();
     check_immutable();
+    check_never_updated();
   }
 
   // These rest on markers that only a checked fill writes and only evictd_get reads.
@@ -446,6 +467,22 @@ class RuleParser {
     }
   }
 
+  // Conditions that a promise makes false for ever: the rule would pass over every update, without a word.
+  void check_never_updated() {
+    const auto is_immutable = [this](const std::string& column) { return rule_.is_immutable(column); };
+    if (!rule_.when_changed.empty() && std::all_of(rule_.when_changed.begin(), rule_.when_changed.end(), is_immutable)) {
+      refuse(map_.find("immutable")->place,
+             "'immutable' names every column of 'when_changed': the rule would act on no update ever",
+             "leave 'update' out of 'on' if that is meant; otherwise take the column out of 'immutable'");
+    }
+    for (const Condition& condition : rule_.where) {
+      if (!condition.crosses || !is_immutable(condition.column)) continue;
+      refuse(condition.place,
+             fmt::format("'crosses' of '{}', which is immutable: the rule would act on no update ever", printable(condition.column)),
+             "take the column out of 'immutable'");
+    }
+  }
+
   YamlMap map_;
   RuleInfo& info_;
   CompiledRule& rule_;
@@ -470,6 +507,34 @@ Result<void> name_rules(std::vector<RuleInfo>& infos) {
   return {};
 }
 
+// A rule whose `table` is a list stands for one rule of each.
+Result<std::vector<YamlNode>> one_per_table(const YamlNode& item) {
+  std::vector<YamlNode> singles;
+  const auto table = std::find_if(item.entries.begin(), item.entries.end(), [](const YamlEntry& entry) {
+    return entry.name == "table" && entry.value.kind == YamlNode::Kind::kList;
+  });
+  if (item.kind != YamlNode::Kind::kMap || table == item.entries.end()) {
+    singles.push_back(item);
+    return singles;
+  }
+  if (table->value.items.empty()) {
+    return fail_at(table->value.place, "'table': expected at least one table, got an empty list");
+  }
+  std::vector<TableName> seen;
+  const auto number = static_cast<std::size_t>(table - item.entries.begin());
+  for (const YamlNode& one : table->value.items) {
+    const Result<TableName> name = parse_table(one);
+    if (!name) return tl::unexpected(name.error());
+    if (std::find(seen.begin(), seen.end(), *name) != seen.end()) {
+      return fail_at(one.place, fmt::format("'table': '{}' is given twice", printable(name->qualified())));
+    }
+    seen.push_back(*name);
+    singles.push_back(item);
+    singles.back().entries[number].value = one;
+  }
+  return singles;
+}
+
 Result<void> parse_rule_list(const YamlNode& list, const Defaults& defaults,
                              RuleSet::Compiled& compiled) {
   if (list.kind != YamlNode::Kind::kList) {
@@ -483,11 +548,20 @@ Result<void> parse_rule_list(const YamlNode& list, const Defaults& defaults,
                    fmt::format("expected at most {} rules, got {}", kRulesMax, list.items.size()));
   }
   for (const YamlNode& item : list.items) {
-    RuleInfo& info = compiled.infos.emplace_back();
-    CompiledRule& rule = compiled.rules.emplace_back();
-    if (Result<void> parsed = RuleParser(item, defaults, info, rule).parse(); !parsed)
-      return parsed;
-    info.digest = rule_digest(info, rule);
+    Result<std::vector<YamlNode>> singles = one_per_table(item);
+    if (!singles) return tl::unexpected(singles.error());
+    std::string first_name;
+    for (std::size_t i = 0; i < singles->size(); ++i) {
+      if (compiled.infos.size() == kRulesMax) {
+        return fail_at(item.place, fmt::format("expected at most {} rules, one for each of its tables, got more", kRulesMax));
+      }
+      RuleInfo& info = compiled.infos.emplace_back();
+      CompiledRule& rule = compiled.rules.emplace_back();
+      if (Result<void> parsed = RuleParser((*singles)[i], defaults, info, rule).parse(); !parsed) return parsed;
+      if (i == 0) first_name = info.name;
+      if (i > 0 && !first_name.empty()) info.name = fmt::format("{}#{}", first_name, i + 1);
+      info.digest = rule_digest(info, rule);
+    }
   }
   return name_rules(compiled.infos);
 }

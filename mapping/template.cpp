@@ -17,6 +17,10 @@ bool is_name_character(char c) {
          c == '$' || c == '-' || static_cast<unsigned char>(c) >= 0x80;
 }
 
+bool is_hash(const Filter& filter) {
+  return filter.kind == Filter::Kind::kMd5 || filter.kind == Filter::Kind::kSha1 || filter.kind == Filter::Kind::kSha256;
+}
+
 tl::unexpected<Error> usage(std::string text, std::string hint = {}) {
   return fail(ErrorKind::kUsage, std::move(text), std::move(hint));
 }
@@ -35,17 +39,28 @@ class PlaceholderParser {
     placeholder.column = std::move(*column);
     skip_space();
     while (accept('.')) {
-      Result<std::string> step = name("a name after '.'");
+      skip_space();
+      if (accept('*')) {
+        if (placeholder.each) return usage("expected one '*' in a path, got another", "each row would have a key for each pair");
+        placeholder.each = true;
+        skip_space();
+        continue;
+      }
+      Result<std::string> step = name("a name or '*' after '.'");
       if (!step) return tl::unexpected(step.error());
-      if (placeholder.path.size() == kJsonPathStepsMax) {
+      if (placeholder.path.size() + placeholder.element_path.size() == kJsonPathStepsMax) {
         return usage(fmt::format("expected at most {} names in a JSON path", kJsonPathStepsMax));
       }
-      placeholder.path.push_back(std::move(*step));
+      (placeholder.each ? placeholder.element_path : placeholder.path).push_back(std::move(*step));
       skip_space();
     }
     while (accept('|')) {
       Result<Filter> filter = parse_filter();
       if (!filter) return tl::unexpected(filter.error());
+      if (filter->kind == Filter::Kind::kDate && !placeholder.filters.empty() && is_hash(placeholder.filters.back())) {
+        return usage(fmt::format("'date' after '{}' never has a date to print", filter_name(placeholder.filters.back().kind)),
+                     "put it first");
+      }
       if (placeholder.filters.size() == kFiltersPerPlaceholderMax) {
         return usage(
             fmt::format("expected at most {} filters in a placeholder", kFiltersPerPlaceholderMax));
@@ -156,6 +171,9 @@ Result<Template> parse_template(std::string_view source) {
       if (compiled.placeholders.size() == kPlaceholdersPerTemplateMax) {
         return usage(fmt::format("expected at most {} placeholders", kPlaceholdersPerTemplateMax));
       }
+      if (placeholder->each && compiled.each_index() < compiled.placeholders.size()) {
+        return usage("expected one '*' in a template, got another", "each row would have a key for each pair of elements");
+      }
       compiled.placeholders.push_back(std::move(*placeholder));
       compiled.literals.emplace_back();
       rest = parser.rest();
@@ -165,6 +183,11 @@ Result<Template> parse_template(std::string_view source) {
     }
   }
   return compiled;
+}
+
+std::size_t Template::each_index() const {
+  const auto each = std::find_if(placeholders.begin(), placeholders.end(), [](const Placeholder& one) { return one.each; });
+  return static_cast<std::size_t>(each - placeholders.begin());
 }
 
 std::string template_glob(const Template& compiled, std::string_view prefix) {

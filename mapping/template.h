@@ -1,13 +1,13 @@
 // Templates of keys and tags, compiled. Grammar:
 //
 //   template    = { text | "{{" | "}}" | placeholder }
-//   placeholder = "{" name { "." name } { "|" filter } "}"
+//   placeholder = "{" name { "." name } [ "." "*" { "." name } ] { "|" filter } "}"
 //   name        = letters, digits, "_", "$", "-", anything beyond ASCII; or any text in double
 //   quotes ("" is one ") filter      = name [ "(" quoted ")" ]            quoted: in ' or ",
 //   doubled inside
 //
-// The first name is a column, the others a path into its JSON. White space around names and filters
-// is free.
+// The first name is a column, the others a path into its JSON. "*" stands for each element of the array there: the template
+// renders one text for each, and may have one "*". White space around names and filters is free.
 #pragma once
 
 #include <string>
@@ -27,6 +27,8 @@ inline constexpr std::size_t kFiltersPerPlaceholderMax = 8;
 struct Placeholder {
   std::string column;
   std::vector<std::string> path;  // into the column's JSON; empty: the column itself
+  bool each = false;              // one text for each element of the array that is found there
+  std::vector<std::string> element_path;  // into the JSON of an element
   std::vector<Filter> filters;
 };
 
@@ -35,6 +37,9 @@ struct Template {
   std::string source;  // as written
   std::vector<std::string> literals;
   std::vector<Placeholder> placeholders;
+
+  // The one that stands for each element of an array; placeholders.size(): none.
+  std::size_t each_index() const;
 };
 
 // The error has no place: the caller knows it.

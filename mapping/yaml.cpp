@@ -8,6 +8,7 @@
 #include <yaml-cpp/parser.h>
 
 #include <algorithm>
+#include <optional>
 #include <sstream>
 #include <unordered_map>
 
@@ -194,6 +195,23 @@ Result<void> check_bytes(std::string_view text, const std::string& file) {
   return {};
 }
 
+std::optional<Place> first_indenting_tab(std::string_view text, const std::string& file) {
+  Place place{file, 1, 1};
+  bool is_indent = true;
+  for (const char c : text) {
+    if (c == '\t' && is_indent) return place;
+    if (c == '\n') {
+      ++place.line;
+      place.column = 1;
+      is_indent = true;
+      continue;
+    }
+    is_indent = is_indent && c == ' ';
+    ++place.column;
+  }
+  return std::nullopt;
+}
+
 // In the library's own words, which say nothing of the values.
 tl::unexpected<Error> fail_syntax(const YAML::Exception& error, std::string_view text,
                                   const std::string& file) {
@@ -203,6 +221,10 @@ tl::unexpected<Error> fail_syntax(const YAML::Exception& error, std::string_view
     return fail_at(Place{file, lines + 1, 1},
                    "not valid YAML: expected a closing quote, got the end of the file",
                    "some text above begins with a quote and does not end with one");
+  }
+  // The library speaks of an illegal value, or of what the line before lacks.
+  if (const std::optional<Place> tab = first_indenting_tab(text, file)) {
+    return fail_at(*tab, "not valid YAML: a tab indents this line", "indent with spaces");
   }
   return fail_at(
       Place{file, std::clamp(error.mark.line, 0, lines) + 1, std::max(0, error.mark.column) + 1},

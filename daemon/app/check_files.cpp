@@ -9,6 +9,7 @@
 
 #include "daemon/base/json.h"
 #include "daemon/app/metrics.h"
+#include "mapping/template.h"
 #include "mapping/yaml.h"
 
 namespace evictd {
@@ -60,6 +61,22 @@ void check_collisions(const RuleSet& rules, Findings& findings) {
                            text, rule_object(*other->second)),
                "remove it from one of the rules, unless their conditions differ"});
         }
+      }
+    }
+  }
+}
+
+// A '*' in a key is a character like any other; whoever writes one may mean all keys.
+void check_stars(const RuleSet& rules, Findings& findings) {
+  for (const RuleInfo& rule : rules.rules()) {
+    for (const std::vector<std::string>* templates : {&rule.key_templates, &rule.tag_templates, &rule.bump_templates}) {
+      for (const std::string& text : *templates) {
+        const Result<Template> compiled = parse_template(text);
+        const auto has_star = [](const std::string& literal) { return literal.find('*') != std::string::npos; };
+        if (!compiled || std::none_of(compiled->literals.begin(), compiled->literals.end(), has_star)) continue;
+        findings.push_back({"CF006", Severity::kWarning, rule_object(rule),
+                            fmt::format("'*' in '{}' is text: only a key with a star in it is deleted", text),
+                            "for all keys of a kind give `purge` a pattern; for those of one row list them under a tag"});
       }
     }
   }
@@ -130,6 +147,7 @@ Finding file_finding(const Error& error) {
 Findings check_files(const Config& config, const RuleSet& rules) {
   Findings findings;
   check_collisions(rules, findings);
+  check_stars(rules, findings);
   check_times(config, rules, findings);
   if (rules.rules().size() > kRuleLabelsMax) {
     findings.push_back({"CF005", Severity::kWarning, "metrics",

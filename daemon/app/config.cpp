@@ -393,7 +393,12 @@ namespace {
 Result<RuleSet> parse_rules_file(const std::string& file) {
   Result<std::string> text = read_text_file(file, "rules file");
   if (!text) return tl::unexpected(text.error());
-  return RuleSet::parse(*text, file);
+  Result<YamlNode> tree = parse_yaml(*text, file);
+  if (!tree) return tl::unexpected(tree.error());
+  if (Result<void> done = expand_variables(*tree, process_environment, "", Expanded::kShown); !done) {
+    return tl::unexpected(done.error());
+  }
+  return RuleSet::parse(*tree);
 }
 
 // The rules that stand in the configuration itself, or in the file that it names.
@@ -403,8 +408,8 @@ Result<RuleSet> parse_rules_of(const std::string& config_file) {
   Result<YamlNode> tree = parse_yaml(*text, config_file);
   if (!tree) return tl::unexpected(tree.error());
   for (YamlEntry& entry : tree->entries) {
-    if (entry.name != "rules" || entry.value.kind != YamlNode::Kind::kText) continue;
-    if (Result<void> done = expand_variables(entry.value, process_environment, ""); !done) {
+    if (entry.name != "rules") continue;
+    if (Result<void> done = expand_variables(entry.value, process_environment, "", Expanded::kShown); !done) {
       return tl::unexpected(done.error());
     }
   }

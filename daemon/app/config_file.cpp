@@ -1,12 +1,15 @@
 #include "daemon/app/config_file.h"
 
+#include <fcntl.h>
 #include <fmt/core.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <sstream>
+
+#include "daemon/base/descriptor.h"
 
 namespace evictd {
 namespace {
@@ -21,7 +24,7 @@ bool is_variable_name(std::string_view name) {
   return true;
 }
 
-Result<void> expand_text(YamlNode& node, const Environment& environment) {
+Result<void> expand_text(YamlNode& node, const Environment& environment, Expanded how) {
   std::string expanded;
   std::string_view rest = node.text;
   while (!rest.empty()) {
@@ -46,7 +49,7 @@ Result<void> expand_text(YamlNode& node, const Environment& environment) {
                      fmt::format("set it before evictd starts, for example: export {}=...", name));
     }
     expanded += *value;
-    node.secret = true;
+    node.secret = node.secret || how == Expanded::kSecret;
     rest.remove_prefix(end + 1);
   }
   node.text = std::move(expanded);
@@ -55,18 +58,17 @@ Result<void> expand_text(YamlNode& node, const Environment& environment) {
 
 }  // namespace
 
-Result<void> expand_variables(YamlNode& node, const Environment& environment,
-                              std::string_view except) {
+Result<void> expand_variables(YamlNode& node, const Environment& environment, std::string_view except, Expanded how) {
   if (node.kind == YamlNode::Kind::kText) {
     return node.text.find("${") == std::string::npos ? Result<void>()
-                                                     : expand_text(node, environment);
+                                                     : expand_text(node, environment, how);
   }
   for (YamlNode& item : node.items) {
-    if (Result<void> done = expand_variables(item, environment, except); !done) return done;
+    if (Result<void> done = expand_variables(item, environment, except, how); !done) return done;
   }
   for (YamlEntry& entry : node.entries) {
     if (entry.name == except && entry.value.kind != YamlNode::Kind::kText) continue;
-    if (Result<void> done = expand_variables(entry.value, environment, except); !done) return done;
+    if (Result<void> done = expand_variables(entry.value, environment, except, how); !done) return done;
   }
   return {};
 }
@@ -82,20 +84,29 @@ Result<std::string> read_text_file(const std::string& file, const std::string& w
     return fail(ErrorKind::kUsage,
                 fmt::format("cannot read the {} '{}': {}", what, file, std::strerror(reason)));
   };
-  errno = 0;
-  std::ifstream in(file, std::ios::binary);
-  if (!in) return cannot(errno == 0 ? EIO : errno);
+  // Without waiting: a FIFO nobody writes to would keep its reader for ever.
+  const Descriptor descriptor(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (descriptor.get() < 0) return cannot(errno);
+  struct stat facts {};
+  if (::fstat(descriptor.get(), &facts) != 0) return cannot(errno);
+  if (S_ISDIR(facts.st_mode)) return cannot(EISDIR);
+  if (!S_ISREG(facts.st_mode)) {
+    return fail(ErrorKind::kUsage, fmt::format("cannot read the {} '{}': expected a file, got a pipe, device or socket", what, file),
+                "it is read again at each reload, and must not keep evictd waiting: write it to a file");
+  }
   std::string text;
   char buffer[8192];
-  while (in.read(buffer, sizeof buffer) || in.gcount() > 0) {
-    text.append(buffer, static_cast<std::size_t>(in.gcount()));
+  for (;;) {
+    const ssize_t count = ::read(descriptor.get(), buffer, sizeof buffer);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return cannot(errno);
+    if (count == 0) return text;
+    text.append(buffer, static_cast<std::size_t>(count));
     if (text.size() > kYamlBytesMax) {
       return fail(ErrorKind::kUsage, fmt::format("expected at most {} in the {} '{}', got more",
                                                  size_text(kYamlBytesMax), what, file));
     }
   }
-  if (in.bad()) return cannot(errno == 0 ? EISDIR : errno);
-  return text;
 }
 
 }  // namespace evictd

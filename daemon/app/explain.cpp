@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "mapping/did_you_mean.h"
+#include "mapping/table_name.h"
 #include "mapping/utf8.h"
 
 namespace evictd {
@@ -22,11 +23,15 @@ std::string unmappable_text(UnmappableReason reason, std::string_view column) {
       return fmt::format("the table has no column '{}'", column);
     case UnmappableReason::kBadValue:
       return fmt::format("the value of column '{}' is not what the template expects", column);
+    case UnmappableReason::kReserved:
+      return fmt::format("the value of column '{}' makes a key of evictd's own", column);
     case UnmappableReason::kTooLong:
       return fmt::format("the value of column '{}' makes a key longer than {} bytes", column, kKeyBytesMax);
   }
   return {};
 }
+
+constexpr std::size_t kValueShown = 60;  // bytes
 
 // Trailing space stays with a raw JSON token.
 std::string_view trimmed(std::string_view text) {
@@ -110,25 +115,79 @@ std::size_t ExplainReceiver::invalidations() const {
       lines_.begin(), lines_.end(), [](const Line& line) { return line.kind != "note"; }));
 }
 
-std::string qualified_table_name(std::string_view table) {
-  return table.find('.') == std::string_view::npos ? fmt::format("public.{}", table)
-                                                   : std::string(table);
+void ExplainReceiver::held_back(std::uint32_t rule, const HeldBack& why) {
+  const auto is_text = [&] {
+    return why.value ? fmt::format("'{}'", printable_text(why.value->substr(0, kValueShown))) : std::string("NULL");
+  };
+  std::string text;
+  switch (why.why) {
+    case HeldBack::Why::kOperation:
+      text = "'on' does not name this operation";
+      break;
+    case HeldBack::Why::kUnchanged:
+      text = rules_.rules()[rule].ignore_changed.empty() ? "no column of 'when_changed' changed"
+                                                         : "no column but those of 'ignore_changed' changed";
+      break;
+    case HeldBack::Why::kWhere:
+      text = fmt::format("'where' does not hold: column '{}' is {}", printable_text(why.column), is_text());
+      break;
+    case HeldBack::Why::kCrosses:
+      text = fmt::format("'where' does not hold: column '{}' does not cross its bound", printable_text(why.column));
+      break;
+    case HeldBack::Why::kNull:
+      text = fmt::format("column '{}' gives NULL or nothing: there is no such key", printable_text(why.column));
+  }
+  Line line{"note", std::move(text), rule_text(rule)};
+  for (const Line& known : held_back_) {
+    if (known.text == line.text && known.rule == line.rule) return;
+  }
+  held_back_.push_back(std::move(line));
 }
 
-Result<void> require_mapped_table(const RuleSet& rules, const std::string& qualified) {
-  const std::vector<std::string> tables = rules.tables();
-  if (std::find(tables.begin(), tables.end(), qualified) != tables.end()) return {};
-  const std::vector<std::string_view> names(tables.begin(), tables.end());
-  return fail(ErrorKind::kUsage, fmt::format("no rule names the table '{}'", qualified),
-              did_you_mean(qualified, names, "tables"));
+Result<TableName> find_mapped_table(const RuleSet& rules, const std::string& written) {
+  const Result<TableName> name = parse_table_name(written);
+  std::vector<std::string> known;
+  for (const RuleInfo& rule : rules.rules()) {
+    TableName of_rule{rule.schema, rule.table};
+    // A name with dots is also taken as messages show it.
+    if ((name && of_rule == *name) || (!name && of_rule.qualified() == written)) return of_rule;
+    known.push_back(written_table_name(of_rule));
+  }
+  if (!name) return tl::unexpected(Error(name.error()).within("'--table'"));
+  const std::vector<std::string_view> names(known.begin(), known.end());
+  return fail(ErrorKind::kUsage, fmt::format("no rule names the table '{}'", written_table_name(*name)),
+              did_you_mean(written_table_name(*name), names, "tables"));
+}
+
+std::vector<std::string> ExplainedChange::doubts(const RuleSet& rules) const {
+  std::vector<std::string_view> read;
+  for (const ColumnNeed& need : column_needs(rules)) {
+    const RuleInfo& rule = rules.rules()[need.rule];
+    if (relation_.is_of(rule.schema, rule.table)) read.push_back(relation_.columns[index_of(need.column)].name);
+  }
+  const auto is_given = [&](std::string_view name) { return std::find(given_.begin(), given_.end(), name) != given_.end(); };
+  std::vector<std::string> texts;
+  for (const std::string& name : given_) {
+    if (std::find(read.begin(), read.end(), name) != read.end()) continue;
+    std::vector<std::string_view> absent;
+    std::copy_if(read.begin(), read.end(), std::back_inserter(absent), [&](std::string_view one) { return !is_given(one); });
+    const std::string_view nearest = nearest_name(name, absent);
+    if (nearest.empty()) continue;
+    texts.push_back(fmt::format("no rule reads column '{}': did you mean '{}'?", printable_text(name), printable_text(nearest)));
+  }
+  return texts;
+}
+
+std::size_t ExplainedChange::index_of(std::string_view name) const {
+  std::size_t index = 0;
+  while (index < relation_.columns.size() && relation_.columns[index].name != name) ++index;
+  return index;
 }
 
 std::size_t ExplainedChange::column_number(std::string_view name) {
-  for (std::size_t i = 0; i < relation_.columns.size(); ++i) {
-    if (relation_.columns[i].name == name) return i;
-  }
-  relation_.columns.push_back(Column{std::string(name), ValueType::kCanonical, false});
-  return relation_.columns.size() - 1;
+  const std::size_t index = index_of(name);
+  if (index == relation_.columns.size()) relation_.columns.push_back(Column{std::string(name), ValueType::kCanonical, false});
+  return index;
 }
 
 Result<void> ExplainedChange::read_row(const std::string& json, std::string_view option,
@@ -150,6 +209,7 @@ Result<void> ExplainedChange::read_row(const std::string& json, std::string_view
     simdjson::ondemand::json_type type;
     if (field.unescaped_key().get(name)) return wrong("expected a JSON object");
     const std::size_t column = column_number(name);
+    if (std::find(given_.begin(), given_.end(), name) == given_.end()) given_.emplace_back(name);
     if (row.size() < relation_.columns.size()) row.resize(relation_.columns.size());
     Cell& cell = row[column];
     if (cell.state != ValueState::kNotSent) {
@@ -196,14 +256,11 @@ std::vector<Value> ExplainedChange::values_of(const std::vector<Cell>& row) {
 Result<ExplainedChange> ExplainedChange::make(const CommandLine& request, const RuleSet& rules) {
   ExplainedChange made;
   made.operation_ = request.operation;
-  const std::string qualified = qualified_table_name(request.table);
-  if (Result<void> mapped = require_mapped_table(rules, qualified); !mapped) {
-    return tl::unexpected(mapped.error());
-  }
-  const std::size_t dot = qualified.find('.');
+  const Result<TableName> table = find_mapped_table(rules, request.table);
+  if (!table) return tl::unexpected(table.error());
   made.relation_.generation = 1;
-  made.relation_.schema = qualified.substr(0, dot);
-  made.relation_.table = qualified.substr(dot + 1);
+  made.relation_.schema = table->schema;
+  made.relation_.table = table->table;
   if (!request.old_row.empty()) {
     if (Result<void> read = made.read_row(request.old_row, "--old", made.old_cells_); !read) {
       return tl::unexpected(read.error());
@@ -215,7 +272,8 @@ Result<ExplainedChange> ExplainedChange::make(const CommandLine& request, const 
     }
   }
   for (const ColumnNeed& need : column_needs(rules)) {
-    if (rules.rules()[need.rule].qualified_table() == qualified) made.column_number(need.column);
+    const RuleInfo& rule = rules.rules()[need.rule];
+    if (made.relation_.is_of(rule.schema, rule.table)) made.column_number(need.column);
   }
   for (const std::string& name : request.identity) {
     for (Column& column : made.relation_.columns) {
@@ -255,6 +313,10 @@ Result<std::string> explain(const CommandLine& request, const RuleSet& rules) {
   for (const ExplainReceiver::Line& line : receiver.lines()) {
     out += fmt::format("  {:<6} {:<{}}  {}\n", line.kind, line.text, width, line.rule);
   }
+  for (const ExplainReceiver::Line& line : receiver.held_back()) {
+    out += fmt::format("  {:<6} {}  {}\n", line.kind, line.text, line.rule);
+  }
+  for (const std::string& doubt : explained->doubts(rules)) out += fmt::format("  {:<6} {}\n", "note", doubt);
   const std::size_t count = receiver.invalidations();
   out += count == 0 ? "nothing is deleted\n"
                     : fmt::format("{} invalidation{}\n", count, count == 1 ? "" : "s");

@@ -24,6 +24,7 @@ class ExplainReceiver final : public InvalidationReceiver {
   void row_version(std::uint32_t, std::string_view version) override { row_version_ = version; }
   void purge(std::uint32_t rule, std::uint32_t pattern) override;
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override;
+  void held_back(std::uint32_t rule, const HeldBack& why) override;
 
   struct Line {
     std::string kind;  // "key", "tag", "bump", "purge", "note"
@@ -33,12 +34,15 @@ class ExplainReceiver final : public InvalidationReceiver {
   const std::vector<Line>& lines() const { return lines_; }
   std::vector<Line> take_lines() { return std::move(lines_); }
   std::size_t invalidations() const;
+  // Notes too: why rules of the table, or templates of them, do nothing. Each once.
+  const std::vector<Line>& held_back() const { return held_back_; }
 
  private:
   std::string rule_text(std::uint32_t rule) const;
   const RuleSet& rules_;
   std::string row_version_;
   std::vector<Line> lines_;
+  std::vector<Line> held_back_;
 };
 
 // The table and columns of an explain request, with the values of its rows. Owns what Change refers
@@ -52,6 +56,8 @@ class ExplainedChange {
   // The views into this object; valid while it is neither moved nor destroyed.
   Change change();
   const Relation& relation() const { return relation_; }
+  // Columns of the rows that no rule reads, and that are spelled like one that a rule reads and no row has.
+  std::vector<std::string> doubts(const RuleSet& rules) const;
 
  private:
   struct Cell {
@@ -59,13 +65,15 @@ class ExplainedChange {
     std::string text;
   };
   Result<void> read_row(const std::string& json, std::string_view option, std::vector<Cell>& row);
-  std::size_t column_number(std::string_view name);
+  std::size_t column_number(std::string_view name);  // added when it is not there
+  std::size_t index_of(std::string_view name) const;  // columns.size(): not there
   static std::vector<Value> values_of(const std::vector<Cell>& row);
 
   Operation operation_ = Operation::kUpdate;
   Relation relation_;
   std::vector<Cell> old_cells_;
   std::vector<Cell> new_cells_;
+  std::vector<std::string> given_;  // columns that the rows name
   std::vector<Value> old_row_;
   std::vector<Value> new_row_;
 };
@@ -73,10 +81,9 @@ class ExplainedChange {
 // The whole answer of `evictd explain`.
 Result<std::string> explain(const CommandLine& request, const RuleSet& rules);
 
-// A table as a person writes it ("products", "public.products"), as rules name it.
-std::string qualified_table_name(std::string_view table);
-// kUsage with a hint when no rule names `qualified`.
-Result<void> require_mapped_table(const RuleSet& rules, const std::string& qualified);
+// The table that a person means by "products", "shop.products" or "\"app.v1\".orders" (table_name.h). kUsage with a hint
+// when no rule names it.
+Result<TableName> find_mapped_table(const RuleSet& rules, const std::string& written);
 
 // Text that came from data, safe for a terminal: control characters become escapes such as \x1b.
 std::string printable_text(std::string_view text);

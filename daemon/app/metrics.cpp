@@ -32,7 +32,7 @@ constexpr std::array kOperations = {Operation::kInsert, Operation::kUpdate, Oper
                                     Operation::kTruncate};
 constexpr std::array kReasons = {UnmappableReason::kNotSent, UnmappableReason::kUnchangedToast,
                                  UnmappableReason::kMissingColumn, UnmappableReason::kBadValue,
-                                 UnmappableReason::kTooLong};
+                                 UnmappableReason::kTooLong, UnmappableReason::kReserved};
 constexpr std::size_t kOutcomeCount = 4;
 constexpr std::array<const char*, kOutcomeCount> kOutcomes = {"deleted", "absent", "kept",
                                                               "replayed"};

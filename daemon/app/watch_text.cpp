@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::size_t kTextWidthMax = 60;
 constexpr std::size_t kRowValueMax = 40;
+constexpr std::size_t kReasonsShown = 4;
 
 constexpr const char* kSoft = "\x1b[2m";
 constexpr const char* kStrong = "\x1b[1m";
@@ -59,13 +60,14 @@ std::string row_text(const Change& change) {
   return text;
 }
 
-std::string why_nothing(const RuleSet& rules, const Relation& relation, Operation operation) {
-  for (const RuleInfo& rule : rules.rules()) {
-    if (relation.is_of(rule.schema, rule.table) && rule.is_on(operation)) {
-      return "no rule's conditions hold, or no column that one names changed";
-    }
+std::string why_nothing(const ExplainReceiver& receiver) {
+  std::string text;
+  std::size_t shown = 0;
+  for (const ExplainReceiver::Line& line : receiver.held_back()) {
+    if (shown++ == kReasonsShown) return text + fmt::format("; and {} more", receiver.held_back().size() - kReasonsShown);
+    text += fmt::format("{}{}: {}", text.empty() ? "" : "; ", line.rule, line.text);
   }
-  return fmt::format("no rule of this table is on {}", operation_name(operation));
+  return text;
 }
 
 std::string watch_text(const WatchedChange& change, const WatchStyle& style) {

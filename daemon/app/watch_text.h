@@ -28,8 +28,8 @@ struct WatchStyle {
 
 std::string row_text(const Change& change);
 
-// Why no rule of the table deletes anything for such a change, as far as that can be told without its values.
-std::string why_nothing(const RuleSet& rules, const Relation& relation, Operation operation);
+// Why a change deletes nothing: what held each rule of its table back.
+std::string why_nothing(const ExplainReceiver& receiver);
 
 // With its newlines.
 std::string watch_text(const WatchedChange& change, const WatchStyle& style);

@@ -108,12 +108,14 @@ PLAIN_FILTERS = r" *\"?(?:lower|upper|trim|urlencode|md5|sha1|sha256)\"? *"
 DATE = r" *date *\( *(?:'(?:[^%']|%[YymdjHMS%])*'|\"(?:[^%\"]|%[YymdjHMS%])*\") *\) *"
 DEFAULT = rf" *default *\( *{QUOTED} *\) *"
 FILTER = f"(?:{PLAIN_FILTERS}|{DATE}|{DEFAULT})"
-PLACEHOLDER = rf"\{{{NAME}(?:\.{NAME}){{0,16}}(?:\|{FILTER}){{0,8}}\}}"
+STEP = rf"(?:\.(?:{NAME}| *\* *))"
+RULE_VARIABLE = r"\$\{[A-Za-z_][A-Za-z0-9_]*\}"
+PLACEHOLDER = rf"(?:{RULE_VARIABLE}|\{{{NAME}{STEP}{{0,17}}(?:\|{FILTER}){{0,8}}\}})"
 PIECE = rf"(?:[^{{}}]|\{{\{{|\}}\}}|{PLACEHOLDER})"
 TELLING = r"[A-Za-z0-9\u0080-\U0010ffff]"
 LITERAL = r"(?:[^{}]|\{\{|\}\})"
 TAG = {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": 1024, "pattern": f"^{PIECE}*$"}
-KEY = dict(TAG, pattern=f"^(?=(?:(?!{TELLING}){PIECE}|{PLACEHOLDER})*{TELLING}){PIECE}*$")
+KEY = dict(TAG, pattern=f"^(?!evictd:)(?=(?:(?!{TELLING}){PIECE}|{PLACEHOLDER})*{TELLING}){PIECE}*$")
 PURGE = {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": 1024}
 
 COLUMNS = "columns, by the names that the database stores"
@@ -133,10 +135,17 @@ CHECKED = {"properties": {"fill": {"const": "checked"}}}
 
 
 def rule():
-    condition = {"anyOf": [{"type": ["string", "number", "boolean", "null"]},
-                           {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": ["string", "number", "boolean", "null"]}}]}
+    scalar = {"type": ["string", "number", "boolean", "null"]}
+    values = {"anyOf": [scalar, {"type": "array", "minItems": 1, "maxItems": 1000, "items": scalar}]}
+    bound = {"type": ["number", "string"], "minLength": 1}
+    comparisons = {"type": "object", "minProperties": 1, "additionalProperties": False, "properties": {
+        "gt": bound, "gte": bound, "lt": bound, "lte": bound, "not": values,
+        "crosses": dict(bound, description="an update matches when the value changed sides")}}
+    condition = {"anyOf": [*values["anyOf"], comparisons]}
+    table = dict(TEXT, pattern=r'^(?:"(?:[^"]|"")+"|[^".]+)(?:\.(?:"(?:[^"]|"")+"|[^".]+))?$')
     return settings({
-        "table": dict(TEXT, pattern=r'^(?:[^".]|"[^"]*")+(?:\.(?:[^".]|"[^"]*")+)?$', description="table or schema.table; a name that holds a dot in double quotes"),
+        "table": {"anyOf": [table, {"type": "array", "minItems": 1, "items": table}],
+                  "description": "table or schema.table, or several; a name that holds a dot or a quote in double quotes"},
         "name": {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": 128, "pattern": r"^[^\u0000-\u001f]*$",
                  "description": "the rule's name in messages and metrics"},
         "on": texts({"enum": ["insert", "update", "delete", "truncate"]}, "the operations that matter; all when not set"),
@@ -145,6 +154,7 @@ def rule():
         "bump": texts(KEY, "namespace counters to raise, once for each transaction", most=64),
         "purge": texts(PURGE, "Redis patterns: any change of the table deletes every key that matches", most=64),
         "when_changed": texts(FILLED, "an update that touches none of these columns is ignored"),
+        "ignore_changed": texts(FILLED, "an update that touches no column but these is ignored"),
         "where": {"type": "object", "minProperties": 1, "additionalProperties": condition, "description": "only rows that match"},
         "immutable": texts(FILLED, "a promise that no update changes these columns"),
         **common(),

@@ -29,10 +29,10 @@ const RuleInfo& no_rule() {
   return kNone;
 }
 
-Patterns patterns_of_table(const RuleSet& rules, const std::string& qualified) {
+Patterns patterns_of_table(const RuleSet& rules, const TableName& table) {
   Patterns patterns;
   for (const RuleInfo& rule : rules.rules()) {
-    if (rule.qualified_table() != qualified) continue;
+    if (rule.schema != table.schema || rule.table != table.table) continue;
     for (const Pattern& pattern : rule.patterns) {
       const bool known = std::any_of(patterns.begin(), patterns.end(), [&](const Doomed& doomed) {
         return doomed.pattern.glob == pattern.glob && doomed.pattern.is_tag == pattern.is_tag &&
@@ -46,11 +46,9 @@ Patterns patterns_of_table(const RuleSet& rules, const std::string& qualified) {
 
 Result<Patterns> patterns_of(const CommandLine& request, const RuleSet& rules) {
   if (!request.table.empty()) {
-    const std::string qualified = qualified_table_name(request.table);
-    if (Result<void> mapped = require_mapped_table(rules, qualified); !mapped) {
-      return tl::unexpected(mapped.error());
-    }
-    return patterns_of_table(rules, qualified);
+    const Result<TableName> table = find_mapped_table(rules, request.table);
+    if (!table) return tl::unexpected(table.error());
+    return patterns_of_table(rules, *table);
   }
   for (const RuleInfo& rule : rules.rules()) {
     for (const Pattern& pattern : rule.patterns) {

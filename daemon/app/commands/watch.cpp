@@ -26,7 +26,7 @@ class Watcher final : public SourceHandler {
  public:
   Watcher(Source& source, const RuleSet& rules, Log& log, const CommandLine& request)
       : source_(source), rules_(rules), mapper_(rules), log_(log), rule_(request.rule) {
-    if (!request.table.empty()) table_ = qualified_table_name(request.table);
+    if (const auto table = find_mapped_table(rules, request.table); !request.table.empty() && table) table_ = *table;
     style_.json = request.json;
     style_.colour = !request.json && isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr;
   }
@@ -54,7 +54,7 @@ class Watcher final : public SourceHandler {
 
   void on_change(const Change& change) override {
     if (!mapper_.is_mapped(*change.relation)) return;
-    if (!table_.empty() && !is_of_table(*change.relation)) return;
+    if (table_ && !change.relation->is_of(table_->schema, table_->table)) return;
     ExplainReceiver receiver(rules_);
     mapper_.map(change, receiver);
     WatchedChange watched;
@@ -67,7 +67,7 @@ class Watcher final : public SourceHandler {
       if (rule_.empty() || line.rule.starts_with(fmt::format("rule '{}' (", rule_))) watched.lines.push_back(line);
     }
     if (!rule_.empty() && watched.lines.empty()) return;
-    if (receiver.lines().empty()) watched.why_nothing = why_nothing(rules_, *change.relation, change.operation);
+    if (receiver.lines().empty()) watched.why_nothing = why_nothing(receiver);
     std::fputs(watch_text(watched, style_).c_str(), stdout);
   }
 
@@ -78,7 +78,7 @@ class Watcher final : public SourceHandler {
     watched.operation = Operation::kUpdate;
     watched.lines.push_back({"note", "an unknown change: " + printable_text(change.detail), ""});
     for (const RuleInfo& rule : rules_.rules()) {
-      if (!table_.empty() && rule.qualified_table() != table_) continue;
+      if (table_ && rule.qualified_table() != table_->qualified()) continue;
       if (!rule_.empty() && rule.name != rule_) continue;
       const bool is_affected = change.tables.empty() || std::find(change.tables.begin(), change.tables.end(),
                                                                   rule.qualified_table()) != change.tables.end();
@@ -99,11 +99,6 @@ class Watcher final : public SourceHandler {
   void on_keepalive(const Position& position) override { source_.acknowledge(position); }
 
  private:
-  bool is_of_table(const Relation& relation) const {
-    const std::size_t dot = table_.find('.');
-    return relation.is_of(std::string_view(table_).substr(0, dot), std::string_view(table_).substr(dot + 1));
-  }
-
   Source& source_;
   const RuleSet& rules_;
   Mapper mapper_;
@@ -112,8 +107,8 @@ class Watcher final : public SourceHandler {
   Now now_{};
   SystemTime commit_time_{};
   std::uint64_t xid_ = 0;
-  std::string table_;  // empty: every table
-  std::string rule_;   // empty: every rule
+  std::optional<TableName> table_;  // absent: every table
+  std::string rule_;                // empty: every rule
   WatchStyle style_;
   std::optional<Error> failure_;
 };
@@ -160,9 +155,7 @@ int watch_command(const CommandLine& request) {
   const Result<RuleSet> rules = load_rules(**config);
   if (!rules) return report(rules.error());
   if (!request.table.empty()) {
-    if (Result<void> mapped = require_mapped_table(*rules, qualified_table_name(request.table)); !mapped) {
-      return report(mapped.error());
-    }
+    if (const Result<TableName> table = find_mapped_table(*rules, request.table); !table) return report(table.error());
   }
   if (Result<void> known = require_rule(*rules, request.rule); !known) return report(known.error());
   if (!(*config)->postgres) {

@@ -182,6 +182,14 @@ Result<Facts> Catalogue::read_facts(const Subject& subject) {
                            p[2] == "t", p[3] == "t", p[4] == "t", p[5] == "t", p[7]};
     }
     facts.tables = read_tables(session, subject, facts.publication);
+    if (facts.tables.size() < subject.tables.size()) {
+      for (const auto& other : session.query(
+               "select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+               " where c.relkind in ('r', 'p') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'"
+               " order by c.relispartition, c.oid limit 1000")) {
+        facts.other_tables.push_back(other[0]);
+      }
+    }
     return facts;
   });
 }

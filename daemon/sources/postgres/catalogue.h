@@ -68,6 +68,10 @@ struct ColumnFacts {
   bool can_be_toasted = false;
   bool is_published = true;  // not left out by a column list
   int number = 0;            // pg_attribute.attnum: another one for a column dropped and added again
+  std::string type_name;     // as SQL writes it: "numeric(10,2)"
+  int modifier = -1;         // pg_attribute.atttypmod, of a type that is no domain
+  char category = '\0';      // pg_type.typcategory: 'A' an array, 'E' an enum
+  std::vector<std::string> enum_labels;
   std::string type_text;     // the type and what it is made of (catalogue_types.h)
 };
 
@@ -118,6 +122,7 @@ struct Facts {
   SlotFacts slot;
   PublicationFacts publication;
   std::map<std::string, TableFacts> tables;  // only those that exist
+  std::vector<std::string> other_tables;     // when one does not: some that do, for a hint
 };
 
 // What facts are wanted about.

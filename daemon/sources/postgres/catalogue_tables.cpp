@@ -37,9 +37,10 @@ void read_columns(CatalogueSession& session, const Subject& subject, Relations& 
       " c.relreplident = 'f' or exists (select from pg_index i where i.indrelid = a.attrelid"
       "   and a.attnum = any (i.indkey) and ((c.relreplident = 'd' and i.indisprimary)"
       "   or (c.relreplident = 'i' and i.indisreplident))),"
-      " {}, not a.attnotnull, a.attstorage in ('x', 'e', 'm') and a.attlen < 0, {}"
+      " {}, not a.attnotnull, a.attstorage in ('x', 'e', 'm') and a.attlen < 0, {},"
+      " format_type(a.atttypid, a.atttypmod), a.atttypmod, t.typcategory"
       " from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = "
-      "c.relnamespace{}"
+      "c.relnamespace join pg_type t on t.oid = a.atttypid{}"
       " where a.attrelid in ({}) and a.attnum > 0 and not a.attisdropped order by a.attrelid, "
       "a.attnum",
       version >= 120000 ? "a.attgenerated <> ''" : "false",
@@ -61,6 +62,10 @@ void read_columns(CatalogueSession& session, const Subject& subject, Relations& 
     column.is_published = row[8] == "t";
     column.base_type = types.base_of(column.type);
     column.type_text = types.text_of(column.type, relation.labels);
+    column.type_name = row[9];
+    if (column.base_type == column.type) column.modifier = std::stoi(row[10]);
+    column.category = row[11].at(0);
+    column.enum_labels = types.labels_of(column.base_type);
     relation.columns.push_back(std::move(column));
   }
 }

@@ -16,6 +16,14 @@ Oid CatalogueTypes::base_of(Oid type) const {
   return type;
 }
 
+std::vector<std::string> CatalogueTypes::labels_of(Oid type) const {
+  std::vector<std::string> labels;
+  if (const auto found = types_.find(type); found != types_.end()) {
+    for (const auto& [oid, label] : found->second.labels) labels.push_back(label);
+  }
+  return labels;
+}
+
 // Ends: a type cannot contain itself, nor a domain over itself.
 std::string CatalogueTypes::text_of(Oid type, std::map<Oid, std::string>& labels) const {
   const auto found = types_.find(type);

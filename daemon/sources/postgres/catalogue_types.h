@@ -23,6 +23,8 @@ class CatalogueTypes {
 
   // Whose text its values have: of a domain, the first type below it that is none; of any other, itself.
   Oid base_of(Oid type) const;
+  // Of an enum; empty for any other type.
+  std::vector<std::string> labels_of(Oid type) const;
   // Equal for two looks only when values have the same text in both; enum labels apart, which are added to `labels`.
   std::string text_of(Oid type, std::map<Oid, std::string>& labels) const;
 

@@ -29,7 +29,7 @@ bool is_same_shape(const Relation& a, const Relation& b) {
   for (std::size_t i = 0; i < a.columns.size(); ++i) {
     const Column& x = a.columns[i];
     const Column& y = b.columns[i];
-    if (x.name != y.name || x.type != y.type || x.in_identity != y.in_identity) return false;
+    if (x.name != y.name || x.type != y.type || x.element != y.element || x.in_identity != y.in_identity) return false;
   }
   return true;
 }
@@ -243,7 +243,9 @@ Result<void> PgoutputDecoder::decode_relation(Cursor& cursor, PgoutputReceiver& 
     Column column;
     column.in_identity = (cursor.u8() & 1) != 0;
     column.name = cursor.text();
-    column.type = type_of(cursor.u32());
+    const Oid type = cursor.u32();
+    column.type = type_of(type);
+    column.element = element_of(type);
     cursor.u32();  // type modifier
     if (!cursor.ok()) return cut_short('R');
     relation.columns.push_back(std::move(column));
@@ -401,6 +403,30 @@ ValueType PgoutputDecoder::type_of(Oid type) const {
     case 1184:
       return ValueType::kTimestampTz;
     case 2950:
+      return ValueType::kUuid;
+    default:
+      return ValueType::kText;
+  }
+}
+
+// Of an array of one of those types: how its elements' texts are read.
+ValueType PgoutputDecoder::element_of(Oid type) const {
+  if (const auto base = base_types_.find(type); base != base_types_.end()) type = base->second;
+  switch (type) {
+    case 1000:
+      return ValueType::kBoolean;
+    case 1001:
+      return ValueType::kBytea;
+    case 199:
+    case 3807:
+      return ValueType::kJson;
+    case 1182:
+      return ValueType::kDate;
+    case 1115:
+      return ValueType::kTimestamp;
+    case 1185:
+      return ValueType::kTimestampTz;
+    case 2951:
       return ValueType::kUuid;
     default:
       return ValueType::kText;

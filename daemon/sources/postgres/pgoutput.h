@@ -96,6 +96,7 @@ class PgoutputDecoder {
   Result<const Shape*> shape_of(Oid relation, char type);
   static bool read_row(Cursor& cursor, const Shape& shape, char kind, std::vector<Value>& row);
   ValueType type_of(Oid type) const;
+  ValueType element_of(Oid type) const;
 
   std::unordered_map<Oid, Shape> shapes_;
   std::unordered_map<Oid, std::vector<TableName>> names_;

@@ -20,7 +20,7 @@ constexpr std::chrono::milliseconds kDataBackoffMax{30'000};
 }  // namespace
 
 Requirements requirements_of(const RuleSet& rules) {
-  return Requirements{rules.rules(), column_needs(rules)};
+  return Requirements{rules.rules(), column_needs(rules), column_uses(rules)};
 }
 
 PostgresSource::PostgresSource(PostgresOptions options)

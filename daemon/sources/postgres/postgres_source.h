@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "daemon/interface/source.h"
+#include "mapping/column_use.h"
 #include "mapping/rules.h"
 
 namespace evictd {
@@ -23,6 +24,7 @@ namespace evictd {
 struct Requirements {
   std::vector<RuleInfo> rules;
   std::vector<ColumnNeed> needs;
+  std::vector<ColumnUse> uses;
 };
 Requirements requirements_of(const RuleSet& rules);
 

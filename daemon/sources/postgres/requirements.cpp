@@ -114,9 +114,10 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
     finding.cause = fmt::format(
         "{} needs the old '{}' of '{}' for {}, but its replica identity is {}{}", need.where,
         need.column, table, operations, identity_text(relation), fallback_text(rule, need));
-    finding.fix =
-        fmt::format("ALTER TABLE {} REPLICA IDENTITY FULL;{}", shown_relation(relation.name),
-                    need.on_delete_old ? "" : fmt::format(" or say immutable: [{}]", need.column));
+    // A promise only for what a template names: of a condition it would keep the rule from acting at all.
+    const bool may_promise = !need.on_delete_old && !need.is_condition;
+    finding.fix = fmt::format("ALTER TABLE {} REPLICA IDENTITY FULL;{}", shown_relation(relation.name),
+                              may_promise ? fmt::format(" or, if no UPDATE ever changes it, say immutable: [{}]", need.column) : "");
     return finding;
   }
   if (need.on_update_new && column->can_be_toasted && !column->in_identity &&
@@ -232,19 +233,147 @@ std::optional<Finding> judge_need(const Requirements& requirements, const Facts&
   return std::nullopt;
 }
 
+ColumnType column_type(const ColumnFacts& column) {
+  using Family = ColumnType::Family;
+  ColumnType type;
+  type.name = column.type_name;
+  type.labels = column.enum_labels;
+  const int modifier = column.modifier;
+  constexpr int kHeader = 4;  // what a modifier is larger by
+  if (column.type_name.empty()) return type;
+  switch (column.base_type) {
+    case 16:
+      type.family = Family::kBoolean;
+      return type;
+    case 17:
+      type.family = Family::kBytea;
+      return type;
+    case 20:
+    case 21:
+    case 23:
+      type.family = Family::kInteger;
+      type.bytes = column.base_type == 20 ? 8 : column.base_type == 21 ? 2 : 4;
+      return type;
+    case 700:
+    case 701:
+      type.family = Family::kFloat;
+      return type;
+    case 1700:
+      type.family = Family::kNumeric;
+      // 11 bits, a signed number since PostgreSQL 15.
+      if (modifier >= kHeader) type.scale = (((modifier - kHeader) & 0x7ff) ^ 1024) - 1024;
+      return type;
+    case 19:
+    case 25:
+      type.family = Family::kText;
+      return type;
+    case 1042:
+    case 1043:
+      type.family = Family::kText;
+      if (modifier >= kHeader) type.length = static_cast<std::size_t>(modifier - kHeader);
+      type.is_padded = column.base_type == 1042 && type.length;
+      return type;
+    case 114:
+    case 3802:
+      type.family = Family::kJson;
+      return type;
+    case 1082:
+      type.family = Family::kDate;
+      return type;
+    case 1114:
+      type.family = Family::kTimestamp;
+      return type;
+    case 1184:
+      type.family = Family::kTimestampTz;
+      return type;
+    case 2950:
+      type.family = Family::kUuid;
+      return type;
+    case 869:   // inet, cidr, macaddr
+    case 650:
+    case 829:
+    case 1083:  // time, timetz, interval, money, bit
+    case 1266:
+    case 1186:
+    case 790:
+    case 1560:
+    case 1562:
+      type.family = Family::kOther;
+      return type;
+    default:
+      break;
+  }
+  if (column.category == 'A') type.family = Family::kArray;
+  if (column.category == 'E' && !column.enum_labels.empty()) type.family = Family::kEnum;
+  return type;  // any other may print what it likes
+}
+
+void judge_uses(const Requirements& requirements, const Facts& facts, Findings& findings) {
+  for (const ColumnUse& use : requirements.uses) {
+    const auto found = facts.tables.find(requirements.rules.at(use.rule).qualified_table());
+    if (found == facts.tables.end()) continue;
+    const ColumnFacts* column = found->second.table.find_column(use.column);
+    if (column == nullptr) continue;
+    for (TypeDoubt& doubt : type_doubts(use, column_type(*column))) {
+      findings.push_back({"PG050", doubt.is_certain ? Severity::kError : Severity::kWarning, use.place.to_string(),
+                          std::move(doubt.cause), std::move(doubt.hint)});
+    }
+  }
+}
+
+// What a type proves to have no effect ever.
+Findings proven_useless(const Requirements& requirements, const Facts& facts) {
+  Findings findings;
+  judge_uses(requirements, facts, findings);
+  std::erase_if(findings, [](const Finding& finding) { return finding.severity != Severity::kError; });
+  return findings;
+}
+
+// Which columns changed is known only where every old value is sent.
+void judge_ignored(const Requirements& requirements, const Facts& facts, Findings& findings) {
+  for (const RuleInfo& rule : requirements.rules) {
+    const auto found = facts.tables.find(rule.qualified_table());
+    if (rule.ignore_changed.empty() || found == facts.tables.end()) continue;
+    auto relations = found->second.row_relations();
+    if (relations.empty()) relations.push_back(&found->second.table);
+    for (const RelationFacts* relation : relations) {
+      if (relation->identity == 'f') continue;
+      findings.push_back({"PG051", Severity::kWarning, rule.place.to_string(),
+                          fmt::format("'ignore_changed' needs every old value of '{}', but its replica identity is {}: the rule acts on "
+                                      "every update",
+                                      full_name(*relation), identity_text(*relation)),
+                          fmt::format("ALTER TABLE {} REPLICA IDENTITY FULL;", shown_relation(relation->name))});
+      break;
+    }
+  }
+}
+
 }  // namespace
 
 Findings check_requirements(const Requirements& requirements, const Facts& facts) {
   Findings findings;
   judge_tables(requirements, facts, findings);
   judge_versioned_keys(requirements, facts, findings);
+  judge_uses(requirements, facts, findings);
+  judge_ignored(requirements, facts, findings);
   for (const ColumnNeed& need : requirements.needs) {
     if (auto finding = judge_need(requirements, facts, need)) findings.push_back(std::move(*finding));
   }
   return findings;
 }
 
-std::vector<std::string> missing_columns(const Requirements& requirements, const Facts& facts) {
+std::string missing_table_hint(const Facts& facts, const std::string& table) {
+  const std::vector<std::string_view> others(facts.other_tables.begin(), facts.other_tables.end());
+  std::string_view meant = nearest_name(table, others);
+  const std::string_view name = std::string_view(table).substr(std::min(table.find('.'), table.size()));
+  for (const std::string_view other : others) {
+    if (meant.empty() && other.ends_with(name)) meant = other;  // the same name in another schema
+  }
+  if (!meant.empty()) return fmt::format("did you mean '{}'?", meant);
+  return "names are matched exactly, without folding to lower case; without a schema, 'public' is meant";
+}
+
+std::vector<std::string> unserved_rules(const Requirements& requirements, const Facts& facts) {
   std::vector<std::string> texts;
   std::set<std::pair<std::string, std::string>> told;
   for (const ColumnNeed& need : requirements.needs) {
@@ -255,6 +384,9 @@ std::vector<std::string> missing_columns(const Requirements& requirements, const
     const Error error = no_such_column(rule, need, found->second.table);
     texts.push_back(error.hint.empty() ? error.text : error.text + ": " + error.hint);
   }
+  for (const Finding& finding : proven_useless(requirements, facts)) {
+    texts.push_back(fmt::format("{}: {}{}", finding.object, finding.cause, finding.fix.empty() ? "" : ": " + finding.fix));
+  }
   return texts;
 }
 
@@ -264,7 +396,7 @@ std::optional<Error> first_refusal(const Requirements& requirements, const Facts
     return Error{ErrorKind::kUsage,
                  fmt::format("{}: table '{}' does not exist in database '{}'", rule.place.to_string(),
                              rule.qualified_table(), facts.server.database),
-                 "names are matched exactly, without folding to lower case; without a schema, 'public' is meant"};
+                 missing_table_hint(facts, rule.qualified_table())};
   }
   for (const ColumnNeed& need : requirements.needs) {
     const RuleInfo& rule = requirements.rules.at(need.rule);
@@ -272,6 +404,9 @@ std::optional<Error> first_refusal(const Requirements& requirements, const Facts
     if (found == facts.tables.end()) continue;
     if (found->second.table.find_column(need.column) == nullptr)
       return no_such_column(rule, need, found->second.table);
+  }
+  for (const Finding& finding : proven_useless(requirements, facts)) {
+    return Error{ErrorKind::kUsage, fmt::format("{}: {}", finding.object, finding.cause), finding.fix};
   }
   return start_refusal(requirements, facts);
 }

@@ -10,18 +10,22 @@
 
 namespace evictd {
 
-// PG015, PG018 to PG022, PG024 and PG034 for every rule whose table exists.
+// PG015, PG018 to PG022, PG024, PG034 and PG050 for every rule whose table exists.
 Findings check_requirements(const Requirements& requirements, const Facts& facts);
 
-// The columns that rules name and their tables do not have, a sentence for each.
-std::vector<std::string> missing_columns(const Requirements& requirements, const Facts& facts);
+// What a person may have meant by "schema.table", which does not exist.
+std::string missing_table_hint(const Facts& facts, const std::string& table);
 
-// What a start refuses: a value that will not be sent while the rule says `on_missing: stop`. A table or column that is
-// not there does not stop the others.
+// What rules ask of tables that these cannot give, a sentence for each: columns that they do not have, conditions and
+// templates that the type of a column can never fulfil. Readiness names them; the other rules are served.
+std::vector<std::string> unserved_rules(const Requirements& requirements, const Facts& facts);
+
+// What a start refuses: a value that will not be sent while the rule says `on_missing: stop`. What DDL can do to a table
+// that was fine (it or a column is gone, a type is another) does not stop the others.
 std::optional<Error> start_refusal(const Requirements& requirements, const Facts& facts);
 
-// What a reload refuses, since rules that work are there to be kept: the same, and a table or a column that does not
-// exist.
+// What a reload refuses, since rules that work are there to be kept: the same, what unserved_rules() names, and a table
+// that does not exist.
 std::optional<Error> first_refusal(const Requirements& requirements, const Facts& facts);
 
 }  // namespace evictd

@@ -381,7 +381,7 @@ void PostgresSource::streaming_began() {
 
 // Readiness is refused for what is not served, and each sentence is logged when it first holds.
 void PostgresSource::set_problems(const Facts& facts) {
-  for (std::string& text : missing_columns(options_.requirements, facts)) plan_.problems.push_back(std::move(text));
+  for (std::string& text : unserved_rules(options_.requirements, facts)) plan_.problems.push_back(std::move(text));
   for (const std::string& text : plan_.problems) {
     if (std::find(told_problems_.begin(), told_problems_.end(), text) == told_problems_.end())
       notice(true, "not served: " + text);

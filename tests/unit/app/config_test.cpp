@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -338,6 +340,38 @@ TEST_F(RulesOfConfig, ComeFromTheFileBesideIt) {
   EXPECT_EQ(rules->tables(), std::vector<std::string>{"public.products"});
 }
 
+TEST_F(RulesOfConfig, ThatAreNoFileAreRefusedAtOnce) {
+  write("evictd.yaml", with_root(""));
+  const std::string rules = (folder_ / "rules.yaml").string();
+  ASSERT_EQ(mkfifo(rules.c_str(), 0600), 0);  // nobody will ever write to it
+  EXPECT_EQ(load().error().to_string(),
+            "cannot read the rules file '" + rules + "': expected a file, got a pipe, device or socket\n"
+            "hint: it is read again at each reload, and must not keep evictd waiting: write it to a file");
+  std::filesystem::remove(rules);
+  std::filesystem::create_directory(rules);
+  EXPECT_EQ(load().error().text, "cannot read the rules file '" + rules + "': Is a directory");
+  std::filesystem::remove(rules);
+  std::filesystem::create_symlink("/dev/zero", rules);
+  EXPECT_FALSE(load());
+  std::filesystem::remove(rules);
+  write("rules.yaml", std::string(2 << 20, '#'));
+  EXPECT_EQ(load().error().text, "expected at most 1MiB in the rules file '" + rules + "', got more");
+}
+
+TEST_F(RulesOfConfig, MayNameVariables) {
+  setenv("EVICTD_TEST_PREFIX", "shop:", 1);
+  write("evictd.yaml", with_root(""));
+  write("rules.yaml", "- {table: products, keys: ['${EVICTD_TEST_PREFIX}p:{id}', '$${id}:x'], where: {region: '${EVICTD_TEST_PREFIX}'}}\n");
+  const Result<RuleSet> rules = load();
+  ASSERT_TRUE(rules) << rules.error().to_string();
+  EXPECT_EQ(rules->rules()[0].patterns[0].glob, "shop:p:*");
+  EXPECT_EQ(rules->rules()[0].patterns[1].glob, "$*:x");
+  unsetenv("EVICTD_TEST_PREFIX");
+  EXPECT_EQ(without_folder(load().error().to_string()),
+            "rules.yaml:1:28: environment variable 'EVICTD_TEST_PREFIX' is not set\nhint: set it before evictd starts, for example: "
+            "export EVICTD_TEST_PREFIX=...");
+}
+
 TEST_F(RulesOfConfig, InlineErrorsPointIntoTheConfiguration) {
   write("evictd.yaml",
         "postgres: {url: postgresql://localhost/shop}\nredis: {url: redis://localhost}\n"
@@ -355,7 +389,7 @@ TEST_F(RulesOfConfig, InlineRulesMayHoldBracesWithADollar) {
         "rules:\n  - table: products\n    keys: [\"price$${{{id}\"]\n");
   const Result<RuleSet> rules = load();
   ASSERT_TRUE(rules) << rules.error().to_string();
-  EXPECT_EQ(rules->rules()[0].key_templates[0], "price$${{{id}");
+  EXPECT_EQ(rules->rules()[0].key_templates[0], "price${{{id}");  // '$${' is '${' as text, not a variable
 }
 
 TEST_F(RulesOfConfig, AMissingFileIsNamed) {

@@ -88,7 +88,60 @@ TEST(Explain, PurgeAndTruncate) {
 TEST(Explain, NullMakesNoKey) {
   EXPECT_EQ(explained(request("products", Operation::kInsert, "",
                               R"({"id": null, "slug": null, "category_id": null})")),
-            "insert of public.products\nnothing is deleted\n");
+            "insert of public.products\n"
+            "  note   column 'id' gives NULL or nothing: there is no such key  rule 'public.products' (rules.yaml:2:5)\n"
+            "  note   column 'slug' gives NULL or nothing: there is no such key  rule 'public.products' (rules.yaml:2:5)\n"
+            "  note   column 'category_id' gives NULL or nothing: there is no such key  rule 'public.products' (rules.yaml:2:5)\n"
+            "nothing is deleted\n");
+}
+
+std::string explained_by(const std::string& text, CommandLine request) {
+  const Result<RuleSet> rules = RuleSet::parse(text, "rules.yaml");
+  EXPECT_TRUE(rules) << rules.error().to_string();
+  const Result<std::string> answer = explain(request, *rules);
+  return answer ? *answer : answer.error().to_string();
+}
+
+TEST(Explain, NamesTheConditionThatHeldARuleBack) {
+  const std::string rules =
+      "- {table: t, keys: ['a:{id}'], where: {id: [1, 2], live: True}}\n"
+      "- {table: t, keys: ['b:{id}'], when_changed: [body]}\n"
+      "- {table: t, keys: ['c:{id}'], ignore_changed: [seen]}\n"
+      "- {table: t, keys: ['d:{id}'], on: [delete]}\n"
+      "- {table: t, keys: ['e:{id}'], where: {stock: {crosses: 0}}}\n";
+  const std::string row = R"({"id": 1, "live": true, "body": null, "seen": 1, "stock": 5})";
+  EXPECT_EQ(explained_by(rules, request("t", Operation::kUpdate, row, row)),
+            "update of public.t\n"
+            "  note   'where' does not hold: column 'live' is 'true'  rule 'public.t' (rules.yaml:1:3)\n"
+            "  note   no column of 'when_changed' changed  rule 'public.t#2' (rules.yaml:2:3)\n"
+            "  note   no column but those of 'ignore_changed' changed  rule 'public.t#3' (rules.yaml:3:3)\n"
+            "  note   'on' does not name this operation  rule 'public.t#4' (rules.yaml:4:3)\n"
+            "  note   'where' does not hold: column 'stock' does not cross its bound  rule 'public.t#5' (rules.yaml:5:3)\n"
+            "nothing is deleted\n");
+}
+
+TEST(Explain, DoubtsAColumnThatLooksMisspelled) {
+  EXPECT_EQ(explained(request("products", Operation::kInsert, "", R"({"id": 1, "slgu": "x", "category_id": 2, "price": 3})")),
+            "insert of public.products\n"
+            "  key    product:1       rule 'public.products' (rules.yaml:2:5)\n"
+            "  note   the value of column 'slug' is not sent; on_missing: purge  rule 'public.products' (rules.yaml:2:5)\n"
+            "  purge  product:slug:*  rule 'public.products' (rules.yaml:2:5)\n"
+            "  tag    category:2      rule 'public.products' (rules.yaml:2:5)\n"
+            "  note   no rule reads column 'slgu': did you mean 'slug'?\n"
+            "3 invalidations\n");
+}
+
+TEST(Explain, TablesAreNamedAsInRules) {
+  const std::string rules = R"(- {table: '"app.v1".orders', keys: ['o:{id}']})" "\n" R"(- {table: '"a""b"', keys: ['q:{id}']})" "\n";
+  for (const char* name : {R"("app.v1".orders)", R"("app.v1"."orders")", "app.v1.orders"}) {
+    EXPECT_EQ(explained_by(rules, request(name, Operation::kInsert, "", R"({"id": 1})")),
+              "insert of app.v1.orders\n  key    o:1  rule 'app.v1.orders' (rules.yaml:1:3)\n1 invalidation\n")
+        << name;
+  }
+  EXPECT_EQ(explained_by(rules, request(R"("a""b")", Operation::kInsert, "", R"({"id": 1})")),
+            "insert of public.a\"b\n  key    q:1  rule 'public.a\"b' (rules.yaml:2:3)\n1 invalidation\n");
+  EXPECT_EQ(explained_by(rules, request(R"("app.v1".order)", Operation::kTruncate, "", "")),
+            "no rule names the table '\"app.v1\".order'\nhint: did you mean '\"app.v1\".orders'?");
 }
 
 TEST(Explain, AValueThatGivesNoKeyIsANoteAndNothingElse) {
@@ -110,6 +163,8 @@ TEST(Explain, ControlCharactersDoNotReachTheTerminal) {
                               R"({"id": "\u001b[2J", "slug": null, "category_id": null})")),
             "insert of public.products\n"
             "  key    product:\\x1b[2J  rule 'public.products' (rules.yaml:2:5)\n"
+            "  note   column 'slug' gives NULL or nothing: there is no such key  rule 'public.products' (rules.yaml:2:5)\n"
+            "  note   column 'category_id' gives NULL or nothing: there is no such key  rule 'public.products' (rules.yaml:2:5)\n"
             "1 invalidation\n");
 }
 

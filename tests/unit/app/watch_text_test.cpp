@@ -61,14 +61,19 @@ TEST(WatchText, NamesTheRowByItsIdentity) {
   EXPECT_EQ(row_text(Change{Operation::kTruncate, &relation, {}, {}}), "");
 }
 
-TEST(WatchText, TheReasonKnowsWhatRulesAreOn) {
-  const RuleSet rules = *RuleSet::parse("- {table: t, on: [delete], keys: ['t:{id}']}\n", "rules.yaml");
+TEST(WatchText, TheReasonsAreThoseOfTheRules) {
+  const RuleSet rules = *RuleSet::parse("- {table: t, on: [delete], keys: ['t:{id}']}\n- {table: t, where: {id: 2}, keys: ['u:{id}']}\n",
+                                        "rules.yaml");
   Relation relation;
+  relation.generation = 1;
   relation.schema = "public";
   relation.table = "t";
-  EXPECT_EQ(why_nothing(rules, relation, Operation::kInsert), "no rule of this table is on insert");
-  EXPECT_EQ(why_nothing(rules, relation, Operation::kDelete),
-            "no rule's conditions hold, or no column that one names changed");
+  relation.columns = {Column{"id", ValueType::kText, true}};
+  const std::vector<Value> row = {Value{ValueState::kText, "1"}};
+  ExplainReceiver receiver(rules);
+  Mapper(rules).map(Change{Operation::kInsert, &relation, {}, row}, receiver);
+  EXPECT_EQ(why_nothing(receiver), "rule 'public.t' (rules.yaml:1:3): 'on' does not name this operation; "
+                                   "rule 'public.t#2' (rules.yaml:2:3): 'where' does not hold: column 'id' is '1'");
 }
 
 TEST(PrintableText, EscapesWhatSteersATerminal) {

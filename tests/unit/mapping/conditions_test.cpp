@@ -156,12 +156,88 @@ TEST_F(WhenChanged, AColumnThatTheTableLacksCountsAsChanged) {
 
 TEST_F(WhenChanged, AnImmutableColumnDoesNotChange) {
   const RuleSet promised =
-      rules_from("- {table: t, keys: ['t:{id}'], when_changed: [body], immutable: [body]}");
-  EXPECT_THAT(map(promised, kTable.update({{"id", "1"}, {"body", "x"}})), IsEmpty());
+      rules_from("- {table: t, keys: ['t:{id}'], when_changed: [body, status], immutable: [body]}");
+  EXPECT_THAT(map(promised, kTable.update({{"id", "1"}, {"body", "x"}, {"status", kUnchanged}})), IsEmpty());
   // The source knows better than the promise.
   EXPECT_THAT(
-      map(promised, kTable.update({{"id", "1"}, {"body", "x"}}).from({{"id", "1"}, {"body", "y"}})),
+      map(promised, kTable.update({{"id", "1"}, {"body", "x"}, {"status", kUnchanged}}).from({{"id", "1"}, {"body", "y"}})),
       ElementsAre("key t:1"));
+}
+
+const Table kStock("t", {"id", "stock", "seen"}, {"id"});
+
+TEST(Comparisons, AreByValue) {
+  const RuleSet rules = rules_from("- {table: t, keys: ['t:{id}'], where: {stock: {gt: 9, lte: 100}}}");
+  for (const char* stock : {"10", "9.01", "100", "100.0"})
+    EXPECT_THAT(map(rules, kStock.insert({{"id", "1"}, {"stock", stock}})), ElementsAre("key t:1")) << stock;
+  for (const char* stock : {"9", "-10", "100.01", "1000"})
+    EXPECT_THAT(map(rules, kStock.insert({{"id", "1"}, {"stock", stock}})), IsEmpty()) << stock;
+  EXPECT_THAT(map(rules, kStock.insert({{"id", "1"}, {"stock", kNull}})), IsEmpty());
+}
+
+TEST(Comparisons, MatchWhatTheyCannotCompare) {
+  const RuleSet rules = rules_from("- {table: t, keys: ['t:{id}'], where: {stock: {gt: 9}}}");
+  EXPECT_THAT(map(rules, kStock.insert({{"id", "1"}, {"stock", "many"}})), ElementsAre("key t:1"));
+  EXPECT_THAT(map(rules, kStock.insert({{"id", "1"}})), ElementsAre("key t:1"));
+  EXPECT_THAT(map(rules, kStock.insert({{"id", "1"}, {"stock", kUnchanged}})), ElementsAre("key t:1"));
+}
+
+TEST(Comparisons, HoldForTheOldOrTheNewRow) {
+  const RuleSet rules = rules_from("- {table: t, keys: ['t:{id}'], where: {stock: {gt: 0}}}");
+  const auto update = [&](const char* from, const char* to) {
+    return map(rules, kStock.update({{"id", "1"}, {"stock", to}}).from({{"id", "1"}, {"stock", from}}));
+  };
+  EXPECT_THAT(update("5", "0"), ElementsAre("key t:1"));
+  EXPECT_THAT(update("0", "5"), ElementsAre("key t:1"));
+  EXPECT_THAT(update("0", "-5"), IsEmpty());
+}
+
+TEST(Comparisons, NotIsNoneOfThem) {
+  const RuleSet rules = rules_from("- {table: t, keys: ['t:{id}'], where: {stock: {not: [draft, hidden]}}}");
+  EXPECT_THAT(map(rules, kStock.insert({{"id", "1"}, {"stock", "draft"}})), IsEmpty());
+  EXPECT_THAT(map(rules, kStock.insert({{"id", "1"}, {"stock", "live"}})), ElementsAre("key t:1"));
+  EXPECT_THAT(map(rules, kStock.insert({{"id", "1"}, {"stock", kNull}})), ElementsAre("key t:1"));
+  const RuleSet known = rules_from("- {table: t, keys: ['t:{id}'], where: {stock: {not: null}}}");
+  EXPECT_THAT(map(known, kStock.insert({{"id", "1"}, {"stock", kNull}})), IsEmpty());
+  EXPECT_THAT(map(known, kStock.insert({{"id", "1"}, {"stock", ""}})), ElementsAre("key t:1"));
+}
+
+TEST(Crosses, AnUpdateThatStaysOnOneSideIsIgnored) {
+  const RuleSet rules = rules_from("- {table: t, keys: ['t:{id}'], where: {stock: {crosses: 0}}}");
+  const auto update = [&](const Cell& from, const Cell& to) {
+    return map(rules, kStock.update({{"id", "1"}, {"stock", to}}).from({{"id", "1"}, {"stock", from}}));
+  };
+  EXPECT_THAT(update("5", "3"), IsEmpty());
+  EXPECT_THAT(update("-5", "-3"), IsEmpty());
+  EXPECT_THAT(update("0", "0.00"), IsEmpty());
+  EXPECT_THAT(update(kNull, kNull), IsEmpty());
+  for (const auto& [from, to] : {std::pair<Cell, Cell>{"5", "0"}, {"0", "5"}, {"0", "-1"}, {"1", "-1"}, {"-1", "1"}})
+    EXPECT_THAT(update(from, to), ElementsAre("key t:1")) << from.text << " " << to.text;
+  EXPECT_THAT(update(kNull, "1"), ElementsAre("key t:1"));
+  EXPECT_THAT(update("1", kNull), ElementsAre("key t:1"));
+  EXPECT_THAT(update("many", "1"), ElementsAre("key t:1"));
+}
+
+TEST(Crosses, WithoutAnOldValueItActs) {
+  const RuleSet rules = rules_from("- {table: t, keys: ['t:{id}'], where: {stock: {crosses: 0}}}");
+  EXPECT_THAT(map(rules, kStock.update({{"id", "1"}, {"stock", "5"}})), ElementsAre("key t:1"));
+  EXPECT_THAT(map(rules, kStock.insert({{"id", "1"}, {"stock", "5"}})), ElementsAre("key t:1"));
+  EXPECT_THAT(map(rules, kStock.erase({{"id", "1"}, {"stock", "5"}})), ElementsAre("key t:1"));
+}
+
+TEST(IgnoreChanged, AnUpdateOfThoseColumnsAloneIsIgnored) {
+  const RuleSet rules = rules_from("- {table: t, keys: ['t:{id}'], ignore_changed: [seen]}");
+  const auto update = [&](const Row& from, const Row& to) { return map(rules, kStock.update(to).from(from)); };
+  const Row row = {{"id", "1"}, {"stock", "5"}, {"seen", "1"}};
+  EXPECT_THAT(update(row, {{"id", "1"}, {"stock", "5"}, {"seen", "2"}}), IsEmpty());
+  EXPECT_THAT(update(row, row), IsEmpty());
+  EXPECT_THAT(update(row, {{"id", "1"}, {"stock", "6"}, {"seen", "2"}}), ElementsAre("key t:1"));
+  EXPECT_THAT(update(row, {{"id", "1"}, {"stock", kUnchanged}, {"seen", "2"}}), IsEmpty());
+  EXPECT_THAT(map(rules, kStock.update(row)), ElementsAre("key t:1"));  // the old values are not known
+  EXPECT_THAT(map(rules, kStock.insert(row)), ElementsAre("key t:1"));
+  EXPECT_THAT(map(rules, kStock.erase(row)), ElementsAre("key t:1"));
+  const RuleSet all = rules_from("- {table: t, keys: ['t:{id}'], ignore_changed: [id, stock, seen]}");
+  EXPECT_THAT(map(all, kStock.update({{"id", "2"}}).from(row)), IsEmpty());
 }
 
 }  // namespace

@@ -33,7 +33,9 @@ struct World {
   std::vector<std::string> immutable;
   std::vector<PlainTemplate> keys;
   std::vector<std::string> when_changed;
+  std::vector<std::string> ignore_changed;
   std::map<std::string, std::vector<std::string>> where;
+  enum class Compares { kNothing, kGreater, kNot, kCrosses } b = Compares::kNothing;  // what `where` asks of column b, with 1
   Operation operation = Operation::kInsert;
   Row new_row;
   std::optional<Row> old_row;
@@ -53,8 +55,12 @@ RuleSet rules_of(const World& world) {
   if (!world.immutable.empty()) text += "  immutable: " + yaml_list(world.immutable) + "\n";
   if (!world.when_changed.empty())
     text += "  when_changed: " + yaml_list(world.when_changed) + "\n";
-  if (!world.where.empty()) {
+  if (!world.ignore_changed.empty()) text += "  ignore_changed: " + yaml_list(world.ignore_changed) + "\n";
+  if (!world.where.empty() || world.b != World::Compares::kNothing) {
     text += "  where:\n";
+    if (world.b == World::Compares::kGreater) text += "    b: {gt: 1}\n";
+    if (world.b == World::Compares::kNot) text += "    b: {not: ['1', null]}\n";
+    if (world.b == World::Compares::kCrosses) text += "    b: {crosses: 1}\n";
     for (const auto& [column, values] : world.where)
       text += "    " + column + ": " + yaml_list(values) + "\n";
   }
@@ -124,28 +130,48 @@ bool row_may_match(const World& world, bool of_old_row) {
     if (value.state == ValueState::kNull) return false;
     if (value.state == ValueState::kText && !contains(values, value.text)) return false;
   }
-  return true;
+  const Cell b = certain(world, "b", of_old_row);
+  if (b.state == ValueState::kNull) return world.b != World::Compares::kGreater && world.b != World::Compares::kNot;
+  if (b.state != ValueState::kText) return true;
+  const bool is_beyond = b.text != "1" && b.text != "-7";  // the other values are greater, or no numbers
+  if (world.b == World::Compares::kGreater) return is_beyond;
+  return world.b != World::Compares::kNot || b.text != "1";
+}
+
+// -1, 0, 1 around 1; 2 for NULL; nothing when it is not known or no number.
+std::optional<int> side_of(const World& world, bool of_old_row) {
+  const Cell b = certain(world, "b", of_old_row);
+  if (b.state == ValueState::kNull) return 2;
+  if (b.state != ValueState::kText) return std::nullopt;
+  if (b.text == "-7") return -1;
+  if (b.text == "1") return 0;
+  return b.text == "2" || b.text == "10.0" ? std::optional(1) : std::nullopt;
+}
+
+bool may_have_changed(const World& world, const std::string& column) {
+  const auto sent = world.new_row.find(column);
+  const bool is_toast = sent != world.new_row.end() && sent->second.state == ValueState::kUnchanged;
+  const auto old = world.old_row ? world.old_row->find(column) : world.new_row.end();
+  const bool old_is_sent = world.old_row && old != world.old_row->end() && old->second.state != ValueState::kUnchanged;
+  const bool new_is_sent = sent != world.new_row.end() && !is_toast;
+  if (old_is_sent && new_is_sent) return old->second.state != sent->second.state || old->second.text != sent->second.text;
+  if (is_toast || contains(world.immutable, column)) return false;
+  return world.old_row || !contains(world.identity, column);
 }
 
 bool may_apply(const World& world) {
-  if (world.operation == Operation::kUpdate && !world.when_changed.empty()) {
+  if (world.operation == Operation::kUpdate && !(world.when_changed.empty() && world.ignore_changed.empty())) {
     bool changed = false;
-    for (const std::string& column : world.when_changed) {
-      const auto sent = world.new_row.find(column);
-      const bool is_toast =
-          sent != world.new_row.end() && sent->second.state == ValueState::kUnchanged;
-      const auto old = world.old_row ? world.old_row->find(column) : world.new_row.end();
-      const bool old_is_sent = world.old_row && old != world.old_row->end() &&
-                               old->second.state != ValueState::kUnchanged;
-      const bool new_is_sent = sent != world.new_row.end() && !is_toast;
-      const bool both_known = old_is_sent && new_is_sent;
-      if (!both_known && (is_toast || contains(world.immutable, column))) continue;
-      if (!both_known && !world.old_row && contains(world.identity, column)) continue;
-      const Cell before = both_known ? old->second : kNotSent;
-      const Cell now = both_known ? sent->second : kNotSent;
-      changed = changed || !both_known || before.state != now.state || before.text != now.text;
+    for (const std::string& column : kColumns) {
+      const bool matters = world.ignore_changed.empty() ? contains(world.when_changed, column) : !contains(world.ignore_changed, column);
+      changed = changed || (matters && may_have_changed(world, column));
     }
     if (!changed) return false;
+  }
+  if (world.operation == Operation::kUpdate && world.b == World::Compares::kCrosses) {
+    const std::optional<int> now = side_of(world, false);
+    const std::optional<int> before = side_of(world, true);
+    if (now && before && *now == *before) return false;
   }
   const bool has_new = world.operation != Operation::kDelete;
   const bool has_old = world.operation != Operation::kInsert;
@@ -162,7 +188,7 @@ Expected oracle(const World& world) {
 
 rc::Gen<std::string> any_value() {
   return rc::gen::element<std::string>("", "1", "2", "x", "y:z", "*", "[a]", "\\", "é", "{q}",
-                                       "a?b", "live");
+                                       "a?b", "live", "-7", "10.0");
 }
 
 rc::Gen<std::vector<std::string>> some_columns() {
@@ -213,10 +239,20 @@ rc::Gen<World> any_world() {
     if (*rc::gen::weightedElement<bool>({{1, true}, {2, false}}))
       world.when_changed = *some_columns();
     if (*rc::gen::weightedElement<bool>({{1, true}, {2, false}})) world.where["a"] = {"1", "live"};
+    if (world.when_changed.empty() && *rc::gen::weightedElement<bool>({{1, true}, {2, false}}))
+      world.ignore_changed = *some_columns();
+    world.b = *rc::gen::weightedElement<World::Compares>({{4, World::Compares::kNothing},
+                                                          {1, World::Compares::kGreater},
+                                                          {1, World::Compares::kNot},
+                                                          {1, World::Compares::kCrosses}});
     used.insert(used.end(), world.when_changed.begin(), world.when_changed.end());
     for (const std::string& column : *some_columns()) {
-      if (contains(used, column)) world.immutable.push_back(column);
+      const bool is_refused = world.b == World::Compares::kCrosses && column == "b";
+      if (contains(used, column) && !is_refused) world.immutable.push_back(column);
     }
+    const bool would_never_act = std::all_of(world.when_changed.begin(), world.when_changed.end(),
+                                             [&](const std::string& column) { return contains(world.immutable, column); });
+    if (!world.when_changed.empty() && would_never_act) world.immutable.clear();
     world.operation = *rc::gen::element(Operation::kInsert, Operation::kUpdate, Operation::kDelete);
     world.new_row = *any_row();
     if (world.operation != Operation::kInsert && *rc::gen::arbitrary<bool>())
@@ -268,6 +304,8 @@ RC_GTEST_PROP(Properties, AnUpdateIsTheUnionOfADeleteAndAnInsert, ()) {
     if (old_row[column].state != ValueState::kText) old_row[column] = kNull;
   }
   world.when_changed.clear();
+  world.ignore_changed.clear();
+  world.b = World::Compares::kNothing;
   world.where.clear();
   world.immutable.clear();
   const RuleSet rules = rules_of(world);
@@ -303,10 +341,11 @@ rules:
     name: products
     on: [insert, update, delete, truncate]
     when_changed: [a, b]
-    where: {status: [published, null], live: true}
+    where: {status: [published, null], live: true, n: {gt: 0, lte: 1.5}, m: {not: [a, null]}, k: {crosses: '2024-02-03'}}
     keys: ["p:{id}", 'q:{data.x."y z".0|lower|date(''%Y'')|default("n")}', "{{r}}:{c|md5}"]
     tags:
       - "t:{d|trim|urlencode}"
+      - "e:{j.x.*.y}"
     purge: ["config:*"]
     fill: checked
     settle: 250ms
@@ -315,6 +354,9 @@ rules:
     mode: delete
     version: snapshot
     tags_mode: members
+  - table: [a, '"b.c".d']
+    ignore_changed: [seen]
+    bump: [n]
 )";
 
 // "f:LINE:COLUMN: text", both from 1; one line; no period at the end.

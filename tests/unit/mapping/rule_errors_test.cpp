@@ -42,16 +42,63 @@ TEST(RuleErrors, UnknownAndMissingSettings) {
 
 TEST(RuleErrors, Table) {
   const std::string hint =
-      "\nhint: put a name that holds a dot in double quotes: 'shop.\"old.products\"'";
+      "\nhint: put a name that holds a dot in double quotes: 'shop.\"old.products\"'; a quote inside is doubled";
   EXPECT_EQ(error_of("- {table: a.b.c, purge: [x]}"),
             "rules.yaml:1:11: 'table': expected 'table' or 'schema.table', got 'a.b.c'" + hint);
   EXPECT_EQ(error_of("- {table: .a, purge: [x]}"),
             "rules.yaml:1:11: 'table': expected 'table' or 'schema.table', got '.a'" + hint);
   EXPECT_EQ(error_of("- {table: 'a.\"b', purge: [x]}"),
             "rules.yaml:1:11: 'table': expected 'table' or 'schema.table', got 'a.\"b'" + hint);
-  EXPECT_EQ(error_of("- {table: [a], purge: [x]}"),
-            "rules.yaml:1:11: 'table': expected a text, got a list\nhint: put texts that begin "
-            "with '{' or '[' in quotes");
+  EXPECT_EQ(error_of("- {table: 'a\"b\"', purge: [x]}"),
+            "rules.yaml:1:11: 'table': expected 'table' or 'schema.table', got 'a\"b\"'" + hint);
+  EXPECT_EQ(error_of("- {table: [], purge: [x]}"), "rules.yaml:1:11: 'table': expected at least one table, got an empty list");
+  EXPECT_EQ(error_of("- {table: [a, public.a], purge: [x]}"), "rules.yaml:1:15: 'table': 'public.a' is given twice");
+  EXPECT_EQ(error_of("- {table: [a, b.c.d], purge: [x]}"),
+            "rules.yaml:1:15: 'table': expected 'table' or 'schema.table', got 'b.c.d'" + hint);
+}
+
+TEST(RuleErrors, Comparisons) {
+  const auto where = [](const std::string& condition) { return error_of("- {table: a, purge: [x], where: {n: " + condition + "}}"); };
+  EXPECT_EQ(where("{gt: abc}"),
+            "rules.yaml:1:42: 'gt' of 'n': expected a number or a time, got 'abc'\nhint: for example 0, 9.99, '2024-02-03' or "
+            "'2024-02-03T04:05:06Z' (in UTC)");
+  EXPECT_EQ(where("{gtt: 1}"),
+            "rules.yaml:1:38: unknown setting 'gtt' in the condition of 'n'\nhint: did you mean 'gt'?");
+  EXPECT_EQ(where("{}"), "rules.yaml:1:37: 'n': expected a value or comparisons, got an empty map\nhint: write {gt: 0}, {not: [draft]} "
+                         "or {crosses: 0}");
+  EXPECT_EQ(where("{not: []}"), "rules.yaml:1:43: 'not' of 'n': expected at least one value, got an empty list");
+  EXPECT_EQ(where("{gt: 5, lt: 5}"), "rules.yaml:1:34: 'n': no value is both gt 5e0 and lt 5e0");
+  EXPECT_EQ(where("{gte: 5, lte: 5}"), "");
+  EXPECT_EQ(where("{gt: 5, lt: '2024-01-01'}"), "rules.yaml:1:34: 'n': no value is both gt 5e0 and lt 2024-01-01");
+}
+
+TEST(RuleErrors, RulesThatWouldNeverActOnAnUpdate) {
+  EXPECT_EQ(error_of("- {table: a, purge: [x], when_changed: [n, m], immutable: [m, n]}"),
+            "rules.yaml:1:59: 'immutable' names every column of 'when_changed': the rule would act on no update ever\nhint: leave "
+            "'update' out of 'on' if that is meant; otherwise take the column out of 'immutable'");
+  EXPECT_EQ(error_of("- {table: a, purge: [x], when_changed: [n, m], immutable: [m]}"), "");
+  EXPECT_EQ(error_of("- {table: a, purge: [x], where: {n: {crosses: 0}}, immutable: [n]}"),
+            "rules.yaml:1:34: 'crosses' of 'n', which is immutable: the rule would act on no update ever\nhint: take the column out of "
+            "'immutable'");
+}
+
+TEST(RuleErrors, IgnoreChanged) {
+  EXPECT_EQ(error_of("- {table: a, purge: [x], when_changed: [n], ignore_changed: [m]}"),
+            "rules.yaml:1:45: 'when_changed' and 'ignore_changed' exclude one another\nhint: name the columns that matter, or those "
+            "that do not");
+  EXPECT_EQ(error_of("- {table: a, purge: [x], ignore_changed: [m], on: [insert]}"),
+            "rules.yaml:1:26: 'ignore_changed' has no effect: 'on' does not name 'update'");
+}
+
+TEST(RuleErrors, KeysOfEvictdsOwn) {
+  EXPECT_EQ(error_of("- {table: a, keys: ['evictd:{id}']}"),
+            "rules.yaml:1:21: key 'evictd:{id}': keys that begin with 'evictd:' are evictd's own");
+  EXPECT_EQ(error_of("- {table: a, tags: ['evictd:{id}']}"), "");
+}
+
+TEST(RuleErrors, TabsThatIndent) {
+  EXPECT_EQ(error_of("rules:\n\t- {table: a, purge: [x]}\n"),
+            "rules.yaml:2:1: not valid YAML: a tab indents this line\nhint: indent with spaces");
 }
 
 TEST(RuleErrors, Name) {
@@ -127,10 +174,10 @@ TEST(RuleErrors, Purge) {
 TEST(RuleErrors, Conditions) {
   EXPECT_EQ(error_of("- {table: a, purge: [x], where: [status]}"),
             "rules.yaml:1:33: 'where': expected a map of columns and values, got a list\nhint: "
-            "write where: {status: [published, hidden]}");
+            "write where: {status: [published, hidden]}, or where: {stock: {gt: 0}}");
   EXPECT_EQ(error_of("- {table: a, purge: [x], where: {}}"),
             "rules.yaml:1:33: 'where': expected a map of columns and values, got an empty "
-            "one\nhint: write where: {status: [published, hidden]}");
+            "one\nhint: write where: {status: [published, hidden]}, or where: {stock: {gt: 0}}");
   EXPECT_EQ(error_of("- {table: a, purge: [x], where: {status: []}}"),
             "rules.yaml:1:42: 'status': expected at least one value, got an empty list");
   EXPECT_EQ(error_of("- {table: a, purge: [x], where: {status: [[1]]}}"),

@@ -52,6 +52,16 @@ rules:
   EXPECT_THAT(rules.tables(), ElementsAre("public.products", "public.reviews", "public.settings"));
 }
 
+TEST(Rules, AListOfTablesIsARuleForEach) {
+  const RuleSet rules = rules_from("- {table: [a, s.b], keys: ['k:{id}']}\n- {table: [c, d], name: both, keys: ['k:{id}']}");
+  ASSERT_EQ(rules.rules().size(), 4u);
+  EXPECT_THAT(rules.tables(), ElementsAre("public.a", "s.b", "public.c", "public.d"));
+  EXPECT_EQ(rules.rules()[1].name, "s.b");
+  EXPECT_EQ(rules.rules()[2].name, "both");
+  EXPECT_EQ(rules.rules()[3].name, "both#2");
+  EXPECT_EQ(rules.rules()[0].digest, rules_from("- {table: a, keys: ['k:{id}']}").rules()[0].digest);
+}
+
 TEST(Rules, ABareListIsAFileOfRules) {
   const RuleSet rules = rules_from("- {table: users, keys: 'user:{id}'}");
   EXPECT_EQ(rules.rules()[0].qualified_table(), "public.users");
@@ -156,7 +166,7 @@ TEST(ColumnNeeds, EveryColumnOfEveryTemplateAndCondition) {
           "0 slug for key 'a:{id}:{id}:{slug}' at rules.yaml:4:10: insert update_new delete_old",
           "0 data for tag 't:{data.kind}' at rules.yaml:5:10: insert update_new update_old "
           "delete_old",
-          "0 status for where at rules.yaml:6:10: insert update_new update_old delete_old "
+          "0 status for where at rules.yaml:6:11: insert update_new update_old delete_old "
           "(condition)",
           "0 body for when_changed at rules.yaml:7:17: update_new update_old (condition)",
           "1 id for key 'b:{id}' at rules.yaml:9:35: delete_old"));

@@ -86,7 +86,7 @@ TEST(Template, ErrorTexts) {
   EXPECT_EQ(error_of("p:id}"), "unexpected '}'\nhint: write '}}' for a brace that is text");
   EXPECT_EQ(error_of("p:{}"), "expected a column name, got '}'");
   EXPECT_EQ(error_of("p:{"), "expected a column name, got the end of the text");
-  EXPECT_EQ(error_of("p:{a.}"), "expected a name after '.', got '}'");
+  EXPECT_EQ(error_of("p:{a.}"), "expected a name or '*' after '.', got '}'");
   EXPECT_EQ(error_of("p:{a|}"), "expected a filter, got '}'");
   EXPECT_EQ(error_of("p:{\"a}"), "a name's '\"' is not closed");
   EXPECT_EQ(error_of("p:{\"\"}"), "expected a column name, got an empty one");

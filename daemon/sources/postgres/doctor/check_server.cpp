@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "daemon/sources/postgres/publishing.h"
+#include "daemon/sources/postgres/requirements.h"
 #include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
@@ -226,8 +227,7 @@ class Judge {
       if (found == check_.facts.tables.end()) {
         add("PG015", Severity::kError, place_of(table),
             fmt::format("table '{}' does not exist in database '{}'", table, server_.database),
-            "names are matched exactly, without folding to lower case; without a schema, 'public' "
-            "is meant");
+            missing_table_hint(check_.facts, table));
         continue;
       }
       if (!publication_.exists) continue;

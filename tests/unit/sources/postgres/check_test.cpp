@@ -344,6 +344,51 @@ TEST_F(PostgresCheckTest, WhatIsWrongIsFound) {
   writer.run("rollback");
 }
 
+// Each column with texts that its values have, and texts that they never have.
+TEST_F(PostgresCheckTest, ConditionsAreHeldAgainstWhatTypesCanHold) {
+  sql->run(
+      "create type state as enum ('draft', 'it''s live'); create domain flag as boolean; create domain flags as flag;"
+      "create table typed (id int primary key, small smallint, big bigint, price numeric(10,2), any_number numeric, ratio real,"
+      " live flags, state state, short varchar(3), code char(3), name text, day date, at timestamp, at_utc timestamptz, key uuid,"
+      " doc jsonb, raw bytea, labels text[], stay interval); alter table typed replica identity full");
+  struct Try {
+    const char* column;
+    const char* possible;
+    const char* impossible;
+  };
+  for (const auto& [column, possible, impossible] : {Try{"small", "-5", "70000"},
+                                                     {"big", "9223372036854775807", "1.0"},
+                                                     {"price", "'1.50'", "'1.5'"},
+                                                     {"any_number", "'1.5'", "'1,5'"},
+                                                     {"ratio", "'1e+20'", "abc"},
+                                                     {"live", "true", "yes"},
+                                                     {"state", "\"it's live\"", "live"},
+                                                     {"short", "abc", "abcd"},
+                                                     {"code", "'a  '", "a"},
+                                                     {"name", "anything", nullptr},
+                                                     {"day", "'2024-02-03'", "'3.2.2024'"},
+                                                     {"at", "'2024-02-03T04:05:06.7'", "'2024-02-03 04:05'"},
+                                                     {"at_utc", "'2024-02-03T04:05:06Z'", "'2024-02-03T04:05:06+01'"},
+                                                     {"key", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "a0eebc99"},
+                                                     {"doc", "'{\"a\":1}'", "'{a'"},
+                                                     {"raw", "deadbeef", "'\\xdeadbeef'"},
+                                                     {"labels", "'{a,b}'", "a"},
+                                                     {"stay", "'1 day'", nullptr}}) {
+    const std::string rule = std::string("- {table: public.typed, keys: ['t:{id}'], where: {") + column + ": ";
+    Findings found = check(rule + possible + "}}");
+    EXPECT_EQ(find(found, "PG050"), nullptr) << column << " " << possible << " " << find(found, "PG050")->cause;
+    if (impossible == nullptr) continue;
+    found = check(rule + impossible + "}}");
+    const Finding* finding = find(found, "PG050");
+    ASSERT_NE(finding, nullptr) << column << " " << impossible;
+    EXPECT_EQ(finding->severity, Severity::kError) << column;
+  }
+  const Findings found = check("- {table: public.typed, keys: ['a:{labels.0}', 'b:{labels.*}', 'c:{doc.x.*.y}', 'd:{stay.x}']}");
+  EXPECT_EQ(std::count_if(found.begin(), found.end(), [](const Finding& one) { return one.id == "PG050"; }), 2) << ids(found);
+  const Findings misspelled = check("- {table: type, keys: ['t:{id}']}");
+  EXPECT_EQ(find(misspelled, "PG015")->fix, "did you mean 'public.typed'?");
+}
+
 TEST_F(PostgresCheckTest, RolesAndServersThatWillNotDo) {
   sql->run(
       "do $$ begin if not exists (select from pg_roles where rolname = 'no_repl') then create role "

@@ -209,5 +209,31 @@ TEST_F(PostgresDdlTest, AColumnThatIsRenamedRefusesReadinessAndIsNamed) {
   EXPECT_TRUE(driver->until([&] { return journal().connected && !source->status().problem; })) << explain();
 }
 
+// The rule was fine for the type that the column had.
+TEST_F(PostgresDdlTest, ATypeThatAConditionCanNeverFulfilRefusesReadinessAndStopsNothing) {
+  PostgresOptions chosen = watchful();
+  const auto rules = RuleSet::parse("- {table: t, keys: ['t:{id}'], where: {n: '1.5'}}", "rules.yaml");
+  ASSERT_TRUE(rules);
+  chosen.requirements = requirements_of(*rules);
+  make(kTables, chosen);
+  driver->start(std::nullopt);
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  EXPECT_FALSE(source->status().problem) << *source->status().problem;
+  sql->run("alter table t alter column n type numeric(10,2)");
+  ASSERT_TRUE(driver->until([&] { return journal().connected && source->status().problem; })) << explain();
+  const std::string problem = "rules.yaml:1:40: where: 'n' is never '1.5': its type is numeric(10,2)";
+  EXPECT_THAT(*source->status().problem, HasSubstr(problem));
+  // The others go on, also after a restart.
+  const Record last = record();
+  make(kTables, chosen);
+  driver->start(last);
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  EXPECT_THAT(*source->status().problem, HasSubstr(problem));
+  sql->run("insert into u values (1)");
+  EXPECT_TRUE(driver->until([&] { return journal().saw("insert public.u new(id=1 v=NULL)"); })) << explain();
+  sql->run("alter table t alter column n type numeric");
+  EXPECT_TRUE(driver->until([&] { return journal().connected && !source->status().problem; })) << explain();
+}
+
 }  // namespace
 }  // namespace evictd::testing

@@ -67,8 +67,71 @@ TEST_F(RequirementsTest, ImmutableColumnsNeedNoOldValueOfAnUpdate) {
   const auto mutable_one =
       findings("- {table: public.products, on: [update], keys: ['product:{slug}']}");
   ASSERT_EQ(mutable_one.size(), 1u);
-  EXPECT_THAT(mutable_one[0].fix, HasSubstr("or say immutable: [slug]"));
+  EXPECT_THAT(mutable_one[0].fix, HasSubstr(" or, if no UPDATE ever changes it, say immutable: [slug]"));
   EXPECT_THAT(mutable_one[0].cause, HasSubstr(" for UPDATE, but"));
+}
+
+// A promise about a column of a condition could keep the rule from acting for ever.
+TEST_F(RequirementsTest, ImmutableIsNotAdvisedForConditions) {
+  for (const char* condition : {"when_changed: [slug]", "where: {slug: a}"}) {
+    for (const Finding& finding : findings(std::string("- {table: public.products, on: [update], keys: ['p:{id}'], ") + condition + "}"))
+      EXPECT_THAT(finding.fix, ::testing::Not(HasSubstr("immutable"))) << condition;
+  }
+}
+
+TEST_F(RequirementsTest, WhatATypeProvesIsAnErrorOfCheckAndRefusedByAReload) {
+  products.columns[1].base_type = products.columns[1].type = 16;
+  products.columns[1].type_name = "boolean";
+  const std::string live = "- {table: public.products, on: [insert], keys: ['p:{id}'], where: {slug: yes}}";
+  const auto found = findings(live);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG050");
+  EXPECT_EQ(found[0].severity, Severity::kError);
+  EXPECT_EQ(found[0].object, "rules.yaml:1:68");
+  EXPECT_EQ(found[0].cause, "where: 'slug' is never 'yes': its type is boolean");
+  EXPECT_EQ(refusal(live),
+            "rules.yaml:1:68: where: 'slug' is never 'yes': its type is boolean\nhint: its values are 'true' and 'false': write true");
+  EXPECT_EQ(refusal("- {table: public.products, on: [insert], keys: ['p:{id}'], where: {slug: true}}"), "");
+}
+
+// DDL gives a column another type while evictd is away: the tables that are fine have to be served.
+TEST_F(RequirementsTest, WhatATypeProvesIsNamedAtAStartAndStopsNothing) {
+  products.columns[1].base_type = products.columns[1].type = 16;
+  products.columns[1].type_name = "boolean";
+  const Requirements live = rules("- {table: public.products, on: [insert], keys: ['p:{id}'], where: {slug: yes}}");
+  EXPECT_FALSE(start_refusal(live, facts));
+  EXPECT_THAT(unserved_rules(live, facts),
+              ::testing::ElementsAre("rules.yaml:1:68: where: 'slug' is never 'yes': its type is boolean: its values are 'true' and "
+                                     "'false': write true"));
+}
+
+TEST_F(RequirementsTest, WhatATypeOnlySuggestsIsAWarning) {
+  products.columns[1].type_name = "text";
+  const std::string path = "- {table: public.products, on: [insert], keys: ['p:{slug.a}']}";
+  const auto found = findings(path);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG050");
+  EXPECT_EQ(found[0].severity, Severity::kWarning);
+  EXPECT_EQ(refusal(path), "");
+  EXPECT_THAT(unserved_rules(rules(path), facts), IsEmpty());
+}
+
+TEST_F(RequirementsTest, IgnoreChangedNeedsEveryOldValue) {
+  const std::string rule = "- {table: public.products, keys: ['p:{id}'], ignore_changed: [body]}";
+  const auto found = findings(rule);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, "PG051");
+  EXPECT_EQ(found[0].cause, "'ignore_changed' needs every old value of 'public.products', but its replica identity is the primary key "
+                            "(id): the rule acts on every update");
+  products.identity = 'f';
+  EXPECT_THAT(findings(rule), IsEmpty());
+}
+
+TEST_F(RequirementsTest, AMisspelledTableIsAskedAbout) {
+  facts.other_tables = {"public.products", "shop.invoices"};
+  EXPECT_THAT(refusal("- {table: product, keys: ['p:{id}']}"), HasSubstr("\nhint: did you mean 'public.products'?"));
+  EXPECT_THAT(refusal("- {table: invoices, keys: ['p:{id}']}"), HasSubstr("\nhint: did you mean 'shop.invoices'?"));
+  EXPECT_THAT(refusal("- {table: something_else, keys: ['p:{id}']}"), HasSubstr("\nhint: names are matched exactly"));
 }
 
 TEST_F(RequirementsTest, FullIdentityGivesEverything) {
