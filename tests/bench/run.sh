@@ -10,6 +10,7 @@
 #   --requests N      of each call in the readers case (300000)
 #   --case NAME       large, many, latency, memory, readers, or yardstick (pg_recvlogical alone); may be repeated
 #   --case kafka      by itself: events from a real Kafka, beside librdkafka's own consumer
+#   --case scripts    by itself: what one key costs Redis, by call
 #   --records N       of the kafka case (1000000)
 #   --keys N          of the kafka case: events of so many keys that change over and over
 #   --quick           a twentieth of everything, to see that it works
@@ -17,6 +18,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 case " $* " in *" --help "*|*" -h "*) sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p}' "$0"; exit 0 ;; esac
+case " $* " in *" --case scripts "*) exec /usr/bin/python3 tests/bench/script_cost.py "$@" ;; esac
 case " $* " in *" --case kafka "*) kafka=kafka ;; *) kafka= ;; esac
 deploy/packages.sh install build servers $kafka
 mkdir -p build/release

@@ -154,7 +154,7 @@ class RedisSink final : public Sink {
     report_progress(handler, now.steady);
     report_waiting(handler);
     if (session_ && session_->is_ready()) {
-      for (const auto& work : works_) work->pump(*session_, now.steady);
+      pump(now.steady);
       if (now.steady >= info_due_) ask_info(now.steady);
     }
     flush();
@@ -344,6 +344,16 @@ class RedisSink final : public Sink {
     }
   }
 
+  // Walks of either urgency take turns at being first, so that one of minutes does not hold up a tag.
+  void pump(SteadyTime now) {
+    const bool bulk_first = shared_.pacer.next_urgency() == Urgency::kBulk;
+    for (const bool is_first : {true, false}) {
+      for (const auto& work : works_) {
+        if ((work->is_bulk() == bulk_first) == is_first) work->pump(*session_, now);
+      }
+    }
+  }
+
   // Tells the handler what is finished. It may submit more from inside.
   void report_progress(SinkHandler& handler, SteadyTime now) {
     if (!session_) return;
@@ -354,7 +364,7 @@ class RedisSink final : public Sink {
       refused_until_ = now + kFullShown;
     }
     // Pumped first, so that a walk whose last reply came is seen to be finished.
-    for (const auto& work : works_) work->pump(*session_, now);
+    pump(now);
     std::vector<std::unique_ptr<RedisWork>> finished;
     for (auto& work : works_) {
       if (!work->is_finished()) continue;

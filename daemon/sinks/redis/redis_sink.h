@@ -5,7 +5,7 @@
 //   resp.h        commands to bytes, bytes to replies
 //   replies.h     what each reply must look like before it is believed
 //   session.h     the state machine of one connection: sign-in, inspection, matching replies to commands
-//   redis_work.h  what a Command becomes: script calls; walk.h: walks of tags and patterns
+//   redis_work.h  what a Command becomes: script calls; walk.h: walks of tags; patterns.h: walks of patterns
 //   redis_sink    reconnection, timeouts, limits, and the SinkHandler's calls
 // Only transport.cpp knows sockets and OpenSSL.
 #pragma once

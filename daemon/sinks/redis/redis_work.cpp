@@ -6,6 +6,7 @@
 #include <deque>
 #include <span>
 
+#include "daemon/sinks/redis/patterns.h"
 #include "daemon/sinks/redis/replies.h"
 #include "daemon/sinks/redis/resp.h"
 #include "daemon/sinks/redis/scripts.h"
@@ -283,8 +284,9 @@ class KeysWork final : public RedisWork {
 
 }  // namespace
 
-void WalkPacer::heavy_sent(SteadyTime now) {
+void WalkPacer::heavy_sent(Urgency urgency, SteadyTime now) {
   heavy_under_way_ = true;
+  last_urgency_ = urgency;
   heavy_since_ = now;
 }
 
@@ -304,7 +306,7 @@ void WalkPacer::reset() {
 std::unique_ptr<RedisWork> make_work(Ticket ticket, const Order& order, WorkShared& shared) {
   if (order.target == Target::kPatterns) return make_patterns_work(ticket, order, shared);
   const Command command = make_command(order);
-  if (command.target == Target::kTags && !command.lazy) return make_walk_work(ticket, command, shared);
+  if (command.target == Target::kTags && !command.lazy) return make_tags_work(ticket, command, shared);
   return std::make_unique<KeysWork>(ticket, command, shared);
 }
 

@@ -29,7 +29,9 @@ class WalkPacer {
   void end_walk() { --walks_; }
 
   bool may_send_heavy(SteadyTime now) const { return !heavy_under_way_ && now >= next_heavy_; }
-  void heavy_sent(SteadyTime now);
+  void heavy_sent(Urgency urgency, SteadyTime now);
+  // Whose turn the next one is, when both want it: they take it one after the other.
+  Urgency next_urgency() const { return last_urgency_ == Urgency::kBulk ? Urgency::kPrompt : Urgency::kBulk; }
   void heavy_done(SteadyTime now);
   // When somebody was refused and time alone will change that.
   SteadyTime wake_at() const { return heavy_under_way_ ? SteadyTime::max() : next_heavy_; }
@@ -42,6 +44,7 @@ class WalkPacer {
   std::size_t walks_max_;
   std::size_t walks_ = 0;
   bool heavy_under_way_ = false;
+  Urgency last_urgency_ = Urgency::kBulk;
   SteadyTime heavy_since_{};
   SteadyTime next_heavy_{};
 };

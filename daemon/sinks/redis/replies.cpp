@@ -54,12 +54,20 @@ std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t k
 }
 
 std::optional<WalkReply> read_walk(const Reply& reply, std::size_t markers) {
-  if (!is_array(reply) || reply.elements.size() != 2) return std::nullopt;
+  constexpr std::size_t kCounts = 2;
+  if (!is_array(reply) || reply.elements.size() < kCounts) return std::nullopt;
   const auto finished = read_count(reply.elements[0], 1);
   // Finishing a settle walk writes each marker twice.
   const auto refused = read_count(reply.elements[1], 2 * markers);
   if (!finished || !refused) return std::nullopt;
-  return WalkReply{*finished == 1, *refused};
+  WalkReply read{*finished == 1, *refused, {}};
+  for (std::size_t i = kCounts; i < reply.elements.size(); ++i) {
+    const auto index = read_count(reply.elements[i], markers - 1);
+    if (!index || (!read.finished.empty() && *index <= read.finished.back())) return std::nullopt;
+    read.finished.push_back(static_cast<std::uint32_t>(*index));
+  }
+  if (!read.is_finished && read.finished.size() == markers) return std::nullopt;
+  return read;
 }
 
 std::optional<ScanReply> read_scan(Reply&& reply) {

@@ -27,10 +27,12 @@ struct InvalidateReply {
 // {deleted, kept, replayed, refused, settled index ...} about `keys` keys.
 std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t keys);
 
-// {1 when the walk was finished before, tombstones refused} of walk_begin and walk_finish, about `markers` markers.
+// {1 when every walk was finished before, tombstones refused, index of each marker whose walk was ...} of walk_begin and
+// walk_finish, about `markers` markers.
 struct WalkReply {
   bool is_finished = false;
   std::uint64_t refused = 0;
+  std::vector<std::uint32_t> finished;  // growing
 };
 std::optional<WalkReply> read_walk(const Reply& reply, std::size_t markers);
 

@@ -1,35 +1,69 @@
-// Works that walk: tags (the members of a set) and patterns (the keys that match a glob, or, for
-// tag patterns, the members of every set whose name matches).
-//
-// One text of the command is one walk:
+// Walks of tags: the members of their sets.
 //
 //   begin   a tombstone on the walk's own marker, before the first key is touched
-//   scan    one page of names (SSCAN or SCAN)
-//   page    that page's keys through the invalidate script; a tag's deleted members leave the set
-//   with it
+//   scan    one page of names (SSCAN)
+//   page    that page's keys through the invalidate script; deleted members leave the set with it
 //   ...     scan and page again until the cursor is back at 0
 //   finish  note in the marker that it was finished: a replay then does nothing
 //
-// A walk has one call under way; several walks run side by side, and large ones are paced
-// (WalkPacer). A walk that is cut off by a lost connection begins anew: its members are tombstoned,
-// so that the part done already is a replay.
+// A walk has one call under way; several walks run side by side, and large ones are paced (WalkPacer). A walk that is cut
+// off by a lost connection begins anew: its members are tombstoned, so that the part done already is a replay.
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
-#include "daemon/sinks/redis/redis_work.h"
+#include "daemon/sinks/redis/walk_call.h"
 
 namespace evictd {
 
-std::unique_ptr<RedisWork> make_walk_work(Ticket ticket, const Command& command,
-                                          WorkShared& shared);
+// One tag's set.
+class MemberWalk {
+ public:
+  // kTag: an order named the tag. What its key holds, if no set, can have no members and is deleted.
+  // kPattern: its key matched a glob. What is no set is somebody else's, and left alone.
+  enum class FoundBy { kTag, kPattern };
 
-// All patterns of an order, one after the other: each of them reads the whole key space, and Redis has better to do than
-// several such readings at once.
-std::unique_ptr<RedisWork> make_patterns_work(Ticket ticket, const Order& order, WorkShared& shared);
+  // `command` and `shared` must outlive it.
+  MemberWalk(FoundBy found_by, std::string set, std::string_view tokens, const Command& command, WorkShared& shared);
 
-// A purge leaves its tombstone here as well, and every fill looks here: keys that were absent while
-// a pattern was purged have no tombstone of their own.
-inline constexpr std::string_view kPurgedMarker = "evictd:purged";
+  bool is_done() const { return stage_ == Stage::kDone; }
+  bool wants_wake() const { return call_.wants_wake(); }
+  void pump(Session& session, ReplyReceiver& receiver, std::uint64_t tag, SteadyTime now);
+  bool on_reply(Reply&& reply, Outcome& outcome);
+  bool on_error(std::string_view text, std::string& about);
+
+ private:
+  enum class Stage { kBegin, kScan, kPage, kUnlink, kFinish, kDone };
+
+  void send_marker_call(Session& session, Script which, std::string_view flags, SteadyTime now);
+  void send_page(Session& session, SteadyTime now);
+  std::size_t next_page_size() const;
+  bool members_leave() const;
+  bool is_wanted(std::string_view name);
+  bool take_reply(Reply&& reply, Outcome& outcome);
+  bool take_names(Reply&& reply);
+  bool take_error(std::string_view text);
+  void drop_page();
+
+  FoundBy found_by_;
+  std::string set_;
+  std::string tokens_;
+  const Command& command_;
+  WorkShared& shared_;
+  WalkCall call_;
+
+  Stage stage_ = Stage::kBegin;
+  bool is_large_ = false;
+  std::string cursor_ = "0";
+  ScanCount count_;
+  std::vector<std::string> page_;
+  std::size_t page_size_ = 0;  // of the call under way, from the front of page_
+  std::size_t page_limit_;
+};
+
+// All tags of a command, some at a time.
+std::unique_ptr<RedisWork> make_tags_work(Ticket ticket, const Command& command, WorkShared& shared);
 
 }  // namespace evictd

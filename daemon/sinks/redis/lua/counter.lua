@@ -11,38 +11,51 @@
 local REMEMBERED_MAX = 10000
 local REMEMBERED_MS = 3600000
 
+-- Whether what a pattern found is a counter, or gone by now: a value that is cached has no memory, but a marker of that
+-- name, which must stay.
+local function may_be_counter(name)
+  local text = redis.pcall('GET', name)
+  return text == false or type(text) == 'string' and string.find(text, '^%-?%d+$') ~= nil
+end
+
+-- Returns whether it was raised; nil when it is no counter.
+local function raise_one(counter, memory, wanted, now, c)
+  local by_pattern = string.find(c.flags, 'p', 2, true)
+  if by_pattern and not may_be_counter(counter) then return nil end
+  -- A write that a full Redis allows; the others may pass the limit after it.
+  local trimmed = redis.pcall('ZREMRANGEBYSCORE', memory, '-inf', now - REMEMBERED_MS)
+  if type(trimmed) ~= 'number' then redis.call('UNLINK', memory) end  -- was no sorted set
+  local fresh = 0
+  if c.unconditional then
+    fresh = 1
+  else
+    for token in string.gmatch(wanted, '[^,]+') do
+      fresh = fresh + redis.call('ZADD', memory, 'NX', now, c.epoch .. ' ' .. token)
+    end
+    redis.call('ZREMRANGEBYRANK', memory, 0, -REMEMBERED_MAX - 1)
+    redis.call('PEXPIRE', memory, REMEMBERED_MS)
+  end
+  if fresh == 0 then return false end
+  local raised = redis.pcall('INCRBY', counter, fresh)
+  if type(raised) == 'number' then return true end
+  if by_pattern then return nil end
+  -- Whatever it was, it was no number: the time is one that nobody had before.
+  redis.call('SET', counter, string.format('%.0f', now))
+  return true
+end
+
 local function raise(keys, args)
   local c = parse_command(args)
   local n = math.floor(#keys / 2)
-  local time = redis.call('TIME')
-  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local now = now_ms()
   local reply = {0, 0, 0, 0}
   for i = 1, n do
-    local counter, memory = keys[i], keys[n + i]
     local wanted = #args == 5 and args[5] or args[4 + i]
-    -- A write that a full Redis allows; the others may pass the limit after it.
-    local trimmed = redis.pcall('ZREMRANGEBYSCORE', memory, '-inf', now - REMEMBERED_MS)
-    if type(trimmed) ~= 'number' then redis.call('UNLINK', memory) end  -- was no sorted set
-    local fresh = 0
-    if c.unconditional then
-      fresh = 1
-    else
-      for token in string.gmatch(wanted, '[^,]+') do
-        fresh = fresh + redis.call('ZADD', memory, 'NX', now, c.epoch .. ' ' .. token)
-      end
-      redis.call('ZREMRANGEBYRANK', memory, 0, -REMEMBERED_MAX - 1)
-      redis.call('PEXPIRE', memory, REMEMBERED_MS)
-    end
-    if fresh > 0 then
-      local raised = redis.pcall('INCRBY', counter, fresh)
-      -- Whatever it was, it was no number: the time is one that nobody had before.
-      local is_counter = type(raised) == 'number' or not string.find(c.flags, 'p', 2, true)
-      if type(raised) ~= 'number' and is_counter then redis.call('SET', counter, string.format('%.0f', now)) end
-      if is_counter then
-        reply[1] = reply[1] + 1
-        if c.channel then announce(c, keys[#keys], 'counter', counter, wanted) end
-      end
-    else
+    local raised = raise_one(keys[i], keys[n + i], wanted, now, c)
+    if raised then
+      reply[1] = reply[1] + 1
+      if c.channel then announce(c, keys[#keys], 'counter', keys[i], wanted) end
+    elseif raised == false then
       reply[3] = reply[3] + 1
     end
   end

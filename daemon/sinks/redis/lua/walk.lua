@@ -4,7 +4,7 @@
 --   members  invalidates one page of a set's members and takes the deleted ones out of the set, atomically
 --   finish   notes in it that the walk for these tokens was finished ('d'), so that a replay does nothing
 -- ARGV is that of invalidate.lua everywhere; KEYS of begin and finish are markers, and the channel's counter.
--- Flags besides: 'w': begin announces the tags; 'y': finish announces that a pattern is gone.
+-- Flags besides: 'w': begin announces the tags; 'y': finish announces that patterns are gone.
 
 -- The marker of a walk -> list of tokens, table by id, needed snapshot. Another epoch's counts as none.
 local function walk_tokens(name, c)
@@ -48,34 +48,50 @@ local function tag_of_marker(name)
   return string.match(name, '^evictd:{tag:(.*)}$') or string.match(name, '^evictd:tag:(.*)$') or name
 end
 
--- Returns {1 when every walk for these tokens was finished before, tombstones refused}.
+-- Flag 'c': the last marker is common to all the others, whose walks are finished only where it says so too.
+-- Returns {1 when every walk for these tokens was finished before, tombstones refused, index (from 0) of each marker
+-- whose walk was ...}.
 local function walk_begin(keys, args)
   local c = parse_command(args)
   local flag = c.act == 's' and 's' or 'd'
-  local finished, refused = 1, 0
-  local n = markers_of(keys, c)
-  for i = 1, n do
-    local _, by_id = walk_tokens(keys[i], c)
-    for _, token in ipairs(parse_tokens(args[5]) or {}) do
+  local wanted = parse_tokens(args[5])
+  local function is_finished(name)
+    if c.unconditional or not wanted then return false end
+    local _, by_id = walk_tokens(name, c)
+    for _, token in ipairs(wanted) do
       local there = remembered(by_id, token.id)
+      if not there or not string.find(there.flags, flag, 1, true) then return false end
       local born_settled = string.find(token.flags, 's', 1, true)
-      if not there or not string.find(there.flags, flag, 1, true) then finished = 0 end
-      if there and born_settled and not string.find(there.flags, 's', 1, true) then finished = 0 end
+      if born_settled and not string.find(there.flags, 's', 1, true) then return false end
     end
-    if c.unconditional then finished = 0 end
+    return true
   end
-  for i = 1, n do
-    if finished == 0 then
-      -- No flag yet: it is not finished.
-      refused = refused + mark_walk(keys[i], args[5], c, '')
-      if c.channel and string.find(c.flags, 'w', 2, true) then
-        announce(c, keys[#keys], 'tag', tag_of_marker(keys[i]), args[5])
-      end
+  local reply = {1, 0}
+  -- No flag yet: it is not finished.
+  local function begin(name)
+    reply[1] = 0
+    reply[2] = reply[2] + mark_walk(name, args[5], c, '')
+    if c.channel and string.find(c.flags, 'w', 2, true) then
+      announce(c, keys[#keys], 'tag', tag_of_marker(name), args[5])
+    end
+  end
+  local n = markers_of(keys, c)
+  local common = string.find(c.flags, 'c', 2, true) and keys[n]
+  local again = common and not is_finished(common)
+  for i = 1, common and n - 1 or n do
+    if again or not is_finished(keys[i]) then
+      begin(keys[i])
     else
       lengthen(keys[i], c.lifetime)
+      reply[#reply + 1] = i - 1
     end
   end
-  return {finished, refused}
+  if common and reply[1] == 0 then
+    begin(common)
+  elseif common then
+    lengthen(common, c.lifetime)
+  end
+  return reply
 end
 
 local function walk_finish(keys, args)

@@ -56,13 +56,17 @@ TEST(Replies, CountsOfAnInvalidationMustFitItsKeys) {
   }
 }
 
-TEST(Replies, WalkBeginsOrEndsWithTwoSmallNumbers) {
+TEST(Replies, WalkBeginsOrEndsWithSmallNumbers) {
   EXPECT_TRUE(read_walk(numbers({1, 2}), 1)->is_finished);
   EXPECT_FALSE(read_walk(numbers({0, 0}), 1)->is_finished);
   for (const std::vector<std::int64_t>& wrong :
-       std::vector<std::vector<std::int64_t>>{{2, 0}, {-1, 0}, {0, -1}, {0, 3}, {0}, {0, 0, 0}}) {
+       std::vector<std::vector<std::int64_t>>{{2, 0}, {-1, 0}, {0, -1}, {0, 3}, {0}, {0, 0, 0}, {1, 0, 1}, {1, 0, -1}}) {
     EXPECT_FALSE(read_walk(numbers(wrong), 1)) << ::testing::PrintToString(wrong);
   }
+  // Of many at once, and which of them were finished.
+  EXPECT_EQ(read_walk(numbers({0, 0, 1, 3}), 5)->finished, (std::vector<std::uint32_t>{1, 3}));
+  EXPECT_FALSE(read_walk(numbers({0, 0, 3, 1}), 5));
+  EXPECT_FALSE(read_walk(numbers({0, 0, 1, 1}), 5));
 }
 
 TEST(Replies, ScanIsACursorAndNames) {

@@ -67,9 +67,10 @@ class DrivenSink {
     sink_->set_context(SinkContext{"epoch/1", std::chrono::milliseconds(0)});
     return connected;
   }
-  Outcome run(const OrderBuilder& built) {
+  Outcome run(const OrderBuilder& built) { return run(built.order()); }
+  // What it points to outlives the call.
+  Outcome run(const Order& order) {
     const Ticket ticket = ++last_ticket_;
-    const Order order = built.order();
     EXPECT_TRUE(until([&] { return sink_->has_room(order.urgency()); }));
     sink_->submit(ticket, order);
     EXPECT_TRUE(until([&] { return journal_.done.contains(ticket); }, std::chrono::seconds(120)))

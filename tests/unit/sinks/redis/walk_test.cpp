@@ -1,6 +1,8 @@
 // Walks of tags and patterns on a real Redis.
 #include <gmock/gmock.h>
 
+#include <deque>
+
 #include "tests/unit/sinks/redis/script_fixture.h"
 #include "tests/unit/sinks/redis/sink_fixture.h"
 
@@ -22,6 +24,15 @@ class WalkTest : public SinkTest {
       redis().command(add);
     }
   }
+  // Of a command, since CONFIG RESETSTAT.
+  long long calls_of(const std::string& command) {
+    const std::string stats = redis().command({"INFO", "commandstats"}).text;
+    const std::string head = "cmdstat_" + command + ":calls=";
+    const std::size_t at = stats.find(head);
+    return at == std::string::npos ? 0 : std::stoll(stats.substr(at + head.size()));
+  }
+  using SinkTest::run;
+  Outcome run(const Order& order) { return driven_->run(order); }
   long long members(const std::string& tag) { return redis().integer({"SCARD", "tag:" + tag}); }
 };
 
@@ -31,6 +42,41 @@ OrderBuilder tag(Act act, std::string_view name, std::uint64_t xid) {
 OrderBuilder trusted_tag(Act act, std::string_view name, std::uint64_t xid) {
   return OrderBuilder(act, Target::kTags).trusting().key(name, {xid});
 }
+// Patterns of several rules in one order.
+class Patterns {
+ public:
+  enum class Of { kKeys, kTags, kLazyTags, kCounters };
+
+  Patterns& add(std::string_view glob, Of of = Of::kKeys, FillMode fill = FillMode::kChecked, std::string_view channel = {}) {
+    RuleInfo& rule = rules_.emplace_back();
+    rule.fill = fill;
+    rule.announce = channel;
+    patterns_.push_back(Pattern{std::string(glob), of == Of::kTags || of == Of::kLazyTags, of == Of::kLazyTags, of == Of::kCounters});
+    return *this;
+  }
+  Order order(Act act, const std::vector<Xid>& xids) {
+    refs_.clear();
+    for (std::size_t i = 0; i < rules_.size(); ++i) refs_.push_back({&rules_[i], &patterns_[i]});
+    Order order;
+    order.act = act;
+    order.target = Target::kPatterns;
+    order.patterns = refs_;
+    order.xids = xids;
+    return order;
+  }
+  Order unconditional(std::uint64_t floor) {
+    Order order = this->order(Act::kInvalidate, {});
+    order.is_unconditional = true;
+    order.floor = Xid{floor};
+    return order;
+  }
+
+ private:
+  std::deque<RuleInfo> rules_;
+  std::deque<Pattern> patterns_;
+  std::vector<PatternRef> refs_;
+};
+
 OrderBuilder pattern(Act act, std::string_view glob, std::uint64_t xid) {
   return OrderBuilder(act, Target::kPatterns).key(glob, {xid});
 }
@@ -220,6 +266,146 @@ TEST_F(WalkTest, KeyPatternThatBeginsWithAWildcardLeavesTagSetsAlone) {
   redis().set("acme:product:1", "v");
   expect_counts(run(pattern(Act::kInvalidate, "*:product:*", 10)), 1, 0, 0, 0);
   EXPECT_EQ(members("x:product:y"), 3);
+}
+
+TEST_F(WalkTest, ManyPatternsAreOneReadingOfTheKeySpace) {
+  constexpr int kPatterns = 30;
+  constexpr int kKeys = 300;
+  const auto scans = [&](int patterns) {
+    for (int i = 0; i < kPatterns; ++i) make_tag("unused", "p" + std::to_string(i) + ":", kKeys);
+    make_tag("unused", "other:", 20'000);
+    OrderBuilder order(Act::kInvalidate, Target::kPatterns);
+    for (int i = 0; i < patterns; ++i) order.pattern("p" + std::to_string(i) + ":*", {});
+    redis().command({"CONFIG", "RESETSTAT"});
+    const Outcome outcome = run(order.unconditional(5));
+    EXPECT_EQ(outcome.by_pattern.size(), static_cast<std::size_t>(patterns));
+    for (const Counts& counts : outcome.by_pattern) expect_counts(counts, kKeys, 0, 0, 0);
+    expect_counts(outcome, static_cast<std::uint64_t>(kKeys * patterns), 0, 0, 0);
+    return calls_of("scan");
+  };
+  const long long of_one = scans(1);
+  EXPECT_GT(of_one, 10);
+  redis().command({"FLUSHDB"});
+  EXPECT_LT(scans(kPatterns), 2 * of_one) << "the tombstones of the first may make it a few more, not thirty times";
+  EXPECT_LT(calls_of("evalsha"), 3 * kPatterns) << "keys are sent by pages, not as they are found";
+}
+
+TEST_F(WalkTest, PatternsOfEveryKindInOneOrder) {
+  make_tag("category:1", "a", 3);
+  redis().set("p:1", "v");
+  redis().set("tag:category:2", "somebody's string");
+  redis().set("evictd:{tag:brand:1}", "t epoch/1 ^0");
+  redis().set("ns:1", "7");
+  redis().command({"HSET", "ns:2", "a", "b"});
+  redis().set("ns:3", "a cached value");
+  redis().set("evictd:{ns:3}", "t epoch/1 4");
+  redis().set("other", "v");
+  Patterns patterns;
+  patterns.add("p:*").add("tag:category:*", Patterns::Of::kTags).add("tag:brand:*", Patterns::Of::kLazyTags);
+  patterns.add("ns:*", Patterns::Of::kCounters).add("site", Patterns::Of::kCounters).add("none:*");
+  const Outcome outcome = run(patterns.order(Act::kInvalidate, {Xid{10}}));
+  ASSERT_EQ(outcome.by_pattern.size(), 6u);
+  expect_counts(outcome.by_pattern[0], 1, 0, 0, 0);
+  expect_counts(outcome.by_pattern[1], 3, 0, 0, 0);
+  expect_counts(outcome.by_pattern[2], 1, 0, 0, 0);
+  EXPECT_EQ(outcome.by_pattern[3].deleted, 1u);
+  expect_counts(outcome.by_pattern[4], 1, 0, 0, 0);
+  expect_counts(outcome.by_pattern[5], 0, 0, 0, 0);
+  EXPECT_EQ(redis().get("tag:category:2"), "somebody's string");
+  EXPECT_EQ(marker("tag:category:1"), "t epoch/1 10d");
+  EXPECT_EQ(marker("tag:brand:1"), "t epoch/1 ^0,10");
+  EXPECT_EQ(redis().get("ns:1"), "8");
+  EXPECT_EQ(redis().get("site"), "1");
+  EXPECT_EQ(redis().get("ns:3"), "a cached value") << "no counter";
+  EXPECT_EQ(marker("ns:3"), "t epoch/1 4") << "the memory of a counter has its name";
+  EXPECT_TRUE(redis().exists("ns:2"));
+  EXPECT_TRUE(redis().exists("other"));
+  EXPECT_EQ(marker("purge:p:*"), "t epoch/1 10d");
+  EXPECT_EQ(marker("purge:none:*"), "t epoch/1 10d");
+  EXPECT_EQ(redis().get("evictd:purged"), "t epoch/1 10d");
+}
+
+TEST_F(WalkTest, KeyOfSeveralPatternsIsDeletedOnceAndCountedWithTheFirst) {
+  redis().set("p:1:page", "v");
+  redis().set("p:2", "v");
+  Patterns patterns;
+  patterns.add("p:*").add("*:page").add("p:1*");
+  const Outcome outcome = run(patterns.unconditional(5));
+  expect_counts(outcome, 2, 0, 0, 0);
+  expect_counts(outcome.by_pattern[0], 2, 0, 0, 0);
+  expect_counts(outcome.by_pattern[1], 0, 0, 0, 0);
+}
+
+TEST_F(WalkTest, FreshValueThatAPlainRuleMatchesTooIsDeleted) {  // G5
+  for (const std::string key : {"p:1", "q:1"}) {
+    redis().set(key, "v");
+    redis().command({"SET", "evictd:{" + key + "}", "f 20:20: 1700000000000"});
+  }
+  Patterns patterns;
+  patterns.add("*:1").add("p:*", Patterns::Of::kKeys, FillMode::kPlain);
+  const Outcome outcome = run(patterns.order(Act::kInvalidate, {Xid{10}}));
+  expect_counts(outcome.by_pattern[0], 0, 0, 2, 0);
+  expect_counts(outcome.by_pattern[1], 1, 0, 0, 0);
+  EXPECT_FALSE(redis().exists("p:1"));
+  EXPECT_TRUE(redis().exists("q:1"));
+}
+
+TEST_F(WalkTest, OfManyPatternsOnlyThoseThatAReplayFindsUnfinishedAreWalked) {  // G1, G2
+  Patterns first, all;
+  first.add("b:*");
+  run(first.order(Act::kInvalidate, {Xid{10}}));
+  for (const std::string key : {"a:1", "b:1", "c:1"}) redis().set(key, "v");
+  all.add("a:*").add("b:*").add("c:*");
+  const Outcome outcome = run(all.order(Act::kInvalidate, {Xid{10}}));
+  expect_counts(outcome, 2, 0, 0, 1);
+  expect_counts(outcome.by_pattern[1], 0, 0, 0, 1);
+  EXPECT_TRUE(redis().exists("b:1"));
+  expect_counts(run(all.order(Act::kInvalidate, {Xid{10}})), 0, 0, 0, 3);
+  // The marker of all purges is gone, evicted: nothing is known to be finished.
+  redis().command({"DEL", "evictd:purged"});
+  expect_counts(run(all.order(Act::kInvalidate, {Xid{10}})), 1, 0, 0, 0);
+}
+
+TEST_F(WalkTest, PatternsOfManyRulesAndChannelsFindTheirOwn) {
+  constexpr int kPatterns = 300;
+  Patterns patterns;
+  for (int i = 0; i < kPatterns; ++i) {
+    redis().set("k" + std::to_string(i) + ":", "v");
+    patterns.add("k" + std::to_string(i) + ":*", Patterns::Of::kKeys, FillMode::kChecked, i % 3 == 0 ? "changes" : "");
+  }
+  const Outcome outcome = run(patterns.order(Act::kInvalidate, {Xid{10}}));
+  for (const Counts& counts : outcome.by_pattern) expect_counts(counts, 1, 0, 0, 0);
+  for (int i = 0; i < kPatterns; ++i) EXPECT_EQ(marker("purge:k" + std::to_string(i) + ":*"), "t epoch/1 10d");
+  // 100 keys, then the end: for each group of patterns that was noted together.
+  EXPECT_EQ(redis().get("evictd:announced:changes"), "102");
+}
+
+// A walk over everything takes minutes; a tag's must not wait for its end.
+TEST_F(WalkTest, LargeTagIsWalkedBesideALongWalkOfPatterns) {
+  make_tag("unused", "other:", 100'000);
+  make_tag("t", "k", 5'000);
+  Patterns patterns;
+  patterns.add("a:*").add("b:*");
+  driven_->sink().submit(1000, patterns.unconditional(5));
+  expect_counts(run(trusted_tag(Act::kInvalidate, "t", 10)), 5'000, 0, 0, 0);
+  EXPECT_FALSE(driven_->journal().done.contains(1000)) << "the walk was to be still under way";
+  ASSERT_TRUE(driven_->until([&] { return driven_->journal().done.contains(1000); }));
+}
+
+TEST_F(WalkTest, ScriptFlushInTheMiddleOfManyPatternsIsRepaired) {
+  make_tag("unused", "a:", 3'000);
+  make_tag("unused", "b:", 3'000);
+  Patterns patterns;
+  patterns.add("a:*").add("b:*");
+  const std::vector<Xid> xids = {Xid{10}};
+  driven_->sink().submit(1000, patterns.order(Act::kInvalidate, xids));
+  int turns = 0;
+  ASSERT_TRUE(driven_->until([&] {
+    if (turns++ % 3 == 0) redis().command({"SCRIPT", "FLUSH"});
+    return driven_->journal().done.contains(1000);
+  }));
+  expect_counts(driven_->journal().done[1000], 6'000, 0, 0, 0);
+  EXPECT_EQ(driven_->journal().disconnects, 0);
 }
 
 TEST_F(WalkTest, UnconditionalPatternDeletesFreshFillsAndIsNeverAReplay) {
