@@ -407,9 +407,8 @@ KafkaClient::~KafkaClient() {
 }
 
 // librdkafka 2.0 may never return from rd_kafka_destroy() when a topic that the consumer was reading has been deleted: a
-// partition that is gone keeps a reference to its broker, and the broker's thread waits for it (confluentinc/librdkafka, "Consumer hangs if closing together with deleting topic").
-// Whoever destroys must not wait with it: the group has been left by then, and the next client owes nothing to this one.
-// A thread that hangs keeps its client until the process ends, one for each topic deleted under a reader at most.
+// partition that is gone keeps a reference to its broker, and the broker's thread waits for it (confluentinc/librdkafka,
+// "Consumer hangs if closing together with deleting topic"). Whoever destroys must not wait with it: the group has been left by then, and the next client owes nothing to this one. A thread that hangs keeps its client until the process ends, one for each topic deleted under a reader at most.
 void KafkaClient::end(std::unique_ptr<Impl> impl) {
   struct Ending {
     std::mutex mutex;
