@@ -131,8 +131,10 @@ class Intake final : private InvalidationReceiver {
   struct Counted {
     std::string table;
     std::uint64_t by_operation[4] = {};
+    bool is_touched = false;
   };
   std::unordered_map<std::uint64_t, Counted> counts_;
+  std::vector<Counted*> touched_;  // of counts_, with something to tell
   // The relation of the last change: nearly always that of the next.
   const Relation* last_relation_ = nullptr;
   bool last_is_mapped_ = false;

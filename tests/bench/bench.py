@@ -25,7 +25,7 @@ PUBLICATION = "bench"
 # No checkpoint, vacuum or WAL recycling inside a measurement; everything that decoding itself depends on
 # is PostgreSQL's default.
 POSTGRES_SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off"}
-CASES = ("large", "many", "latency", "memory", "readers")
+CASES = ("large", "many", "latency", "memory", "readers", "rules", "caches")
 
 
 def say(text=""):
@@ -45,16 +45,25 @@ class Bench:
         workload.create_table(self.postgres, rows)
         self.postgres.execute(f"drop publication if exists {PUBLICATION}; create publication {PUBLICATION} for table items")
 
-    def new_evictd(self, fill):
+    def new_evictd(self, fill="plain", rules=None, publication=PUBLICATION, second=None):
         """A daemon with a slot and a Redis database of its own. It has run once, so that slot and record
-        exist before the load, as they do in a service that was stopped and starts again."""
+        exist before the load, as they do in a service that was stopped and starts again. `second`: another
+        Redis server, for a second cache."""
         number = self.daemons % 60
         self.daemons += 1
-        self.redis.client(number).flushdb()
+        caches = None
+        for server in (self.redis, second):
+            if server is not None:
+                server.client(number).flushdb()
+        if second is not None:
+            caches = (f"  first: {{redis: {{url: {self.redis.url(number)}}}}}\n"
+                      f"  second: {{redis: {{url: {second.url(number)}}}}}\n")
         one = daemon.Evictd(f"{self.folder}/evictd{self.daemons}", self.postgres.url(), self.redis.url(number),
-                            workload.RULES % fill, slot=f"evictd{self.daemons}", publication=PUBLICATION)
+                            rules or workload.RULES % fill, slot=f"evictd{self.daemons}", publication=publication, caches=caches)
         one.database = number
+        one.caches = 1 if second is None else 2
         one.start()
+        one.cpu_of_a_start = one.cpu_seconds()
         code = one.stop()
         assert code == 0, f"evictd ended with {code}:\n{one.log_tail()}"
         return one
@@ -65,23 +74,28 @@ class Bench:
                 "select active from pg_replication_slots where slot_name = %s", (slot,)))
             self.postgres.execute("select pg_drop_replication_slot(%s)", (slot,))
 
-    def drain_by_evictd(self, evictd, rows, end_lsn):
-        """Starts evictd on what its slot holds."""
+    def wait_until_acknowledged(self, evictd, end_lsn):
+        eventually("everything is acknowledged", lambda: self.postgres.value(
+            "select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots where slot_name = %s",
+            (end_lsn, evictd.slot)), 3600, every=0.01)
+
+    def drain_by_evictd(self, evictd, rows, end_lsn, are_cached=False):
+        """Starts evictd on what its slot holds. `are_cached`: the values are in Redis before."""
+        if are_cached:
+            workload.cache_all(self.redis.client(evictd.database), rows)
+        redis_before = self.redis.cpu_seconds()
         begin = time.monotonic()
         evictd.start(ready=False)
 
         def applied():
             code, text = evictd.http("/metrics")
             assert evictd.is_running(), f"evictd ended:\n{evictd.log_tail()}"
-            return code == 200 and daemon.Metrics(text).sum("evictd_invalidations_total", kind="key") >= rows
+            return code == 200 and daemon.Metrics(text).sum("evictd_invalidations_total", kind="key") >= rows * evictd.caches
 
         eventually("everything is applied", applied, 1800, every=0.01)
         seconds_applied = time.monotonic() - begin
         cpu_applied = evictd.cpu_seconds()
-        tombstones = self.redis.client(evictd.database).dbsize()
-        eventually("everything is acknowledged", lambda: self.postgres.value(
-            "select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots where slot_name = %s",
-            (end_lsn, evictd.slot)), 1800, every=0.01)
+        self.wait_until_acknowledged(evictd, end_lsn)
         seconds_acknowledged = time.monotonic() - begin
         metrics = evictd.metrics()
         result = {
@@ -90,8 +104,9 @@ class Bench:
             "seconds": seconds_applied,
             "cpu_us_per_row": cpu_applied / rows * 1e6,
             "cpu_us_per_row_until_acknowledged": evictd.cpu_seconds() / rows * 1e6,
+            "redis_us_per_row": (self.redis.cpu_seconds() - redis_before) / rows * 1e6,
             "memory_max_mib": evictd.memory_bytes("VmHWM") / 2**20,
-            "keys_in_redis": tombstones,
+            "keys_in_redis": self.redis.client(evictd.database).dbsize(),
         }
         assert metrics.sum("evictd_gaps_total") == 0, f"a gap was repaired instead of changes applied:\n{evictd.log_tail()}"
         assert evictd.stop() == 0
@@ -99,20 +114,23 @@ class Bench:
         return result
 
     def throughput(self, rows, load, fills):
-        """The same load read by pg_recvlogical and by evictd with each kind of fill, `rounds` times, in an
-        order that turns."""
+        """The same load read by pg_recvlogical and by evictd with each kind of fill, values cached and not, `rounds`
+        times, in an order that turns."""
         self.prepare(rows)
+        kinds = [(f"evictd, {fill}, {'values cached' if are_cached else 'nothing cached'}", fill, are_cached)
+                 for fill in fills for are_cached in (False, True)]
+        are_cached_by_name = {name: are_cached for name, _, are_cached in kinds}
         readers = {}
         for number in range(self.options.rounds):
             slot = f"yardstick{number}"
             self.postgres.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
             readers["pg_recvlogical", number] = slot
-            for fill in fills:
-                readers[f"evictd, fill: {fill}", number] = self.new_evictd(fill)
+            for name, fill, _ in kinds:
+                readers[name, number] = self.new_evictd(fill)
         say(f"  loading {rows} rows")
         load(self.postgres, rows)
         end_lsn = workload.end_of_load(self.postgres)
-        names = ["pg_recvlogical"] + [f"evictd, fill: {fill}" for fill in fills]
+        names = ["pg_recvlogical", *are_cached_by_name]
         results = {name: [] for name in names}
         for number in range(self.options.rounds):
             for name in names[number % len(names):] + names[:number % len(names)]:
@@ -121,7 +139,7 @@ class Bench:
                     seconds, cpu = yardstick.drain(self.postgres, reader, PUBLICATION, end_lsn)
                     result = {"rows_per_second": rows / seconds, "seconds": seconds, "cpu_us_per_row": cpu / rows * 1e6}
                 else:
-                    result = self.drain_by_evictd(reader, rows, end_lsn)
+                    result = self.drain_by_evictd(reader, rows, end_lsn, are_cached_by_name[name])
                 results[name].append(result)
                 say(f"  round {number + 1}: {name}: {result['rows_per_second']:,.0f} rows/s")
         self.drop_slots()
@@ -129,7 +147,9 @@ class Bench:
                    for name, rounds in results.items()}
         for name in names[1:]:
             summary[name]["of_pg_recvlogical"] = summary[name]["rows_per_second"] / summary["pg_recvlogical"]["rows_per_second"]
-        return {"rows": rows, "median": summary, "rounds": results}
+        unlink = {name: statistics.median(yardstick.unlink(self.redis, 63, rows, are_cached) for _ in range(self.options.rounds))
+                  for name, are_cached in (("nothing cached", False), ("values cached", True))} if fills else {}
+        return {"rows": rows, "median": summary, "rounds": results, "unlink_redis_us_per_key": unlink}
 
     def memory(self, rows):
         """What evictd uses idle, and while one transaction of `rows` rows passes."""
@@ -142,9 +162,7 @@ class Bench:
         say(f"  updating {rows} rows in one transaction")
         workload.one_transaction(self.postgres, rows)
         end_lsn = self.postgres.value("select pg_current_wal_flush_lsn()::text")
-        eventually("everything is acknowledged", lambda: self.postgres.value(
-            "select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots where slot_name = %s",
-            (end_lsn, evictd.slot)), 3600, every=0.1)
+        self.wait_until_acknowledged(evictd, end_lsn)
         metrics = evictd.metrics()
         applied = metrics.sum("evictd_invalidations_total", kind="key")
         assert applied >= rows, f"only {applied} of {rows} rows were applied"
@@ -162,6 +180,59 @@ class Bench:
         result = latency.measure(self.postgres, self.redis.client(evictd.database), evictd, seconds)
         assert evictd.stop() == 0
         self.drop_slots()
+        return result
+
+    def rules(self, rows):
+        """The same number of changes, of one table and of a thousand with a rule each. Nobody asks for metrics meanwhile:
+        those of a thousand tables cost more than the changes."""
+        result = {"rows": rows, "cpu_us_per_row": {}, "start_seconds": {}}
+        for tables in (1, 10, 100, 1000):
+            workload.create_many_tables(self.postgres, tables, rows)
+            names = ", ".join(f"many_{number}" for number in range(tables))
+            self.postgres.execute(f"drop publication if exists many; create publication many for table {names}")
+            daemons = [self.new_evictd(rules=workload.rules_of_many_tables(tables), publication="many")
+                       for _ in range(self.options.rounds)]
+            workload.many_tables(self.postgres, tables, rows)
+            end_lsn = workload.end_of_load(self.postgres)
+            measured = []
+            for one in daemons:
+                one.start(ready=False)
+                self.wait_until_acknowledged(one, end_lsn)
+                measured.append((one.cpu_seconds() - one.cpu_of_a_start) / rows * 1e6)
+                assert one.metrics().sum("evictd_invalidations_total", kind="key") >= rows
+                assert one.stop() == 0
+                self.redis.client(one.database).flushdb()
+            result["cpu_us_per_row"][tables] = statistics.median(measured)
+            result["start_seconds"][tables] = statistics.median(one.cpu_of_a_start for one in daemons)
+            say(f"  {tables} rules: {result['cpu_us_per_row'][tables]:.2f} us per row")
+            self.drop_slots()
+        return result
+
+    def caches(self, rows, seconds):
+        """What a second cache costs, and what a second one that is frozen does to the first one's latency."""
+        second = servers.Redis(f"{self.folder}/second").start()
+        self.prepare(max(rows, 100_000))
+        daemons = {(number, caches): self.new_evictd(second=second if caches == 2 else None)
+                   for number in range(self.options.rounds) for caches in (1, 2)}
+        workload.one_transaction(self.postgres, rows)
+        end_lsn = workload.end_of_load(self.postgres)
+        cpu = {1: [], 2: []}
+        for (_, caches), one in daemons.items():
+            cpu[caches].append(self.drain_by_evictd(one, rows, end_lsn)["cpu_us_per_row_until_acknowledged"])
+        self.drop_slots()
+        result = {"rows": rows, "cpu_us_per_row": {caches: statistics.median(all_of_it) for caches, all_of_it in cpu.items()}}
+        for name, caches, is_frozen in (("alone", 1, False), ("beside another", 2, False), ("beside a frozen one", 2, True)):
+            evictd = self.new_evictd(second=second if caches == 2 else None)
+            evictd.start()
+            if is_frozen:
+                second.process.send_signal(signal.SIGSTOP)
+            result[name] = latency.measure(self.postgres, self.redis.client(evictd.database), evictd, seconds,
+                                           labels={"cache": "first"} if caches == 2 else {})
+            say(f"  {name}: p99 {result[name]['client_after_commit']['p99_ms']:.2f} ms")
+            second.process.send_signal(signal.SIGCONT)
+            assert evictd.stop() == 0
+            self.drop_slots()
+        second.stop()
         return result
 
     def readers(self):
@@ -193,13 +264,16 @@ def table(report):
     for case, title in (("large", "one transaction"), ("many", "single-row transactions")):
         if case not in report:
             continue
-        lines += ["", f"{report[case]['rows']:,} rows, {title}: every row one key new to Redis, median of {len(report[case]['rounds']['pg_recvlogical'])}",
-                  f"  {'':26} {'rows/s':>9} {'ratio':>6} {'until acknowledged':>19} {'CPU us/row':>11} {'max MiB':>8}"]
+        lines += ["", f"{report[case]['rows']:,} rows, {title}: every row a key of its own, median of {len(report[case]['rounds']['pg_recvlogical'])}",
+                  f"  {'':32} {'rows/s':>9} {'ratio':>6} {'until acknowledged':>19} {'CPU us/row':>11} {'Redis us/row':>13} {'max MiB':>8}"]
         for name, one in report[case]["median"].items():
             ratio = f"{one['of_pg_recvlogical']:.2f}" if "of_pg_recvlogical" in one else "1"
             acknowledged = f"{one['rows_per_second_until_acknowledged']:,.0f}" if "rows_per_second_until_acknowledged" in one else ""
             memory = f"{one['memory_max_mib']:.0f}" if "memory_max_mib" in one else ""
-            lines.append(f"  {name:26} {one['rows_per_second']:>9,.0f} {ratio:>6} {acknowledged:>19} {one['cpu_us_per_row']:>11.2f} {memory:>8}")
+            redis = f"{one['redis_us_per_row']:.2f}" if "redis_us_per_row" in one else ""
+            lines.append(f"  {name:32} {one['rows_per_second']:>9,.0f} {ratio:>6} {acknowledged:>19} {one['cpu_us_per_row']:>11.2f} {redis:>13} {memory:>8}")
+        for name, spent in report[case]["unlink_redis_us_per_key"].items():
+            lines.append(f"  {'a pipeline of UNLINK, ' + name:32} {'':>9} {'':>6} {'':>19} {'':>11} {spent:>13.2f}")
     if "latency" in report:
         one = report["latency"]
         lines += ["", f"{one['transactions_per_second']:,.0f} single-row transactions per second for {one['seconds']} s, milliseconds",
@@ -212,6 +286,17 @@ def table(report):
     if "memory" in report:
         one = report["memory"]
         lines += ["", f"memory: {one['idle_mib']:.1f} MiB idle, {one['max_mib']:.1f} MiB at most while one transaction of {one['rows']:,} rows passes"]
+    if "rules" in report:
+        one = report["rules"]
+        lines += ["", f"{one['rows']:,} rows in one transaction, of as many tables as rules; CPU us/row until acknowledged, without the start",
+                  "  " + "   ".join(f"{tables:,} rules {cpu:.2f} (start {one['start_seconds'][tables]:.2f} s)"
+                                   for tables, cpu in one["cpu_us_per_row"].items())]
+    if "caches" in report:
+        one = report["caches"]
+        lines += ["", f"a second cache: {one['cpu_us_per_row'][1]:.2f} us of CPU per row with one, {one['cpu_us_per_row'][2]:.2f} with two"]
+        lines += [f"  {name + ': COMMIT returned to key gone':54} p50 {one[name]['client_after_commit']['p50_ms']:.2f} ms, p99 {one[name]['client_after_commit']['p99_ms']:.2f} ms"
+                  f"; histogram p99 {one[name]['histogram']['p99_ms']:.2f} ms"
+                  for name in ("alone", "beside another", "beside a frozen one") if name in one]
     if "readers" in report:
         lines += ["", *readers.table(report["readers"])]
     return "\n".join(lines)
@@ -254,6 +339,12 @@ def main():
         if "memory" in cases:
             say(f"one transaction of {options.huge} rows")
             report["memory"] = bench.memory(options.huge)
+        if "rules" in cases:
+            say("one to a thousand rules")
+            report["rules"] = bench.rules(options.rows // 2 // 100_000 * 100_000 or 100_000)
+        if "caches" in cases:
+            say("two caches")
+            report["caches"] = bench.caches(options.rows // 2, options.seconds)
         if "readers" in cases:
             say(f"{options.requests} calls of each kind")
             report["readers"] = bench.readers()

@@ -51,11 +51,13 @@ def probe(postgres, cache, until):
     return after_commit, from_commit, commits
 
 
-def measure(postgres, cache, evictd, seconds):
+def measure(postgres, cache, evictd, seconds, labels=()):
+    """`labels`: of the series to read, with several caches."""
     script = os.path.join(evictd.folder, "load.sql")
     with open(script, "w", encoding="utf-8") as file:
         file.write(LOAD)
     results = {}
+    labels = dict(labels)
 
     def run_probe():
         results["probe"] = probe(postgres, cache, time.monotonic() + seconds)
@@ -76,8 +78,8 @@ def measure(postgres, cache, evictd, seconds):
     name = "evictd_invalidation_latency_seconds"
     return {
         "seconds": seconds, "transactions_per_second": rate,
-        "histogram": {"p50_ms": after.quantile(name, 0.5, before) * 1e3, "p99_ms": after.quantile(name, 0.99, before) * 1e3,
-                      "samples": after.sum(name + "_count") - before.sum(name + "_count")},
+        "histogram": {"p50_ms": after.quantile(name, 0.5, before, **labels) * 1e3, "p99_ms": after.quantile(name, 0.99, before, **labels) * 1e3,
+                      "samples": after.sum(name + "_count", **labels) - before.sum(name + "_count", **labels)},
         "client_after_commit": _percentiles(after_commit), "client_from_commit": _percentiles(from_commit),
         "commit": _percentiles(commits),
     }

@@ -1,7 +1,11 @@
 """What the benchmark writes: one table of single-key rows, changed by one large transaction or by many
-single-row ones, so that every changed row is one key that Redis has not seen."""
+single-row ones, so that every changed row is one key, whose value is in Redis or is not."""
 
 import threading
+
+# What a cached row is like: Redis frees it when the key is deleted.
+VALUE = b"x" * 100
+PIPELINE = 1000
 
 TABLE = """
 drop table if exists items;
@@ -62,3 +66,44 @@ def end_of_load(postgres):
     checkpoint falls into a measurement."""
     postgres.execute("checkpoint")
     return postgres.value("select pg_current_wal_flush_lsn()::text")
+
+
+def key(number):
+    return f"item:{number}"
+
+
+def in_pipelines(cache, command, rows):
+    """`command(pipeline, key)` for the key of each row."""
+    for first in range(1, rows + 1, PIPELINE):
+        pipeline = cache.pipeline(transaction=False)
+        for number in range(first, min(first + PIPELINE, rows + 1)):
+            command(pipeline, key(number))
+        pipeline.execute()
+
+
+def cache_all(cache, rows):
+    in_pipelines(cache, lambda pipeline, name: pipeline.set(name, VALUE), rows)
+
+
+def create_many_tables(postgres, tables, rows):
+    """`rows` in all."""
+    for number in range(tables):
+        postgres.execute(f"drop table if exists many_{number}; create table many_{number} (id bigint primary key, version int not null);"
+                         f"insert into many_{number} select i, 0 from generate_series(1, {rows // tables}) i")
+
+
+def many_tables(postgres, tables, rows):
+    """Each row of them once, in one transaction, a hundred rows of one table after a hundred of another."""
+    postgres.execute(f"""
+      do $$ begin
+        for turn in 0..{rows // tables // 100 - 1} loop
+          for number in 0..{tables - 1} loop
+            execute format('update many_%s set version = version + 1 where id > %s and id <= %s',
+                           number, turn * 100, turn * 100 + 100);
+          end loop;
+        end loop;
+      end $$""")
+
+
+def rules_of_many_tables(tables):
+    return "".join(f"- {{table: public.many_{number}, keys: ['many:{number}:{{id}}'], fill: plain}}\n" for number in range(tables))

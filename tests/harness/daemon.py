@@ -54,12 +54,12 @@ class Metrics:
                   if sample == name and all(has.get(key) == wanted for key, wanted in labels.items())]
         return sum(values) if values else None
 
-    def quantile(self, name, q, since=None):
-        """A histogram's quantile in seconds, of what was counted after the scrape `since`; interpolated inside
-        its bucket as Prometheus does. None when nothing was counted."""
-        buckets = self._buckets(name)
+    def quantile(self, name, q, since=None, **labels):
+        """A histogram's quantile in seconds, of what was counted after the scrape `since` by the series that have these
+        labels; interpolated inside its bucket as Prometheus does. None when nothing was counted."""
+        buckets = self._buckets(name, labels)
         if since is not None:
-            before = since._buckets(name)
+            before = since._buckets(name, labels)
             buckets = {bound: count - before.get(bound, 0) for bound, count in buckets.items()}
         total = buckets.get(float("inf"), 0)
         if total <= 0:
@@ -73,9 +73,13 @@ class Metrics:
             lower_bound, lower_count = bound, count
         return lower_bound
 
-    def _buckets(self, name):
-        return {float(has["le"].replace("+Inf", "inf")): value
-                for sample, has, value in self.samples if sample == name + "_bucket"}
+    def _buckets(self, name, labels):
+        buckets = {}
+        for sample, has, value in self.samples:
+            if sample == name + "_bucket" and labels.items() <= has.items():
+                bound = float(has["le"].replace("+Inf", "inf"))
+                buckets[bound] = buckets.get(bound, 0) + value
+        return buckets
 
 
 class Evictd:
@@ -176,9 +180,7 @@ class Evictd:
     # What it uses, from /proc.
 
     def cpu_seconds(self):
-        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
-            fields = stat.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return process.cpu_seconds(self.process.pid)
 
     def memory_bytes(self, field="VmRSS"):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:

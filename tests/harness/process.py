@@ -65,3 +65,10 @@ def temporary_folder(prefix="evictd-"):
     folder = tempfile.mkdtemp(prefix=prefix)
     os.chmod(folder, 0o755)
     return folder
+
+
+def cpu_seconds(pid):
+    """What all threads of the process have used: proc_pid_stat(5), utime and stime."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
