@@ -1,6 +1,8 @@
 """How each language's client libraries are fetched, and how its driver is started with a recipe: see
-drivers/README.md. What cannot be fetched is ServerMissing, with the reason."""
+drivers/README.md. The packages of docs/recipes/ are here beside the short recipes. What cannot be fetched is ServerMissing, with the reason."""
 
+import fcntl
+import functools
 import glob
 import hashlib
 import json
@@ -9,6 +11,7 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from harness import process
 from harness.servers import ServerMissing
 
@@ -35,19 +38,23 @@ def run(*command, folder=None, env=None):
 
 
 def fetched(name, manifest, fetch):
-    """The folder of a language's libraries; `fetch(folder)` fills it when `manifest` is not what it was filled from."""
+    """The folder of a language's libraries; `fetch(folder)` fills it when `manifest` is not what it was filled from. Tests that
+    run beside each other share it: the first one fetches."""
     folder = f"{LIBRARIES}/{name}"
     mark = f"{folder}/complete"
+    os.makedirs(LIBRARIES, exist_ok=True)
     with open(f"{DRIVERS}/{name}/{manifest}", "rb") as file:
         wanted = hashlib.sha256(file.read()).hexdigest()
-    if os.path.exists(mark) and open(mark, encoding="ascii").read() == wanted:
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder)
-    shutil.copy(f"{DRIVERS}/{name}/{manifest}", folder)
-    fetch(folder)
-    with open(mark, "w", encoding="ascii") as file:
-        file.write(wanted)
+    with open(f"{folder}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.path.exists(mark) and open(mark, encoding="ascii").read() == wanted:
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        shutil.copy(f"{DRIVERS}/{name}/{manifest}", folder)
+        fetch(folder)
+        with open(mark, "w", encoding="ascii") as file:
+            file.write(wanted)
     return folder
 
 
@@ -66,6 +73,28 @@ class Python:
         return [f"{self.libraries}/venv/bin/python", f"{folder}/driver.py"]
 
 
+class PythonPackage:
+    """docs/recipes/python, installed by pip; with the library that the variant names."""
+    recipe = "python"
+    token_in = "evictd_reader/snapshots.py"
+
+    def __init__(self, variant):
+        self.environment = {"VARIANT": variant}
+
+    def fetch(self):
+        def fill(folder):
+            run(sys.executable, "-m", "venv", f"{folder}/venv")
+            run(f"{folder}/venv/bin/pip", "install", "-q", "-r", f"{folder}/requirements.txt")
+
+        self.libraries = fetched("python_package", "requirements.txt", fill)
+
+    def build(self, folder):
+        run(f"{self.libraries}/venv/bin/pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", f"{folder}/installed",
+            f"{folder}/{self.recipe}")
+        shutil.copy(f"{DRIVERS}/python_package/driver.py", f"{folder}/installed")
+        return [f"{self.libraries}/venv/bin/python", f"{folder}/installed/driver.py"]
+
+
 class Node:
     recipe = "cache_aside.mjs"
 
@@ -77,6 +106,29 @@ class Node:
         shutil.copy(f"{DRIVERS}/node/driver.mjs", folder)
         os.symlink(f"{self.libraries}/node_modules", f"{folder}/node_modules")
         return ["node", f"{folder}/driver.mjs"]
+
+
+class NodePackage:
+    """docs/recipes/node, installed by npm; with the client that the variant names."""
+    recipe = "node"
+    token_in = "lib/snapshots.mjs"
+
+    def __init__(self, variant):
+        self.environment = {"VARIANT": variant}
+
+    def fetch(self):
+        self.libraries = fetched("node_package", "package.json", lambda folder: run(
+            "npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", folder=folder))
+
+    def build(self, folder):
+        # As `npm install <folder>` does it, but from what was fetched: older npm ask the registry for each name again.
+        shutil.copytree(self.libraries, f"{folder}/installed", symlinks=True)
+        run("npm", "pack", "--silent", "--offline", "--pack-destination", folder, folder=f"{folder}/{self.recipe}")
+        place = f"{folder}/installed/node_modules/evictd-reader"
+        os.makedirs(place)
+        run("tar", "xzf", *glob.glob(f"{folder}/evictd-reader-*.tgz"), "--strip-components=1", "-C", place)
+        shutil.copy(f"{DRIVERS}/node_package/driver.mjs", f"{folder}/installed")
+        return ["node", f"{folder}/installed/driver.mjs"]
 
 
 class Go:
@@ -131,10 +183,26 @@ class Php:
 
 LANGUAGES = {"python": Python, "node": Node, "go": Go, "java": Java, "php": Php}
 
+# The same scenarios for the packages. Each has a name of its own, for ctest.
+PACKAGES = {
+    **{f"python-{variant}": functools.partial(PythonPackage, variant)
+       for variant in ("psycopg", "async", "sqlalchemy", "django", "django-get-set")},
+    **{f"node-{variant}": functools.partial(NodePackage, variant) for variant in ("pool", "prefix")},
+}
+
 
 def recipe_text(name):
     with open(f"{ROOT}/docs/recipes/{name}", encoding="utf-8") as file:
         return file.read()
+
+
+def with_token(path, token):
+    """Puts another token into the one place where a recipe takes its own."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    assert text.count(TOKEN) == 1, f"{path} must take its token once, as {TOKEN}"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text.replace(TOKEN, token))
 
 
 class Built:
@@ -142,11 +210,15 @@ class Built:
 
     def __init__(self, language, folder, token=TOKEN):
         os.makedirs(folder)
-        text = recipe_text(language.recipe)
-        assert text.count(TOKEN) == 1, f"{language.recipe} must take its token once, as {TOKEN}"
-        with open(f"{folder}/{language.recipe}", "w", encoding="utf-8") as file:
-            file.write(text.replace(TOKEN, token))
+        source = f"{ROOT}/docs/recipes/{language.recipe}"
+        if os.path.isdir(source):
+            shutil.copytree(source, f"{folder}/{language.recipe}", ignore=shutil.ignore_patterns("__pycache__", "node_modules", "*.egg-info"))
+            with_token(f"{folder}/{language.recipe}/{language.token_in}", token)
+        else:
+            shutil.copy(source, folder)
+            with_token(f"{folder}/{language.recipe}", token)
         self.folder = folder
+        self.environment = getattr(language, "environment", {})
         self.command = language.build(folder)
 
 
@@ -157,7 +229,7 @@ class Driver:
         self.log = f"{built.folder}/driver.log"
         environment = {**os.environ, "REDIS_PORT": str(redis.port), "POSTGRES_URL": postgres.url(),
                        "JDBC_URL": f"jdbc:postgresql://127.0.0.1:{postgres.port}/shop?user=postgres",
-                       **(more or {})}
+                       **built.environment, **(more or {})}
         self.process = process.start(built.command, log=self.log, env=environment, cwd=built.folder, pipe=True)
 
     def ask(self, key):
@@ -180,3 +252,22 @@ class Driver:
     def _tail(self):
         with open(self.log, encoding="utf-8", errors="replace") as log:
             return "".join(log.readlines()[-15:])
+
+
+def run_cases(package, program, database, redis, folder):
+    """A program of a package's driver folder that asserts case by case, where the package is installed."""
+    language = PACKAGES[package]()
+    try:
+        language.fetch()
+    except ServerMissing as reason:
+        pytest.skip(f"the {package} recipe is not run: {reason}")
+    built = Built(language, f"{folder}/cases")
+    home = f"{built.folder}/installed"
+    shutil.copy(f"{DRIVERS}/{os.path.basename(language.libraries)}/{program}", home)
+    database.execute("create table if not exists notes (id int primary key, body text);"
+                     "insert into notes values (1, 'old') on conflict do nothing")
+    done = subprocess.run([built.command[0], f"{home}/{program}"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                          timeout=120, cwd=home, env={**os.environ, "REDIS_PORT": str(redis.port), "POSTGRES_URL": database.url(),
+                               "README": f"{ROOT}/docs/recipes/{language.recipe}/README.md"})
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert done.stdout.splitlines()[-1] == "all cases hold", done.stdout

@@ -1,4 +1,4 @@
-"""The recipes of docs/recipes/, run for real: each language through the same scenarios."""
+"""The recipes and packages of docs/recipes/, run for real: each language through the same scenarios."""
 
 import json
 import os
@@ -17,16 +17,17 @@ BROKEN_TOKEN = "'4503599627370496'"
 LINES_MAX = 25
 
 
-@pytest.mark.parametrize("name", sorted(os.listdir(f"{languages.ROOT}/docs/recipes")))
+@pytest.mark.parametrize("name", sorted(one.recipe for one in languages.LANGUAGES.values()))
 def test_a_recipe_is_short(name):
     lines = [line for line in languages.recipe_text(name).splitlines() if not re.match(r"\s*(#|//|<\?php|$)", line)]
     assert len(lines) <= LINES_MAX, f"{name} has {len(lines)} lines besides comments and blank ones"
 
 
 # ctest runs one language at a time.
-@pytest.fixture(scope="module", params=os.environ.get("EVICTD_RECIPES", ",".join(languages.LANGUAGES)).split(","))
+@pytest.fixture(scope="module", params=os.environ.get("EVICTD_RECIPES", ",".join([*languages.LANGUAGES, *languages.PACKAGES])).split(","))
 def language(request):
-    one = languages.LANGUAGES[request.param]()
+    one = {**languages.LANGUAGES, **languages.PACKAGES}[request.param]()
+    one.name = request.param
     try:
         one.fetch()
     except ServerMissing as reason:
@@ -36,7 +37,7 @@ def language(request):
 
 @pytest.fixture(scope="module")
 def recipe(language, parts_folder):
-    return languages.Built(language, f"{parts_folder}/{type(language).__name__}")
+    return languages.Built(language, f"{parts_folder}/{language.name}")
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ def test_an_old_row_is_not_cached_while_the_new_one_is_invisible(recipe, start, 
 
 
 def test_a_recipe_with_a_broken_token_is_caught(language, parts_folder, start, database, cache, evictd, product):
-    broken = languages.Built(language, f"{parts_folder}/{type(language).__name__}-broken", token=BROKEN_TOKEN)
+    broken = languages.Built(language, f"{parts_folder}/{language.name}-broken", token=BROKEN_TOKEN)
     with pytest.raises(AssertionError, match="stale for good"):
         refilled_while_the_commit_is_invisible(start(broken), database, cache, evictd, product)
 
@@ -203,7 +204,7 @@ def test_a_stale_value_is_served_while_another_reader_refreshes_it(recipe, start
 
 
 def test_without_redis_the_database_answers(recipe, start, database, evictd, parts_folder, product):
-    own = Redis(f"{parts_folder}/redis-{product}-{type(recipe).__name__}").start()
+    own = Redis(f"{parts_folder}/redis-{product}").start()
     driver, key = start(recipe, own), f"product:{product}"
     evictd_library = evictd.command("lua").stdout
     own.client().execute_command("FUNCTION", "LOAD", evictd_library)
