@@ -12,6 +12,7 @@
 #         kafka    what fetches and runs Apache Kafka, Debezium and MariaDB in their tests
 #         fuzz     clang with its fuzzing engine
 #         browser  a browser without a window, for the tests of the status page
+#         matrix   what fetches other versions of the servers
 #         package  what makes a scratch root and boots it, for the tests of the package
 #         run      the shared libraries of a built evictd
 set -euo pipefail
@@ -30,12 +31,13 @@ packages_of() {
     kafka) echo default-jre-headless maven mariadb-server ;;
     fuzz) echo clang-14 libclang-rt-14-dev ;;
     browser) echo chromium fonts-dejavu-core ;;
+    matrix) echo nodejs npm python3-venv ;;
     package) echo debootstrap systemd-container ;;
     run)
       echo libpq5 libssl3 librdkafka1 libyaml-cpp0.7 libsimdjson14 \
         libfmt9 libprometheus-cpp-core1.0 ca-certificates ;;
     *)
-      echo "packages.sh: unknown group '$1', expected build, test, servers, kafka, fuzz, browser, package or run" >&2
+      echo "packages.sh: unknown group '$1', expected build, test, servers, kafka, fuzz, browser, matrix, package or run" >&2
       exit 2 ;;
   esac
 }

@@ -5,6 +5,8 @@
 #   --quick          leave out the tests that start servers for longer than a moment
 #   --soak           the fault scenarios for minutes instead of seconds
 #   --fuzz SECONDS   also run each fuzz target that long with clang's engine
+#   --matrix         after them, the tests that speak to servers against other versions: PostgreSQL 14 to 18,
+#                    Redis 8, Valkey 9 (a short part of that runs always)
 #   --sanitize       build and run with the address and undefined-behaviour sanitizers (preset asan)
 #
 # EVICTD_REQUIRE_SERVERS=1: a server that is missing is a failure instead of a skip.
@@ -21,9 +23,11 @@ preset=dev
 groups=(build test servers kafka browser)
 selection=()
 fuzz_seconds=0
+matrix=0
 while [ $# -gt 0 ]; do
   case "$1" in
     --quick) selection=(--label-exclude 'integration|faults|slow') ;;
+    --matrix) matrix=1; groups+=(matrix) ;;
     --soak) export EVICTD_SOAK=1 ;;
     --fuzz)
       fuzz_seconds=${2:-}
@@ -71,4 +75,9 @@ fi
 
 say "tests"
 # Two at a time even on larger machines: the tests with servers run several busy processes each.
-exec ctest --preset "$preset" --parallel 2 --no-tests=error "${selection[@]}"
+if [ "$matrix" = 0 ]; then exec ctest --preset "$preset" --parallel 2 --no-tests=error "${selection[@]}"; fi
+code=0
+ctest --preset "$preset" --parallel 2 --no-tests=error "${selection[@]}" || code=$?
+say "matrix"
+EVICTD_BINARY_DIR=$PWD/build/$preset /usr/bin/python3 tests/matrix/matrix.py --all || code=$?
+exit "$code"

@@ -21,7 +21,7 @@ class ServerMissing(Exception):
 
 
 def postgres_programs():
-    """The newest installed PostgreSQL's folder of programs."""
+    """The newest installed PostgreSQL's folder of programs, or what EVICTD_POSTGRES_PROGRAMS names."""
     found = os.environ.get("EVICTD_POSTGRES_PROGRAMS")
     if found:
         return found
@@ -33,6 +33,10 @@ def postgres_programs():
 
 
 def redis_program():
+    """redis-server, or what EVICTD_REDIS_PROGRAM names."""
+    found = os.environ.get("EVICTD_REDIS_PROGRAM")
+    if found:
+        return found
     program = shutil.which("redis-server")
     if program is None:
         raise ServerMissing("no redis-server on the PATH: apt-get install redis-server")

@@ -20,7 +20,7 @@ namespace {
 
 // The folder with initdb and pg_ctl, newest version first; empty when there is none.
 std::string find_programs() {
-  if (const char* given = std::getenv("EVICTD_POSTGRES_BIN")) return given;
+  if (const char* given = std::getenv("EVICTD_POSTGRES_PROGRAMS")) return given;
   std::string best;
   int best_version = 0;
   std::error_code error;

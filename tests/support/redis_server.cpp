@@ -38,6 +38,7 @@ bool answers(int port) {
 }  // namespace
 
 std::string redis_server_program() {
+  if (const char* given = std::getenv("EVICTD_REDIS_PROGRAM")) return given;
   for (const char* path : {"/usr/bin/redis-server", "/usr/local/bin/redis-server"}) {
     if (std::filesystem::exists(path)) return path;
   }
