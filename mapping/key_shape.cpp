@@ -50,6 +50,12 @@ std::optional<std::vector<std::string>> KeyShape::read(std::string_view key) con
   return texts;
 }
 
+bool passes_over_updates(const RuleSet& rules, std::uint32_t rule) {
+  const CompiledRule& compiled = rules.compiled().rules[rule];
+  return !compiled.when_changed.empty() || !compiled.ignore_changed.empty() ||
+         std::any_of(compiled.where.begin(), compiled.where.end(), [](const Condition& condition) { return condition.crosses.has_value(); });
+}
+
 std::vector<KeyShape> key_shapes(const RuleSet& rules, std::uint32_t rule) {
   std::vector<KeyShape> shapes;
   for (const CompiledTemplate& entry : rules.compiled().rules[rule].templates) {

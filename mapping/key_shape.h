@@ -28,6 +28,10 @@ struct KeyShape {
   std::optional<std::vector<std::string>> read(std::string_view key) const;
 };
 
+// Whether an update of a row that the rule's conditions match may leave its keys alone (`when_changed`, `ignore_changed`,
+// `crosses`).
+bool passes_over_updates(const RuleSet& rules, std::uint32_t rule);
+
 // One for each key template of the rule, in their order.
 std::vector<KeyShape> key_shapes(const RuleSet& rules, std::uint32_t rule);
 

@@ -250,6 +250,8 @@ void Mapper::Impl::map_rule(const BoundRule& rule, const Change& change,
                                   source->compiled.placeholders.empty();
       if (is_one_counter) {
         receiver.bump(rule.index, source->compiled.literals[0]);
+      } else if (!rule.info->patterns[pattern].exact.empty()) {
+        receiver.surrogate_key(rule.index, rule.info->patterns[pattern].exact);
       } else {
         receiver.purge(rule.index, pattern);
       }
@@ -396,9 +398,11 @@ void Mapper::Impl::map_template(const BoundRule& rule, std::uint32_t index, cons
   if (strange) receiver.unmappable(rule.index, strange->reason, strange->column);
 }
 
-// Whether what stands in the arena is a name that evictd keeps for itself. A tag is none: its set has a prefix of its own.
+// Whether what stands in the arena is a name that evictd keeps for itself. A tag is none: its set has a prefix of its own; nor is
+// a surrogate key, which names nothing in Redis.
 bool Mapper::Impl::is_reserved(InvalidationKind kind, std::size_t begin) {
-  return kind != InvalidationKind::kTag && std::string_view(emitted.texts()).substr(begin).starts_with(kReservedPrefix);
+  return kind != InvalidationKind::kTag && kind != InvalidationKind::kSurrogate &&
+         std::string_view(emitted.texts()).substr(begin).starts_with(kReservedPrefix);
 }
 
 // One key for each element that was gathered. The arena has the text before them, then that behind them.
@@ -447,6 +451,8 @@ void Mapper::Impl::emit(const BoundRule& rule, InvalidationKind kind, std::size_
       return receiver.tag(rule.index, text);
     case InvalidationKind::kBump:
       return receiver.bump(rule.index, text);
+    case InvalidationKind::kSurrogate:
+      return receiver.surrogate_key(rule.index, text);
     default:
       return receiver.key(rule.index, text);
   }

@@ -53,6 +53,8 @@ class InvalidationReceiver {
   virtual void tag(std::uint32_t rule, std::string_view tag) = 0;
   // A namespace counter is to be raised, once for this transaction.
   virtual void bump(std::uint32_t rule, std::string_view counter) = 0;
+  // A name of responses at an edge.
+  virtual void surrogate_key(std::uint32_t rule, std::string_view key) = 0;
   // Of a rule with a version column, before its invalidations: what a fill of these keys has to reach. Empty
   // when the change does not tell (not sent, NULL, no version, not newer than before): nothing proves a fill then.
   virtual void row_version(std::uint32_t rule, std::string_view version) = 0;

@@ -79,7 +79,10 @@ std::vector<std::string> where_texts(const CompiledRule& rule) {
 
 }  // namespace
 
-std::uint64_t rule_digest(const RuleInfo& info, const CompiledRule& rule) {
+std::uint64_t rule_digest(const RuleInfo& info, const CompiledRule& rule, DigestOf of) {
+  const bool is_edge = of == DigestOf::kSurrogates;
+  const bool has_surrogates = !info.surrogate_templates.empty();
+  if (is_edge ? !has_surrogates : has_surrogates && info.patterns.size() == info.surrogate_templates.size()) return 0;
   std::string text = "evictd rule 1\n";
   const auto add = [&text](std::string_view name, const std::string& framed_value) {
     text += fmt::format("{} {}\n", name, framed_value);
@@ -95,22 +98,25 @@ std::uint64_t rule_digest(const RuleInfo& info, const CompiledRule& rule) {
   add_list("immutable", rule.immutable);
   std::vector<std::string> templates;
   for (const CompiledTemplate& entry : rule.templates) {
+    if ((entry.kind == InvalidationKind::kSurrogate) != is_edge) continue;
     templates.push_back(framed(invalidation_kind_name(entry.kind)) + template_text(entry.compiled));
   }
   add_list("templates", templates);
   std::vector<std::string> globs;
-  for (std::size_t i = rule.first_purge_pattern; i < info.patterns.size(); ++i) globs.push_back(info.patterns[i].glob);
+  for (std::size_t i = rule.first_purge_pattern; !is_edge && i < info.patterns.size(); ++i) globs.push_back(info.patterns[i].glob);
   add_list("purge", globs);
   // What decides how a key goes, where it is not the default.
-  if (info.fill == FillMode::kChecked) add("fill", "checked");
-  if (info.mode == RuleMode::kStale) add("mode", "stale");
-  if (info.tags_mode == TagsMode::kLazy) add("tags_mode", "lazy");
-  if (!info.version_column.empty()) add("version", framed(info.version_column));
+  if (!is_edge) {
+    if (info.fill == FillMode::kChecked) add("fill", "checked");
+    if (info.mode == RuleMode::kStale) add("mode", "stale");
+    if (info.tags_mode == TagsMode::kLazy) add("tags_mode", "lazy");
+    if (!info.version_column.empty()) add("version", framed(info.version_column));
+  }
   // `stop` and `purge` miss nothing; what `ignore` passed over may still be cached.
   if (info.on_missing == OnMissing::kIgnore) add("on_missing", "ignore");
   // Listeners of a channel that were never told. Caches are none of the rule's own: each has its record of the rules that act
   // on it, and one that is added finds this one new.
-  if (!info.announce.empty()) add("announce", framed(info.announce));
+  if (!is_edge && !info.announce.empty()) add("announce", framed(info.announce));
   return hash(std::move(text));
 }
 

@@ -14,7 +14,10 @@
 
 namespace evictd {
 
-std::uint64_t rule_digest(const RuleInfo& info, const CompiledRule& rule);
+// Which caches: those that hold values by key, or an edge, which knows responses by surrogate keys. 0: the rule has nothing
+// for them.
+enum class DigestOf : std::uint8_t { kKeys, kSurrogates };
+std::uint64_t rule_digest(const RuleInfo& info, const CompiledRule& rule, DigestOf of);
 
 // Of the rules of one table, whatever their order. A rule that is there twice counts once. REQUIRES: at least one.
 std::uint64_t combined_digest(std::vector<std::uint64_t> digests);

@@ -34,6 +34,8 @@ std::string_view invalidation_kind_name(InvalidationKind kind) {
       return "purge";
     case InvalidationKind::kBump:
       return "bump";
+    case InvalidationKind::kSurrogate:
+      return "surrogate_key";
   }
   return "unknown";
 }
@@ -62,7 +64,10 @@ std::vector<std::string> RuleSet::tables() const {
 std::uint64_t RuleSet::table_digest(std::string_view table) const {
   std::vector<std::uint64_t> digests;
   for (const RuleInfo& info : compiled_->infos) {
-    if (info.qualified_table() == table) digests.push_back(info.digest);
+    if (info.qualified_table() != table) continue;
+    for (const std::uint64_t digest : {info.digest, info.surrogate_digest}) {
+      if (digest != 0) digests.push_back(digest);
+    }
   }
   return digests.empty() ? 0 : combined_digest(std::move(digests));
 }

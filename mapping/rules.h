@@ -18,7 +18,7 @@ namespace evictd {
 
 enum class FillMode : std::uint8_t { kPlain, kChecked };
 enum class OnMissing : std::uint8_t { kPurge, kStop, kIgnore };
-enum class InvalidationKind : std::uint8_t { kKey, kTag, kPurge, kBump };
+enum class InvalidationKind : std::uint8_t { kKey, kTag, kPurge, kBump, kSurrogate };
 enum class RuleMode : std::uint8_t { kDelete, kStale };
 enum class TagsMode : std::uint8_t { kMembers, kLazy };
 enum class AuditCompare : std::uint8_t { kText, kJson, kPaths };
@@ -26,7 +26,7 @@ enum class AuditCompare : std::uint8_t { kText, kJson, kPaths };
 // Limits (G8) of one file, one rule, one key.
 inline constexpr std::size_t kRulesMax = 1000;
 inline constexpr std::size_t kTemplatesPerRuleMax =
-    64;  // keys, tags, purge patterns and bumps together
+    64;  // keys, tags, purge patterns, bumps and surrogate keys together
 inline constexpr std::size_t kConditionTextsMax = 1000;  // of one column in `where`
 inline constexpr std::size_t kKeyBytesMax = 64 * 1024;   // a rendered key or tag; longer ones are nobody's
 inline constexpr std::uint64_t kCollapseAfterMax = 1'000'000'000;
@@ -39,7 +39,7 @@ inline constexpr std::size_t kAuditPathsMax = 64;
 
 struct YamlNode;  // yaml.h
 
-// "key", "tag", "purge", "bump".
+// "key", "tag", "purge", "bump", "surrogate_key".
 std::string_view invalidation_kind_name(InvalidationKind kind);
 
 // A Redis glob pattern that covers everything one template can render: each placeholder is '*',
@@ -50,6 +50,8 @@ struct Pattern {
   bool is_tag = false;
   bool is_lazy = false;  // a tag without a set: what matches are the markers of such tags
   bool is_bump = false;
+  bool is_surrogate = false;  // names responses at an edge; the glob is for people, for no edge finds by pattern
+  std::string exact = {};     // of a surrogate key without placeholders: itself, the only one there is
 };
 
 // Keys that begin with it are evictd's own: no rule may name them, nor a value lead there.
@@ -87,8 +89,7 @@ struct RuleInfo {
   std::vector<std::string> key_templates;     // as written, for messages
   std::vector<std::string> tag_templates;
   std::vector<std::string> purge_patterns;
-  // What the rule may ever touch, one per key template, tag template, bump template and purge
-  // pattern, in that order.
+  // What the rule may ever touch, one per key, tag, bump and surrogate key template and purge pattern, in that order.
   std::vector<Pattern> patterns;
   std::uint8_t operations = 0;  // one bit per Operation of `on:`
 
@@ -98,6 +99,7 @@ struct RuleInfo {
   Place version_place;
   TagsMode tags_mode = TagsMode::kMembers;
   std::vector<std::string> bump_templates;
+  std::vector<std::string> surrogate_templates;  // names of responses at an edge (a CDN)
   std::string announce;  // the channel; empty: none
   // The caches it acts on, by the names of the configuration, which verifies them; empty: on every one.
   std::vector<std::string> caches;
@@ -105,8 +107,10 @@ struct RuleInfo {
   AuditInfo audit;
 
   // Of everything that decides what the rule matches and how it acts on a cache (rule_digest.h): the same on every
-  // machine and in every build.
+  // machine and in every build. `digest` of all but the surrogate keys, 0 where there is nothing else;
+  // `surrogate_digest` of these, 0 where there are none.
   std::uint64_t digest = 0;
+  std::uint64_t surrogate_digest = 0;
 
   bool is_on(Operation operation) const {
     return (operations >> static_cast<unsigned>(operation) & 1U) != 0;

@@ -93,6 +93,7 @@ class RuleParser {
     read_templates("keys", InvalidationKind::kKey, info_.key_templates);
     read_templates("tags", InvalidationKind::kTag, info_.tag_templates);
     read_templates("bump", InvalidationKind::kBump, info_.bump_templates);
+    read_templates("surrogate_keys", InvalidationKind::kSurrogate, info_.surrogate_templates);
     rule_.first_purge_pattern = static_cast<std::uint32_t>(info_.patterns.size());
     read_purge();
     read_common(map_, info_);
@@ -189,7 +190,7 @@ class RuleParser {
 
   void read_templates(std::string_view setting, InvalidationKind kind,
                       std::vector<std::string>& texts) {
-    const std::string_view noun = invalidation_kind_name(kind);
+    const std::string_view noun = kind == InvalidationKind::kSurrogate ? "surrogate key" : invalidation_kind_name(kind);
     read_each(setting, noun, texts, [&](const std::string& text, const Place& place) {
       Result<Template> compiled = parse_template(text);
       if (!compiled) {
@@ -198,19 +199,21 @@ class RuleParser {
         return;
       }
       const bool is_tag = kind == InvalidationKind::kTag;
-      if (!is_tag && compiled->literals[0].starts_with(kReservedPrefix)) {
+      const bool is_surrogate = kind == InvalidationKind::kSurrogate;
+      if (!is_tag && !is_surrogate && compiled->literals[0].starts_with(kReservedPrefix)) {
         refuse(place, fmt::format("{} '{}': keys that begin with '{}' are evictd's own", noun, printable(text), kReservedPrefix));
       }
       const bool is_bump = kind == InvalidationKind::kBump;
       // A tag's glob begins with the tags' own prefix, so it never reaches beyond them.
-      if (!is_tag && !has_telling_text(*compiled)) {
+      if (!is_tag && !is_surrogate && !has_telling_text(*compiled)) {
         refuse(place,
                fmt::format("{} '{}': expected a letter or digit beside the placeholders, got none", noun,
                            printable(text)),
                "its pattern would match almost every key in Redis; begin it with a name, such as "
                "'product:{id}'");
       }
-      info_.patterns.push_back({template_glob(*compiled, is_tag ? kTagPrefix : ""), is_tag, false, is_bump});
+      info_.patterns.push_back({template_glob(*compiled, is_tag ? kTagPrefix : ""), is_tag, false, is_bump, is_surrogate,
+                                is_surrogate && compiled->placeholders.empty() ? compiled->literals[0] : ""});
       rule_.templates.push_back({std::move(*compiled), kind, place});
     });
   }
@@ -393,10 +396,11 @@ class RuleParser {
 
   // What only shows when two settings are seen together.
   void check_together() {
-    if (!map_.has("keys") && !map_.has("tags") && !map_.has("purge") && !map_.has("bump")) {
+    if (!map_.has("keys") && !map_.has("tags") && !map_.has("purge") && !map_.has("bump") &&
+        !map_.has("surrogate_keys")) {
       map_.take_last(
           fail_at(info_.place,
-                  "expected at least one of 'keys', 'tags', 'bump' and 'purge' in " + what(map_.node())));
+                  "expected at least one of 'keys', 'tags', 'bump', 'purge' and 'surrogate_keys' in " + what(map_.node())));
     }
     if (info_.settle.count() == 0 && info_.fill == FillMode::kPlain) {
       refuse(map_.place_of("settle"),
@@ -560,7 +564,8 @@ Result<void> parse_rule_list(const YamlNode& list, const Defaults& defaults,
       if (Result<void> parsed = RuleParser((*singles)[i], defaults, info, rule).parse(); !parsed) return parsed;
       if (i == 0) first_name = info.name;
       if (i > 0 && !first_name.empty()) info.name = fmt::format("{}#{}", first_name, i + 1);
-      info.digest = rule_digest(info, rule);
+      info.digest = rule_digest(info, rule, DigestOf::kKeys);
+      info.surrogate_digest = rule_digest(info, rule, DigestOf::kSurrogates);
     }
   }
   return name_rules(compiled.infos);

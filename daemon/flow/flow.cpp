@@ -64,7 +64,6 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
         }
       }
       EVICTD_CHECK(entry.after.size() == entry.lane->spec().after.size());
-      if (!entry.after.empty()) entry.lane->release_through(0, Now{});
     }
   }
 
@@ -359,6 +358,9 @@ void Flow::Impl::open_gates() {
     std::uint64_t through = UINT64_MAX;
     for (const Lane* before : entry.after) through = std::min(through, before->applied_through());
     entry.lane->release_through(through, now_);
+    std::uint64_t finished = UINT64_MAX;
+    for (const Lane* before : entry.after) finished = std::min(finished, before->finished_through());
+    entry.lane->release_settles_through(finished, now_);
   }
 }
 

@@ -45,6 +45,9 @@ struct LaneSpec {
   std::vector<std::string> after;  // names of lanes that must have applied the same transactions first
   ParkAfter park_after = {};
   std::chrono::milliseconds tombstone_ttl{60'000};  // of its sink
+  // Of an edge: how long a response may take from its last read of a cache before it until the edge has it. Its second
+  // purge comes that much after the settle, and after the second deletes of the caches it stands behind.
+  std::chrono::milliseconds origin_time{0};
 };
 
 // Limits (G8) and waits. The defaults are the documented ones.
@@ -125,8 +128,9 @@ class Flow {
   std::unique_ptr<Impl> impl_;
 };
 
-// Digests of the rules that act on the cache `name`, by table: Record::rules.
-std::map<std::string, std::uint64_t> rule_digests(const RuleSet& rules, const std::string& name);
+// Digests of the rules that act on the cache `name`, by table: Record::rules. Of an edge, what they say of surrogate keys;
+// else, what they say of all else.
+std::map<std::string, std::uint64_t> rule_digests(const RuleSet& rules, const std::string& name, bool is_edge = false);
 // Whether a rule acts on that cache: it names it, or names none.
 bool acts_on(const RuleInfo& rule, const std::string& name);
 

@@ -177,6 +177,11 @@ void Intake::bump(std::uint32_t rule, std::string_view counter) {
   builder_.add(rule, InvalidationKind::kBump, counter);
 }
 
+void Intake::surrogate_key(std::uint32_t rule, std::string_view key) {
+  make_room();
+  builder_.add(rule, InvalidationKind::kSurrogate, key);
+}
+
 void Intake::row_version(std::uint32_t, std::string_view version) { row_version_ = version; }
 
 void Intake::purge(std::uint32_t rule, std::uint32_t pattern) {
@@ -192,7 +197,8 @@ void Intake::collapse(std::uint32_t rule) {
   events_.info(fmt::format("a transaction touches more than {} keys of rule '{}': its patterns are purged instead",
                            info.collapse_after, info.name));
   for (std::uint32_t pattern = 0; pattern < info.patterns.size(); ++pattern) {
-    if (!info.patterns[pattern].is_tag && !info.patterns[pattern].is_bump) purge(rule, pattern);
+    const Pattern& each = info.patterns[pattern];
+    if (!each.is_tag && !each.is_bump && !each.is_surrogate) purge(rule, pattern);
   }
 }
 

@@ -90,6 +90,7 @@ class Intake final : private InvalidationReceiver {
   void key(std::uint32_t rule, std::string_view key) override;
   void tag(std::uint32_t rule, std::string_view tag) override;
   void bump(std::uint32_t rule, std::string_view counter) override;
+  void surrogate_key(std::uint32_t rule, std::string_view key) override;
   void row_version(std::uint32_t rule, std::string_view version) override;
   void purge(std::uint32_t rule, std::uint32_t pattern) override;
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override;

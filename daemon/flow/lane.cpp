@@ -13,11 +13,14 @@ namespace {
 
 // Prompt orders waiting for room in the sink before the source is no longer read.
 constexpr std::size_t kReadyMax = 32;
+// Until the second purge of an edge, whose rules may have no settle of their own.
+constexpr std::chrono::milliseconds kEdgeSettleMin{1000};
 
 Target target_of(InvalidationKind kind) {
   return kind == InvalidationKind::kKey   ? Target::kKeys
          : kind == InvalidationKind::kTag ? Target::kTags
-                                          : Target::kCounters;
+         : kind == InvalidationKind::kSurrogate ? Target::kSurrogates
+                                                : Target::kCounters;
 }
 
 }  // namespace
@@ -29,14 +32,16 @@ bool acts_on(const RuleInfo& rule, const std::string& name) {
 Lane::Lane(LaneSpec spec, const Source& source, Observer& observer, CacheEvents events, const FlowOptions& options,
            std::shared_ptr<const RuleSet> rules)
     : spec_(std::move(spec)),
+      is_edge_(spec_.sink->traits().is_edge),
       source_(source),
       observer_(observer),
       events_(std::move(events)),
       options_(options),
       ledger_(options.writer, options.record_interval),
-      repairs_({spec_.tombstone_ttl, spec_.name}),
+      repairs_({spec_.tombstone_ttl, spec_.name, is_edge_, spec_.origin_time}),
       on_first_start_(options.on_first_start) {
   use(std::move(rules), Now{});
+  if (!spec_.after.empty()) gate_ = settle_gate_ = 0;
 }
 
 Lane::~Lane() = default;
@@ -70,6 +75,7 @@ void Lane::wait_for(Waiting& waiting, Now now, const Surroundings& surroundings)
   now_ = now;
   spec_.sink->wait_for(waiting);
   if (!timers_.empty()) waiting.wake_at(timers_.begin()->first);
+  if (!gated_.empty() && !settles_seen_.empty()) waiting.wake_at(settles_seen_.front().first + spec_.origin_time);
   if (!is_connected_) return;
   waiting.wake_at(repairs_.wake_at());
   waiting.wake_at(ledger_.due(now.steady, surroundings.is_hurried));
@@ -116,6 +122,7 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   if (!is_known) {
     const std::vector<RuleInfo>& rules = batch->rules->rules();
     for (const BatchPart& part : batch->parts) {
+      if ((part.kind == InvalidationKind::kSurrogate) != is_edge_) continue;
       const RuleInfo& rule = rules[part.rule];
       if (batch->rules == rules_ ? !acts_[part.rule] : !acts_on(rule, spec_.name)) continue;
       Part& progress = work.parts.emplace_back();
@@ -125,6 +132,9 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
       progress.texts = &part.texts;
       if (part.kind == InvalidationKind::kBump) {
         progress.waits_for_visibility = true;
+      } else if (is_edge_) {
+        // No edge compares versions: whatever the caches before it are filled by, it is purged again.
+        progress.settle = std::max(rule.settle, kEdgeSettleMin) + spec_.origin_time;
       } else if (rule.fill == FillMode::kPlain) {
         progress.settle = rule.settle;
       }
@@ -133,6 +143,7 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   if (!is_known) {
     for (const auto& [rule, pattern] : batch->purges) {
       const RuleInfo& info = batch->rules->rules()[rule];
+      if (info.patterns[pattern].is_surrogate != is_edge_) continue;
       if (acts_on(info, spec_.name)) work.purges.push_back({&info, &info.patterns[pattern]});
     }
   }
@@ -203,6 +214,7 @@ void Lane::submit(std::deque<Ready>& ready, Urgency urgency) {
     if (part.act == Act::kInvalidate) {
       // A delete this late is the settle delete: readers of the old row had their time already.
       part.is_settle = part.settles() && work.visible_at && now_.steady - *work.visible_at >= part.settle;
+      if (part.is_settle && gate_number(work) > settle_gate_) part.is_settle = false;  // the caches before it are not done
     }
     Order order;
     order.act = part.act;
@@ -353,6 +365,8 @@ void Lane::now_visible(Work& work, SteadyTime since) {
     if (part.state != PartState::kApplied) continue;  // its first delete or renewal will look again
     if (part.timer) timers_.erase(*part.timer);
     part.timer.reset();
+    if (part.gated) gated_.erase(*part.gated);
+    part.gated.reset();
     if (part.settles()) {
       wait_for_timer(work, number, since + part.settle);
     } else if (since <= part.written_at + kTombstoneMargin) {
@@ -363,6 +377,45 @@ void Lane::now_visible(Work& work, SteadyTime since) {
       part.act = Act::kRenew;
       enqueue(work, number);
     }
+  }
+}
+
+// The batch whose second delete in the caches before this one must be done before the second purge here.
+std::uint64_t Lane::gate_number(Work& work) {
+  if (const BatchWork* batch = work.as_batch()) return batch->number;
+  const std::vector<std::uint64_t>& dependents = work.as_purge()->dependents;
+  return dependents.empty() ? 0 : *std::max_element(dependents.begin(), dependents.end()) / 2;
+}
+
+std::uint64_t Lane::finished_through() const {
+  if (is_parked_) return UINT64_MAX;
+  std::uint64_t through = last_taken_;
+  for (const auto& batch : batches_) {
+    if (batch->unfinished == 0) continue;
+    through = batch->number - 1;
+    break;
+  }
+  return is_behind_ ? std::min(through, behind_after_) : through;
+}
+
+// A response may still be on its way that was made from what a cache before this one held until its second delete.
+void Lane::release_settles_through(std::uint64_t number, Now now) {
+  now_ = now;
+  if (settles_seen_.empty() ? number != settle_gate_ : number != settles_seen_.back().second) {
+    settles_seen_.emplace_back(now.steady, number);
+    // While batches pour in, one of many is remembered: what is in between is taken for finished a little later.
+    constexpr std::size_t kSeenMax = 1024;
+    if (settles_seen_.size() > kSeenMax) settles_seen_.erase(std::prev(settles_seen_.end(), 2));
+  }
+  while (!settles_seen_.empty() && settles_seen_.front().first + spec_.origin_time <= now.steady) {
+    settle_gate_ = settles_seen_.front().second;
+    settles_seen_.pop_front();
+  }
+  while (!gated_.empty() && gated_.begin()->first <= settle_gate_) {
+    const auto [work, part] = gated_.begin()->second;
+    work->parts[part].gated.reset();
+    gated_.erase(gated_.begin());
+    settle(*work, part);
   }
 }
 
@@ -377,7 +430,9 @@ void Lane::run_timers() {
     timers_.erase(timers_.begin());
     Part& part = work->parts[number];
     part.timer.reset();
-    if (part.settles()) {
+    if (const std::uint64_t behind = gate_number(*work); part.settles() && behind > settle_gate_) {
+      part.gated = gated_.emplace(behind, std::pair(work, number));
+    } else if (part.settles()) {
       settle(*work, number);
     } else {
       part.act = Act::kRenew;
@@ -438,6 +493,8 @@ void Lane::finish_part(Work& work, std::uint32_t number) {
   part.state = PartState::kFinished;
   if (part.timer) timers_.erase(*part.timer);
   part.timer.reset();
+  if (part.gated) gated_.erase(*part.gated);
+  part.gated.reset();
   part.already_settled = {};
   part.rest.reset();
   part.texts = nullptr;

@@ -95,6 +95,10 @@ class Lane final : private SinkHandler {
   void release_through(std::uint64_t number, Now now);
   // All batches up to this number are applied here, or are no concern of those who stand behind this lane.
   std::uint64_t applied_through() const;
+  // The same of second deletes: nothing of these batches is owed here any more.
+  std::uint64_t finished_through() const;
+  // And of the lanes it stands behind: its own second purges wait for theirs, and origin_time longer.
+  void release_settles_through(std::uint64_t number, Now now);
 
   // ---- Room, falling behind, parking.
   bool is_full() const { return held_bytes_ >= options_.held_bytes_max; }
@@ -150,6 +154,7 @@ class Lane final : private SinkHandler {
   struct BatchWork;
   struct PurgeWork;
   using Timers = std::multimap<SteadyTime, std::pair<Work*, std::uint32_t>>;
+  using Gated = std::multimap<std::uint64_t, std::pair<Work*, std::uint32_t>>;  // by batch
   enum class PartState : std::uint8_t {
     kWaiting,   // to be submitted, or for those before it
     kUnderWay,  // the sink has it
@@ -181,6 +186,7 @@ class Lane final : private SinkHandler {
   void wait_for_timer(Work& work, std::uint32_t part, SteadyTime due);
   void run_timers();
   void settle(Work& work, std::uint32_t part);
+  static std::uint64_t gate_number(Work& work);
   void finish_part(Work& work, std::uint32_t part);
   void first_acts_left(Work& work, std::uint32_t left);
   void applied(Work& work);
@@ -210,6 +216,7 @@ class Lane final : private SinkHandler {
   std::chrono::milliseconds cache_time() const;
 
   const LaneSpec spec_;
+  const bool is_edge_;  // see SinkTraits
   const Source& source_;
   Observer& observer_;
   CacheEvents events_;
@@ -240,6 +247,9 @@ class Lane final : private SinkHandler {
   std::uint64_t behind_after_ = 0;    // while it is behind: all up to this number are applied, and no more will be
   bool is_prefix_broken_ = false;     // in this connection a batch was given up: nothing after it goes on record
   std::uint64_t gate_ = UINT64_MAX;   // batches beyond it wait for the lanes before this one
+  std::uint64_t settle_gate_ = UINT64_MAX;  // likewise the second purges of batches beyond it
+  std::deque<std::pair<SteadyTime, std::uint64_t>> settles_seen_;  // what settle_gate_ will be, origin_time later
+  Gated gated_;                             // second purges that are due, and wait for it
   Timers timers_;
 
   // Under way.

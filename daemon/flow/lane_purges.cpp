@@ -31,7 +31,8 @@ void Lane::request_purge(const PatternRef& ref, BatchWork& dependent) {
     part.target = Target::kPatterns;
     const bool is_checked = info.fill == FillMode::kChecked;
     // A raised counter asks no more of readers than that they see the transaction.
-    part.settle = purge->ref.pattern->is_bump ? kPurgeSettleMin
+    part.settle = is_edge_                      ? std::max(info.settle, kPurgeSettleMin) + spec_.origin_time
+                  : purge->ref.pattern->is_bump ? kPurgeSettleMin
                   : is_checked                ? spec_.tombstone_ttl
                                               : std::max(info.settle, kPurgeSettleMin);
     works_[purge->id] = purge;

@@ -22,10 +22,11 @@ bool is_worth_a_line(const Counts& counts, SteadyTime began, SteadyTime now) {
 
 }  // namespace
 
-std::map<std::string, std::uint64_t> rule_digests(const RuleSet& rules, const std::string& name) {
+std::map<std::string, std::uint64_t> rule_digests(const RuleSet& rules, const std::string& name, bool is_edge) {
   std::map<std::string, std::set<std::uint64_t>> by_table;
   for (const RuleInfo& rule : rules.rules()) {
-    if (acts_on(rule, name)) by_table[rule.qualified_table()].insert(rule.digest);
+    const std::uint64_t digest = is_edge ? rule.surrogate_digest : rule.digest;
+    if (acts_on(rule, name) && digest != 0) by_table[rule.qualified_table()].insert(digest);  // 0: nothing for this cache
   }
   std::map<std::string, std::uint64_t> digests;
   for (const auto& [table, each] : by_table) {
@@ -170,7 +171,7 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
   ledger_.streaming(connected, cache_time(), repairs_.waits_for_connect());
   tell_sink();
   if (first_start) {
-    ledger_.use_rules(rule_digests(*rules_, spec_.name));
+    ledger_.use_rules(rule_digests(*rules_, spec_.name, is_edge_));
     if (!repairs_.empty()) return;
     if (on_first_start == OnFirstStart::kPurge) {
       open_repair({"first_start", {}, false, false});
@@ -184,7 +185,7 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
 
 // What was cached under a rule before the rule existed was never invalidated.
 void Lane::purge_changed_rules() {
-  std::map<std::string, std::uint64_t> digests = rule_digests(*rules_, spec_.name);
+  std::map<std::string, std::uint64_t> digests = rule_digests(*rules_, spec_.name, is_edge_);
   std::vector<std::string> changed = ledger_.changed_rules(digests);
   ledger_.use_rules(std::move(digests));
   if (changed.empty()) return;
@@ -223,7 +224,7 @@ void Lane::come_back(const std::map<std::string, std::uint64_t>& confirmed, Now 
   is_prefix_broken_ = false;
   ledger_.rebase(confirmed);
   if (streaming_) ledger_.use_streams(streaming_->streams);
-  ledger_.use_rules(rule_digests(*rules_, spec_.name));
+  ledger_.use_rules(rule_digests(*rules_, spec_.name, is_edge_));
   events_.error("gap (parked): the cache was away and missed what went by",
                 "all it may hold is purged now; evictd reports ready when that is done");
   open_repair({"parked", {}, true, false});

@@ -19,6 +19,7 @@ struct Lane::Part {
   SteadyTime wanted_since{};  // kWaiting, kUnderWay: since when the cache owes it
   SteadyTime written_at{};  // when the tombstones were last sent to be written
   std::optional<Timers::iterator> timer;
+  std::optional<Gated::iterator> gated;  // the timer is over, and the lanes before this one are not done
   // Items that a replayed, settled tombstone excuses from the settle.
   std::vector<std::uint32_t> already_settled;
   // Not to be submitted before its transactions are visible: a counter, which readers take as proof that the database

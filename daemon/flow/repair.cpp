@@ -72,9 +72,10 @@ void Repairs::begin(Repair& repair, SteadyTime now, const Conditions& conditions
     if (!(*conditions.acts)[index]) continue;
     if (!repair.tables.empty() && !repair.tables.contains(rule.qualified_table())) continue;
     for (const Pattern& pattern : rule.patterns) {
+      if (pattern.is_surrogate != options_.is_edge) continue;
       repair.patterns.push_back({&rule, &pattern});
-      if (rule.fill == FillMode::kChecked && !pattern.is_bump) repair.checked.push_back(repair.patterns.back());
-      repair.settle = std::max(repair.settle, std::max(rule.settle, kSettleMin));
+      if (rule.fill == FillMode::kChecked && !pattern.is_bump && !pattern.is_surrogate) repair.checked.push_back(repair.patterns.back());
+      repair.settle = std::max(repair.settle, std::max(rule.settle, kSettleMin) + options_.origin_time);
     }
   }
   if (conditions.snapshot != nullptr && *conditions.snapshot) {

@@ -30,6 +30,8 @@ class Repairs {
   struct Options {
     std::chrono::milliseconds tombstone_ttl{60'000};
     std::string cache;  // for messages
+    bool is_edge = false;                      // walks patterns of surrogate keys, and no others
+    std::chrono::milliseconds origin_time{0};  // see LaneSpec
   };
   explicit Repairs(Options options) : options_(std::move(options)) {}
 

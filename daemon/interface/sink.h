@@ -51,6 +51,7 @@ enum class Target : std::uint8_t {
   kKeys,      // each text is a cache key
   kTags,      // each text is a tag: its set is walked, each member treated as a key, and left with a tombstone
   kCounters,  // each text is a namespace counter: raised by one for each xid it does not remember
+  kSurrogates,  // each text is a surrogate key: every response an edge knows by it
   kPatterns,  // no texts: every key that matches one of the patterns, as the pattern's kind asks; one walk for all
 };
 
@@ -133,6 +134,8 @@ struct Outcome : Counts {
 struct SinkTraits {
   bool has_patterns = true;  // can find what matches a pattern
   bool has_counters = true;  // can raise a number atomically
+  // It is an edge: takes surrogate keys, and patterns of these, and nothing else; every other sink takes all but these.
+  bool is_edge = false;
 };
 
 // What every order needs to know of the moment; set by the lane whenever it changes.
@@ -172,6 +175,15 @@ class SinkHandler {
   virtual void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) = 0;
 };
 
+// What only an edge can tell. Counters count from the start of the process.
+struct EdgeStatus {
+  std::vector<std::pair<std::string, std::uint64_t>> requests;  // by outcome: evictd_edge_requests_total{outcome}
+  std::uint64_t keys_purged = 0;
+  std::uint64_t purges_of_all = 0;
+  std::uint64_t gaps_ignored = 0;  // on_gap: ignore
+  std::uint64_t backlog_keys = 0;  // taken, and not asked for yet
+};
+
 struct SinkStatus {
   bool connected = false;
   std::string state;  // for /status
@@ -179,6 +191,7 @@ struct SinkStatus {
   std::optional<std::string> problem;           // connected, yet not writable
   // What readers did, by outcome: evictd_fills_total{outcome}. Empty where readers' calls are not counted.
   std::vector<std::pair<std::string, std::uint64_t>> fills = {};
+  std::optional<EdgeStatus> edge = {};
 };
 
 class Sink {

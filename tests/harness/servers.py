@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 
 import psycopg2
@@ -208,3 +209,64 @@ class Redis:
     def client(self, database=0, **more):
         more.setdefault("socket_timeout", 30)
         return redis.Redis(host="127.0.0.1", port=self.port, db=database, **more)
+
+
+def varnish_program():
+    program = shutil.which("varnishd", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if program is None or not glob.glob("/usr/lib/*/varnish/vmods/libvmod_xkey.so"):
+        raise ServerMissing("no varnishd with vmod xkey: apt-get install varnish varnish-modules")
+    return program
+
+
+class Varnish:
+    """One private Varnish in front of the application at `backend_port`, with a VCL of evictd's documents."""
+
+    def __init__(self, folder, backend_port, vcl):
+        self.program = varnish_program()
+        self.folder = folder
+        self.log = os.path.join(folder, "varnish.log")
+        self.port = process.free_port()
+        self.process = None
+        os.makedirs(folder, exist_ok=True)
+        backend = f'backend default {{ .host = "127.0.0.1"; .port = "{backend_port}"; }}\n'
+        head, line, rest = vcl.partition("vcl 4.1;\n")
+        assert line, "the VCL does not begin with its version"
+        with open(f"{folder}/edge.vcl", "w", encoding="utf-8") as file:
+            file.write(head + line + backend + rest)
+
+    def start(self):
+        assert self.process is None or self.process.poll() is not None, "already running"
+        shutil.rmtree(f"{self.folder}/work", ignore_errors=True)
+        self.process = process.start(
+            [self.program, "-F", "-j", "none", "-n", f"{self.folder}/work", "-a", f"127.0.0.1:{self.port}",
+             "-f", f"{self.folder}/edge.vcl", "-s", "malloc,64m"], log=self.log)
+        eventually("Varnish answers", self._answers, 60)
+        return self
+
+    def _answers(self):
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            assert self.process.poll() is None, f"varnishd ended:\n{log.read()}"
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def child(self):
+        """The process that keeps the pages."""
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as children:
+            return int(children.read().split()[0])
+
+    def stop(self):
+        """As a crash: nothing of what it kept is left."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        child = self.child()
+        process.end(self.process, signal.SIGKILL)
+        try:
+            os.kill(child, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def url(self):
+        return f"http://127.0.0.1:{self.port}/"

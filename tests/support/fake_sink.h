@@ -284,6 +284,7 @@ class FakeSink final : public Sink {
         case Target::kKeys:
           if (apply_one(how, text, outcome)) outcome.already_settled.push_back(item);
           break;
+        case Target::kSurrogates:  // an edge's: not of this one
         case Target::kPatterns:
           break;
       }

@@ -74,6 +74,26 @@ TEST(Bump, TruncateRaisesWhatIsNamedAndThePatternOfTheOthers) {
   EXPECT_FALSE(patterns[3].is_bump);
 }
 
+TEST(SurrogateKeys, AreThoseOfBothRowsAndOnceEach) {
+  const RuleSet rules = rules_from("- {table: t, surrogate_keys: ['t-{id}', 'c-{c}'], keys: ['t:{id}']}");
+  EXPECT_THAT(map(rules, kTable.update({{"id", "1"}, {"c", "2"}}).from({{"id", "1"}, {"c", "1"}})),
+              ElementsAre("key t:1", "surrogate t-1", "surrogate c-2", "surrogate c-1"));
+}
+
+TEST(SurrogateKeys, TruncateNamesTheOneThatIsAlwaysTheSame) {
+  const RuleSet rules = rules_from("- {table: t, surrogate_keys: ['all', 't-{id}']}");
+  EXPECT_THAT(map(rules, kTable.truncate()), ElementsAre("surrogate all", "purge t-*"));
+  const std::vector<Pattern>& patterns = rules.rules()[0].patterns;
+  EXPECT_TRUE(patterns[0].is_surrogate && patterns[1].is_surrogate);
+  EXPECT_EQ(patterns[0].exact, "all");
+  EXPECT_EQ(patterns[1].exact, "");
+}
+
+TEST(SurrogateKeys, MayBeNothingButTheirPlaceholder) {
+  const RuleSet rules = rules_from("- {table: t, surrogate_keys: '{id}'}");
+  EXPECT_THAT(map(rules, kTable.insert({{"id", "1"}, {"c", "2"}})), ElementsAre("surrogate 1"));
+}
+
 TEST(LazyTags, TheirPatternsSaySo) {
   const RuleSet rules = rules_from("- {table: t, tags: ['c:{c}'], keys: ['t:{id}'], fill: checked, tags_mode: lazy}");
   EXPECT_FALSE(rules.rules()[0].patterns[0].is_lazy);

@@ -98,6 +98,22 @@ TEST(RuleDigest, NamesOrderAndPaceDoNotCount) {
             digest_of("{table: a, keys: ['k:{id}'], fill: checked}"));
 }
 
+// What an edge knows is no concern of the other caches, nor theirs of the edge: neither is purged when the other changes.
+TEST(RuleDigest, SurrogateKeysHaveOneOfTheirOwn) {
+  const RuleSet keys = rules_from("- {table: a, keys: ['k:{id}']}");
+  const RuleSet both = rules_from("- {table: a, keys: ['k:{id}'], surrogate_keys: ['s-{id}']}");
+  const RuleSet surrogates = rules_from("- {table: a, surrogate_keys: ['s-{id}']}");
+  const RuleSet others = rules_from("- {table: a, surrogate_keys: ['t-{id}']}");
+  EXPECT_EQ(both.rules()[0].digest, keys.rules()[0].digest);
+  EXPECT_EQ(both.rules()[0].surrogate_digest, surrogates.rules()[0].surrogate_digest);
+  EXPECT_EQ(surrogates.rules()[0].digest, 0u);
+  EXPECT_EQ(keys.rules()[0].surrogate_digest, 0u);
+  EXPECT_NE(others.rules()[0].surrogate_digest, surrogates.rules()[0].surrogate_digest);
+  EXPECT_NE(rules_from("- {table: a, surrogate_keys: ['s-{id}'], where: {id: 1}}").rules()[0].surrogate_digest,
+            surrogates.rules()[0].surrogate_digest);
+  EXPECT_NE(both.table_digest("public.a"), keys.table_digest("public.a"));
+}
+
 TEST(RuleDigest, OfATableIsThatOfItsRulesInAnyOrder) {
   const std::string one = "- {table: a, keys: ['k:{id}']}\n";
   const std::string other = "- {table: a, tags: ['t:{id}']}\n";

@@ -179,6 +179,7 @@ TEST(Names, OperationsAndKindsReadAsInTheRules) {
   EXPECT_EQ(operation_name(Operation::kTruncate), "truncate");
   EXPECT_EQ(invalidation_kind_name(InvalidationKind::kKey), "key");
   EXPECT_EQ(invalidation_kind_name(InvalidationKind::kTag), "tag");
+  EXPECT_EQ(invalidation_kind_name(InvalidationKind::kSurrogate), "surrogate_key");
   EXPECT_EQ(invalidation_kind_name(InvalidationKind::kPurge), "purge");
 }
 
