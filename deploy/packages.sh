@@ -21,20 +21,20 @@ packages_of() {
   case "$1" in
     build)
       echo g++ cmake ninja-build pkg-config \
-        libpq-dev libssl-dev librdkafka-dev \
+        libpq-dev libssl-dev libcurl4-openssl-dev librdkafka-dev \
         libyaml-cpp-dev libsimdjson-dev libcli11-dev libfmt-dev libexpected-dev \
         prometheus-cpp-dev libcivetweb-dev zlib1g-dev dpkg-dev ;;
     test) echo libgtest-dev libgmock-dev librapidcheck-dev libhiredis-dev python3 python3-pytest python3-venv python3-jsonschema python3-yaml prometheus spin gcc php-cli php-redis php-pgsql
       # Debian's npm and the Node of others exclude each other: what is there serves.
       command -v npm >/dev/null || echo nodejs npm ;;
-    servers) echo postgresql redis-server python3 python3-psycopg2 python3-redis ;;
+    servers) echo postgresql redis-server varnish varnish-modules python3 python3-psycopg2 python3-redis ;;
     kafka) echo default-jre-headless maven mariadb-server ;;
     fuzz) echo clang-14 libclang-rt-14-dev ;;
     browser) echo chromium fonts-dejavu-core ;;
     matrix) echo nodejs npm python3-venv ;;
     package) echo debootstrap systemd-container ;;
     run)
-      echo libpq5 libssl3 librdkafka1 libyaml-cpp0.7 libsimdjson14 \
+      echo libpq5 libssl3 libcurl4 librdkafka1 libyaml-cpp0.7 libsimdjson14 \
         libfmt9 libprometheus-cpp-core1.0 ca-certificates ;;
     *)
       echo "packages.sh: unknown group '$1', expected build, test, servers, kafka, fuzz, browser, matrix, package or run" >&2

@@ -84,7 +84,7 @@ void check_stars(const RuleSet& rules, Findings& findings) {
 
 void check_times(const Config& config, const RuleSet& rules, Findings& findings) {
   for (const CacheSettings& cache : config.caches) {
-    if (cache.redis.tombstone_ttl >= kTombstoneTtlLow) continue;
+    if (cache.edge || cache.redis.tombstone_ttl >= kTombstoneTtlLow) continue;
     findings.push_back(
         {"CF004", Severity::kWarning, cache.redis.tombstone_ttl_place.to_string(),
          fmt::format("tombstone_ttl is {}: a reader that takes longer from its SELECT to its fill "
@@ -101,6 +101,30 @@ void check_times(const Config& config, const RuleSet& rules, Findings& findings)
                        duration_text(rule.settle)),
            "set it above the time of the slowest reader, for example settle: 1s"});
     }
+  }
+}
+
+// Surrogate keys that nobody purges, and an edge that nothing is purged at.
+void check_edges(const Config& config, const RuleSet& rules, Findings& findings) {
+  const auto has_surrogates = [](const RuleInfo& rule) { return !rule.surrogate_templates.empty(); };
+  for (const CacheSettings& cache : config.caches) {
+    if (!cache.edge) continue;
+    const bool any = std::any_of(rules.rules().begin(), rules.rules().end(), [&](const RuleInfo& rule) {
+      return has_surrogates(rule) && acts_on(rule, cache.name);
+    });
+    if (any) continue;
+    findings.push_back({"CF007", Severity::kWarning, cache.place.to_string(),
+                        fmt::format("no rule has surrogate keys for cache '{}': nothing is ever purged there", cache.name),
+                        "add surrogate_keys: [...] to the rules of what its responses are made from"});
+  }
+  for (const RuleInfo& rule : rules.rules()) {
+    if (!has_surrogates(rule)) continue;
+    const bool any = std::any_of(config.caches.begin(), config.caches.end(), [&](const CacheSettings& cache) {
+      return cache.edge && acts_on(rule, cache.name);
+    });
+    if (any) continue;
+    findings.push_back({"CF007", Severity::kWarning, rule_object(rule), "its surrogate keys are purged nowhere: no cache is an edge",
+                        "add one to 'caches' (docs/edge.md), or remove surrogate_keys"});
   }
 }
 
@@ -149,6 +173,7 @@ Findings check_files(const Config& config, const RuleSet& rules) {
   check_collisions(rules, findings);
   check_stars(rules, findings);
   check_times(config, rules, findings);
+  check_edges(config, rules, findings);
   if (rules.rules().size() > kRuleLabelsMax) {
     findings.push_back({"CF005", Severity::kWarning, "metrics",
                         fmt::format("{} rules: the metrics of those after the first {} share the "

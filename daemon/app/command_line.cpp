@@ -5,8 +5,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 #include "mapping/did_you_mean.h"
+#include "mapping/yaml.h"
 
 namespace evictd {
 namespace {
@@ -16,6 +18,7 @@ struct VerbName {
   Verb verb;
 };
 constexpr std::array kVerbs = {VerbName{"run", Verb::kRun},         VerbName{"check", Verb::kCheck},
+                               VerbName{"audit", Verb::kAudit},
                                VerbName{"explain", Verb::kExplain}, VerbName{"watch", Verb::kWatch},
                                VerbName{"purge", Verb::kPurge},     VerbName{"drop", Verb::kDrop},
                                VerbName{"lua", Verb::kLua}};
@@ -30,9 +33,55 @@ std::string see_help(std::string_view verb) {
   return verb.empty() ? "see 'evictd --help'" : fmt::format("see 'evictd {} --help'", verb);
 }
 
+// The values of 'audit' as they were written.
+struct AuditTexts {
+  std::string samples;
+  std::string time;
+  std::string rate;
+};
+
+Result<std::uint64_t> read_number(const std::string& option, const std::string& text, std::uint64_t most) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number < 1 || number > most) {
+    return usage(fmt::format("'{}': expected a number from 1 to {}, got '{}'", option, most, text), see_help("audit"));
+  }
+  return number;
+}
+
+Result<void> check_audit(CommandLine& into, const AuditTexts& texts) {
+  if (!texts.samples.empty()) {
+    const Result<std::uint64_t> samples = read_number("--sample", texts.samples, 1'000'000'000);
+    if (!samples) return tl::unexpected(samples.error());
+    into.samples = *samples;
+  }
+  if (!texts.rate.empty()) {
+    const Result<std::uint64_t> rate = read_number("--rate", texts.rate, 100'000);
+    if (!rate) return tl::unexpected(rate.error());
+    into.rate = *rate;
+  }
+  if (!texts.time.empty()) {
+    YamlNode node;
+    node.kind = YamlNode::Kind::kText;
+    node.text = texts.time;
+    const Result<std::chrono::milliseconds> time = yaml_duration(node, std::chrono::seconds(1), std::chrono::hours(24 * 30));
+    if (!time) return usage(fmt::format("'--for': expected a duration such as 30s, 5m or 2h, got '{}'", texts.time), see_help("audit"));
+    into.time = *time;
+  }
+  return {};
+}
+
 // The options of each command, for the parser and for "did you mean".
-void add_options(CLI::App& app, CommandLine& into, std::string& operation) {
+void add_options(CLI::App& app, CommandLine& into, std::string& operation, AuditTexts& audit) {
   switch (into.verb) {
+    case Verb::kAudit:
+      app.add_option("--rule", into.rule);
+      app.add_option("--sample", audit.samples);
+      app.add_option("--for", audit.time);
+      app.add_option("--rate", audit.rate);
+      app.add_flag("--fix", into.fix);
+      app.add_flag("--json", into.json);
+      break;
     case Verb::kCheck:
       app.add_flag("--offline", into.offline);
       app.add_flag("--json", into.json);
@@ -175,7 +224,8 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
   app.set_help_flag();
   app.allow_extras();
   std::string operation;
-  add_options(app, result, operation);
+  AuditTexts audit;
+  add_options(app, result, operation, audit);
   try {
     std::reverse(rest.begin(), rest.end());  // CLI11 takes its arguments from the back
     app.parse(rest);
@@ -188,6 +238,7 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
   Result<void> checked;
   if (result.verb == Verb::kExplain) checked = check_explain(result, operation);
   if (result.verb == Verb::kPurge) checked = check_purge(result);
+  if (result.verb == Verb::kAudit) checked = check_audit(result, audit);
   if (!checked) return tl::unexpected(checked.error());
   return result;
 }

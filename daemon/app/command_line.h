@@ -1,6 +1,9 @@
 // The command line: what the person asked for, or what was wrong with it in one line and a hint.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +18,7 @@ enum class Verb : std::uint8_t {
   kVersion,
   kRun,
   kCheck,
+  kAudit,
   kExplain,
   kWatch,
   kPurge,
@@ -28,17 +32,21 @@ struct CommandLine {
   std::string config = "evictd.yaml";
 
   bool offline = false;  // check
-  bool json = false;     // check, watch
+  bool json = false;     // check, watch, audit
 
   std::string table;  // explain, purge, watch
-  std::string rule;   // watch
+  std::string rule;   // watch, audit
   Operation operation = Operation::kUpdate;
   std::string old_row;                         // JSON; empty: not sent
   std::string new_row;                         // JSON
   std::vector<std::string> identity = {"id"};  // columns of the replica identity
 
   std::string pattern;   // purge
-  bool scripts = false;  // lua
+  std::optional<std::uint64_t> samples;           // audit
+  std::optional<std::chrono::milliseconds> time;  // audit
+  std::uint64_t rate = 20;                        // audit: questions per second
+  bool fix = false;                               // audit
+  bool scripts = false;                           // lua
   bool yes = false;      // purge, drop
 };
 

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <charconv>
 #include <filesystem>
 
 #include "daemon/app/config_file.h"
@@ -191,6 +192,245 @@ void read_redis(YamlMap& parent, RedisSettings& settings) {
   parent.take(map.finish(), *node);
 }
 
+constexpr std::pair<std::string_view, EdgeRate> kPlanRates[] = {{"free", {5, kMinute, 25}},
+                                                               {"pro", {5, kSecond, 25}},
+                                                               {"business", {10, kSecond, 50}},
+                                                               {"enterprise", {50, kSecond, 500}}};
+constexpr std::pair<std::string_view, bool> kVarnishMethods[] = {{"PURGE", false}, {"BAN", true}};
+
+// What may stand in a header, or in the path of a url, without changing what comes after it.
+bool is_one_word(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+}
+bool is_one_line(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; });
+}
+bool is_token(std::string_view text) {  // a name of a header, or a method
+  return !text.empty() && text.size() <= 100 && std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+  });
+}
+
+void read_token(YamlMap& map, std::string_view name, Secret& token) {
+  read_secret(map, name, token);
+  if (!token.empty() && !is_one_word(token.reveal())) {
+    take_at(map, name, "expected printable characters without spaces, got others",
+            "a token read from a file may end with a line break: cut it off");
+  }
+}
+
+void read_http_url(YamlMap& map, Secret& url, bool is_base) {
+  read_secret(map, "url", url);
+  const YamlNode* found = map.find("url");
+  if (found == nullptr || url.empty()) return;
+  std::string text = url.reveal();
+  const std::size_t scheme = text.find("://");
+  const bool is_http = text.starts_with("http://") || text.starts_with("https://");
+  if (!is_http || text.size() == scheme + 3 || text[scheme + 3] == '/' || !is_one_word(text)) {
+    take_at(map, "url", "expected an http:// or https:// url with a host",
+            is_base ? "for example https://api.fastly.com, without a path" : "for example http://edge:6081/");
+    return;
+  }
+  if (is_base) {
+    while (text.ends_with('/')) text.pop_back();
+    url = Secret(text);
+  } else if (text.find('/', scheme + 3) == std::string::npos) {
+    url = Secret(text + "/");
+  }
+}
+
+void read_id(YamlMap& map, std::string_view name, std::string& id) {
+  map.require(name);
+  if (map.read(name, id) && !is_token(id)) {
+    take_at(map, name, "expected letters, digits, '-' and '_', got " + describe(*map.find(name)));
+  }
+}
+
+void read_rate(YamlMap& map, EdgeRate& rate) {
+  const YamlNode* node = map.find("rate");
+  if (node == nullptr) return;
+  YamlMap settings(*node, "'rate'");
+  settings.require("requests");
+  settings.read("requests", rate.requests, 1, 10'000);
+  rate.per = kSecond;
+  rate.burst = rate.requests;
+  settings.read("per", rate.per, kSecond, kHour);
+  settings.read("burst", rate.burst, 1, 100'000);
+  map.take(settings.finish(), *node);
+}
+
+void read_generic_edge(YamlMap& map, ServiceOptions& service) {
+  if (map.read("method", service.method) && !is_token(service.method)) {
+    take_at(map, "method", "expected a method such as POST, got " + describe(*map.find("method")));
+  }
+  if (const YamlNode* node = map.find("headers")) {
+    YamlMap headers(*node, "'headers'");
+    for (const YamlEntry& entry : node->entries) {
+      Secret value;
+      read_secret(headers, entry.name, value);
+      if (!is_token(entry.name) || !is_one_line(value.reveal())) {
+        headers.take(fail_at(entry.place, "'headers': expected a name of letters, digits and '-', and a value of one line"),
+                     entry.place);
+      }
+      service.headers.emplace_back(entry.name, std::move(value));
+    }
+    map.take(headers.finish(), *node);
+  }
+  read_secret(map, "body", service.body);
+  std::uint64_t batch = service.keys_max;
+  if (map.read("batch", batch, 1, 1000)) service.keys_max = batch;
+  if (map.read("separator", service.separator) && (service.separator.empty() || !is_one_line(service.separator))) {
+    take_at(map, "separator", "expected a text of one line, got " + describe(*map.find("separator")));
+  }
+  map.read("expect", service.expect);
+  if (const YamlNode* node = map.find("purge_all")) {
+    YamlMap all(*node, "'purge_all'");
+    HttpPurgeAll& settings = service.purge_all.emplace();
+    all.require("url");
+    read_http_url(all, settings.url, false);
+    if (all.read("method", settings.method) && !is_token(settings.method)) {
+      take_at(all, "method", "expected a method such as POST, got " + describe(*all.find("method")));
+    }
+    read_secret(all, "body", settings.body);
+    map.take(all.finish(), *node);
+  }
+  const auto names_keys = [](const Secret& text) { return text.reveal().find("{keys") != std::string::npos; };
+  if (!names_keys(service.url) && !names_keys(service.body) &&
+      std::none_of(service.headers.begin(), service.headers.end(), [&](const auto& one) { return names_keys(one.second); })) {
+    map.take_last(fail_at(map.node().place, "'http': expected {keys} or {keys_json} in 'url', 'headers' or 'body'",
+                          "for example body: '{\"tags\": {keys_json}}'"));
+  }
+}
+
+void read_on_gap(YamlMap& cache, EdgeSettings& edge) {
+  const YamlNode* node = cache.find("on_gap");
+  if (node != nullptr && node->kind == YamlNode::Kind::kMap) {
+    edge.on_gap.what = OnGap::What::kKeys;
+    YamlMap map(*node, "'on_gap'");
+    map.require("keys");
+    map.read("keys", edge.on_gap.keys);
+    if (map.has("keys") && (edge.on_gap.keys.empty() || edge.on_gap.keys.size() > 100)) {
+      take_at(map, "keys", fmt::format("expected 1 to 100 surrogate keys, got {}", edge.on_gap.keys.size()));
+    }
+    cache.take(map.finish(), *node);
+  } else if (node != nullptr && (node->kind != YamlNode::Kind::kText || (node->text != "all" && node->text != "ignore"))) {
+    take_at(cache, "on_gap", "expected 'all', 'ignore' or {keys: [...]}, got " + describe(*node),
+            "what is purged when it is not known which keys: after a gap, TRUNCATE, or a value that was not sent");
+  } else if (node != nullptr && node->text == "ignore") {
+    edge.on_gap.what = OnGap::What::kIgnore;
+  }
+  if (edge.on_gap.what == OnGap::What::kAll && edge.service.kind == EdgeKind::kHttp && !edge.service.purge_all) {
+    const Place& place = node != nullptr ? cache.place_of("on_gap") : cache.node().place;
+    cache.take_last(fail_at(place, "'on_gap: all' needs 'purge_all' in 'http': how everything is purged",
+                            "or set on_gap: {keys: [a key that every response carries]}, or on_gap: ignore"));
+  }
+}
+
+void read_edge(YamlMap& cache, EdgeKind kind, EdgeSettings& edge) {
+  const YamlNode* node = cache.find(edge_kind_name(kind));
+  ServiceOptions& service = edge.service = service_defaults(kind);
+  YamlMap map(*node, fmt::format("'{}'", edge_kind_name(kind)));
+  switch (kind) {
+    case EdgeKind::kFastly:
+      read_id(map, "service", service.id);
+      map.require("token");
+      read_token(map, "token", service.token);
+      map.read("soft", service.is_soft);
+      read_http_url(map, service.url, true);
+      break;
+    case EdgeKind::kCloudflare: {
+      read_id(map, "zone", service.id);
+      map.require("token");
+      read_token(map, "token", service.token);
+      read_http_url(map, service.url, true);
+      map.read("plan", service.rate, kPlanRates);
+      break;
+    }
+    case EdgeKind::kVarnish: {
+      map.require("url");
+      read_http_url(map, service.url, false);
+      if (map.read("header", service.header) && !is_token(service.header)) {
+        take_at(map, "header", "expected the name of a header, got " + describe(*map.find("header")));
+      }
+      map.read("method", service.is_ban, kVarnishMethods);
+      map.read("soft", service.is_soft);
+      if (service.is_ban && service.is_soft) {
+        take_at(map, "soft", "a ban cannot be soft", "use method: PURGE with vmod xkey for soft purges");
+      }
+      read_token(map, "token", service.token);
+      std::uint64_t bytes = service.bytes_max;
+      if (map.read_size("header_max", bytes, 256, 1024 * 1024)) service.bytes_max = bytes;
+      break;
+    }
+    case EdgeKind::kHttp:
+      map.require("url");
+      read_http_url(map, service.url, false);
+      read_generic_edge(map, service);
+      break;
+  }
+  read_rate(map, service.rate);
+  map.read("ca", edge.ca);
+  map.read("timeout", edge.timeout, milliseconds(100), 5 * kMinute);
+  cache.take(map.finish(), *node);
+  cache.read("origin_time", edge.origin_time, milliseconds(0), 10 * kMinute);
+  read_on_gap(cache, edge);
+}
+
+// The kinds of cache that an entry names: exactly one.
+void read_kind(YamlMap& map, CacheSettings& cache) {
+  std::vector<std::string_view> named;
+  if (map.has("redis")) named.push_back("redis");
+  for (const EdgeKind kind : kEdgeKinds) {
+    if (map.has(edge_kind_name(kind))) named.push_back(edge_kind_name(kind));
+  }
+  if (named.size() > 1) {
+    for (const std::string_view name : named) map.find(name);
+    map.take(fail_at(map.place_of(named[1]), fmt::format("expected one kind of cache, got both '{}' and '{}'", named[0], named[1]),
+                     "give each a name of its own below 'caches'"),
+             map.place_of(named[1]));
+    return;
+  }
+  if (named.empty()) {
+    map.take_last(fail_at(map.node().place, fmt::format("missing what cache '{}' is: expected 'redis', 'fastly', 'cloudflare', "
+                                                        "'varnish' or 'http'", cache.name)));
+    return;
+  }
+  if (named[0] == "redis") return read_redis(map, cache.redis);
+  for (const EdgeKind kind : kEdgeKinds) {
+    if (edge_kind_name(kind) == named[0]) read_edge(map, kind, cache.edge.emplace());
+  }
+}
+
+// An edge stands behind every Redis unless it says otherwise; the first of them keeps its record.
+void place_edges(YamlMap& map, std::vector<CacheSettings>& caches) {
+  for (CacheSettings& cache : caches) {
+    if (!cache.edge) continue;
+    if (cache.after.empty()) {
+      for (const CacheSettings& other : caches) {
+        if (!other.edge) cache.after.push_back(other.name);
+      }
+    }
+  }
+  for (CacheSettings& cache : caches) {
+    if (!cache.edge) continue;
+    std::vector<std::string> next = cache.after;
+    for (std::size_t i = 0; i < next.size() && i < 1000 && cache.edge->record_in.empty(); ++i) {
+      for (const CacheSettings& other : caches) {
+        if (other.name != next[i]) continue;
+        if (!other.edge) {
+          cache.edge->record_in = other.name;
+        } else {
+          next.insert(next.end(), other.after.begin(), other.after.end());
+        }
+        break;
+      }
+    }
+    if (!cache.edge->record_in.empty()) continue;
+    map.take_last(fail_at(cache.place, fmt::format("cache '{}' stands behind no Redis: there is no place for evictd's record of it", cache.name),
+                          "name the Redis it is filled from: after: [...]"));
+  }
+}
+
 constexpr std::size_t kCachesMax = 16;
 // Names are labels of metrics and words of rules.
 bool is_cache_name(const std::string& name) {
@@ -264,7 +504,7 @@ void read_caches(YamlMap& root, std::vector<CacheSettings>& caches) {
     // One of several that is away must not fill the database's disk.
     cache.park_after.age = 10 * kMinute;
     YamlMap settings(*value, "cache '" + entry.name + "'");
-    read_redis(settings, cache.redis);
+    read_kind(settings, cache);
     settings.read("after", cache.after);
     read_park_after(settings, cache.park_after);
     map.take(settings.finish(), *value);
@@ -277,6 +517,7 @@ void read_caches(YamlMap& root, std::vector<CacheSettings>& caches) {
   if (caches.empty() || caches.size() > kCachesMax) {
     take_at(root, "caches", fmt::format("expected 1 to {} caches, got {}", kCachesMax, caches.size()));
   }
+  place_edges(map, caches);
   std::vector<std::string_view> names;
   for (const CacheSettings& cache : caches) names.push_back(cache.name);
   for (const CacheSettings& cache : caches) {
@@ -331,6 +572,25 @@ void read_limits(YamlMap& root, Config& config) {
   root.take(map.finish(), *node);
 }
 
+// "20/s": questions per second.
+void read_audit(YamlMap& root, Config& config) {
+  const YamlNode* node = root.find("audit");
+  if (node == nullptr) return;
+  config.audit_place = node->place;
+  YamlMap map(*node, "'audit'");
+  std::string text;
+  if (map.require("rate") != nullptr && map.read("rate", text)) {
+    const std::string_view digits = std::string_view(text).substr(0, text.find("/s"));
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), config.audit_rate);
+    const bool is_whole = error == std::errc() && end == digits.data() + digits.size() && text == std::string(digits) + "/s";
+    if (!is_whole || config.audit_rate < 1 || config.audit_rate > 1000) {
+      config.audit_rate = 0;
+      take_at(map, "rate", "expected 1/s to 1000/s, got " + describe(*map.find("rate")), "for example 'rate: 20/s'");
+    }
+  }
+  root.take(map.finish(), *node);
+}
+
 void read_rules_setting(YamlMap& root, Config& config, const std::filesystem::path& folder) {
   const YamlNode* node = root.require("rules");
   if (node == nullptr) return;
@@ -369,11 +629,16 @@ Result<ValidConfig> parse_config(const std::string& text, const std::string& fil
   read_http(root, config);
   read_log(root, config);
   read_limits(root, config);
+  read_audit(root, config);
   read_rules_setting(root, config, folder);
   if (Result<void> done = root.finish(); !done) return tl::unexpected(done.error());
   if (!config.postgres && !config.kafka) {
     return fail_at(tree->place, "missing a source: expected 'postgres' or 'kafka'",
                    "for example: postgres: {url: postgresql://evictd@localhost/shop}");
+  }
+  if (config.kafka && config.audit_rate != 0) {
+    return fail_at(config.audit_place, "'audit' needs 'postgres' as the source",
+                   "an offset in Kafka does not tell how far evictd has come in the database's log");
   }
   return ValidConfig(std::move(config));
 }
@@ -440,7 +705,7 @@ Result<RuleSet> load_rules(const Config& config) {
                      did_you_mean(name, names, "caches"));
     }
     for (const CacheSettings& cache : config.caches) {
-      if (!acts_on(rule, cache.name) || rule.settle < cache.redis.tombstone_ttl) continue;
+      if (cache.edge || !acts_on(rule, cache.name) || rule.settle < cache.redis.tombstone_ttl) continue;
       return fail_at(
           rule.place,
           fmt::format("settle of rule '{}' is {}: expected less than 'tombstone_ttl' ({})", rule.name,

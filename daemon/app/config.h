@@ -18,6 +18,7 @@
 #include "daemon/app/log.h"
 #include "daemon/flow/flow.h"
 #include "daemon/base/secret.h"
+#include "daemon/sinks/http/http_sink.h"
 #include "mapping/error.h"
 #include "mapping/place.h"
 #include "mapping/rules.h"
@@ -58,11 +59,22 @@ struct RedisSettings {
   std::string tls_key;
 };
 
+// A service that holds responses and forgets them by surrogate key.
+struct EdgeSettings {
+  ServiceOptions service;
+  std::string ca;  // file; empty: the system's authorities
+  std::chrono::milliseconds timeout{10'000};
+  OnGap on_gap;
+  std::chrono::milliseconds origin_time{1'000};
+  std::string record_in;  // the cache, of Redis, that keeps its record
+};
+
 // One cache: an entry of 'caches', or 'redis' alone, which is a cache of that name.
 struct CacheSettings {
   std::string name;
   Place place;
-  RedisSettings redis;
+  RedisSettings redis;               // where `edge` is not
+  std::optional<EdgeSettings> edge;
   std::vector<std::string> after;  // names of caches that apply a transaction first
   ParkAfter park_after;
 };
@@ -72,10 +84,12 @@ struct Config {
   std::optional<PostgresSettings> postgres;  // either this
   std::optional<KafkaSettings> kafka;        // or that
   OnFirstStart on_first_start = OnFirstStart::kKeep;
-  std::vector<CacheSettings> caches;  // at least one, in the order of the file
+  std::vector<CacheSettings> caches;  // at least one of Redis, in the order of the file
   std::optional<ListenAddress> listen = ListenAddress{"127.0.0.1", 9464};  // none: off
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
+  std::uint64_t audit_rate = 0;  // questions per second to the database; 0: no audit
+  Place audit_place;
   std::uint64_t inflight_bytes_max = 24 * 1024 * 1024;
   std::string rules_file;  // empty: the rules are in `file` itself
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "daemon/sinks/http/surrogate.h"
 #include "mapping/did_you_mean.h"
 #include "mapping/table_name.h"
 #include "mapping/utf8.h"
@@ -92,6 +93,16 @@ void ExplainReceiver::tag(std::uint32_t rule, std::string_view tag) {
 
 void ExplainReceiver::bump(std::uint32_t rule, std::string_view counter) {
   lines_.push_back({"bump", printable_text(counter), rule_text(rule)});
+}
+
+void ExplainReceiver::surrogate_key(std::uint32_t rule, std::string_view key) {
+  // As headers carry it, where a service cannot carry it as it is.
+  std::string spelled;
+  for (const EdgeKind kind : kEdgeKinds) {
+    const std::string one = spell_surrogate_key(key, kind);
+    if (one != key) spelled += fmt::format("{}{}: {}", spelled.empty() ? "" : ", ", edge_kind_name(kind), one);
+  }
+  lines_.push_back({"surrogate", printable_text(key) + (spelled.empty() ? "" : "  (" + spelled + ")"), rule_text(rule)});
 }
 
 void ExplainReceiver::purge(std::uint32_t rule, std::uint32_t pattern) {
@@ -307,11 +318,13 @@ Result<std::string> explain(const CommandLine& request, const RuleSet& rules) {
   std::string out = fmt::format("{} of {}\n", operation_name(request.operation),
                                 explained->relation().qualified_name());
   std::size_t width = 0;
+  std::size_t kinds = 6;
   for (const ExplainReceiver::Line& line : receiver.lines()) {
+    kinds = std::max(kinds, line.kind.size());
     if (line.kind != "note") width = std::max(width, std::min<std::size_t>(line.text.size(), 40));
   }
   for (const ExplainReceiver::Line& line : receiver.lines()) {
-    out += fmt::format("  {:<6} {:<{}}  {}\n", line.kind, line.text, width, line.rule);
+    out += fmt::format("  {:<{}} {:<{}}  {}\n", line.kind, kinds, line.text, width, line.rule);
   }
   for (const ExplainReceiver::Line& line : receiver.held_back()) {
     out += fmt::format("  {:<6} {}  {}\n", line.kind, line.text, line.rule);

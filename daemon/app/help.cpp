@@ -10,6 +10,7 @@ usage: evictd <command> [-c evictd.yaml] [options]
 
   run       follow the database and delete what its changes make stale
   check     say what is wrong with files, database and Redis, and how to fix it
+  audit     tell how true the cache is, from a sample
   explain   show what one change would delete (offline)
   watch     show what is being deleted right now, touching nothing
   purge     delete every key of a table's rules, or of a pattern
@@ -47,6 +48,30 @@ exit status: 0 nothing to fix (warnings may be there), 1 something could not be
 reached, 2 something must be fixed
 
 example: evictd check -c evictd.yaml
+)";
+
+constexpr std::string_view kAudit =
+    R"(usage: evictd audit [-c FILE] [--rule RULE] [--sample N] [--for TIME] [--rate N]
+                    [--fix] [--json]
+
+Compares a sample of the cache with the database and tells how much of it is
+fresh, stale, in flight (evictd is still at it) or unreadable. Checked values are
+judged by their markers; others by the 'audit' query of their rule. Prints each
+stale key with the reason. Changes nothing without --fix.
+
+  -c, --config FILE   the configuration (default: evictd.yaml)
+      --rule RULE     only keys of this rule
+      --sample N      so many keys (default: 1000, with --for as many as there are)
+      --for TIME      go on for so long, over and over: 30s, 5m, 2h
+      --rate N        at most so many questions per second to the database
+                      (default: 20; each may ask for 50 keys)
+      --fix           delete what is stale
+      --json          one JSON object per stale key, then one with the counts
+
+exit status: 0 nothing is stale, 1 something is, or evictd does not follow, or
+nothing could be judged; 2 no rule can be audited
+
+example: evictd audit -c evictd.yaml --for 5m
 )";
 
 constexpr std::string_view kExplain =
@@ -126,6 +151,7 @@ example: evictd lua | redis-cli -x FUNCTION LOAD REPLACE
 std::string help_text(std::string_view topic) {
   if (topic == "run") return std::string(kRun);
   if (topic == "check") return std::string(kCheck);
+  if (topic == "audit") return std::string(kAudit);
   if (topic == "explain") return std::string(kExplain);
   if (topic == "watch") return std::string(kWatch);
   if (topic == "purge") return std::string(kPurge);

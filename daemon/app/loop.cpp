@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "daemon/app/audit_thread.h"
 #include "daemon/base/poll.h"
 
 namespace evictd {
@@ -135,6 +136,7 @@ void Loop::finish_reload(Now now) {
   parts_.flow.reload(std::move(*std::exchange(new_rules_, std::nullopt)), now);
   take_rules();
   if (parts_.activity != nullptr) parts_.activity->reloaded({now.system, true, difference});
+  if (parts_.audit != nullptr) parts_.audit->reload();
   parts_.log.info(fmt::format("reloaded the rules: {} rules for {} tables; changed: {}", rules_->size(),
                               parts_.flow.rules().tables().size(), difference));
   publish(now);
@@ -160,6 +162,7 @@ void Loop::publish(Now now) {
   for (const LoopCache& cache : parts_.caches) {
     status->sinks.push_back({cache.name, cache.address, cache.sink->status()});
   }
+  if (parts_.audit != nullptr) status->audit = parts_.audit->status();
   status->stopping = stopping_;
   status->reload_problem = reload_problem_;
   status->log_dropped_lines = parts_.log.dropped_lines();

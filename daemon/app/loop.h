@@ -24,6 +24,8 @@ struct LoopCache {
   const Sink* sink = nullptr;
 };
 
+class AuditThread;
+
 class Loop {
  public:
   // How long a stop waits for what is in hand; then the rest is delivered again at the next start
@@ -44,6 +46,7 @@ class Loop {
     std::function<Result<RuleSet>()> read_rules;
     std::chrono::milliseconds drain_max = kDrainMax;
     Activity* activity = nullptr;  // what the status page shows; null: it does without
+    AuditThread* audit = nullptr;  // null: not configured
   };
   explicit Loop(Parts parts);
 

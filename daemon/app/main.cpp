@@ -33,6 +33,8 @@ int dispatch(const CommandLine& request) {
       return run_command(request);
     case Verb::kCheck:
       return check_command(request);
+    case Verb::kAudit:
+      return audit_command(request);
     case Verb::kExplain:
       return explain_command(request);
     case Verb::kWatch:

@@ -27,7 +27,8 @@ const std::vector<double> kLatencyBounds = {
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300};
 
 constexpr std::array kKinds = {InvalidationKind::kKey, InvalidationKind::kTag,
-                               InvalidationKind::kPurge, InvalidationKind::kBump};
+                               InvalidationKind::kPurge, InvalidationKind::kBump,
+                               InvalidationKind::kSurrogate};
 constexpr std::array kOperations = {Operation::kInsert, Operation::kUpdate, Operation::kDelete,
                                     Operation::kTruncate};
 constexpr std::array kReasons = {UnmappableReason::kNotSent, UnmappableReason::kUnchangedToast,
@@ -75,6 +76,8 @@ bool begins_at_zero(const RuleInfo& rule, InvalidationKind kind, std::size_t out
       return !rule.tag_templates.empty();
     case InvalidationKind::kBump:
       return !rule.bump_templates.empty();
+    case InvalidationKind::kSurrogate:
+      return !rule.surrogate_templates.empty() && outcome == 0;
     case InvalidationKind::kPurge:
       return true;
   }

@@ -1,6 +1,10 @@
 #include "daemon/app/metrics_status.h"
+#include "daemon/app/audit_thread.h"
 
 #include <algorithm>
+#include <limits>
+#include <map>
+#include <utility>
 
 namespace evictd {
 namespace {
@@ -11,6 +15,7 @@ using prometheus::MetricType;
 
 // A pattern of topics may match more than anybody wants to see singly.
 constexpr std::size_t kTopicLabelsMax = 200;
+constexpr std::size_t kAuditRuleLabelsMax = 200;
 
 MetricFamily family(std::string name, std::string help, MetricType type) {
   MetricFamily result;
@@ -99,6 +104,45 @@ void append_source(std::vector<MetricFamily>& out, const SourceStatus& source) {
         as_double(source.slot_safe_wal_bytes));
 }
 
+void append_audit(std::vector<MetricFamily>& out, const AuditStatus& audit) {
+  MetricFamily totals = family("evictd_audit_total", "Cached values that the audit compared with the database.", MetricType::Counter);
+  // Beyond so many rules the others are one.
+  std::map<std::pair<std::string, std::string>, AuditCounts> rules;
+  for (const auto& [where, counts] : audit.by_rule) {
+    const bool is_known = rules.size() < kAuditRuleLabelsMax;
+    AuditCounts& into = rules[is_known ? where : std::pair(where.first, std::string("other"))];
+    into.fresh += counts.fresh;
+    into.stale += counts.stale;
+    into.in_flight += counts.in_flight;
+    into.unreadable += counts.unreadable;
+  }
+  for (const auto& [where, counts] : rules) {
+    const auto add = [&](AuditOutcome outcome, std::uint64_t count) {
+      sample(totals, static_cast<double>(count)).label = {
+          {"cache", where.first}, {"rule", where.second}, {"outcome", std::string(audit_outcome_name(outcome))}};
+    };
+    add(AuditOutcome::kFresh, counts.fresh);
+    add(AuditOutcome::kStale, counts.stale);
+    add(AuditOutcome::kInFlight, counts.in_flight);
+    add(AuditOutcome::kUnreadable, counts.unreadable);
+  }
+  out.push_back(std::move(totals));
+  MetricFamily staleness = family("evictd_audit_staleness_seconds", "How stale the values were that the audit found.", MetricType::Histogram);
+  ClientMetric metric;
+  std::uint64_t count = 0;
+  for (std::size_t i = 0; i < audit.staleness.size(); ++i) {
+    count += audit.staleness[i];
+    const bool is_last = i == AuditStatus::kStalenessBounds.size();
+    metric.histogram.bucket.push_back(
+        {count, is_last ? std::numeric_limits<double>::infinity() : AuditStatus::kStalenessBounds[i]});
+  }
+  metric.histogram.sample_count = count;
+  metric.histogram.sample_sum = audit.staleness_sum;
+  staleness.metric.push_back(std::move(metric));
+  out.push_back(std::move(staleness));
+  gauge(out, "evictd_audit_active", "1 while the audit is connected.", audit.problem.empty() ? 1 : 0);
+}
+
 void append_kafka(std::vector<MetricFamily>& out, const KafkaStatus& kafka, Now now) {
   MetricFamily lag_messages =
       family("evictd_kafka_lag_messages", "Records not yet acknowledged, of the partitions held.",
@@ -129,6 +173,28 @@ void append_kafka(std::vector<MetricFamily>& out, const KafkaStatus& kafka, Now 
           static_cast<double>(kafka.dead_letters_lost));
 }
 
+void append_edges(std::vector<MetricFamily>& out, const Status& status) {
+  const bool any = std::any_of(status.sinks.begin(), status.sinks.end(), [](const StatusSink& cache) { return cache.sink.edge; });
+  if (!any) return;
+  MetricFamily requests = family("evictd_edge_requests_total", "Purge requests, by what became of them.", MetricType::Counter);
+  MetricFamily keys = family("evictd_edge_keys_purged_total", "Surrogate keys that the service said it purged.", MetricType::Counter);
+  MetricFamily all = family("evictd_edge_purges_of_all_total", "Times the service purged everything.", MetricType::Counter);
+  MetricFamily ignored = family("evictd_edge_gaps_ignored_total", "Purges of patterns that 'on_gap: ignore' left out.", MetricType::Counter);
+  MetricFamily backlog = family("evictd_edge_backlog_keys", "Surrogate keys that wait to be asked for.", MetricType::Gauge);
+  for (const StatusSink& cache : status.sinks) {
+    if (!cache.sink.edge) continue;
+    const EdgeStatus& edge = *cache.sink.edge;
+    for (const auto& [outcome, count] : edge.requests) {
+      sample(requests, static_cast<double>(count)).label = {{"cache", cache.name}, {"outcome", outcome}};
+    }
+    sample(keys, static_cast<double>(edge.keys_purged)).label = {{"cache", cache.name}};
+    sample(all, static_cast<double>(edge.purges_of_all)).label = {{"cache", cache.name}};
+    sample(ignored, static_cast<double>(edge.gaps_ignored)).label = {{"cache", cache.name}};
+    sample(backlog, static_cast<double>(edge.backlog_keys)).label = {{"cache", cache.name}};
+  }
+  for (MetricFamily* one : {&requests, &keys, &all, &ignored, &backlog}) out.push_back(std::move(*one));
+}
+
 void append_sinks(std::vector<MetricFamily>& out, const Status& status) {
   MetricFamily evicted = family("evictd_redis_evicted_keys_total", "Keys that Redis evicted for memory (INFO).",
                                 MetricType::Counter);
@@ -145,6 +211,7 @@ void append_sinks(std::vector<MetricFamily>& out, const Status& status) {
   }
   out.push_back(std::move(evicted));
   out.push_back(std::move(fills));
+  append_edges(out, status);
 }
 
 void append_gaps(std::vector<MetricFamily>& out, const Status& status, const std::vector<std::string>& gap_reasons) {
@@ -192,6 +259,7 @@ void append_status_metrics(std::vector<MetricFamily>& out, const Status& last,
   counter(out, "evictd_log_dropped_lines_total", "Lines of the log that nobody read in time.",
           static_cast<double>(status.log_dropped_lines));
   append_gaps(out, status, gap_reasons);
+  if (status.audit) append_audit(out, *status.audit);
 }
 
 }  // namespace evictd

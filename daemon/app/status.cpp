@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "daemon/app/audit_thread.h"
 #include "daemon/base/json.h"
 
 namespace evictd {
@@ -95,6 +96,35 @@ void write_caches(JsonWriter& json, const Status& status) {
     json.end_array().end_object();
   }
   json.end_array();
+}
+
+void write_audit(JsonWriter& json, const AuditStatus& audit) {
+  const auto write_counts = [&json](const AuditCounts& counts) {
+    json.field("checked", counts.checked()).field("fresh", counts.fresh).field("stale", counts.stale);
+    json.field("in_flight", counts.in_flight).field("unreadable", counts.unreadable);
+  };
+  json.begin_object("audit");
+  text_field(json, "problem", audit.problem);
+  write_counts(audit.counts);
+  json.field("says", nines_text(audit.counts.fresh, audit.counts.stale));
+  json.field("behind", audit.behind);
+  text_field(json, "behind_reason", audit.behind_reason);
+  json.begin_array("rules");
+  for (const auto& [where, counts] : audit.by_rule) {
+    json.begin_object().field("cache", where.first).field("rule", where.second);
+    write_counts(counts);
+    json.end_object();
+  }
+  json.end_array().begin_array("not_audited");
+  for (const std::string& text : audit.not_audited) json.value(text);
+  json.end_array().begin_array("last_stale");
+  for (const AuditStatus::Stale& one : audit.last_stale) {
+    json.begin_object().field("at", time_text(one.at)).field("cache", one.cache).field("rule", one.rule);
+    json.field("key", one.key).field("reason", one.reason);
+    text_field(json, "marker", one.marker);
+    json.field("stale_seconds", one.seconds).end_object();
+  }
+  json.end_array().end_object();
 }
 
 }  // namespace
@@ -192,6 +222,7 @@ std::string status_json(const StatusBoard& board, Now now, bool with_rules) {
     write_source(json, *status);
     write_caches(json, *status);
     write_flow(json, status->flow, now);
+    if (status->audit) write_audit(json, *status->audit);
     json.begin_object("rules").field("file", status->identity->rules_file);
     text_field(json, "reload_problem", status->reload_problem);
     if (with_rules) {

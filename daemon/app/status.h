@@ -18,6 +18,8 @@
 
 namespace evictd {
 
+struct AuditStatus;  // audit_thread.h
+
 // What stays the same while the process runs. No secrets: addresses only.
 struct StatusIdentity {
   std::string version;
@@ -45,6 +47,7 @@ struct Status {
   FlowStatus flow;
   SourceStatus source;
   std::vector<StatusSink> sinks;  // in the order of FlowStatus::lanes
+  std::shared_ptr<const AuditStatus> audit;  // null: `audit` is not configured
   bool stopping = false;
   std::uint64_t log_dropped_lines = 0;
   std::string

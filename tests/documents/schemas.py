@@ -152,6 +152,7 @@ def rule():
         "keys": texts(KEY, "keys to delete", most=64),
         "tags": texts(TAG, "tags to delete: every key in the Redis set tag:<tag>", most=64),
         "bump": texts(KEY, "namespace counters to raise, once for each transaction", most=64),
+        "surrogate_keys": texts(TAG, "names of responses at an edge (a CDN, Varnish), to be purged there", most=64),
         "purge": texts(PURGE, "Redis patterns: any change of the table deletes every key that matches", most=64),
         "when_changed": texts(FILLED, "an update that touches none of these columns is ignored"),
         "ignore_changed": texts(FILLED, "an update that touches no column but these is ignored"),
@@ -174,7 +175,7 @@ def rule():
                 "propertyNames": {"pattern": r"^[^.]+(?:\.[^.]+){0,15}$"}}],
                 "description": "how: bytes, JSON, or paths into the cached JSON with their columns"}, "text"),
         }, ["query"], "how evictd audit compares values with the database"),
-    }, ["table"], anyOf=[{"required": [one]} for one in ("keys", "tags", "bump", "purge")],
+    }, ["table"], anyOf=[{"required": [one]} for one in ("keys", "tags", "bump", "purge", "surrogate_keys")],
        dependentRequired={})
 
 
@@ -210,11 +211,44 @@ def caches():
         "age": duration(SECOND, 7 * 24 * HOUR, "of the oldest unacknowledged change", True),
         "wal": size(16 << 20, 1 << 50, "that PostgreSQL keeps"),
     })], "description": "when a cache that is away no longer holds the database up; it is purged when it returns"}
+    base = dict(FILLED, description="where the API is, without a path")
+    common_edge = {
+        "rate": settings({"requests": number(1, 10_000, "so many"), "per": duration(SECOND, HOUR, "in this time", True, "1s"),
+                          "burst": number(1, 100_000, "so many at once")}, ["requests"], "requests that may leave"),
+        "ca": dict(TEXT, description="a file of authorities, instead of the system's"),
+        "timeout": duration(100, 5 * MINUTE, "an answer that takes longer is none", True, "10s"),
+    }
+    token = dict(FILLED, description="a credential that may purge")
+    soft = {"type": ["boolean", "string"], "description": "what is purged may be served while it is fetched anew"}
+    name = dict(WORD, pattern=maybe_variable("^[A-Za-z0-9_-]{1,100}$"))
+    edges = {
+        "fastly": settings({"service": name, "token": token, "soft": soft, "url": base, **common_edge}, ["service", "token"]),
+        "cloudflare": settings({"zone": name, "token": token, "url": base,
+                                "plan": choice("whose rate of purges holds", "free", "pro", "business", "enterprise",
+                                               default="free", variables=True), **common_edge}, ["zone", "token"]),
+        "varnish": settings({"url": dict(FILLED, description="http://host:port/"), "header": name,
+                             "method": choice("PURGE with keys, or BAN with a pattern of them", "PURGE", "BAN", default="PURGE",
+                                              variables=True),
+                             "soft": soft, "token": token, "header_max": size(256, 1 << 20, "of the keys in one request"),
+                             **common_edge}, ["url"]),
+        "http": settings({"url": FILLED, "method": name, "headers": {"type": ["object", "null"], "additionalProperties": FILLED},
+                          "body": FILLED, "batch": number(1, 1000, "keys of one request", default=1), "separator": FILLED,
+                          "expect": TEXT, "purge_all": settings({"url": FILLED, "method": name, "body": FILLED}, ["url"]),
+                          **common_edge}, ["url"]),
+    }
+    # Where an entry is an edge.
+    only_edges = {
+        "origin_time": duration(0, 10 * MINUTE, "how long a response may take from its last read of a cache until the edge has it",
+                                True, "1s"),
+        "on_gap": {"anyOf": [{"enum": ["all", "ignore"]}, settings({"keys": texts(TEXT, "surrogate keys", most=100)}, ["keys"])],
+                   "description": "what is purged when it is not known which keys"},
+    }
     one = settings({
-        "redis": redis(),
+        "redis": redis(), **edges, **only_edges,
         "after": texts(TEXT, "the caches that this one is filled from", least=0),
         "park_after": park_after,
-    }, ["redis"])
+    }, oneOf=[{"required": [kind]} for kind in ("redis", *edges)],
+       dependentSchemas={each: {"not": {"required": ["redis"]}} for each in only_edges}, null=False)
     return {"type": "object", "minProperties": 1, "maxProperties": 16, "propertyNames": {"pattern": "^[A-Za-z0-9_-]{1,40}$"},
             "additionalProperties": one, "description": "several caches by their names, instead of 'redis'"}
 
@@ -257,6 +291,8 @@ def config_schema():
                 "http": settings({"listen": dict(text(listen, "", True), **{"description": "host:port, or off", "default": "127.0.0.1:9464"})}),
                 "log": settings({"level": choice("what is logged", "debug", "info", "warning", "error", default="info", variables=True),
                                  "format": choice("json: one object per line", "text", "json", default="text", variables=True)}),
+                "audit": settings({"rate": text(r"^0*(?:[1-9][0-9]{0,2}|1000)/s$", "questions per second that the audit asks the database at most", True)},
+                                  ["rate"], "the cache is compared with the database while evictd runs"),
                 "limits": settings({"inflight": size(1 << 20, 4 << 30, "what evictd holds before it stops reading", default="24MiB")}),
                 "rules": {"anyOf": [FILLED, {"$ref": "#/$defs/rules"}, {"$ref": "#/$defs/rules_file"}],
                           "description": "a file relative to this one, or the rules themselves"},

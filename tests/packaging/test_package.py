@@ -52,7 +52,7 @@ def test_control_names_the_version_and_the_libraries(unpacked):
     assert control["Section"] == "database"
     assert len(control["Description"]) <= 80
     assert re.search(r"^ \S", read(unpacked, "DEBIAN/control"), re.M), "no long description"
-    for library in ("libc6", "libpq5", "libssl3", "librdkafka1", "libyaml-cpp", "adduser"):
+    for library in ("libc6", "libpq5", "libssl3", "librdkafka1", "libcurl4", "libyaml-cpp", "adduser"):
         assert library in control["Depends"], control["Depends"]
 
 

@@ -52,6 +52,9 @@ BELOW = {
     "daemon/sources/postgres/": ("mapping/", "daemon/base/", "daemon/net/", "daemon/interface/"),
     "daemon/sources/kafka/": ("mapping/", "daemon/base/", "daemon/net/", "daemon/interface/"),
     "daemon/sinks/redis/": ("mapping/", "daemon/base/", "daemon/net/", "daemon/interface/"),
+    "daemon/audit/": ("mapping/", "daemon/base/", "daemon/net/", "daemon/interface/", "daemon/sources/postgres/",
+                      "daemon/sinks/redis/"),
+    "daemon/sinks/http/": ("mapping/", "daemon/base/", "daemon/net/", "daemon/interface/"),
     "daemon/app/": ("mapping/", "daemon/"),
 }
 
@@ -79,9 +82,11 @@ def include_directions(files):
 # Each library is known to few files, so that it can be replaced and so that builds stay fast.
 LIBRARIES = {
     "yaml-cpp/": {"mapping/yaml.cpp"},
-    "simdjson": {"mapping/json_path.cpp", "daemon/app/explain.cpp", "daemon/sources/kafka/json_level.cpp", "daemon/kafka/json_reader.cpp"},
+    "simdjson": {"mapping/json_path.cpp", "daemon/app/explain.cpp", "daemon/sources/kafka/json_level.cpp", "daemon/kafka/json_reader.cpp",
+                "daemon/sinks/http/service.cpp", "daemon/sinks/http/doctor/check.cpp"},
     "openssl/": {"mapping/filters.cpp", "daemon/sinks/redis/scripts.cpp", "daemon/sinks/redis/transport.cpp"},
     "prometheus/": {"daemon/app/metrics.cpp", "daemon/app/metrics_status.h"},
+    "curl/": {"daemon/sinks/http/http_client.cpp"},
     "CLI/": {"daemon/app/command_line.cpp"},
     "hiredis/": set(),
     "libpq-fe": {"daemon/sources/postgres/connection.cpp", "daemon/sources/postgres/conninfo.cpp"},
@@ -206,8 +211,8 @@ def sleeping_tests(files):
                 yield f"{path}:{number}: a unit test sleeps only inside a wait with a condition and an end"
 
 
-FINDING_ID = re.compile(r"\b(?:CF|PG|RD|KF)[0-9]{3}\b")
-SAID_FINDING = re.compile(r'"((?:CF|PG|RD|KF)[0-9]{3})"')
+FINDING_ID = re.compile(r"\b(?:CF|PG|RD|KF|HT)[0-9]{3}\b")
+SAID_FINDING = re.compile(r'"((?:CF|PG|RD|KF|HT)[0-9]{3})"')
 
 
 def findings(files):

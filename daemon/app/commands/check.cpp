@@ -1,3 +1,4 @@
+#include "daemon/sinks/http/doctor/check.h"
 #include "daemon/sinks/redis/doctor/check.h"
 
 #include <fmt/core.h>
@@ -36,8 +37,9 @@ int check_command(const CommandLine& request) {
   }
   sections.push_back({source_text(**config), check_source(**config, *rules, record ? &*record : nullptr)});
   for (const CacheSettings& cache : (*config)->caches) {
-    const std::string what = (*config)->caches.size() == 1 ? "Redis " : "cache '" + cache.name + "': Redis ";
-    sections.push_back({what + redis_text(cache), check_redis(redis_options(**config, cache), *rules)});
+    const std::string what = (*config)->caches.size() == 1 ? "" : "cache '" + cache.name + "': ";
+    sections.push_back({what + cache_kind_text(cache), cache.edge ? check_http(edge_options(cache), cache.place.to_string())
+                                                                  : check_redis(redis_options(**config, cache), *rules)});
   }
   return print(request, sections);
 }

@@ -18,6 +18,7 @@ int report(const Error& error);
 
 int run_command(const CommandLine& request);
 int check_command(const CommandLine& request);
+int audit_command(const CommandLine& request);
 int explain_command(const CommandLine& request);
 int watch_command(const CommandLine& request);
 int purge_command(const CommandLine& request);

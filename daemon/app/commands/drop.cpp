@@ -22,7 +22,9 @@ Result<bool> agreed(const CommandLine& request, const Config& config) {
                 "'drop' asks before it removes anything, and there is no terminal", "add --yes");
   }
   std::string redis;
-  for (const CacheSettings& cache : config.caches) redis += (redis.empty() ? "" : ", ") + redis_text(cache);
+  for (const CacheSettings& cache : config.caches) {
+    if (!cache.edge) redis += (redis.empty() ? "" : ", ") + cache_text(cache);
+  }
   std::printf(
       "This removes the slot and the publication of\n  %s\nand evictd's record from\n  Redis %s\n"
       "Go on? [y/N] ",
@@ -34,12 +36,12 @@ Result<bool> agreed(const CommandLine& request, const Config& config) {
 }
 
 // evictd's record goes the way of a cached key; what is left of it ends with its tombstone.
-Result<void> drop_record(const Config& config, const CacheSettings& cache, Signals& signals) {
+Result<void> drop_record(const Config& config, const CacheSettings& cache, const std::string& of, Signals& signals) {
   Result<std::unique_ptr<Sink>> sink = make_redis_sink(redis_options(config, cache));
   if (!sink) return tl::unexpected(sink.error());
   const RuleInfo no_rule;
   Texts key;
-  key.texts = record_key(config.record_name());
+  key.texts = record_key(config.record_name(), of);
   key.items.push_back(Item{static_cast<std::uint32_t>(key.texts.size()), 0});
   Order order;
   order.rule = &no_rule;
@@ -78,7 +80,12 @@ int drop_command(const CommandLine& request) {
   std::fflush(stdout);
   Signals signals;  // only now: Ctrl-C at the question above ends the program as usual
   for (const CacheSettings& cache : (*config)->caches) {
-    if (const Result<void> record = drop_record(**config, cache, signals); !record) return report(record.error());
+    if (cache.edge) continue;
+    if (const Result<void> record = drop_record(**config, cache, "", signals); !record) return report(record.error());
+    for (const CacheSettings& edge : (*config)->caches) {  // whose records it keeps
+      if (!edge.edge || edge.edge->record_in != cache.name) continue;
+      if (const Result<void> record = drop_record(**config, cache, edge.name, signals); !record) return report(record.error());
+    }
   }
   return kExitDone;
 }

@@ -16,7 +16,11 @@ int lua_command(const CommandLine& request) {
   if (request.config != CommandLine{}.config || std::filesystem::exists(request.config, ignored)) {
     const Result<ValidConfig> config = load_config(request.config, process_environment);
     if (!config) return report(config.error());
-    tombstone_ttl = (*config)->caches.front().redis.tombstone_ttl;
+    for (const CacheSettings& cache : (*config)->caches) {
+      if (cache.edge) continue;
+      tombstone_ttl = cache.redis.tombstone_ttl;
+      break;
+    }
   }
   if (!request.scripts) {
     std::fputs(function_library(tombstone_ttl).c_str(), stdout);

@@ -98,7 +98,9 @@ std::optional<Snapshot> snapshot_now(const Config& config, std::string& problem)
 }
 
 void print_outcome(const Pattern& pattern, const Outcome& outcome) {
-  if (pattern.is_bump) {
+  if (pattern.is_surrogate) {
+    fmt::print("{}  {}\n", printable_text(pattern.glob), outcome.deleted > 0 ? "purged at the edge" : "left alone (on_gap: ignore)");
+  } else if (pattern.is_bump) {
     fmt::print("{}  raised {}\n", printable_text(pattern.glob), outcome.deleted);
   } else {
     fmt::print("{}  {} {}, already gone {}\n", printable_text(pattern.glob),
@@ -131,10 +133,11 @@ int purge_command(const CommandLine& request) {
   for (const CacheSettings& cache : (*config)->caches) {
     std::vector<PatternRef> refs;
     for (const Doomed& doomed : *patterns) {
+      if (doomed.pattern.is_surrogate != cache.edge.has_value()) continue;
       if (acts_on(*doomed.rule, cache.name)) refs.push_back({doomed.rule, &doomed.pattern});
     }
     if (refs.empty()) continue;
-    Result<std::unique_ptr<Sink>> sink = make_redis_sink(redis_options(**config, cache));
+    Result<std::unique_ptr<Sink>> sink = make_sink(**config, cache);
     if (!sink) return report(sink.error());
     if ((*config)->caches.size() > 1) fmt::print("cache '{}'\n", cache.name);
     std::vector<Order> orders(refs.size());

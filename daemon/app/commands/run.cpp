@@ -1,5 +1,6 @@
 #include <fmt/core.h>
 
+#include "daemon/app/audit_thread.h"
 #include "daemon/app/commands/commands.h"
 #include "daemon/app/commands/wiring.h"
 #include "daemon/app/http_server.h"
@@ -13,6 +14,18 @@ Result<std::unique_ptr<HttpServer>> start_http(const Config& config, const Statu
                                                const Metrics& metrics) {
   if (!config.listen) return std::unique_ptr<HttpServer>();
   return HttpServer::start(*config.listen, board, metrics);
+}
+
+std::unique_ptr<AuditThread> start_audit(const Config& config) {
+  if (config.audit_rate == 0) return nullptr;
+  AuditThread::Options options;
+  options.postgres_url = config.postgres->url.reveal();
+  options.client_encoding = config.postgres->client_encoding;
+  for (const CacheSettings& cache : config.caches) options.caches.push_back({cache.name, redis_options(config, cache)});
+  options.questions_per_second = static_cast<double>(config.audit_rate);
+  // By value: a thread that is left behind at the end outlives everything else.
+  options.read_rules = [config] { return load_rules(config); };
+  return std::make_unique<AuditThread>(std::move(options));
 }
 
 }  // namespace
@@ -29,17 +42,20 @@ int run_command(const CommandLine& request) {
     log.error(error);
     return exit_code(error);
   };
+  const std::unique_ptr<AuditThread> audit = start_audit(**config);
   std::vector<std::unique_ptr<Sink>> sinks;
   std::vector<LaneSpec> lanes;
   std::vector<LoopCache> caches;
   std::vector<std::string> names;
   std::string redis;
   for (const CacheSettings& cache : (*config)->caches) {
-    Result<std::unique_ptr<Sink>> sink = make_redis_sink(redis_options(**config, cache));
+    Result<std::unique_ptr<Sink>> sink = make_sink(**config, cache);
     if (!sink) return failed(sink.error());
-    sinks.push_back(std::move(*sink));
-    lanes.push_back({cache.name, sinks.back().get(), cache.after, cache.park_after, cache.redis.tombstone_ttl});
-    caches.push_back({cache.name, redis_text(cache), sinks.back().get()});
+    const bool is_heard = audit && !cache.edge;  // an edge has no values to look at
+    sinks.push_back(is_heard ? AuditThread::listening(std::move(*sink), *audit, cache.name) : std::move(*sink));
+    lanes.push_back({cache.name, sinks.back().get(), cache.after, cache.park_after, cache.redis.tombstone_ttl,
+                     cache.edge ? cache.edge->origin_time : std::chrono::milliseconds(0)});
+    caches.push_back({cache.name, cache_text(cache), sinks.back().get()});
     names.push_back(cache.name);
     if (!redis.empty()) redis += ", ";
     redis += (*config)->caches.size() == 1 ? caches.back().address : cache.name + " " + caches.back().address;
@@ -67,7 +83,7 @@ int run_command(const CommandLine& request) {
 
   Flow flow(std::move(*rules), **source, std::move(lanes), activity, flow_options(**config));
   Loop loop({flow, **source, std::move(caches), metrics, board, signals, log, identity,
-             [&config] { return load_rules(**config); }, Loop::kDrainMax, &activity});
+             [&config] { return load_rules(**config); }, Loop::kDrainMax, &activity, audit.get()});
   return loop.run();
 }
 

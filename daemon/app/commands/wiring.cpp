@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <random>
 
 #include "daemon/app/check_nulls.h"
@@ -10,6 +11,7 @@
 #include "daemon/sources/postgres/conninfo.h"
 #include "daemon/sources/postgres/table_tree.h"
 #include "daemon/sinks/redis/url.h"
+#include "mapping/check.h"
 #ifdef EVICTD_WITH_KAFKA
 #include "daemon/app/commands/snapshot_connection.h"
 #include "daemon/sources/kafka/doctor/check.h"
@@ -118,6 +120,30 @@ RedisOptions redis_options(const Config& config, const CacheSettings& cache) {
   return options;
 }
 
+HttpSinkOptions edge_options(const CacheSettings& cache) {
+  const EdgeSettings& settings = *cache.edge;
+  HttpSinkOptions options;
+  options.name = cache.name;
+  options.service = settings.service;
+  options.client.ca_file = settings.ca;
+  options.client.timeout = settings.timeout;
+  options.client.connect_timeout = std::min(options.client.connect_timeout, settings.timeout);
+  options.on_gap = settings.on_gap;
+  return options;
+}
+
+Result<std::unique_ptr<Sink>> make_sink(const Config& config, const CacheSettings& cache) {
+  if (!cache.edge) return make_redis_sink(redis_options(config, cache));
+  const auto keeper = std::find_if(config.caches.begin(), config.caches.end(),
+                                   [&](const CacheSettings& other) { return other.name == cache.edge->record_in; });
+  EVICTD_CHECK(keeper != config.caches.end() && !keeper->edge);
+  RedisOptions options = redis_options(config, *keeper);
+  options.record_of = cache.name;
+  Result<std::unique_ptr<Sink>> store = make_redis_sink(std::move(options));
+  if (!store) return store;
+  return make_http_sink(edge_options(cache), std::move(*store));
+}
+
 FlowOptions flow_options(const Config& config) {
   FlowOptions options;
   std::random_device random;
@@ -201,7 +227,10 @@ std::string source_text(const Config& config) {
                      config.postgres->publication);
 }
 
-std::string redis_text(const CacheSettings& cache) {
+std::string cache_kind_text(const CacheSettings& cache) { return cache.edge ? cache_text(cache) : "Redis " + cache_text(cache); }
+
+std::string cache_text(const CacheSettings& cache) {
+  if (cache.edge) return Service(cache.edge->service).address();
   const Result<RedisAddress> address = parse_redis_url(cache.redis.url.reveal());
   if (!address) return "?";
   return fmt::format("{}/{}", address->to_string(), address->database);

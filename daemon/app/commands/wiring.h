@@ -18,7 +18,12 @@ namespace evictd {
 
 // REQUIRES: config.postgres.
 PostgresOptions postgres_options(const Config& config, const RuleSet& rules);
+// REQUIRES: !cache.edge.
 RedisOptions redis_options(const Config& config, const CacheSettings& cache);
+// REQUIRES: cache.edge.
+HttpSinkOptions edge_options(const CacheSettings& cache);
+// Redis or an edge, as configured.
+Result<std::unique_ptr<Sink>> make_sink(const Config& config, const CacheSettings& cache);
 FlowOptions flow_options(const Config& config);
 
 // PostgreSQL or Kafka, as configured. `log` must outlive the source.
@@ -31,7 +36,9 @@ Findings check_source(const Config& config, const RuleSet& rules, const Record* 
 // For people, without secrets: "PostgreSQL localhost:5432/shop, slot 'evictd', publication
 // 'evictd'".
 std::string source_text(const Config& config);
-// "localhost:6379/0".
-std::string redis_text(const CacheSettings& cache);
+// "localhost:6379/0"; of an edge "Fastly service x1 (api.fastly.com)".
+std::string cache_text(const CacheSettings& cache);
+// The same with "Redis " in front where it is one.
+std::string cache_kind_text(const CacheSettings& cache);
 
 }  // namespace evictd

@@ -248,7 +248,7 @@ class RedisSink final : public Sink {
   }
 
  private:
-  std::string record_key() const { return evictd::record_key(options_.record_name); }
+  std::string record_key() const { return evictd::record_key(options_.record_name, options_.record_of); }
   bool is_connected() const { return announced_ && session_ && session_->is_ready(); }
   std::size_t pending_bytes() const { return session_ ? session_->output().size() - written_ : 0; }
   bool has_output() const { return pending_bytes() > 0; }
@@ -553,7 +553,9 @@ class RedisSink final : public Sink {
 }  // namespace
 
 // Every marker has braces in its name (scripts.h), this has none: no key that anybody caches has the record as its marker.
-std::string record_key(const std::string& record_name) { return "evictd:record:" + record_name; }
+std::string record_key(const std::string& record_name, const std::string& of) {
+  return of.empty() ? "evictd:record:" + record_name : "evictd:record@" + of + ":" + record_name;
+}
 
 Result<std::unique_ptr<Sink>> make_redis_sink(RedisOptions options) {
   auto address = parse_redis_url(options.url);

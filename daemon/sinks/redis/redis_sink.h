@@ -52,6 +52,8 @@ struct RedisOptions {
 
   // Which record this evictd owns: the slot name (letters, digits, '_', '-').
   std::string record_name = "evictd";
+  // Not empty: this is but the store of the record of another cache, of that name, which has no place for one.
+  std::string record_of;
   std::string client_name = "evictd";
 
   // rediss:// only. Empty ca_file: the system's certificates.
@@ -60,8 +62,8 @@ struct RedisOptions {
   std::string tls_key_file;
 };
 
-// The Redis key of a record.
-std::string record_key(const std::string& record_name);
+// The Redis key of a record: of this cache, or of another one that it keeps the record for.
+std::string record_key(const std::string& record_name, const std::string& of = {});
 
 // kUsage when the url cannot be read; the text never shows the password.
 Result<std::unique_ptr<Sink>> make_redis_sink(RedisOptions options);

@@ -56,16 +56,29 @@ std::string CatalogueSession::quote(const std::string& text) const { return quot
 
 std::string CatalogueSession::quote_name(const std::string& name) const { return quoted_name(name); }
 
-TextRows CatalogueSession::query(const std::string& statement) {
+PostgresConnection::Answer CatalogueSession::answer() {
+  turn_until(read_clocks().steady + answer_max_,
+             [&] { return connection_.state() == PostgresConnection::State::kIdle; });
+  return connection_.take_answer().value_or(PostgresConnection::Answer{});
+}
+
+PostgresConnection::Answer CatalogueSession::ask(const std::string& statement) {
   // Says so when the server has ended the session since.
   turn_until(SteadyTime::max(), [&] { return connection_.state() == PostgresConnection::State::kIdle; });
   connection_.send(statement);
-  turn_until(read_clocks().steady + answer_max_,
-             [&] { return connection_.state() == PostgresConnection::State::kIdle; });
-  auto answer = connection_.take_answer();
-  if (!answer) return {};
-  if (answer->failure) throw SessionFailure(kind_of(answer->failure->sqlstate), answer->failure->text, answer->failure->sqlstate);
-  return std::move(answer->rows);
+  return answer();
+}
+
+std::optional<PostgresFailure> CatalogueSession::prepare(const std::string& name, const std::string& statement) {
+  turn_until(SteadyTime::max(), [&] { return connection_.state() == PostgresConnection::State::kIdle; });
+  connection_.send_prepare(name, statement);
+  return answer().failure;
+}
+
+TextRows CatalogueSession::query(const std::string& statement) {
+  PostgresConnection::Answer found = ask(statement);
+  if (found.failure) throw SessionFailure(kind_of(found.failure->sqlstate), found.failure->text, found.failure->sqlstate);
+  return std::move(found.rows);
 }
 
 void CatalogueSession::transaction(const std::vector<std::string>& statements) {

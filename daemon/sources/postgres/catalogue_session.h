@@ -42,8 +42,12 @@ class CatalogueSession {
   std::string quote(const std::string& text) const;
   std::string quote_name(const std::string& name) const;
 
-  // One statement outside a transaction. NULL is an empty text.
+  // One statement. NULL is an empty text.
   TextRows query(const std::string& statement);
+  // The same, with names of columns and NULLs; throws only when the session is gone.
+  PostgresConnection::Answer ask(const std::string& statement);
+  // Prepares one statement: what is wrong with it, if anything.
+  std::optional<PostgresFailure> prepare(const std::string& name, const std::string& statement);
   // All or nothing.
   void transaction(const std::vector<std::string>& statements);
 
@@ -61,6 +65,7 @@ class CatalogueSession {
   static std::optional<Error> caught(const std::function<void()>& work, const Conninfo& conninfo);
 
   // Turns the connection until `done`; throws when it is lost, or when `deadline` passes first.
+  PostgresConnection::Answer answer();
   void turn_until(SteadyTime deadline, const std::function<bool()>& done);
 
   PostgresConnection connection_;

@@ -217,6 +217,13 @@ void PostgresConnection::send(const std::string& command) {
   flush();
 }
 
+void PostgresConnection::send_prepare(const std::string& name, const std::string& statement) {
+  EVICTD_CHECK(state_ == State::kIdle);
+  if (PQsendPrepare(connection_.get(), name.c_str(), statement.c_str(), 0, nullptr) == 0) return lose_with_last_error();
+  state_ = State::kBusy;
+  flush();
+}
+
 void PostgresConnection::send_prepared(const std::string& name) {
   EVICTD_CHECK(state_ == State::kIdle);
   if (PQsendQueryPrepared(connection_.get(), name.c_str(), 0, nullptr, nullptr, nullptr, 0) == 0) {
@@ -265,9 +272,16 @@ void PostgresConnection::read_answer() {
         state_ = State::kStreaming;
         return;
       case PGRES_TUPLES_OK:
+        answer_->columns.clear();
+        for (int column = 0; column < PQnfields(result.get()); ++column) {
+          answer_->columns.emplace_back(PQfname(result.get(), column));
+        }
         for (int row = 0; row < PQntuples(result.get()); ++row) {
           auto& values = answer_->rows.emplace_back();
           for (int column = 0; column < PQnfields(result.get()); ++column) {
+            if (PQgetisnull(result.get(), row, column) != 0) {
+              answer_->nulls.emplace(answer_->rows.size() - 1, static_cast<std::size_t>(column));
+            }
             values.emplace_back(PQgetvalue(result.get(), row, column),
                                 static_cast<std::size_t>(PQgetlength(result.get(), row, column)));
           }

@@ -6,8 +6,10 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "daemon/base/clock.h"
@@ -41,6 +43,8 @@ class PostgresConnection {
   struct Answer {
     std::optional<PostgresFailure> failure;
     std::vector<std::vector<std::string>> rows;
+    std::vector<std::string> columns;                      // names
+    std::set<std::pair<std::size_t, std::size_t>> nulls;  // row and column of each NULL
   };
 
   explicit PostgresConnection(NameLookup::Resolver resolver = NameLookup::system_resolver);
@@ -62,6 +66,8 @@ class PostgresConnection {
 
   // REQUIRES: kIdle. The answer is taken once step() has brought it.
   void send(const std::string& command);
+  // REQUIRES: kIdle. Prepares one statement: several at once are refused, whatever is written in it.
+  void send_prepare(const std::string& name, const std::string& statement);
   // REQUIRES: kIdle. Runs a statement prepared with send("prepare <name> as ...").
   void send_prepared(const std::string& name);
   std::optional<Answer> take_answer();

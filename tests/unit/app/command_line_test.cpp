@@ -39,6 +39,23 @@ TEST(CommandLine, ReadsTheOptionsOfCheckPurgeAndDrop) {
   EXPECT_TRUE(parse_command_line({"lua", "--scripts"})->scripts);
 }
 
+TEST(CommandLine, ReadsAudit) {
+  const Result<CommandLine> line = parse_command_line(
+      {"audit", "--rule", "r", "--sample", "10", "--for", "5m", "--rate", "7", "--fix", "--json"});
+  ASSERT_TRUE(line) << line.error().to_string();
+  EXPECT_EQ(line->rule, "r");
+  EXPECT_EQ(line->samples, 10u);
+  EXPECT_EQ(line->time, std::chrono::minutes(5));
+  EXPECT_EQ(line->rate, 7u);
+  EXPECT_TRUE(line->fix);
+  EXPECT_TRUE(line->json);
+  EXPECT_EQ(parse_command_line({"audit"})->samples, std::nullopt);
+  EXPECT_EQ(error_of({"audit", "--sample", "0"}),
+            "'--sample': expected a number from 1 to 1000000000, got '0'\nhint: see 'evictd audit --help'");
+  EXPECT_EQ(error_of({"audit", "--for", "5"}),
+            "'--for': expected a duration such as 30s, 5m or 2h, got '5'\nhint: see 'evictd audit --help'");
+}
+
 TEST(CommandLine, ReadsExplain) {
   const Result<CommandLine> line =
       parse_command_line({"explain", "--table", "products", "--op", "update", "--new",
@@ -68,8 +85,8 @@ TEST(CommandLine, SaysWhatIsWrong) {
   EXPECT_EQ(error_of({}), "expected a command\nhint: see 'evictd --help'");
   EXPECT_EQ(error_of({"rnu"}), "unknown command 'rnu'\nhint: did you mean 'run'?");
   EXPECT_EQ(error_of({"-c", "x"}),
-            "unknown option '-c'\nhint: known commands: 'run', 'check', 'explain', 'watch', "
-            "'purge', 'drop', 'lua'");
+            "unknown option '-c'\nhint: known commands: 'run', 'check', 'audit', 'explain', "
+            "'watch', 'purge', 'drop', 'lua'");
   EXPECT_EQ(error_of({"check", "--ofline"}),
             "unknown option '--ofline' of 'check'\nhint: did you mean '--offline'?");
   EXPECT_EQ(error_of({"check", "--zzz=1"}),
@@ -99,7 +116,7 @@ TEST(CommandLine, SaysWhatIsWrong) {
 }
 
 TEST(Help, EveryCommandHasItsOwnWithAnExample) {
-  for (const char* topic : {"run", "check", "explain", "watch", "purge", "drop", "lua"}) {
+  for (const char* topic : {"run", "check", "audit", "explain", "watch", "purge", "drop", "lua"}) {
     const std::string text = help_text(topic);
     EXPECT_TRUE(text.starts_with("usage: evictd " + std::string(topic))) << text;
     EXPECT_NE(text.find("\nexample: evictd " + std::string(topic)), std::string::npos) << text;
@@ -108,7 +125,7 @@ TEST(Help, EveryCommandHasItsOwnWithAnExample) {
 }
 
 TEST(Help, FitsATerminal) {
-  for (const char* topic : {"", "run", "check", "explain", "watch", "purge", "drop", "lua"}) {
+  for (const char* topic : {"", "run", "check", "audit", "explain", "watch", "purge", "drop", "lua"}) {
     std::size_t begin = 0;
     const std::string text = help_text(topic);
     for (std::size_t end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {

@@ -65,6 +65,7 @@ redis:
 http: {listen: "[::1]:9999"}
 log: {level: warning, format: json}
 limits: {inflight: 64MiB}
+audit: {rate: 20/s}
 rules: rules/shop.yaml
 )",
                                                   "/etc/evictd/evictd.yaml", no_environment);
@@ -87,6 +88,7 @@ rules: rules/shop.yaml
   EXPECT_EQ(c.log_level, LogLevel::kWarning);
   EXPECT_EQ(c.log_format, LogFormat::kJson);
   EXPECT_EQ(c.inflight_bytes_max, 64u * 1024 * 1024);
+  EXPECT_EQ(c.audit_rate, 20u);
   EXPECT_EQ(c.rules_file, "/etc/evictd/rules/shop.yaml");
   EXPECT_EQ(c.record_name(), "evictd_shop");
 }
@@ -139,6 +141,40 @@ rules: rules.yaml
   EXPECT_EQ((*config)->record_name(), "evictd-shop");
 }
 
+// The configuration with an edge beside a Redis; `edge` begins in line 4, column 9.
+std::string with_edge(const std::string& edge) {
+  return "postgres: {url: postgresql://localhost/shop}\ncaches:\n  main: {redis: {url: redis://localhost}}\n  edge: " + edge +
+         "\nrules: rules.yaml\n";
+}
+
+TEST(EdgeConfig, ReadsEachAdapter) {
+  const auto edge_of = [](const std::string& text) {
+    const Result<ValidConfig> config = parse_config(with_edge(text), "evictd.yaml", environment_of({{"T", "tok-SECRET"}}));
+    EXPECT_TRUE(config) << config.error().to_string();
+    return config ? (*config)->caches.at(1) : CacheSettings{};
+  };
+  const CacheSettings fastly = edge_of("{fastly: {service: x1, token: '${T}', soft: true, url: 'http://localhost:1/'}, origin_time: 3s}");
+  EXPECT_EQ(fastly.edge->service.token.reveal(), "tok-SECRET");
+  EXPECT_EQ(fastly.edge->service.url.reveal(), "http://localhost:1");
+  EXPECT_TRUE(fastly.edge->service.is_soft);
+  EXPECT_EQ(fastly.edge->origin_time, milliseconds(3000));
+  EXPECT_EQ(fastly.after, std::vector<std::string>{"main"});  // every Redis, unless it says otherwise
+  EXPECT_EQ(fastly.edge->record_in, "main");
+  const CacheSettings cloudflare = edge_of("{cloudflare: {zone: z, token: t, plan: business}, on_gap: {keys: [site]}}");
+  EXPECT_EQ(cloudflare.edge->service.url.reveal(), "https://api.cloudflare.com");
+  EXPECT_EQ(cloudflare.edge->service.rate.burst, 50u);
+  EXPECT_EQ(cloudflare.edge->on_gap.keys, std::vector<std::string>{"site"});
+  const CacheSettings varnish = edge_of("{varnish: {url: 'http://v:6081', method: BAN, rate: {requests: 2}}, on_gap: ignore}");
+  EXPECT_EQ(varnish.edge->service.url.reveal(), "http://v:6081/");
+  EXPECT_TRUE(varnish.edge->service.is_ban);
+  EXPECT_EQ(varnish.edge->service.rate.requests, 2u);
+  EXPECT_EQ(varnish.edge->on_gap.what, OnGap::What::kIgnore);
+  const CacheSettings http = edge_of("{http: {url: 'https://h/p', headers: {X-Key: '${T}'}, body: '{keys_json}', batch: 9, "
+                                     "purge_all: {url: 'https://h/all'}}}");
+  EXPECT_EQ(http.edge->service.keys_max, 9u);
+  EXPECT_EQ(http.edge->service.headers.at(0).second.reveal(), "tok-SECRET");
+}
+
 struct WrongConfig {
   const char* name;
   std::string text;
@@ -158,7 +194,7 @@ INSTANTIATE_TEST_SUITE_P(
         WrongConfig{"UnknownSection", with_root("metrics: {}"),
                     "evictd.yaml:4:1: unknown setting 'metrics' in the configuration\n"
                     "hint: known settings: 'postgres', 'kafka', 'caches', 'redis', 'http', 'log', 'limits', "
-                    "'rules'"},
+                    "'audit', 'rules'"},
         WrongConfig{
             "Duplicate", with_postgres("slot: a\n  slot: b"),
             "evictd.yaml:4:3: duplicate setting 'slot'\nhint: it was given before, in line 3"},
@@ -184,6 +220,10 @@ INSTANTIATE_TEST_SUITE_P(
         WrongConfig{"HeartbeatWord", with_postgres("heartbeat: never"),
                     "evictd.yaml:3:14: 'heartbeat': expected a duration, got 'never'\n"
                     "hint: write a whole number and a unit: 250ms, 1s, 5m or 1h"},
+        WrongConfig{"AuditRate", with_root("audit: {rate: 20}"),
+                    "evictd.yaml:4:15: 'rate': expected 1/s to 1000/s, got '20'\nhint: for example 'rate: 20/s'"},
+        WrongConfig{"AuditRateOfNothing", with_root("audit: {rate: 0/s}"),
+                    "evictd.yaml:4:15: 'rate': expected 1/s to 1000/s, got '0/s'\nhint: for example 'rate: 20/s'"},
         WrongConfig{"SizeWithoutUnit", with_root("limits: {inflight: 1000}"),
                     "evictd.yaml:4:20: 'inflight': expected a size, got '1000'\n"
                     "hint: write a whole number and a unit: 512B, 64KiB, 64MiB or 1GiB"},
@@ -196,6 +236,34 @@ INSTANTIATE_TEST_SUITE_P(
         WrongConfig{"BothSources", with_root("kafka: {brokers: b, topics: [t]}"),
                     "evictd.yaml:4:1: expected one source, got both 'postgres' and 'kafka'\n"
                     "hint: run one evictd for each source"},
+        WrongConfig{"EdgeWithoutToken", with_edge("{fastly: {service: x1}}"),
+                    "evictd.yaml:4:18: missing 'token' in 'fastly'"},
+        WrongConfig{"EdgeTokenWithLineBreak", with_edge("{fastly: {service: x1, token: \"abc\\n\"}}"),
+                    "evictd.yaml:4:33: 'token': expected printable characters without spaces, got others\n"
+                    "hint: a token read from a file may end with a line break: cut it off"},
+        WrongConfig{"EdgeUrl", with_edge("{varnish: {url: 'edge:6081'}}"),
+                    "evictd.yaml:4:20: 'url': expected an http:// or https:// url with a host\n"
+                    "hint: for example http://edge:6081/"},
+        WrongConfig{"EdgeOfTwoKinds", with_edge("{redis: {url: redis://localhost}, varnish: {url: 'http://v/'}}"),
+                    "evictd.yaml:4:43: expected one kind of cache, got both 'redis' and 'varnish'\n"
+                    "hint: give each a name of its own below 'caches'"},
+        WrongConfig{"EdgeUnknown", with_edge("{fastlyy: {service: x1, token: t}}"),
+                    "evictd.yaml:4:10: unknown setting 'fastlyy' in cache 'edge'\nhint: did you mean 'fastly'?"},
+        WrongConfig{"EdgeSettingOfARedis", with_edge("{redis: {url: redis://localhost}, origin_time: 1s}"),
+                    "evictd.yaml:4:43: unknown setting 'origin_time' in cache 'edge'\n"
+                    "hint: known settings: 'redis', 'after', 'park_after'"},
+        WrongConfig{"EdgeOnGap", with_edge("{varnish: {url: 'http://v/'}, on_gap: some}"),
+                    "evictd.yaml:4:47: 'on_gap': expected 'all', 'ignore' or {keys: [...]}, got 'some'\n"
+                    "hint: what is purged when it is not known which keys: after a gap, TRUNCATE, or a value that was not sent"},
+        WrongConfig{"EdgeThatCannotPurgeAll", with_edge("{http: {url: 'http://v/{keys}'}}"),
+                    "evictd.yaml:4:9: 'on_gap: all' needs 'purge_all' in 'http': how everything is purged\n"
+                    "hint: or set on_gap: {keys: [a key that every response carries]}, or on_gap: ignore"},
+        WrongConfig{"EdgeWithoutKeys", with_edge("{http: {url: 'http://v/'}, on_gap: ignore}"),
+                    "evictd.yaml:4:16: 'http': expected {keys} or {keys_json} in 'url', 'headers' or 'body'\n"
+                    "hint: for example body: '{\"tags\": {keys_json}}'"},
+        WrongConfig{"EdgeAlone", "postgres: {url: postgresql://localhost/shop}\ncaches: {edge: {varnish: {url: 'http://v/'}}}\nrules: r\n",
+                    "evictd.yaml:2:10: cache 'edge' stands behind no Redis: there is no place for evictd's record of it\n"
+                    "hint: name the Redis it is filled from: after: [...]"},
         WrongConfig{"NoSource", "redis: {url: redis://localhost}\nrules: rules.yaml\n",
                     "evictd.yaml:1:1: missing a source: expected 'postgres' or 'kafka'\n"
                     "hint: for example: postgres: {url: postgresql://evictd@localhost/shop}"},

@@ -5,7 +5,7 @@
 #include <iterator>
 #include <set>
 
-#include "daemon/sinks/redis/doctor/blocking_client.h"
+#include "daemon/sinks/redis/blocking_client.h"
 #include "daemon/sinks/redis/errors.h"
 #include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/scripts.h"
@@ -212,7 +212,9 @@ class RedisCheck {
     }
     std::set<std::string> keys = {std::string(kProbe)};
     for (const RuleInfo& rule : rules_.rules()) {
-      for (const Pattern& pattern : rule.patterns) keys.insert(sample_key(pattern.glob));
+      for (const Pattern& pattern : rule.patterns) {
+        if (!pattern.is_surrogate) keys.insert(sample_key(pattern.glob));
+      }
     }
     std::set<std::string> missing;
     for (const std::string& key : keys) {
@@ -339,7 +341,9 @@ class RedisCheck {
     if (info_field("db" + std::to_string(client_->address().database)).empty())
       return;  // nothing is cached yet
     for (const RuleInfo& rule : rules_.rules()) {
-      for (const Pattern& pattern : rule.patterns) check_pattern(rule, pattern);
+      for (const Pattern& pattern : rule.patterns) {
+        if (!pattern.is_surrogate) check_pattern(rule, pattern);
+      }
     }
   }
 

@@ -1,4 +1,4 @@
-#include "daemon/sinks/redis/doctor/blocking_client.h"
+#include "daemon/sinks/redis/blocking_client.h"
 
 #include <poll.h>
 
@@ -49,14 +49,17 @@ struct BlockingClient::Impl {
     }
   }
 
-  Result<Reply> command(const std::vector<std::string>& arguments) {
-    const SteadyTime deadline = std::chrono::steady_clock::now() + options.command_timeout;
+  Result<std::vector<Reply>> pipeline(const std::vector<std::vector<std::string>>& commands) {
+    SteadyTime deadline = std::chrono::steady_clock::now() + options.command_timeout;
     std::string out;
-    append_command_head(out, arguments.size());
-    for (const std::string& argument : arguments) append_argument(out, argument);
+    for (const std::vector<std::string>& arguments : commands) {
+      append_command_head(out, arguments.size());
+      for (const std::string& argument : arguments) append_argument(out, argument);
+    }
     std::size_t written = 0;
     std::string in;
-    while (true) {
+    std::vector<Reply> replies;
+    while (replies.size() < commands.size()) {
       if (written < out.size()) {
         auto taken = transport.write(std::string_view(out).substr(written));
         if (!taken) return tl::unexpected(taken.error());
@@ -66,11 +69,24 @@ struct BlockingClient::Impl {
       auto got = transport.read(in, 64 * 1024);
       if (!got) return tl::unexpected(got.error());
       reader.feed(in);
-      auto reply = reader.next();
-      if (!reply) return tl::unexpected(reply.error());
-      if (reply->has_value()) return std::move(**reply);
+      const std::size_t before = replies.size();
+      while (replies.size() < commands.size()) {
+        auto reply = reader.next();
+        if (!reply) return tl::unexpected(reply.error());
+        if (!reply->has_value()) break;
+        replies.push_back(std::move(**reply));
+      }
+      if (replies.size() == commands.size()) break;
+      if (replies.size() > before) deadline = std::chrono::steady_clock::now() + options.command_timeout;
       if (!wait(deadline, written < out.size())) return timed_out("reply");
     }
+    return replies;
+  }
+
+  Result<Reply> command(const std::vector<std::string>& arguments) {
+    Result<std::vector<Reply>> replies = pipeline({arguments});
+    if (!replies) return tl::unexpected(replies.error());
+    return std::move(replies->front());
   }
 
   Result<void> require(const std::vector<std::string>& arguments) {
@@ -112,6 +128,10 @@ Result<std::unique_ptr<BlockingClient>> BlockingClient::open(const RedisOptions&
 
 Result<Reply> BlockingClient::command(const std::vector<std::string>& arguments) {
   return impl_->command(arguments);
+}
+
+Result<std::vector<Reply>> BlockingClient::pipeline(const std::vector<std::vector<std::string>>& commands) {
+  return impl_->pipeline(commands);
 }
 
 const RedisAddress& BlockingClient::address() const { return impl_->address; }

@@ -1,4 +1,4 @@
-// A blocking connection to Redis, for the commands that look once and exit (`check`). Built on the
+// A blocking connection to Redis, for whoever looks beside the loop: `check`, and the audit. Built on the
 // same transport and reader as the sink.
 #pragma once
 
@@ -20,6 +20,9 @@ class BlockingClient {
 
   // An error reply is a Reply; an Error is a broken connection or a timeout.
   Result<Reply> command(const std::vector<std::string>& arguments);
+
+  // Sends them together; one reply each, in their order. They are commands of their own: others' come in between.
+  Result<std::vector<Reply>> pipeline(const std::vector<std::vector<std::string>>& commands);
 
   const RedisAddress& address() const;
 

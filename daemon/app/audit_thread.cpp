@@ -1,0 +1,330 @@
+#include "daemon/app/audit_thread.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+
+namespace evictd {
+namespace {
+
+// Keys that wait for their first look, and for their second: those never take the place of the first.
+constexpr std::size_t kInvalidatedMax = 1'000;
+constexpr std::size_t kLaterMax = 2'000;
+constexpr std::size_t kLastStaleMax = 20;
+constexpr std::chrono::milliseconds kAfterSettle{1'000};
+constexpr std::chrono::seconds kSecondLook{60};
+constexpr std::chrono::milliseconds kTurn{200};
+constexpr std::chrono::seconds kBetweenPasses{60};
+constexpr std::chrono::seconds kRetry{5};
+constexpr std::chrono::seconds kFarewell{2};
+
+}  // namespace
+
+struct AuditThread::State {
+  explicit State(Options given) : options(std::move(given)) {}
+
+  const Options options;
+
+  // Shared, under the mutex.
+  mutable std::mutex mutex;
+  std::condition_variable changed;
+  bool stopping = false;
+  bool ended = false;
+  bool reloaded = false;
+  struct Invalidated {
+    std::string cache;
+    std::string rule;
+    std::string key;
+    SteadyTime at;
+    SteadyTime due;
+  };
+  std::deque<Invalidated> invalidated;
+  std::deque<Invalidated> later;
+  std::uint64_t turn = 0;
+  AuditStatus status;
+
+  // The thread's own.
+  std::map<std::pair<std::string, std::string>, SteadyTime> since;  // cache and key -> when it was invalidated
+
+  // False: stop.
+  bool sleep(std::chrono::milliseconds time) {
+    std::unique_lock lock(mutex);
+    changed.wait_for(lock, time, [this] { return stopping; });
+    return !stopping;
+  }
+
+  bool must_begin_anew() {
+    const std::lock_guard lock(mutex);
+    return stopping || reloaded;
+  }
+
+  void set_problem(std::string text) {
+    const std::lock_guard lock(mutex);
+    status.problem = std::move(text);
+  }
+
+  void found(const RuleSet& rules, const std::string& cache, const AuditFinding& finding) {
+    const std::string& rule = rules.rules()[finding.rule].name;
+    double seconds = std::chrono::duration<double>(finding.suspect_for).count();
+    if (const auto known = since.find({cache, finding.key}); known != since.end()) {
+      seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - known->second).count();
+    }
+    const std::lock_guard lock(mutex);
+    status.counts.add(finding.outcome);
+    status.by_rule[{cache, rule}].add(finding.outcome);
+    if (finding.outcome != AuditOutcome::kStale) return;
+    const auto& bounds = AuditStatus::kStalenessBounds;
+    ++status.staleness[static_cast<std::size_t>(std::lower_bound(bounds.begin(), bounds.end(), seconds) - bounds.begin())];
+    status.staleness_sum += seconds;
+    status.last_stale.push_front(
+        {read_clocks().system, cache, rule, finding.key, finding.reason, finding.marker, seconds});
+    if (status.last_stale.size() > kLastStaleMax) status.last_stale.pop_back();
+  }
+
+  // Those whose time has come. The first look of each is followed by a second, where there is room.
+  std::vector<Invalidated> take_due() {
+    const SteadyTime now = std::chrono::steady_clock::now();
+    const std::lock_guard lock(mutex);
+    std::vector<Invalidated> due;
+    const auto take_from = [&](std::deque<Invalidated>& waiting) {
+      std::deque<Invalidated> rest;
+      for (Invalidated& one : waiting) (one.due > now ? rest.emplace_back() : due.emplace_back()) = std::move(one);
+      waiting = std::move(rest);
+    };
+    take_from(later);
+    const std::size_t second = due.size();
+    take_from(invalidated);
+    for (std::size_t i = second; i < due.size() && later.size() < kLaterMax; ++i) {
+      Invalidated& again = later.emplace_back(due[i]);
+      again.due = again.at + kSecondLook;
+    }
+    return due;
+  }
+};
+
+namespace {
+
+// One generation of rules and connections: until something breaks or changes.
+template <typename State>
+class Round {
+ public:
+  explicit Round(State& state) : state_(state) {}
+
+  // Empty: stopped, or the rules have changed.
+  Error run() {
+    Result<RuleSet> rules = state_.options.read_rules();
+    if (!rules) return rules.error();
+    rules_ = std::make_unique<RuleSet>(std::move(*rules));
+    Result<std::unique_ptr<AuditDatabase>> database =
+        AuditDatabase::open(state_.options.postgres_url, state_.options.client_encoding, *rules_);
+    if (!database) return database.error();
+    database_ = std::move(*database);
+    if (Result<void> opened = open_caches(); !opened) return opened.error();
+    tell_what_is_not_audited();
+    std::vector<SteadyTime> next_pass(caches_.size());
+    while (!state_.must_begin_anew()) {
+      if (Result<void> done = look_at_invalidated(); !done) return done.error();
+      for (std::size_t i = 0; i < caches_.size() && !state_.must_begin_anew(); ++i) {
+        Auditor& auditor = *caches_[i].auditor;
+        if (Result<void> done = auditor.review(); !done) return done.error();
+        if (std::chrono::steady_clock::now() >= next_pass[i]) {
+          const Result<bool> more = auditor.draw();
+          if (!more) return more.error();
+          if (!*more) next_pass[i] = std::chrono::steady_clock::now() + kBetweenPasses;
+        }
+        tell_behind(auditor);
+      }
+      database_->rest();
+      if (!state_.sleep(kTurn)) break;
+    }
+    return Error{ErrorKind::kFatal, "", ""};
+  }
+
+ private:
+  struct Cache {
+    std::string name;
+    std::unique_ptr<AuditCache> cache;
+    std::unique_ptr<Auditor> auditor;
+    std::uint64_t behind = 0;
+  };
+
+  Result<void> open_caches() {
+    for (const AuditThread::Cache& one : state_.options.caches) {
+      Result<std::unique_ptr<AuditCache>> cache = AuditCache::open(one.redis);
+      if (!cache) return tl::unexpected(cache.error());
+      std::vector<bool> acts;
+      for (const RuleInfo& rule : rules_->rules()) {
+        acts.push_back(rule.caches.empty() || std::find(rule.caches.begin(), rule.caches.end(), one.name) != rule.caches.end());
+      }
+      AuditOptions options;
+      options.questions_per_second = state_.options.questions_per_second;
+      Cache& made = caches_.emplace_back();
+      made.name = one.name;
+      made.cache = std::move(*cache);
+      made.auditor = std::make_unique<Auditor>(
+          *rules_, acts, *database_, *made.cache, options,
+          [this, name = one.name](const AuditFinding& finding) { state_.found(*rules_, name, finding); },
+          [this](std::chrono::milliseconds time) { return state_.sleep(time); });
+    }
+    return {};
+  }
+
+  void tell_what_is_not_audited() {
+    std::vector<std::string> texts;
+    for (std::uint32_t rule = 0; rule < rules_->rules().size(); ++rule) {
+      const std::string& problem = database_->plan(rule).problem;
+      if (!problem.empty()) texts.push_back("rule '" + rules_->rules()[rule].name + "': " + problem);
+    }
+    const std::lock_guard lock(state_.mutex);
+    state_.status.not_audited = std::move(texts);
+    state_.status.problem.clear();
+  }
+
+  void tell_behind(const Auditor& auditor) {
+    const std::lock_guard lock(state_.mutex);
+    std::uint64_t all = 0;
+    for (const Cache& cache : caches_) all += cache.auditor->behind();
+    state_.status.behind = all;
+    if (!auditor.behind_reason().empty()) state_.status.behind_reason = auditor.behind_reason();
+  }
+
+  Result<void> look_at_invalidated() {
+    // By cache and rule.
+    std::map<std::pair<std::size_t, std::uint32_t>, std::vector<AuditSample>> due;
+    for (auto& one : state_.take_due()) {
+      const auto cache = std::find_if(caches_.begin(), caches_.end(), [&](const Cache& c) { return c.name == one.cache; });
+      if (cache == caches_.end()) continue;
+      for (std::uint32_t rule = 0; rule < rules_->rules().size(); ++rule) {
+        const RuleInfo& info = rules_->rules()[rule];
+        const AuditPlan& plan = database_->plan(rule);
+        if (info.name != one.rule || !plan.problem.empty()) continue;
+        for (std::size_t shape = 0; shape < plan.shapes.size(); ++shape) {
+          if (!plan.can_scan(shape, info)) continue;
+          std::optional<std::vector<std::string>> texts = plan.shapes[shape].read(one.key);
+          if (!texts) continue;
+          AuditSample sample;
+          sample.rule = rule;
+          sample.key = one.key;
+          sample.shape = shape;
+          if (plan.shapes.size() == 1) sample.texts = std::move(*texts);
+          state_.since[{one.cache, one.key}] = one.at;
+          due[{static_cast<std::size_t>(cache - caches_.begin()), rule}].push_back(std::move(sample));
+          break;
+        }
+      }
+    }
+    constexpr std::size_t kKeysPerLook = 50;
+    for (auto& [where, samples] : due) {
+      for (std::size_t from = 0; from < samples.size(); from += kKeysPerLook) {
+        const auto begin = samples.begin() + static_cast<std::ptrdiff_t>(from);
+        const auto end = samples.begin() + static_cast<std::ptrdiff_t>(std::min(from + kKeysPerLook, samples.size()));
+        Result<void> done = caches_[where.first].auditor->examine(where.second, std::vector<AuditSample>(begin, end));
+        if (!done) return done;
+      }
+    }
+    if (state_.since.size() > 10 * kInvalidatedMax) state_.since.clear();
+    return {};
+  }
+
+  State& state_;
+  std::unique_ptr<RuleSet> rules_;
+  std::unique_ptr<AuditDatabase> database_;
+  std::vector<Cache> caches_;
+};
+
+}  // namespace
+
+namespace {
+
+class ListeningSink final : public Sink {
+ public:
+  ListeningSink(std::unique_ptr<Sink> sink, AuditThread& audit, std::string cache)
+      : sink_(std::move(sink)), audit_(audit), cache_(std::move(cache)) {}
+
+  SinkTraits traits() const override { return sink_->traits(); }
+  void start(Now now) override { sink_->start(now); }
+  void step(Now now, SinkHandler& handler) override { sink_->step(now, handler); }
+  void wait_for(Waiting& waiting) override { sink_->wait_for(waiting); }
+  void set_context(const SinkContext& context) override { sink_->set_context(context); }
+  bool has_room(Urgency urgency) const override { return sink_->has_room(urgency); }
+  void submit(Ticket ticket, const Order& order) override {
+    if (order.act == Act::kInvalidate && order.target == Target::kKeys) audit_.invalidated(cache_, *order.rule, *order.texts);
+    sink_->submit(ticket, order);
+  }
+  void save_record(const Record& record) override { sink_->save_record(record); }
+  void load_record(std::uint64_t sequence) override { sink_->load_record(sequence); }
+  void stop() override { sink_->stop(); }
+  SinkStatus status() const override { return sink_->status(); }
+
+ private:
+  std::unique_ptr<Sink> sink_;
+  AuditThread& audit_;
+  std::string cache_;
+};
+
+}  // namespace
+
+std::unique_ptr<Sink> AuditThread::listening(std::unique_ptr<Sink> sink, AuditThread& audit, std::string cache) {
+  return std::make_unique<ListeningSink>(std::move(sink), audit, std::move(cache));
+}
+
+AuditThread::AuditThread(Options options) : state_(std::make_shared<State>(std::move(options))) {
+  state_->status.problem = "not connected yet";
+  thread_ = std::thread([state = state_] { run(state); });
+}
+
+AuditThread::~AuditThread() {
+  bool ended = false;
+  {
+    std::unique_lock lock(state_->mutex);
+    state_->stopping = true;
+    state_->changed.notify_all();
+    ended = state_->changed.wait_for(lock, kFarewell, [this] { return state_->ended; });
+  }
+  if (ended) {
+    thread_.join();
+  } else {
+    thread_.detach();
+  }
+}
+
+void AuditThread::run(const std::shared_ptr<State>& state) {
+  while (true) {
+    {
+      const std::lock_guard lock(state->mutex);
+      state->reloaded = false;
+      if (state->stopping) break;
+    }
+    const Error why = Round<State>(*state).run();
+    if (why.text.empty()) continue;
+    state->set_problem(why.text);
+    if (!state->sleep(kRetry)) break;
+  }
+  const std::lock_guard lock(state->mutex);
+  state->ended = true;
+  state->changed.notify_all();
+}
+
+void AuditThread::invalidated(std::string_view cache, const RuleInfo& rule, const Texts& keys) {
+  if (keys.size() == 0) return;
+  const std::lock_guard lock(state_->mutex);
+  if (state_->invalidated.size() >= kInvalidatedMax) return;
+  // Another one of the batch each time.
+  const std::size_t index = static_cast<std::size_t>(state_->turn++ % keys.size());
+  const SteadyTime now = std::chrono::steady_clock::now();
+  state_->invalidated.push_back({std::string(cache), rule.name, std::string(keys.text(index)), now,
+                                 now + rule.settle + kAfterSettle});
+}
+
+void AuditThread::reload() {
+  const std::lock_guard lock(state_->mutex);
+  state_->reloaded = true;
+  state_->changed.notify_all();
+}
+
+std::shared_ptr<const AuditStatus> AuditThread::status() const {
+  const std::lock_guard lock(state_->mutex);
+  return std::make_shared<const AuditStatus>(state_->status);
+}
+
+}  // namespace evictd

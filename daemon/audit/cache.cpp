@@ -1,0 +1,126 @@
+#include "daemon/audit/cache.h"
+
+#include <charconv>
+
+#include "daemon/sinks/redis/blocking_client.h"
+#include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/record_text.h"
+#include "daemon/sinks/redis/scripts.h"
+
+namespace evictd {
+namespace {
+
+constexpr const char* kPageKeys = "256";
+constexpr std::string_view kOwnKeys = "evictd:";
+
+std::uint64_t number_of(std::string_view text) {
+  std::uint64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+tl::unexpected<Error> unexpected_reply(const std::string& command, const Reply& reply) {
+  if (reply.is_error()) {
+    Error error = redis_error(reply.text);
+    return tl::unexpected(std::move(error).within(command));
+  }
+  return fail(ErrorKind::kConnection, "redis answered '" + command + "' with something else than it should");
+}
+
+}  // namespace
+
+struct AuditCache::Impl {
+  std::unique_ptr<BlockingClient> client;
+  RedisOptions options;
+};
+
+AuditCache::AuditCache() : impl_(std::make_unique<Impl>()) {}
+AuditCache::~AuditCache() = default;
+
+Result<std::unique_ptr<AuditCache>> AuditCache::open(const RedisOptions& options) {
+  Result<std::unique_ptr<BlockingClient>> client = BlockingClient::open(options);
+  if (!client) return tl::unexpected(client.error());
+  std::unique_ptr<AuditCache> cache(new AuditCache());
+  cache->impl_->client = std::move(*client);
+  cache->impl_->options = options;
+  return cache;
+}
+
+Result<std::optional<Record>> AuditCache::record() {
+  const Result<Reply> reply = impl_->client->command({"GET", record_key(impl_->options.record_name)});
+  if (!reply) return tl::unexpected(reply.error());
+  if (reply->kind == Reply::Kind::kNil) return std::optional<Record>();
+  if (reply->kind != Reply::Kind::kText) return unexpected_reply("GET", *reply);
+  Result<Record> record = record_from_text(reply->text);
+  if (!record) return tl::unexpected(record.error());
+  return std::optional<Record>(std::move(*record));
+}
+
+Result<std::vector<Presence>> AuditCache::look(const std::vector<std::string>& keys) {
+  std::vector<std::vector<std::string>> commands;
+  for (const std::string& key : keys) {
+    std::string marker;
+    append_marker_name(marker, key);
+    commands.push_back({"GET", marker});
+    commands.push_back({"GET", key});
+    commands.push_back({"PTTL", key});
+  }
+  commands.push_back({"TIME"});
+  const Result<std::vector<Reply>> replies = impl_->client->pipeline(commands);
+  if (!replies) return tl::unexpected(replies.error());
+  const Reply& time = replies->back();
+  if (time.kind != Reply::Kind::kArray || time.elements.size() != 2) return unexpected_reply("TIME", time);
+  const auto now = static_cast<std::int64_t>(number_of(time.elements[0].text) * 1000 + number_of(time.elements[1].text) / 1000);
+  std::vector<Presence> found(keys.size());
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const Reply& marker = (*replies)[3 * i];
+    const Reply& value = (*replies)[3 * i + 1];
+    const Reply& left = (*replies)[3 * i + 2];
+    Presence& presence = found[i];
+    if (marker.kind == Reply::Kind::kText) presence.marker = marker.text;
+    if (marker.is_error() && !marker.text.starts_with("WRONGTYPE")) return unexpected_reply("GET", marker);
+    if (value.is_error() && !value.text.starts_with("WRONGTYPE")) return unexpected_reply("GET", value);
+    if (left.kind != Reply::Kind::kInteger) return unexpected_reply("PTTL", left);
+    presence.is_there = value.kind != Reply::Kind::kNil;
+    if (value.is_error()) presence.problem = "it is no text, but a hash, a list or another type";
+    if (value.kind == Reply::Kind::kText) presence.value = value.text;
+    if (left.integer > 0) presence.expires_at_ms = now + left.integer;
+    // Kept for its grace, and handed out as stale: nobody takes it for fresh.
+    if (presence.marker.starts_with("t ") && presence.marker.find(" k", 2) != std::string::npos) presence.is_there = false;
+  }
+  return found;
+}
+
+Result<AuditCache::Page> AuditCache::scan(const std::string& glob, std::uint64_t cursor) {
+  const Result<Reply> reply = impl_->client->command({"SCAN", std::to_string(cursor), "MATCH", glob, "COUNT", kPageKeys});
+  if (!reply) return tl::unexpected(reply.error());
+  if (reply->kind != Reply::Kind::kArray || reply->elements.size() != 2) return unexpected_reply("SCAN", *reply);
+  Page page;
+  page.cursor = number_of(reply->elements[0].text);
+  for (const Reply& key : reply->elements[1].elements) {
+    if (key.kind == Reply::Kind::kText && !key.text.starts_with(kOwnKeys)) page.keys.push_back(key.text);
+  }
+  return page;
+}
+
+Result<void> AuditCache::fix(const RuleInfo& rule, const std::string& key, const Epoch& epoch, const std::string& tokens) {
+  std::vector<std::string> command;
+  if (rule.fill == FillMode::kPlain && rule.announce.empty()) {
+    command = {"UNLINK", key};
+  } else {
+    std::string marker;
+    append_marker_name(marker, key);
+    const std::string lifetime = std::to_string((impl_->options.tombstone_ttl + impl_->options.tombstone_margin).count());
+    const bool is_told = !rule.announce.empty();
+    command = {"EVAL", script(Script::kInvalidate).text, is_told ? "3" : "2", key, marker};
+    if (is_told) command.push_back(channel_counter(rule.announce));
+    const std::string flags = is_told ? "iu|" + rule.announce : "iu";
+    for (const std::string& argument : {epoch, lifetime, flags, std::string("0"), tokens}) command.push_back(argument);
+  }
+  const Result<Reply> reply = impl_->client->command(command);
+  if (!reply) return tl::unexpected(reply.error());
+  if (reply->is_error()) return unexpected_reply(command[0], *reply);
+  return {};
+}
+
+}  // namespace evictd

@@ -1,0 +1,434 @@
+"""`evictd audit` on real servers: a healthy system shows nothing stale while it is written to, and whatever is spoiled by
+hand, by readers or by a build that is broken on purpose is found."""
+
+import json
+import random
+import signal
+import threading
+import time
+
+import pytest
+from harness import oracle
+from harness.proxy import Proxy
+from harness.waiting import eventually
+
+CHECKED = "{table: public.products, keys: ['product:{id}'], fill: checked}"
+QUERY = 'select id, name || \'@\' || price_cents from products where id = any($1)'
+PLAIN = "{table: public.products, keys: ['product:{id}'], settle: 1s, audit: {query: \"%s\"}}" % QUERY
+# A plain reader takes less than `settle` from its SELECT to its SET; ours give up in time.
+PATIENCE = 0.4
+SELECT = "select name || '@' || price_cents, pg_current_snapshot()::text from products where id = %s"
+
+
+def rules(*lines):
+    return "\n".join("- " + line for line in lines) + "\n"
+
+
+def audit(evictd, *arguments, timeout=90):
+    """The counts, the findings, the exit code and what was said beside them."""
+    done = evictd.command("audit", "--json", "--rate", "1000", *arguments, timeout=timeout)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines, f"exit {done.returncode}: {done.stderr}"
+    counts = lines.pop()
+    assert list(counts) == ["checked", "fresh", "stale", "in_flight", "unreadable"]
+    assert counts["checked"] == sum(counts.values()) - counts["checked"]
+    return counts, lines, done.returncode, done.stderr
+
+
+def fill(cache, key, value, token, seconds=600):
+    return cache.fcall("evictd_fill", 2, key, "evictd:{" + key + "}", token, seconds * 1000, value)
+
+
+def read(cursor, product):
+    cursor.execute(SELECT, (product,))
+    return cursor.fetchone()
+
+
+def fill_all(postgres, cache, products=range(1, 101), plain=False):
+    connection = postgres.connect()
+    with connection.cursor() as cursor:
+        for product in products:
+            row = read(cursor, product)
+            if row is None:
+                continue
+            if plain:
+                cache.set(f"product:{product}", row[0], ex=600)
+            else:
+                assert fill(cache, f"product:{product}", row[0], row[1]) == 1
+    connection.close()
+
+
+class Load:
+    """Writers and readers, until the end of the block."""
+
+    def __init__(self, postgres, redis, seed, plain=False, products=100):
+        self.postgres, self.redis, self.plain, self.products = postgres, redis, plain, products
+        self.random = random.Random(seed)
+        self.stop = threading.Event()
+        self.failure = None
+        self.threads = [threading.Thread(target=self._run, args=(work, random.Random(f"{seed}/{number}")))
+                        for number, work in enumerate([self._write, self._write, self._read, self._read])]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+        assert self.failure is None, self.failure
+
+    def _run(self, work, choices):
+        connection = self.postgres.connect(autocommit=False)
+        client = self.redis.client()
+        try:
+            with connection.cursor() as cursor:
+                while not self.stop.is_set():
+                    work(connection, cursor, client, choices)
+        except Exception as error:  # pylint: disable=broad-except
+            self.failure = error
+        connection.close()
+
+    def _write(self, connection, cursor, _client, choices):
+        product = choices.randint(1, self.products)
+        what = choices.randrange(7)
+        if what == 0:  # a subtransaction that stays, and one that is taken back
+            cursor.execute("savepoint a; update products set price_cents = price_cents + 1 where id = %s; release a", (product,))
+            cursor.execute("savepoint b; update products set price_cents = 0 where id = %s; rollback to b", (product,))
+        elif what == 1:
+            cursor.execute("select from products where id = %s for update", (product,))
+        elif what == 2:
+            cursor.execute("update products set price_cents = -1 where id = %s", (product,))
+            connection.rollback()
+            return
+        elif what == 3:
+            cursor.execute("delete from products where id = %s returning *", (product,))
+            row = cursor.fetchone()
+            if row is not None:
+                cursor.execute("insert into products values (%s, %s, %s, %s, %s)", row)
+        else:
+            cursor.execute("update products set price_cents = %s where id = %s", (choices.randrange(10**6), product))
+        connection.commit()
+        time.sleep(0.002)
+
+    def _read(self, connection, cursor, client, choices):
+        product = choices.randint(1, self.products)
+        if client.get(f"product:{product}") is None:
+            begin = time.monotonic()
+            row = read(cursor, product)
+            connection.rollback()
+            if row is not None and self.plain:
+                if time.monotonic() - begin < PATIENCE:
+                    client.set(f"product:{product}", row[0], ex=choices.choice([600, None]))
+                if time.monotonic() - begin > PATIENCE:
+                    client.delete(f"product:{product}")  # later than a plain reader may be
+            elif row is not None:
+                fill(client, f"product:{product}", row[0], row[1])
+        time.sleep(0.0005)
+
+
+@pytest.mark.parametrize("kind", ["checked", "plain"])
+def test_a_healthy_system_shows_nothing_stale_under_load(postgres, redis, cache, make_evictd, seed, kind):
+    postgres.execute("create index on products (price_cents)")
+    evictd = make_evictd(rules(CHECKED if kind == "checked" else PLAIN)).start()
+    with Load(postgres, redis, seed, plain=kind == "plain"):
+        counts, findings, code, said = audit(evictd, "--for", "8s")
+    assert counts["stale"] == 0, findings
+    assert code == 0, said
+    assert counts["fresh"] >= 300, counts
+    assert counts["unreadable"] <= counts["checked"] * 0.2, (counts, said)
+
+
+@pytest.mark.parametrize("kind", ["checked", "plain"])
+def test_faults_are_late_deletes_and_no_staleness(postgres, redis, cache, make_evictd, seed, kind):
+    """evictd killed and frozen, commits that hang behind a standby, a Redis that stands still: values are old for a while, and each
+    of them is deleted before it may be called stale."""
+    evictd = make_evictd(rules(CHECKED if kind == "checked" else PLAIN), redis_more="timeout: 1s").start()
+    choice = random.Random(seed)
+    found = {}
+
+    def look():
+        try:
+            found["result"] = audit(evictd, "--for", "16s", timeout=150)
+        except Exception as error:  # pylint: disable=broad-except
+            found["failure"] = error
+
+    def standby(name):
+        postgres.execute(f"alter system set synchronous_standby_names = '{name}'")
+        postgres.execute("select pg_reload_conf()")
+
+    def kill():
+        evictd.kill()
+        time.sleep(choice.random())
+        evictd.start(ready=False)
+
+    def freeze(send):
+        send(signal.SIGSTOP)
+        time.sleep(choice.random())
+        send(signal.SIGCONT)
+
+    def hang():
+        standby("nobody")
+        time.sleep(1.5 * choice.random())
+        standby("")
+
+    faults = [kill, lambda: freeze(evictd.signal), lambda: freeze(redis.process.send_signal), hang]
+    with Load(postgres, redis, seed, plain=kind == "plain"):
+        looker = threading.Thread(target=look)
+        looker.start()
+        while looker.is_alive():
+            choice.choice(faults)()
+            looker.join(choice.random())
+    assert "result" in found, found
+    counts, findings, code, said = found["result"]
+    assert counts["stale"] == 0, findings
+    assert code == 0, said
+    assert counts["fresh"] >= 200, counts
+
+
+def test_what_is_stale_is_found_and_fixed(postgres, redis, cache, make_evictd):
+    evictd = make_evictd(rules(CHECKED)).start()
+    fill_all(postgres, cache)
+    counts, _, code, _ = audit(evictd)
+    assert (code, counts["checked"], counts["fresh"]) == (0, 100, 100)
+    connection = postgres.connect()
+    with connection.cursor() as cursor:
+        old, token = read(cursor, 7)
+    connection.close()
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    # A reader that breaks the rules: past the tombstone, and later than it lives.
+    cache.delete("evictd:{product:7}")
+    assert fill(cache, "product:7", old, token) == 1
+    counts, findings, code, _ = audit(evictd)
+    assert (code, counts["checked"], counts["stale"], counts["fresh"]) == (1, 100, 1, 99)
+    assert findings[0]["key"] == "product:7" and "has not seen" in findings[0]["reason"]
+    assert findings[0]["marker"].startswith("f ") and findings[0]["fixed"] is False
+    assert cache.get("product:7") == old.encode()
+    counts, findings, code, _ = audit(evictd, "--fix")
+    assert (code, counts["stale"], findings[0]["fixed"]) == (1, 1, True)
+    assert cache.get("product:7") is None
+    assert fill(cache, "product:7", old, token) == 0, "the tombstone asks for what the value had not seen"
+    fill_all(postgres, cache, [7])
+    counts, _, code, _ = audit(evictd)
+    assert (code, counts["fresh"]) == (0, 100)
+
+
+def test_plain_values_are_compared_with_the_query(postgres, cache, make_evictd):
+    evictd = make_evictd(rules(PLAIN)).start()
+    fill_all(postgres, cache, plain=True)
+    assert audit(evictd)[0]["fresh"] == 100
+    cache.set("product:7", "spoiled", ex=600)
+    cache.set("product:8", "spoiled too")
+    counts, findings, code, _ = audit(evictd, "--fix")
+    assert (code, counts["checked"], counts["stale"]) == (1, 100, 2)
+    assert sorted(one["key"] for one in findings) == ["product:7", "product:8"]
+    assert cache.mget("product:7", "product:8", "product:9")[:2] == [None, None]
+    assert cache.get("product:9") is not None
+    text = evictd.command("audit")
+    assert text.returncode == 0 and "checked 98: 98 fresh, 0 stale, 0 in flight, 0 unreadable" in text.stdout, text.stdout
+    assert "with 95 % confidence" in text.stdout
+
+
+def test_what_a_query_cannot_tell_is_unreadable_and_never_stale(postgres, cache, make_evictd):
+    queries = {
+        "nothing": "select id, name from products where id = any($1) and false",
+        "other_columns": "select id, name, name from products where id = any($1)",
+        "too_few": "select id from products where id = any($1)",
+        "wrong": "select id, nmae from products where id = any($1)",
+        "fails": "select id, (1 / (id - id))::text from products where id = any($1)",
+        "twice": "select p.id, p.name from products p, generate_series(1, 2) where p.id = any($1)",
+        "two": "select id, name from products where id = any($1); drop table products",
+    }
+    lines = [f"{{name: {name}, table: public.products, keys: ['{name}:{{id}}'], audit: {{query: \"{query}\"}}}}"
+             for name, query in queries.items()]
+    lines.append("{name: encoded, table: public.products, keys: ['encoded:{id}'], audit: {query: "
+                 "\"select id, row_to_json(p)::text from products p where id = any($1)\", compare: json}}")
+    evictd = make_evictd(rules(*lines)).start()
+    for name in list(queries) + ["encoded"]:
+        cache.set(f"{name}:1", b"\x80\x04K\x07.")
+    cache.hset("encoded:2", "a", "b")
+    counts, findings, code, said = audit(evictd)
+    assert counts == {"checked": 9, "fresh": 0, "stale": 0, "in_flight": 0, "unreadable": 9}, (said, findings)
+    assert code == 1 and "nothing could be judged" in said
+    for what in ("does not answer for this key", "expected one column", "expected the 1 column of the key", "nmae", "division by zero",
+                 "answers 2 times", "multiple commands", "is no JSON", "it is no text"):
+        assert what in said, said
+    assert postgres.value("select count(*) from products") == 100
+
+
+def test_deleted_rows_are_told_by_a_query_that_answers_null(postgres, cache, make_evictd):
+    query = "select k.id, p.name from unnest($1::bigint[]) k(id) left join products p on p.id = k.id"
+    evictd = make_evictd(rules(f"{{table: public.products, keys: ['product:{{id}}'], audit: {{query: \"{query}\"}}}}", )).start()
+    cache.set("product:5", postgres.value("select name from products where id = 5"))
+    cache.set("product:70000", "never there", ex=600)
+    cache.set("product:words", "another key that looks alike")
+    counts, findings, code, _ = audit(evictd)
+    assert (code, counts["stale"], counts["fresh"], counts["unreadable"]) == (1, 1, 1, 1)
+    assert findings[0]["key"] == "product:70000" and "nothing may be cached" in findings[0]["reason"]
+
+
+def test_checked_values_without_a_row_or_a_marker_are_unreadable(postgres, cache, make_evictd):
+    evictd = make_evictd(rules(CHECKED)).start()
+    fill_all(postgres, cache, [1, 2])
+    token = postgres.value("select pg_current_snapshot()::text")
+    fill(cache, "product:999", "(absent)", token)
+    cache.set("product:3", "by hand")
+    counts, findings, code, said = audit(evictd)
+    assert (code, counts["fresh"], counts["unreadable"], counts["stale"]) == (0, 2, 2, 0), findings
+    assert "no row has this key" in said and "it has no marker" in said
+
+
+def test_subtransactions_locks_and_rollbacks_are_no_staleness(postgres, cache, make_evictd):
+    evictd = make_evictd(rules(CHECKED)).start()
+    open_one, writer = postgres.connect(autocommit=False), postgres.connect(autocommit=False)
+    with open_one.cursor() as first, writer.cursor() as second:
+        # Running while the values are read, with an id below those that follow.
+        first.execute("update products set price_cents = 1 where id = 50")
+        second.execute("savepoint a; update products set price_cents = 2 where id = 1; release a")
+        writer.commit()
+        fill_all(postgres, cache, [1, 2, 3, 4])
+        second.execute("savepoint a; update products set price_cents = 3 where id = 2; rollback to a")
+        writer.commit()
+        second.execute("select from products where id = 3 for update")
+        writer.commit()
+        second.execute("update products set price_cents = 4 where id = 4")
+        writer.rollback()
+        counts, findings, code, said = audit(evictd)
+        # Nobody outside can tell whether product 1 was written by a savepoint of the transaction that is open.
+        assert (code, counts["stale"], counts["fresh"]) == (0, 0, 3), (counts, findings)
+        assert counts["unreadable"] == 1 and "subtransaction" in said
+        first.execute("commit")
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    fill_all(postgres, cache, [1])
+    assert audit(evictd)[0]["fresh"] == 4
+
+
+def test_a_late_write_of_a_savepoint_is_found(postgres, cache, make_evictd):
+    """The row's xmin is that of the savepoint; the value's snapshot ends before both."""
+    evictd = make_evictd(rules(CHECKED)).start()
+    old, token = postgres.execute(SELECT.replace("%s", "1"))[0]
+    connection = postgres.connect(autocommit=False)
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_current_xact_id()")
+        cursor.execute("savepoint a; update products set price_cents = 77 where id = 1; release a")
+    connection.commit()
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    cache.delete("evictd:{product:1}")
+    assert fill(cache, "product:1", old, token) == 1
+    counts, _, code, _ = audit(evictd)
+    assert (code, counts["stale"]) == (1, 1)
+
+
+def test_a_stopped_evictd_is_behind_and_nothing_is_called_stale(postgres, cache, make_evictd):
+    """Its values are old, but no promise about them is broken: it has not been told yet. So they are in flight, and the exit
+    code says that the audit vouches for nothing."""
+    evictd = make_evictd(rules(CHECKED)).start()
+    fill_all(postgres, cache)
+    evictd.signal(signal.SIGSTOP)
+    try:
+        postgres.execute("update products set price_cents = price_cents + 1 where id <= 10")
+        counts, findings, code, said = audit(evictd, timeout=120)
+        assert (counts["stale"], counts["in_flight"], counts["fresh"]) == (0, 10, 90), findings
+        assert code == 1 and "evictd does not follow: 10 values" in said and "evictd has acknowledged" in said, said
+    finally:
+        evictd.signal(signal.SIGCONT)
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    counts, _, code, _ = audit(evictd)
+    assert (code, counts["checked"], counts["fresh"]) == (0, 90, 90)
+
+
+def test_what_is_about_to_be_deleted_is_waited_for(postgres, cache, make_evictd):
+    evictd = make_evictd(rules(CHECKED)).start()
+    fill_all(postgres, cache)
+    evictd.signal(signal.SIGSTOP)
+    postgres.execute("update products set price_cents = price_cents + 1 where id <= 10")
+    wakes = threading.Timer(3, lambda: evictd.signal(signal.SIGCONT))
+    wakes.start()
+    counts, findings, code, said = audit(evictd)
+    wakes.join()
+    assert (code, counts["stale"], counts["in_flight"], counts["fresh"]) == (0, 0, 10, 90), (findings, said)
+    eventually("they are gone", lambda: cache.exists(*[f"product:{n}" for n in range(1, 11)]) == 0)
+
+
+def test_a_build_that_acknowledges_before_redis_is_seen(postgres, redis, cache, make_evictd):
+    """Redis is slower than the stream; killed in between, this build has acknowledged what is still cached."""
+    items = rules("{table: public.items, keys: ['item:{id}'], fill: checked}")
+    postgres.execute("create table items (id integer primary key, v integer not null); "
+                     "insert into items select i, 0 from generate_series(1, 40000) i")
+    proxy = Proxy(redis.port)
+    try:
+        broken = make_evictd(items, program="evictd_broken_ack", redis_url=redis.url(port=proxy.port)).start()
+        looking = make_evictd(items)  # with a way of its own to Redis
+        token = postgres.value("select pg_current_snapshot()::text")
+        with cache.pipeline(transaction=False) as together:
+            for item in range(1, 40001):
+                together.fcall("evictd_fill", 2, f"item:{item}", f"evictd:{{item:{item}}}", token, 900_000, "0")
+            assert set(together.execute()) == {1}
+        assert audit(looking)[0]["fresh"] >= 1000
+        proxy.tell("slice 16384")
+        proxy.tell("delay 16")
+        postgres.execute("update items set v = 1")
+        oracle.wait_until_acknowledged(postgres, "evictd", 120)
+        broken.kill()
+    finally:
+        proxy.stop()
+    counts, findings, code, said = audit(looking, "--sample", "1000")
+    assert code == 1 and counts["stale"] > 0, (counts, said)
+    assert "has not seen" in findings[0]["reason"]
+
+
+def test_a_build_that_does_not_settle_is_seen(postgres, redis, cache, make_evictd):
+    evictd = make_evictd(rules(PLAIN), program="evictd_broken_settle").start()
+    old = postgres.value(SELECT.replace("%s", "1"))
+    fill_all(postgres, cache, plain=True)
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 1")
+    eventually("the first delete", lambda: cache.get("product:1") is None)
+    cache.set("product:1", old, ex=600)  # a reader that had read before
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    counts, findings, code, _ = audit(evictd, "--sample", "1000")
+    assert (code, counts["stale"]) == (1, 1), counts
+    assert findings[0]["key"] == "product:1"
+
+
+def test_keys_that_do_not_tell_their_row_are_met_by_their_rows(postgres, cache, make_evictd):
+    evictd = make_evictd(rules("{table: public.products, keys: ['slug:{slug|upper}'], fill: checked}")).start()
+    for slug in ("PRODUCT-3", "PRODUCT-4"):
+        value, token = postgres.execute("select id::text, pg_current_snapshot()::text from products where upper(slug) = %s", (slug,))[0]
+        assert fill(cache, f"slug:{slug}", value, token) == 1
+    counts, _, code, _ = audit(evictd)
+    assert (code, counts["checked"], counts["fresh"]) == (0, 2, 2)
+
+
+def test_questions_are_paced(postgres, cache, make_evictd):
+    """1 question a second: a few seconds cannot look at 100 keys one by one, and need not."""
+    evictd = make_evictd(rules(CHECKED)).start()
+    fill_all(postgres, cache)
+    begin = time.monotonic()
+    done = evictd.command("audit", "--json", "--rate", "1")
+    assert json.loads(done.stdout.splitlines()[-1])["fresh"] == 100
+    # Two looks of 50 keys: one waits for the other.
+    assert time.monotonic() - begin >= 0.9
+
+
+def test_errors_are_for_a_person(postgres, redis, cache, make_evictd):
+    evictd = make_evictd(rules("{table: public.products, keys: ['product:{id}']}", "{table: public.reviews, purge: ['r:*']}"))
+    done = evictd.command("audit")
+    assert done.returncode == 2
+    assert "no rule can be audited\n  not audited: rule 'public.products': plain values" in done.stderr
+    evictd = make_evictd(rules(CHECKED))
+    done = evictd.command("audit")
+    assert done.returncode == 1 and "evictd has no record in Redis" in done.stderr
+    done = evictd.command("audit", "--rule", "public.product")
+    assert done.returncode == 2 and "no rule is named 'public.product'\nhint: did you mean 'public.products'?" in done.stderr
+    for option, value, said in (("--sample", "0", "expected a number from 1"), ("--for", "5", "expected a duration"), ("--rate", "x", "expected a number")):
+        done = evictd.command("audit", option, value)
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+    postgres.execute("create role looker login replication")
+    evictd = make_evictd(rules(CHECKED)).start()
+    poor = make_evictd(rules(CHECKED), postgres_url=postgres.url(user="looker"))
+    fill_all(postgres, cache, [1])
+    done = poor.command("audit")
+    assert done.returncode == 1 and "grant SELECT on it to evictd's role" in done.stdout, (done.stdout, done.stderr)

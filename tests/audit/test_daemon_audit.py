@@ -1,0 +1,53 @@
+"""`audit: {rate: ...}`: evictd looks at what it has just invalidated, and slowly at all else, and tells it in /metrics and /status."""
+
+from harness import oracle
+from harness.waiting import eventually
+from test_audit import CHECKED, Load, SELECT, fill, fill_all, rules
+
+AUDIT = "audit: {rate: 1000/s}\n"
+
+
+def test_the_cache_is_audited_while_evictd_runs(postgres, redis, cache, make_evictd, seed):
+    evictd = make_evictd(rules(CHECKED), more=AUDIT).start()
+
+    def counted(outcome):
+        return evictd.metrics().sum("evictd_audit_total", outcome=outcome, cache="redis", rule="public.products")
+
+    with Load(postgres, redis, seed):
+        eventually("keys are audited", lambda: counted("fresh") >= 100, 60)
+    assert counted("stale") == 0, evictd.status()["audit"]
+    status = evictd.status()["audit"]
+    assert status["problem"] is None and status["last_stale"] == [] and "95 % confidence" in status["says"]
+
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    old, token = postgres.execute(SELECT.replace("%s", "7"))[0]
+    fill_all(postgres, cache, [7])
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
+    eventually("the delete", lambda: cache.get("product:7") is None)
+    cache.delete("evictd:{product:7}")
+    assert fill(cache, "product:7", old, token) == 1
+    eventually("the stale value is found", lambda: counted("stale") == 1, 60)
+    found = evictd.status()["audit"]["last_stale"][0]
+    assert found["key"] == "product:7" and "has not seen" in found["reason"] and found["marker"].startswith("f ")
+    metrics = evictd.metrics()
+    assert metrics.sum("evictd_audit_staleness_seconds_count") == 1
+    assert metrics.sum("evictd_audit_active") == 1
+    assert evictd.stop() == 0
+
+
+def test_an_audit_holds_up_neither_deletes_nor_a_shutdown_of_the_server(postgres, cache, make_evictd):
+    """A smart shutdown waits for each ordinary session, and tells none of them."""
+    evictd = make_evictd(rules(CHECKED), more=AUDIT).start()
+    eventually("it is connected", lambda: evictd.status()["audit"]["problem"] is None)
+    fill_all(postgres, cache)
+    postgres.execute("update products set price_cents = price_cents + 1 where id <= 50")
+    eventually("deletes go on", lambda: cache.get("product:3") is None)
+    fill_all(postgres, cache)
+    postgres.stop("smart", patience=30)
+    eventually("and says so", lambda: evictd.status()["audit"]["problem"], 60)
+    postgres.start()
+    fill_all(postgres, cache)
+    postgres.execute("update products set price_cents = price_cents + 1 where id <= 50")
+    eventually("it is connected again", lambda: evictd.status()["audit"]["problem"] is None, 60)
+    assert evictd.status()["audit"]["stale"] == 0
+    assert evictd.stop() == 0

@@ -1,0 +1,276 @@
+#include "daemon/audit/judge.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace evictd {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr std::uint64_t kRound = 1ULL << 32;
+
+Snapshot snapshot(const std::string& text) { return Snapshot::parse(text).value(); }
+
+RuleInfo checked_rule() {
+  RuleInfo rule;
+  rule.fill = FillMode::kChecked;
+  rule.key_templates = {"k:{id}"};
+  rule.operations = 0x0f;
+  return rule;
+}
+
+AuditFacts facts_of(const std::string& now, std::vector<AuditedRow> rows) {
+  AuditFacts facts;
+  facts.snapshot = snapshot(now);
+  facts.rows = std::move(rows);
+  facts.rows_were_read = true;
+  return facts;
+}
+
+// Of a value that was filled under `seen`, whose row has this xmin, looked at under `now`.
+AuditVerdict by_marker(const std::string& seen, std::uint32_t xmin, const std::string& now) {
+  return judge_marker(checked_rule(), "f " + seen + " 1700000000000", 0, facts_of(now, {{xmin, ""}})).verdict;
+}
+
+TEST(AuditMarker, AValueIsFreshWhenItsSnapshotHasSeenTheRowsWriter) {
+  EXPECT_EQ(by_marker("100:100:", 99, "120:120:"), AuditVerdict::kFresh);
+  EXPECT_EQ(by_marker("100:105:101,103", 99, "120:120:"), AuditVerdict::kFresh);
+  EXPECT_EQ(by_marker("101:105:101,103", 100, "120:120:"), AuditVerdict::kFresh);
+}
+
+TEST(AuditMarker, AValueIsSuspectWhenItsSnapshotHasNotSeenTheRowsWriter) {
+  EXPECT_EQ(by_marker("100:100:", 100, "120:120:"), AuditVerdict::kSuspect);
+  EXPECT_EQ(by_marker("101:105:101,103", 103, "120:120:"), AuditVerdict::kSuspect);
+  EXPECT_EQ(by_marker("101:105:101,103", 105, "120:120:"), AuditVerdict::kSuspect);
+}
+
+TEST(AuditMarker, ASubtransactionOfOneThatWasRunningIsNeverTakenForSeen) {
+  // 102 may be a savepoint of 101, whose commit the value has not seen: its snapshot names 101 alone.
+  EXPECT_EQ(by_marker("101:105:101,103", 102, "120:120:"), AuditVerdict::kUnknown);
+  EXPECT_EQ(by_marker("101:105:101,103", 104, "120:120:"), AuditVerdict::kUnknown);
+  // Nothing with a lower id was running.
+  EXPECT_EQ(by_marker("100:105:", 104, "120:120:"), AuditVerdict::kFresh);
+  EXPECT_EQ(by_marker("100:105:103", 102, "120:120:"), AuditVerdict::kFresh);
+}
+
+TEST(AuditMarker, ABareXminProvesOnlyWhatIsBelowIt) {
+  EXPECT_EQ(by_marker("100", 99, "120:120:"), AuditVerdict::kFresh);
+  EXPECT_EQ(by_marker("100", 100, "120:120:"), AuditVerdict::kUnknown);
+}
+
+TEST(AuditMarker, FrozenRowsAreFresh) {
+  EXPECT_EQ(by_marker("100:100:", 2, "120:120:"), AuditVerdict::kFresh);
+  EXPECT_EQ(by_marker("100:100:", 1, "120:120:"), AuditVerdict::kFresh);
+}
+
+TEST(AuditMarker, AnXminFromTheFutureIsUnknown) { EXPECT_EQ(by_marker("100:100:", 121, "120:120:"), AuditVerdict::kUnknown); }
+
+TEST(AuditMarker, OnceIdsHaveWrappedAnXminProvesNoStaleness) {
+  const std::string now = std::to_string(kRound + 120) + ":" + std::to_string(kRound + 120) + ":";
+  const std::string seen = std::to_string(kRound + 100) + ":" + std::to_string(kRound + 100) + ":";
+  EXPECT_EQ(by_marker(seen, 99, now), AuditVerdict::kFresh);
+  EXPECT_EQ(by_marker(seen, 110, now), AuditVerdict::kUnknown);  // perhaps frozen since 2^32 transactions
+  EXPECT_EQ(by_marker(seen, 4'000'000'000u, now), AuditVerdict::kFresh);  // of the round before
+}
+
+TEST(AuditMarker, XminIsWidenedToTheLatestTransactionThatCanHaveBeen) {
+  const Snapshot now = snapshot(std::to_string(kRound + 120) + ":" + std::to_string(kRound + 120) + ":");
+  EXPECT_EQ(xmin_of_row(119, now), Xid{kRound + 119});
+  EXPECT_EQ(xmin_of_row(120, now), Xid{120});
+  EXPECT_EQ(xmin_of_row(119, snapshot("120:120:")), Xid{119});
+  EXPECT_EQ(xmin_of_row(120, snapshot("120:120:")), std::nullopt);
+}
+
+TEST(AuditMarker, WhatHasNoReadableFillIsUnknown) {
+  const AuditFacts facts = facts_of("120:120:", {{110, ""}});
+  for (const char* marker : {"", "t e/1 100", "l - -", "f", "f 100:100:", "f x 1", "f 100:100: x", "f - 1700000000000", "f v7 1700000000000"}) {
+    EXPECT_EQ(judge_marker(checked_rule(), marker, 0, facts).verdict, AuditVerdict::kUnknown) << marker;
+  }
+  EXPECT_EQ(judge_marker(checked_rule(), "f 100:100: 1700000000000 d20", 0, facts).verdict, AuditVerdict::kSuspect);
+  // Filled under another history, by a later database, without a row, without a look.
+  EXPECT_EQ(judge_marker(checked_rule(), "f 100:100: 1700000000000", 1700000000001, facts).verdict, AuditVerdict::kUnknown);
+  EXPECT_EQ(judge_marker(checked_rule(), "f 100:130: 1700000000000", 0, facts).verdict, AuditVerdict::kUnknown);
+  EXPECT_EQ(judge_marker(checked_rule(), "f 100:100: 1700000000000", 0, facts_of("120:120:", {})).verdict, AuditVerdict::kUnknown);
+  AuditFacts blind = facts;
+  blind.rows_were_read = false;
+  EXPECT_EQ(judge_marker(checked_rule(), "f 100:100: 1700000000000", 0, blind).verdict, AuditVerdict::kUnknown);
+}
+
+TEST(AuditMarker, OneRowThatIsNewerMakesAValueOfManyRowsSuspect) {
+  const std::string marker = "f 100:100: 1700000000000";
+  EXPECT_EQ(judge_marker(checked_rule(), marker, 0, facts_of("120:120:", {{90, ""}, {110, ""}, {91, ""}})).verdict, AuditVerdict::kSuspect);
+  EXPECT_EQ(judge_marker(checked_rule(), marker, 0, facts_of("120:120:", {{90, ""}, {91, ""}})).verdict, AuditVerdict::kFresh);
+}
+
+TEST(AuditMarker, RowVersionsAreComparedAsThoseOfFills) {
+  RuleInfo rule = checked_rule();
+  rule.version_column = "v";
+  const auto verdict = [&](const std::string& seen, const std::string& row) {
+    return judge_marker(rule, "f v" + seen + " 1700000000000", 0, facts_of("120:120:", {{110, row}})).verdict;
+  };
+  EXPECT_EQ(verdict("7", "7"), AuditVerdict::kFresh);
+  EXPECT_EQ(verdict("10", "9"), AuditVerdict::kFresh);
+  EXPECT_EQ(verdict("7", "8"), AuditVerdict::kSuspect);
+  EXPECT_EQ(verdict("7", ""), AuditVerdict::kUnknown);
+  EXPECT_EQ(verdict("7", "2024-02-03T04:05:06"), AuditVerdict::kUnknown);
+}
+
+class AuditContent : public ::testing::Test {
+ protected:
+  Judgement judged(const std::string& value, std::vector<std::optional<std::string>> values,
+                   std::vector<std::string> columns = {"value"}) {
+    AuditAnswer answer;
+    answer.columns = std::move(columns);
+    answer.values = std::move(values);
+    return judge_content(rule_, value, answer, json_);
+  }
+  RuleInfo rule_ = checked_rule();
+  JsonReader json_;
+};
+
+TEST_F(AuditContent, AsText) {
+  EXPECT_EQ(judged("a", {"a"}).verdict, AuditVerdict::kFresh);
+  EXPECT_EQ(judged("a", {"a "}).verdict, AuditVerdict::kSuspect);
+  EXPECT_EQ(judged("", {std::nullopt}).verdict, AuditVerdict::kSuspect);
+  EXPECT_EQ(judged("", {""}).verdict, AuditVerdict::kFresh);
+  EXPECT_EQ(judged("a", {"a", "b"}, {"x", "y"}).verdict, AuditVerdict::kUnknown);
+}
+
+TEST_F(AuditContent, AsJson) {
+  rule_.audit.compare = AuditCompare::kJson;
+  EXPECT_EQ(judged(R"({"a": 1, "b": 2})", {R"({"b":2,"a":1.0})"}).verdict, AuditVerdict::kFresh);
+  EXPECT_EQ(judged(R"({"a": 1})", {R"({"a":2})"}).verdict, AuditVerdict::kSuspect);
+  EXPECT_EQ(judged("\x04\x08o:", {R"({"a":2})"}).verdict, AuditVerdict::kUnknown);
+  EXPECT_EQ(judged("{}", {"no json"}).verdict, AuditVerdict::kUnknown);
+}
+
+TEST_F(AuditContent, ByPaths) {
+  rule_.audit.compare = AuditCompare::kPaths;
+  rule_.audit.paths = {{{"price"}, "cents"}, {{"meta", "live"}, "live"}};
+  const std::vector<std::string> columns = {"cents", "live", "other"};
+  EXPECT_EQ(judged(R"({"price": 1.50, "meta": {"live": true}, "x": 1})", {"1.5", "t", "?"}, columns).verdict, AuditVerdict::kFresh);
+  EXPECT_EQ(judged(R"({"price": null, "meta": {}})", {std::nullopt, std::nullopt, "?"}, columns).verdict, AuditVerdict::kFresh);
+  const Judgement other = judged(R"({"price": 151, "meta": {"live": true}})", {"150", "t", "?"}, columns);
+  EXPECT_EQ(other.verdict, AuditVerdict::kSuspect);
+  EXPECT_THAT(other.reason, HasSubstr("'price'"));
+  EXPECT_EQ(judged(R"({"price": 150, "meta": {"live": false}})", {"150", "t", "?"}, columns).verdict, AuditVerdict::kSuspect);
+  EXPECT_EQ(judged(R"({"meta": {"live": true}})", {"150", "t", "?"}, columns).verdict, AuditVerdict::kSuspect);
+  EXPECT_EQ(judged("a:1:{}", {"150", "t", "?"}, columns).verdict, AuditVerdict::kUnknown);
+  EXPECT_EQ(judged(R"({"price": 150, "meta": {"live": true}})", {"150", "t"}, {"cents", "lively"}).verdict, AuditVerdict::kUnknown);
+}
+
+Look look_of(AuditVerdict verdict, Presence before, std::optional<Presence> after = {}) {
+  Look look;
+  look.before = before;
+  look.after = after.value_or(before);
+  look.facts = facts_of("120:120:", {{110, ""}});
+  look.judgement = {verdict, "because"};
+  return look;
+}
+
+Presence checked_value(const std::string& value = "a") {
+  Presence presence;
+  presence.is_there = true;
+  presence.value = value;
+  presence.marker = "f 100:100: 1700000000000";
+  return presence;
+}
+
+Presence plain_value(std::int64_t expires = 0) {
+  Presence presence;
+  presence.is_there = true;
+  presence.value = "a";
+  presence.expires_at_ms = expires;
+  return presence;
+}
+
+std::string step(const Decision& decision) {
+  if (decision.step == NextStep::kNotCached) return "not cached";
+  if (decision.step == NextStep::kWait) return "wait";
+  return std::string(audit_outcome_name(decision.outcome));
+}
+
+TEST(AuditDecision, OfAFirstLook) {
+  EXPECT_EQ(step(judge_first(look_of(AuditVerdict::kFresh, Presence{}))), "not cached");
+  EXPECT_EQ(step(judge_first(look_of(AuditVerdict::kFresh, checked_value()))), "fresh");
+  EXPECT_EQ(step(judge_first(look_of(AuditVerdict::kUnknown, checked_value()))), "unreadable");
+  EXPECT_EQ(step(judge_first(look_of(AuditVerdict::kSuspect, checked_value()))), "wait");
+  EXPECT_EQ(step(judge_first(look_of(AuditVerdict::kSuspect, checked_value(), checked_value("b")))), "in_flight");
+  EXPECT_EQ(step(judge_first(look_of(AuditVerdict::kSuspect, checked_value(), Presence{}))), "in_flight");
+}
+
+TEST(AuditDecision, ASuspectIsStaleWhenTheSameFillIsStillThere) {
+  const Look first = look_of(AuditVerdict::kSuspect, checked_value());
+  EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kSuspect, checked_value()))), "stale");
+  EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kFresh, checked_value()))), "fresh");
+  EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kUnknown, checked_value()))), "unreadable");
+  EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kSuspect, Presence{}))), "in_flight");
+  EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kSuspect, checked_value(), Presence{}))), "in_flight");
+  Presence refilled = checked_value();
+  refilled.marker = "f 100:100: 1700000000001";
+  EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kSuspect, refilled))), "in_flight");
+}
+
+TEST(AuditDecision, AnotherStoreOfTheSameTextIsToldByItsEnd) {
+  const Look first = look_of(AuditVerdict::kSuspect, plain_value(1'700'000'000'000));
+  EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kSuspect, plain_value(1'700'000'000'001)))), "stale");
+  EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kSuspect, plain_value(1'700'000'000'500)))), "in_flight");
+  EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kSuspect, plain_value(0)))), "in_flight");
+}
+
+TEST(AuditDecision, WithoutAnEndAValueIsStaleOnlyWhereNothingElseHasMoved) {
+  const Look first = look_of(AuditVerdict::kSuspect, plain_value());
+  EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kSuspect, plain_value()))), "stale");
+  Look moved = look_of(AuditVerdict::kSuspect, plain_value());
+  moved.facts.rows[0].xmin = 111;
+  EXPECT_EQ(step(judge_again(first, moved)), "wait");
+  Look asked = first;
+  asked.facts.answer = AuditAnswer{{"v"}, {"b"}};
+  Look answered = asked;
+  EXPECT_EQ(step(judge_again(asked, answered)), "stale");
+  answered.facts.answer->values[0] = "c";
+  EXPECT_EQ(step(judge_again(asked, answered)), "wait");
+}
+
+TEST(AuditDecision, WhereThereIsAQueryItJudges) {
+  JsonReader json;
+  RuleInfo rule = checked_rule();
+  AuditFacts facts = facts_of("120:120:", {{110, ""}});
+  EXPECT_EQ(judge(rule, checked_value(), 0, facts, json).verdict, AuditVerdict::kSuspect);
+  facts.has_query = true;
+  facts.problem = "no answer";
+  EXPECT_EQ(judge(rule, checked_value(), 0, facts, json), (Judgement{AuditVerdict::kUnknown, "no answer"}));
+  facts.answer = AuditAnswer{{"v"}, {"a"}};
+  EXPECT_EQ(judge(rule, checked_value(), 0, facts, json).verdict, AuditVerdict::kFresh);
+}
+
+TEST(AuditRules, WhichRulesCannotBeAudited) {
+  EXPECT_EQ(why_not_audited(checked_rule(), false), "");
+  RuleInfo plain = checked_rule();
+  plain.fill = FillMode::kPlain;
+  EXPECT_THAT(why_not_audited(plain, false), HasSubstr("plain values"));
+  plain.audit.query = "select 1";
+  EXPECT_EQ(why_not_audited(plain, false), "");
+  RuleInfo deletes = checked_rule();
+  deletes.operations = 1U << static_cast<unsigned>(Operation::kDelete);
+  EXPECT_THAT(why_not_audited(deletes, false), HasSubstr("'on'"));
+  RuleInfo some = checked_rule();
+  EXPECT_THAT(why_not_audited(some, true), HasSubstr("'when_changed'"));
+  RuleInfo tags = checked_rule();
+  tags.key_templates.clear();
+  EXPECT_THAT(why_not_audited(tags, false), HasSubstr("'keys'"));
+}
+
+TEST(AuditNines, AreToldOnlyAsFarAsTheSampleCarries) {
+  EXPECT_DOUBLE_EQ(stale_share_at_most(0), 1.0);
+  EXPECT_DOUBLE_EQ(stale_share_at_most(2), 1.0);
+  EXPECT_DOUBLE_EQ(stale_share_at_most(3000), 0.001);
+  EXPECT_THAT(nines_text(0, 0), HasSubstr("nothing was judged"));
+  EXPECT_THAT(nines_text(3000, 0), HasSubstr("at most 0.1 % are, with 95 % confidence (3.0 nines"));
+  EXPECT_THAT(nines_text(1000, 0), HasSubstr("2.5 nines"));
+  EXPECT_THAT(nines_text(999, 1), HasSubstr("1 of 1000 judged values are stale (0.1 %)"));
+}
+
+}  // namespace
+}  // namespace evictd
