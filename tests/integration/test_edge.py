@@ -331,6 +331,7 @@ def test_a_wrong_token_is_named_and_holds_nothing_else_up(postgres, redis, make_
     evictd = make_edge(fastly_settings(fastly, "wrong-SECRET")).start(ready=False)
     eventually("readiness names it",
                lambda: "cache 'edge': Fastly service x1" in evictd.http("/readyz")[1] and "answered 401" in evictd.http("/readyz")[1], 30)
+    eventually("it streams", lambda: evictd.metrics().get("evictd_source_connected") == 1, 30)
     cache = redis.client()
     for round_number in range(3):
         cache.set("page:1", "old")

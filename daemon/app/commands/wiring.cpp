@@ -123,7 +123,6 @@ RedisOptions redis_options(const Config& config, const CacheSettings& cache) {
 HttpSinkOptions edge_options(const CacheSettings& cache) {
   const EdgeSettings& settings = *cache.edge;
   HttpSinkOptions options;
-  options.name = cache.name;
   options.service = settings.service;
   options.client.ca_file = settings.ca;
   options.client.timeout = settings.timeout;

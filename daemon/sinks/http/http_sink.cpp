@@ -375,7 +375,7 @@ class HttpSink final : public Sink {
     backoff_ = std::min(backoff_ * 2, options_.backoff_max);
     const bool is_refused = verdict.kind == EdgeVerdict::Kind::kRefused;
     Error error{ErrorKind::kConnection,
-                fmt::format("cache '{}': {} {}", options_.name, service_.address(), verdict.problem),
+                fmt::format("{} {}", service_.address(), verdict.problem),
                 is_refused ? "its credential may not purge: mend it in the configuration and restart evictd"
                            : "what is owed is purged as soon as it answers; no other cache waits for it"};
     lose(error, verdict.error_class, handler);
@@ -401,7 +401,7 @@ class HttpSink final : public Sink {
     if (events.failed) {
       failed_ = true;
       problem_ = *events.failed;
-      handler.on_sink_failed(std::move(*events.failed).within(fmt::format("the record of cache '{}'", options_.name)));
+      handler.on_sink_failed(std::move(*events.failed).within("its record"));
       return;
     }
     if (events.disconnected) {
@@ -413,7 +413,7 @@ class HttpSink final : public Sink {
       wanted_.clear();
       by_key_.clear();
       done_.clear();
-      Error error = std::move(events.disconnected->first).within(fmt::format("the record of cache '{}'", options_.name));
+      Error error = std::move(events.disconnected->first).within("its record");
       store_problem_ = true;
       lose(error, events.disconnected->second, handler);
     }

@@ -36,7 +36,6 @@ struct OnGap {
 };
 
 struct HttpSinkOptions {
-  std::string name;  // of the cache, for messages
   ServiceOptions service;
   HttpClientOptions client;
   OnGap on_gap;

@@ -37,7 +37,6 @@ class HttpSink : public ::testing::Test {
  protected:
   void make(const std::function<void(HttpSinkOptions&)>& change = {}) {
     HttpSinkOptions options;
-    options.name = "edge";
     options.service = service_defaults(EdgeKind::kFastly);
     options.service.url = Secret(server.url());
     options.service.id = "x1";
@@ -199,7 +198,7 @@ TEST_F(HttpSink, AWrongTokenIsNamedAndNeverShown) {
   EXPECT_EQ(journal.connects, 0);
   EXPECT_FALSE(journal.failed);  // the process goes on: other caches have nothing to do with it
   EXPECT_THAT(all_told(), HasSubstr("answered 403"));
-  EXPECT_THAT(all_told(), HasSubstr("cache 'edge'"));
+  EXPECT_THAT(all_told(), HasSubstr("Fastly service"));
   EXPECT_THAT(all_told(), Not(HasSubstr("SECRET")));
 }
 
@@ -338,7 +337,7 @@ TEST_F(HttpSink, WithoutTheStoreItIsNotConnectedAndItsRecordIsReadAnew) {
   store->cut(0);
   store->server_up = false;
   until([&] { return journal.disconnects == 1; });
-  EXPECT_THAT(journal.last_error.text, HasSubstr("the record of cache 'edge'"));
+  EXPECT_THAT(journal.last_error.text, HasSubstr("its record: "));
   Record record;
   record.sequence = 7;
   store_data->record = record;
