@@ -254,20 +254,26 @@ class Driver:
             return "".join(log.readlines()[-15:])
 
 
+def run_program(language, program, folder, environment):
+    """A program of a package's driver folder, where the package is installed -> what it printed."""
+    built = Built(language, folder)
+    home = f"{built.folder}/installed"
+    shutil.copy(f"{DRIVERS}/{os.path.basename(language.libraries)}/{program}", home)
+    done = subprocess.run([built.command[0], f"{home}/{program}"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                          timeout=120, cwd=home, env={**os.environ, **environment})
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
 def run_cases(package, program, database, redis, folder):
-    """A program of a package's driver folder that asserts case by case, where the package is installed."""
+    """A program that asserts case by case."""
     language = PACKAGES[package]()
     try:
         language.fetch()
     except ServerMissing as reason:
         pytest.skip(f"the {package} recipe is not run: {reason}")
-    built = Built(language, f"{folder}/cases")
-    home = f"{built.folder}/installed"
-    shutil.copy(f"{DRIVERS}/{os.path.basename(language.libraries)}/{program}", home)
     database.execute("create table if not exists notes (id int primary key, body text);"
                      "insert into notes values (1, 'old') on conflict do nothing")
-    done = subprocess.run([built.command[0], f"{home}/{program}"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-                          timeout=120, cwd=home, env={**os.environ, "REDIS_PORT": str(redis.port), "POSTGRES_URL": database.url(),
-                               "README": f"{ROOT}/docs/recipes/{language.recipe}/README.md"})
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert done.stdout.splitlines()[-1] == "all cases hold", done.stdout
+    said = run_program(language, program, f"{folder}/cases", {
+        "REDIS_PORT": str(redis.port), "POSTGRES_URL": database.url(), "README": f"{ROOT}/docs/recipes/{language.recipe}/README.md"})
+    assert said.splitlines()[-1] == "all cases hold", said

@@ -199,6 +199,9 @@ def test_mistakes_of_the_program_are_told_when_it_starts(client):
         cache.cached("k")(function)
     with pytest.raises(TypeError, match="AsyncCache is for async functions"):
         reader.AsyncCache(client, Source()).cached("k")(lambda: 1)
+    for wrong in ({"key": "product:{x.id}"}, {"key": "product", "tags": ["{id}", "{x}"]}):
+        with pytest.raises(reader.WrongName, match="'.*{x.*}' names 'x', and the function has id"):
+            cache.cached(**wrong)(lambda id: 1)
     with pytest.raises(TypeError, match="expected the name of an argument"):
         reader.psycopg(7)
     with pytest.raises(TypeError, match="taken on the argument 'session', and the function has product_id"):
@@ -374,7 +377,7 @@ def test_a_lazy_value_is_asked_for_the_tags_that_it_has(client):
     assert other.counts == {"stale": 1, "fills": 1, "hits": 1}
 
 
-# A cluster's client: one slot for each call. What a real cluster answers is not tried here.
+# A cluster's client: one slot for each call. test_cluster_packages.py asks a real one.
 
 
 class FakeCluster:

@@ -10,7 +10,7 @@ import redis
 from . import reading
 from .codecs import JSON
 from .dependencies import Load, depends_on, is_loading
-from .names import NoName, check_key, render
+from .names import NoName, check_key, check_template, render
 
 # Replies as bytes, whatever the client decodes otherwise: a value is whatever bytes it is.
 _BYTES = {"NEVER_DECODE": []}
@@ -19,6 +19,15 @@ _REDIS_ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)
 
 def _is_cluster(client):
     return "Cluster" in type(client).__name__
+
+
+def _how(client, command):
+    """How a client is to send a command. That of a cluster would ask Redis at each call which words of it are keys; and it still does
+    when a slot has moved."""
+    try:
+        return {**_BYTES, "target_nodes": client.get_node_from_key(command.keys[0])} if hasattr(client, "get_node_from_key") else _BYTES
+    except _REDIS_ERRORS:  # it does not know the slots yet
+        return _BYTES
 
 
 class _Common:
@@ -73,7 +82,10 @@ class _Common:
             if inspect.iscoroutinefunction(function) != self._is_async:
                 raise TypeError(f"{type(self).__name__} is for {'async' if self._is_async else 'ordinary'} functions, and "
                                 f"'{function.__qualname__}' is none")
-            return self._wrapper(function, _Calls(self, inspect.signature(function), key, tuple(tags), snapshot or self.snapshot, options))
+            signature = inspect.signature(function)
+            for template in (key, *tags):
+                check_template(template, signature.parameters)
+            return self._wrapper(function, _Calls(self, signature, key, tuple(tags), snapshot or self.snapshot, options))
 
         return decorate
 
@@ -140,7 +152,7 @@ class Cache(_Common):
 
     def _call(self, command):
         try:
-            return self.client.execute_command(*command.words(), **_BYTES)
+            return self.client.execute_command(*command.words(), **_how(self.client, command))
         except _REDIS_ERRORS as error:
             return error
 
@@ -187,7 +199,7 @@ class AsyncCache(_Common):
 
     async def _call(self, command):
         try:
-            return await self.client.execute_command(*command.words(), **_BYTES)
+            return await self.client.execute_command(*command.words(), **_how(self.client, command))
         except _REDIS_ERRORS as error:
             return error
 

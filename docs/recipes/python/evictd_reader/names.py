@@ -32,6 +32,14 @@ class _Template(string.Formatter):
         return format(value, format_spec) if format_spec else text_of(value)
 
 
+def check_template(template, names):
+    """That a template names nothing but these arguments."""
+    for _, field, _, _ in string.Formatter().parse(template) if isinstance(template, str) else ():
+        name = field and field.partition(".")[0].partition("[")[0]
+        if field is not None and name not in names:
+            raise WrongName(f"'{template}' names '{name}', and the function has {', '.join(names) or 'no argument'}")
+
+
 def render(template, arguments, args=(), kwargs=None):
     """'product:{id}' with the arguments of a call by name; a function is called as the call was. Doubled braces are text, as in
     rules."""

@@ -37,7 +37,7 @@ async function withClient(use) {
   }
 }
 
-// A cluster's client: one slot for each call. What a real cluster answers is not tried here.
+// A cluster's client: one slot for each call. cluster.mjs asks a real one.
 function fakeCluster(answers = {}) {
   const replies = { evictd_get: [Buffer.from('miss'), null, Buffer.from('lease'), null], evictd_join: 1, evictd_fill: 1, evictd_seen: 1, ...answers };
   const called = [];
