@@ -1,5 +1,7 @@
 #include "daemon/sources/postgres/pgoutput.h"
 
+#include "daemon/sources/postgres/value_types.h"
+
 #include <fmt/format.h>
 
 #include <atomic>
@@ -384,10 +386,14 @@ Result<void> PgoutputDecoder::decode_message(Cursor& cursor, PgoutputReceiver& r
   return {};
 }
 
-// The object identifiers of the types whose text form is not canonical (catalog/pg_type.dat; fixed
-// for ever).
 ValueType PgoutputDecoder::type_of(Oid type) const {
   if (const auto base = base_types_.find(type); base != base_types_.end()) type = base->second;
+  return value_type_of(type);
+}
+
+// The object identifiers of the types whose text form is not canonical (catalog/pg_type.dat; fixed
+// for ever).
+ValueType value_type_of(Oid type) {
   switch (type) {
     case 16:
       return ValueType::kBoolean;
@@ -409,9 +415,12 @@ ValueType PgoutputDecoder::type_of(Oid type) const {
   }
 }
 
-// Of an array of one of those types: how its elements' texts are read.
 ValueType PgoutputDecoder::element_of(Oid type) const {
   if (const auto base = base_types_.find(type); base != base_types_.end()) type = base->second;
+  return element_type_of(type);
+}
+
+ValueType element_type_of(Oid type) {
   switch (type) {
     case 1000:
       return ValueType::kBoolean;
