@@ -21,7 +21,9 @@ constexpr std::array kVerbs = {VerbName{"run", Verb::kRun},         VerbName{"ch
                                VerbName{"audit", Verb::kAudit},
                                VerbName{"explain", Verb::kExplain}, VerbName{"watch", Verb::kWatch},
                                VerbName{"purge", Verb::kPurge},     VerbName{"drop", Verb::kDrop},
-                               VerbName{"lua", Verb::kLua}};
+                               VerbName{"lua", Verb::kLua},         VerbName{"rules", Verb::kRules},
+                               VerbName{"init", Verb::kInit},       VerbName{"completion", Verb::kCompletion},
+                               VerbName{"man", Verb::kMan}};
 constexpr std::array kOperations = {Operation::kInsert, Operation::kUpdate, Operation::kDelete,
                                     Operation::kTruncate};
 
@@ -71,8 +73,19 @@ Result<void> check_audit(CommandLine& into, const AuditTexts& texts) {
   return {};
 }
 
-// The options of each command, for the parser and for "did you mean".
-void add_options(CLI::App& app, CommandLine& into, std::string& operation, AuditTexts& audit) {
+// What the parser reads before it is understood.
+struct Words {
+  std::string operation;
+  std::string from_table;
+  std::string since;
+  std::vector<std::string> positional;
+  AuditTexts audit;
+};
+
+// The options of each command, for the parser, "did you mean" and the completion.
+void add_options(CLI::App& app, CommandLine& into, Words& words) {
+  AuditTexts& audit = words.audit;
+  std::string& operation = words.operation;
   switch (into.verb) {
     case Verb::kAudit:
       app.add_option("--rule", into.rule);
@@ -85,9 +98,25 @@ void add_options(CLI::App& app, CommandLine& into, std::string& operation, Audit
     case Verb::kCheck:
       app.add_flag("--offline", into.offline);
       app.add_flag("--json", into.json);
+      app.add_flag("--sql", into.sql);
+      app.add_flag("--acl", into.acl);
       break;
+    case Verb::kRules:
+      app.add_option("words", words.positional);
+      break;
+    case Verb::kInit:
+      app.add_option("--postgres", into.postgres_url);
+      app.add_option("--redis", into.redis_url);
+      app.add_option("--out", into.directory);
+      return;  // makes the configuration, and reads none
+    case Verb::kCompletion:
+    case Verb::kMan:
+      return;
     case Verb::kExplain:
       app.add_option("--table", into.table);
+      app.add_option("--from-table", words.from_table);
+      app.add_option("--where", into.where);
+      app.add_option("--limit", into.limit)->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1000}));
       app.add_option("--op", operation);
       app.add_option("--old", into.old_row);
       app.add_option("--new", into.new_row);
@@ -101,6 +130,8 @@ void add_options(CLI::App& app, CommandLine& into, std::string& operation, Audit
     case Verb::kPurge:
       app.add_option("--table", into.table);
       app.add_option("--pattern", into.pattern);
+      app.add_option("--where", into.where);
+      app.add_option("--since", words.since);
       app.add_flag("--yes", into.yes);
       break;
     case Verb::kDrop:
@@ -128,8 +159,34 @@ Result<void> read_operation(CommandLine& into, const std::string& operation) {
                did_you_mean(operation, names, "operations"));
 }
 
-Result<void> check_explain(CommandLine& into, const std::string& operation) {
+// Rows as they are in the table: what a change of them would delete.
+Result<void> check_explain_rows(CommandLine& into, const std::string& operation) {
+  if (!into.table.empty()) return usage("expected one of '--table' and '--from-table', got both", see_help("explain"));
+  if (!into.old_row.empty()) {
+    return usage("'--old' is the row in the table with '--from-table'", "remove '--old', or say '--table'");
+  }
+  if (!operation.empty()) {
+    if (Result<void> done = read_operation(into, operation); !done) return done;
+    into.has_operation = true;
+    if (into.operation == Operation::kTruncate) return usage("'--op truncate' has no row", "say '--table' in place of '--from-table'");
+  }
+  if (!into.new_row.empty() && (!into.has_operation || into.operation != Operation::kUpdate)) {
+    return usage("'--new' needs '--op update'", "it says which columns of the row change");
+  }
+  return {};
+}
+
+Result<void> check_explain(CommandLine& into, const Words& words) {
+  const std::string& operation = words.operation;
+  if (!words.from_table.empty()) {
+    if (Result<void> done = check_explain_rows(into, operation); !done) return done;
+    into.from_table = true;
+    into.table = words.from_table;
+    return {};
+  }
+  if (!into.where.empty()) return usage("'--where' needs '--from-table'", see_help("explain"));
   if (into.table.empty()) return usage("'explain' needs '--table'", see_help("explain"));
+  into.has_operation = true;
   if (operation.empty()) return usage("'explain' needs '--op'", see_help("explain"));
   if (Result<void> done = read_operation(into, operation); !done) return done;
   const bool needs_new =
@@ -152,12 +209,63 @@ Result<void> check_explain(CommandLine& into, const std::string& operation) {
   return {};
 }
 
-Result<void> check_purge(const CommandLine& into) {
+// "90s", "10m", "2h", "3d".
+std::optional<std::chrono::milliseconds> read_age(std::string_view text) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end + 1 != text.data() + text.size() || number == 0 || number > 100'000) return std::nullopt;
+  switch (*end) {
+    case 's':
+      return std::chrono::seconds(number);
+    case 'm':
+      return std::chrono::minutes(number);
+    case 'h':
+      return std::chrono::hours(number);
+    case 'd':
+      return std::chrono::hours(24 * number);
+    default:
+      return std::nullopt;
+  }
+}
+
+Result<void> check_purge(CommandLine& into, const Words& words) {
+  if (!words.since.empty()) {
+    into.since = read_age(words.since);
+    if (!into.since) return usage(fmt::format("'--since': expected a time like 90s, 10m, 2h or 3d, got '{}'", words.since), see_help("purge"));
+  }
+  if (!into.pattern.empty() && (!into.where.empty() || into.since)) {
+    return usage("'--where' and '--since' choose rows of a table, and '--pattern' names keys", "say '--table' in place of '--pattern'");
+  }
+  if (!into.where.empty() && into.table.empty()) return usage("'--where' needs '--table'", see_help("purge"));
+  if (into.since && into.table.empty()) return {};  // of every table
   if (into.table.empty() == into.pattern.empty()) {
     return usage(into.table.empty() ? "'purge' needs '--table' or '--pattern'"
                                     : "expected one of '--table' and '--pattern', got both",
                  see_help("purge"));
   }
+  return {};
+}
+
+Result<void> check_rules(CommandLine& into, const Words& words) {
+  const std::vector<std::string>& given = words.positional;
+  if (given.empty() || given.front() != "test") {
+    return usage(given.empty() ? "'rules' needs 'test'" : fmt::format("expected 'test' after 'rules', got '{}'", given.front()),
+                 see_help("rules"));
+  }
+  if (given.size() == 1) return usage("'rules test' needs a file of cases", "for example evictd rules test cases.yaml");
+  into.case_files.assign(given.begin() + 1, given.end());
+  return {};
+}
+
+Result<void> check_init(const CommandLine& into) {
+  if (into.postgres_url.empty()) return usage("'init' needs '--postgres'", see_help("init"));
+  if (into.redis_url.empty()) return usage("'init' needs '--redis'", see_help("init"));
+  return {};
+}
+
+Result<void> check_check(const CommandLine& into) {
+  const int forms = (into.json ? 1 : 0) + (into.sql ? 1 : 0) + (into.acl ? 1 : 0);
+  if (forms > 1) return usage("expected one of '--json', '--sql' and '--acl', got several", see_help("check"));
   return {};
 }
 
@@ -223,9 +331,8 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
   CLI::App app;
   app.set_help_flag();
   app.allow_extras();
-  std::string operation;
-  AuditTexts audit;
-  add_options(app, result, operation, audit);
+  Words words;
+  add_options(app, result, words);
   try {
     std::reverse(rest.begin(), rest.end());  // CLI11 takes its arguments from the back
     app.parse(rest);
@@ -236,11 +343,36 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
     return tl::unexpected(unknown_argument(app, extras.front(), word));
   }
   Result<void> checked;
-  if (result.verb == Verb::kExplain) checked = check_explain(result, operation);
-  if (result.verb == Verb::kPurge) checked = check_purge(result);
-  if (result.verb == Verb::kAudit) checked = check_audit(result, audit);
+  if (result.verb == Verb::kExplain) checked = check_explain(result, words);
+  if (result.verb == Verb::kPurge) checked = check_purge(result, words);
+  if (result.verb == Verb::kRules) checked = check_rules(result, words);
+  if (result.verb == Verb::kInit) checked = check_init(result);
+  if (result.verb == Verb::kCheck) checked = check_check(result);
+  if (result.verb == Verb::kAudit) checked = check_audit(result, words.audit);
   if (!checked) return tl::unexpected(checked.error());
   return result;
+}
+
+std::vector<std::string_view> command_names() {
+  std::vector<std::string_view> names;
+  for (const VerbName& verb : kVerbs) names.push_back(verb.name);
+  return names;
+}
+
+std::vector<std::string> command_options(std::string_view command) {
+  std::vector<std::string> options;
+  CommandLine into;
+  for (const VerbName& verb : kVerbs) {
+    if (verb.name == command) into.verb = verb.verb;
+  }
+  CLI::App app;
+  app.set_help_flag();
+  Words words;
+  add_options(app, into, words);
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) options.push_back("--" + name);
+  }
+  return options;
 }
 
 }  // namespace evictd

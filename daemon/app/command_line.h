@@ -24,6 +24,10 @@ enum class Verb : std::uint8_t {
   kPurge,
   kDrop,
   kLua,
+  kRules,
+  kInit,
+  kCompletion,
+  kMan,
 };
 
 struct CommandLine {
@@ -32,11 +36,24 @@ struct CommandLine {
   std::string config = "evictd.yaml";
 
   bool offline = false;  // check
+  bool sql = false;      // check
+  bool acl = false;      // check
   bool json = false;     // check, watch, audit
 
+  std::vector<std::string> case_files;  // rules test
+
+  std::string postgres_url;      // init
+  std::string redis_url;         // init
+  std::string directory = ".";   // init
+
   std::string table;  // explain, purge, watch
+  bool from_table = false;  // explain: rows that are in the table now
+  std::string where;  // explain, purge: SQL
+  std::optional<std::chrono::milliseconds> since;  // purge
+  std::uint64_t limit = 10;  // explain: rows
   std::string rule;   // watch, audit
   Operation operation = Operation::kUpdate;
+  bool has_operation = false;
   std::string old_row;                         // JSON; empty: not sent
   std::string new_row;                         // JSON
   std::vector<std::string> identity = {"id"};  // columns of the replica identity
@@ -52,6 +69,11 @@ struct CommandLine {
 
 // `arguments` without the program's name. Errors are kUsage.
 Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments);
+
+// The words after 'evictd', in the order of the help.
+std::vector<std::string_view> command_names();
+// The long options that a command knows, with their dashes; "--help" is not among them.
+std::vector<std::string> command_options(std::string_view command);
 
 // What --help prints; `topic` as in CommandLine.
 std::string help_text(std::string_view topic);

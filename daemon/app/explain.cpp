@@ -297,6 +297,13 @@ Result<ExplainedChange> ExplainedChange::make(const CommandLine& request, const 
   return made;
 }
 
+Result<ExplainedChange> ExplainedChange::read_only(const std::string& json) {
+  ExplainedChange made;
+  made.operation_ = Operation::kInsert;
+  if (Result<void> read = made.read_row(json, "--new", made.new_cells_); !read) return tl::unexpected(read.error());
+  return made;
+}
+
 Change ExplainedChange::change() {
   old_row_ = values_of(old_cells_);
   new_row_ = values_of(new_cells_);
@@ -308,15 +315,30 @@ Change ExplainedChange::change() {
   return change;
 }
 
-Result<std::string> explain(const CommandLine& request, const RuleSet& rules) {
-  Result<ExplainedChange> explained = ExplainedChange::make(request, rules);
-  if (!explained) return tl::unexpected(explained.error());
-  Mapper mapper(rules);
-  ExplainReceiver receiver(rules);
-  mapper.map(explained->change(), receiver);
+Result<void> change_row(const std::string& json, const Relation& relation, std::vector<Value>& row,
+                        std::vector<std::string>& texts) {
+  Result<ExplainedChange> read = ExplainedChange::read_only(json);
+  if (!read) return tl::unexpected(read.error());
+  const Change change = read->change();
+  texts.reserve(change.new_row.size());  // what `row` refers to must not move
+  std::vector<std::string_view> names;
+  for (const Column& column : relation.columns) names.push_back(column.name);
+  for (std::size_t i = 0; i < change.new_row.size(); ++i) {
+    const std::string& name = read->relation().columns[i].name;
+    const auto at = std::find(names.begin(), names.end(), name);
+    if (at == names.end()) {
+      return fail(ErrorKind::kUsage, fmt::format("'--new': table '{}' has no column '{}'", relation.qualified_name(), name),
+                  did_you_mean(name, names, "columns"));
+    }
+    Value& value = row[static_cast<std::size_t>(at - names.begin())];
+    value = change.new_row[i];
+    value.text = texts.emplace_back(value.text);
+  }
+  return {};
+}
 
-  std::string out = fmt::format("{} of {}\n", operation_name(request.operation),
-                                explained->relation().qualified_name());
+std::string explain_text(std::string_view heading, const ExplainReceiver& receiver, const std::vector<std::string>& notes) {
+  std::string out = fmt::format("{}\n", heading);
   std::size_t width = 0;
   std::size_t kinds = 6;
   for (const ExplainReceiver::Line& line : receiver.lines()) {
@@ -329,11 +351,21 @@ Result<std::string> explain(const CommandLine& request, const RuleSet& rules) {
   for (const ExplainReceiver::Line& line : receiver.held_back()) {
     out += fmt::format("  {:<6} {}  {}\n", line.kind, line.text, line.rule);
   }
-  for (const std::string& doubt : explained->doubts(rules)) out += fmt::format("  {:<6} {}\n", "note", doubt);
+  for (const std::string& note : notes) out += fmt::format("  {:<6} {}\n", "note", note);
   const std::size_t count = receiver.invalidations();
   out += count == 0 ? "nothing is deleted\n"
                     : fmt::format("{} invalidation{}\n", count, count == 1 ? "" : "s");
   return out;
+}
+
+Result<std::string> explain(const CommandLine& request, const RuleSet& rules) {
+  Result<ExplainedChange> explained = ExplainedChange::make(request, rules);
+  if (!explained) return tl::unexpected(explained.error());
+  Mapper mapper(rules);
+  ExplainReceiver receiver(rules);
+  mapper.map(explained->change(), receiver);
+  return explain_text(fmt::format("{} of {}", operation_name(request.operation), explained->relation().qualified_name()),
+                      receiver, explained->doubts(rules));
 }
 
 }  // namespace evictd

@@ -54,6 +54,9 @@ class ExplainedChange {
   // sent". kUsage when a row is no JSON object, or no rule names the table.
   static Result<ExplainedChange> make(const CommandLine& request, const RuleSet& rules);
 
+  // A row by itself, of no table: the new row of an insert.
+  static Result<ExplainedChange> read_only(const std::string& json);
+
   // The views into this object; valid while it is neither moved nor destroyed.
   Change change();
   const Relation& relation() const { return relation_; }
@@ -78,6 +81,14 @@ class ExplainedChange {
   std::vector<Value> old_row_;
   std::vector<Value> new_row_;
 };
+
+// The columns of a row that `json` names, in place of those of `row`; what is text in it is owned by `texts`, which must be
+// empty and outlive `row`. For `explain --from-table --op update --new`.
+Result<void> change_row(const std::string& json, const Relation& relation, std::vector<Value>& row,
+                        std::vector<std::string>& texts);
+
+// What a change deletes: a line for each invalidation and note, also those of `notes`, and the number of invalidations.
+std::string explain_text(std::string_view heading, const ExplainReceiver& receiver, const std::vector<std::string>& notes = {});
 
 // The whole answer of `evictd explain`.
 Result<std::string> explain(const CommandLine& request, const RuleSet& rules);

@@ -8,14 +8,19 @@ constexpr std::string_view kOverview = R"(evictd keeps a Redis cache true to its
 
 usage: evictd <command> [-c evictd.yaml] [options]
 
-  run       follow the database and delete what its changes make stale
-  check     say what is wrong with files, database and Redis, and how to fix it
-  audit     tell how true the cache is, from a sample
-  explain   show what one change would delete (offline)
-  watch     show what is being deleted right now, touching nothing
-  purge     delete every key of a table's rules, or of a pattern
-  drop      remove the replication slot and the publication from the database
-  lua       print the functions that readers call in Redis
+  init        propose a configuration and rules for a database
+  check       say what is wrong with files, database and Redis, and how to
+              mend it; or write the DBA's script, or the ACL for Redis
+  run         follow the database and delete what its changes make stale
+  audit       tell how true the cache is, from a sample
+  explain     show what a change would delete, and what holds a rule back
+  watch       show what is being deleted right now, touching nothing
+  rules       test the rules against changes of rows that you write down
+  purge       delete the keys of a table's rules, of some rows, of a pattern
+  drop        remove the replication slot and the publication
+  lua         print the functions that readers call in Redis
+  completion  print the completion of this command line, for bash
+  man         print all of this as a manual page
 
   evictd <command> --help   options and an example
   evictd --version
@@ -35,7 +40,7 @@ SIGHUP reads the rules again; when they are wrong, the old ones stay.
 example: evictd run -c /etc/evictd/evictd.yaml
 )";
 
-constexpr std::string_view kCheck = R"(usage: evictd check [-c FILE] [--offline] [--json]
+constexpr std::string_view kCheck = R"(usage: evictd check [-c FILE] [--offline] [--json | --sql | --acl]
 
 Checks the files, then the database and Redis against the rules, and prints
 each problem with its fix. Changes nothing that lasts.
@@ -43,6 +48,11 @@ each problem with its fix. Changes nothing that lasts.
   -c, --config FILE   the configuration (default: evictd.yaml)
       --offline       the files only
       --json          one JSON document instead of text
+      --sql           instead: a script for psql that gives the rules what they
+                      need of PostgreSQL (role, grants, replica identities,
+                      publication, settings); asks no server
+      --acl           instead: the user of Redis that the rules need, as lines
+                      for redis-cli; asks no server
 
 exit status: 0 nothing to fix (warnings may be there), 1 something could not be
 reached, 2 something must be fixed
@@ -76,17 +86,23 @@ example: evictd audit -c evictd.yaml --for 5m
 
 constexpr std::string_view kExplain =
     R"(usage: evictd explain [-c FILE] --table TABLE --op OP [--old JSON] [--new JSON]
+       evictd explain [-c FILE] --from-table TABLE [--where SQL] [--op OP]
 
-Shows what one change of a row would delete, and by which rule. Reads the rules
-only; connects to nothing.
+Shows what one change of a row would delete, by which rule, and what holds the
+others back. The first form reads the rules only and connects to nothing; the
+second takes rows that are in the table now.
 
   -c, --config FILE    the configuration (default: evictd.yaml)
       --table TABLE    for example products or public.products
-      --op OP          insert, update, delete or truncate
+      --op OP          insert, update, delete or truncate. With --from-table it
+                       may be left out: everything a row can be cached under
       --old JSON       the old row, as far as the database sends it
-      --new JSON       the new row
+      --new JSON       the new row; with --from-table what changes in the row
       --identity LIST  columns of the replica identity (default: id); an update
                        without --old left them as they are
+      --from-table TABLE  rows of this table; needs SELECT on it
+      --where SQL      only these rows, for example 'id = 7'
+      --limit COUNT    at most so many rows (default: 10)
 
 A column that is left out of a row counts as not sent.
 
@@ -110,15 +126,24 @@ example: evictd watch -c evictd.yaml
 )";
 
 constexpr std::string_view kPurge =
-    R"(usage: evictd purge [-c FILE] (--table TABLE | --pattern GLOB) [--yes]
+    R"(usage: evictd purge [-c FILE] --table TABLE [--where SQL] [--since AGE]
+       evictd purge [-c FILE] (--since AGE | --pattern GLOB [--yes])
 
-Deletes every key that the rules of a table can make, or that matches a pattern.
-Readers fill the cache again from the database.
+Deletes every key that the rules of a table can make, or those of some rows, or
+what matches a pattern. Readers fill the cache again from the database.
 
   -c, --config FILE    the configuration (default: evictd.yaml)
       --table TABLE    for example products or public.products
+      --where SQL      only the keys of these rows, like 'category_id = 7';
+                       needs SELECT on the table
+      --since AGE      only the keys of rows written since, for example 10m;
+                       without --table of every table that a rule names. Needs
+                       track_commit_timestamp in PostgreSQL
       --pattern GLOB   a Redis pattern, for example 'product:*'
       --yes            also when no rule makes keys of this pattern
+
+Rows are taken as they are now. Keys of rows that are gone, and of values that a
+row had before, are not among them: --table alone purges those as well.
 
 example: evictd purge --table products
 )";
@@ -146,6 +171,55 @@ FUNCTION LOAD takes it. 'evictd run' loads it by itself.
 example: evictd lua | redis-cli -x FUNCTION LOAD REPLACE
 )";
 
+constexpr std::string_view kRules = R"(usage: evictd rules test [-c FILE] CASES...
+
+Tests the rules: each case is a change of a row with the keys and tags that it
+has to make. Prints what is missing and what is too much; connects to nothing.
+
+  -c, --config FILE   the configuration (default: evictd.yaml)
+
+A file of cases is a list:
+
+  - name: a slug is renamed
+    table: products
+    old: {id: 1, slug: blue}
+    new: {id: 1, slug: red}
+    keys: ["product:1", "product:slug:blue", "product:slug:red"]
+
+exit status: 0 all passed, 1 a case failed, 2 a file cannot be read
+
+example: evictd rules test -c evictd.yaml cases.yaml
+)";
+
+constexpr std::string_view kInit = R"(usage: evictd init --postgres URL --redis URL [--out DIR]
+
+Proposes evictd.yaml and rules.yaml from what the database says of itself:
+primary keys, unique columns, foreign keys. Looks at names of keys in Redis for
+the prefixes in use. What is guessed stands in comments: read them. Overwrites
+nothing, and writes no password.
+
+      --postgres URL   for example postgresql://evictd@localhost/shop
+      --redis URL      for example redis://localhost:6379/0
+      --out DIR        where the files go (default: the current folder)
+
+example: evictd init --postgres postgresql://evictd@localhost/shop \
+           --redis redis://localhost:6379/0 --out /etc/evictd
+)";
+
+constexpr std::string_view kCompletion = R"(usage: evictd completion
+
+Prints the completion of commands and options for bash. Packages install it.
+
+example: evictd completion > ~/.local/share/bash-completion/completions/evictd
+)";
+
+constexpr std::string_view kMan = R"(usage: evictd man
+
+Prints the manual page, as man reads it. Packages install it.
+
+example: evictd man | man -l -
+)";
+
 }  // namespace
 
 std::string help_text(std::string_view topic) {
@@ -157,6 +231,10 @@ std::string help_text(std::string_view topic) {
   if (topic == "purge") return std::string(kPurge);
   if (topic == "drop") return std::string(kDrop);
   if (topic == "lua") return std::string(kLua);
+  if (topic == "rules") return std::string(kRules);
+  if (topic == "init") return std::string(kInit);
+  if (topic == "completion") return std::string(kCompletion);
+  if (topic == "man") return std::string(kMan);
   return std::string(kOverview);
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "daemon/app/commands/commands.h"
+#include "daemon/app/manual.h"
 #include "daemon/version_text.h"
 
 namespace evictd {
@@ -45,6 +46,16 @@ int dispatch(const CommandLine& request) {
       return drop_command(request);
     case Verb::kLua:
       return lua_command(request);
+    case Verb::kRules:
+      return rules_command(request);
+    case Verb::kInit:
+      return init_command(request);
+    case Verb::kCompletion:
+      std::fputs(bash_completion().c_str(), stdout);
+      return kExitDone;
+    case Verb::kMan:
+      std::fputs(manual_page(kVersionText).c_str(), stdout);
+      return kExitDone;
   }
   return kExitUsage;
 }

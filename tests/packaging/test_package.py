@@ -35,8 +35,11 @@ def test_the_package_has_what_an_operator_looks_for(unpacked):
     have = files_below(unpacked)
     for path in ("/usr/bin/evictd", "/usr/lib/systemd/system/evictd.service", "/usr/share/doc/evictd/README.md",
                  "/usr/share/doc/evictd/copyright", "/usr/share/doc/evictd/docs/rules.md",
-                 "/usr/share/doc/evictd/examples/rules.yaml", *CONFFILES):
+                 "/usr/share/doc/evictd/examples/rules.yaml", "/usr/share/man/man1/evictd.1.gz",
+                 "/usr/share/bash-completion/completions/evictd", *CONFFILES):
         assert path in have, f"{path} is not in the package"
+    assert run("zcat", f"{unpacked}/usr/share/man/man1/evictd.1.gz") == run(f"{BUILD}/evictd", "man")
+    assert read(unpacked, "usr/share/bash-completion/completions/evictd") == run(f"{BUILD}/evictd", "completion")
     assert not any(re.search(r"\.(?:cpp|h|a|o)$|/tests?/|node_modules|__pycache__", path) for path in have), have
 
 

@@ -1,5 +1,8 @@
 #include "daemon/sinks/http/doctor/check.h"
 #include "daemon/sinks/redis/doctor/check.h"
+#include "daemon/sinks/redis/doctor/acl.h"
+#include "daemon/sinks/redis/url.h"
+#include "daemon/sources/postgres/doctor/dba_script.h"
 
 #include <fmt/core.h>
 
@@ -18,14 +21,47 @@ int print(const CommandLine& request, const std::vector<CheckSection>& sections)
   return check_exit_code(sections);
 }
 
+// For whoever owns the database.
+int print_sql(const Config& config, const RuleSet& rules) {
+  if (!config.postgres) {
+    return report(Error{ErrorKind::kUsage, "'check --sql' needs a PostgreSQL source", "with Kafka, Debezium's own documents say what it needs"});
+  }
+  const Result<std::string> script = dba_script(postgres_options(config, rules), rules);
+  if (!script) return report(script.error());
+  std::fputs(script->c_str(), stdout);
+  return kExitDone;
+}
+
+// For whoever owns Redis. Standard output has nothing but commands, for redis-cli.
+int print_acl(const Config& config, const RuleSet& rules) {
+  for (const CacheSettings& cache : config.caches) {
+    const Result<RedisAddress> address = parse_redis_url(cache.redis.url.reveal());
+    if (!address) return report(address.error());
+    std::vector<const RuleInfo*> concerned;
+    for (const RuleInfo& rule : rules.rules()) {
+      if (acts_on(rule, cache.name)) concerned.push_back(&rule);
+    }
+    const RedisAcl acl = redis_acl(address->user.empty() || address->user == "default" ? "evictd" : address->user, concerned);
+    std::fprintf(stderr, "# %sput the password in place of PASSWORD; the second line is for 'evictd check' alone.\n"
+                 "# Redis 6 has no functions: leave '+fcall +function|load' out.\n",
+                 config.caches.size() > 1 ? ("cache '" + cache.name + "': ").c_str() : "");
+    fmt::print("{}\n{}\n", acl.daemon, acl.check);
+    std::fflush(stdout);
+  }
+  return kExitDone;
+}
+
 }  // namespace
 
 int check_command(const CommandLine& request) {
   const Result<ValidConfig> config = load_config(request.config, process_environment);
-  if (!config) return print(request, {{"files", {file_finding(config.error())}}});
+  const bool is_for_owners = request.sql || request.acl;  // whose answer goes to psql or redis-cli, not what is wrong
+  if (!config) return is_for_owners ? report(config.error()) : print(request, {{"files", {file_finding(config.error())}}});
   const Result<RuleSet> rules = load_rules(**config);
-  if (!rules) return print(request, {{"files", {file_finding(rules.error())}}});
+  if (!rules) return is_for_owners ? report(rules.error()) : print(request, {{"files", {file_finding(rules.error())}}});
 
+  if (request.sql) return print_sql(**config, *rules);
+  if (request.acl) return print_acl(**config, *rules);
   std::vector<CheckSection> sections;
   sections.push_back(
       {fmt::format("files, {} rules for {} tables", rules->rules().size(), rules->tables().size()),

@@ -24,5 +24,7 @@ int watch_command(const CommandLine& request);
 int purge_command(const CommandLine& request);
 int drop_command(const CommandLine& request);
 int lua_command(const CommandLine& request);
+int rules_command(const CommandLine& request);
+int init_command(const CommandLine& request);
 
 }  // namespace evictd

@@ -1,12 +1,78 @@
+#include <fmt/core.h>
+
 #include <cstdio>
 
 #include "daemon/app/commands/commands.h"
+#include "daemon/app/commands/wiring.h"
 #include "daemon/app/config.h"
 #include "daemon/app/explain.h"
+#include "daemon/app/row_keys.h"
+#include "daemon/app/watch_text.h"
+#include "daemon/sources/postgres/live_rows.h"
 
 namespace evictd {
+namespace {
+
+// One row that is in the table now.
+Result<std::string> explain_row(const CommandLine& request, const RuleSet& rules, Mapper& mapper, const Relation& relation,
+                                const std::vector<Value>& row) {
+  ExplainReceiver receiver(rules);
+  Change change;
+  change.operation = request.has_operation ? request.operation : Operation::kDelete;
+  change.relation = &relation;
+  const bool has_old = change.operation != Operation::kInsert;
+  const bool has_new = change.operation != Operation::kDelete;
+  std::vector<Value> changed = row;
+  std::vector<std::string> texts;
+  if (!request.new_row.empty()) {
+    if (Result<void> done = change_row(request.new_row, relation, changed, texts); !done) return tl::unexpected(done.error());
+  }
+  if (has_old) change.old_row = row;
+  if (has_new) change.new_row = changed;
+  if (request.has_operation) {
+    mapper.map(change, receiver);
+  } else {
+    map_row(rules, mapper, relation, row, receiver);
+  }
+  return explain_text(fmt::format("{} of {}  {}", request.has_operation ? operation_name(request.operation) : "row",
+                                  relation.qualified_name(), row_text(change)),
+                      receiver);
+}
+
+int explain_live_rows(const CommandLine& request) {
+  const Result<ValidConfig> config = load_config(request.config, process_environment);
+  if (!config) return report(config.error());
+  const Result<RuleSet> rules = load_rules(**config);
+  if (!rules) return report(rules.error());
+  LiveRowsWanted wanted;
+  const Result<TableName> table = find_mapped_table(*rules, request.table);
+  if (!table) return report(table.error());
+  wanted.table = table->qualified();
+  wanted.where = request.where;
+  wanted.page = request.limit;
+  const Secret& url = postgres_url(**config);
+  if (url.empty()) {
+    return report(Error{ErrorKind::kUsage, "'--from-table' needs PostgreSQL", "set postgres.url, or kafka.postgres_url"});
+  }
+  Result<std::unique_ptr<LiveRows>> live = LiveRows::open(url.reveal(), wanted);
+  if (!live) return report(live.error());
+  const Result<std::vector<std::vector<Value>>> rows = (*live)->next();
+  if (!rows) return report(rows.error());
+  Mapper mapper(*rules);
+  for (const std::vector<Value>& row : *rows) {
+    const Result<std::string> text = explain_row(request, *rules, mapper, (*live)->relation(), row);
+    if (!text) return report(text.error());
+    std::fputs(text->c_str(), stdout);
+  }
+  if (rows->empty()) fmt::print("no row of {} is there{}\n", wanted.table, request.where.empty() ? "" : " for this --where");
+  if (rows->size() == request.limit) fmt::print("the first {} rows; --limit shows more\n", request.limit);
+  return kExitDone;
+}
+
+}  // namespace
 
 int explain_command(const CommandLine& request) {
+  if (request.from_table) return explain_live_rows(request);
   const Result<RuleSet> rules = load_rules_only(request.config);
   if (!rules) return report(rules.error());
   const Result<std::string> answer = explain(request, *rules);

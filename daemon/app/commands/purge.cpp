@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
+#include <set>
+#include <unordered_set>
 
 #include "daemon/app/commands/commands.h"
 #include "daemon/app/commands/sink_run.h"
@@ -9,7 +12,10 @@
 #include "daemon/app/commands/wiring.h"
 #include "daemon/app/explain.h"
 #include "daemon/base/poll.h"
+#include "daemon/app/row_keys.h"
 #include "daemon/app/signals.h"
+#include "daemon/sources/postgres/live_rows.h"
+#include "mapping/mapper.h"
 
 namespace evictd {
 namespace {
@@ -97,6 +103,16 @@ std::optional<Snapshot> snapshot_now(const Config& config, std::string& problem)
   return std::nullopt;
 }
 
+// `ref` must outlive the order.
+Order pattern_order(const PatternRef& ref, Xid floor) {
+  Order order;
+  order.target = Target::kPatterns;
+  order.patterns = std::span(&ref, 1);
+  order.is_unconditional = true;
+  order.floor = floor;
+  return order;
+}
+
 void print_outcome(const Pattern& pattern, const Outcome& outcome) {
   if (pattern.is_surrogate) {
     fmt::print("{}  {}\n", printable_text(pattern.glob), outcome.deleted > 0 ? "purged at the edge" : "left alone (on_gap: ignore)");
@@ -109,6 +125,154 @@ void print_outcome(const Pattern& pattern, const Outcome& outcome) {
   std::fflush(stdout);
 }
 
+// Keys of more rows than this are the table's: they are purged by its patterns.
+constexpr std::size_t kRowKeysMax = 5'000'000;
+constexpr std::size_t kOrderTextsMax = 2000;
+
+// The keys, tags and counters of rows, by rule; each once.
+class RowKeys final : public InvalidationReceiver {
+ public:
+  explicit RowKeys(const RuleSet& rules) : rules_(rules) {}
+  void key(std::uint32_t rule, std::string_view key) override { add(rule, Target::kKeys, key); }
+  void tag(std::uint32_t rule, std::string_view tag) override { add(rule, Target::kTags, tag); }
+  void bump(std::uint32_t rule, std::string_view counter) override { add(rule, Target::kCounters, counter); }
+  void row_version(std::uint32_t, std::string_view) override {}
+  void purge(std::uint32_t rule, std::uint32_t pattern) override { patterns_.emplace(rule, pattern); }
+  void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override {
+    problems_.insert(fmt::format("rule '{}': column '{}': {}", rules_.rules()[rule].name, column, unmappable_reason_name(reason)));
+  }
+
+  const RuleSet& rules() const { return rules_; }
+  std::size_t size() const { return size_; }
+  const std::set<std::string>& problems() const { return problems_; }
+  // Of rules with 'purge:': the rule, and which of its patterns.
+  const std::set<std::pair<std::uint32_t, std::uint32_t>>& patterns() const { return patterns_; }
+
+  struct Batch {
+    std::uint32_t rule = 0;
+    Target target = Target::kKeys;
+    Texts texts;
+  };
+  // Takes what was gathered.
+  std::vector<Batch> take_batches() {
+    std::vector<Batch> batches;
+    for (const auto& [about, texts] : texts_) {
+      for (const std::string& text : texts) {
+        if (batches.empty() || batches.back().rule != about.first || batches.back().target != about.second ||
+            batches.back().texts.size() == kOrderTextsMax) {
+          batches.push_back({about.first, about.second, {}});
+        }
+        Texts& into = batches.back().texts;
+        into.texts += text;
+        into.items.push_back({static_cast<std::uint32_t>(into.texts.size()), 0});
+      }
+    }
+    texts_.clear();
+    return batches;
+  }
+
+ private:
+  void add(std::uint32_t rule, Target target, std::string_view text) {
+    if (texts_[{rule, target}].emplace(text).second) ++size_;
+  }
+  const RuleSet& rules_;
+  std::map<std::pair<std::uint32_t, Target>, std::unordered_set<std::string>> texts_;
+  std::set<std::string> problems_;
+  std::set<std::pair<std::uint32_t, std::uint32_t>> patterns_;
+  std::size_t size_ = 0;
+};
+
+Result<std::size_t> gather_rows(const Config& config, const CommandLine& request, const std::string& table, Mapper& mapper,
+                                RowKeys& keys) {
+  LiveRowsWanted wanted;
+  wanted.table = table;
+  wanted.where = request.where;
+  wanted.since = request.since;
+  Result<std::unique_ptr<LiveRows>> live = LiveRows::open(postgres_url(config).reveal(), wanted);
+  if (!live) return tl::unexpected(live.error());
+  std::size_t count = 0;
+  while (true) {
+    const Result<std::vector<std::vector<Value>>> rows = (*live)->next();
+    if (!rows) return tl::unexpected(rows.error());
+    if (rows->empty()) break;
+    for (const std::vector<Value>& row : *rows) map_row(keys.rules(), mapper, (*live)->relation(), row, keys);
+    count += rows->size();
+    if (keys.size() > kRowKeysMax) {
+      return fail(ErrorKind::kUsage, fmt::format("more than {} keys: they are better purged by pattern", kRowKeysMax),
+                  fmt::format("evictd purge --table {}", table));
+    }
+  }
+  return count;
+}
+
+void print_rows_outcome(const RuleInfo& rule, Target target, const Counts& counts) {
+  if (target == Target::kCounters) {
+    fmt::print("rule '{}' counters  raised {}\n", printable_text(rule.name), counts.deleted);
+  } else {
+    fmt::print("rule '{}' {}  deleted {}, already gone {}\n", printable_text(rule.name),
+               target == Target::kTags ? "tags" : "keys", counts.deleted, counts.absent);
+  }
+}
+
+// The keys of rows that are in the tables now.
+int purge_rows(const CommandLine& request, const Config& config, const RuleSet& rules) {
+  if (postgres_url(config).empty()) {
+    return report(Error{ErrorKind::kUsage, "'--where' and '--since' need PostgreSQL", "set postgres.url, or kafka.postgres_url"});
+  }
+  std::vector<std::string> tables = rules.tables();
+  if (!request.table.empty()) {
+    const Result<TableName> table = find_mapped_table(rules, request.table);
+    if (!table) return report(table.error());
+    tables = {table->qualified()};
+  }
+  RowKeys keys(rules);
+  for (const std::string& table : tables) {
+    Mapper mapper(rules);
+    const Result<std::size_t> count = gather_rows(config, request, table, mapper, keys);
+    if (!count) return report(count.error());
+    fmt::print("{} row{} of {}\n", *count, *count == 1 ? "" : "s", table);
+  }
+  for (const std::string& problem : keys.problems()) std::fprintf(stderr, "warning: %s\n", printable_text(problem).c_str());
+  const std::vector<RowKeys::Batch> batches = keys.take_batches();
+  std::string problem;
+  const std::optional<Snapshot> snapshot = snapshot_now(config, problem);
+  const Xid floor = snapshot ? Xid{number(snapshot->xmax()) - 1} : Xid{0};
+  Signals signals;
+  for (const CacheSettings& cache : config.caches) {
+    std::vector<Order> orders;
+    std::vector<PatternRef> refs;
+    for (const auto& [number, pattern] : keys.patterns()) {
+      const RuleInfo& rule = rules.rules()[number];
+      if (acts_on(rule, cache.name)) refs.push_back({&rule, &rule.patterns[pattern]});
+    }
+    for (const PatternRef& ref : refs) orders.push_back(pattern_order(ref, floor));
+    for (const RowKeys::Batch& batch : batches) {
+      const RuleInfo& rule = rules.rules()[batch.rule];
+      if (!acts_on(rule, cache.name)) continue;
+      Order& order = orders.emplace_back();
+      order.target = batch.target;
+      order.rule = &rule;
+      order.texts = &batch.texts;
+      order.is_unconditional = true;
+      order.floor = floor;
+    }
+    if (orders.empty()) continue;
+    Result<std::unique_ptr<Sink>> sink = make_redis_sink(redis_options(config, cache));
+    if (!sink) return report(sink.error());
+    if (config.caches.size() > 1) fmt::print("cache '{}'\n", cache.name);
+    std::map<std::pair<const RuleInfo*, Target>, Counts> sums;
+    const Result<void> done = run_on_sink(**sink, orders, signals, [&](std::size_t index, const Outcome& outcome) {
+      if (index < refs.size()) return print_outcome(*refs[index].pattern, outcome);
+      Counts& sum = sums[{orders[index].rule, orders[index].target}];
+      sum.deleted += outcome.deleted;
+      sum.absent += outcome.absent;
+    });
+    for (const auto& [about, counts] : sums) print_rows_outcome(*about.first, about.second, counts);
+    if (!done) return report(done.error());
+  }
+  return kExitDone;
+}
+
 }  // namespace
 
 int purge_command(const CommandLine& request) {
@@ -116,6 +280,7 @@ int purge_command(const CommandLine& request) {
   if (!config) return report(config.error());
   const Result<RuleSet> rules = load_rules(**config);
   if (!rules) return report(rules.error());
+  if (!request.where.empty() || request.since) return purge_rows(request, **config, *rules);
   Result<Patterns> patterns = patterns_of(request, *rules);
   if (!patterns) return report(patterns.error());
   std::string problem;
@@ -140,13 +305,8 @@ int purge_command(const CommandLine& request) {
     Result<std::unique_ptr<Sink>> sink = make_sink(**config, cache);
     if (!sink) return report(sink.error());
     if ((*config)->caches.size() > 1) fmt::print("cache '{}'\n", cache.name);
-    std::vector<Order> orders(refs.size());
-    for (std::size_t i = 0; i < refs.size(); ++i) {
-      orders[i].target = Target::kPatterns;
-      orders[i].patterns = std::span(&refs[i], 1);
-      orders[i].is_unconditional = true;
-      orders[i].floor = floor;
-    }
+    std::vector<Order> orders;
+    for (const PatternRef& ref : refs) orders.push_back(pattern_order(ref, floor));
     const Result<void> done = run_on_sink(**sink, orders, signals, [&](std::size_t index, const Outcome& outcome) {
       print_outcome(*refs[index].pattern, outcome);
     });

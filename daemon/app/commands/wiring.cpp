@@ -217,6 +217,10 @@ Findings check_source(const Config& config, const RuleSet& rules, const Record* 
 #endif
 }
 
+const Secret& postgres_url(const Config& config) {
+  return config.postgres ? config.postgres->url : config.kafka->postgres_url;
+}
+
 std::string source_text(const Config& config) {
   if (config.kafka) {
     return fmt::format("Kafka {}, group '{}'", config.kafka->brokers, config.kafka->group);

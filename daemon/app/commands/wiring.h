@@ -33,6 +33,9 @@ Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet&
 // `record`: what the cache has on record, when it could be read.
 Findings check_source(const Config& config, const RuleSet& rules, const Record* record);
 
+// The database whose rows can be asked; empty where none is configured.
+const Secret& postgres_url(const Config& config);
+
 // For people, without secrets: "PostgreSQL localhost:5432/shop, slot 'evictd', publication
 // 'evictd'".
 std::string source_text(const Config& config);

@@ -1,5 +1,7 @@
 #include "daemon/sources/postgres/pgoutput.h"
 
+#include "daemon/sources/postgres/value_types.h"
+
 #include <fmt/format.h>
 
 #include <atomic>

@@ -85,8 +85,9 @@ TEST(CommandLine, SaysWhatIsWrong) {
   EXPECT_EQ(error_of({}), "expected a command\nhint: see 'evictd --help'");
   EXPECT_EQ(error_of({"rnu"}), "unknown command 'rnu'\nhint: did you mean 'run'?");
   EXPECT_EQ(error_of({"-c", "x"}),
-            "unknown option '-c'\nhint: known commands: 'run', 'check', 'audit', 'explain', "
-            "'watch', 'purge', 'drop', 'lua'");
+            "unknown option '-c'\
+hint: known commands: 'run', 'check', 'audit', 'explain', 'watch', "
+            "'purge', 'drop', 'lua', 'rules', 'init', 'completion', 'man'");
   EXPECT_EQ(error_of({"check", "--ofline"}),
             "unknown option '--ofline' of 'check'\nhint: did you mean '--offline'?");
   EXPECT_EQ(error_of({"check", "--zzz=1"}),
@@ -115,8 +116,35 @@ TEST(CommandLine, SaysWhatIsWrong) {
             "expected one of '--table' and '--pattern', got both\nhint: see 'evictd purge --help'");
 }
 
+TEST(CommandLine, ReadsWhatOperatorsAreGiven) {
+  EXPECT_TRUE(parse_command_line({"check", "--sql"})->sql);
+  EXPECT_TRUE(parse_command_line({"check", "--acl"})->acl);
+  EXPECT_EQ(error_of({"check", "--acl", "--sql"}),
+            "expected one of '--json', '--sql' and '--acl', got several\nhint: see 'evictd check --help'");
+  EXPECT_EQ(parse_command_line({"rules", "test", "a.yaml", "-c", "x.yaml", "b.yaml"})->case_files,
+            (std::vector<std::string>{"a.yaml", "b.yaml"}));
+  EXPECT_EQ(error_of({"rules"}), "'rules' needs 'test'\nhint: see 'evictd rules --help'");
+  EXPECT_EQ(error_of({"rules", "tset", "x"}), "expected 'test' after 'rules', got 'tset'\nhint: see 'evictd rules --help'");
+  EXPECT_EQ(error_of({"rules", "test"}), "'rules test' needs a file of cases\nhint: for example evictd rules test cases.yaml");
+  EXPECT_EQ(parse_command_line({"init", "--postgres", "a", "--redis", "b", "--out", "c"})->directory, "c");
+  EXPECT_EQ(error_of({"init", "--postgres", "a"}), "'init' needs '--redis'\nhint: see 'evictd init --help'");
+  EXPECT_EQ(parse_command_line({"purge", "--since", "10m"})->since, std::chrono::minutes(10));
+  EXPECT_EQ(error_of({"purge", "--since", "10"}),
+            "'--since': expected a time like 90s, 10m, 2h or 3d, got '10'\nhint: see 'evictd purge --help'");
+  EXPECT_EQ(error_of({"purge", "--where", "x"}), "'--where' needs '--table'\nhint: see 'evictd purge --help'");
+  EXPECT_EQ(error_of({"purge", "--pattern", "x", "--since", "1h"}),
+            "'--where' and '--since' choose rows of a table, and '--pattern' names keys\nhint: say '--table' in place of '--pattern'");
+  const Result<CommandLine> rows = parse_command_line({"explain", "--from-table", "p", "--where", "id = 1", "--limit", "3"});
+  EXPECT_TRUE(rows->from_table);
+  EXPECT_EQ(rows->table, "p");
+  EXPECT_EQ(rows->limit, 3u);
+  EXPECT_FALSE(rows->has_operation);
+  EXPECT_EQ(error_of({"explain", "--from-table", "p", "--new", "{}"}),
+            "'--new' needs '--op update'\nhint: it says which columns of the row change");
+}
+
 TEST(Help, EveryCommandHasItsOwnWithAnExample) {
-  for (const char* topic : {"run", "check", "audit", "explain", "watch", "purge", "drop", "lua"}) {
+  for (const std::string_view topic : command_names()) {
     const std::string text = help_text(topic);
     EXPECT_TRUE(text.starts_with("usage: evictd " + std::string(topic))) << text;
     EXPECT_NE(text.find("\nexample: evictd " + std::string(topic)), std::string::npos) << text;
@@ -125,7 +153,9 @@ TEST(Help, EveryCommandHasItsOwnWithAnExample) {
 }
 
 TEST(Help, FitsATerminal) {
-  for (const char* topic : {"", "run", "check", "audit", "explain", "watch", "purge", "drop", "lua"}) {
+  std::vector<std::string_view> topics = command_names();
+  topics.emplace_back("");
+  for (const std::string_view topic : topics) {
     std::size_t begin = 0;
     const std::string text = help_text(topic);
     for (std::size_t end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {

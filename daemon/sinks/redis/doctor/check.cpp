@@ -3,6 +3,8 @@
 #include <charconv>
 #include <cstdlib>
 #include <iterator>
+#include <optional>
+#include <map>
 #include <set>
 
 #include "daemon/sinks/redis/blocking_client.h"
@@ -210,15 +212,17 @@ class RedisCheck {
           "allow '+acl|whoami +acl|dryrun' for the check");
       return;
     }
-    std::set<std::string> keys = {std::string(kProbe)};
+    std::map<std::string, bool> keys = {{std::string(kProbe), false}};  // and whether it is a tag's set
     for (const RuleInfo& rule : rules_.rules()) {
       for (const Pattern& pattern : rule.patterns) {
-        if (!pattern.is_surrogate) keys.insert(sample_key(pattern.glob));
+        if (pattern.is_lazy || pattern.is_surrogate) continue;  // a marker and nothing else; nothing in Redis
+        bool& is_tag_set = keys[sample_key(pattern.glob)];
+        is_tag_set = is_tag_set || pattern.is_tag;
       }
     }
     std::set<std::string> missing;
-    for (const std::string& key : keys) {
-      for (const std::vector<std::string>& command : commands_on(key)) {
+    for (const auto& [key, is_tag_set] : keys) {
+      for (const std::vector<std::string>& command : commands_on(key, is_tag_set)) {
         std::vector<std::string> arguments = {"ACL", "DRYRUN", user.text};
         arguments.insert(arguments.end(), command.begin(), command.end());
         const Reply reply = ask(arguments);
@@ -231,20 +235,25 @@ class RedisCheck {
         if (!missing.insert(command[0] + " " + key).second) continue;
         add("RD003", Severity::kError, where_,
             "user '" + user.text + "' may not run " + command[0] + " on '" + key + "'",
-            "docs/redis.md has the ACL line for evictd");
+            "'evictd check --acl' prints the user that the rules need (docs/redis.md)");
       }
     }
   }
 
-  static std::vector<std::vector<std::string>> commands_on(const std::string& key) {
+  static std::vector<std::vector<std::string>> commands_on(const std::string& key, bool is_tag_set) {
     const std::string marker = marker_name(key);
-    return {{"UNLINK", key},    {"EVALSHA", std::string(40, '0'), "2", key, marker},
+    std::vector<std::vector<std::string>> commands = {
+        {"UNLINK", key},    {"EVALSHA", std::string(40, '0'), "2", key, marker},
             {"MGET", marker},   {"SET", marker, "x", "PX", "1000"},
             {"PTTL", marker},   {"PEXPIRE", marker, "1000"},
             {"GET", marker},    {"SCRIPT", "LOAD", "return 1"},
-            {"SCAN", "0"},      {"SSCAN", key, "0"},
-            {"SREM", key, "x"}, {"TIME"},
+            {"SCAN", "0"},      {"TIME"},
             {"PERSIST", marker}};
+    if (is_tag_set) {
+      commands.push_back({"SSCAN", key, "0"});
+      commands.push_back({"SREM", key, "x"});
+    }
+    return commands;
   }
 
   bool check_write() {
@@ -361,13 +370,14 @@ class RedisCheck {
       if (cursor == "0") break;
     }
     if (cursor != "0") return;  // not all was looked at
-    const Reply any = ask({"RANDOMKEY"});
-    const bool own = any.text.starts_with("evictd:") || any.kind == Reply::Kind::kNil;
+    // One for all patterns, so that what is told of them is told together.
+    if (!any_key_) any_key_ = ask({"RANDOMKEY"});
+    const bool own = any_key_->text.starts_with("evictd:") || any_key_->kind == Reply::Kind::kNil;
     add("RD009", Severity::kWarning, rule.place.to_string(),
         "no key in Redis matches '" + pattern.glob + "'",
         own ? "nothing to do when the cache is still empty"
             : "look at the template's prefix and at the database number; a key that is there: '" +
-                  any.text + "'");
+                  any_key_->text + "'");
   }
 
   void check_tag(const std::string& key) {
@@ -389,6 +399,7 @@ class RedisCheck {
   std::unique_ptr<BlockingClient> client_;
   std::string where_;
   std::string info_;
+  std::optional<Reply> any_key_;
   Findings findings_;
 };
 

@@ -107,13 +107,11 @@ TEST_F(CheckRedis, MissingRights) {
   start();
   redis().command({"ACL", "SETUSER", "weak", "on", ">pw", "~*", "+@all", "-sscan"});
   options_.url = "redis://weak:pw@" + where();
-  EXPECT_EQ(findings("- {table: a.b, keys: ['product:{id}']}"),
-            (std::vector<std::string>{"RD003 " + where() +
-                                          ": user 'weak' may not run SSCAN on 'evictd:probe' -> "
-                                          "docs/redis.md has the ACL line for evictd",
-                                      "RD003 " + where() +
-                                          ": user 'weak' may not run SSCAN on 'product:x' -> "
-                                          "docs/redis.md has the ACL line for evictd"}));
+  EXPECT_EQ(findings("- {table: a.b, keys: ['product:{id}'], tags: ['all:{id}']}"),
+            std::vector<std::string>{"RD003 " + where() +
+                                     ": user 'weak' may not run SSCAN on 'tag:all:x' -> 'evictd check --acl' prints the user that "
+                                     "the rules need (docs/redis.md)"});
+  EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}']}"), IsEmpty()) << "no tag has a set to read";
 }
 
 TEST_F(CheckRedis, RuleOutsideTheUsersKeys) {
@@ -123,8 +121,8 @@ TEST_F(CheckRedis, RuleOutsideTheUsersKeys) {
   const auto lines = findings("- {table: a.b, keys: ['product:{id}']}");
   ASSERT_FALSE(lines.empty());
   EXPECT_EQ(lines[0], "RD003 " + where() +
-                          ": user 'weak' may not run UNLINK on 'product:x' -> docs/redis.md "
-                          "has the ACL line for evictd");
+                          ": user 'weak' may not run UNLINK on 'product:x' -> 'evictd check --acl' prints the user "
+                          "that the rules need (docs/redis.md)");
 }
 
 TEST_F(CheckRedis, Policies) {

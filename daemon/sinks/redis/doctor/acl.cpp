@@ -1,0 +1,76 @@
+#include "daemon/sinks/redis/doctor/acl.h"
+
+#include <algorithm>
+#include <set>
+
+namespace evictd {
+namespace {
+
+// In quotes where redis-cli would take it apart.
+std::string quoted(const std::string& word) {
+  if (word.find_first_of(" \"'\\\t") == std::string::npos) return word;
+  std::string out = "\"";
+  for (const char c : word) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + '"';
+}
+
+// A glob as ACL SETUSER takes it: blanks are refused there, and '?' stands for them too.
+std::string acl_glob(std::string glob) {
+  std::replace_if(glob.begin(), glob.end(), [](unsigned char c) { return c <= ' '; }, '?');
+  return glob;
+}
+
+// Of a name that is no glob.
+std::string glob_of(std::string_view name) {
+  std::string out;
+  for (const char c : name) {
+    if (std::string_view("*?[]\\^").find(c) != std::string_view::npos) out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+template <typename Condition>
+bool any(const std::vector<const RuleInfo*>& rules, Condition condition) {
+  return std::any_of(rules.begin(), rules.end(), [&](const RuleInfo* rule) { return condition(*rule); });
+}
+
+}  // namespace
+
+RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& rules) {
+  // evictd's own keys first: markers, the record, its probe.
+  std::set<std::string> keys;
+  std::set<std::string> channels;
+  for (const RuleInfo* rule : rules) {
+    for (const Pattern& pattern : rule->patterns) {
+      // A lazy tag has no set: what its pattern matches are markers, which are evictd's own.
+      if (!pattern.is_lazy) keys.insert(acl_glob(pattern.glob));
+    }
+    if (!rule->announce.empty()) channels.insert(acl_glob(glob_of(rule->announce)));
+  }
+  const bool has_tag_sets =
+      any(rules, [](const RuleInfo& rule) { return !rule.tag_templates.empty() && rule.tags_mode == TagsMode::kMembers; });
+  const bool has_lazy_tags =
+      any(rules, [](const RuleInfo& rule) { return !rule.tag_templates.empty() && rule.tags_mode == TagsMode::kLazy; });
+  const bool has_counters = any(rules, [](const RuleInfo& rule) { return !rule.bump_templates.empty(); });
+
+  RedisAcl acl;
+  acl.daemon = "ACL SETUSER " + quoted(user) + " reset on >PASSWORD ~evictd:*";
+  for (const std::string& key : keys) acl.daemon += " " + quoted("~" + key);
+  for (const std::string& channel : channels) acl.daemon += " " + quoted("&" + channel);
+  acl.daemon +=
+      " -@all +info +time +select +client|setname +get +mget +set +pttl +pexpire +persist +unlink +evalsha +script|load"
+      " +fcall +function|load +scan";
+  if (has_tag_sets) acl.daemon += " +sscan +srem";
+  if (has_lazy_tags) acl.daemon += " +exists";
+  if (has_counters) acl.daemon += " +zadd +zremrangebyscore +zremrangebyrank +incrby";
+  if (!channels.empty()) acl.daemon += " +eval +incr +publish";
+  acl.check = "ACL SETUSER " + quoted(user) +
+              " +acl|whoami +acl|dryrun +command|info +config|get +eval +ping +randomkey +scard +type";
+  return acl;
+}
+
+}  // namespace evictd

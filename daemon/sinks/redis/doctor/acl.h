@@ -1,0 +1,19 @@
+// `evictd check --acl`: the user of Redis that the rules need and no more, as lines for redis-cli. Pure.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mapping/rules.h"
+
+namespace evictd {
+
+struct RedisAcl {
+  std::string daemon;  // "ACL SETUSER evictd on >PASSWORD resetkeys ~product:* ... -@all +get ..."
+  std::string check;   // what `evictd check` asks besides, for the same user
+};
+
+// `rules`: those that act on this cache.
+RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& rules);
+
+}  // namespace evictd

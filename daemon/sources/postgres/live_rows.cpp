@@ -1,0 +1,122 @@
+#include "daemon/sources/postgres/live_rows.h"
+
+#include <fmt/format.h>
+
+#include "daemon/sources/postgres/catalogue.h"
+#include "daemon/sources/postgres/catalogue_session.h"
+#include "daemon/sources/postgres/conninfo.h"
+#include "daemon/sources/postgres/publishing.h"
+#include "daemon/sources/postgres/sql_text.h"
+#include "daemon/sources/postgres/value_types.h"
+
+namespace evictd {
+namespace {
+
+constexpr std::chrono::minutes kAnswerMax{5};  // a scan of a large table
+
+// The server's own words, with what helps.
+Error explained(Error error, const LiveRowsWanted& wanted) {
+  if (error.text.find("track_commit_timestamp") != std::string::npos ||
+      error.text.find("commit timestamp") != std::string::npos) {
+    error.hint = "set track_commit_timestamp = on and restart PostgreSQL (it knows only what is written after that); or say "
+                 "--where with a column of your own, or purge the whole --table";
+  } else if (error.text.find("permission denied") != std::string::npos) {
+    error.hint = fmt::format("GRANT SELECT ON {} TO the role of postgres.url; or name another role there", wanted.table);
+  }
+  return error;
+}
+
+}  // namespace
+
+struct LiveRows::Impl {
+  Impl(Conninfo where, LiveRowsWanted asked) : conninfo(std::move(where)), wanted(std::move(asked)) {}
+  Result<TextRows> query(const std::string& statement) {
+    return CatalogueSession::guard<TextRows>([&] { return session->query(statement); }, conninfo);
+  }
+  Conninfo conninfo;
+  LiveRowsWanted wanted;
+  std::optional<CatalogueSession> session;  // of the cursor
+  Relation relation;
+  std::vector<std::vector<std::string>> page;
+};
+
+LiveRows::LiveRows(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+LiveRows::~LiveRows() = default;
+
+Result<std::unique_ptr<LiveRows>> LiveRows::open(const std::string& url, const LiveRowsWanted& wanted) {
+  Result<Conninfo> conninfo = Conninfo::parse(url);
+  if (!conninfo) return tl::unexpected(conninfo.error());
+  conninfo->pin_session("evictd rows", "");
+  auto impl = std::make_unique<Impl>(std::move(*conninfo), wanted);
+  const Result<Facts> facts = Catalogue(impl->conninfo, kAnswerMax, true).read_facts(Subject{"", "", {wanted.table}, true});
+  if (!facts) return tl::unexpected(facts.error());
+  const auto found = facts->tables.find(wanted.table);
+  if (found == facts->tables.end()) {
+    return fail(ErrorKind::kUsage, fmt::format("table '{}' does not exist in database '{}'", wanted.table, facts->server.database));
+  }
+  const RelationFacts& table = found->second.table;
+  impl->relation.id = table.oid;
+  impl->relation.generation = 1;
+  impl->relation.schema = table.name.schema;
+  impl->relation.table = table.name.table;
+  std::string columns;
+  for (const ColumnFacts& column : table.columns) {
+    Column made;
+    made.name = column.name;
+    const Oid type = column.base_type == 0 ? column.type : column.base_type;
+    made.type = value_type_of(type);
+    made.element = element_type_of(type);
+    made.in_identity = column.in_identity;
+    impl->relation.columns.push_back(std::move(made));
+    // format() writes what the stream writes; a cast to text does not (booleans, character(n)).
+    columns += fmt::format("{}case when {} is null then 'n' else format('v%s', {}) end", columns.empty() ? "" : ", ",
+                           quoted_name(column.name), quoted_name(column.name));
+  }
+  std::string conditions;
+  const auto add = [&conditions](const std::string& condition) {
+    conditions += (conditions.empty() ? " where (" : " and (") + condition + ")";
+  };
+  if (!wanted.where.empty()) add(wanted.where + "\n");  // the line ends what may be a comment
+  if (wanted.since) {
+    add(fmt::format("pg_xact_commit_timestamp(xmin) >= now() - interval '{} milliseconds'", wanted.since->count()));
+  }
+  const Result<bool> connected = CatalogueSession::guard<bool>(
+      [&] {
+        impl->session.emplace(impl->conninfo, kAnswerMax);
+        return true;
+      },
+      impl->conninfo);
+  if (!connected) return tl::unexpected(connected.error());
+  for (const std::string& statement :
+       {std::string("begin transaction isolation level repeatable read, read only"),
+        fmt::format("declare evictd_rows no scroll cursor for select {} from {}{}", columns.empty() ? "1" : columns,
+                    shown_relation(table.name), conditions)}) {
+    if (const auto done = impl->query(statement); !done) {
+      return tl::unexpected(explained(done.error(), wanted));
+    }
+  }
+  return std::unique_ptr<LiveRows>(new LiveRows(std::move(impl)));
+}
+
+const Relation& LiveRows::relation() const { return impl_->relation; }
+
+Result<std::vector<std::vector<Value>>> LiveRows::next() {
+  auto page = impl_->query(fmt::format("fetch {} from evictd_rows", impl_->wanted.page));
+  if (!page) return tl::unexpected(explained(page.error(), impl_->wanted));
+  impl_->page = std::move(*page);
+  std::vector<std::vector<Value>> rows;
+  for (const std::vector<std::string>& texts : impl_->page) {
+    std::vector<Value>& row = rows.emplace_back();
+    for (const std::string& text : texts) {
+      if (text.starts_with('v')) {
+        row.push_back(Value{ValueState::kText, std::string_view(text).substr(1)});
+      } else {
+        row.push_back(Value{ValueState::kNull, {}});
+      }
+    }
+    row.resize(impl_->relation.columns.size());
+  }
+  return rows;
+}
+
+}  // namespace evictd
