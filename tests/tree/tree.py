@@ -79,7 +79,7 @@ def include_directions(files):
 # Each library is known to few files, so that it can be replaced and so that builds stay fast.
 LIBRARIES = {
     "yaml-cpp/": {"mapping/yaml.cpp"},
-    "simdjson": {"mapping/json_path.cpp", "daemon/app/explain.cpp", "daemon/sources/kafka/json_level.cpp", "daemon/kafka/json_reader.cpp"},
+    "simdjson": {"mapping/json_path.cpp", "daemon/app/explain.cpp", "daemon/net/credential.cpp", "daemon/sources/kafka/json_level.cpp", "daemon/kafka/json_reader.cpp"},
     "openssl/": {"mapping/filters.cpp", "daemon/sinks/redis/scripts.cpp", "daemon/sinks/redis/transport.cpp"},
     "prometheus/": {"daemon/app/metrics.cpp", "daemon/app/metrics_status.h"},
     "CLI/": {"daemon/app/command_line.cpp"},
