@@ -1,8 +1,10 @@
 #include "daemon/sinks/redis/doctor/check.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <iterator>
+#include <map>
 #include <set>
 
 #include "daemon/sinks/redis/doctor/blocking_client.h"
@@ -56,7 +58,7 @@ class RedisCheck {
     if (!check_server()) return std::move(findings_);
     check_commands();
     check_rights();
-    if (check_write()) check_scripts();
+    if (check_write() && needs_scripts()) check_scripts();
     check_memory();
     check_persistence();
     check_keys();
@@ -133,6 +135,8 @@ class RedisCheck {
     bool (*concerns)(const RuleInfo&);
   };
   static bool any_rule(const RuleInfo&) { return true; }
+  static bool has_scripts(const RuleInfo& rule) { return !asks_for_deletes_only(rule); }
+  static bool has_plain_tags(const RuleInfo& rule) { return has_tags(rule) && !has_scripts(rule); }
   static bool has_tags(const RuleInfo& rule) { return !rule.tag_templates.empty(); }
   static bool has_tag_sets(const RuleInfo& rule) { return has_tags(rule) && rule.tags_mode == TagsMode::kMembers; }
   static bool has_lazy_tags(const RuleInfo& rule) { return has_tags(rule) && rule.tags_mode != TagsMode::kMembers; }
@@ -142,15 +146,17 @@ class RedisCheck {
   // Commands that 'rename-command' took away, or that this server never had. `run` would find out one by one.
   void check_commands() {
     static constexpr Need kNeeds[] = {
-        {"EVALSHA", "nothing is deleted without it", any_rule},
-        {"SCRIPT", "nothing is deleted without it", any_rule},
+        {"EVALSHA", "nothing is deleted without it", has_scripts},
+        {"SCRIPT", "nothing is deleted without it", has_scripts},
         {"UNLINK", "nothing is deleted without it", any_rule},
-        {"MGET", "the scripts need it", any_rule},
+        {"MGET", "the scripts need it", has_scripts},
         {"GET", "the record is read with it", any_rule},
-        {"SET", "the scripts need it", any_rule},
-        {"PTTL", "the scripts need it", any_rule},
-        {"PEXPIRE", "the scripts need it", any_rule},
-        {"PERSIST", "the record is written with it", any_rule},
+        {"SET", "the record is written with it", any_rule},
+        {"PTTL", "the scripts need it", has_scripts},
+        {"PEXPIRE", "the scripts need it", has_scripts},
+        {"PERSIST", "the record is written with it", has_scripts},
+        {"MULTI", "tags are walked with it", has_plain_tags},
+        {"EXEC", "tags are walked with it", has_plain_tags},
         {"TIME", "evictd asks for it at every connect", any_rule},
         {"SCAN", "patterns are purged with it: TRUNCATE, gaps, 'purge:'", any_rule},
         {"SSCAN", "tags are walked with it", has_tag_sets},
@@ -210,13 +216,17 @@ class RedisCheck {
           "allow '+acl|whoami +acl|dryrun' for the check");
       return;
     }
-    std::set<std::string> keys = {std::string(kProbe)};
+    // Each key, and whether what is done to it takes a script.
+    std::map<std::string, bool> keys = {{std::string(kProbe), needs_scripts()}};
     for (const RuleInfo& rule : rules_.rules()) {
-      for (const Pattern& pattern : rule.patterns) keys.insert(sample_key(pattern.glob));
+      for (const Pattern& pattern : rule.patterns) {
+        bool& takes_script = keys[sample_key(pattern.glob)];
+        takes_script = takes_script || has_scripts(rule);
+      }
     }
     std::set<std::string> missing;
-    for (const std::string& key : keys) {
-      for (const std::vector<std::string>& command : commands_on(key)) {
+    for (const auto& [key, takes_script] : keys) {
+      for (const std::vector<std::string>& command : takes_script ? commands_on(key) : plain_commands_on(key)) {
         std::vector<std::string> arguments = {"ACL", "DRYRUN", user.text};
         arguments.insert(arguments.end(), command.begin(), command.end());
         const Reply reply = ask(arguments);
@@ -232,6 +242,22 @@ class RedisCheck {
             "docs/redis.md has the ACL line for evictd");
       }
     }
+  }
+
+  bool needs_scripts() const {
+    return std::any_of(rules_.rules().begin(), rules_.rules().end(), has_scripts);
+  }
+
+  static std::vector<std::vector<std::string>> plain_commands_on(const std::string& key) {
+    std::vector<std::vector<std::string>> commands = {
+        {"UNLINK", key}, {"SCAN", "0"}, {"TIME"}, {"GET", std::string(kProbe)}, {"SET", std::string(kProbe), "x"}};
+    if (key.starts_with(kTagPrefix)) {
+      for (const std::vector<std::string>& command :
+           {std::vector<std::string>{"SSCAN", key, "0"}, {"SREM", key, "x"}, {"MULTI"}, {"EXEC"}}) {
+        commands.push_back(command);
+      }
+    }
+    return commands;
   }
 
   static std::vector<std::vector<std::string>> commands_on(const std::string& key) {
