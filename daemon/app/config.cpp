@@ -88,13 +88,35 @@ void read_redis_url(YamlMap& map, Secret& value) {
   }
 }
 
-void read_postgres(YamlMap& root, Config& config) {
+// 'password_file' or 'password_command', in place of a password in 'url'.
+void read_credential(YamlMap& map, bool url_has_password, const std::filesystem::path& folder, CredentialSource& source) {
+  const bool has_file = map.read("password_file", source.file);
+  const bool has_command = map.read("password_command", source.command);
+  if (has_file && source.file.empty()) take_at(map, "password_file", "expected the name of a file, got an empty text");
+  if (has_file && !source.file.empty()) source.file = (folder / source.file).string();
+  if (has_command && (source.command.empty() || source.command.front().empty())) {
+    take_at(map, "password_command", "expected a program and its arguments, got an empty list",
+            "for example [\"vault\", \"read\", \"-field=password\", \"database/creds/evictd\"]");
+  }
+  if (has_file && has_command) {
+    take_at(map, "password_command", "'password_command' and 'password_file' exclude one another", "keep the one that is meant");
+  }
+  if ((has_file || has_command) && url_has_password) {
+    take_at(map, has_file ? "password_file" : "password_command",
+            std::string(has_file ? "'password_file'" : "'password_command'") + " is set, and 'url' has a password too",
+            "take the password out of 'url': postgresql://evictd@localhost/shop, redis://evictd@localhost:6379/0");
+  }
+}
+
+void read_postgres(YamlMap& root, Config& config, const std::filesystem::path& folder) {
   const YamlNode* node = root.find("postgres");
   if (node == nullptr) return;
   PostgresSettings& settings = config.postgres.emplace();
   YamlMap map(*node, "'postgres'");
   map.require("url");
   read_postgres_url(map, "url", settings.url);
+  const Result<Conninfo> conninfo = Conninfo::parse(settings.url.reveal());
+  read_credential(map, conninfo && !conninfo->get("password").empty(), folder, settings.credential);
   if (map.read("slot", settings.slot) && !is_slot_name(settings.slot)) {
     take_at(map, "slot",
             "expected 1 to 63 of a-z, 0-9 and '_', got " + describe(*map.find("slot")));
@@ -178,12 +200,14 @@ void read_tls(YamlMap& redis, RedisSettings& settings) {
   redis.take(map.finish(), *node);
 }
 
-void read_redis(YamlMap& parent, RedisSettings& settings) {
+void read_redis(YamlMap& parent, const std::filesystem::path& folder, RedisSettings& settings) {
   const YamlNode* node = parent.require("redis");
   if (node == nullptr) return;
   YamlMap map(*node, "'redis'");
   map.require("url");
   read_redis_url(map, settings.url);
+  const Result<RedisAddress> address = parse_redis_url(settings.url.reveal());
+  read_credential(map, address && !address->password.empty(), folder, settings.credential);
   // Shorter than the slowest reader is useless, and a day of tombstones is memory for nothing.
   map.read("tombstone_ttl", settings.tombstone_ttl, kSecond, 24 * kHour);
   settings.tombstone_ttl_place = map.place_of("tombstone_ttl");
@@ -377,7 +401,7 @@ void read_edge(YamlMap& cache, EdgeKind kind, EdgeSettings& edge) {
 }
 
 // The kinds of cache that an entry names: exactly one.
-void read_kind(YamlMap& map, CacheSettings& cache) {
+void read_kind(YamlMap& map, const std::filesystem::path& folder, CacheSettings& cache) {
   std::vector<std::string_view> named;
   if (map.has("redis")) named.push_back("redis");
   for (const EdgeKind kind : kEdgeKinds) {
@@ -395,7 +419,7 @@ void read_kind(YamlMap& map, CacheSettings& cache) {
                                                         "'varnish' or 'http'", cache.name)));
     return;
   }
-  if (named[0] == "redis") return read_redis(map, cache.redis);
+  if (named[0] == "redis") return read_redis(map, folder, cache.redis);
   for (const EdgeKind kind : kEdgeKinds) {
     if (edge_kind_name(kind) == named[0]) read_edge(map, kind, cache.edge.emplace());
   }
@@ -475,13 +499,13 @@ std::optional<std::string> circle_through(const std::vector<CacheSettings>& cach
   return std::nullopt;
 }
 
-void read_caches(YamlMap& root, std::vector<CacheSettings>& caches) {
+void read_caches(YamlMap& root, const std::filesystem::path& folder, std::vector<CacheSettings>& caches) {
   const YamlNode* node = root.find("caches");
   if (node == nullptr) {
     CacheSettings& only = caches.emplace_back();
     only.name = "redis";
     only.place = root.place_of("redis");
-    read_redis(root, only.redis);
+    read_redis(root, folder, only.redis);
     return;
   }
   if (root.has("redis")) {
@@ -504,7 +528,7 @@ void read_caches(YamlMap& root, std::vector<CacheSettings>& caches) {
     // One of several that is away must not fill the database's disk.
     cache.park_after.age = 10 * kMinute;
     YamlMap settings(*value, "cache '" + entry.name + "'");
-    read_kind(settings, cache);
+    read_kind(settings, folder, cache);
     settings.read("after", cache.after);
     read_park_after(settings, cache.park_after);
     map.take(settings.finish(), *value);
@@ -615,7 +639,7 @@ Result<ValidConfig> parse_config(const std::string& text, const std::string& fil
   Config config;
   config.file = file;
   YamlMap root(*tree, "the configuration");
-  read_postgres(root, config);
+  read_postgres(root, config, folder);
   read_kafka(root, config, folder);
   if (config.postgres && config.kafka) {
     const bool kafka_is_later = root.place_of("kafka").line > root.place_of("postgres").line;
@@ -625,7 +649,7 @@ Result<ValidConfig> parse_config(const std::string& text, const std::string& fil
                   .value(),
               second);
   }
-  read_caches(root, config.caches);
+  read_caches(root, folder, config.caches);
   read_http(root, config);
   read_log(root, config);
   read_limits(root, config);

@@ -18,6 +18,7 @@
 #include "daemon/app/log.h"
 #include "daemon/flow/flow.h"
 #include "daemon/base/secret.h"
+#include "daemon/net/credential.h"
 #include "daemon/sinks/http/http_sink.h"
 #include "mapping/error.h"
 #include "mapping/place.h"
@@ -27,6 +28,7 @@ namespace evictd {
 
 struct PostgresSettings {
   Secret url;  // libpq URI or keywords
+  CredentialSource credential;
   std::string slot = "evictd";
   std::string publication = "evictd";
   std::string client_encoding;                  // empty: UTF8
@@ -51,6 +53,7 @@ struct KafkaSettings {
 
 struct RedisSettings {
   Secret url;
+  CredentialSource credential;
   std::chrono::milliseconds tombstone_ttl{60'000};
   Place tombstone_ttl_place;
   std::chrono::milliseconds timeout{5'000};

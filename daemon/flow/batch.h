@@ -39,6 +39,7 @@ struct Batch {
   std::uint64_t transactions = 0;    // that end here
   std::vector<Position> ends;        // per stream, the last commit in it
   bool is_cut = false;               // its last transaction goes on in the next batch, or was cut off: `ends` does not speak for it
+  std::optional<Position> cut_at;    // where that one lies, see TransactionBegin::place; absent: not known
   std::size_t bytes = 0;             // counted against FlowOptions::held_bytes_max, by each lane that holds it
 };
 

@@ -160,6 +160,7 @@ std::unique_ptr<Batch> BatchBuilder::take() {
   auto batch = std::exchange(batch_, std::make_unique<Batch>());
   batch->bytes = sizeof(Batch) + bytes_;
   batch->is_cut = noted_;
+  if (noted_ && current_.place) batch->cut_at = Position{current_.stream, *current_.place};
   batch_->rules = rules_;
   if (++generation_ == 0) {
     std::fill(slots_.begin(), slots_.end(), Slot{});

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "daemon/flow/intake.h"
 #include "daemon/flow/lane.h"
@@ -145,6 +146,10 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
   std::uint64_t session_ = 0;  // counts connections of the source
 
   std::map<std::uint32_t, std::uint64_t> received_;      // in this session: the last commit or keepalive
+  // Where what some cache knows to be done ends, as far as this session has not passed it: by name of the stream, and by its
+  // number from its first commit on.
+  std::map<std::string, std::set<std::uint64_t>> known_ends_;
+  std::unordered_map<std::uint32_t, std::set<std::uint64_t>> known_ends_of_;
   std::map<std::uint32_t, std::uint64_t> acknowledged_;  // told to the source in this session
   std::optional<SteadyTime> last_heartbeat_;
   // The last moment at which everything the database had committed was known to have been received; and whether that was in
@@ -261,7 +266,12 @@ void Flow::Impl::on_connected(const SourceConnected& connected) {
   connected_at_ = now_.system;
   intake_.connected(session_, connected.has_snapshots, now_);
   events_.info(fmt::format("streaming, epoch {}", connected.epoch));
-  for (Entry& entry : lanes_) entry.lane->source_connected(connected, session_, options_.on_first_start, now_);
+  known_ends_.clear();
+  known_ends_of_.clear();
+  for (Entry& entry : lanes_) {
+    entry.lane->source_connected(connected, session_, options_.on_first_start, now_);
+    for (const auto& [name, ends] : entry.lane->ledger().known_ends()) known_ends_[name].insert(ends.begin(), ends.end());
+  }
 }
 
 void Flow::Impl::on_tables(const std::map<std::string, std::string>& tables) {
@@ -311,6 +321,13 @@ void Flow::Impl::on_commit(const Position& end) {
   std::uint64_t& received = received_[end.stream];
   received = std::max(received, end.value);
   intake_.commit(end, now_);
+  // A batch of what some cache has done before holds nothing else, so that nothing of it is done once more for its company.
+  const auto [found, is_new] = known_ends_of_.try_emplace(end.stream);
+  if (is_new) found->second = std::move(known_ends_[source_.stream_name(end.stream)]);
+  std::set<std::uint64_t>& known = found->second;
+  if (known.empty() || end.value < *known.begin()) return;
+  intake_.close(now_);
+  known.erase(known.begin(), known.upper_bound(end.value));
 }
 
 void Flow::Impl::on_snapshot(const Snapshot& snapshot) {

@@ -66,6 +66,7 @@ void Lane::work(Now now, const Surroundings& surroundings) {
     submit(ready_, Urgency::kPrompt);
     submit(ready_bulk_, Urgency::kBulk);
   }
+  note_applied();
   pop_finished();
   write_record(surroundings);
   graveyard_.clear();  // what was submitted has been written out by then, or is still alive
@@ -87,8 +88,10 @@ void Lane::use(std::shared_ptr<const RuleSet> rules, Now now) {
   rules_ = std::move(rules);
   acts_.clear();
   channels_.clear();
+  is_deletes_only_ = true;
   for (const RuleInfo& rule : rules_->rules()) {
     acts_.push_back(acts_on(rule, spec_.name));
+    if (acts_.back() && !asks_for_deletes_only(rule)) is_deletes_only_ = false;
     if (rule.announce.empty() || !acts_.back()) continue;
     if (std::find(channels_.begin(), channels_.end(), rule.announce) == channels_.end()) {
       channels_.push_back(rule.announce);
@@ -103,11 +106,10 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   now_ = now;
   last_taken_ = batch->number;
   if (is_parked_ || is_behind_) return;
-  // Sent again for another cache's sake: finished here, in this history.
-  const bool is_whole = !batch->is_cut;
-  const bool is_known = is_whole && !batch->ends.empty() && std::all_of(batch->ends.begin(), batch->ends.end(), [&](const Position& end) {
-    return ledger_.is_finished(source_.stream_name(end.stream), end.value);
-  });
+  // Sent again: for another cache's sake, or because this process or another one ended before it was acknowledged.
+  const bool is_known = is_finished(*batch);
+  const bool is_replay = !is_known && is_applied(*batch);
+  if (!batch->ends.empty()) unnoted_.push_back({batch->number, batch->ends});
   auto made = std::make_unique<BatchWork>();
   BatchWork& work = *made;
   work.id = batch->number * 2;
@@ -118,7 +120,9 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   work.transactions = batch->transactions;
   work.visible_at = visible_at;
   work.taken_at = now.steady;
+  work.is_replay = is_replay;
   work.bytes = sizeof(BatchWork) + (is_known ? 0 : batch->bytes);
+  std::uint32_t applied_before = 0;
   if (!is_known) {
     const std::vector<RuleInfo>& rules = batch->rules->rules();
     for (const BatchPart& part : batch->parts) {
@@ -137,21 +141,31 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
         progress.settle = std::max(rule.settle, kEdgeSettleMin) + spec_.origin_time;
       } else if (rule.fill == FillMode::kPlain) {
         progress.settle = rule.settle;
+        if (is_replay) {
+          progress.state = PartState::kApplied;
+          progress.act = Act::kSettle;
+          ++applied_before;
+          Outcome outcome;
+          outcome.replayed = part.texts.size();
+          observer_.invalidations(spec_.name, rule, part.kind, outcome);
+        }
       }
     }
   }
   if (!is_known) {
     for (const auto& [rule, pattern] : batch->purges) {
       const RuleInfo& info = batch->rules->rules()[rule];
-      if (info.patterns[pattern].is_surrogate != is_edge_) continue;
-      if (acts_on(info, spec_.name)) work.purges.push_back({&info, &info.patterns[pattern]});
+      if (info.patterns[pattern].is_surrogate != is_edge_ || !acts_on(info, spec_.name)) continue;
+      work.purges.push_back({&info, &info.patterns[pattern]});
+      if (is_replay && leaves_nothing(work.purges.back())) ++applied_before;
     }
   }
   if (!visible_at) {
     work.held = static_cast<std::uint32_t>(
         std::count_if(work.parts.begin(), work.parts.end(), [](const Part& part) { return part.waits_for_visibility; }));
   }
-  work.unapplied = work.unfinished = static_cast<std::uint32_t>(work.parts.size() + work.purges.size());
+  work.unfinished = static_cast<std::uint32_t>(work.parts.size() + work.purges.size());
+  work.unapplied = work.unfinished - applied_before;
   batches_.push_back(std::move(made));
   work.place = std::prev(batches_.end());
   held_bytes_ += work.bytes;
@@ -168,10 +182,45 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   if (work.number <= gate_) begin_batch(work);
 }
 
+// Every transaction in it is known to be finished here (or applied), as far as what we know reaches.
+bool Lane::is_finished(const Batch& batch) const {
+  return reaches(batch, [this](const std::string& name, std::uint64_t value) { return ledger_.is_finished(name, value); });
+}
+
+bool Lane::is_applied(const Batch& batch) const {
+  return reaches(batch, [this](const std::string& name, std::uint64_t value) { return ledger_.is_applied(name, value); });
+}
+
+template <typename Knows>
+bool Lane::reaches(const Batch& batch, const Knows& knows) const {
+  if (batch.ends.empty() && !batch.is_cut) return false;
+  // One that goes on in the next batch has no end yet; but what is known reaches ends only, and its end is the first one
+  // beyond its place.
+  if (batch.is_cut && !(batch.cut_at && knows(source_.stream_name(batch.cut_at->stream), batch.cut_at->value + 1))) return false;
+  return std::all_of(batch.ends.begin(), batch.ends.end(),
+                     [&](const Position& end) { return knows(source_.stream_name(end.stream), end.value); });
+}
+
+// What is applied goes on record as far as there is no hole in it.
+void Lane::note_applied() {
+  const std::uint64_t through = std::min(is_parked_ ? 0 : applied_through(), noted_through_max_);
+  while (!unnoted_.empty() && unnoted_.front().number <= through) {
+    if (streaming_) {
+      for (const Position& end : unnoted_.front().ends) ledger_.applied(end, source_.stream_name(end.stream));
+    }
+    unnoted_.pop_front();
+  }
+}
+
 void Lane::begin_batch(BatchWork& work) {
   work.begun = true;
   for (std::uint32_t part = 0; part < work.parts.size(); ++part) {
-    if (work.visible_at || !work.parts[part].waits_for_visibility) enqueue(work, part);
+    if (work.parts[part].act == Act::kSettle) {  // of a replay; it may be seen to be visible before it begins
+      const bool waits = work.parts[part].state == PartState::kApplied && !work.parts[part].timer;
+      if (waits && work.visible_at) wait_for_timer(work, part, *work.visible_at + work.parts[part].settle);
+    } else if (work.visible_at || !work.parts[part].waits_for_visibility) {
+      enqueue(work, part);
+    }
   }
   for (const PatternRef& purge : std::exchange(work.purges, {})) request_purge(purge, work);
 }
@@ -259,7 +308,6 @@ void Lane::on_done(Ticket ticket, const Outcome& outcome) {
                          {*part.rule, purge->ref.pattern->glob, "changes", outcome.deleted,
                           std::chrono::duration_cast<std::chrono::milliseconds>(now_.steady - part.written_at)});
       }
-      part.already_settled = outcome.already_settled;
       first_act_done(work, ready.part);
       return;
     case Act::kSettle:
@@ -303,11 +351,7 @@ void Lane::first_act_done(Work& work, std::uint32_t number) {
   if (work.abandoned || part.is_settle) {
     finish_part(work, number);
   } else if (part.settles()) {
-    if (part.target == Target::kKeys && part.already_settled.size() == part.texts->size()) {
-      finish_part(work, number);
-    } else if (work.visible_at) {
-      wait_for_timer(work, number, *work.visible_at + part.settle);
-    }
+    if (work.visible_at) wait_for_timer(work, number, *work.visible_at + part.settle);
   } else if (part.target == Target::kCounters) {
     finish_part(work, number);
   } else if (!work.visible_at) {
@@ -443,27 +487,11 @@ void Lane::run_timers() {
 
 void Lane::settle(Work& work, std::uint32_t number) {
   Part& part = work.parts[number];
-  part.act = Act::kSettle;
-  if (part.target == Target::kKeys && !part.already_settled.empty()) {
-    // Without those that a replayed tombstone excuses.
-    auto rest = std::make_unique<Texts>();
-    auto excused = part.already_settled.begin();
-    for (std::uint32_t item = 0; item < part.texts->size(); ++item) {
-      if (excused != part.already_settled.end() && *excused == item) {
-        ++excused;
-        continue;
-      }
-      rest->texts.append(part.texts->text(item));
-      const std::uint32_t begin = item == 0 ? 0 : part.texts->items[item - 1].xids_end;
-      rest->xids.insert(rest->xids.end(), part.texts->xids.begin() + begin,
-                        part.texts->xids.begin() + part.texts->items[item].xids_end);
-      rest->items.push_back({static_cast<std::uint32_t>(rest->texts.size()),
-                             static_cast<std::uint32_t>(rest->xids.size())});
-    }
-    part.already_settled.clear();
-    part.texts = rest.get();
-    part.rest = std::move(rest);
+  // Settled meanwhile by what an earlier connection of the source had begun.
+  if (const BatchWork* batch = work.as_batch(); batch != nullptr && batch->is_replay && is_finished(*batch->batch)) {
+    return finish_part(work, number);
   }
+  part.act = Act::kSettle;
   enqueue(work, number);
 }
 
@@ -495,8 +523,6 @@ void Lane::finish_part(Work& work, std::uint32_t number) {
   part.timer.reset();
   if (part.gated) gated_.erase(*part.gated);
   part.gated.reset();
-  part.already_settled = {};
-  part.rest.reset();
   part.texts = nullptr;
   if (PurgeWork* purge = work.as_purge()) purge_first_act_done(*purge);
   EVICTD_CHECK(work.unfinished > 0);
@@ -556,6 +582,13 @@ void Lane::pop_finished() {
     if (batch.session == session_ && !batch.abandoned && !is_prefix_broken_ && streaming_) {
       for (const Position& end : batch.ends) ledger_.finished(end, source_.stream_name(end.stream));
     }
+    // What an earlier connection began is told to nobody, and known: its redelivery owes nothing.
+    if (batch.session != session_) {
+      if (batch.abandoned) is_earlier_prefix_broken_ = true;
+      if (!is_earlier_prefix_broken_ && streaming_) {
+        for (const Position& end : batch.ends) ledger_.finished_earlier(end, source_.stream_name(end.stream));
+      }
+    }
     held_transactions_ -= batch.transactions;
     held_bytes_ -= batch.bytes;
     graveyard_.push_back(std::move(batches_.front()));
@@ -564,7 +597,7 @@ void Lane::pop_finished() {
 }
 
 void Lane::keepalive(const Position& position) {
-  if (is_parked_ || is_behind_ || !streaming_) return;
+  if (is_parked_ || is_behind_ || is_prefix_broken_ || !streaming_) return;
   const bool is_in_hand = std::any_of(batches_.begin(), batches_.end(),
                                       [&](const auto& batch) { return batch->session == session_; });
   if (!is_in_hand) ledger_.finished(position, source_.stream_name(position.stream));
@@ -577,9 +610,10 @@ void Lane::abandon(Work& work) {
   if (BatchWork* batch = work.as_batch(); batch != nullptr && !batch->begun) {
     // Its purges were not asked for yet.
     batch->begun = true;
-    const auto purges = static_cast<std::uint32_t>(std::exchange(batch->purges, {}).size());
-    work.unapplied -= purges;
-    work.unfinished -= purges;
+    for (const PatternRef& purge : std::exchange(batch->purges, {})) {
+      if (!batch->is_replay || !leaves_nothing(purge)) --work.unapplied;
+      --work.unfinished;
+    }
     if (work.unfinished == 0) return finished(work);
   }
   for (std::uint32_t number = 0; number < work.parts.size(); ++number) {
@@ -607,6 +641,7 @@ void Lane::fall_behind() {
   if (is_behind_) return;
   // Those who stand behind this lane wait with it.
   behind_after_ = applied_through();
+  noted_through_max_ = std::min(noted_through_max_, behind_after_);
   is_behind_ = true;
   note_lack();
   abandon_all(true);
@@ -620,6 +655,7 @@ void Lane::park(std::string why) {
   is_parked_ = true;
   is_behind_ = false;
   note_lack();
+  unnoted_.clear();
   abandon_all(false);
   events_.error(fmt::format("the cache is parked: {}", why),
                 "it no longer holds the database up; what its rules match is purged when it returns");

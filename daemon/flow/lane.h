@@ -10,14 +10,17 @@
 // and of one of its parts, between submitted and finished:
 //
 //   fill: plain    delete ──► visible? ──► settle after visible ──► delete again ──► finished
-//                     └─ visible for `settle` already when sent: it is its own settle, finished at once
+//                     ├─ visible for `settle` already when sent: it is its own settle, finished at once
+//                     └─ known to be applied (ledger): begins behind the first delete
 //   fill: checked  delete + tombstone ──► visible within the tombstone's margin: finished
 //                     └─ invisible: renew each half lifetime, once more when visible, finished
 //   counters       wait until visible ──► raise ──► finished
 //   patterns       one walk at a time for each pattern; batches that ask meanwhile share the next one
 //
 // Applied means that every first act of the batch was answered; lag and latency speak of that moment. Finished means that
-// nothing is owed any more; only a contiguous prefix of finished batches goes on record (G1).
+// nothing is owed any more; only a contiguous prefix of finished batches goes on record (G1), and one of applied batches,
+// which is as far or further: a replay of what is finished owes nothing, one of what is applied only its settle, and that
+// under `fill: plain` alone (tombstones know for themselves what was done, G2).
 //
 // One thread. Every function is bounded; nothing blocks.
 #pragma once
@@ -178,6 +181,11 @@ class Lane final : private SinkHandler {
   void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) override;
 
   // Batches: lane.cpp.
+  bool is_finished(const Batch& batch) const;
+  bool is_applied(const Batch& batch) const;
+  template <typename Knows>
+  bool reaches(const Batch& batch, const Knows& knows) const;
+  void note_applied();
   void begin_batch(BatchWork& work);
   void enqueue(Work& work, std::uint32_t part);
   void submit(std::deque<Ready>& ready, Urgency urgency);
@@ -198,6 +206,7 @@ class Lane final : private SinkHandler {
   void abandon_all(bool keep_settles);
 
   // Purges that batches ask for: lane_purges.cpp.
+  static bool leaves_nothing(const PatternRef& ref);
   void request_purge(const PatternRef& ref, BatchWork& dependent);
   void prepare_purge(PurgeWork& purge);
   void purge_first_act_done(PurgeWork& purge);
@@ -210,6 +219,7 @@ class Lane final : private SinkHandler {
   void work_repairs(const Surroundings& surroundings);
   void walk_done(const Outcome& outcome);
   void write_record(const Surroundings& surroundings);
+  void forget_unrecorded();
   void purge_changed_rules();
   void tell_sink();
   void note_lack();
@@ -226,6 +236,7 @@ class Lane final : private SinkHandler {
   std::shared_ptr<const RuleSet> rules_;
   std::vector<bool> acts_;             // by rule of rules_: it acts on this cache
   std::vector<std::string> channels_;  // of announcements of rules_
+  bool is_deletes_only_ = true;        // see SinkContext
 
   std::optional<Snapshot> snapshot_;   // the latest of this connection of the source
 
@@ -246,6 +257,15 @@ class Lane final : private SinkHandler {
   std::uint64_t purged_through_ = 0;  // batches up to this number are answered for by a purge (a return from parking)
   std::uint64_t behind_after_ = 0;    // while it is behind: all up to this number are applied, and no more will be
   bool is_prefix_broken_ = false;     // in this connection a batch was given up: nothing after it goes on record
+  bool is_earlier_prefix_broken_ = false;  // likewise of what earlier connections left in hand
+  // Ends of batches of this connection that are not known to the ledger as applied, in order of arrival; and how far they
+  // may be: what was given up, or undone with its cache, leaves a hole.
+  struct Unnoted {
+    std::uint64_t number = 0;
+    std::vector<Position> ends;
+  };
+  std::deque<Unnoted> unnoted_;
+  std::uint64_t noted_through_max_ = UINT64_MAX;
   std::uint64_t gate_ = UINT64_MAX;   // batches beyond it wait for the lanes before this one
   std::uint64_t settle_gate_ = UINT64_MAX;  // likewise the second purges of batches beyond it
   std::deque<std::pair<SteadyTime, std::uint64_t>> settles_seen_;  // what settle_gate_ will be, origin_time later

@@ -13,9 +13,14 @@ constexpr std::chrono::milliseconds kPurgeSettleMin{1000};
 
 }  // namespace
 
+// Its walks leave nothing in the cache that would know a replay, and counters are raised by patterns whatever they remember.
+bool Lane::leaves_nothing(const PatternRef& ref) { return ref.rule->fill == FillMode::kPlain && !ref.pattern->is_bump && !ref.pattern->is_surrogate; }
+
 void Lane::request_purge(const PatternRef& ref, BatchWork& dependent) {
   PurgeWork* purge = nullptr;
-  if (const auto waiting = waiting_purges_.find(ref.pattern); waiting != waiting_purges_.end()) {
+  // One whose first walk is known to be done shares none with those who still owe theirs.
+  const bool is_replay = dependent.is_replay && leaves_nothing(ref);
+  if (const auto waiting = waiting_purges_.find(ref.pattern); waiting != waiting_purges_.end() && !is_replay) {
     purge = purges_.at(waiting->second).get();
   } else {
     auto made = std::make_unique<PurgeWork>();
@@ -37,8 +42,15 @@ void Lane::request_purge(const PatternRef& ref, BatchWork& dependent) {
                                               : std::max(info.settle, kPurgeSettleMin);
     works_[purge->id] = purge;
     purges_[purge->id] = std::move(made);
-    waiting_purges_[ref.pattern] = purge->id;
-    if (!walking_purges_.contains(ref.pattern)) enqueue(*purge, 0);
+    if (is_replay) {
+      purge->first_done = true;
+      purge->unapplied = 0;
+      part.state = PartState::kApplied;
+      part.act = Act::kSettle;
+    } else {
+      waiting_purges_[ref.pattern] = purge->id;
+      if (!walking_purges_.contains(ref.pattern)) enqueue(*purge, 0);
+    }
   }
   purge->xids.insert(purge->xids.end(), dependent.batch->xids.begin(), dependent.batch->xids.end());
   purge->dependents.push_back(dependent.id);
@@ -50,6 +62,8 @@ void Lane::request_purge(const PatternRef& ref, BatchWork& dependent) {
   } else if (purge->visible_at) {
     purge->visible_at = std::max(*purge->visible_at, *dependent.visible_at);
   }
+  if (is_replay) prepare_purge(*purge);
+  if (is_replay && purge->visible_at) wait_for_timer(*purge, 0, *purge->visible_at + purge->parts[0].settle);
 }
 
 // It is about to be sent: nobody joins it any more, and its transactions are those of all who did.

@@ -55,8 +55,9 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
     // begun are found again then.
     if (knew) repairs_.drop_unbegun();
     if (is_another_process) {
-      ledger_.forget_unrecorded();
+      forget_unrecorded();
       repairs_.begin_again();
+      if (streaming_) wants_redelivery_ = true;
     }
     for (const std::string& reason : repairs_.reasons(true)) ledger_.open_gap(reason);
     tell_sink();
@@ -70,7 +71,7 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
     case Ledger::Found::kOurs:
       // What is on record was done before it, so it is done; what came later may be lost with the process.
       if (is_another_process) {
-        ledger_.forget_unrecorded();
+        forget_unrecorded();
         repairs_.begin_again();
         wants_redelivery_ = true;
       }
@@ -78,16 +79,26 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
     case Ledger::Found::kRolledBack:
     case Ledger::Found::kAnothers:
       // Deletes that were on record long ago may be undone (a restart from an old dump, a replica promoted too early).
-      ledger_.forget_unrecorded();
+      forget_unrecorded();
       open_repair({"redis_rollback", {}, true, false});
       events_.error("gap (redis_rollback): the cache came back with older data than it had",
                     "all it may hold is purged now; evictd reports ready when that is done");
       wants_redelivery_ = true;
       break;
     case Ledger::Found::kFirst:
-      if (is_another_process) wants_redelivery_ = true;
+      if (is_another_process) {
+        forget_unrecorded();
+        wants_redelivery_ = true;
+      }
       break;
   }
+}
+
+// What follows in this connection must not pass for all there is: what lies before it is to be sent again.
+void Lane::forget_unrecorded() {
+  ledger_.forget_unrecorded();
+  is_prefix_broken_ = is_earlier_prefix_broken_ = true;
+  noted_through_max_ = 0;
 }
 
 void Lane::on_sink_disconnected(const Error& error, std::string_view error_class) {
@@ -160,7 +171,11 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
   now_ = now;
   if (session != session_) {
     abandon_all(true);
+    is_earlier_prefix_broken_ = is_earlier_prefix_broken_ || is_prefix_broken_;
+    if (batches_.empty()) is_earlier_prefix_broken_ = false;
     is_prefix_broken_ = is_behind_ = false;
+    unnoted_.clear();
+    noted_through_max_ = UINT64_MAX;
   }
   session_ = session;
   streaming_ = connected;
@@ -168,7 +183,8 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
   if (judging_ != Judging::kDone || !ledger_.is_known()) return;  // judged when its record is known
   const bool first_start = ledger_.is_first_start();
   if (!first_start && ledger_.record().epoch != connected.epoch) repairs_.forget_other_history(now.steady);
-  ledger_.streaming(connected, cache_time(), repairs_.waits_for_connect());
+  // What is still in hand of another history says nothing of this one.
+  if (!ledger_.streaming(connected, cache_time(), repairs_.waits_for_connect())) is_earlier_prefix_broken_ = true;
   tell_sink();
   if (first_start) {
     ledger_.use_rules(rule_digests(*rules_, spec_.name, is_edge_));
@@ -318,6 +334,7 @@ void Lane::tell_sink() {
   context.trust_since = ledger_.record().epoch_since;
   context.snapshot = snapshot_;
   context.channels = channels_;
+  context.is_deletes_only = is_deletes_only_;
   spec_.sink->set_context(context);
 }
 

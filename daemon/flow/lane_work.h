@@ -10,8 +10,7 @@ struct Lane::Part {
   const RuleInfo* rule = nullptr;  // kept alive by Work::rules; null: a walk of patterns
   InvalidationKind kind = InvalidationKind::kKey;
   Target target = Target::kKeys;
-  const Texts* texts = nullptr;  // the batch's, or `rest`
-  std::unique_ptr<Texts> rest;   // what still has to be settled, when that is less
+  const Texts* texts = nullptr;  // the batch's
   Act act = Act::kInvalidate;
   bool is_settle = false;  // see Order
   PartState state = PartState::kWaiting;
@@ -20,8 +19,6 @@ struct Lane::Part {
   SteadyTime written_at{};  // when the tombstones were last sent to be written
   std::optional<Timers::iterator> timer;
   std::optional<Gated::iterator> gated;  // the timer is over, and the lanes before this one are not done
-  // Items that a replayed, settled tombstone excuses from the settle.
-  std::vector<std::uint32_t> already_settled;
   // Not to be submitted before its transactions are visible: a counter, which readers take as proof that the database
   // shows what it stands for.
   bool waits_for_visibility = false;
@@ -56,6 +53,7 @@ struct Lane::BatchWork final : Work {
   std::uint64_t session = 0;
   bool begun = false;  // false: waits for the lanes before this one
   std::vector<PatternRef> purges;  // to be asked for when it begins; counted in unapplied and unfinished
+  bool is_replay = false;          // was applied before, see Lane::take(): of plain rules, only the settle is owed
   std::size_t bytes = 0;
   std::uint64_t transactions = 0;
   std::vector<Position> ends;

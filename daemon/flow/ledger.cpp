@@ -46,6 +46,8 @@ Ledger::Ledger(std::string writer, std::chrono::milliseconds interval)
 
 Ledger::Found Ledger::found(const std::optional<Record>& stored, bool is_same_process) {
   const bool was_known = std::exchange(is_known_, true);
+  finished_on_record_ = stored ? stored->acknowledged : std::map<std::string, std::uint64_t>();
+  applied_on_record_ = stored ? stored->applied : std::map<std::string, std::uint64_t>();
   std::optional<Written> written;
   if (stored) written = Written{stored->writer, stored->sequence};
   // One of ours whose answer was lost did arrive after all.
@@ -71,11 +73,17 @@ Ledger::Found Ledger::found(const std::optional<Record>& stored, bool is_same_pr
   if (holds_ && was_known) {
     // We were the only one to write it. Something older, somebody else's or nothing: the cache lost what came after.
     is_dirty_ = true;
+    // What is purged now may yet be in the old data, whatever that says of itself.
+    finished_on_record_ = record_.acknowledged;
+    applied_on_record_.clear();
     return Found::kRolledBack;
   }
   record_ = stored.value_or(Record{});
   is_dirty_ = false;
-  if (!is_shared_) finished_ = record_.acknowledged;
+  if (!is_shared_) {
+    finished_ = record_.acknowledged;
+    applied_ = applied_taken_ = record_.applied;
+  }
   gap_first_in_ = stream_first_in_ = 0;
   return stored ? Found::kAnothers : Found::kFirst;
 }
@@ -144,15 +152,21 @@ void Ledger::release() {
   recorded_.clear();
 }
 
-void Ledger::streaming(const SourceConnected& connected, std::chrono::milliseconds cache_time, bool starts_anew) {
+bool Ledger::streaming(const SourceConnected& connected, std::chrono::milliseconds cache_time, bool starts_anew) {
   EVICTD_CHECK(is_known_);
-  if (record_.epoch != connected.epoch || record_.source_instance != connected.instance) {
+  const bool is_same_server = record_.epoch == connected.epoch && record_.source_instance == connected.instance;
+  if (!is_same_server) {
     // Versions read under another epoch, or from a server that may have crashed since, prove nothing (G5).
     record_.epoch_since = cache_time;
   }
   // Names that peers share stay: each stands for one history (partitions.h), and the streams of others are among them.
   if (!connected.is_shared && (record_.epoch != connected.epoch || starts_anew)) record_.acknowledged.clear();
-  if (record_.epoch != connected.epoch || starts_anew || connected.is_shared != is_shared_) finished_.clear();
+  const bool is_same_history = is_same_server && !starts_anew && connected.is_shared == is_shared_;
+  if (!is_same_history) {
+    finished_.clear();
+    applied_.clear();
+    record_.applied.clear();
+  }
   is_shared_ = connected.is_shared;
   record_.epoch = connected.epoch;
   record_.source_instance = connected.instance;
@@ -164,6 +178,7 @@ void Ledger::streaming(const SourceConnected& connected, std::chrono::millisecon
   holds_ = true;
   is_dirty_ = true;
   use_streams(connected.streams);
+  return is_same_history;
 }
 
 void Ledger::use_tables(const std::map<std::string, std::string>& tables) {
@@ -185,8 +200,29 @@ void Ledger::finished(const Position& end, const std::string& name) {
   done = std::max(done, end.value);
   std::string& known = names_[end.stream];
   if (known.empty()) known = name;
+  finished_earlier(end, name);
+}
+
+void Ledger::finished_earlier(const Position& end, const std::string& name) {
   std::uint64_t& finished = finished_[name];
   finished = std::max(finished, end.value);
+}
+
+void Ledger::applied(const Position& end, const std::string& name) {
+  std::uint64_t& applied = applied_[name];
+  applied = std::max(applied, end.value);
+}
+
+bool Ledger::is_applied(const std::string& name, std::uint64_t value) const {
+  const auto found = applied_.find(name);
+  return (found != applied_.end() && value <= found->second) || is_finished(name, value);
+}
+
+std::map<std::string, std::set<std::uint64_t>> Ledger::known_ends() const {
+  std::map<std::string, std::set<std::uint64_t>> ends;
+  for (const auto& [name, value] : finished_) ends[name].insert(value);
+  for (const auto& [name, value] : applied_) ends[name].insert(value);
+  return ends;
 }
 
 bool Ledger::is_finished(const std::string& name, std::uint64_t value) const {
@@ -197,14 +233,20 @@ bool Ledger::is_finished(const std::string& name, std::uint64_t value) const {
 void Ledger::forget_unrecorded() {
   if (is_shared_) {
     finished_.clear();
+    applied_.clear();
   } else {
-    finished_ = record_.acknowledged;
+    record_.acknowledged = finished_ = finished_on_record_;
+    applied_ = applied_on_record_;
   }
+  done_.clear();
+  recorded_.clear();
+  under_way_positions_.clear();
 }
 
 void Ledger::rebase(const std::map<std::string, std::uint64_t>& confirmed) {
   for (const auto& [name, value] : confirmed) record_.acknowledged[name] = value;
   finished_ = is_shared_ ? confirmed : record_.acknowledged;
+  applied_.clear();
   done_.clear();
   recorded_.clear();
   under_way_positions_.clear();
@@ -225,6 +267,7 @@ SteadyTime Ledger::due(SteadyTime now, bool is_hurried) const {
   if (!holds_ || !is_known_ || under_way_ != 0) return SteadyTime::max();
   if (is_dirty_ || written_at_ == SteadyTime::min()) return now;
   if (done_ != recorded_) return is_hurried ? now : written_at_ + interval_;
+  if (applied_ != applied_taken_) return written_at_ + interval_;
   return written_at_ + kRecordRefresh;
 }
 
@@ -234,6 +277,12 @@ const Record& Ledger::take(SteadyTime now) {
     std::uint64_t& recorded = record_.acknowledged[names_.at(stream)];
     recorded = std::max(recorded, position);
   }
+  record_.applied.clear();
+  for (const auto& [name, value] : applied_) {
+    const auto acknowledged = record_.acknowledged.find(name);
+    if (acknowledged == record_.acknowledged.end() || value > acknowledged->second) record_.applied.insert({name, value});
+  }
+  applied_taken_ = applied_;
   under_way_positions_ = done_;
   under_way_ = ++sent_;
   record_.writer = writer_;

@@ -5,6 +5,7 @@
 //   a cache connects     found(stored)      first | ours | another's | rolled back
 //   the source connects  judge(facts)       gaps of this cache: what its record lacks of what the source can still send
 //   streaming begins     streaming(...)     the record speaks of this epoch, these tables, these rules from here on
+//   first deletes done   applied(position)  never beyond a batch that lacks one (the lane's prefix)
 //   work is finished     finished(position) never beyond an unfinished batch (the lane's prefix)
 //   time to write        due(), take()      one record at a time, each with the next sequence
 //   the cache has it     stored(sequence)   only then may the source be told: recorded()
@@ -64,8 +65,10 @@ class Ledger {
   bool is_first_start() const { return record_.epoch.empty(); }
 
   // Streaming has begun. `cache_time`: by the clock of the cache. Positions of an earlier connection are forgotten:
-  // they may speak of another history. `starts_anew`: so are those on record (a new slot, a repaired gap).
-  void streaming(const SourceConnected& connected, std::chrono::milliseconds cache_time, bool starts_anew);
+  // they may speak of another history. `starts_anew`: so are those on record (a new slot, a repaired gap). True when the
+  // history is the one before: positions mean the same transactions. A source that is another process (its instance) may be
+  // one that went back and gives positions away again, so it is believed of nothing (G5).
+  bool streaming(const SourceConnected& connected, std::chrono::milliseconds cache_time, bool starts_anew);
   void use_tables(const std::map<std::string, std::string>& tables);
   // Streams that are read from here on go on record at once: see SourceHandler::on_streams().
   void use_streams(const std::map<std::string, std::uint64_t>& begins);
@@ -74,9 +77,18 @@ class Ledger {
 
   // The finished prefix has reached `end`; `name`: its stream's.
   void finished(const Position& end, const std::string& name);
-  // True when everything up to `end` is known to be finished here, in this or an earlier connection of the same history.
+  // The same of what an earlier connection of this history began: known, and not to be told to the source by this one.
+  void finished_earlier(const Position& end, const std::string& name);
+  // True when everything up to `value` is known to be finished here, in this or an earlier connection of the same history.
   bool is_finished(const std::string& name, std::uint64_t value) const;
-  // What is finished and not on record may be undone: the cache came back as another process.
+  // The prefix whose first deletes are done has reached `end`.
+  void applied(const Position& end, const std::string& name);
+  // True when every first delete up to `value` is known to be done here, likewise.
+  bool is_applied(const std::string& name, std::uint64_t value) const;
+  // Whatever lies beyond one of these is no longer known to be applied, or to be finished.
+  std::map<std::string, std::set<std::uint64_t>> known_ends() const;
+  // What is done and not on record may be undone: the cache came back as another process. Until the next connection of
+  // the source, nothing that follows may be told to be done either: what lies before it may be missing.
   void forget_unrecorded();
   // Everything on record speaks of what this cache no longer has; only a redelivery from `confirmed` on counts.
   // (A parked cache that returns.)
@@ -139,8 +151,13 @@ class Ledger {
   std::map<std::uint32_t, std::uint64_t> under_way_positions_;
   std::map<std::uint32_t, std::uint64_t> recorded_;
   // Over the connections of one history: on record when we found it, and what came since. What peers share says nothing
-  // about what is finished, so there it is ours alone.
+  // about what is finished or applied, so there it is ours alone.
   std::map<std::string, std::uint64_t> finished_;
+  std::map<std::string, std::uint64_t> applied_;
+  std::map<std::string, std::uint64_t> applied_taken_;  // of them, what the last record was made with
+  // What the record that the cache came with said.
+  std::map<std::string, std::uint64_t> finished_on_record_;
+  std::map<std::string, std::uint64_t> applied_on_record_;
 };
 
 }  // namespace evictd

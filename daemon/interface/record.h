@@ -29,6 +29,9 @@ struct Record {
   // written BEFORE the source is told, so it is never behind the source. Of a stream that has just been taken up, where
   // it begins (SourceHandler::on_streams).
   std::map<std::string, std::uint64_t> acknowledged;
+  // Likewise, the last position whose first deletes are done here, where that is further: what lies between the two owes
+  // this cache a settle under `fill: plain`, and nothing else. Speaks of this epoch and source instance alone.
+  std::map<std::string, std::uint64_t> applied;
   // Identifies what the source's positions live in (PostgreSQL: database OID and slot name). Opaque.
   std::string source_identity;
   // What the source says of the tables it follows, "schema.table" -> digest text, opaque: compared by the source

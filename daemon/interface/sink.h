@@ -31,11 +31,10 @@
 namespace evictd {
 
 enum class Act : std::uint8_t {
-  // The table of DESIGN.md ("The protocol") for each key: delete unless proven fresh, leave a tombstone.
+  // `fill: checked`: the table of DESIGN.md ("The protocol") for each key: delete unless proven fresh, leave a tombstone.
+  // `fill: plain`: delete. Nothing is left behind: what was done before is the lane's to know, not the cache's.
   kInvalidate,
-  // The second delete of `fill: plain`: deletes again, unless the tombstone says that these xids are settled;
-  // marks them as settled, so that a later replay knows it need not settle again. (A filled marker proves
-  // nothing under `fill: plain`: a plain SET over a checked fill leaves the marker as it was.)
+  // The second delete of `fill: plain`, and the second walk of a purge: as kInvalidate, and later.
   kSettle,
   // `fill: checked`: give the tombstones of these xids their full lifetime again; where one is gone,
   // as kInvalidate.
@@ -119,13 +118,10 @@ struct Counts {
   std::uint64_t deleted = 0;   // was there and is gone
   std::uint64_t absent = 0;    // was not there
   std::uint64_t kept = 0;      // a checked fill proved to be fresh
-  std::uint64_t replayed = 0;  // this transaction had been applied to this key before
+  std::uint64_t replayed = 0;  // this transaction is known to have been applied to this key before
 };
 
 struct Outcome : Counts {
-  // Of kKeys orders: items (by index) that need no settle any more, because a replayed tombstone says that
-  // the settle was done. Sorted; usually empty.
-  std::vector<std::uint32_t> already_settled = {};
   // Of kPatterns orders: one for each pattern.
   std::vector<Counts> by_pattern = {};
 };
@@ -138,6 +134,11 @@ struct SinkTraits {
   bool is_edge = false;
 };
 
+// `fill: plain`, and neither counted nor announced: plain deletes are all that the rule asks for.
+inline bool asks_for_deletes_only(const RuleInfo& rule) {
+  return rule.fill == FillMode::kPlain && rule.announce.empty() && rule.bump_templates.empty();
+}
+
 // What every order needs to know of the moment; set by the lane whenever it changes.
 struct SinkContext {
   Epoch epoch;
@@ -149,6 +150,8 @@ struct SinkContext {
   // Channels of announcements: whenever the sink is connected (again), their subscribers are told to drop all
   // they have, for they may have missed something.
   std::vector<std::string> channels = {};
+  // Every rule that acts here asks for deletes only: what else the sink would make ready at its connects need not work.
+  bool is_deletes_only = false;
 };
 
 // Redis is there and may be written to.

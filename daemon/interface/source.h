@@ -50,6 +50,9 @@ struct TransactionBegin {
   // A time at which the transaction was in the stream already, though not read, by our clock; absent: not known.
   // Where there are no snapshots, it counts as visible since then.
   std::optional<SteadyTime> known_since = {};
+  // Where it lies in its stream: less than its end, and not less than the end of any before it. Absent: known at its
+  // commit only.
+  std::optional<std::uint64_t> place = {};
 };
 
 // A stretch of the change stream that can no longer be read (G6).

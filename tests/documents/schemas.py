@@ -196,14 +196,26 @@ def rules_schema():
             "anyOf": [{"$ref": "#/$defs/rules_file"}, {"$ref": "#/$defs/rules"}], "$defs": definitions()}
 
 
+def credential():
+    return {
+        "password_file": dict(FILLED, description="read at every connect: the password on one line, or {\"password\", \"expires\"}"),
+        "password_command": {"type": "array", "items": TEXT, "minItems": 1,
+                             "description": "a program and its arguments, run at every connect without a shell; prints what a password_file holds"},
+    }
+
+
+NOT_BOTH = {"not": {"required": ["password_file", "password_command"]}}
+
+
 def redis():
     return settings({
         "url": dict(FILLED, description="redis://user:password@host:port/db, rediss:// for TLS, unix://"),
+        **credential(),
         "tombstone_ttl": duration(SECOND, 24 * HOUR, "how long a late reader's checked fill is refused", True, "60s"),
         "timeout": duration(100, 5 * MINUTE, "a reply that takes longer ends the connection", True, "5s"),
         "tls": settings({"ca": TEXT, "cert": TEXT, "key": TEXT}, what="files; cert and key go together",
                         dependentRequired={"cert": ["key"], "key": ["cert"]}),
-    }, ["url"], "the cache")
+    }, ["url"], "the cache", **NOT_BOTH)
 
 
 def caches():
@@ -256,6 +268,7 @@ def caches():
 def postgres():
     return settings({
         "url": dict(FILLED, description="libpq URI or keywords, to the server itself: poolers do not carry replication"),
+        **credential(),
         "slot": dict(WORD, pattern=maybe_variable("^[a-z0-9_]{1,63}$"), description="created when absent", default="evictd"),
         "publication": {"type": ["string", "number", "boolean"], "minLength": 1, "description": "created when absent", "default": "evictd"},
         "heartbeat": described({"anyOf": [{"const": "off"}, duration(SECOND, HOUR, "", True)],
@@ -263,7 +276,7 @@ def postgres():
         "shutdown_grace": duration(0, 10 * MINUTE, "how long a server that wants to stop waits for us", True, "5s"),
         "client_encoding": choice("SQL_ASCII for a database of that encoding", "UTF8", "SQL_ASCII", default="UTF8", variables=True),
         "on_first_start": choice("purge: drop once what was cached before evictd watched", "keep", "purge", default="keep", variables=True),
-    }, ["url"], "the database whose changes are followed")
+    }, ["url"], "the database whose changes are followed", **NOT_BOTH)
 
 
 def kafka():

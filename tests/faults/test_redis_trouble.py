@@ -186,9 +186,11 @@ def test_restarted_from_an_older_dump(postgres, make_redis, make_evictd):
     postgres.execute("update products set price_cents = 1 where id = 1")
     scenarios.gone(cache, "product:1")
     oracle.converge(postgres, evictd)  # acknowledged: it does not come again
+    evictd.signal(signal.SIGSTOP)  # it would be quicker than we are
     assert server.stop() is not None
     server.start()
     assert cache.exists("product:1"), "the dump has it"
+    evictd.signal(signal.SIGCONT)
     eventually("the rollback is seen", lambda: evictd.metrics().sum("evictd_gaps_total", reason="redis_rollback") == 1, 60)
     scenarios.gone(cache, "product:1", "product:2")
     oracle.converge(postgres, evictd)

@@ -1,7 +1,6 @@
-/* Leases (level three of the readers, and sources without snapshots): a miss gives one caller a lease, an invalidation
- * takes it back, only a held lease may fill. That stops slow readers, yet not a reader whose lease was taken after the
- * delete and before the commit became visible: the settle, at any time after the commit is visible, takes back leases too,
- * and then nothing depends on how long a reader takes (G1, G4).
+/* Leases under `fill: plain` (sources without snapshots): a miss gives one caller a lease, and only a held lease may fill. A
+ * delete leaves it alone. A lease that is shorter than `settle` is over by the time of the settle whenever its reader may have
+ * read before the commit was visible, and then nothing depends on how long a reader takes (G1, G4).
  */
 #define WRITERS 2
 #ifndef READERS
@@ -20,8 +19,6 @@ byte logged, visible;
 
 bool value;
 byte content;
-byte xids;    /* the tombstone, so that replays are recognised */
-byte settled; /* and which of its xids were settled */
 byte lease;   /* who holds it, 0 nobody; an old holder's number never comes again */
 byte held, acknowledged;
 
@@ -46,7 +43,7 @@ proctype Reader(byte me) {
        selected[me] ->
        if
        :: lease == me + 1 ->
-          value = true; content = read_content[me]; lease = 0; xids = 0; settled = 0;
+          value = true; content = read_content[me]; lease = 0;
           reached(1);
           printf("reader %d fills: contains %d\n", me, content);
           check_value()
@@ -78,35 +75,34 @@ proctype Database() {
 inline invalidate(x) {
   d_step {
     (logged & BIT(x)) ->
-    if
-    :: xids & BIT(x) -> reached(3) /* replayed */
-    :: else ->
-       value = false; content = 0; xids = xids | BIT(x);
-       lease = 0
-    fi;
-    printf("  invalidate %d: xids %d, value %d, lease %d\n", BIT(x), xids, value, lease);
+    value = false; content = 0;
+    printf("  invalidate %d\n", BIT(x));
 #ifdef LEASE_ALONE
     acknowledged = acknowledged | BIT(x);
 #else
-    if
-    :: xids & settled & BIT(x) -> reached(4); acknowledged = acknowledged | BIT(x); held = held & ~BIT(x)
-    :: else -> held = held | BIT(x)
-    fi;
+    held = held | BIT(x);
 #endif
     check_value()
   }
 }
 
+/* Holds a lease, and has read what lacks x. */
+#define has_old(r, x) (selected[r] && lease == (r) + 1 && !(read_content[r] & BIT(x)))
+#ifdef LONG_LEASE
+#define leases_are_over(x) true
+#elif READERS > 1
+#define leases_are_over(x) (!has_old(0, x) && !has_old(1, x))
+#else
+#define leases_are_over(x) (!has_old(0, x))
+#endif
+
 inline settle(x) {
   d_step {
-    (held & visible & BIT(x)) ->
+    (held & visible & BIT(x)) && leases_are_over(x) ->
     value = false; content = 0;
-#ifndef SETTLE_SPARES_LEASE
-    lease = 0;
-#endif
-    settled = settled | (xids & BIT(x));
     held = held & ~BIT(x);
     acknowledged = acknowledged | BIT(x);
+    reached(3);
     printf("  settle %d\n", BIT(x));
     check_value()
   }
@@ -125,7 +121,6 @@ proctype Daemon() {
 proctype Time() {
   do
   :: d_step { value -> value = false; content = 0; printf("the value goes\n") }
-  :: d_step { xids != 0 -> xids = 0; settled = 0; printf("the tombstone expires\n") }
   :: d_step { lease != 0 -> lease = 0; printf("the lease ends\n") }
   od
 }

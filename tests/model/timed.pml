@@ -3,12 +3,9 @@
  * A tick of the clock is a unit that SETTLE, TTL, MARGIN and RENEW count in. Whoever must act before a moment keeps
  * the clock from passing it. Otherwise as checked.pml: sets are masks, a value is the transactions it contains.
  *
- * One of: PLAIN (plain readers, `fill: plain`), CHECKED (checked readers, `fill: checked`), MIXED (both kinds of
- * readers on a key of a `fill: plain` rule). README.md says what each switch stands for.
+ * One of: PLAIN (`fill: plain`: no marker stands, whoever fills), CHECKED (checked readers, `fill: checked`). README.md says
+ * what each switch stands for.
  */
-#ifdef MIXED
-#define PLAIN
-#endif
 #ifndef WRITERS
 #define WRITERS 2
 #endif
@@ -51,7 +48,6 @@ byte visible_for[3]; /* ticks, up to BOUND + 1 */
 mtype = { none, tombstone, filled };
 mtype marker = none;
 byte xids, base;
-byte settled; /* which of the tombstone's xids were settled */
 byte life;    /* ticks until the marker expires */
 bool value;
 byte content;
@@ -92,17 +88,11 @@ proctype Reader(byte me) {
   do
   :: d_step {
        !flying[me] -> flying[me] = true; read_content[me] = visible; age[me] = 0;
-#if defined(PLAIN) && !defined(MIXED)
+#ifdef PLAIN
        is_plain[me] = true;
 #endif
        printf("reader %d selects: contains %d\n", me, visible)
      }
-#ifdef MIXED
-  :: d_step {
-       !flying[me] -> flying[me] = true; read_content[me] = visible; age[me] = 0; is_plain[me] = true;
-       printf("plain reader %d selects: contains %d\n", me, visible)
-     }
-#endif
   :: d_step {
        flying[me] ->
        if
@@ -112,7 +102,7 @@ proctype Reader(byte me) {
           check_value()
        :: !is_plain[me] && within(xids | base, read_content[me]) ->
           value = true; content = read_content[me];
-          marker = filled; xids = 0; base = content; settled = 0;
+          marker = filled; xids = 0; base = content;
 #ifdef MARKER_TTL_OF_VALUE
           life = 1;
 #elif defined(FILL_KEEPS_LIFE)
@@ -154,68 +144,46 @@ proctype Database() {
   od
 }
 
-/* The script for one xid. `late`: this delete is late enough to be the settle delete too. `done`: so says the reply. */
+/* The delete for one xid. `late`: it is late enough to be the settle delete too, and the last. */
 inline invalidate(x, late) {
   done = late;
   lasting = true;
+#ifdef PLAIN
+  lasting = false;
+  drop();
+#else
   if
-  :: marker == none -> drop(); marker = tombstone; xids = BIT(x); settled = late * BIT(x)
+  :: marker == none -> drop(); marker = tombstone; xids = BIT(x)
   :: marker == tombstone && (xids & BIT(x)) ->
-     if
-#ifndef LATE_REPLAY_KEEPS
-     :: late && !(settled & BIT(x)) -> drop(); settled = settled | BIT(x)
-#endif
-     :: else -> reached(2); done = done || (settled & BIT(x))
-     fi;
+     reached(2);
 #ifdef REPLAY_LEFT_ALONE
      lasting = false
 #endif
-  :: marker == tombstone && !(xids & BIT(x)) ->
-     drop();
-     xids = xids | BIT(x);
-#ifdef ONE_MARK_FOR_ALL
-     settled = (settled -> xids : 0) | late * BIT(x)
-#else
-     settled = settled | late * BIT(x)
-#endif
+  :: marker == tombstone && !(xids & BIT(x)) -> drop(); xids = xids | BIT(x)
   :: marker == filled ->
      if
-#ifdef CHECKED
      :: base & BIT(x) -> reached(3); /* kept */
 #ifdef KEPT_LEFT_ALONE
         lasting = false
 #endif
-#endif
-     :: else -> drop(); marker = tombstone; xids = BIT(x); settled = late * BIT(x)
+     :: else -> drop(); marker = tombstone; xids = BIT(x)
      fi
   fi;
+#endif
   if
   :: lasting -> lengthen(TTL + MARGIN)
   :: else
   fi;
   lasting = false;
-  printf("  invalidate %d, late %d: %e xids %d base %d settled %d life %d, value %d\n", BIT(x), late, marker, xids, base, settled, life, value)
+  printf("  invalidate %d, late %d: %e xids %d base %d life %d, value %d\n", BIT(x), late, marker, xids, base, life, value)
 }
 
-/* The script of the second delete, for the xids in d. */
+/* The second delete, for the xids in d. */
 inline settle(d) {
-  if
-#ifdef SETTLE_TRUSTS_FILLED
-  :: marker == filled && within(d, base) -> skip
-#endif
-  :: else -> drop()
-  fi;
-  if
-#ifdef SETTLE_MARKS_ALL
-  :: marker == tombstone -> settled = xids
-#else
-  :: marker == tombstone -> settled = settled | (d & xids)
-#endif
-  :: else -> skip
-  fi;
+  drop();
   acknowledged = acknowledged | d;
   held = held & ~d;
-  printf("  settle %d: %e xids %d settled %d\n", d, marker, xids, settled)
+  printf("  settle %d\n", d)
 }
 
 #ifdef PLAIN
@@ -456,7 +424,7 @@ proctype Clock() {
 #endif
        if
        :: life > 1 -> life--
-       :: life == 1 -> life = 0; marker = none; xids = 0; base = 0; settled = 0; printf("the marker expires\n"); reached(5)
+       :: life == 1 -> life = 0; marker = none; xids = 0; base = 0; printf("the marker expires\n"); reached(5)
        :: else
        fi;
        pass(0);

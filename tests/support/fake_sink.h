@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -58,6 +59,11 @@ class FakeSink final : public Sink {
       : data(*server), server_(std::move(server)), ttl_(tombstone_ttl) {}
 
   Data& data;
+  // Told of each first delete under `fill: plain`, with the transactions that ask for it.
+  std::function<void(const std::string& name, const std::set<Xid>& xids)> on_plain_delete;
+
+  // Told of each record that is stored.
+  std::function<void()> on_saved;
 
   // ---- Faults
   bool server_up = true;
@@ -71,6 +77,7 @@ class FakeSink final : public Sink {
     if (!connected_) return;
     for (std::size_t i = 0; i < apply_first && i < under_way_.size(); ++i) {
       if (under_way_[i].kind == UnderWay::kOrder) apply(under_way_[i].order);
+      if (under_way_[i].kind == UnderWay::kSave) save(under_way_[i].record);
     }
     if (apply_first > 0 && !walks_.empty()) walk_on(walks_.front());
     cut_ = true;
@@ -83,7 +90,6 @@ class FakeSink final : public Sink {
   }
 
   std::uint64_t applied_orders() const { return applied_orders_; }
-  std::uint64_t fresh_values_deleted_by_replay() const { return fresh_deleted_by_replay_; }
   bool connected() const { return connected_; }
   bool is_saving() const {
     return std::any_of(under_way_.begin(), under_way_.end(), [](const UnderWay& each) { return each.kind == UnderWay::kSave; });
@@ -141,7 +147,7 @@ class FakeSink final : public Sink {
           handler.on_done(next.number, apply(next.order));
           break;
         case UnderWay::kSave:
-          data.record = next.record;
+          save(next.record);
           handler.on_record_saved(next.number);
           break;
         case UnderWay::kLoad:
@@ -202,6 +208,10 @@ class FakeSink final : public Sink {
     Outcome outcome;
   };
 
+  void save(const Record& record) {
+    data.record = record;
+    if (on_saved) on_saved();
+  }
   void disconnect(SinkHandler& handler) {
     connected_ = false;
     const auto lost = std::exchange(under_way_, {});
@@ -282,7 +292,7 @@ class FakeSink final : public Sink {
           apply_tag(how, "tag:" + text, outcome);
           break;
         case Target::kKeys:
-          if (apply_one(how, text, outcome)) outcome.already_settled.push_back(item);
+          apply_one(how, text, outcome);
           break;
         case Target::kSurrogates:  // an edge's: not of this one
         case Target::kPatterns:
@@ -325,7 +335,7 @@ class FakeSink final : public Sink {
     const std::string& glob = pattern.glob;
     if (how.order.is_unconditional) ++data.unconditional_walks;
     const auto is_done = [&](Xid xid) { return data.purged.count({glob, xid}) != 0; };
-    if (!how.order.is_unconditional && std::all_of(how.xids.begin(), how.xids.end(), is_done)) {
+    if ((how.trusts_filled || pattern.is_bump) && !how.order.is_unconditional && std::all_of(how.xids.begin(), how.xids.end(), is_done)) {
       ++counts.replayed;
       return;
     }
@@ -362,11 +372,19 @@ class FakeSink final : public Sink {
     for (const std::string& key : members) apply_one(how, key, counts);
   }
 
-  // True when the name needs no settle any more.
-  bool apply_one(const How& how, const std::string& name, Counts& counts) {
+  void apply_one(const How& how, const std::string& name, Counts& counts) {
     const Order& order = how.order;
     const std::set<Xid>& xids = how.xids;
     for (const Xid xid : xids) data.first_applied.try_emplace({name, xid}, now_);
+    if (!how.trusts_filled) {
+      // `fill: plain`: deleted, and nothing is left behind.
+      if (order.act == Act::kInvalidate && !order.is_settle && !order.is_unconditional && on_plain_delete) {
+        on_plain_delete(name, xids);
+      }
+      ++(data.cache.erase(name) != 0 ? counts.deleted : counts.absent);
+      data.last_delete[name] = now_;
+      return;
+    }
     Marker* marker = find_marker(name);
     const bool same_epoch = marker != nullptr && marker->epoch == context_.epoch && !order.is_unconditional;
     const bool filled_sees = same_epoch && !marker->is_tombstone && marker->snapshot &&
@@ -374,39 +392,31 @@ class FakeSink final : public Sink {
                              std::all_of(xids.begin(), xids.end(), [&](Xid xid) { return marker->snapshot->sees(xid); });
     const bool remembered = same_epoch && marker->is_tombstone &&
                             std::includes(marker->xids.begin(), marker->xids.end(), xids.begin(), xids.end());
-    if (filled_sees && how.trusts_filled) {
+    if (filled_sees) {
       ++counts.kept;
       data.last_delete[name] = now_;
-      return false;
+      return;
     }
     const bool owes_settle = order.act == Act::kSettle || order.is_settle;
     if (remembered && order.act != Act::kRenew && (marker->settled || !owes_settle)) {
       ++counts.replayed;
       // A tombstone must outlive the visibility of its transactions: whoever asks again may still wait for it.
       marker->expires = std::max(marker->expires, now_ + ttl_ + kTombstoneMargin);
-      if (!marker->settled) return false;
-      data.last_delete[name] = now_;
-      return true;
+      if (marker->settled) data.last_delete[name] = now_;
+      return;
     }
     if (order.act == Act::kRenew && remembered) {
       marker->expires = now_ + ttl_ + kTombstoneMargin;
-      return false;
-    }
-    if (remembered && marker->settled) {
-      const auto cached = data.cache.find(name);
-      if (cached != data.cache.end() &&
-          std::includes(cached->second.contains.begin(), cached->second.contains.end(), xids.begin(), xids.end())) {
-        ++fresh_deleted_by_replay_;
-      }
+      return;
     }
     ++(data.cache.erase(name) != 0 ? counts.deleted : counts.absent);
     data.last_delete[name] = now_;
     if (owes_settle) {
       if (remembered) {
         marker->settled = std::includes(xids.begin(), xids.end(), marker->xids.begin(), marker->xids.end());
-        return false;
+        return;
       }
-      if (order.act == Act::kSettle && marker != nullptr && marker->is_tombstone) return false;
+      if (order.act == Act::kSettle && marker != nullptr && marker->is_tombstone) return;
     }
     Marker tombstone;
     tombstone.is_tombstone = true;
@@ -421,7 +431,6 @@ class FakeSink final : public Sink {
     tombstone.settled = others_settled && (order.is_settle || (order.act == Act::kSettle && !order.is_unconditional));
     tombstone.expires = now_ + ttl_ + kTombstoneMargin;
     data.markers[name] = tombstone;
-    return false;
   }
 
   const std::shared_ptr<Data> server_;
@@ -434,7 +443,6 @@ class FakeSink final : public Sink {
   bool started_ = false, connected_ = false, cut_ = false;
   int seen_instance_ = 0;
   std::uint64_t applied_orders_ = 0;
-  std::uint64_t fresh_deleted_by_replay_ = 0;
 };
 
 // The lanes of a daemon with one cache, called as a configuration without `caches` calls it.

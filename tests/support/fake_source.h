@@ -231,7 +231,7 @@ class FakeSource final : public Source {
       if (!in_transaction_) {
         in_transaction_ = true;
         next_row_ = 0;
-        handler.on_begin({0, logged.xid, logged.commit_time, known_since()});
+        handler.on_begin({0, logged.xid, logged.commit_time, known_since(), logged.end - 1});
       }
       if (logged.truncate && next_row_ == 0) {
         handler.on_change(Change{Operation::kTruncate, &relation_, {}, {}});

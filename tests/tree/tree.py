@@ -82,8 +82,8 @@ def include_directions(files):
 # Each library is known to few files, so that it can be replaced and so that builds stay fast.
 LIBRARIES = {
     "yaml-cpp/": {"mapping/yaml.cpp"},
-    "simdjson": {"mapping/json_path.cpp", "daemon/app/explain.cpp", "daemon/sources/kafka/json_level.cpp", "daemon/kafka/json_reader.cpp",
-                "daemon/sinks/http/service.cpp", "daemon/sinks/http/doctor/check.cpp"},
+    "simdjson": {"mapping/json_path.cpp", "daemon/app/explain.cpp", "daemon/net/credential.cpp", "daemon/sources/kafka/json_level.cpp",
+                "daemon/kafka/json_reader.cpp", "daemon/sinks/http/service.cpp", "daemon/sinks/http/doctor/check.cpp"},
     "openssl/": {"mapping/filters.cpp", "daemon/sinks/redis/scripts.cpp", "daemon/sinks/redis/transport.cpp"},
     "prometheus/": {"daemon/app/metrics.cpp", "daemon/app/metrics_status.h"},
     "curl/": {"daemon/sinks/http/http_client.cpp"},

@@ -81,7 +81,8 @@ std::optional<Snapshot> snapshot_now(const Config& config, std::string& problem)
     problem = "no PostgreSQL is configured";
     return std::nullopt;
   }
-  Result<std::unique_ptr<SnapshotPoll>> poll = make_snapshot_poll(url);
+  Result<std::unique_ptr<SnapshotPoll>> poll =
+      make_snapshot_poll(url, config.postgres ? config.postgres->credential : CredentialSource{});
   if (!poll) {
     problem = poll.error().text;
     return std::nullopt;

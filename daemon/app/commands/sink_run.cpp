@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "daemon/base/poll.h"
@@ -20,6 +21,16 @@ class SinkRun final : public SinkHandler {
   const std::optional<Error>& failure() const { return failure_; }
   const std::string& problem() const { return problem_; }
 
+  SinkContext context() const {
+    SinkContext context;
+    context.is_deletes_only = std::all_of(orders_.begin(), orders_.end(), [](const Order& order) {
+      if (order.rule != nullptr) return asks_for_deletes_only(*order.rule);
+      return std::all_of(order.patterns.begin(), order.patterns.end(),
+                         [](const PatternRef& ref) { return asks_for_deletes_only(*ref.rule); });
+    });
+    return context;
+  }
+
   void submit_next() {
     if (!connected_ || under_way_ || finished() || !sink_.has_room(orders_[next_].urgency())) return;
     under_way_ = true;
@@ -29,9 +40,9 @@ class SinkRun final : public SinkHandler {
   void on_sink_connected(const SinkConnected& connected) override {
     connected_ = true;
     // Tombstones of the epoch that the running evictd works in, if one ever ran here.
-    SinkContext context;
-    context.epoch = connected.record ? connected.record->epoch : "none";
-    sink_.set_context(context);
+    SinkContext of_running = context();
+    of_running.epoch = connected.record ? connected.record->epoch : "none";
+    sink_.set_context(of_running);
   }
   void on_sink_disconnected(const Error& error, std::string_view) override {
     connected_ = false;
@@ -86,6 +97,7 @@ Result<void> run_on_sink(Sink& sink, const std::vector<Order>& orders, Signals& 
   const Now begin = read_clocks();
   Progress progress(begin.steady);
   SteadyTime connected_at = begin.steady;
+  sink.set_context(run.context());
   sink.start(begin);
   while (true) {
     const Now now = read_clocks();

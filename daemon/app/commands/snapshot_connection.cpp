@@ -27,9 +27,10 @@ class SnapshotConnection final : public SnapshotPoll {
 
 }  // namespace
 
-Result<std::unique_ptr<SnapshotPoll>> make_snapshot_poll(const Secret& url) {
+Result<std::unique_ptr<SnapshotPoll>> make_snapshot_poll(const Secret& url, const CredentialSource& credential) {
   Result<Conninfo> conninfo = Conninfo::parse(url.reveal());
   if (!conninfo) return tl::unexpected(conninfo.error());
+  conninfo->use(credential);
   conninfo->pin_session("evictd snapshots", "");
   return std::make_unique<SnapshotConnection>(std::move(*conninfo));
 }

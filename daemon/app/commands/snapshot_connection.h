@@ -6,11 +6,12 @@
 
 #include "daemon/base/secret.h"
 #include "daemon/interface/snapshot_poll.h"
+#include "daemon/net/credential.h"
 #include "mapping/error.h"
 
 namespace evictd {
 
 // kUsage when the URL cannot be read.
-Result<std::unique_ptr<SnapshotPoll>> make_snapshot_poll(const Secret& url);
+Result<std::unique_ptr<SnapshotPoll>> make_snapshot_poll(const Secret& url, const CredentialSource& credential = {});
 
 }  // namespace evictd

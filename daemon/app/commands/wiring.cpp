@@ -97,6 +97,7 @@ PostgresOptions postgres_options(const Config& config, const RuleSet& rules) {
   const PostgresSettings& settings = *config.postgres;
   PostgresOptions options;
   options.url = settings.url.reveal();
+  options.credential = settings.credential;
   options.slot = settings.slot;
   options.publication = settings.publication;
   options.client_encoding = settings.client_encoding;
@@ -110,6 +111,7 @@ RedisOptions redis_options(const Config& config, const CacheSettings& cache) {
   const RedisSettings& settings = cache.redis;
   RedisOptions options;
   options.url = settings.url.reveal();
+  options.credential = settings.credential;
   options.tombstone_ttl = settings.tombstone_ttl;
   options.connect_timeout = settings.timeout;
   options.command_timeout = settings.timeout;
@@ -176,6 +178,7 @@ namespace {
 Findings check_postgres_nulls(const PostgresSettings& settings, const RuleSet& rules) {
   Result<Conninfo> conninfo = Conninfo::parse(settings.url.reveal());
   if (!conninfo) return {};
+  conninfo->use(settings.credential);
   conninfo->pin_session("evictd check", settings.client_encoding);
   Catalogue catalogue(std::move(*conninfo));
   const Result<Facts> facts =

@@ -119,10 +119,18 @@ Result<std::unique_ptr<BlockingClient>> BlockingClient::open(const RedisOptions&
   if (!address) return tl::unexpected(std::move(address.error()));
   std::unique_ptr<BlockingClient> client(new BlockingClient());
   client->impl_ = std::make_unique<Impl>(std::move(*address), options);
+  if (options.credential.is_set()) {
+    auto credential = ask_credential(options.credential);
+    if (!credential) return tl::unexpected(std::move(credential.error()));
+    client->impl_->address.password = credential->password.reveal();
+  }
   if (auto connected = client->impl_->connect(); !connected)
     return tl::unexpected(connected.error());
-  if (auto signed_in = client->impl_->sign_in(); !signed_in)
-    return tl::unexpected(signed_in.error());
+  if (auto signed_in = client->impl_->sign_in(); !signed_in) {
+    Error error = std::move(signed_in.error());
+    if (options.credential.is_set()) error.hint = password_hint(options.credential);
+    return tl::unexpected(std::move(error));
+  }
   return client;
 }
 

@@ -44,5 +44,6 @@ inline constexpr std::string_view kClassConnection = "connection";
 inline constexpr std::string_view kClassTimeout = "timeout";
 inline constexpr std::string_view kClassProtocol = "protocol";
 inline constexpr std::string_view kClassTls = "tls";
+inline constexpr std::string_view kClassAuth = "auth";  // also of a reply: no password could be had
 
 }  // namespace evictd

@@ -8,6 +8,7 @@ extern const char kLua_invalidate[];
 extern const char kLua_walk[];
 extern const char kLua_counter[];
 extern const char kLua_record[];
+extern const char kLua_plain[];
 extern const char kLua_reader[];
 extern const char kLua_library[];
 

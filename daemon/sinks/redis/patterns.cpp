@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "daemon/sinks/redis/glob.h"
+#include "daemon/sinks/redis/plain_work.h"
 #include "daemon/sinks/redis/replies.h"
 #include "daemon/sinks/redis/resp.h"
 #include "daemon/sinks/redis/walk.h"
@@ -43,7 +45,7 @@ std::string_view tag_of_marker(std::string_view name) {
 // One pattern, and the names found that are still to be treated.
 struct Hunt {
   Hunt(const Order& order, const PatternRef& ref)
-      : made(make_pattern_command(order, ref)), kind(kind_of(made->command)), glob(made->command.texts) {}
+      : made(make_pattern_command(order, ref)), kind(kind_of(made->command)), is_plain(evictd::is_plain(made->command)), glob(made->command.texts) {}
 
   const Command& command() const { return made->command; }
   std::string_view text() const { return made->command.texts; }
@@ -75,6 +77,7 @@ struct Hunt {
 
   std::unique_ptr<PatternCommand> made;
   Kind kind;
+  bool is_plain;  // by ordinary commands, with no marker of its own
   Glob glob;
   std::size_t alike = 0;     // the same number as other hunts that treat what matches alike
   bool is_finished = false;  // by the order that this one repeats
@@ -98,6 +101,7 @@ class PatternsWork final : public RedisWork {
     }
     treated_.resize(firsts.size());
     group_by_channel();
+    if (groups_.empty()) begin_scan();
   }
 
   void pump(Session& session, SteadyTime now) override {
@@ -143,7 +147,9 @@ class PatternsWork final : public RedisWork {
   // Markers are written for patterns of one channel together.
   void group_by_channel() {
     std::map<std::string_view, std::vector<std::size_t>> by_channel;
-    for (std::size_t i = 0; i < hunts_.size(); ++i) by_channel[hunts_[i].command().channel].push_back(i);
+    for (std::size_t i = 0; i < hunts_.size(); ++i) {
+      if (!hunts_[i].is_plain) by_channel[hunts_[i].command().channel].push_back(i);
+    }
     for (const auto& [channel, all] : by_channel) {
       for (std::size_t begin = 0; begin < all.size(); begin += kGroupMax) {
         const std::size_t end = std::min(begin + kGroupMax, all.size());
@@ -356,6 +362,7 @@ class PatternsWork final : public RedisWork {
   void send_page(Session& session, SteadyTime now) {
     const Hunt& hunt = hunts_[at_];
     std::string& out = session.output();
+    if (hunt.is_plain) return plain_page_.send(out, std::span(hunt.names).last(page_size_), {});
     const auto first = hunt.names.end() - static_cast<std::ptrdiff_t>(page_size_);
     if (hunt.kind == Kind::kLazyTags) {
       call_.begin_script(session, Script::kLazyTags, page_size_, hunt.command(), now);
@@ -386,7 +393,13 @@ class PatternsWork final : public RedisWork {
         return take_names(std::move(reply));
       case Stage::kPage: {
         Outcome outcome;
-        if (!add_outcome(reply, page_size_, shared_, outcome)) return false;
+        if (hunts_[at_].is_plain) {
+          if (plain_page_.on_reply(reply) != PlainPage::Answer::kDone) return false;
+          outcome.deleted = plain_page_.deleted();
+          outcome.absent = page_size_ - outcome.deleted;
+        } else if (!add_outcome(reply, page_size_, shared_, outcome)) {
+          return false;
+        }
         count(at_, outcome);
         drop(hunts_[at_], page_size_);
         stage_ = Stage::kSeek;
@@ -434,6 +447,7 @@ class PatternsWork final : public RedisWork {
   std::vector<bool> treated_;  // by Hunt::alike, of the name in hand
 
   std::size_t page_size_ = 0;  // of the call under way
+  PlainPage plain_page_;       // likewise, where it is one
   std::unique_ptr<MemberWalk> inner_;
 };
 

@@ -9,10 +9,12 @@
 //   ...     until the cursor is back at 0 and nothing is held
 //   finish  note in the markers that it was finished: a replay then does nothing
 //
+// Patterns of rules that ask for deletes only have no markers: no begin, no finish, pages by UNLINK (plain_work.h).
+//
 // Of patterns that a replay finds finished, nothing is looked for. A key that several patterns match is treated, and
 // counted, with the first of them; once more only for one whose rule treats it otherwise (another kind, another `fill`,
 // another channel). One call is under way at a time, and SCANs are paced, each one (WalkPacer). A work that is cut off
-// begins anew: what it deleted has its tombstones.
+// begins anew: what it deleted has its tombstones, or is gone.
 #pragma once
 
 #include <memory>

@@ -43,6 +43,7 @@ bool read_line(std::string_view word, std::string_view value, Record& record) {
   std::string name;
   if (!decode_percent(rest, name)) return false;
   if (word == "acknowledged") return read_number(first, record.acknowledged[name]);
+  if (word == "applied") return read_number(first, record.applied[name]);
   if (word == "rules") return read_number(first, record.rules[name]);
   return word == "table" && decode_percent(first, record.tables[name]);
 }
@@ -64,6 +65,10 @@ std::string record_to_text(const Record& record) {
   }
   for (const auto& [stream, position] : record.acknowledged) {
     text += "\nacknowledged " + std::to_string(position) + ' ';
+    append_escaped(text, stream);
+  }
+  for (const auto& [stream, position] : record.applied) {
+    text += "\napplied " + std::to_string(position) + ' ';
     append_escaped(text, stream);
   }
   for (const auto& [table, digest] : record.tables) {

@@ -10,6 +10,7 @@
 //   identity 16384/evictd
 //   gap slot_lost                  (one line for each)
 //   acknowledged 24578000 wal      (position, name of the stream)
+//   applied 24578960 wal           (likewise, where it is further)
 //   table oid=16390%20... public.products      (what the catalogue said of it)
 //   rules 1234567890 public.products           (digest of its rules)
 //   end

@@ -23,6 +23,10 @@ constexpr std::chrono::seconds kInfoInterval{10};
 constexpr std::chrono::seconds kFullShown{30};
 constexpr std::size_t kReadBytes = 64 * 1024;
 constexpr std::string_view kNoTlsHint = "is this port a TLS port? 'rediss://' is for those only";
+constexpr std::chrono::seconds kRecordRetry{1};
+// A password is renewed in the last fifth of its life, but not more than this before its end; and tried for this often.
+constexpr std::chrono::seconds kRenewBefore{60};
+constexpr std::chrono::milliseconds kRenewRetry{500};
 constexpr std::size_t kReadsPerStep = 8;
 constexpr std::size_t kSnapshotRunningMax = 64;  // sent along with commands
 
@@ -31,21 +35,29 @@ class Housekeeping final : public ReplyReceiver {
  public:
   static constexpr std::uint64_t kInfoTag = 0;
   static constexpr std::uint64_t kStatsTag = 1;
-  static constexpr std::uint64_t kResyncTag = 2;  // records have the tags from 3 on
+  static constexpr std::uint64_t kResyncTag = 2;
+  static constexpr std::uint64_t kAuthTag = 3;  // records have the tags from 4 on
 
   struct Loaded {
     std::uint64_t sequence = 0;
     std::optional<Record> record;
   };
 
+  // By a script a full Redis takes it as well. Where the rules ask for deletes only, scripts may be forbidden: then it is
+  // SET, a script only if Redis is full, and SET again later.
   struct Saving {
     std::uint64_t sequence = 0;
     std::string text;
+    enum class Way { kScript, kSet, kScriptIfAllowed } way = Way::kScript;
   };
 
   bool on_reply(std::uint64_t tag, Reply&& reply) override {
     if (tag == kInfoTag) return take_info(reply);
     if (tag == kStatsTag) return take_stats(reply);
+    if (tag == kAuthTag) {
+      renewal = std::string();
+      return reply.is_ok();
+    }
     if (tag == kResyncTag) return read_count(reply, kChannelsMax).has_value();
     if (const auto asked = loading.find(tag); asked != loading.end()) {
       if (!is_text_or_nil(reply)) return false;
@@ -53,11 +65,14 @@ class Housekeeping final : public ReplyReceiver {
       return true;
     }
     const auto found = saving.find(tag);
-    // The length of the text that is stored now.
-    if (found == saving.end() || reply.kind != Reply::Kind::kInteger ||
-        reply.integer != static_cast<std::int64_t>(found->second.text.size())) {
-      return false;
-    }
+    if (found == saving.end()) return false;
+    // A script replies the length of the text that is stored now.
+    const bool is_stored = found->second.way == Saving::Way::kSet
+                               ? reply.is_ok()
+                               : reply.kind == Reply::Kind::kInteger &&
+                                     reply.integer == static_cast<std::int64_t>(found->second.text.size());
+    if (!is_stored) return false;
+    is_record_refused = false;
     saved.push_back(found->second.sequence);
     saving.erase(found);
     reloads_ = 0;
@@ -69,8 +84,25 @@ class Housekeeping final : public ReplyReceiver {
       take_loaded(asked, Reply{});
       return true;
     }
+    if (tag == kAuthTag) {
+      renewal = std::string(text);  // the session stays what it was
+      return true;
+    }
     const auto found = saving.find(tag);
     if (found == saving.end()) return false;
+    if (found->second.way == Saving::Way::kSet && classify_redis_error(text).name == "oom") {
+      refused = std::move(found->second);
+      refused->way = Saving::Way::kScriptIfAllowed;
+      saving.erase(found);
+      return true;
+    }
+    if (found->second.way == Saving::Way::kScriptIfAllowed) {
+      is_record_refused = true;
+      later = std::move(found->second);
+      later->way = Saving::Way::kSet;
+      saving.erase(found);
+      return true;
+    }
     if (is_flushed(text) && ++reloads_ <= kReloadsMax) {
       refused = std::move(found->second);  // only the newest record matters
       saving.erase(found);
@@ -83,8 +115,11 @@ class Housekeeping final : public ReplyReceiver {
   std::optional<ServerInfo> info;
   NamedCounts fills;
   std::map<std::uint64_t, Saving> saving;  // by tag
-  std::uint64_t last_tag = kResyncTag;
+  std::uint64_t last_tag = kAuthTag;
   std::optional<Saving> refused;
+  std::optional<Saving> later;  // neither SET nor a script could store it
+  bool is_record_refused = false;
+  std::optional<std::string> renewal;  // of the password: its answer came; what the server refuses it with, if it does
   std::vector<std::uint64_t> saved;
   std::map<std::uint64_t, std::uint64_t> loading;  // tag -> sequence
   std::vector<Loaded> loaded;
@@ -142,7 +177,7 @@ class RedisSink final : public Sink {
   void step(Now now, SinkHandler& handler) override {
     if (!started_ || failed_) return;
     if (transport_.state() == Transport::State::kClosed) {
-      if (now.steady < retry_due_) return;
+      if (now.steady < retry_due_ || !has_password(now, handler)) return;
       open(now.steady);
     }
     if (auto moved = move(now.steady); !moved) {
@@ -156,6 +191,7 @@ class RedisSink final : public Sink {
     if (session_ && session_->is_ready()) {
       pump(now.steady);
       if (now.steady >= info_due_) ask_info(now.steady);
+      renew_password(now);
     }
     flush();
   }
@@ -163,7 +199,11 @@ class RedisSink final : public Sink {
   void wait_for(Waiting& waiting) override {
     if (!started_ || failed_) return;
     if (broken_) return waiting.wake_at(SteadyTime::min());
-    if (transport_.state() == Transport::State::kClosed) return waiting.wake_at(retry_due_);
+    if (asking_) asking_->wait_for(waiting);
+    if (transport_.state() == Transport::State::kClosed) {
+      if (!asking_) waiting.wake_at(retry_due_);
+      return;
+    }
     // What was submitted in this turn of the loop leaves before it sleeps.
     flush();
     if (broken_) return waiting.wake_at(SteadyTime::min());
@@ -174,6 +214,8 @@ class RedisSink final : public Sink {
       waiting.wake_at(*since + options_.command_timeout);
     if (!session_->is_ready()) return;
     waiting.wake_at(info_due_);
+    if (!asking_) waiting.wake_at(renew_due_);
+    if (housekeeping_.later) waiting.wake_at(record_retry_due_);
     for (const auto& work : works_) {
       if (work->wants_wake()) {
         waiting.wake_at(shared_.pacer.wake_at());
@@ -208,7 +250,9 @@ class RedisSink final : public Sink {
 
   void save_record(const Record& record) override {
     EVICTD_CHECK(is_connected());
-    send_record({record.sequence, record_to_text(record)});
+    using Way = Housekeeping::Saving::Way;
+    housekeeping_.later.reset();  // only the newest matters
+    send_record({record.sequence, record_to_text(record), shared_.context.is_deletes_only ? Way::kSet : Way::kScript});
   }
 
   void load_record(std::uint64_t sequence) override {
@@ -225,6 +269,7 @@ class RedisSink final : public Sink {
     transport_.close();
     session_.reset();
     broken_.reset();
+    asking_.reset();
     announced_ = false;
     started_ = false;
     stopped_ = true;
@@ -241,6 +286,8 @@ class RedisSink final : public Sink {
     }
     if (status.connected && refused_until_ > last_now_) {
       status.problem = "redis is full: tombstones are refused, deletes work";
+    } else if (status.connected && housekeeping_.is_record_refused) {
+      status.problem = "redis is full: evictd's record is refused, deletes work; until it is stored, the database keeps what is not acknowledged";
     } else if (!status.connected && reported_) {
       status.problem = reported_->text;
     }
@@ -252,6 +299,57 @@ class RedisSink final : public Sink {
   bool is_connected() const { return announced_ && session_ && session_->is_ready(); }
   std::size_t pending_bytes() const { return session_ ? session_->output().size() - written_ : 0; }
   bool has_output() const { return pending_bytes() > 0; }
+
+  // Where it is asked for, it is asked for anew at each connect.
+  bool has_password(Now now, SinkHandler& handler) {
+    if (!options_.credential.is_set()) return true;
+    if (!asking_) asking_ = std::make_unique<CredentialLookup>(options_.credential);
+    if (!asking_->is_done()) return false;
+    const Result<Credential> answer = asking_->answer();
+    asking_.reset();
+    if (answer) {
+      take_password(*answer, now);
+      return true;
+    }
+    last_now_ = now.steady;
+    drop(SessionFailure{answer.error(), kClassAuth}, now.steady, handler);
+    return false;
+  }
+
+  void take_password(const Credential& credential, Now now) {
+    address_.password = credential.password.reveal();
+    renew_due_ = SteadyTime::max();
+    if (!credential.expires) return;
+    const auto left = std::max(*credential.expires - now.system, SystemTime::duration(0));
+    renew_due_ = now.steady + std::max<SteadyTime::duration>(left - std::min<SystemTime::duration>(left / 5, kRenewBefore), kRenewRetry);
+  }
+
+  // Before it expires, the open connection signs in again. One that cannot be had, or is refused, is tried for again; the
+  // connection goes on as long as the server lets it.
+  void renew_password(Now now) {
+    if (housekeeping_.renewal) {
+      password_problem_ = *std::exchange(housekeeping_.renewal, std::nullopt);
+      if (!password_problem_.empty()) renew_due_ = now.steady + kRenewRetry;
+    }
+    if (now.steady < renew_due_) return;
+    if (!asking_) asking_ = std::make_unique<CredentialLookup>(options_.credential);
+    if (!asking_->is_done()) return;
+    const Result<Credential> answer = asking_->answer();
+    asking_.reset();
+    if (!answer) {
+      password_problem_ = answer.error().text;
+      renew_due_ = now.steady + kRenewRetry;
+      return;
+    }
+    take_password(*answer, now);
+    std::string& out = session_->output();
+    if (address_.user.empty()) {
+      append_command(out, {"AUTH", address_.password});
+    } else {
+      append_command(out, {"AUTH", address_.user, address_.password});
+    }
+    session_->expect(housekeeping_, Housekeeping::kAuthTag, now.steady);
+  }
 
   void open(SteadyTime now) {
     last_now_ = now;
@@ -276,7 +374,8 @@ class RedisSink final : public Sink {
       return failure;
     }
     if (!session_) {
-      session_.emplace(address_, options_.client_name, record_key(), options_.tombstone_ttl);
+      session_.emplace(address_, options_.client_name, record_key(), options_.tombstone_ttl,
+                       !shared_.context.is_deletes_only);
       session_->begin(now);
     }
     session_->wake(now);
@@ -375,8 +474,16 @@ class RedisSink final : public Sink {
     std::erase_if(works_, [](const auto& work) { return work == nullptr; });
     if (housekeeping_.info) session_->update_info(*std::exchange(housekeeping_.info, std::nullopt));
     if (housekeeping_.refused) {
-      session_->load_script(Script::kSaveRecord, now);
+      if (housekeeping_.refused->way == Housekeeping::Saving::Way::kScript) session_->load_script(Script::kSaveRecord, now);
       send_record(std::move(*std::exchange(housekeeping_.refused, std::nullopt)));
+    }
+    if (housekeeping_.later && now >= record_retry_due_) {
+      if (record_retry_due_ == SteadyTime::min()) {
+        record_retry_due_ = now + kRecordRetry;
+      } else {
+        record_retry_due_ = SteadyTime::min();
+        send_record(std::move(*std::exchange(housekeeping_.later, std::nullopt)));
+      }
     }
     for (const auto& work : finished) handler.on_done(work->ticket(), work->outcome());
     for (const std::uint64_t sequence : std::exchange(housekeeping_.saved, {})) {
@@ -429,23 +536,33 @@ class RedisSink final : public Sink {
   void drop(const SessionFailure& failure, SteadyTime now, SinkHandler& handler) {
     transport_.close();
     session_.reset();
+    asking_.reset();
+    password_problem_.clear();
+    renew_due_ = SteadyTime::max();
     broken_.reset();
     written_ = 0;
     // A connection that ends as soon as it is used must not come back at full speed for ever.
     if (announced_ && now - announced_at_ >= options_.backoff_max) backoff_ = options_.backoff_first;
     announced_ = false;
     housekeeping_ = Housekeeping();
+    record_retry_due_ = SteadyTime::min();
     const std::vector<Ticket> lost = end_works();
 
+    const bool is_asked_again = failure.error_class == kClassAuth && options_.credential.is_set();
     const bool person = failure.error.kind == ErrorKind::kUsage;
-    if (person && !ever_connected_) {
+    if (person && !ever_connected_ && !is_asked_again) {
       failed_ = true;
       reported_ = failure.error;
       handler.on_sink_failed(failure.error);
       return;
     }
     retry_due_ = now + next_backoff();
-    report(failure, handler);
+    if (is_asked_again && person) {
+      // It may just have changed.
+      report(SessionFailure{Error{ErrorKind::kConnection, failure.error.text, password_hint(options_.credential)}, kClassAuth}, handler);
+    } else {
+      report(failure, handler);
+    }
     for (const Ticket ticket : lost) handler.on_lost(ticket);
   }
 
@@ -480,8 +597,18 @@ class RedisSink final : public Sink {
   }
 
   void send_record(Housekeeping::Saving saving) {
-    append_command(session_->output(),
-                   {"EVALSHA", script(Script::kSaveRecord).sha1, "1", record_key(), saving.text});
+    std::string& out = session_->output();
+    switch (saving.way) {
+      case Housekeeping::Saving::Way::kScript:
+        append_command(out, {"EVALSHA", script(Script::kSaveRecord).sha1, "1", record_key(), saving.text});
+        break;
+      case Housekeeping::Saving::Way::kSet:
+        append_command(out, {"SET", record_key(), saving.text});
+        break;
+      case Housekeeping::Saving::Way::kScriptIfAllowed:
+        append_command(out, {"EVAL", script(Script::kSaveRecord).text, "1", record_key(), saving.text});
+        break;
+    }
     const std::uint64_t tag = ++housekeeping_.last_tag;
     housekeeping_.saving.emplace(tag, std::move(saving));
     session_->expect(housekeeping_, tag, last_now_);
@@ -490,15 +617,17 @@ class RedisSink final : public Sink {
   std::string state_text() const {
     if (failed_) return "failed";
     if (stopped_) return "stopped";
+    if (!session_ && asking_) return "asking for the password";
     if (!session_)
       return transport_.state() == Transport::State::kClosed ? "waiting to reconnect"
                                                              : "connecting";
     if (session_->is_ready() && session_->record_problem()) {
       return "ready (" + session_->record_problem()->text + ")";
     }
-    if (session_->is_ready() && !session_->has_library()) {
+    if (session_->is_ready() && !session_->has_library() && !shared_.context.is_deletes_only) {
       return "ready (no functions for readers: " + session_->library_problem() + ")";
     }
+    if (session_->is_ready() && !password_problem_.empty()) return "ready (the password cannot be renewed: " + password_problem_ + ")";
     if (session_->is_ready()) return "ready" + skipped_text();
     return std::string(session_state_name(session_->state()));
   }
@@ -536,6 +665,9 @@ class RedisSink final : public Sink {
   bool failed_ = false;
   bool announced_ = false;  // on_sink_connected was called for this connection
   bool ever_connected_ = false;
+  std::unique_ptr<CredentialLookup> asking_;
+  SteadyTime renew_due_ = SteadyTime::max();
+  std::string password_problem_;
   std::optional<SessionFailure> broken_;  // by a write outside step()
   std::optional<Error> reported_;
   std::string_view reported_class_;
@@ -546,11 +678,16 @@ class RedisSink final : public Sink {
   SteadyTime info_due_ = SteadyTime::max();
   SteadyTime last_now_{};
   SteadyTime refused_until_{};
+  SteadyTime record_retry_due_ = SteadyTime::min();
   std::uint64_t refused_seen_ = 0;
   std::mt19937_64 random_;
 };
 
 }  // namespace
+
+std::string password_hint(const CredentialSource& credential) {
+  return "the password came from " + credential.to_string() + ": does it belong to the user of 'redis: url:'?";
+}
 
 // Every marker has braces in its name (scripts.h), this has none: no key that anybody caches has the record as its marker.
 std::string record_key(const std::string& record_name, const std::string& of) {

@@ -18,6 +18,7 @@
 #include <string_view>
 
 #include "daemon/interface/sink.h"
+#include "daemon/net/credential.h"
 #include "mapping/error.h"
 
 namespace evictd {
@@ -25,6 +26,7 @@ namespace evictd {
 struct RedisOptions {
   // redis://[user[:password]@]host[:port][/database], rediss:// for TLS, unix:///path[?db=n].
   std::string url;
+  CredentialSource credential;  // of the password, when it is not in `url`
   // How long a tombstone lives after its transaction became visible.
   std::chrono::milliseconds tombstone_ttl{60'000};
   // Added to it: an invalidation is applied before we know of the visibility, never long after.
@@ -61,6 +63,9 @@ struct RedisOptions {
   std::string tls_cert_file;
   std::string tls_key_file;
 };
+
+// For a person whose password was refused: where it came from.
+std::string password_hint(const CredentialSource& credential);
 
 // The Redis key of a record: of this cache, or of another one that it keeps the record for.
 std::string record_key(const std::string& record_name, const std::string& of = {});

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "daemon/sinks/redis/patterns.h"
+#include "daemon/sinks/redis/plain_work.h"
 #include "daemon/sinks/redis/replies.h"
 #include "daemon/sinks/redis/resp.h"
 #include "daemon/sinks/redis/scripts.h"
@@ -121,6 +122,7 @@ bool append_floor(std::string& out, std::vector<Xid>& xids) {
 // What a text of the command is to the script.
 Script script_of(const Command& command) {
   if (command.target == Target::kCounters) return Script::kRaise;
+  if (command.target == Target::kKeys && !command.trust_filled) return Script::kPlain;
   return command.target == Target::kTags ? Script::kLazyTags : Script::kInvalidate;
 }
 
@@ -156,14 +158,9 @@ class KeysWork final : public RedisWork {
 
   bool on_reply(std::uint64_t tag, Reply&& reply) override {
     const std::size_t begin = tag;
-    const std::size_t first_settled = outcome_.already_settled.size();
     if (!add_outcome(reply, piece_size(begin), shared_, outcome_)) return false;
     --under_way_;
     reloads_ = 0;
-    for (std::size_t i = first_settled; i < outcome_.already_settled.size(); ++i) {
-      outcome_.already_settled[i] += static_cast<std::uint32_t>(begin);
-    }
-    if (is_finished()) std::sort(outcome_.already_settled.begin(), outcome_.already_settled.end());
     return true;
   }
 
@@ -203,7 +200,8 @@ class KeysWork final : public RedisWork {
     const std::uint32_t xids_begin = begin == 0 ? 0 : command_.items[begin - 1].xids_end;
 
     const bool markers_only = command_.target == Target::kTags;
-    const std::size_t keys = (markers_only ? count : 2 * count) + (command_.channel.empty() ? 0 : 1);
+    const bool keys_only = script_of(command_) == Script::kPlain;
+    const std::size_t keys = (markers_only || keys_only ? count : 2 * count) + (command_.channel.empty() ? 0 : 1);
 
     std::string& out = session.output();
     append_command_head(out, 3 + keys + 4 + (shared_tokens ? 1 : count));
@@ -216,6 +214,8 @@ class KeysWork final : public RedisWork {
         append_marker_name(scratch_, std::string(kTagPrefix) + std::string(command_.text(i)));
         append_argument(out, scratch_);
       }
+    } else if (keys_only) {
+      for (std::size_t i = begin; i < end; ++i) append_argument(out, command_.text(i));
     } else {
       append_keys_and_markers(out, begin, end);
     }
@@ -307,6 +307,7 @@ std::unique_ptr<RedisWork> make_work(Ticket ticket, const Order& order, WorkShar
   if (order.target == Target::kPatterns) return make_patterns_work(ticket, order, shared);
   const Command command = make_command(order);
   if (command.target == Target::kTags && !command.lazy) return make_tags_work(ticket, command, shared);
+  if (is_plain(command)) return make_plain_work(ticket, command, shared);
   return std::make_unique<KeysWork>(ticket, command, shared);
 }
 
@@ -331,8 +332,6 @@ bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outco
   outcome.kept += read->kept;
   outcome.replayed += read->replayed;
   outcome.absent += keys - read->deleted - read->kept - read->replayed;
-  outcome.already_settled.insert(outcome.already_settled.end(), read->already_settled.begin(),
-                                 read->already_settled.end());
   shared.tombstones_refused += read->refused;
   return true;
 }

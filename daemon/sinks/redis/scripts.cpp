@@ -40,6 +40,7 @@ const std::array<ScriptText, kScriptCount>& scripts() {
         make(walk, "walk_members"),       make(walk, "walk_finish"),
         make(kLua_record, "save_record"), make(walk, "lazy_tags"),
         make(invalidate + kLua_counter, "raise"), make(invalidate + kLua_counter, "resync"),
+        make(invalidate + kLua_plain, "delete_plainly"),
     };
   }();
   return made;

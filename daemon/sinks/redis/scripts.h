@@ -19,9 +19,10 @@ enum class Script : std::uint8_t {
   kSaveRecord,
   kLazyTags,
   kRaise,
-  kResync
+  kResync,
+  kPlain
 };
-inline constexpr std::size_t kScriptCount = 8;
+inline constexpr std::size_t kScriptCount = 9;
 
 struct ScriptText {
   std::string text;

@@ -87,11 +87,12 @@ std::string_view session_state_name(SessionState state) {
 }
 
 Session::Session(const RedisAddress& address, std::string client_name, std::string record_key,
-                 std::chrono::milliseconds tombstone_ttl)
+                 std::chrono::milliseconds tombstone_ttl, bool needs_scripts)
     : address_(address),
       client_name_(std::move(client_name)),
       record_key_(std::move(record_key)),
-      tombstone_ttl_(tombstone_ttl) {}
+      tombstone_ttl_(tombstone_ttl),
+      needs_scripts_(needs_scripts) {}
 
 void Session::begin(SteadyTime now) {
   EVICTD_CHECK(state_ == SessionState::kClosed);
@@ -120,6 +121,7 @@ void Session::enter(SessionState state, SteadyTime now) {
     case SessionState::kTiming:
       return send_own({"TIME"}, now);
     case SessionState::kLoading:
+      if (!needs_scripts_) return enter(SessionState::kAskingLibrary, now);
       return send_own({"SCRIPT", "LOAD", scripts()[script_index_].text}, now);
     case SessionState::kAskingLibrary:
       return send_own({"FCALL", "evictd_version", "0"}, now);

@@ -4,7 +4,7 @@
 // connection must be closed and the session thrown away.
 //
 //   kAuthenticating -> kSelecting -> kNaming -> kInspecting -> kProbing -> kTiming -> kLoading
-//   (each script)
+//   (each script; none where `needs_scripts` is false)
 //     -> kAskingLibrary -> kLoadingLibrary (when it is missing or older) -> kReadingRecord ->
 //     kReady
 //   kInspecting, kProbing -> kWaiting (loading, busy, cannot write) -> kInspecting
@@ -80,7 +80,7 @@ class Session {
  public:
   // `address` must outlive the session.
   Session(const RedisAddress& address, std::string client_name, std::string record_key,
-          std::chrono::milliseconds tombstone_ttl);
+          std::chrono::milliseconds tombstone_ttl, bool needs_scripts = true);
 
   // The connection is open.
   void begin(SteadyTime now);
@@ -143,6 +143,7 @@ class Session {
   std::string client_name_;
   std::string record_key_;
   std::chrono::milliseconds tombstone_ttl_;
+  bool needs_scripts_ = true;
 
   SessionState state_ = SessionState::kClosed;
   ReplyReader reader_;

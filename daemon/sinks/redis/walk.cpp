@@ -1,6 +1,7 @@
 #include "daemon/sinks/redis/walk.h"
 
 #include <algorithm>
+#include <span>
 
 #include "daemon/sinks/redis/errors.h"
 #include "daemon/sinks/redis/replies.h"
@@ -22,14 +23,16 @@ MemberWalk::MemberWalk(FoundBy found_by, std::string set, std::string_view token
       command_(command),
       shared_(shared),
       call_(found_by == FoundBy::kTag ? Urgency::kPrompt : Urgency::kBulk, shared),
+      is_plain_(is_plain(command)),
+      stage_(is_plain_ ? Stage::kScan : Stage::kBegin),
       count_(kLightKeys, std::max<std::size_t>(shared.page_keys, 1)),
       page_limit_(kPageLimitMax) {}
 
 void MemberWalk::pump(Session& session, ReplyReceiver& receiver, std::uint64_t tag, SteadyTime now) {
   if (!call_.is_free(now) || is_done()) return;
   if (stage_ == Stage::kPage && page_.empty()) stage_ = cursor_ == "0" ? Stage::kFinish : Stage::kScan;
-  if (stage_ == Stage::kFinish && command_.unconditional && command_.channel.empty()) {
-    stage_ = Stage::kDone;  // never replayed
+  if (stage_ == Stage::kFinish && (is_plain_ || (command_.unconditional && command_.channel.empty()))) {
+    stage_ = Stage::kDone;  // nothing to be noted in, or never replayed
   }
   switch (stage_) {
     case Stage::kBegin:
@@ -42,8 +45,7 @@ void MemberWalk::pump(Session& session, ReplyReceiver& receiver, std::uint64_t t
     case Stage::kPage:
       page_size_ = next_page_size();
       if (!call_.may_send(page_size_ > kLightKeys, now)) return;
-      send_page(session, now);
-      break;
+      return send_page(session, receiver, tag, now);
     case Stage::kUnlink:
       append_command(session.output(), {"UNLINK", set_});
       break;
@@ -57,6 +59,7 @@ void MemberWalk::pump(Session& session, ReplyReceiver& receiver, std::uint64_t t
 }
 
 bool MemberWalk::on_reply(Reply&& reply, Outcome& outcome) {
+  if (stage_ == Stage::kPage && is_plain_) return take_page(plain_page_.on_reply(reply), outcome);
   if (!take_reply(std::move(reply), outcome)) return false;
   call_.answered();
   return true;
@@ -64,13 +67,16 @@ bool MemberWalk::on_reply(Reply&& reply, Outcome& outcome) {
 
 bool MemberWalk::on_error(std::string_view text, std::string& about) {
   if (call_.is_to_be_repeated(text)) return true;
-  if (!take_error(text)) {
-    about = stage_ == Stage::kPage && !page_.empty() ? about_key(page_.front(), false)
-                                                     : "it was about '" + set_.substr(0, 100) + "'";
-    return false;
+  if (stage_ == Stage::kPage && is_plain_) {
+    Outcome none;
+    if (take_page(plain_page_.on_error(text), none)) return true;
+  } else if (take_error(text)) {
+    call_.refused();
+    return true;
   }
-  call_.refused();
-  return true;
+  about = stage_ == Stage::kPage && !page_.empty() ? about_key(page_.front(), false)
+                                                   : "it was about '" + set_.substr(0, 100) + "'";
+  return false;
 }
 
 // As many as one call may take of the page, fewer while one member is looked for that the ACL keeps us from.
@@ -88,13 +94,21 @@ void MemberWalk::send_marker_call(Session& session, Script which, std::string_vi
   call_.end_script(session, command_, tokens_, flags);
 }
 
-void MemberWalk::send_page(Session& session, SteadyTime now) {
+void MemberWalk::send_page(Session& session, ReplyReceiver& receiver, std::uint64_t tag, SteadyTime now) {
+  if (is_plain_) {
+    const std::string_view set = members_leave() ? std::string_view(set_) : std::string_view();
+    plain_page_.send(session.output(), std::span(page_).first(page_size_), set);
+    call_.sent(session, receiver, tag, now);
+    for (std::size_t more = 1; more < plain_page_.replies(); ++more) session.expect(receiver, tag, now);
+    return;
+  }
   call_.begin_script(session, Script::kWalkMembers, 1 + 2 * page_size_, command_, now);
   std::string& out = session.output();
   append_argument(out, set_);
   for (std::size_t i = 0; i < page_size_; ++i) append_argument(out, page_[i]);
   for (std::size_t i = 0; i < page_size_; ++i) append_argument(out, marker_name_of(page_[i]));
   call_.end_script(session, command_, tokens_, members_leave() ? "m" : "");
+  call_.sent(session, receiver, tag, now);
 }
 
 // Plain readers may add a key to the set a moment before or after they store its value. So the
@@ -117,9 +131,7 @@ bool MemberWalk::take_reply(Reply&& reply, Outcome& outcome) {
       return take_names(std::move(reply));
     case Stage::kPage:
       if (!add_outcome(reply, page_size_, shared_, outcome)) return false;
-      outcome.already_settled.clear();  // has a meaning for keys only
-      drop_page();
-      page_limit_ = std::min(2 * page_limit_, kPageLimitMax);
+      page_done();
       return true;
     case Stage::kUnlink: {
       const auto unlinked = read_count(reply, 1);
@@ -168,17 +180,46 @@ bool MemberWalk::take_error(std::string_view text) {
   // Anybody who may write a tag's set may put a name there that is not ours to touch. It is found by halves, and
   // left alone; a walk that waited for the right to it would hold up everything.
   if (stage_ == Stage::kPage && is_key_forbidden(text)) {
-    page_limit_ = std::max<std::size_t>(page_size_ / 2, 1);
-    if (page_size_ == 1) {
-      drop_page();
-      ++shared_.skipped.forbidden;
-    }
+    halve_page();
     return true;
   }
   // A tag's key that is no set: nothing in it can be a member, and fills cannot add to it.
   if (stage_ != Stage::kScan || !text.starts_with("WRONGTYPE")) return false;
   stage_ = found_by_ == FoundBy::kTag ? Stage::kUnlink : Stage::kDone;
   return true;
+}
+
+// False when it is no answer to what was sent.
+bool MemberWalk::take_page(PlainPage::Answer answer, Outcome& outcome) {
+  switch (answer) {
+    case PlainPage::Answer::kMore:
+      return true;
+    case PlainPage::Answer::kDone:
+      outcome.deleted += plain_page_.deleted();
+      outcome.absent += page_size_ - plain_page_.deleted();
+      page_done();
+      call_.answered();
+      return true;
+    case PlainPage::Answer::kForbidden:
+      halve_page();
+      call_.refused();
+      return true;
+    case PlainPage::Answer::kWrong:
+      break;
+  }
+  return false;
+}
+
+void MemberWalk::page_done() {
+  drop_page();
+  page_limit_ = std::min(2 * page_limit_, kPageLimitMax);
+}
+
+void MemberWalk::halve_page() {
+  page_limit_ = std::max<std::size_t>(page_size_ / 2, 1);
+  if (page_size_ > 1) return;
+  drop_page();
+  ++shared_.skipped.forbidden;
 }
 
 void MemberWalk::drop_page() {

@@ -6,14 +6,17 @@
 //   ...     scan and page again until the cursor is back at 0
 //   finish  note in the marker that it was finished: a replay then does nothing
 //
+// Rules that ask for deletes only have no markers: their walks are scan and page, by ordinary commands (plain_work.h).
+//
 // A walk has one call under way; several walks run side by side, and large ones are paced (WalkPacer). A walk that is cut
-// off by a lost connection begins anew: its members are tombstoned, so that the part done already is a replay.
+// off by a lost connection begins anew: its members are tombstoned, so that the part done already is a replay, or gone.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "daemon/sinks/redis/plain_work.h"
 #include "daemon/sinks/redis/walk_call.h"
 
 namespace evictd {
@@ -38,13 +41,16 @@ class MemberWalk {
   enum class Stage { kBegin, kScan, kPage, kUnlink, kFinish, kDone };
 
   void send_marker_call(Session& session, Script which, std::string_view flags, SteadyTime now);
-  void send_page(Session& session, SteadyTime now);
+  void send_page(Session& session, ReplyReceiver& receiver, std::uint64_t tag, SteadyTime now);
+  bool take_page(PlainPage::Answer answer, Outcome& outcome);
   std::size_t next_page_size() const;
   bool members_leave() const;
   bool is_wanted(std::string_view name);
   bool take_reply(Reply&& reply, Outcome& outcome);
   bool take_names(Reply&& reply);
   bool take_error(std::string_view text);
+  void page_done();
+  void halve_page();
   void drop_page();
 
   FoundBy found_by_;
@@ -54,13 +60,15 @@ class MemberWalk {
   WorkShared& shared_;
   WalkCall call_;
 
-  Stage stage_ = Stage::kBegin;
+  const bool is_plain_;
+  Stage stage_;
   bool is_large_ = false;
   std::string cursor_ = "0";
   ScanCount count_;
   std::vector<std::string> page_;
   std::size_t page_size_ = 0;  // of the call under way, from the front of page_
   std::size_t page_limit_;
+  PlainPage plain_page_;
 };
 
 // All tags of a command, some at a time.

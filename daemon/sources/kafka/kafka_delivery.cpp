@@ -58,7 +58,8 @@ bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
   std::optional<SteadyTime> known_since;
   if (!known_ends.empty()) known_since = known_ends.front().at;
   handler_->on_begin(
-      {partitions_.stream_of(partition), xid_of(*decoded, record, partition), decoded->commit_time, known_since});
+      {partitions_.stream_of(partition), xid_of(*decoded, record, partition), decoded->commit_time, known_since,
+       static_cast<std::uint64_t>(record.offset)});
   handler_->on_change(decoded->change);
   commit(partition, next);
   return true;

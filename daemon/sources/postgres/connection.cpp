@@ -58,6 +58,23 @@ void PostgresConnection::open(const Conninfo& conninfo, Now now) {
   close();
   conninfo_ = conninfo;
   server_ = conninfo.server();
+  if (!conninfo_.credential().is_set()) return look_up(now);
+  asking_ = std::make_unique<CredentialLookup>(conninfo_.credential());
+  state_ = State::kConnecting;
+}
+
+void PostgresConnection::poll_credential(Now now) {
+  if (!asking_->is_done()) return;
+  const Result<Credential> answer = asking_->answer();
+  asking_.reset();
+  if (!answer) {
+    return lose("", answer.error().text + (answer.error().hint.empty() ? "" : " (" + answer.error().hint + ")"));
+  }
+  conninfo_.set("password", answer->password.reveal());
+  look_up(now);
+}
+
+void PostgresConnection::look_up(Now now) {
   for (const std::string& name : conninfo_.names()) lookups_.emplace_back(name, resolver_);
   if (lookups_.empty()) return begin(now);
   connect_deadline_ = now.steady + std::chrono::seconds(connect_seconds(conninfo_));
@@ -103,6 +120,7 @@ void PostgresConnection::begin(Now now) {
 void PostgresConnection::close() {
   if (message_ != nullptr) PQfreemem(message_);
   message_ = nullptr;
+  asking_.reset();
   lookups_.clear();
   connection_.reset();
   state_ = State::kClosed;
@@ -144,6 +162,7 @@ void PostgresConnection::step(Now now) {
     case State::kClosed:
       return;
     case State::kConnecting:
+      if (asking_) return poll_credential(now);
       return lookups_.empty() ? poll_connecting(now) : poll_lookups(now);
     case State::kIdle:
       // The server speaks out of turn only to say goodbye.
@@ -193,6 +212,7 @@ void PostgresConnection::poll_connecting(Now now) {
 void PostgresConnection::wait_for(Waiting& waiting, bool want_data) const {
   if (state_ == State::kClosed) return;
   short events = 0;
+  if (asking_) return asking_->wait_for(waiting);
   if (!lookups_.empty()) {
     const auto pending = std::find_if(lookups_.begin(), lookups_.end(),
                                       [](const NameLookup& lookup) { return !lookup.is_done(); });

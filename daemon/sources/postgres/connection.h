@@ -93,6 +93,8 @@ class PostgresConnection {
   void pin_server(Conninfo& conninfo) const;
 
  private:
+  void poll_credential(Now now);
+  void look_up(Now now);
   void poll_lookups(Now now);
   void begin(Now now);
   void poll_connecting(Now now);
@@ -110,6 +112,7 @@ class PostgresConnection {
   Conninfo conninfo_;
   std::string server_;  // as it was given, for messages
   NameLookup::Resolver resolver_;
+  std::unique_ptr<CredentialLookup> asking_;  // for the password, before anything else
   std::vector<NameLookup> lookups_;  // of the hosts' names, before libpq begins
   State state_ = State::kClosed;
   std::optional<PostgresFailure> failure_;

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/net/credential.h"
 #include "mapping/error.h"
 
 namespace evictd {
@@ -22,6 +23,10 @@ class Conninfo {
     values_.try_emplace(keyword, value);
   }
   std::string get(const std::string& keyword) const;
+
+  // Where the password is asked for at every connect; not set: it is in the text, or there is none.
+  void use(CredentialSource credential) { credential_ = std::move(credential); }
+  const CredentialSource& credential() const { return credential_; }
 
   // The hosts that libpq would look up while it connects, and so block: names, without an address beside them.
   std::vector<std::string> names() const;
@@ -48,6 +53,7 @@ class Conninfo {
   std::vector<std::string> hosts() const;
 
   std::map<std::string, std::string> values_;
+  CredentialSource credential_;
 };
 
 }  // namespace evictd

@@ -11,6 +11,7 @@ namespace evictd {
 Result<std::vector<std::string>> drop_postgres(const PostgresOptions& options) {
   auto conninfo = Conninfo::parse(options.url);
   if (!conninfo) return tl::unexpected<Error>(std::move(conninfo.error()));
+  conninfo->use(options.credential);
   conninfo->pin_session("evictd drop", options.client_encoding);
   Catalogue catalogue(*conninfo);
   std::vector<std::string> lines;

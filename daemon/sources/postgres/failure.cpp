@@ -11,6 +11,11 @@ Error explain_failure(const PostgresFailure& failure, const FailureContext& cont
   const std::string at = fmt::format("PostgreSQL at {}: ", context.server);
   const std::string text = at + failure.text;
   const std::string role = context.role.empty() ? "the role" : quoted_name(context.role);
+  if (!context.credential.empty() && (failure.needs_password || state == "28P01" || state == "28000")) {
+    // Asked again with the next try: it may just have changed.
+    return {ErrorKind::kConnection, text,
+            fmt::format("the password came from {}: does it belong to {}? Then look at pg_hba.conf", context.credential, role)};
+  }
   if (failure.needs_password || state.starts_with("28")) {
     return {
         ErrorKind::kUsage, text,

@@ -13,6 +13,7 @@ struct FailureContext {
   std::string server;  // "localhost:5432"
   std::string role;
   std::string slot;
+  std::string credential = {};  // CredentialSource::to_string(); empty: none is asked
 };
 
 // kUsage: the configuration or the server's set-up must change. kData: the stream stops at the same

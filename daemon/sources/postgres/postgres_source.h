@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "daemon/interface/source.h"
+#include "daemon/net/credential.h"
 #include "mapping/column_use.h"
 #include "mapping/rules.h"
 
@@ -39,6 +40,7 @@ struct PostgresNotice {
 
 struct PostgresOptions {
   std::string url;  // libpq URI or keywords
+  CredentialSource credential;  // of the password, when it is not in `url`
   std::string slot = "evictd";
   std::string publication = "evictd";
   // Empty: UTF8. "SQL_ASCII" passes the bytes of a SQL_ASCII database through unchanged.

@@ -27,7 +27,8 @@ Subject PostgresSource::subject() const {
 }
 
 FailureContext PostgresSource::failure_context() const {
-  return FailureContext{conninfo_.server(), conninfo_.get("user"), slot_};
+  return FailureContext{conninfo_.server(), conninfo_.get("user"), slot_,
+                        options_.credential.is_set() ? options_.credential.to_string() : std::string()};
 }
 
 PlanInput PostgresSource::plan_input(const Facts& facts) const {
@@ -94,6 +95,7 @@ void PostgresSource::connect() {
   auto conninfo = Conninfo::parse(options_.url);
   if (!conninfo) return give_up(conninfo.error());
   conninfo_ = std::move(*conninfo);
+  conninfo_.use(options_.credential);
   conninfo_.pin_session("evictd", options_.client_encoding);
   newest_ = current_ = Xid{0};
   claimed_.reset();

@@ -204,6 +204,7 @@ void PostgresSource::on_begin(const BeginMessage& begin) {
   }
   current_ = transaction.xid;
   transaction.commit_time = begin.commit_time;
+  transaction.place = begin.commit_lsn.value;
   handler_->on_begin(transaction);
 }
 

@@ -250,8 +250,8 @@ TEST_F(UnknownChanges, AReplayOfAnOpaqueTransactionIsRecognised) {  // G2
   transaction(kOpaque, 10, {update("7")});
   until([&] { return source.acknowledged == 10; });
   cache("row:7");
-  transaction(kOpaque, 20, {update("7")});
-  until([&] { return source.acknowledged == 20; });
+  transaction(kOpaque, 10, {update("7")});
+  turn_for(3s);
   EXPECT_TRUE(is_cached("row:7"));
 }
 

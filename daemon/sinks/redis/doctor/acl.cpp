@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "daemon/interface/sink.h"
+
 namespace evictd {
 namespace {
 
@@ -53,6 +55,8 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
   }
   const bool has_tag_sets =
       any(rules, [](const RuleInfo& rule) { return !rule.tag_templates.empty() && rule.tags_mode == TagsMode::kMembers; });
+  const bool has_plain_tag_sets =
+      any(rules, [](const RuleInfo& rule) { return !rule.tag_templates.empty() && asks_for_deletes_only(rule); });
   const bool has_lazy_tags =
       any(rules, [](const RuleInfo& rule) { return !rule.tag_templates.empty() && rule.tags_mode == TagsMode::kLazy; });
   const bool has_counters = any(rules, [](const RuleInfo& rule) { return !rule.bump_templates.empty(); });
@@ -65,6 +69,7 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
       " -@all +info +time +select +client|setname +get +mget +set +pttl +pexpire +persist +unlink +evalsha +script|load"
       " +fcall +function|load +scan";
   if (has_tag_sets) acl.daemon += " +sscan +srem";
+  if (has_plain_tag_sets) acl.daemon += " +multi +exec";
   if (has_lazy_tags) acl.daemon += " +exists";
   if (has_counters) acl.daemon += " +zadd +zremrangebyscore +zremrangebyrank +incrby";
   if (!channels.empty()) acl.daemon += " +eval +incr +publish";

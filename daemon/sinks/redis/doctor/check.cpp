@@ -1,10 +1,11 @@
 #include "daemon/sinks/redis/doctor/check.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <iterator>
-#include <optional>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "daemon/sinks/redis/blocking_client.h"
@@ -58,7 +59,7 @@ class RedisCheck {
     if (!check_server()) return std::move(findings_);
     check_commands();
     check_rights();
-    if (check_write()) check_scripts();
+    if (check_write() && needs_scripts()) check_scripts();
     check_memory();
     check_persistence();
     check_keys();
@@ -135,6 +136,8 @@ class RedisCheck {
     bool (*concerns)(const RuleInfo&);
   };
   static bool any_rule(const RuleInfo&) { return true; }
+  static bool has_scripts(const RuleInfo& rule) { return !asks_for_deletes_only(rule); }
+  static bool has_plain_tags(const RuleInfo& rule) { return has_tags(rule) && !has_scripts(rule); }
   static bool has_tags(const RuleInfo& rule) { return !rule.tag_templates.empty(); }
   static bool has_tag_sets(const RuleInfo& rule) { return has_tags(rule) && rule.tags_mode == TagsMode::kMembers; }
   static bool has_lazy_tags(const RuleInfo& rule) { return has_tags(rule) && rule.tags_mode != TagsMode::kMembers; }
@@ -144,15 +147,17 @@ class RedisCheck {
   // Commands that 'rename-command' took away, or that this server never had. `run` would find out one by one.
   void check_commands() {
     static constexpr Need kNeeds[] = {
-        {"EVALSHA", "nothing is deleted without it", any_rule},
-        {"SCRIPT", "nothing is deleted without it", any_rule},
+        {"EVALSHA", "nothing is deleted without it", has_scripts},
+        {"SCRIPT", "nothing is deleted without it", has_scripts},
         {"UNLINK", "nothing is deleted without it", any_rule},
-        {"MGET", "the scripts need it", any_rule},
+        {"MGET", "the scripts need it", has_scripts},
         {"GET", "the record is read with it", any_rule},
-        {"SET", "the scripts need it", any_rule},
-        {"PTTL", "the scripts need it", any_rule},
-        {"PEXPIRE", "the scripts need it", any_rule},
-        {"PERSIST", "the record is written with it", any_rule},
+        {"SET", "the record is written with it", any_rule},
+        {"PTTL", "the scripts need it", has_scripts},
+        {"PEXPIRE", "the scripts need it", has_scripts},
+        {"PERSIST", "the record is written with it", has_scripts},
+        {"MULTI", "tags are walked with it", has_plain_tags},
+        {"EXEC", "tags are walked with it", has_plain_tags},
         {"TIME", "evictd asks for it at every connect", any_rule},
         {"SCAN", "patterns are purged with it: TRUNCATE, gaps, 'purge:'", any_rule},
         {"SSCAN", "tags are walked with it", has_tag_sets},
@@ -212,17 +217,23 @@ class RedisCheck {
           "allow '+acl|whoami +acl|dryrun' for the check");
       return;
     }
-    std::map<std::string, bool> keys = {{std::string(kProbe), false}};  // and whether it is a tag's set
+    // What is done to each key.
+    struct Use {
+      bool takes_script = false;
+      bool is_tag_set = false;
+    };
+    std::map<std::string, Use> keys = {{std::string(kProbe), {needs_scripts(), false}}};
     for (const RuleInfo& rule : rules_.rules()) {
       for (const Pattern& pattern : rule.patterns) {
         if (pattern.is_lazy || pattern.is_surrogate) continue;  // a marker and nothing else; nothing in Redis
-        bool& is_tag_set = keys[sample_key(pattern.glob)];
-        is_tag_set = is_tag_set || pattern.is_tag;
+        Use& use = keys[sample_key(pattern.glob)];
+        use.takes_script = use.takes_script || has_scripts(rule);
+        use.is_tag_set = use.is_tag_set || pattern.is_tag;
       }
     }
     std::set<std::string> missing;
-    for (const auto& [key, is_tag_set] : keys) {
-      for (const std::vector<std::string>& command : commands_on(key, is_tag_set)) {
+    for (const auto& [key, use] : keys) {
+      for (const std::vector<std::string>& command : commands_on(key, use.takes_script, use.is_tag_set)) {
         std::vector<std::string> arguments = {"ACL", "DRYRUN", user.text};
         arguments.insert(arguments.end(), command.begin(), command.end());
         const Reply reply = ask(arguments);
@@ -240,18 +251,27 @@ class RedisCheck {
     }
   }
 
-  static std::vector<std::vector<std::string>> commands_on(const std::string& key, bool is_tag_set) {
-    const std::string marker = marker_name(key);
+  bool needs_scripts() const {
+    return std::any_of(rules_.rules().begin(), rules_.rules().end(), has_scripts);
+  }
+
+  static std::vector<std::vector<std::string>> commands_on(const std::string& key, bool takes_script, bool is_tag_set) {
     std::vector<std::vector<std::string>> commands = {
-        {"UNLINK", key},    {"EVALSHA", std::string(40, '0'), "2", key, marker},
-            {"MGET", marker},   {"SET", marker, "x", "PX", "1000"},
-            {"PTTL", marker},   {"PEXPIRE", marker, "1000"},
-            {"GET", marker},    {"SCRIPT", "LOAD", "return 1"},
-            {"SCAN", "0"},      {"TIME"},
-            {"PERSIST", marker}};
+        {"UNLINK", key}, {"SCAN", "0"}, {"TIME"}, {"GET", std::string(kProbe)}, {"SET", std::string(kProbe), "x"}};
+    if (takes_script) {
+      const std::string marker = marker_name(key);
+      const std::vector<std::vector<std::string>> more = {
+          {"EVALSHA", std::string(40, '0'), "2", key, marker}, {"MGET", marker}, {"SET", marker, "x", "PX", "1000"}, {"PTTL", marker},
+          {"PEXPIRE", marker, "1000"}, {"GET", marker}, {"SCRIPT", "LOAD", "return 1"}, {"PERSIST", marker}};
+      commands.insert(commands.end(), more.begin(), more.end());
+    }
     if (is_tag_set) {
       commands.push_back({"SSCAN", key, "0"});
       commands.push_back({"SREM", key, "x"});
+      if (!takes_script) {
+        commands.push_back({"MULTI"});
+        commands.push_back({"EXEC"});
+      }
     }
     return commands;
   }

@@ -175,8 +175,10 @@ Findings check_postgres(const PostgresOptions& options, const RuleSet& rules,
   if (!conninfo)
     return {
         {"PG001", Severity::kError, "postgres.url", conninfo.error().text, conninfo.error().hint}};
+  conninfo->use(options.credential);
   conninfo->pin_session("evictd check", options.client_encoding);
-  const FailureContext context{conninfo->server(), conninfo->get("user"), options.slot};
+  const FailureContext context{conninfo->server(), conninfo->get("user"), options.slot,
+                               options.credential.is_set() ? options.credential.to_string() : std::string()};
 
   judge_transport(*conninfo, findings);
 

@@ -56,7 +56,7 @@ TEST_F(CheckRedis, Unreachable) {
 
 TEST_F(CheckRedis, CommandsThatWereRenamedAreNamedWithTheRulesTheyConcern) {
   start({"--rename-command", "EVALSHA", "", "--rename-command", "SSCAN", "hidden", "--rename-command", "INCRBY", ""});
-  const std::string rules = "- {table: a, keys: ['a:{id}']}\n- {table: b, tags: ['b:{id}']}";
+  const std::string rules = "- {table: a, keys: ['a:{id}'], fill: checked}\n- {table: b, tags: ['b:{id}'], fill: checked}";
   const auto found = findings(rules);
   EXPECT_THAT(found, ::testing::Contains("RD013 " + where() + ": Redis has no command 'EVALSHA' (nothing is deleted without it); it "
                                          "concerns every rule -> take 'rename-command EVALSHA' out of redis.conf, or leave those "
@@ -107,11 +107,25 @@ TEST_F(CheckRedis, MissingRights) {
   start();
   redis().command({"ACL", "SETUSER", "weak", "on", ">pw", "~*", "+@all", "-sscan"});
   options_.url = "redis://weak:pw@" + where();
-  EXPECT_EQ(findings("- {table: a.b, keys: ['product:{id}'], tags: ['all:{id}']}"),
+  EXPECT_EQ(findings("- {table: a.b, keys: ['product:{id}'], tags: ['all:{id}'], fill: checked}"),
             std::vector<std::string>{"RD003 " + where() +
                                      ": user 'weak' may not run SSCAN on 'tag:all:x' -> 'evictd check --acl' prints the user that "
                                      "the rules need (docs/redis.md)"});
-  EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}']}"), IsEmpty()) << "no tag has a set to read";
+  EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}'], fill: checked}"), IsEmpty()) << "no tag has a set to read";
+}
+
+// Rules that ask for deletes only work where scripts and functions are forbidden, or were renamed.
+TEST_F(CheckRedis, PlainRulesNeedNoScripts) {
+  start({"--rename-command", "EVALSHA", "", "--rename-command", "SCRIPT", "", "--rename-command", "FCALL", "", "--rename-command", "EVAL", ""});
+  redis().command({"ACL", "SETUSER", "plain", "on", ">pw", "~*", "+@all", "-mget", "-pttl", "-pexpire", "-persist"});
+  options_.url = "redis://plain:pw@" + where();
+  const std::string rules = "- {table: a.b, keys: ['product:{id}'], tags: ['c:{c}']}";
+  EXPECT_THAT(findings(rules), IsEmpty());
+  const auto found = findings(rules + "\n- {table: a.c, keys: ['c:{id}'], fill: checked}");
+  EXPECT_THAT(found, ::testing::Contains(::testing::HasSubstr(
+                         "Redis has no command 'EVALSHA' (nothing is deleted without it); it concerns 'a.c' -> ")));
+  redis().command({"ACL", "SETUSER", "plain", "-exec"});
+  EXPECT_THAT(findings(rules), ::testing::Contains(::testing::HasSubstr("user 'plain' may not run EXEC on 'tag:c:x'")));
 }
 
 TEST_F(CheckRedis, RuleOutsideTheUsersKeys) {

@@ -53,12 +53,12 @@ TEST_F(ErrorStates, FullRedisStillDeletes) {
   ASSERT_TRUE(driven_->until_connected());
   redis().set("k", "v");
   redis().command({"CONFIG", "SET", "maxmemory", "1"});
-  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).key("k", {10})), 1, 0, 0, 0);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).trusting().key("k", {10})), 1, 0, 0, 0);
   redis().command({"CONFIG", "SET", "maxmemory", "0"});
   redis().command({"SADD", "tag:t", "k"});
   redis().set("k", "v");
   redis().command({"CONFIG", "SET", "maxmemory", "1"});
-  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).key("t", {11})), 1, 0,
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {11})), 1, 0,
                  0, 0);
   driven_->sink().save_record(numbered(Record{}, 3));
   ASSERT_TRUE(driven_->until([&] { return !journal().records_saved.empty(); }))
@@ -201,7 +201,7 @@ TEST_F(ErrorStates, RightsMissingInsideTheScriptAreNamed) {
   options.url = "redis://weak:pw@127.0.0.1:" + std::to_string(server_->port());
   driven_ = std::make_unique<DrivenSink>(options);
   ASSERT_TRUE(driven_->until_connected());
-  const OrderBuilder command = OrderBuilder(Act::kInvalidate).key("k", {10});
+  const OrderBuilder command = OrderBuilder(Act::kInvalidate).trusting().key("k", {10});
   driven_->sink().submit(500, command.order());
   ASSERT_TRUE(driven_->until([&] { return journal().lost.contains(500); }));
   EXPECT_EQ(journal().last_class, "noperm");
@@ -223,9 +223,11 @@ TEST_F(ErrorStates, LeastRightsAreEnough) {
       driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10})), 1, 0,
       0, 0);
   expect_counts(
-      driven_->run(OrderBuilder(Act::kInvalidate, Target::kPatterns).key("product:*", {11})), 0, 0,
+      driven_->run(OrderBuilder(Act::kInvalidate, Target::kPatterns).trusting().key("product:*", {11})), 0, 0,
       0, 0);
-  expect_counts(driven_->run(OrderBuilder(Act::kRenew).key("product:1", {10, 11})), 0, 1, 0, 0);
+  expect_counts(driven_->run(OrderBuilder(Act::kRenew).trusting().key("product:1", {10, 11})), 0, 1, 0, 0);
+  redis().command({"SADD", "tag:t", "product:1"});  // of a plain rule
+  expect_counts(driven_->run(OrderBuilder(Act::kSettle, Target::kTags).key("t", {12})), 0, 1, 0, 0);
   driven_->sink().save_record(numbered(Record{}, 3));
   ASSERT_TRUE(driven_->until([&] { return !journal().records_saved.empty(); }));
   EXPECT_EQ(journal().disconnects, 0) << journal().last_error.text;
@@ -237,6 +239,7 @@ TEST_F(ErrorStates, ScriptFlushIsRepairedInPlace) {
   ASSERT_TRUE(driven_->until_connected());
   redis().command({"SCRIPT", "FLUSH"});
   OrderBuilder builder(Act::kInvalidate);
+  builder.trusting();
   for (int i = 0; i < 2000; ++i) builder.key("k" + std::to_string(i), {10});
   expect_counts(driven_->run(builder), 0, 2000, 0, 0);
   redis().command({"SCRIPT", "FLUSH"});

@@ -32,6 +32,7 @@ class FaultsTest : public ::testing::Test {
     int next = 0;
     for (int i = 0; i < commands; ++i) {
       OrderBuilder builder(Act::kInvalidate);
+      builder.trusting();
       for (int k = 0; k < keys; ++k) builder.key("k" + std::to_string(next++), {10});
       made.push_back(builder);
     }
@@ -237,9 +238,9 @@ TEST_F(FaultsTest, RowThatSpellsAKeyOfEvictdsOwnTouchesNothing) {
   server_->client().set("a", "v");
   server_->client().set("b", "v");
   OrderBuilder keys(Act::kInvalidate);
-  keys.key("a", {10}).key(own, {10}).key("evictd:purged", {10}).key("b", {10});
+  keys.trusting().key("a", {10}).key(own, {10}).key("evictd:purged", {10}).key("b", {10});
   expect_counts(driven_->run(keys), 2, 2, 0, 0);
-  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).key("evictd:{a}", {11})), 0, 1, 0, 0);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).trusting().key("evictd:{a}", {11})), 0, 1, 0, 0);
   EXPECT_EQ(server_->client().get(own), stored);
   EXPECT_EQ(server_->client().get("evictd:{a}"), "t epoch/1 10");
   EXPECT_FALSE(server_->client().exists("evictd:purged"));
@@ -311,7 +312,7 @@ TEST_F(FaultsTest, UnixSocket) {
   server_->start_again();
   options_.url = "unix://" + path + "?db=1";
   connect();
-  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).key("k", {10})), 0, 1, 0, 0);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).trusting().key("k", {10})), 0, 1, 0, 0);
   EXPECT_FALSE(server_->client().exists("evictd:{k}")) << "database 0 is not ours";
 }
 

@@ -78,24 +78,24 @@ class Patterns {
 };
 
 OrderBuilder pattern(Act act, std::string_view glob, std::uint64_t xid) {
-  return OrderBuilder(act, Target::kPatterns).key(glob, {xid});
+  return OrderBuilder(act, Target::kPatterns).trusting().key(glob, {xid});
 }
 
 TEST_F(WalkTest, TagLeavesATombstoneAlsoWhenItsSetIsEmpty) {
-  expect_counts(run(tag(Act::kInvalidate, "t", 10)), 0, 0, 0, 0);
+  expect_counts(run(trusted_tag(Act::kInvalidate, "t", 10)), 0, 0, 0, 0);
   EXPECT_EQ(marker("tag:t"), "t epoch/1 10d");
 }
 
 TEST_F(WalkTest, IdsThatNothingHasWidenedAreWrittenAsThirtyTwoBits) {
   const std::uint64_t narrow = number(narrow_xid(4294967295U));
-  run(OrderBuilder(Act::kInvalidate).key("one", {narrow}));
+  run(OrderBuilder(Act::kInvalidate).trusting().key("one", {narrow}));
   EXPECT_EQ(marker("one"), "t epoch/1 ~4294967295");
-  run(OrderBuilder(Act::kSettle).key("one", {narrow}));
+  run(OrderBuilder(Act::kSettle).trusting().key("one", {narrow}));
   EXPECT_EQ(marker("one"), "t epoch/1 ~4294967295s");
-  run(OrderBuilder(Act::kInvalidate).key("two", {narrow, number(narrow_xid(7))}).key("three", {8}));
+  run(OrderBuilder(Act::kInvalidate).trusting().key("two", {narrow, number(narrow_xid(7))}).key("three", {8}));
   EXPECT_EQ(marker("two"), "t epoch/1 ~4294967295,~7");
   EXPECT_EQ(marker("three"), "t epoch/1 8");
-  run(tag(Act::kInvalidate, "t", narrow));
+  run(trusted_tag(Act::kInvalidate, "t", narrow));
   EXPECT_EQ(marker("tag:t"), "t epoch/1 ~4294967295d");
 }
 
@@ -128,11 +128,11 @@ TEST_F(WalkTest, MemberKeptByTheVersionCheckStaysInTheSet) {
 
 TEST_F(WalkTest, ReplayOfAFinishedWalkDoesNothing) {  // G2
   make_tag("t", "k", 2);
-  run(tag(Act::kInvalidate, "t", 10));
-  run(tag(Act::kSettle, "t", 10));
+  run(trusted_tag(Act::kInvalidate, "t", 10));
+  run(trusted_tag(Act::kSettle, "t", 10));
   make_tag("t", "k", 3);
-  expect_counts(run(tag(Act::kInvalidate, "t", 10)), 0, 0, 0, 1);
-  expect_counts(run(tag(Act::kSettle, "t", 10)), 0, 0, 0, 1);
+  expect_counts(run(trusted_tag(Act::kInvalidate, "t", 10)), 0, 0, 0, 1);
+  expect_counts(run(trusted_tag(Act::kSettle, "t", 10)), 0, 0, 0, 1);
   EXPECT_TRUE(redis().exists("k2"));
 }
 
@@ -144,15 +144,16 @@ TEST_F(WalkTest, CutOffWalkIsFinishedByItsReplay) {  // G1
   EXPECT_EQ(members("t"), 0);
 }
 
+// A plain rule that announces has markers of its walks.
 TEST_F(WalkTest, CutOffSettleWalkIsFinishedByItsReplay) {  // G1, G4
   for (const bool first_delete_settles : {false, true}) {
     make_tag("t", "k", 3);
-    run(tag(Act::kInvalidate, "t", 10));
+    run(tag(Act::kInvalidate, "t", 10).announced("news"));
     redis().set("k1", "stale");  // a slow reader
     // The second delete begins, and then the connection or the daemon is gone.
     redis().command(std::vector<std::string>{"EVALSHA", script(Script::kWalkBegin).sha1, "1", "evictd:{tag:t}", "epoch/1",
                                              "61000", first_delete_settles ? "i" : "s", "0", "10s"});
-    OrderBuilder again = tag(first_delete_settles ? Act::kInvalidate : Act::kSettle, "t", 10);
+    OrderBuilder again = tag(first_delete_settles ? Act::kInvalidate : Act::kSettle, "t", 10).announced("news");
     if (first_delete_settles) again.settled();
     expect_counts(run(again), 1, 2, 0, 0);
     EXPECT_EQ(members("t"), 0);
@@ -165,6 +166,9 @@ TEST_F(WalkTest, CutOffSettleWalkIsFinishedByItsReplay) {  // G1, G4
 TEST_F(WalkTest, TagThatIsNoSetIsDeleted) {
   redis().set("tag:t", "a string");
   expect_counts(run(tag(Act::kInvalidate, "t", 10)), 1, 0, 0, 0);
+  EXPECT_FALSE(redis().exists("tag:t"));
+  redis().set("tag:t", "a string");
+  expect_counts(run(trusted_tag(Act::kInvalidate, "t", 10)), 1, 0, 0, 0);
   EXPECT_FALSE(redis().exists("tag:t"));
   EXPECT_EQ(marker("tag:t"), "t epoch/1 10d");
 }
@@ -232,7 +236,7 @@ TEST_F(WalkTest, PatternNeverMatchesWhatIsEvictds) {
   Record record;
   record.epoch = "e";
   driven_->sink().save_record(numbered(record, 1));
-  run(OrderBuilder(Act::kInvalidate).key("a", {9}));
+  run(OrderBuilder(Act::kInvalidate).trusting().key("a", {9}));
   redis().set("a", "v");
   expect_counts(run(pattern(Act::kInvalidate, "*", 10)), 1, 0, 0, 0);
   EXPECT_TRUE(redis().exists("evictd:record:evictd"));
@@ -271,10 +275,12 @@ TEST_F(WalkTest, KeyPatternThatBeginsWithAWildcardLeavesTagSetsAlone) {
 TEST_F(WalkTest, ManyPatternsAreOneReadingOfTheKeySpace) {
   constexpr int kPatterns = 30;
   constexpr int kKeys = 300;
-  const auto scans = [&](int patterns) {
+  const auto scans = [&](int patterns, bool is_checked) {
+    redis().command({"FLUSHDB"});
     for (int i = 0; i < kPatterns; ++i) make_tag("unused", "p" + std::to_string(i) + ":", kKeys);
     make_tag("unused", "other:", 20'000);
     OrderBuilder order(Act::kInvalidate, Target::kPatterns);
+    if (is_checked) order.trusting();
     for (int i = 0; i < patterns; ++i) order.pattern("p" + std::to_string(i) + ":*", {});
     redis().command({"CONFIG", "RESETSTAT"});
     const Outcome outcome = run(order.unconditional(5));
@@ -283,11 +289,13 @@ TEST_F(WalkTest, ManyPatternsAreOneReadingOfTheKeySpace) {
     expect_counts(outcome, static_cast<std::uint64_t>(kKeys * patterns), 0, 0, 0);
     return calls_of("scan");
   };
-  const long long of_one = scans(1);
-  EXPECT_GT(of_one, 10);
-  redis().command({"FLUSHDB"});
-  EXPECT_LT(scans(kPatterns), 2 * of_one) << "the tombstones of the first may make it a few more, not thirty times";
-  EXPECT_LT(calls_of("evalsha"), 3 * kPatterns) << "keys are sent by pages, not as they are found";
+  for (const bool is_checked : {true, false}) {
+    const long long of_one = scans(1, is_checked);
+    EXPECT_GT(of_one, 10);
+    EXPECT_LT(scans(kPatterns, is_checked), 2 * of_one) << "the tombstones of the first may make it a few more, not thirty times";
+    EXPECT_LT(is_checked ? calls_of("evalsha") : calls_of("unlink"), 3 * kPatterns) << "keys are sent by pages, not as they are found";
+    EXPECT_EQ(calls_of("evalsha") > 0, is_checked);
+  }
 }
 
 TEST_F(WalkTest, PatternsOfEveryKindInOneOrder) {
