@@ -38,6 +38,7 @@ struct CommandLine {
   std::vector<std::string> identity = {"id"};  // columns of the replica identity
 
   std::string pattern;   // purge
+  bool cluster = false;  // lua
   bool scripts = false;  // lua
   bool yes = false;      // purge, drop
 };

@@ -37,7 +37,7 @@ void MemberWalk::pump(Session& session, ReplyReceiver& receiver, std::uint64_t t
       break;
     case Stage::kScan:
       if (!call_.may_send(is_large_, now)) return;
-      append_command(session.output(), {"SSCAN", set_, cursor_, "COUNT", std::to_string(count_.value())});
+      append_command(session.output(), {members_have_ends_ ? "ZSCAN" : "SSCAN", set_, cursor_, "COUNT", std::to_string(count_.value())});
       break;
     case Stage::kPage:
       page_size_ = next_page_size();
@@ -89,12 +89,14 @@ void MemberWalk::send_marker_call(Session& session, Script which, std::string_vi
 }
 
 void MemberWalk::send_page(Session& session, SteadyTime now) {
-  call_.begin_script(session, Script::kWalkMembers, 1 + 2 * page_size_, command_, now);
+  // Memberships that have an end are not taken away before it: a fill that is under way may count on one (evictd_join).
+  const bool stays = members_have_ends_;
+  call_.begin_script(session, stays ? Script::kInvalidate : Script::kWalkMembers, (stays ? 0 : 1) + 2 * page_size_, command_, now);
   std::string& out = session.output();
-  append_argument(out, set_);
+  if (!stays) append_argument(out, set_);
   for (std::size_t i = 0; i < page_size_; ++i) append_argument(out, page_[i]);
   for (std::size_t i = 0; i < page_size_; ++i) append_argument(out, marker_name_of(page_[i]));
-  call_.end_script(session, command_, tokens_, members_leave() ? "m" : "");
+  call_.end_script(session, command_, tokens_, !stays && members_leave() ? "m" : "");
 }
 
 // Plain readers may add a key to the set a moment before or after they store its value. So the
@@ -143,8 +145,9 @@ bool MemberWalk::take_reply(Reply&& reply, Outcome& outcome) {
 }
 
 bool MemberWalk::take_names(Reply&& reply) {
-  auto page = read_scan(std::move(reply));
+  auto page = read_scan(std::move(reply), members_have_ends_);
   if (!page) return false;
+  is_wrong_type_ = false;
   count_.saw(page->bytes);
   shared_.skipped.too_long += page->too_long;
   cursor_ = std::move(page->cursor);
@@ -175,8 +178,11 @@ bool MemberWalk::take_error(std::string_view text) {
     }
     return true;
   }
-  // A tag's key that is no set: nothing in it can be a member, and fills cannot add to it.
   if (stage_ != Stage::kScan || !text.starts_with("WRONGTYPE")) return false;
+  members_have_ends_ = !members_have_ends_;
+  cursor_ = "0";
+  if (!std::exchange(is_wrong_type_, true)) return true;
+  // A tag's key that is no set of either kind: nothing in it can be a member, and fills cannot add to it.
   stage_ = found_by_ == FoundBy::kTag ? Stage::kUnlink : Stage::kDone;
   return true;
 }
