@@ -1,6 +1,7 @@
 #include "daemon/app/commands/wiring.h"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <random>
 
@@ -108,6 +109,10 @@ RedisOptions redis_options(const Config& config, const CacheSettings& cache) {
   const RedisSettings& settings = cache.redis;
   RedisOptions options;
   options.url = settings.url.reveal();
+  for (const std::string& sentinel : settings.sentinels) {
+    if (auto address = parse_host_port(sentinel, kSentinelPort)) options.sentinels.push_back(std::move(*address));
+  }
+  options.sentinel_password = settings.sentinel_password.reveal();
   options.tombstone_ttl = settings.tombstone_ttl;
   options.connect_timeout = settings.timeout;
   options.command_timeout = settings.timeout;
@@ -204,6 +209,10 @@ std::string source_text(const Config& config) {
 std::string redis_text(const CacheSettings& cache) {
   const Result<RedisAddress> address = parse_redis_url(cache.redis.url.reveal());
   if (!address) return "?";
+  if (!cache.redis.sentinels.empty()) {
+    return fmt::format("master '{}' of the Sentinels at {}, database {}", address->host, fmt::join(cache.redis.sentinels, ", "),
+                       address->database);
+  }
   return fmt::format("{}/{}", address->to_string(), address->database);
 }
 

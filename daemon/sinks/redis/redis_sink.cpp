@@ -10,6 +10,7 @@
 #include "daemon/sinks/redis/replies.h"
 #include "daemon/sinks/redis/resp.h"
 #include "daemon/sinks/redis/session.h"
+#include "daemon/sinks/redis/topology/sentinel_link.h"
 #include "daemon/sinks/redis/transport.h"
 #include "daemon/sinks/redis/url.h"
 #include "mapping/check.h"
@@ -131,7 +132,9 @@ class RedisSink final : public Sink {
                 .page_keys = options_.page_keys,
                 .may_touch = options_.may_touch,
                 .pacer = WalkPacer(options_.walk_share, options_.walks_max)},
-        random_(std::random_device{}()) {}
+        random_(std::random_device{}()) {
+    if (!options_.sentinels.empty()) sentinels_.emplace(sentinel_options(options_, address_));
+  }
 
   void start(Now now) override {
     EVICTD_CHECK(!started_);
@@ -142,9 +145,10 @@ class RedisSink final : public Sink {
   void step(Now now, SinkHandler& handler) override {
     if (!started_ || failed_) return;
     if (transport_.state() == Transport::State::kClosed) {
-      if (now.steady < retry_due_) return;
+      if (now.steady < retry_due_ || !locate(now.steady, handler)) return;
       open(now.steady);
     }
+    if (sentinels_) listen_to_sentinels(now.steady);
     if (auto moved = move(now.steady); !moved) {
       // What came before a reply that does not fit is not believed either: it is sent again, which is safe (G2).
       if (announced_ && moved.error().error_class != kClassProtocol) report_progress(handler, now.steady);
@@ -163,7 +167,11 @@ class RedisSink final : public Sink {
   void wait_for(Waiting& waiting) override {
     if (!started_ || failed_) return;
     if (broken_) return waiting.wake_at(SteadyTime::min());
-    if (transport_.state() == Transport::State::kClosed) return waiting.wake_at(retry_due_);
+    if (sentinels_) sentinels_->wait_for(waiting);
+    if (transport_.state() == Transport::State::kClosed) {
+      if (!sentinels_ || sentinels_->state() == SentinelLink::State::kIdle) waiting.wake_at(retry_due_);
+      return;
+    }
     // What was submitted in this turn of the loop leaves before it sleeps.
     flush();
     if (broken_) return waiting.wake_at(SteadyTime::min());
@@ -223,6 +231,7 @@ class RedisSink final : public Sink {
   void stop() override {
     if (transport_.state() == Transport::State::kOpen) flush();
     transport_.close();
+    if (sentinels_) sentinels_->stop();
     session_.reset();
     broken_.reset();
     announced_ = false;
@@ -252,6 +261,56 @@ class RedisSink final : public Sink {
   bool is_connected() const { return announced_ && session_ && session_->is_ready(); }
   std::size_t pending_bytes() const { return session_ ? session_->output().size() - written_ : 0; }
   bool has_output() const { return pending_bytes() > 0; }
+
+  // Whether it is known where the master is. Asks the Sentinels first, at every connection.
+  bool locate(SteadyTime now, SinkHandler& handler) {
+    if (!sentinels_) return true;
+    if (sentinels_->state() == SentinelLink::State::kIdle) sentinels_->find(now);
+    sentinels_->step(now);
+    if (sentinels_->state() == SentinelLink::State::kFailed) drop(connection_failure(sentinels_->error()).value(), now, handler);
+    if (sentinels_->state() != SentinelLink::State::kFound) return false;
+    address_.host = sentinels_->master().host;
+    address_.port = sentinels_->master().port;
+    sentinels_->stop();
+    return true;
+  }
+
+  // While there is a connection: what they say now.
+  void listen_to_sentinels(SteadyTime now) {
+    sentinels_->step(now);
+    if (sentinels_->take_moved()) broken_ = moved_failure();
+  }
+
+  // A server that calls itself a master may have been replaced while it stood still, or while we connected to it.
+  bool is_still_the_master(SteadyTime now) {
+    if (!sentinels_) return true;
+    switch (sentinels_->state()) {
+      case SentinelLink::State::kIdle:
+        sentinels_->find(now);
+        return false;
+      case SentinelLink::State::kAsking:
+        return false;
+      case SentinelLink::State::kFailed:
+        broken_ = connection_failure(sentinels_->error()).value();
+        return false;
+      case SentinelLink::State::kFound:
+        if (sentinels_->master() != HostPort{address_.host, address_.port}) {
+          broken_ = moved_failure();
+          return false;
+        }
+        sentinels_->watch(now);
+        return true;
+      case SentinelLink::State::kWatching:
+        return true;
+    }
+    return true;
+  }
+
+  SessionFailure moved_failure() const {
+    return {Error{ErrorKind::kConnection,
+                  "the Sentinels have made '" + sentinels_->master().to_string() + "' the master, in place of '" + address_.to_string() + "'", {}},
+            kClassMoved};
+  }
 
   void open(SteadyTime now) {
     last_now_ = now;
@@ -357,7 +416,7 @@ class RedisSink final : public Sink {
   // Tells the handler what is finished. It may submit more from inside.
   void report_progress(SinkHandler& handler, SteadyTime now) {
     if (!session_) return;
-    if (session_->is_ready() && !announced_) announce(handler, now);
+    if (session_->is_ready() && !announced_ && is_still_the_master(now)) announce(handler, now);
     if (!announced_) return;
     if (shared_.tombstones_refused != refused_seen_) {
       refused_seen_ = shared_.tombstones_refused;
@@ -428,6 +487,7 @@ class RedisSink final : public Sink {
   // The connection is of no more use. What is under way may or may not have been applied.
   void drop(const SessionFailure& failure, SteadyTime now, SinkHandler& handler) {
     transport_.close();
+    if (sentinels_) sentinels_->stop();
     session_.reset();
     broken_.reset();
     written_ = 0;
@@ -490,6 +550,7 @@ class RedisSink final : public Sink {
   std::string state_text() const {
     if (failed_) return "failed";
     if (stopped_) return "stopped";
+    if (!session_ && sentinels_ && sentinels_->state() == SentinelLink::State::kAsking) return "asking the sentinels";
     if (!session_)
       return transport_.state() == Transport::State::kClosed ? "waiting to reconnect"
                                                              : "connecting";
@@ -520,7 +581,8 @@ class RedisSink final : public Sink {
   }
 
   RedisOptions options_;
-  RedisAddress address_;
+  RedisAddress address_;  // with Sentinels: the master's, as they told it last
+  std::optional<SentinelLink> sentinels_;
   Transport transport_;
   std::optional<Session> session_;
   std::size_t written_ = 0;  // bytes at the front of the session's output that the socket has taken
@@ -551,6 +613,17 @@ class RedisSink final : public Sink {
 };
 
 }  // namespace
+
+SentinelOptions sentinel_options(const RedisOptions& options, const RedisAddress& address) {
+  SentinelOptions made;
+  made.master_name = address.host;
+  made.sentinels = options.sentinels;
+  made.password = options.sentinel_password;
+  made.tls = address.tls;
+  made.tls_files = {options.tls_ca_file, options.tls_cert_file, options.tls_key_file};
+  made.deadline = std::min(made.deadline, options.connect_timeout);
+  return made;
+}
 
 // Every marker has braces in its name (scripts.h), this has none: no key that anybody caches has the record as its marker.
 std::string record_key(const std::string& record_name) { return "evictd:record:" + record_name; }

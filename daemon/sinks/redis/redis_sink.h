@@ -1,6 +1,7 @@
 // The Redis sink: daemon/interface/sink.h over one pipelined connection to Redis or Valkey.
 //
 // How it is made, from the wire inwards:
+//   topology/     which server it is that is connected to
 //   transport.h   one non-blocking socket, with TLS when asked for; name lookup that does not block
 //   resp.h        commands to bytes, bytes to replies
 //   replies.h     what each reply must look like before it is believed
@@ -16,8 +17,10 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "daemon/interface/sink.h"
+#include "daemon/sinks/redis/topology/sentinel.h"
 #include "mapping/error.h"
 
 namespace evictd {
@@ -25,6 +28,9 @@ namespace evictd {
 struct RedisOptions {
   // redis://[user[:password]@]host[:port][/database], rediss:// for TLS, unix:///path[?db=n].
   std::string url;
+  // Sentinels that tell where the master is; the host of `url` is its name then. Empty: `url` says where it is.
+  std::vector<HostPort> sentinels = {};
+  std::string sentinel_password = {};
   // How long a tombstone lives after its transaction became visible.
   std::chrono::milliseconds tombstone_ttl{60'000};
   // Added to it: an invalidation is applied before we know of the visibility, never long after.
@@ -59,6 +65,11 @@ struct RedisOptions {
   std::string tls_cert_file;
   std::string tls_key_file;
 };
+
+// How the Sentinels of `options` are asked; `address` is its url.
+struct SentinelOptions;
+struct RedisAddress;
+SentinelOptions sentinel_options(const RedisOptions& options, const RedisAddress& address);
 
 // The Redis key of a record.
 std::string record_key(const std::string& record_name);
