@@ -138,6 +138,7 @@ void add_options(CLI::App& app, CommandLine& into, Words& words) {
       app.add_flag("--yes", into.yes);
       break;
     case Verb::kLua:
+      app.add_flag("--cluster", into.cluster);
       app.add_flag("--scripts", into.scripts);
       break;
     default:

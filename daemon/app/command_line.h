@@ -63,6 +63,7 @@ struct CommandLine {
   std::optional<std::chrono::milliseconds> time;  // audit
   std::uint64_t rate = 20;                        // audit: questions per second
   bool fix = false;                               // audit
+  bool cluster = false;                           // lua
   bool scripts = false;                           // lua
   bool yes = false;      // purge, drop
 };

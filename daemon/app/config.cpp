@@ -7,6 +7,7 @@
 
 #include "daemon/app/config_file.h"
 #include "daemon/sources/postgres/conninfo.h"
+#include "daemon/sinks/redis/topology/sentinel.h"
 #include "daemon/sinks/redis/url.h"
 #include "mapping/did_you_mean.h"
 #include "mapping/yaml.h"
@@ -200,6 +201,22 @@ void read_tls(YamlMap& redis, RedisSettings& settings) {
   redis.take(map.finish(), *node);
 }
 
+void read_sentinels(YamlMap& redis, RedisSettings& settings) {
+  read_secret(redis, "sentinel_password", settings.sentinel_password);
+  if (redis.read("sentinels", settings.sentinels)) {
+    if (settings.sentinels.empty()) take_at(redis, "sentinels", "expected at least one host:port, got an empty list", "for example: sentinels: [s1:26379, s2:26379, s3:26379]");
+    for (const std::string& sentinel : settings.sentinels) {
+      if (const auto address = parse_host_port(sentinel, kSentinelPort); !address) take_at(redis, "sentinels", address.error().text, address.error().hint);
+    }
+    if (settings.url.reveal().starts_with("unix:")) {
+      take_at(redis, "sentinels", "'url' is a socket on this machine, which no Sentinel knows",
+              "write the master's name as its host: redis://mymaster/0");
+    }
+  } else if (!settings.sentinel_password.empty()) {
+    take_at(redis, "sentinel_password", "expected 'sentinels' beside it, got none", "the password of Redis itself belongs into 'url'");
+  }
+}
+
 void read_redis(YamlMap& parent, const std::filesystem::path& folder, RedisSettings& settings) {
   const YamlNode* node = parent.require("redis");
   if (node == nullptr) return;
@@ -208,6 +225,7 @@ void read_redis(YamlMap& parent, const std::filesystem::path& folder, RedisSetti
   read_redis_url(map, settings.url);
   const Result<RedisAddress> address = parse_redis_url(settings.url.reveal());
   read_credential(map, address && !address->password.empty(), folder, settings.credential);
+  read_sentinels(map, settings);
   // Shorter than the slowest reader is useless, and a day of tombstones is memory for nothing.
   map.read("tombstone_ttl", settings.tombstone_ttl, kSecond, 24 * kHour);
   settings.tombstone_ttl_place = map.place_of("tombstone_ttl");

@@ -54,6 +54,8 @@ struct KafkaSettings {
 struct RedisSettings {
   Secret url;
   CredentialSource credential;
+  std::vector<std::string> sentinels;  // host:port; the host of `url` is the master's name then
+  Secret sentinel_password;
   std::chrono::milliseconds tombstone_ttl{60'000};
   Place tombstone_ttl_place;
   std::chrono::milliseconds timeout{5'000};

@@ -159,12 +159,13 @@ record from Redis. The next 'evictd run' begins anew. Stop evictd first.
 example: evictd drop -c evictd.yaml --yes
 )";
 
-constexpr std::string_view kLua = R"(usage: evictd lua [-c FILE] [--scripts]
+constexpr std::string_view kLua = R"(usage: evictd lua [-c FILE] [--cluster] [--scripts]
 
 Prints the function library that readers call (FCALL evictd_fill ...), as
 FUNCTION LOAD takes it. 'evictd run' loads it by itself.
 
   -c, --config FILE   holds tombstone_ttl (default: evictd.yaml)
+      --cluster       for servers of a Redis Cluster
       --scripts       single scripts for EVAL and EVALSHA instead, for servers
                       without functions
 

@@ -51,6 +51,10 @@ WORD = {"type": ["string", "integer", "boolean"], "minimum": 0}
 FILLED = {"type": ["string", "number", "boolean"], "minLength": 1}
 
 
+# Of a Sentinel: a name or an address, and perhaps a port from 1 to 65535.
+HOST_PORT = r"^(?:\[[^\]/@ \t?#]+\]|[^\[:/@ \t?#][^:/@ \t?#]*)(?::(?!0*$)" + up_to(65535) + ")?$"
+
+
 def maybe_variable(pattern):
     return one_of(pattern, VARIABLE)
 
@@ -211,11 +215,13 @@ def redis():
     return settings({
         "url": dict(FILLED, description="redis://user:password@host:port/db, rediss:// for TLS, unix://"),
         **credential(),
+        "sentinels": texts({"type": ["string", "number", "boolean"], "pattern": maybe_variable(HOST_PORT)}, "host:port of each Sentinel; the host of 'url' is the master's name then"),
+        "sentinel_password": dict(FILLED, description="of the Sentinels"),
         "tombstone_ttl": duration(SECOND, 24 * HOUR, "how long a late reader's checked fill is refused", True, "60s"),
         "timeout": duration(100, 5 * MINUTE, "a reply that takes longer ends the connection", True, "5s"),
         "tls": settings({"ca": TEXT, "cert": TEXT, "key": TEXT}, what="files; cert and key go together",
                         dependentRequired={"cert": ["key"], "key": ["cert"]}),
-    }, ["url"], "the cache", **NOT_BOTH)
+    }, ["url"], "the cache", dependentRequired={"sentinel_password": ["sentinels"]}, **NOT_BOTH)
 
 
 def caches():

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "mapping/check.h"
@@ -118,11 +119,15 @@ long long RedisClient::integer(std::initializer_list<std::string_view> arguments
   return reply.integer;
 }
 
-RedisServer::RedisServer(std::vector<std::string> settings)
+RedisServer::RedisServer(std::vector<std::string> settings, const std::string& file)
     : settings_(std::move(settings)), port_(free_port()) {
   std::string name = (std::filesystem::temp_directory_path() / "evictd-redis-XXXXXX").string();
   EVICTD_CHECK(::mkdtemp(name.data()) != nullptr);
   directory_ = name;
+  if (!file.empty()) {
+    file_ = directory_ + "/conf";
+    std::ofstream(file_) << file;
+  }
   launch();
   wait_until_it_answers();
 }
@@ -148,6 +153,7 @@ void RedisServer::launch() {
                                         directory_,
                                         "--logfile",
                                         directory_ + "/log"};
+  if (!file_.empty()) arguments.insert(arguments.begin() + 1, file_);
   arguments.insert(arguments.end(), settings_.begin(), settings_.end());
   std::vector<char*> pointers;
   for (std::string& argument : arguments) pointers.push_back(argument.data());

@@ -57,7 +57,8 @@ class RedisServer {
  public:
   // Starts it and waits until it answers. `settings` are command line settings: {"--maxmemory",
   // "5mb"}.
-  explicit RedisServer(std::vector<std::string> settings = {});
+  // `file`: the text of a configuration file of its own, which the server may write to (Sentinel wants one).
+  explicit RedisServer(std::vector<std::string> settings = {}, const std::string& file = {});
   ~RedisServer();
   RedisServer(const RedisServer&) = delete;
   RedisServer& operator=(const RedisServer&) = delete;
@@ -79,6 +80,7 @@ class RedisServer {
   void wait_until_it_answers();
 
   std::vector<std::string> settings_;
+  std::string file_;  // empty: none
   std::string directory_;
   int port_ = 0;
   pid_t pid_ = -1;

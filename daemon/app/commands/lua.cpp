@@ -23,10 +23,10 @@ int lua_command(const CommandLine& request) {
     }
   }
   if (!request.scripts) {
-    std::fputs(function_library(tombstone_ttl).c_str(), stdout);
+    std::fputs(function_library(tombstone_ttl, request.cluster).c_str(), stdout);
     return kExitDone;
   }
-  for (const ReaderScript& reader : reader_scripts(tombstone_ttl)) {
+  for (const ReaderScript& reader : reader_scripts(tombstone_ttl, request.cluster)) {
     fmt::print("-- {} {}\n{}\n", reader.function, reader.script.sha1, reader.script.text);
   }
   return kExitDone;

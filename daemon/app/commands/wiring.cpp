@@ -1,6 +1,7 @@
 #include "daemon/app/commands/wiring.h"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <random>
@@ -112,6 +113,10 @@ RedisOptions redis_options(const Config& config, const CacheSettings& cache) {
   RedisOptions options;
   options.url = settings.url.reveal();
   options.credential = settings.credential;
+  for (const std::string& sentinel : settings.sentinels) {
+    if (auto address = parse_host_port(sentinel, kSentinelPort)) options.sentinels.push_back(std::move(*address));
+  }
+  options.sentinel_password = settings.sentinel_password.reveal();
   options.tombstone_ttl = settings.tombstone_ttl;
   options.connect_timeout = settings.timeout;
   options.command_timeout = settings.timeout;
@@ -239,6 +244,10 @@ std::string cache_text(const CacheSettings& cache) {
   if (cache.edge) return Service(cache.edge->service).address();
   const Result<RedisAddress> address = parse_redis_url(cache.redis.url.reveal());
   if (!address) return "?";
+  if (!cache.redis.sentinels.empty()) {
+    return fmt::format("master '{}' of the Sentinels at {}, database {}", address->host, fmt::join(cache.redis.sentinels, ", "),
+                       address->database);
+  }
   return fmt::format("{}/{}", address->to_string(), address->database);
 }
 

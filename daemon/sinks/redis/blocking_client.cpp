@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/topology/sentinel_link.h"
 #include "daemon/sinks/redis/transport.h"
 
 namespace evictd {
@@ -111,12 +112,34 @@ struct BlockingClient::Impl {
   }
 };
 
+Result<HostPort> ask_sentinels(const RedisOptions& options) {
+  auto address = parse_redis_url(options.url);
+  if (!address) return tl::unexpected(std::move(address.error()));
+  SentinelLink link(sentinel_options(options, *address));
+  link.find(std::chrono::steady_clock::now());
+  while (true) {
+    link.step(std::chrono::steady_clock::now());
+    if (link.state() == SentinelLink::State::kFound) return link.master();
+    if (link.state() == SentinelLink::State::kFailed) return tl::unexpected(link.error());
+    Waiting waiting;
+    link.wait_for(waiting);
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(waiting.deadline - std::chrono::steady_clock::now());
+    ::poll(waiting.descriptors.data(), waiting.descriptors.size(), std::clamp(static_cast<int>(left.count()) + 1, 0, 1000));
+  }
+}
+
 BlockingClient::BlockingClient() = default;
 BlockingClient::~BlockingClient() = default;
 
 Result<std::unique_ptr<BlockingClient>> BlockingClient::open(const RedisOptions& options) {
   auto address = parse_redis_url(options.url);
   if (!address) return tl::unexpected(std::move(address.error()));
+  if (!options.sentinels.empty()) {
+    const auto master = ask_sentinels(options);
+    if (!master) return tl::unexpected(master.error());
+    address->host = master->host;
+    address->port = master->port;
+  }
   std::unique_ptr<BlockingClient> client(new BlockingClient());
   client->impl_ = std::make_unique<Impl>(std::move(*address), options);
   if (options.credential.is_set()) {

@@ -12,6 +12,9 @@
 
 namespace evictd {
 
+// Where the master is, by the Sentinels of `options`. REQUIRES: there are some.
+Result<HostPort> ask_sentinels(const RedisOptions& options);
+
 class BlockingClient {
  public:
   // Connects, and signs in as the url says. Every failure names the address.

@@ -290,8 +290,8 @@ class PatternsWork final : public RedisWork {
     return hunt.kind == Kind::kLazyTags ? kOwnPrefix : std::string_view(hunt.glob.prefix());
   }
   static std::string_view type_of(const Hunt& hunt) {
-    if (hunt.kind == Kind::kKeys) return {};
-    return hunt.kind == Kind::kSets ? "set" : "string";
+    if (hunt.kind == Kind::kKeys || hunt.kind == Kind::kSets) return {};  // tags are of two types
+    return "string";
   }
 
   void send_scan(Session& session) {

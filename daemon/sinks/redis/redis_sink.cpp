@@ -10,6 +10,7 @@
 #include "daemon/sinks/redis/replies.h"
 #include "daemon/sinks/redis/resp.h"
 #include "daemon/sinks/redis/session.h"
+#include "daemon/sinks/redis/topology/sentinel_link.h"
 #include "daemon/sinks/redis/transport.h"
 #include "daemon/sinks/redis/url.h"
 #include "mapping/check.h"
@@ -166,7 +167,9 @@ class RedisSink final : public Sink {
                 .page_keys = options_.page_keys,
                 .may_touch = options_.may_touch,
                 .pacer = WalkPacer(options_.walk_share, options_.walks_max)},
-        random_(std::random_device{}()) {}
+        random_(std::random_device{}()) {
+    if (!options_.sentinels.empty()) sentinels_.emplace(sentinel_options(options_, address_));
+  }
 
   void start(Now now) override {
     EVICTD_CHECK(!started_);
@@ -177,9 +180,15 @@ class RedisSink final : public Sink {
   void step(Now now, SinkHandler& handler) override {
     if (!started_ || failed_) return;
     if (transport_.state() == Transport::State::kClosed) {
-      if (now.steady < retry_due_ || !has_password(now, handler)) return;
+      if (now.steady < retry_due_) return;
+      // Where it is, and with which password: both asked for anew at each connection, one after the other.
+      if (!is_located_ && !locate(now.steady, handler)) return;
+      is_located_ = true;
+      if (!has_password(now, handler)) return;
+      is_located_ = false;
       open(now.steady);
     }
+    if (sentinels_) listen_to_sentinels(now.steady);
     if (auto moved = move(now.steady); !moved) {
       // What came before a reply that does not fit is not believed either: it is sent again, which is safe (G2).
       if (announced_ && moved.error().error_class != kClassProtocol) report_progress(handler, now.steady);
@@ -200,8 +209,9 @@ class RedisSink final : public Sink {
     if (!started_ || failed_) return;
     if (broken_) return waiting.wake_at(SteadyTime::min());
     if (asking_) asking_->wait_for(waiting);
+    if (sentinels_) sentinels_->wait_for(waiting);
     if (transport_.state() == Transport::State::kClosed) {
-      if (!asking_) waiting.wake_at(retry_due_);
+      if (!asking_ && (!sentinels_ || sentinels_->state() == SentinelLink::State::kIdle)) waiting.wake_at(retry_due_);
       return;
     }
     // What was submitted in this turn of the loop leaves before it sleeps.
@@ -267,6 +277,7 @@ class RedisSink final : public Sink {
   void stop() override {
     if (transport_.state() == Transport::State::kOpen) flush();
     transport_.close();
+    if (sentinels_) sentinels_->stop();
     session_.reset();
     broken_.reset();
     asking_.reset();
@@ -349,6 +360,56 @@ class RedisSink final : public Sink {
       append_command(out, {"AUTH", address_.user, address_.password});
     }
     session_->expect(housekeeping_, Housekeeping::kAuthTag, now.steady);
+  }
+
+  // Whether it is known where the master is. Asks the Sentinels first, at every connection.
+  bool locate(SteadyTime now, SinkHandler& handler) {
+    if (!sentinels_) return true;
+    if (sentinels_->state() == SentinelLink::State::kIdle) sentinels_->find(now);
+    sentinels_->step(now);
+    if (sentinels_->state() == SentinelLink::State::kFailed) drop(connection_failure(sentinels_->error()).value(), now, handler);
+    if (sentinels_->state() != SentinelLink::State::kFound) return false;
+    address_.host = sentinels_->master().host;
+    address_.port = sentinels_->master().port;
+    sentinels_->stop();
+    return true;
+  }
+
+  // While there is a connection: what they say now.
+  void listen_to_sentinels(SteadyTime now) {
+    sentinels_->step(now);
+    if (sentinels_->take_moved()) broken_ = moved_failure();
+  }
+
+  // A server that calls itself a master may have been replaced while it stood still, or while we connected to it.
+  bool is_still_the_master(SteadyTime now) {
+    if (!sentinels_) return true;
+    switch (sentinels_->state()) {
+      case SentinelLink::State::kIdle:
+        sentinels_->find(now);
+        return false;
+      case SentinelLink::State::kAsking:
+        return false;
+      case SentinelLink::State::kFailed:
+        broken_ = connection_failure(sentinels_->error()).value();
+        return false;
+      case SentinelLink::State::kFound:
+        if (sentinels_->master() != HostPort{address_.host, address_.port}) {
+          broken_ = moved_failure();
+          return false;
+        }
+        sentinels_->watch(now);
+        return true;
+      case SentinelLink::State::kWatching:
+        return true;
+    }
+    return true;
+  }
+
+  SessionFailure moved_failure() const {
+    return {Error{ErrorKind::kConnection,
+                  "the Sentinels have made '" + sentinels_->master().to_string() + "' the master, in place of '" + address_.to_string() + "'", {}},
+            kClassMoved};
   }
 
   void open(SteadyTime now) {
@@ -456,7 +517,7 @@ class RedisSink final : public Sink {
   // Tells the handler what is finished. It may submit more from inside.
   void report_progress(SinkHandler& handler, SteadyTime now) {
     if (!session_) return;
-    if (session_->is_ready() && !announced_) announce(handler, now);
+    if (session_->is_ready() && !announced_ && is_still_the_master(now)) announce(handler, now);
     if (!announced_) return;
     if (shared_.tombstones_refused != refused_seen_) {
       refused_seen_ = shared_.tombstones_refused;
@@ -535,7 +596,9 @@ class RedisSink final : public Sink {
   // The connection is of no more use. What is under way may or may not have been applied.
   void drop(const SessionFailure& failure, SteadyTime now, SinkHandler& handler) {
     transport_.close();
+    if (sentinels_) sentinels_->stop();
     session_.reset();
+    is_located_ = false;
     asking_.reset();
     password_problem_.clear();
     renew_due_ = SteadyTime::max();
@@ -618,6 +681,7 @@ class RedisSink final : public Sink {
     if (failed_) return "failed";
     if (stopped_) return "stopped";
     if (!session_ && asking_) return "asking for the password";
+    if (!session_ && sentinels_ && sentinels_->state() == SentinelLink::State::kAsking) return "asking the sentinels";
     if (!session_)
       return transport_.state() == Transport::State::kClosed ? "waiting to reconnect"
                                                              : "connecting";
@@ -649,7 +713,9 @@ class RedisSink final : public Sink {
   }
 
   RedisOptions options_;
-  RedisAddress address_;
+  RedisAddress address_;  // with Sentinels: the master's, as they told it last
+  std::optional<SentinelLink> sentinels_;
+  bool is_located_ = false;  // of the connection that is about to be opened
   Transport transport_;
   std::optional<Session> session_;
   std::size_t written_ = 0;  // bytes at the front of the session's output that the socket has taken
@@ -687,6 +753,17 @@ class RedisSink final : public Sink {
 
 std::string password_hint(const CredentialSource& credential) {
   return "the password came from " + credential.to_string() + ": does it belong to the user of 'redis: url:'?";
+}
+
+SentinelOptions sentinel_options(const RedisOptions& options, const RedisAddress& address) {
+  SentinelOptions made;
+  made.master_name = address.host;
+  made.sentinels = options.sentinels;
+  made.password = options.sentinel_password;
+  made.tls = address.tls;
+  made.tls_files = {options.tls_ca_file, options.tls_cert_file, options.tls_key_file};
+  made.deadline = std::min(made.deadline, options.connect_timeout);
+  return made;
 }
 
 // Every marker has braces in its name (scripts.h), this has none: no key that anybody caches has the record as its marker.

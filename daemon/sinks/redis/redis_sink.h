@@ -1,6 +1,7 @@
 // The Redis sink: daemon/interface/sink.h over one pipelined connection to Redis or Valkey.
 //
 // How it is made, from the wire inwards:
+//   topology/     which server it is that is connected to
 //   transport.h   one non-blocking socket, with TLS when asked for; name lookup that does not block
 //   resp.h        commands to bytes, bytes to replies
 //   replies.h     what each reply must look like before it is believed
@@ -16,9 +17,11 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "daemon/interface/sink.h"
 #include "daemon/net/credential.h"
+#include "daemon/sinks/redis/topology/sentinel.h"
 #include "mapping/error.h"
 
 namespace evictd {
@@ -27,6 +30,9 @@ struct RedisOptions {
   // redis://[user[:password]@]host[:port][/database], rediss:// for TLS, unix:///path[?db=n].
   std::string url;
   CredentialSource credential;  // of the password, when it is not in `url`
+  // Sentinels that tell where the master is; the host of `url` is its name then. Empty: `url` says where it is.
+  std::vector<HostPort> sentinels = {};
+  std::string sentinel_password = {};
   // How long a tombstone lives after its transaction became visible.
   std::chrono::milliseconds tombstone_ttl{60'000};
   // Added to it: an invalidation is applied before we know of the visibility, never long after.
@@ -66,6 +72,11 @@ struct RedisOptions {
 
 // For a person whose password was refused: where it came from.
 std::string password_hint(const CredentialSource& credential);
+
+// How the Sentinels of `options` are asked; `address` is its url.
+struct SentinelOptions;
+struct RedisAddress;
+SentinelOptions sentinel_options(const RedisOptions& options, const RedisAddress& address);
 
 // The Redis key of a record: of this cache, or of another one that it keeps the record for.
 std::string record_key(const std::string& record_name, const std::string& of = {});

@@ -70,13 +70,18 @@ std::optional<WalkReply> read_walk(const Reply& reply, std::size_t markers) {
   return read;
 }
 
-std::optional<ScanReply> read_scan(Reply&& reply) {
+std::optional<ScanReply> read_scan(Reply&& reply, bool with_scores) {
   if (!is_array(reply) || reply.elements.size() != 2 || !is_array(reply.elements[1])) return std::nullopt;
   if (!number_of_text<std::uint64_t>(reply.elements[0])) return std::nullopt;
   ScanReply read;
   read.cursor = std::move(reply.elements[0].text);
-  for (Reply& name : reply.elements[1].elements) {
-    if (name.kind == Reply::Kind::kText) {
+  std::vector<Reply>& found = reply.elements[1].elements;
+  if (with_scores && found.size() % 2 != 0) return std::nullopt;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    Reply& name = found[i];
+    if (with_scores && i % 2 == 1) {
+      if (name.kind != Reply::Kind::kText) return std::nullopt;
+    } else if (name.kind == Reply::Kind::kText) {
       read.bytes += name.text.size();
       read.names.push_back(std::move(name.text));
     } else if (name.kind == Reply::Kind::kTooLong) {

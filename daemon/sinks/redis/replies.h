@@ -36,14 +36,14 @@ struct WalkReply {
 };
 std::optional<WalkReply> read_walk(const Reply& reply, std::size_t markers);
 
-// Of SCAN and SSCAN.
+// Of SCAN and SSCAN; and of ZSCAN, whose names have a score each.
 struct ScanReply {
   std::string cursor;              // "0" at the end
   std::vector<std::string> names;  // those of a length that a key of evictd's may have
   std::size_t too_long = 0;        // others, thrown away
   std::uint64_t bytes = 0;         // of all names
 };
-std::optional<ScanReply> read_scan(Reply&& reply);
+std::optional<ScanReply> read_scan(Reply&& reply, bool with_scores = false);
 
 // TIME.
 std::optional<std::chrono::milliseconds> read_time(const Reply& reply);

@@ -48,26 +48,29 @@ const std::array<ScriptText, kScriptCount>& scripts() {
 
 namespace {
 
-std::string reader_text(std::chrono::milliseconds tombstone_ttl) {
+std::string reader_text(std::chrono::milliseconds tombstone_ttl, bool is_cluster) {
   return "local TOMBSTONE_TTL = " + std::to_string(tombstone_ttl.count()) +
-         "  -- ms, from evictd's configuration\nlocal LIBRARY_VERSION = '" +
-         library_version(tombstone_ttl) + "'\n" + kLua_marker + kLua_invalidate + kLua_reader;
+         "  -- ms, from evictd's configuration\nlocal IS_CLUSTER = " + (is_cluster ? "true" : "false") +
+         "\nlocal LIBRARY_VERSION = '" + library_version(tombstone_ttl, is_cluster) + "'\n" + kLua_marker + kLua_invalidate + kLua_reader;
 }
 
 }  // namespace
 
-std::string library_version(std::chrono::milliseconds tombstone_ttl) {
-  return std::to_string(kLibraryVersion) + " " + std::to_string(tombstone_ttl.count());
+std::string library_version(std::chrono::milliseconds tombstone_ttl, bool is_cluster) {
+  return std::to_string(kLibraryVersion) + " " + std::to_string(tombstone_ttl.count()) +
+         (is_cluster ? " cluster" : "");
 }
 
-std::string function_library(std::chrono::milliseconds tombstone_ttl) {
-  return "#!lua name=evictd\n" + reader_text(tombstone_ttl) + kLua_library;
+std::string function_library(std::chrono::milliseconds tombstone_ttl, bool is_cluster) {
+  return "#!lua name=evictd\n" + reader_text(tombstone_ttl, is_cluster) + kLua_library;
 }
 
-std::vector<ReaderScript> reader_scripts(std::chrono::milliseconds tombstone_ttl) {
-  const std::string text = reader_text(tombstone_ttl);
+std::vector<ReaderScript> reader_scripts(std::chrono::milliseconds tombstone_ttl, bool is_cluster) {
+  const std::string text = reader_text(tombstone_ttl, is_cluster);
   return {{"evictd_fill", make(text, "fill")},
           {"evictd_get", make(text, "get")},
+          {"evictd_join", make(text, "join")},
+          {"evictd_seen", make(text, "seen")},
           {"evictd_invalidate", make(text, "write_invalidate")}};
 }
 

@@ -34,21 +34,21 @@ const std::array<ScriptText, kScriptCount>& scripts();
 inline const ScriptText& script(Script which) { return scripts()[static_cast<std::size_t>(which)]; }
 
 // Grows with every change of the library's text that readers can notice.
-inline constexpr int kLibraryVersion = 4;
+inline constexpr int kLibraryVersion = 5;
 
 // What evictd_version answers.
-std::string library_version(std::chrono::milliseconds tombstone_ttl);
+std::string library_version(std::chrono::milliseconds tombstone_ttl, bool is_cluster = false);
 
 // The readers' function library, as FUNCTION LOAD takes it. `tombstone_ttl` is what fills compare
-// their AGE with.
-std::string function_library(std::chrono::milliseconds tombstone_ttl);
+// their AGE with. `is_cluster`: for a server in cluster mode, where each call keeps to one slot.
+std::string function_library(std::chrono::milliseconds tombstone_ttl, bool is_cluster = false);
 
 // The same functions as scripts, for servers without functions: for EVAL and EVALSHA.
 struct ReaderScript {
   std::string_view function;  // "evictd_fill"
   ScriptText script;
 };
-std::vector<ReaderScript> reader_scripts(std::chrono::milliseconds tombstone_ttl);
+std::vector<ReaderScript> reader_scripts(std::chrono::milliseconds tombstone_ttl, bool is_cluster = false);
 
 // "evictd:{key}", or "evictd:key" when the key has a non-empty hash tag; appended to `out`.
 void append_marker_name(std::string& out, std::string_view key);

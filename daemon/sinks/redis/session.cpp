@@ -319,7 +319,7 @@ SessionResult<void> Session::take_info(const Reply& reply, SteadyTime now) {
   if (info_.is_cluster) {
     return tl::unexpected(SessionFailure{
         Error{ErrorKind::kUsage, "redis at '" + address_.to_string() + "' is a cluster node",
-              "Redis Cluster is not supported yet: use a single master"},
+              "a cluster is not served yet: use one master, by its address or by its Sentinels (docs/redis.md)"},
         "cluster"});
   }
   if (!info_.is_master) return tl::unexpected(failure_of("READONLY You are talking to a replica."));

@@ -40,7 +40,7 @@ void MemberWalk::pump(Session& session, ReplyReceiver& receiver, std::uint64_t t
       break;
     case Stage::kScan:
       if (!call_.may_send(is_large_, now)) return;
-      append_command(session.output(), {"SSCAN", set_, cursor_, "COUNT", std::to_string(count_.value())});
+      append_command(session.output(), {members_have_ends_ ? "ZSCAN" : "SSCAN", set_, cursor_, "COUNT", std::to_string(count_.value())});
       break;
     case Stage::kPage:
       page_size_ = next_page_size();
@@ -95,19 +95,21 @@ void MemberWalk::send_marker_call(Session& session, Script which, std::string_vi
 }
 
 void MemberWalk::send_page(Session& session, ReplyReceiver& receiver, std::uint64_t tag, SteadyTime now) {
+  // Memberships that have an end are not taken away before it: a fill that is under way may count on one (evictd_join).
+  const bool stays = members_have_ends_;
   if (is_plain_) {
-    const std::string_view set = members_leave() ? std::string_view(set_) : std::string_view();
+    const std::string_view set = members_leave() && !stays ? std::string_view(set_) : std::string_view();
     plain_page_.send(session.output(), std::span(page_).first(page_size_), set);
     call_.sent(session, receiver, tag, now);
     for (std::size_t more = 1; more < plain_page_.replies(); ++more) session.expect(receiver, tag, now);
     return;
   }
-  call_.begin_script(session, Script::kWalkMembers, 1 + 2 * page_size_, command_, now);
+  call_.begin_script(session, stays ? Script::kInvalidate : Script::kWalkMembers, (stays ? 0 : 1) + 2 * page_size_, command_, now);
   std::string& out = session.output();
-  append_argument(out, set_);
+  if (!stays) append_argument(out, set_);
   for (std::size_t i = 0; i < page_size_; ++i) append_argument(out, page_[i]);
   for (std::size_t i = 0; i < page_size_; ++i) append_argument(out, marker_name_of(page_[i]));
-  call_.end_script(session, command_, tokens_, members_leave() ? "m" : "");
+  call_.end_script(session, command_, tokens_, !stays && members_leave() ? "m" : "");
   call_.sent(session, receiver, tag, now);
 }
 
@@ -155,8 +157,9 @@ bool MemberWalk::take_reply(Reply&& reply, Outcome& outcome) {
 }
 
 bool MemberWalk::take_names(Reply&& reply) {
-  auto page = read_scan(std::move(reply));
+  auto page = read_scan(std::move(reply), members_have_ends_);
   if (!page) return false;
+  is_wrong_type_ = false;
   count_.saw(page->bytes);
   shared_.skipped.too_long += page->too_long;
   cursor_ = std::move(page->cursor);
@@ -183,8 +186,11 @@ bool MemberWalk::take_error(std::string_view text) {
     halve_page();
     return true;
   }
-  // A tag's key that is no set: nothing in it can be a member, and fills cannot add to it.
   if (stage_ != Stage::kScan || !text.starts_with("WRONGTYPE")) return false;
+  members_have_ends_ = !members_have_ends_;
+  cursor_ = "0";
+  if (!std::exchange(is_wrong_type_, true)) return true;
+  // A tag's key that is no set of either kind: nothing in it can be a member, and fills cannot add to it.
   stage_ = found_by_ == FoundBy::kTag ? Stage::kUnlink : Stage::kDone;
   return true;
 }

@@ -1,8 +1,8 @@
 // Walks of tags: the members of their sets.
 //
 //   begin   a tombstone on the walk's own marker, before the first key is touched
-//   scan    one page of names (SSCAN)
-//   page    that page's keys through the invalidate script; deleted members leave the set with it
+//   scan    one page of names (SSCAN; ZSCAN where members have ends, see lua/reader.lua)
+//   page    that page's keys through the invalidate script; deleted members leave the set with it, unless they have ends
 //   ...     scan and page again until the cursor is back at 0
 //   finish  note in the marker that it was finished: a replay then does nothing
 //
@@ -63,6 +63,8 @@ class MemberWalk {
   const bool is_plain_;
   Stage stage_;
   bool is_large_ = false;
+  bool members_have_ends_ = false;  // a sorted set
+  bool is_wrong_type_ = false;      // said the last answer: it is not of the kind it was taken for
   std::string cursor_ = "0";
   ScanCount count_;
   std::vector<std::string> page_;

@@ -47,6 +47,17 @@ std::string with_root(const std::string& line) {
          line + "\n";
 }
 
+TEST(Config, SentinelsAndTheirPassword) {
+  const Result<ValidConfig> config = parse_config(
+      "postgres: {url: postgresql://localhost/shop}\n"
+      "redis: {url: redis://u:pw@mymaster/0, sentinels: [s1, 's2:26380'], sentinel_password: secret}\nrules: rules.yaml\n",
+      "evictd.yaml", no_environment);
+  ASSERT_TRUE(config) << config.error().to_string();
+  const RedisSettings& redis = (*config)->caches.at(0).redis;
+  EXPECT_EQ(redis.sentinels, (std::vector<std::string>{"s1", "s2:26380"}));
+  EXPECT_EQ(redis.sentinel_password.reveal(), "secret");
+}
+
 TEST(Config, ReadsEverySetting) {
   const Result<ValidConfig> config = parse_config(R"(
 postgres:
@@ -283,6 +294,15 @@ INSTANTIATE_TEST_SUITE_P(
         WrongConfig{"EmptyUrl",
                     "postgres: {url: ''}\nredis: {url: redis://localhost}\nrules: rules.yaml\n",
                     "evictd.yaml:1:17: 'url': expected a text, got an empty one"},
+        WrongConfig{"SentinelWithAUrl", with_redis("sentinels: ['redis://s1:26379']"),
+                    "evictd.yaml:4:14: 'sentinels': expected host:port, got 'redis://s1:26379'\n"
+                    "hint: for example sentinel-1:26379"},
+        WrongConfig{"NoSentinels", with_redis("sentinels: []"),
+                    "evictd.yaml:4:14: 'sentinels': expected at least one host:port, got an empty list\n"
+                    "hint: for example: sentinels: [s1:26379, s2:26379, s3:26379]"},
+        WrongConfig{"SentinelPasswordAlone", with_redis("sentinel_password: x"),
+                    "evictd.yaml:4:22: 'sentinel_password': expected 'sentinels' beside it, got none\n"
+                    "hint: the password of Redis itself belongs into 'url'"},
         WrongConfig{"TlsWithoutTls", with_redis("tls: {ca: ca.pem}"),
                     "evictd.yaml:4:3: 'tls' is set, but 'url' is not a rediss:// URL\n"
                     "hint: write rediss:// for a connection with TLS, or remove 'tls'"},

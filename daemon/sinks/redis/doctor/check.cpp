@@ -46,6 +46,7 @@ class RedisCheck {
       : options_(options), rules_(rules) {}
 
   Findings run() {
+    check_sentinels();
     auto client = BlockingClient::open(options_);
     if (!client) {
       const Error& error = client.error();
@@ -71,6 +72,39 @@ class RedisCheck {
            std::string fix) {
     findings_.push_back(
         Finding{std::move(id), severity, std::move(object), std::move(cause), std::move(fix)});
+  }
+
+  // Each by itself: one that is away, or knows another master, is found out in the night of the failover.
+  void check_sentinels() {
+    if (options_.sentinels.empty()) return;
+    std::map<std::string, std::vector<std::string>> masters;  // -> who says so
+    for (const HostPort& sentinel : options_.sentinels) {
+      RedisOptions one = options_;
+      one.sentinels = {sentinel};
+      const auto master = ask_sentinels(one);
+      if (master) {
+        masters[master->to_string()].push_back(sentinel.to_string());
+      } else {
+        add("RD014", Severity::kWarning, sentinel.to_string(), master.error().text, master.error().hint);
+      }
+    }
+    std::string text;
+    for (const auto& [master, sayers] : masters) {
+      text += text.empty() ? "the master is '" : ", and '";
+      text += master + "' by the word of ";
+      for (std::size_t i = 0; i < sayers.size(); ++i) text += (i == 0 ? "'" : ", '") + sayers[i] + "'";
+    }
+    if (masters.size() > 1) {
+      add("RD014", Severity::kWarning, "redis", "the Sentinels do not agree: " + text,
+          "wait for the end of a failover; or look at 'sentinel monitor' of each");
+    } else if (masters.size() == 1) {
+      add("RD014", Severity::kInfo, "redis", "found by Sentinel: " + text, "nothing to do");
+    }
+    if (options_.sentinels.size() < 3 && !masters.empty()) {
+      add("RD014", Severity::kInfo, "redis", std::to_string(options_.sentinels.size()) + " Sentinels are named; a failover needs a majority of at least three",
+          "name all of them under 'redis: sentinels:'");
+    }
+    of_sentinels_ = findings_.size();
   }
 
   // A broken connection in the middle reads like an error reply.
@@ -105,7 +139,8 @@ class RedisCheck {
     }
     if (info->is_cluster) {
       add("RD002", Severity::kError, where_,
-          "this is a Redis Cluster node, which evictd does not support yet", "use a single master");
+          "this is a node of a Redis Cluster, which evictd does not serve yet; readers' functions work there ('evictd lua --cluster')",
+          "use one master, by its address or by its Sentinels (docs/redis.md)");
     }
     if (!info->is_master) {
       add("RD002", Severity::kError, where_,
@@ -118,7 +153,7 @@ class RedisCheck {
       add("RD002", Severity::kError, where_,
           "expected Redis 6 or newer, got '" + info->version + "'", "upgrade Redis");
     }
-    return findings_.empty();
+    return findings_.size() == of_sentinels_;
   }
 
   std::string info_field(std::string_view name) const {
@@ -420,6 +455,7 @@ class RedisCheck {
   std::string where_;
   std::string info_;
   std::optional<Reply> any_key_;
+  std::size_t of_sentinels_ = 0;  // findings that are about Sentinels
   Findings findings_;
 };
 

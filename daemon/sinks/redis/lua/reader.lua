@@ -6,11 +6,17 @@
 --                         read here: a tag's invalidation deletes the members themselves
 --   evictd:{tag:<name>}   lazy: the tag's marker itself, there is no set. It must outlive every value that rests
 --                         on it: a fill creates and lengthens it; where it is gone, get says stale
--- A fill also reads 'evictd:purged', where pattern purges leave their tombstone.
+-- A fill also reads the marker where pattern purges leave their tombstone: 'evictd:purged', or that of the key's own slot
+-- on a cluster (purged_name()).
+--
+-- On a cluster one call has one slot. A tag is in another than the key, so it is joined first, in its own:
+--   evictd_join   the key becomes a member of the tag, unless the tag was invalidated past the token: then do not fill
+--   evictd_seen   lazy: whether a value of this version has seen the tag's last invalidation
+-- The order is what makes it safe: an invalidation writes the tag's tombstone before it reads the members, a join looks at
+-- that tombstone, and nobody takes a membership away before its end, for a fill that is still under way may count on it.
 --
 -- Replies are plain: Redis clients of every language read them without a wrapper.
 
-local PURGED = 'evictd:purged'
 local MARGIN = 1000  -- ms, as the daemon's tombstones have it
 local REJECTED_PAUSE = 10  -- ms
 local TOKEN_MAX = 65536  -- bytes
@@ -29,6 +35,45 @@ local COUNT_NAMES = {
   'stored', 'rejected_tombstone', 'rejected_newer', 'rejected_age', 'rejected_lease', 'rejected_token',
   'fresh', 'stale', 'miss', 'busy', 'leases', 'early', 'invalidated',
 }
+
+-- The marker of pattern purges that a fill of this key has to look at. On a cluster each slot has one, named by a hash tag
+-- of four letters from '@' to 'O' that falls into it: of all names of this form, XOR of the letters' low bits is XOR of the
+-- slots, so two tables of 128 give the name of any slot (topology/slots.cpp has the same).
+local EMPTY = 13881  -- the slot of '@@@@'
+-- Whose letters change bit 0, 1, ... of the slot alone.
+local BASIS = {6906, 1773, 10107, 4364, 10897, 14784, 8035, 10111, 4356, 8712, 7146, 1229, 9019, 6540}
+local crc_of, low, high
+local function make_slot_tables()  -- at the first call: while a library is loaded, there is no 'bit'
+  crc_of, low, high = {}, {}, {}
+  for byte = 0, 255 do
+    local crc = byte * 256
+    for _ = 1, 8 do crc = crc >= 32768 and bit.bxor(crc * 2 - 65536, 4129) or crc * 2 end
+    crc_of[byte] = crc
+  end
+  for i = 0, 127 do
+    local a, b = 0, 0
+    for j = 0, 6 do
+      if bit.band(bit.rshift(i, j), 1) == 1 then a, b = bit.bxor(a, BASIS[j + 1]), bit.bxor(b, BASIS[j + 8]) end
+    end
+    low[i], high[i] = a, b
+  end
+end
+
+local function purged_name(key)
+  if not IS_CLUSTER then return 'evictd:purged' end
+  if not crc_of then make_slot_tables() end
+  local bxor, band, rshift, byte = bit.bxor, bit.band, bit.rshift, string.byte
+  local first, last = 1, #key
+  local open = string.find(key, '{', 1, true)
+  local close = open and string.find(key, '}', open + 1, true)
+  if close and close > open + 1 then first, last = open + 1, close - 1 end
+  local crc = 0
+  for i = first, last do crc = bxor(band(crc, 255) * 256, crc_of[bxor(rshift(crc, 8), byte(key, i))]) end
+  local slot = bxor(band(crc, 16383), EMPTY)
+  local letters = bxor(low[band(slot, 127)], high[rshift(slot, 7)])
+  return 'evictd:purged:{' .. string.char(64 + rshift(letters, 12), 64 + band(rshift(letters, 8), 15),
+    64 + band(rshift(letters, 4), 15), 64 + band(letters, 15)) .. '}'
+end
 
 -- 0 <= number < 1. Redis seeds Lua's own generator alike in every script.
 local function random_share(salt)
@@ -147,8 +192,8 @@ end
 
 -- The markers of the key, of purges, and of the tags, in this order.
 local function read_markers(keys)
-  if #keys == 2 then return redis.call('MGET', keys[2], PURGED) end
-  local names = {keys[2], PURGED}
+  if #keys == 2 then return redis.call('MGET', keys[2], purged_name(keys[1])) end
+  local names = {keys[2], purged_name(keys[1])}
   for i = 3, #keys do names[i] = is_lazy_tag(keys[i]) and keys[i] or marker_name(keys[i]) end
   return redis.call('MGET', unpack(names))
 end
@@ -167,13 +212,38 @@ local function end_lease_soon(name, text, now)
   redis.call('SET', name, marker_text(marker), 'KEEPTTL')
 end
 
--- A lazy tag's marker, there for at least as long as this value: "nothing to have seen" when it is new.
-local function keep_lazy_tag(name, text, lifetime, now)
+-- A lazy tag's marker, there for at least as long as this value: "nothing to have seen" when it is new, but `need`.
+local function keep_lazy_tag(name, text, lifetime, now, need)
   if not text then
-    redis.call('SET', name, 't *' .. now .. ' ^0', 'PX', lifetime)
+    redis.call('SET', name, 't *' .. now .. ' ^0' .. (need and ' n' .. need or ''), 'PX', lifetime)
   elseif redis.call('PTTL', name) < lifetime then
     redis.call('PEXPIRE', name, lifetime)
   end
+end
+
+-- A membership that has an end, so that nobody needs to take it away before: a member of a sorted set, scored by the end
+-- (ms, Redis TIME). The set itself lives as long as its last membership. Removes so many of those that are over. Returns an
+-- error reply when the tag is no sorted set.
+local OVER_MAX = 64
+local function become_member(tag, key, lifetime, now)
+  local call = redis.call
+  local over = redis.pcall('ZRANGEBYSCORE', tag, '-inf', '(' .. now, 'LIMIT', 0, OVER_MAX)
+  if over.err then return over end
+  if #over > 0 then call('ZREM', tag, unpack(over)) end
+  call('ZADD', tag, 'GT', string.format('%.0f', tonumber(now) + lifetime), key)
+  local last = call('ZRANGE', tag, -1, -1, 'WITHSCORES')
+  call('PEXPIREAT', tag, string.format('%.0f', tonumber(last[2])))
+end
+
+-- The memberships of a fill are written together with the value, so that a walk may take them away together: a set. On a
+-- cluster a walk cannot, and where evictd_join is used it must not: there they have ends.
+local function join_with_fill(tag, key, lifetime, now)
+  if not IS_CLUSTER then
+    local added = redis.pcall('SADD', tag, key)
+    if type(added) == 'number' then return end
+    if not string.find(added.err, 'WRONGTYPE', 1, true) then error(added) end
+  end
+  become_member(tag, key, lifetime, now)
 end
 
 -- evictd_fill 2+n key marker [tag ...] token ttl_ms value [AGE ms] [JITTER percent] -> 1 stored, 0 rejected
@@ -244,13 +314,75 @@ local function fill(keys, args)
     if is_lazy_tag(keys[i]) then
       keep_lazy_tag(keys[i], found[i], marker_lifetime, now)
     else
-      call('SADD', keys[i], keys[1])
+      join_with_fill(keys[i], keys[1], marker_lifetime, now)
     end
   end
   call('SET', keys[1], args[3], 'PX', lifetime_text or lifetime)
   call('SET', keys[2], text, 'PX', marker_lifetime == lifetime and lifetime_text or marker_lifetime)
   counts.stored = counts.stored + 1
   return 1
+end
+
+-- evictd_join 2 tag:<T> evictd:{tag:<T>} key expires_ms token -> 1 joined, 0 the tag was invalidated past the token
+-- evictd_join 1 evictd:{tag:<T>} key expires_ms token         -> the same of a lazy tag, which has no members
+--   expires_ms  the ttl_ms of the fill that follows. The membership lasts longer, by as long as a fill may take
+-- Before evictd_fill, for each tag of the value; after a 0 there is to be no fill.
+local function join(keys, args)
+  local key, lifetime, token = args[1], whole(args[2]), args[3]
+  local marker = keys[#keys]
+  local is_lazy = #keys == 1
+  if #keys < 1 or #keys > 2 or #args ~= 3 or not lifetime or lifetime < 1 then
+    return redis.error_reply('ERR expected tag:<name> evictd:{tag:<name>} as keys (the latter alone for a lazy tag), then key expires_ms token, expires_ms at least 1')
+  end
+  if is_lazy and not (is_lazy_tag(marker) and is_tag(marker)) then
+    return redis.error_reply("ERR expected 'evictd:{tag:<name>}', got " .. shown(marker))
+  end
+  if not is_lazy and (string.sub(keys[1], 1, 4) ~= 'tag:' or marker_name(keys[1]) ~= marker) then
+    return redis.error_reply("ERR expected 'tag:<name>' and 'evictd:{tag:<name>}', got " .. shown(keys[1]) .. ' and ' .. shown(marker) ..
+      ": a client's key prefix belongs into the name of the tag")
+  end
+  if string.sub(key, 1, 7) == 'evictd:' or key == '' or #key > TOKEN_MAX then
+    return redis.error_reply('ERR expected the key of a cached value, got ' .. shown(key))
+  end
+  if #token > TOKEN_MAX then
+    return redis.error_reply('ERR expected a token of at most ' .. TOKEN_MAX .. ' bytes, got ' .. #token)
+  end
+  local text, now = redis.call('GET', marker), now_text()
+  local version_text, version
+  if string.sub(token, 1, 6) ~= 'lease:' then  -- a lease says nothing of versions
+    version_text, version = token_version(token)
+    if not version then return rejected('rejected_token') end
+    local reason = is_tombstone(text) and tombstone_forbids(parse_marker(text), version)
+    if reason then return rejected(reason) end
+  end
+  lifetime = lifetime + TOMBSTONE_TTL + MARGIN
+  if is_lazy then
+    if not version or not version.xmin then return rejected('rejected_token') end
+    -- What a marker that is gone had asked for is not known: who has seen less than this value is not vouched for.
+    keep_lazy_tag(marker, text, lifetime, now, #version_text <= VERSION_MAX and version_text or string.format('%.0f', version.xmin))
+    return 1
+  end
+  local wrong = become_member(keys[1], key, lifetime, now)
+  if wrong and string.find(wrong.err, 'WRONGTYPE', 1, true) then
+    return redis.error_reply('ERR expected a tag whose members have ends at ' .. shown(keys[1]) ..
+      ', got another type: members added by SADD, or with evictd_fill, and joined ones cannot share a tag')
+  end
+  return wrong or 1
+end
+
+-- evictd_seen 1 evictd:{tag:<T>} version -> 1 when a value of this version (of evictd_get's reply) has seen the lazy tag's
+-- last invalidation, 0 when it has not, or nobody can tell. Of transactions known by 32 bits alone, it takes the value for
+-- younger than four hours.
+local function seen(keys, args)
+  local name = keys[1]
+  if #keys ~= 1 or #args ~= 1 or not (is_lazy_tag(name) and is_tag(name)) then
+    return redis.error_reply("ERR expected 'evictd:{tag:<name>}' as the key, and the version of a value")
+  end
+  local text = redis.call('GET', name)
+  if not is_tombstone(text) then return 0 end
+  local _, version = token_version(args[1])
+  if not version then return 0 end
+  return tombstone_forbids(parse_marker(text), version) and 0 or 1
 end
 
 -- Gives a lease when nobody holds one -> its id, or nil.

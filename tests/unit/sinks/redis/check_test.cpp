@@ -99,8 +99,8 @@ TEST_F(CheckRedis, ClusterNode) {
   // By default the bus takes the port plus 10,000, which may be beyond the last port.
   start({"--cluster-enabled", "yes", "--cluster-port", std::to_string(free_port())});
   EXPECT_EQ(findings(), std::vector<std::string>{"RD002 " + where() +
-                                                 ": this is a Redis Cluster node, which evictd "
-                                                 "does not support yet -> use a single master"});
+                                                 ": this is a node of a Redis Cluster, which evictd does not serve yet; readers' functions "
+                                                 "work there ('evictd lua --cluster') -> use one master, by its address or by its Sentinels (docs/redis.md)"});
 }
 
 TEST_F(CheckRedis, MissingRights) {

@@ -173,6 +173,44 @@ TEST_F(WalkTest, TagThatIsNoSetIsDeleted) {
   EXPECT_EQ(marker("tag:t"), "t epoch/1 10d");
 }
 
+// evictd_join, the reader's pause, evictd_fill: the walk in between must not take away what the fill counts on.
+TEST_F(WalkTest, AMembershipWithAnEndOutlivesTheWalk) {  // G3
+  const std::vector<ReaderScript> scripts = reader_scripts(std::chrono::seconds(60));
+  const auto join = [&](std::string_view key, std::string_view token) {
+    return redis().integer({"EVAL", scripts.at(2).script.text, "2", "tag:t", "evictd:{tag:t}", key, "60000", token});
+  };
+  const auto fill = [&](std::string_view token) {
+    return redis().integer({"EVAL", scripts.at(0).script.text, "2", "k", "evictd:{k}", token, "60000", "v"});
+  };
+  ASSERT_EQ(join("k", "10:12:10"), 1);
+  ASSERT_EQ(join("other", "11:12:"), 1);
+  redis().set("other", "v");
+  expect_counts(run(trusted_tag(Act::kInvalidate, "t", 10)), 1, 1, 0, 0);
+  EXPECT_EQ(fill("10:12:10"), 0) << "the walk left its tombstone on a member that was not there";
+  EXPECT_EQ(fill("11:12:"), 1) << "counts on its membership of before";
+  expect_counts(run(trusted_tag(Act::kInvalidate, "t", 12)), 1, 1, 0, 0);
+  EXPECT_FALSE(redis().exists("k"));
+}
+
+TEST_F(WalkTest, ATagOfManyMembersWithEndsIsWalkedWhole) {
+  for (int i = 0; i < 3000; ++i) {
+    redis().command({"ZADD", "tag:t", "9999999999999", "k" + std::to_string(i)});
+    redis().set("k" + std::to_string(i), "v");
+  }
+  expect_counts(run(trusted_tag(Act::kInvalidate, "t", 10)), 3000, 0, 0, 0);
+  EXPECT_EQ(redis().integer({"ZCARD", "tag:t"}), 3000);
+}
+
+TEST_F(WalkTest, ATagPatternFindsBothKindsOfTagsAndLeavesOtherTypesAlone) {
+  redis().command({"SADD", "tag:c:1", "a"});
+  redis().command({"ZADD", "tag:c:2", "9999999999999", "b"});
+  redis().set("tag:c:3", "somebody's");
+  redis().set("a", "v");
+  redis().set("b", "v");
+  expect_counts(run(OrderBuilder(Act::kInvalidate, Target::kPatterns).trusting().of_tags().key("tag:c:*", {10})), 2, 0, 0, 0);
+  EXPECT_TRUE(redis().exists("tag:c:3"));
+}
+
 TEST_F(WalkTest, ManyTagsInOneCommand) {
   OrderBuilder builder(Act::kInvalidate, Target::kTags);
   builder.trusting();

@@ -1,0 +1,103 @@
+#include "daemon/sinks/redis/topology/sentinel.h"
+
+#include <algorithm>
+
+#include "daemon/sinks/redis/text.h"
+
+namespace evictd {
+
+std::string HostPort::to_string() const {
+  const bool v6 = host.find(':') != std::string::npos;
+  return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
+}
+
+Result<HostPort> parse_host_port(std::string_view text, std::uint16_t default_port) {
+  HostPort made{{}, default_port};
+  std::string_view port;
+  const auto wrong = [text] {
+    return fail(ErrorKind::kUsage, "expected host:port, got '" + std::string(text.substr(0, 100)) + "'", "for example sentinel-1:26379");
+  };
+  if (text.starts_with('[')) {
+    const std::size_t close = text.find(']');
+    if (close == std::string_view::npos) return wrong();
+    made.host = text.substr(1, close - 1);
+    port = text.substr(close + 1);
+  } else {
+    const std::size_t colon = text.find(':');
+    made.host = text.substr(0, colon);
+    if (colon != std::string_view::npos) port = text.substr(colon);
+  }
+  const bool has_port = !port.empty();
+  if (has_port && (port[0] != ':' || !read_number(port.substr(1), made.port) || made.port == 0)) return wrong();
+  if (made.host.empty() || made.host.find_first_of("/@ \t?#") != std::string::npos) return wrong();
+  return made;
+}
+
+std::optional<SentinelAnswer> read_sentinel_answer(const Reply& address, const Reply& master) {
+  SentinelAnswer answer;
+  const bool is_unknown = master.is_error() && master.text.starts_with("ERR No such master");
+  if (address.kind == Reply::Kind::kNil) return is_unknown ? std::optional(answer) : std::nullopt;
+  if (address.kind != Reply::Kind::kArray || address.elements.size() != 2 || master.kind != Reply::Kind::kArray ||
+      master.elements.size() % 2 != 0) {
+    return std::nullopt;
+  }
+  HostPort& found = answer.master.emplace();
+  found.host = address.elements[0].text;
+  if (found.host.empty() || !read_number(std::string_view(address.elements[1].text), found.port) || found.port == 0) return std::nullopt;
+  for (std::size_t i = 0; i < master.elements.size(); i += 2) {
+    if (master.elements[i].text != "config-epoch") continue;
+    if (!read_number(std::string_view(master.elements[i + 1].text), answer.epoch)) return std::nullopt;
+    return answer;
+  }
+  return std::nullopt;
+}
+
+void MasterQuest::begin() {
+  at_ = 0;
+  reasons_.clear();
+  out_of_date_.reset();
+}
+
+MasterQuest::Next MasterQuest::answered(const SentinelAnswer& answer) {
+  if (!answer.master) return failed("does not know a master '" + name_ + "'");
+  if (master_ && answer.epoch < epoch_) {
+    if (!out_of_date_ || out_of_date_->epoch < answer.epoch) out_of_date_ = answer;
+    return failed("tells of '" + answer.master->to_string() + "' from before the last failover");
+  }
+  master_ = answer.master;
+  epoch_ = answer.epoch;
+  std::rotate(sentinels_.begin(), sentinels_.begin() + static_cast<std::ptrdiff_t>(at_), sentinels_.begin() + static_cast<std::ptrdiff_t>(at_) + 1);
+  at_ = 0;
+  return Next::kFound;
+}
+
+MasterQuest::Next MasterQuest::failed(std::string why) {
+  reasons_.push_back("'" + asked().to_string() + "' " + std::move(why));
+  if (++at_ < sentinels_.size()) return Next::kAskNext;
+  at_ = 0;
+  // All of those that answer have begun to count anew.
+  if (out_of_date_) {
+    master_ = out_of_date_->master;
+    epoch_ = out_of_date_->epoch;
+    return Next::kFound;
+  }
+  return Next::kNobodyKnows;
+}
+
+Error MasterQuest::error() const {
+  std::string text = "no sentinel tells where the master '" + name_ + "' is: ";
+  for (std::size_t i = 0; i < reasons_.size(); ++i) text += (i == 0 ? "" : "; ") + reasons_[i];
+  return Error{ErrorKind::kConnection, std::move(text),
+               "the host of 'redis: url:' is the name that 'sentinel monitor' gives the master; 'redis: sentinels:' are the "
+               "Sentinels' own addresses"};
+}
+
+bool MasterQuest::is_moved_by(const SentinelAnswer& answer) {
+  if (!answer.master || answer.epoch <= epoch_) return false;
+  epoch_ = answer.epoch;
+  if (answer.master == master_) return false;
+  master_ = answer.master;
+  return true;
+}
+
+}  // namespace evictd

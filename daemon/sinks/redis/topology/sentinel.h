@@ -1,0 +1,74 @@
+// Where the master is, by the word of Sentinels: who is asked next, and what an answer is worth. Pure; sentinel_link.h asks.
+//
+// Sentinels know a master by a name, and number each failover (the configuration epoch). An answer of a lower epoch than one
+// that we had is out of date: that Sentinel was cut off. Only when all of them say so, somebody has set them up anew.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/sinks/redis/resp.h"
+#include "mapping/error.h"
+
+namespace evictd {
+
+struct HostPort {
+  std::string host;
+  std::uint16_t port = 0;
+
+  std::string to_string() const;
+  friend bool operator==(const HostPort&, const HostPort&) = default;
+};
+
+inline constexpr std::uint16_t kSentinelPort = 26379;
+// "host", "host:port" or "[v6]:port". kUsage on anything else.
+Result<HostPort> parse_host_port(std::string_view text, std::uint16_t default_port);
+
+// Of SENTINEL GET-MASTER-ADDR-BY-NAME and SENTINEL MASTER. Nothing when the reply is of another shape; an empty `master`
+// when the Sentinel does not know the name.
+struct SentinelAnswer {
+  std::optional<HostPort> master;
+  std::uint64_t epoch = 0;
+};
+std::optional<SentinelAnswer> read_sentinel_answer(const Reply& address, const Reply& master);
+
+class MasterQuest {
+ public:
+  // `sentinels` not empty.
+  MasterQuest(std::string name, std::vector<HostPort> sentinels) : name_(std::move(name)), sentinels_(std::move(sentinels)) {}
+
+  enum class Next { kFound, kAskNext, kNobodyKnows };
+
+  // A round: each Sentinel is asked once, until one knows. What was found before stays known.
+  void begin();
+  const HostPort& asked() const { return sentinels_[at_]; }
+  Next answered(const SentinelAnswer& answer);
+  // It did not answer, or not to the question.
+  Next failed(std::string why);
+
+  // After kFound.
+  const HostPort& master() const { return *master_; }
+  // After kNobodyKnows: what each of them said.
+  Error error() const;
+
+  // While a connection to master() stands, one Sentinel after the other is asked again. True when this answer tells of a
+  // failover to another server: master() is that one now.
+  bool is_moved_by(const SentinelAnswer& answer);
+  void ask_another() { at_ = (at_ + 1) % sentinels_.size(); }
+
+ private:
+  Next next();
+
+  std::string name_;
+  std::vector<HostPort> sentinels_;  // the one that answered last first
+  std::size_t at_ = 0;
+  std::vector<std::string> reasons_;          // of this round
+  std::optional<HostPort> master_;
+  std::uint64_t epoch_ = 0;                   // of master_
+  std::optional<SentinelAnswer> out_of_date_; // of this round, the best of them
+};
+
+}  // namespace evictd
