@@ -80,7 +80,7 @@ def include_directions(files):
 LIBRARIES = {
     "yaml-cpp/": {"mapping/yaml.cpp"},
     "simdjson": {"mapping/json_path.cpp", "daemon/app/explain.cpp", "daemon/sources/kafka/json_level.cpp", "daemon/kafka/json_reader.cpp"},
-    "openssl/": {"mapping/filters.cpp", "daemon/sinks/redis/scripts.cpp", "daemon/sinks/redis/transport.cpp"},
+    "openssl/": {"mapping/filters.cpp", "daemon/sinks/redis/scripts.cpp", "daemon/sinks/redis/transport.cpp", "daemon/sources/postgres/stream_wire.cpp"},
     "prometheus/": {"daemon/app/metrics.cpp", "daemon/app/metrics_status.h"},
     "CLI/": {"daemon/app/command_line.cpp"},
     "hiredis/": set(),
