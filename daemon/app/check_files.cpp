@@ -127,6 +127,7 @@ void check_edges(const Config& config, const RuleSet& rules, Findings& findings)
                         "add one to 'caches' (docs/edge.md), or remove surrogate_keys"});
   }
 }
+bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
 
 struct Totals {
   std::size_t errors = 0;
@@ -174,6 +175,12 @@ Findings check_files(const Config& config, const RuleSet& rules) {
   check_stars(rules, findings);
   check_times(config, rules, findings);
   check_edges(config, rules, findings);
+  if (config.listen && !is_loopback(config.listen->host)) {
+    findings.push_back({"CF008", Severity::kInfo, "http.listen",
+                        fmt::format("'{}': whoever reaches it reads the names of tables, rules and hosts; it has no login",
+                                    config.listen->to_string()),
+                        "listen on 127.0.0.1, or put a network policy or a proxy with a login before it"});
+  }
   if (rules.rules().size() > kRuleLabelsMax) {
     findings.push_back({"CF005", Severity::kWarning, "metrics",
                         fmt::format("{} rules: the metrics of those after the first {} share the "

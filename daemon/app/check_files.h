@@ -1,4 +1,4 @@
-// The part of `evictd check` that needs nothing but the files (CF001 to CF005), and how findings
+// The part of `evictd check` that needs nothing but the files (CF001 to CF008), and how findings
 // are printed.
 #pragma once
 

@@ -71,8 +71,9 @@ void read_postgres_url(YamlMap& map, std::string_view name, Secret& value) {
   read_secret(map, name, value);
   if (value.empty()) return;
   if (Result<Conninfo> conninfo = Conninfo::parse(value.reveal()); !conninfo) {
+    const std::string& hint = conninfo.error().hint;
     take_at(map, name, conninfo.error().text,
-            "for example postgresql://evictd@localhost/shop, or 'host=localhost dbname=shop'");
+            hint.empty() ? "for example postgresql://evictd@localhost/shop, or 'host=localhost dbname=shop'" : hint);
   }
 }
 

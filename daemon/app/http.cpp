@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "daemon/app/status_feed.h"
+#include "daemon/base/plain_text.h"
 
 namespace evictd {
 namespace {
@@ -32,7 +33,7 @@ HttpResponse readyz(const StatusBoard& board, std::string_view query, SteadyTime
   if (judged.state == Verdict::State::kReady) return {200, kPlain, "ok\n"};
   if (judged.state == Verdict::State::kStandby && asks_for(query, "standby=ok")) return {200, kPlain, "standby\n"};
   std::string body;
-  for (const std::string& problem : judged.reasons) body += problem + "\n";
+  for (const std::string& problem : judged.reasons) body += plain_line(problem) + "\n";
   return {503, kPlain, std::move(body)};
 }
 

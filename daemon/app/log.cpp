@@ -9,6 +9,7 @@
 #include "daemon/app/line_writer.h"
 #include "daemon/app/status.h"
 #include "daemon/base/json.h"
+#include "daemon/base/plain_text.h"
 
 namespace evictd {
 namespace {
@@ -44,16 +45,6 @@ std::string line_of(LogLevel level, LogFormat format, std::string_view text, std
              : fmt::format("{{\"time\":\"{}\",\"level\":\"{}\",{}}}\n", time, level_name(level), message);
 }
 
-// Text from outside (a server's message) must not be able to begin a line of its own, nor steer a
-// terminal.
-std::string on_one_line(std::string_view text) {
-  std::string line(text);
-  for (char& c : line) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
-  }
-  return line;
-}
-
 std::string without_numbers(std::string_view text) {
   std::string key;
   for (const char c : text) {
@@ -71,8 +62,9 @@ std::string without_numbers(std::string_view text) {
 
 std::string log_message(LogFormat format, std::string_view text, std::string_view hint) {
   if (format == LogFormat::kText) {
-    std::string line = on_one_line(text);
-    if (!hint.empty()) line += " (hint: " + on_one_line(hint) + ")";
+    // Text from outside must not be able to begin a line of its own, nor steer a terminal.
+    std::string line = plain_line(text);
+    if (!hint.empty()) line += " (hint: " + plain_line(hint) + ")";
     return line;
   }
   std::string fields = "\"message\":" + json_quoted(text);

@@ -9,11 +9,13 @@ import threading
 class Middle:
     """`tamper(frame)` gets each CopyData frame of a replication stream (type, length and body, as a bytearray) and
     returns what goes on to the client. While `pass_on` is not set, nothing goes on in either direction on connections
-    whose application_name is `freeze`."""
+    whose application_name is `freeze`. `lie(data)` gets whatever else the server sends, in the pieces it comes in: to
+    ordinary connections, and to replication connections before their stream."""
 
     def __init__(self, target_port):
         self.target_port = target_port
         self.tamper = bytes
+        self.lie = bytes
         self.pass_on = threading.Event()
         self.pass_on.set()
         self.freeze = None
@@ -50,16 +52,16 @@ class Middle:
             if b"replication" in options:
                 self._frames(server, client, name)
             else:
-                self._pump(server, client, name)
+                self._pump(server, client, name, lambda data: self.lie(data))
         except OSError:
             client.close()
 
-    def _pump(self, source, sink, name):
+    def _pump(self, source, sink, name, change=bytes):
         try:
             while data := source.recv(65536):
                 if name == self.freeze:
                     self.pass_on.wait()
-                sink.sendall(data)
+                sink.sendall(change(data))
         except OSError:
             pass
         _close(source, sink)
@@ -71,7 +73,7 @@ class Middle:
                 frame = bytearray(head + _exactly(server, struct.unpack("!I", head[1:])[0] - 4))
                 if name == self.freeze:
                     self.pass_on.wait()
-                client.sendall(self.tamper(frame) if head[:1] == b"d" else frame)
+                client.sendall(self.tamper(frame) if head[:1] == b"d" else self.lie(frame))
         except OSError:
             _close(server, client)
 

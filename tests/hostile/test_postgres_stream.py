@@ -8,17 +8,10 @@ import scenarios
 from harness import oracle
 from harness.fixtures import soak
 from harness.waiting import eventually, stays
-from hostile.middle import Middle
+from hostile import attacks
 
 KEEPALIVE, DATA = ord("k"), ord("w")
 HEADER = 5  # type and length of the frame
-
-
-@pytest.fixture
-def middle(postgres):
-    made = Middle(postgres.port)
-    yield made
-    made.stop()
 
 
 @pytest.fixture
@@ -105,7 +98,7 @@ def bytes_to_flip(frame):
 def test_a_bit_flipped_anywhere_but_in_the_rows_leaves_no_stale_key(postgres, redis, cache, middle, evictd, seed):
     choice = random.Random(seed)
     running = scenarios.under_load(postgres, redis, seed)
-    for _ in range(300 if soak() else 12):
+    for _ in range(attacks.count(300 if soak() else 12)):
         armed = [choice.randint(1, 40)]
 
         def tamper(frame, armed=armed):

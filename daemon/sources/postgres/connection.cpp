@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cctype>
 #include <chrono>
+#include <map>
 
 #include "mapping/check.h"
 
@@ -121,13 +122,14 @@ void PostgresConnection::close() {
   if (message_ != nullptr) PQfreemem(message_);
   message_ = nullptr;
   asking_.reset();
+  wire_.reset();
   lookups_.clear();
   connection_.reset();
   state_ = State::kClosed;
   failure_.reset();
   answer_.reset();
   goodbye_.reset();
-  wants_write_ = copy_ended_ = false;
+  wants_write_ = stream_ended_ = false;
   idle_read_at_ = {};
 }
 
@@ -178,7 +180,7 @@ void PostgresConnection::step(Now now) {
       return;
     case State::kBusy:
       flush();
-      if (state_ == State::kBusy) read_answer();
+      if (state_ == State::kBusy) wire_ ? read_stream_answer() : read_answer();
       return;
     case State::kStreaming:
       return flush();
@@ -253,7 +255,81 @@ void PostgresConnection::send_prepared(const std::string& name) {
   flush();
 }
 
+void PostgresConnection::begin_stream(const std::string& command) {
+  EVICTD_CHECK(state_ == State::kIdle);
+  PGconn* connection = connection_.get();
+  ssl_st* tls = nullptr;
+  if (PQsslInUse(connection) != 0) {
+    tls = static_cast<ssl_st*>(PQsslStruct(connection, "OpenSSL"));
+    if (tls == nullptr) return lose("", "expected a libpq that uses OpenSSL for TLS");
+  } else if (PQgssEncInUse(connection) != 0) {
+    return lose("", "a replication stream cannot be read under GSSAPI encryption: set gssencmode=disable, and use TLS");
+  }
+  wire_.emplace(PQsocket(connection), tls);
+  wire_->send('Q', std::string_view(command.c_str(), command.size() + 1));
+  state_ = State::kBusy;
+  flush();
+}
+
+void PostgresConnection::lose_wire() { lose("", std::string(wire_->problem())); }
+
+namespace {
+
+// The fields of an ErrorResponse or a NoticeResponse.
+std::map<char, std::string> error_fields(std::string_view body) {
+  std::map<char, std::string> fields;
+  while (!body.empty() && body.front() != 0) {
+    const std::size_t end = body.find('\0', 1);
+    if (end == std::string_view::npos) break;
+    fields[body.front()] = body.substr(1, end - 1);
+    body.remove_prefix(end + 1);
+  }
+  return fields;
+}
+
+PostgresFailure failure_in(std::string_view body, const Conninfo& conninfo) {
+  std::map<char, std::string> fields = error_fields(body);
+  std::string text = fields['M'];
+  if (!fields['D'].empty()) text += " (" + fields['D'] + ")";
+  if (text.empty()) text = "an error without a text";
+  return PostgresFailure{fields['C'], conninfo.scrub(text), false};
+}
+
+}  // namespace
+
+// What the server says to the command that begins the stream.
+void PostgresConnection::read_stream_answer() {
+  if (!wire_->receive()) return lose_wire();
+  while (true) {
+    auto frame = wire_->next();
+    if (!frame) return lose("08P01", std::string(frame.error().text));
+    if (!*frame) return;
+    switch ((*frame)->type) {
+      case 'W':  // CopyBothResponse
+        answer_.emplace();
+        state_ = State::kStreaming;
+        return;
+      case 'E':
+        answer_.emplace();
+        answer_->failure = failure_in((*frame)->body, conninfo_);
+        state_ = State::kIdle;  // for nothing but to be closed
+        return;
+      case 'N':
+      case 'S':
+      case 'A':
+        break;
+      default:
+        return lose("08P01", "expected a stream to begin, got a message of another kind");
+    }
+  }
+}
+
 void PostgresConnection::flush() {
+  if (wire_) {
+    if (!wire_->flush()) return lose_wire();
+    wants_write_ = wire_->wants_write();
+    return;
+  }
   const int left = PQflush(connection_.get());
   if (left < 0) return lose_with_last_error();
   wants_write_ = left > 0;
@@ -325,50 +401,61 @@ std::optional<PostgresConnection::Answer> PostgresConnection::take_answer() {
 
 std::optional<std::string_view> PostgresConnection::read_stream(bool may_receive) {
   EVICTD_CHECK(state_ == State::kStreaming);
-  PGconn* connection = connection_.get();
-  if (message_ != nullptr) PQfreemem(message_);
-  message_ = nullptr;
-  if (!copy_ended_) {
-    int length = PQgetCopyData(connection, &message_, 1);
-    if (length == 0 && may_receive) {
-      if (PQconsumeInput(connection) == 0) {
-        lose_with_last_error();
+  while (true) {
+    auto frame = wire_->next();
+    if (!frame) {
+      lose("08P01", std::string(frame.error().text));
+      return std::nullopt;
+    }
+    if (!*frame) {
+      if (!may_receive) return std::nullopt;
+      if (!wire_->receive()) {
+        lose_wire();
         return std::nullopt;
       }
-      length = PQgetCopyData(connection, &message_, 1);
+      wants_write_ = wire_->wants_write();
+      // Once, but for what poll() would not tell of.
+      may_receive = wire_->has_pending();
+      continue;
     }
-    if (length > 0) return std::string_view(message_, static_cast<std::size_t>(length));
-    if (length == 0) return std::nullopt;
-    copy_ended_ = true;
-  } else if (may_receive && PQconsumeInput(connection) == 0) {
-    lose_with_last_error();
-    return std::nullopt;
+    switch ((*frame)->type) {
+      case 'd':
+        if ((*frame)->body.empty()) break;
+        return (*frame)->body;
+      case 'c':  // CopyDone: ours is answered by more
+        if (stream_ended_) break;
+        [[fallthrough]];
+      case 'C':
+      case 'Z':
+        lose("", "the server ended the stream");
+        return std::nullopt;
+      case 'E': {
+        const PostgresFailure failure = failure_in((*frame)->body, conninfo_);
+        lose(failure.sqlstate, failure.text);
+        return std::nullopt;
+      }
+      case 'N':
+      case 'S':
+      case 'A':
+        break;
+      default:
+        lose("08P01", "expected messages of a replication stream, got one of another kind");
+        return std::nullopt;
+    }
   }
-  // The stream ended. Why, or that the server has let go of the slot, may still be on its way.
-  if (PQisBusy(connection) != 0) return std::nullopt;
-  const ResultOwner result(PQgetResult(connection), &PQclear);
-  if (result != nullptr && PQresultStatus(result.get()) == PGRES_FATAL_ERROR) {
-    const PostgresFailure failure = failure_of(result.get());
-    lose(failure.sqlstate, failure.text);
-  } else {
-    lose("", "the server ended the stream");
-  }
-  return std::nullopt;
 }
 
 bool PostgresConnection::write_stream(std::string_view message) {
   EVICTD_CHECK(state_ == State::kStreaming);
-  if (PQputCopyData(connection_.get(), message.data(), static_cast<int>(message.size())) != 1) {
-    lose_with_last_error();
-    return false;
-  }
+  wire_->send('d', message);
   flush();
   return state_ == State::kStreaming;
 }
 
 void PostgresConnection::end_stream() {
   EVICTD_CHECK(state_ == State::kStreaming);
-  if (PQputCopyEnd(connection_.get(), nullptr) != 1) return lose_with_last_error();
+  stream_ended_ = true;
+  wire_->send('c', {});
   flush();
 }
 

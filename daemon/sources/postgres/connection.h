@@ -15,6 +15,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/net/name_lookup.h"
 #include "daemon/sources/postgres/conninfo.h"
+#include "daemon/sources/postgres/stream_wire.h"
 #include "daemon/base/waiting.h"
 
 struct pg_conn;
@@ -68,6 +69,9 @@ class PostgresConnection {
   void send(const std::string& command);
   // REQUIRES: kIdle. Prepares one statement: several at once are refused, whatever is written in it.
   void send_prepare(const std::string& name, const std::string& statement);
+  // REQUIRES: kIdle. A command that begins a stream; from here on the frames are read by ourselves (stream_wire.h), and
+  // nothing but the stream can be done with the connection.
+  void begin_stream(const std::string& command);
   // REQUIRES: kIdle. Runs a statement prepared with send("prepare <name> as ...").
   void send_prepared(const std::string& name);
   std::optional<Answer> take_answer();
@@ -80,8 +84,8 @@ class PostgresConnection {
   bool write_stream(std::string_view message);
   // Ends our side of the stream; the server's last words are read by read_stream().
   void end_stream();
-  // Everything queued has reached the socket.
-  bool is_flushed() const { return !wants_write_; }
+  // Bytes of the stream have come since the last call, be it of a message that is not whole yet.
+  bool take_heard() { return wire_ && wire_->take_heard(); }
   // Data may sit in TLS buffers, where poll() does not see it.
   bool uses_tls() const;
 
@@ -100,6 +104,8 @@ class PostgresConnection {
   void poll_connecting(Now now);
   void read_answer();
   void flush();
+  void read_stream_answer();
+  void lose_wire();
   void lose(std::string_view sqlstate, std::string_view text);
   void lose_with_last_error();
   PostgresFailure failure_of(const void* result) const;
@@ -123,8 +129,8 @@ class PostgresConnection {
   SteadyTime idle_read_at_{};  // when an idle connection is listened to next
   short connect_events_ = 0;
   bool wants_write_ = false;
-  bool copy_ended_ = false;  // the server has ended the stream, and not yet said everything
-  char* message_ = nullptr;  // owned by libpq's allocator
+  bool stream_ended_ = false;  // by us: the server still says that it has let go of the slot
+  std::optional<StreamWire> wire_;  // of a stream
 };
 
 }  // namespace evictd

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "daemon/sources/postgres/stream_frames.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -122,11 +123,6 @@ void PgoutputDecoder::restart() {
 void PgoutputDecoder::set_names(Oid relation, std::vector<TableName> names) {
   EVICTD_CHECK(!names.empty());
   names_[relation] = std::move(names);
-}
-
-bool PgoutputDecoder::is_described(std::string_view message) const {
-  Cursor cursor(message);
-  return cursor.letter() == 'R' && shapes_.count(cursor.u32()) != 0 && cursor.ok();
 }
 
 std::optional<PgoutputDecoder::Described> PgoutputDecoder::described(
@@ -283,7 +279,7 @@ Result<const PgoutputDecoder::Shape*> PgoutputDecoder::shape_of(Oid relation, ch
 }
 
 // One tuple. Kinds of values: 'n' null, or in a 'K' tuple a column that is not part of the key; 'u'
-// unchanged and stored out of line; 't' text.
+// unchanged and stored out of line; 't' text; and our own for what was left out of a row that is too large.
 //
 //   tuple   'n' of a key column   'n' of another column
 //   N, O    null                  null
@@ -307,6 +303,9 @@ bool PgoutputDecoder::read_row(Cursor& cursor, const Shape& shape, char kind,
         break;
       case 'u':
         value.state = ValueState::kUnchanged;
+        break;
+      case StreamFrames::kLeftOut:
+        value.state = ValueState::kNotSent;
         break;
       default:
         return false;

@@ -80,8 +80,6 @@ class PgoutputDecoder {
     TableName name;
     std::vector<Oid> unknown_types;  // not PostgreSQL's own, and never told to set_base_type()
   };
-  // `message` describes a relation that was described before.
-  bool is_described(std::string_view message) const;
   // The table that `message` describes, when it is a whole relation message.
   std::optional<Described> described(std::string_view message) const;
 

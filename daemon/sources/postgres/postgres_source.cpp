@@ -200,7 +200,7 @@ SourceStatus PostgresSource::status() const {
   }
   if (is_streaming() && told_snapshots_away_) {
     status.problem = "cannot ask which transactions are visible: " + snapshots_.problem();
-  } else if (is_streaming() && told_catalogue_late_) {
+  } else if (told_catalogue_late_) {
     status.problem = kCatalogueLateText;
   } else if (is_streaming() && !plan_.problems.empty()) {
     std::string all;
@@ -215,6 +215,7 @@ SourceStatus PostgresSource::status() const {
   } else if (is_streaming() && !heartbeat_problem_.empty()) {
     status.problem = heartbeat_problem_;
   }
+  if (state_ == State::kCreatingSlot && !slot_waits_for_.empty()) status.problem = slot_waits_for_;
   return status;
 }
 

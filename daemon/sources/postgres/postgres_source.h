@@ -50,7 +50,7 @@ struct PostgresOptions {
   // How long a server that is shutting down is kept waiting for acknowledgements (G7).
   std::chrono::milliseconds shutdown_grace{5'000};
   // Between two looks at the catalogue: publication, table identities, columns.
-  std::chrono::milliseconds watch_interval{30'000};
+  std::chrono::milliseconds watch_interval{5'000};
   // How long one answer of the catalogue's session may take before it is given up and made anew.
   std::chrono::milliseconds answer_max{25'000};
   // For `watch`: a temporary slot, gone with the connection; nothing is created, repaired or

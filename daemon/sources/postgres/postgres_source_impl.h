@@ -164,6 +164,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   std::optional<Lsn> file_change_seen_;
   std::uint32_t xid_ = 0;  // the low 32 bits, of the transaction that comes in
   std::vector<std::string> told_problems_;
+  std::string slot_waits_for_;  // whom the slot that is being created waits for, and what ends that
 
   // What the last stream of ours followed, and in which history: tables that were published before are not new to us.
   std::map<std::string, std::string> followed_;

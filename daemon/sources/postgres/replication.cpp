@@ -41,6 +41,7 @@ void ReplicationStream::open(const Conninfo& conninfo, Now now) {
   close();
   Conninfo replication = conninfo;
   replication.set("replication", "database");
+  replication.set_default("gssencmode", "disable");  // see PostgresConnection::begin_stream
   connection_.open(replication, now);
   state_ = State::kConnecting;
   if (connection_.state() == PostgresConnection::State::kClosed) fail_with(*connection_.failure());
@@ -157,7 +158,7 @@ void ReplicationStream::create_slot(const std::string& slot, bool is_temporary) 
 void ReplicationStream::start_streaming(const StartOptions& options, Now now) {
   EVICTD_CHECK(state_ == State::kReady);
   // From 0/0: the slot knows where to go on, whatever we might believe.
-  connection_.send(fmt::format(
+  connection_.begin_stream(fmt::format(
       "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}{})",
       quoted_name(options.slot), quoted_text(quoted_name(options.publication)),
       options.with_messages ? ", messages 'true'" : ""));
@@ -172,12 +173,12 @@ void ReplicationStream::start_streaming(const StartOptions& options, Now now) {
 std::optional<StreamMessage> ReplicationStream::read(bool may_receive) {
   EVICTD_CHECK(state_ == State::kStreaming);
   const auto bytes = connection_.read_stream(may_receive);
+  heard_ = connection_.take_heard() || heard_;  // a large row may be under way for long
   if (!bytes) {
     if (connection_.state() == PostgresConnection::State::kClosed)
       fail_with(*connection_.failure());
     return std::nullopt;
   }
-  heard_ = true;
   // 'w' start end time payload; 'k' end time reply-requested.
   StreamMessage message;
   if (bytes->front() == 'w' && bytes->size() >= 25) [[likely]] {

@@ -182,7 +182,7 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
           {"PG023", facts.publication.via_root ? Severity::kWarning : Severity::kInfo, name,
            fmt::format("partitioned: attaching, detaching or dropping a partition{} sends no "
                        "change; evictd notices it"
-                       " within 30 s and purges",
+                       " within 5 s and purges",
                        facts.publication.via_root
                            ? " and truncating one (publish_via_partition_root is on)"
                            : ""),

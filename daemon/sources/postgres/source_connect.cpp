@@ -275,6 +275,7 @@ void PostgresSource::repaired() {
   if (plan_.create_slot) {
     stream_.create_slot(slot_, options_.temporary_slot);
     blockers_at_ = now_.steady + kBlockersInterval;
+    slot_waits_for_.clear();
     state_ = State::kCreatingSlot;
   } else {
     confirmed_ = facts_.slot.confirmed;
@@ -298,13 +299,14 @@ void PostgresSource::create_slot() {
   ask([](Catalogue& side) { return side.read_blockers(); },
       [this](Result<std::vector<Blocker>> answer) {
         asking_blockers_ = false;
-        if (!answer || answer->empty() || state_ != State::kCreatingSlot) return;
+        if (!answer || state_ != State::kCreatingSlot) return;
+        slot_waits_for_.clear();
+        if (answer->empty()) return;
         const Blocker& oldest = answer->front();
-        notice(
-            true,
-            fmt::format("creating slot '{}' waits for {} open transaction(s), the oldest of {}", slot_,
-                        answer->size(), oldest.describe()),
-            "end it with " + oldest.ending());
+        const std::string text = fmt::format("creating slot '{}' waits for {} open transaction(s), the oldest of {}",
+                                             slot_, answer->size(), oldest.describe());
+        slot_waits_for_ = text + ": " + oldest.ending();
+        notice(true, text, "end it with " + oldest.ending());
       });
 }
 

@@ -35,8 +35,8 @@ constexpr std::chrono::seconds kCatalogueLate{5};
 constexpr std::chrono::microseconds kBusyWindow{1'000};
 constexpr std::size_t kBusyBytes = 4 * 1024;
 constexpr std::chrono::microseconds kQuiet{1'000};
-// A read that brought less than this has emptied the socket (libpq reads in steps of 8 KiB and
-// more).
+// A read that brought less than this has emptied the socket (each read takes what there is,
+// up to StreamFrames::kBufferBytes).
 constexpr std::size_t kFullRead = 8'000;
 
 }  // namespace
@@ -95,8 +95,9 @@ void PostgresSource::take_message(const StreamMessage& message) {
     return take_keepalive(message.server_end);
   }
   if (!message.payload.empty() && message.payload[0] == 'R') {
-    // A table is described again when something was altered, if only statistics: the catalogue tells what.
-    if (decoder_.is_described(message.payload)) look_at_ = std::min(look_at_, looked_at_ + kLookIntervalMin);
+    // A table is described before its first row, and again when something was altered, if only statistics: the
+    // catalogue tells what. The first description may be after the alteration, too.
+    look_at_ = std::min(look_at_, looked_at_ + kLookIntervalMin);
     if (hold_for_name(message.start, message.payload)) return;
   }
   decode(message.start, message.payload);

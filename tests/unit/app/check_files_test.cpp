@@ -24,6 +24,15 @@ TEST(CheckFiles, AllIsWell) {
             "files: nothing to say\nall is well\n");
 }
 
+TEST(CheckFiles, APortThatOthersReach) {
+  EXPECT_EQ(checked("- {table: users, keys: [\"user:{id}\"]}\n", "}\nhttp: {listen: \"0.0.0.0:9464\""),
+            "files\n"
+            "  CF008 note  http.listen\n"
+            "    '0.0.0.0:9464': whoever reaches it reads the names of tables, rules and hosts; it has no login\n"
+            "    fix: listen on 127.0.0.1, or put a network policy or a proxy with a login before it\n"
+            "0 errors, 0 warnings\n");
+}
+
 TEST(CheckFiles, PlaceholdersThatTouch) {
   EXPECT_EQ(checked("- {table: users, keys: [\"user:{id}{tenant}\", \"u:{{{id}}}:{tenant}\"]}\n"),
             "files\n"

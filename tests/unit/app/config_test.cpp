@@ -330,6 +330,11 @@ TEST(Config, ReportsTheFirstErrorOfTheFile) {
             "evictd.yaml:1:52: 'slot': expected 1 to 63 of a-z, 0-9 and '_', got 'A'");
 }
 
+TEST(Config, APasswordThatIsNotPercentEncodedIsTold) {
+  EXPECT_THAT(error_of("postgres: {url: \"postgresql://ev:s3cr3t/x@localhost/shop\"}\nredis: {url: redis://localhost}\nrules: r\n"),
+              testing::AllOf(testing::HasSubstr("percent-encode it"), testing::Not(testing::HasSubstr("s3cr3t"))));
+}
+
 TEST(Config, NeverShowsAUrl) {
   const std::string wrong_redis = error_of(
       "postgres: {url: postgresql://localhost/shop}\nredis: {url: "

@@ -75,6 +75,13 @@ TEST_F(Http, ReadyzSaysWhyNotOneReasonPerLine) {
             "stopping\nwaiting for the slot\ntable 'public.x' is not published\n");
 }
 
+TEST_F(Http, WhatAPeerSaidIsPlainTextInReadyz) {
+  auto status = healthy_status();
+  status->flow.not_ready = {"got '\xff\r\nok'"};
+  board_.publish(status);
+  EXPECT_EQ(get("/readyz").body, "got '?  ok'\n");
+}
+
 TEST_F(Http, ReadyzCountsAHealthyStandbyAsReadyWhenAsked) {
   auto status = healthy_status();
   status->flow.standby = true;

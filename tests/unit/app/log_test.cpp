@@ -16,6 +16,10 @@ namespace {
 
 using std::chrono::seconds;
 
+TEST(LogMessage, BytesThatAreNoTextAndCharactersThatSteerATerminalAreShownAsSuch) {
+  EXPECT_EQ(log_message(LogFormat::kText, "got '\xff' \xc2\x9b" "31m \xe2\x80\xae" "abc \xc3\xa9", ""), "got '?' ?31m ?abc \xc3\xa9");
+}
+
 TEST(LogMessage, TextIsOneLineWithTheHint) {
   EXPECT_EQ(log_message(LogFormat::kText, "redis is gone", "start it"),
             "redis is gone (hint: start it)");

@@ -70,6 +70,23 @@ void check_topic_settings(KafkaAdmin& admin, const std::string& topic, Findings&
   }
 }
 
+// Events that somebody forged delete what they like, or keep what is stale.
+void check_transport(KafkaAdmin& admin, const KafkaOptions& options, Findings& findings) {
+  const std::string brokers = options.brokers + ",";
+  bool is_near = true;
+  for (std::size_t begin = 0; begin < brokers.size();) {
+    const std::size_t end = brokers.find(',', begin);
+    const std::string broker = brokers.substr(begin, end - begin);
+    is_near = is_near && (broker.empty() || broker.starts_with("localhost") || broker.starts_with("127.") || broker.starts_with("[::1]"));
+    begin = end + 1;
+  }
+  const std::string protocol = admin.property("security.protocol");
+  if (is_near || protocol.ends_with("ssl")) return;
+  findings.push_back({"KF009", Severity::kWarning, "security.protocol",
+                      fmt::format("is '{}': whoever stands in between can read the events and change them", protocol),
+                      "set kafka.properties security.protocol: sasl_ssl or ssl"});
+}
+
 void check_group(KafkaAdmin& admin, const KafkaOptions& options, Findings& findings) {
   const std::int64_t interval =
       number_of(admin.property("max.poll.interval.ms"), kPollIntervalMinimumMs);
@@ -160,6 +177,7 @@ Findings check_kafka(const KafkaOptions& options, const RuleSet& rules, const As
   } else {
     report("KF001", options.brokers, offsets.error());
   }
+  check_transport(**admin, options, findings);
   check_group(**admin, options, findings);
   if (ask_table_tree) {
     if (const auto tree = ask_table_tree(named); tree) {

@@ -80,6 +80,17 @@ class PostgresDdlTest : public SourceTest {
   }
 };
 
+TEST_F(PostgresDdlTest, AnAlteredTableIsLookedAtAsSoonAsItsFirstRowComes) {
+  PostgresOptions rarely = options();
+  rarely.watch_interval = std::chrono::hours(1);
+  make(kTables, rarely);
+  driver->start(std::nullopt);
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  sql->run("alter table u alter column v type bigint using v * 100; insert into u values (1, 1)");
+  ASSERT_TRUE(driver->until([&] { return !journal().gaps.empty(); })) << explain();
+  EXPECT_THAT(gaps(), ElementsAre("table_changed public.u"));
+}
+
 constexpr const char* kHarmless[] = {
     "vacuum full t", "vacuum full pay", "cluster t using t_pkey", "analyze", "vacuum", "reindex table t",
     "grant select on t, u, ev1 to public", "revoke select on t, u, ev1 from public",

@@ -301,6 +301,8 @@ TEST_F(PostgresSourceTest, SlotCreationSaysWhoItWaitsFor) {
   EXPECT_THAT(notices.back().text, HasSubstr("(test)"));
   EXPECT_THAT(notices.back().hint, HasSubstr("SELECT pg_terminate_backend("));
   EXPECT_EQ(source->status().state, "creating slot");
+  EXPECT_THAT(source->status().problem.value_or(""), HasSubstr("waits for 1 open transaction(s)"));
+  EXPECT_THAT(source->status().problem.value_or(""), HasSubstr(": SELECT pg_terminate_backend("));
   writer.run("commit");
   EXPECT_TRUE(driver->until_connected()) << explain();
 }
