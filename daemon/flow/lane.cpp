@@ -56,6 +56,7 @@ void Lane::step(Now now) {
 
 void Lane::work(Now now, const Surroundings& surroundings) {
   now_ = now;
+  if (surroundings.is_hurried && !std::exchange(is_hurried_, true)) release_held_purges();
   work_repairs(surroundings);
   if (ledger_.streams_are_stored()) {
     submit(ready_, Urgency::kPrompt);
@@ -81,6 +82,7 @@ void Lane::use(std::shared_ptr<const RuleSet> rules, Now now) {
   rules_ = std::move(rules);
   acts_.clear();
   channels_.clear();
+  purged_at_.clear();
   for (const RuleInfo& rule : rules_->rules()) {
     acts_.push_back(acts_on(rule, spec_.name));
     if (rule.announce.empty() || !acts_.back()) continue;
@@ -377,7 +379,9 @@ void Lane::run_timers() {
     timers_.erase(timers_.begin());
     Part& part = work->parts[number];
     part.timer.reset();
-    if (part.settles()) {
+    if (part.state == PartState::kWaiting) {
+      enqueue(*work, number);  // a purge that was held
+    } else if (part.settles()) {
       settle(*work, number);
     } else {
       part.act = Act::kRenew;
