@@ -2,7 +2,7 @@
 //
 // Two rules with the same digest keep the same keys true in the same way, so a cache that one of them has kept needs
 // no purge when the other takes over, also across restarts, machines and builds. Names, places, the order of lists,
-// spaces inside placeholders, and settings that only say how fast or how many at once (settle, grace, collapse_after)
+// spaces inside placeholders, and settings that only say how fast or how many at once (settle, grace, collapse_after, purge_every)
 // do not count; nor do the caches it acts on, since each cache keeps the digests of its own rules. The digests of a
 // build are those of every later one: a setting that is new adds to the text that is hashed only where a rule uses it.
 #pragma once

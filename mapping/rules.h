@@ -31,6 +31,7 @@ inline constexpr std::size_t kConditionTextsMax = 1000;  // of one column in `wh
 inline constexpr std::size_t kKeyBytesMax = 64 * 1024;   // a rendered key or tag; longer ones are nobody's
 inline constexpr std::uint64_t kCollapseAfterMax = 1'000'000'000;
 inline constexpr std::chrono::milliseconds kSettleMax{3'600'000};
+inline constexpr std::chrono::milliseconds kPurgeEveryMax{3'600'000};
 inline constexpr std::chrono::milliseconds kGraceMax{86'400'000};
 inline constexpr std::chrono::milliseconds kGraceDefault{30'000};
 inline constexpr std::size_t kChannelBytesMax = 256;
@@ -85,6 +86,7 @@ struct RuleInfo {
   std::chrono::milliseconds settle{1000};  // 0 only with fill: checked
   OnMissing on_missing = OnMissing::kPurge;
   std::uint64_t collapse_after = 10'000'000;  // keys of this rule in one transaction
+  std::chrono::milliseconds purge_every{1000};  // between the walks of one pattern that changes ask for
   std::vector<std::string> ignore_changed;    // columns whose change does not matter: all others have to be read
   std::vector<std::string> key_templates;     // as written, for messages
   std::vector<std::string> tag_templates;

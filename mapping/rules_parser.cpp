@@ -41,6 +41,7 @@ struct Defaults {
   milliseconds settle{1000};
   OnMissing on_missing = OnMissing::kPurge;
   std::uint64_t collapse_after = 10'000'000;
+  milliseconds purge_every{1000};
 };
 
 // The settings that a rule and `defaults` have in common.
@@ -50,6 +51,7 @@ void read_common(YamlMap& map, Settings& settings) {
   map.read("settle", settings.settle, milliseconds(0), kSettleMax);
   map.read("on_missing", settings.on_missing, kOnMissing);
   map.read("collapse_after", settings.collapse_after, 1, kCollapseAfterMax);
+  map.read("purge_every", settings.purge_every, milliseconds(0), kPurgeEveryMax);
 }
 
 Result<Defaults> parse_defaults(const YamlNode* node) {
@@ -71,6 +73,7 @@ class RuleParser {
     info_.settle = defaults.settle;
     info_.on_missing = defaults.on_missing;
     info_.collapse_after = defaults.collapse_after;
+    info_.purge_every = defaults.purge_every;
     info_.operations = kAllOperations;
   }
 

@@ -126,6 +126,8 @@ void Activity::invalidations(std::string_view cache, const RuleInfo& rule, Inval
 
 void Activity::settle_deletes(std::string_view cache, const Counts& counts) { next_.settle_deletes(cache, counts); }
 
+void Activity::purge_held(std::string_view cache, const RuleInfo& rule) { next_.purge_held(cache, rule); }
+
 void Activity::unmappable(const RuleInfo& rule, UnmappableReason reason) {
   if (const auto found = rules_.find(rule.name); found != rules_.end()) ++found->second.unmappable;
   // Of one table there may be thousands in a second: one line for each rule and reason.

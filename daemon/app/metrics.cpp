@@ -89,6 +89,7 @@ struct RuleCounters {
   std::string label;
   std::vector<std::array<OutcomeCounters, kKinds.size()>> invalidations;  // by cache
   std::array<Counter*, kReasons.size()> unmappable{};
+  std::vector<Counter*> purges_held;  // by cache
 };
 
 }  // namespace
@@ -99,6 +100,7 @@ struct Metrics::Impl {
   Family<Counter>& invalidations;
   Family<Counter>& settles;
   Family<Counter>& unmappables;
+  Family<Counter>& purges_held;
   Family<Counter>& gaps;
   Family<Counter>& redis_errors;
   Family<Counter>& reconnects;
@@ -140,6 +142,8 @@ struct Metrics::Impl {
                          "Keys looked at by second deletes (fill: plain).")),
         unmappables(counters("evictd_unmappable_changes_total",
                              "Changes for which a rule could not be rendered.")),
+        purges_held(counters("evictd_purges_held_total",
+                             "Purges of a pattern that waited for the rule's purge_every.")),
         gaps(counters("evictd_gaps_total", "Stretches of the change stream that were lost.")),
         redis_errors(counters("evictd_redis_errors_total", "Errors of Redis, by class.")),
         reconnects(counters("evictd_reconnects_total", "Connections made again after a loss.")),
@@ -221,6 +225,9 @@ struct Metrics::Impl {
     }
     for (Counter* counter : gone.unmappable) {
       if (counter != nullptr) unmappables.Remove(counter);
+    }
+    for (Counter* counter : gone.purges_held) {
+      if (counter != nullptr) purges_held.Remove(counter);
     }
   }
 
@@ -347,6 +354,17 @@ void Metrics::unmappable(const RuleInfo& rule, UnmappableReason reason) {
   Counter*& counter = of->unmappable[static_cast<std::size_t>(reason)];
   if (counter == nullptr) {
     counter = &impl_->unmappables.Add({{"rule", of->label}, {"reason", std::string(unmappable_reason_name(reason))}});
+  }
+  counter->Increment();
+}
+
+void Metrics::purge_held(std::string_view cache, const RuleInfo& rule) {
+  RuleCounters* of = impl_->find_rule(rule);
+  if (of == nullptr) return;
+  of->purges_held.resize(impl_->by_cache.size());
+  Counter*& counter = of->purges_held[impl_->index_of(cache)];
+  if (counter == nullptr) {
+    counter = &impl_->purges_held.Add({{"cache", std::string(cache)}, {"rule", of->label}});
   }
   counter->Increment();
 }

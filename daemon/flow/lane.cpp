@@ -61,6 +61,7 @@ void Lane::step(Now now) {
 
 void Lane::work(Now now, const Surroundings& surroundings) {
   now_ = now;
+  if (surroundings.is_hurried && !std::exchange(is_hurried_, true)) release_held_purges();
   work_repairs(surroundings);
   if (ledger_.streams_are_stored()) {
     submit(ready_, Urgency::kPrompt);
@@ -89,6 +90,7 @@ void Lane::use(std::shared_ptr<const RuleSet> rules, Now now) {
   acts_.clear();
   channels_.clear();
   is_deletes_only_ = true;
+  purged_at_.clear();
   for (const RuleInfo& rule : rules_->rules()) {
     acts_.push_back(acts_on(rule, spec_.name));
     if (acts_.back() && !asks_for_deletes_only(rule)) is_deletes_only_ = false;
@@ -474,7 +476,9 @@ void Lane::run_timers() {
     timers_.erase(timers_.begin());
     Part& part = work->parts[number];
     part.timer.reset();
-    if (const std::uint64_t behind = gate_number(*work); part.settles() && behind > settle_gate_) {
+    if (part.state == PartState::kWaiting) {
+      enqueue(*work, number);  // a purge that was held
+    } else if (const std::uint64_t behind = gate_number(*work); part.settles() && behind > settle_gate_) {
       part.gated = gated_.emplace(behind, std::pair(work, number));
     } else if (part.settles()) {
       settle(*work, number);

@@ -208,6 +208,8 @@ class Lane final : private SinkHandler {
   // Purges that batches ask for: lane_purges.cpp.
   static bool leaves_nothing(const PatternRef& ref);
   void request_purge(const PatternRef& ref, BatchWork& dependent);
+  void start_purge(PurgeWork& purge);
+  void release_held_purges();
   void prepare_purge(PurgeWork& purge);
   void purge_first_act_done(PurgeWork& purge);
   void purge_finished(PurgeWork& purge);
@@ -250,6 +252,7 @@ class Lane final : private SinkHandler {
   // Purges by pattern: the one that waits for its walk, and the one that walks.
   std::unordered_map<const Pattern*, std::uint64_t> waiting_purges_;
   std::unordered_map<const Pattern*, std::uint64_t> walking_purges_;
+  std::unordered_map<const Pattern*, SteadyTime> purged_at_;  // of rules_: when the last walk began; see start_purge()
   std::size_t held_bytes_ = 0;
   std::uint64_t held_transactions_ = 0;
   std::uint64_t next_purge_ = 1;
@@ -301,6 +304,7 @@ class Lane final : private SinkHandler {
   bool is_behind_ = false;
   bool is_parked_ = false;
   bool has_repaired_ = false;
+  bool is_hurried_ = false;  // stopping
   OnFirstStart on_first_start_ = OnFirstStart::kKeep;
 };
 

@@ -49,7 +49,7 @@ void Lane::request_purge(const PatternRef& ref, BatchWork& dependent) {
       part.act = Act::kSettle;
     } else {
       waiting_purges_[ref.pattern] = purge->id;
-      if (!walking_purges_.contains(ref.pattern)) enqueue(*purge, 0);
+      if (!walking_purges_.contains(ref.pattern)) start_purge(*purge);
     }
   }
   purge->xids.insert(purge->xids.end(), dependent.batch->xids.begin(), dependent.batch->xids.end());
@@ -66,6 +66,31 @@ void Lane::request_purge(const PatternRef& ref, BatchWork& dependent) {
   if (is_replay && purge->visible_at) wait_for_timer(*purge, 0, *purge->visible_at + purge->parts[0].settle);
 }
 
+// Whoever can make a rule purge (by a row whose value is not sent, or by any row of a rule with `purge:`) must not be able
+// to empty everybody's cache as fast as he writes: walks of one pattern keep their distance, and who asks meanwhile shares
+// the next one. Nothing is acknowledged before it, so lag tells of the wait.
+void Lane::start_purge(PurgeWork& purge) {
+  const RuleInfo& rule = *purge.ref.rule;
+  const auto last = purged_at_.find(purge.ref.pattern);
+  const SteadyTime due = last == purged_at_.end() ? now_.steady : last->second + rule.purge_every;
+  if (due <= now_.steady || is_hurried_) return enqueue(purge, 0);
+  purge.held_until = due;
+  purge.parts[0].wanted_since = now_.steady;
+  wait_for_timer(purge, 0, due);
+  observer_.purge_held(spec_.name, rule);
+}
+
+// A stop does not wait for them.
+void Lane::release_held_purges() {
+  for (const auto& [id, purge] : purges_) {
+    if (!purge->is_held()) continue;
+    Part& part = purge->parts[0];
+    timers_.erase(*part.timer);
+    part.timer.reset();
+    enqueue(*purge, 0);
+  }
+}
+
 // It is about to be sent: nobody joins it any more, and its transactions are those of all who did.
 void Lane::prepare_purge(PurgeWork& purge) {
   const Pattern* place = purge.ref.pattern;
@@ -73,6 +98,7 @@ void Lane::prepare_purge(PurgeWork& purge) {
       waiting != waiting_purges_.end() && waiting->second == purge.id) {
     waiting_purges_.erase(waiting);
     walking_purges_[place] = purge.id;
+    purged_at_[place] = now_.steady;
   }
   std::sort(purge.xids.begin(), purge.xids.end());
   purge.xids.erase(std::unique(purge.xids.begin(), purge.xids.end()), purge.xids.end());
@@ -94,7 +120,7 @@ void Lane::purge_first_act_done(PurgeWork& purge) {
   if (const auto walking = walking_purges_.find(place);
       walking != walking_purges_.end() && walking->second == purge.id) {
     walking_purges_.erase(walking);
-    if (const auto next = waiting_purges_.find(place); next != waiting_purges_.end()) enqueue(*works_.at(next->second), 0);
+    if (const auto next = waiting_purges_.find(place); next != waiting_purges_.end()) start_purge(*purges_.at(next->second));
   }
   for (const std::uint64_t id : purge.dependents) {
     const auto dependent = works_.find(id);

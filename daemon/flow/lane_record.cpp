@@ -15,6 +15,9 @@
 namespace evictd {
 namespace {
 
+// A purge that waits no longer than this is no reason to call a service unfit: lag tells of it.
+constexpr std::chrono::seconds kHeldUntold{1};
+
 // A walk that touched so many keys, or took so long, is worth a line at the usual level.
 bool is_worth_a_line(const Counts& counts, SteadyTime began, SteadyTime now) {
   return counts.deleted > 0 || now - began > std::chrono::seconds(1);
@@ -353,6 +356,13 @@ std::vector<std::string> Lane::not_ready() const {
   if (!is_connected_) reasons.push_back(fmt::format("{} is not connected", spec_.name));
   if (const auto problem = spec_.sink->status().problem) reasons.push_back(*problem);
   if (is_parked_) reasons.push_back(fmt::format("{} is parked: it no longer holds the database up, and is purged when it is back", spec_.name));
+  for (const auto& [id, purge] : purges_) {
+    if (!purge->is_held() || purge->held_until - purge->parts[0].wanted_since <= kHeldUntold) continue;
+    reasons.push_back(fmt::format("rule '{}' asks for purges faster than its 'purge_every' of {} s allows: '{}' is purged next in {} s",
+                                  purge->ref.rule->name, std::chrono::duration<double>(purge->ref.rule->purge_every).count(),
+                                  purge->ref.pattern->glob,
+                                  std::chrono::ceil<std::chrono::seconds>(purge->held_until - now_.steady).count()));
+  }
   if (is_behind_) reasons.push_back(fmt::format("{} is behind, and waits to be sent what it had no room for", spec_.name));
   return reasons;
 }

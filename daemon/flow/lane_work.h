@@ -70,6 +70,9 @@ struct Lane::PurgeWork final : Work {
   Xid floor{};
   std::vector<std::uint64_t> dependents;  // ids of batches
   bool first_done = false;
+  SteadyTime held_until{};  // while is_held()
+  // Its walk waits for the rule's `purge_every`.
+  bool is_held() const { return parts[0].state == PartState::kWaiting && parts[0].timer; }
   PurgeWork* as_purge() override { return this; }
 };
 

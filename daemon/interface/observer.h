@@ -39,6 +39,8 @@ class Observer {
     std::chrono::milliseconds took{0};
   };
   virtual void walked([[maybe_unused]] std::string_view cache, [[maybe_unused]] const Walk& walk) {}
+  // A purge that changes asked for waits, because the one before it was less than the rule's `purge_every` ago.
+  virtual void purge_held([[maybe_unused]] std::string_view cache, [[maybe_unused]] const RuleInfo& rule) {}
   // What a gap or a change of the rules may have left stale in this cache is purged.
   virtual void repaired([[maybe_unused]] std::string_view cache, [[maybe_unused]] std::string_view reason) {}
 };

@@ -132,6 +132,7 @@ def common():
         "on_missing": choice("what to do when a key cannot be built", "purge", "stop", "ignore", default="purge"),
         "collapse_after": number(1, 1_000_000_000, "a transaction that touches more keys of this rule is one purge of its patterns",
                                  default=10_000_000),
+        "purge_every": duration(0, HOUR, "the least time between two purges of one pattern that changes ask for", default="1s"),
     }
 
 

@@ -1,4 +1,4 @@
-// An observer that only counts gaps.
+// An observer that only counts gaps, walks and purges that were held.
 #pragma once
 
 #include <map>
@@ -21,7 +21,11 @@ class NullObserver final : public Observer {
   void sink_error(std::string_view, std::string_view) override {}
   void reconnect(std::string_view) override {}
   void invalidation_latency(std::string_view, std::chrono::microseconds) override {}
+  void walked(std::string_view, const Walk&) override { ++walks; }
+  void purge_held(std::string_view, const RuleInfo&) override { ++purges_held; }
   int gaps = 0;
+  int walks = 0;
+  int purges_held = 0;
   std::map<std::string, int> gaps_of;  // by cache
 };
 

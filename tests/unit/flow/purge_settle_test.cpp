@@ -1,4 +1,5 @@
 // The second purge of a pattern keeps the bound of G4, also where purges of it follow one another.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "daemon/flow/flow.h"
@@ -14,10 +15,11 @@ using namespace std::chrono_literals;
 
 class PurgeSettle : public ::testing::Test {
  protected:
-  PurgeSettle() : database_(12), source_(database_), sink_(5s) {
+  explicit PurgeSettle(const char* text = "- {table: public.rows, purge: ['row:*'], settle: 1s}\n")
+      : database_(12), source_(database_), sink_(5s) {
     now_.steady = SteadyTime(1h);
     now_.system = SystemTime(1h);
-    auto rules = RuleSet::parse("- {table: public.rows, purge: ['row:*'], settle: 1s}\n", "rules.yaml");
+    auto rules = RuleSet::parse(text, "rules.yaml");
     EXPECT_TRUE(rules.has_value());
     flow_ = std::make_unique<Flow>(std::move(*rules), source_, one_cache(sink_), observer_, FlowOptions{});
     flow_->start(now_);
@@ -49,6 +51,54 @@ TEST_F(PurgeSettle, IsNotPutOffByALaterPurgeOfThePattern) {  // G4
   sink_.plain_set("row:0", old_row);  // a reader that took 0.9 s
   run(300ms);
   EXPECT_EQ(sink_.data.cache.count("row:0"), 0u) << "stale for more than settle and a tenth";
+}
+
+class PurgeEvery : public PurgeSettle {
+ protected:
+  PurgeEvery() : PurgeSettle("- {table: public.rows, purge: ['row:*'], settle: 1s, purge_every: 10s}\n") {}
+};
+
+TEST_F(PurgeEvery, WritersCannotPurgeAPatternAsFastAsTheyWrite) {
+  run(100ms);
+  write(0);
+  run(100ms);
+  ASSERT_EQ(observer_.walks, 1);
+  for (int i = 0; i < 50; ++i) {
+    write(1);
+    run(100ms);
+  }
+  EXPECT_EQ(observer_.walks, 1);
+  EXPECT_EQ(observer_.purges_held, 1) << "who asks meanwhile shares the next walk";
+  EXPECT_THAT(flow_->status().not_ready,
+              ::testing::ElementsAre("rule 'public.rows' asks for purges faster than its 'purge_every' of 10 s allows: 'row:*' is purged next in 5 s"));
+  sink_.plain_set("row:1", database_.select(1));
+  run(5s);
+  EXPECT_EQ(observer_.walks, 2);
+  EXPECT_EQ(sink_.data.cache.count("row:1"), 0u);
+  EXPECT_THAT(flow_->status().not_ready, ::testing::ElementsAre());
+}
+
+TEST_F(PurgeEvery, AStopDoesNotWaitForIt) {
+  run(100ms);
+  write(0);
+  run(100ms);
+  write(1);
+  run(100ms);
+  ASSERT_EQ(observer_.walks, 1);
+  flow_->stop(now_);
+  run(2s);
+  EXPECT_EQ(observer_.walks, 2);
+  EXPECT_TRUE(flow_->finished());
+}
+
+TEST_F(PurgeEvery, APurgeAloneIsNotHeld) {
+  run(100ms);
+  write(0);
+  run(11s);
+  write(1);
+  run(100ms);
+  EXPECT_EQ(observer_.walks, 2);
+  EXPECT_EQ(observer_.purges_held, 0);
 }
 
 }  // namespace
