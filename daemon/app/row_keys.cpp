@@ -21,6 +21,9 @@ class Once final : public InvalidationReceiver {
   void bump(std::uint32_t rule, std::string_view counter) override {
     if (is_new(InvalidationKind::kBump, rule, counter)) to_.bump(rule, counter);
   }
+  void surrogate_key(std::uint32_t rule, std::string_view key) override {
+    if (is_new(InvalidationKind::kSurrogate, rule, key)) to_.surrogate_key(rule, key);
+  }
   void row_version(std::uint32_t, std::string_view) override {}
   void purge(std::uint32_t rule, std::uint32_t pattern) override {
     if (is_new(InvalidationKind::kKey, rule, "purge " + std::to_string(pattern))) to_.purge(rule, pattern);

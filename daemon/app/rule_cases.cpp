@@ -18,7 +18,8 @@ constexpr std::pair<std::string_view, Operation> kOperationNames[] = {{"insert",
                                                                       {"delete", Operation::kDelete},
                                                                       {"truncate", Operation::kTruncate}};
 constexpr std::pair<const char*, const char*> kExpectations[] = {
-    {"keys", "key"}, {"tags", "tag"}, {"bump", "bump"}, {"purge", "purge"}};
+    {"keys", "key"}, {"tags", "tag"}, {"bump", "bump"}, {"purge", "purge"},
+    {"surrogate_keys", "surrogate"}};
 
 using Expected = std::vector<std::pair<std::string, std::string>>;
 
@@ -142,6 +143,7 @@ class Gatherer final : public InvalidationReceiver {
   void key(std::uint32_t rule, std::string_view key) override { add("key", key, rule); }
   void tag(std::uint32_t rule, std::string_view tag) override { add("tag", tag, rule); }
   void bump(std::uint32_t rule, std::string_view counter) override { add("bump", counter, rule); }
+  void surrogate_key(std::uint32_t rule, std::string_view key) override { add("surrogate", key, rule); }
   void row_version(std::uint32_t, std::string_view) override {}
   void purge(std::uint32_t rule, std::uint32_t pattern) override {
     add("purge", rules_.rules()[rule].patterns[pattern].glob, rule);

@@ -137,6 +137,7 @@ class RowKeys final : public InvalidationReceiver {
   void key(std::uint32_t rule, std::string_view key) override { add(rule, Target::kKeys, key); }
   void tag(std::uint32_t rule, std::string_view tag) override { add(rule, Target::kTags, tag); }
   void bump(std::uint32_t rule, std::string_view counter) override { add(rule, Target::kCounters, counter); }
+  void surrogate_key(std::uint32_t rule, std::string_view key) override { add(rule, Target::kSurrogates, key); }
   void row_version(std::uint32_t, std::string_view) override {}
   void purge(std::uint32_t rule, std::uint32_t pattern) override { patterns_.emplace(rule, pattern); }
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override {
@@ -207,7 +208,9 @@ Result<std::size_t> gather_rows(const Config& config, const CommandLine& request
 }
 
 void print_rows_outcome(const RuleInfo& rule, Target target, const Counts& counts) {
-  if (target == Target::kCounters) {
+  if (target == Target::kSurrogates) {
+    fmt::print("rule '{}' surrogate keys  purged {}\n", printable_text(rule.name), counts.deleted);
+  } else if (target == Target::kCounters) {
     fmt::print("rule '{}' counters  raised {}\n", printable_text(rule.name), counts.deleted);
   } else {
     fmt::print("rule '{}' {}  deleted {}, already gone {}\n", printable_text(rule.name),
@@ -244,12 +247,13 @@ int purge_rows(const CommandLine& request, const Config& config, const RuleSet& 
     std::vector<PatternRef> refs;
     for (const auto& [number, pattern] : keys.patterns()) {
       const RuleInfo& rule = rules.rules()[number];
+      if (rule.patterns[pattern].is_surrogate != cache.edge.has_value()) continue;
       if (acts_on(rule, cache.name)) refs.push_back({&rule, &rule.patterns[pattern]});
     }
     for (const PatternRef& ref : refs) orders.push_back(pattern_order(ref, floor));
     for (const RowKeys::Batch& batch : batches) {
       const RuleInfo& rule = rules.rules()[batch.rule];
-      if (!acts_on(rule, cache.name)) continue;
+      if ((batch.target == Target::kSurrogates) != cache.edge.has_value() || !acts_on(rule, cache.name)) continue;
       Order& order = orders.emplace_back();
       order.target = batch.target;
       order.rule = &rule;
@@ -258,7 +262,7 @@ int purge_rows(const CommandLine& request, const Config& config, const RuleSet& 
       order.floor = floor;
     }
     if (orders.empty()) continue;
-    Result<std::unique_ptr<Sink>> sink = make_redis_sink(redis_options(config, cache));
+    Result<std::unique_ptr<Sink>> sink = make_sink(config, cache);
     if (!sink) return report(sink.error());
     if (config.caches.size() > 1) fmt::print("cache '{}'\n", cache.name);
     std::map<std::pair<const RuleInfo*, Target>, Counts> sums;

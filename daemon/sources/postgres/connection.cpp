@@ -119,8 +119,6 @@ void PostgresConnection::begin(Now now) {
 }
 
 void PostgresConnection::close() {
-  if (message_ != nullptr) PQfreemem(message_);
-  message_ = nullptr;
   asking_.reset();
   wire_.reset();
   lookups_.clear();
