@@ -1,0 +1,121 @@
+"""Redis behind three Sentinels: the master is killed, or stands still and comes back after it was replaced. A replica that
+lacks the last deletes is found out by its record (G6); nothing that is cached in the end is stale."""
+
+import os
+import signal
+
+import pytest
+import scenarios
+from harness import oracle, process, servers
+from harness.waiting import eventually
+from redis.exceptions import RedisError
+from redis.sentinel import Sentinel
+
+NAME = "mymaster"
+
+
+class Sentinels:
+    """A master, a replica, three Sentinels. client() makes clients of whoever is the master."""
+
+    def __init__(self, folder, master, replica):
+        self.master, self.replica = master, replica
+        self.processes, self.ports = [], []
+        for index in range(3):
+            home = f"{folder}/sentinel{index}"
+            os.makedirs(home)
+            port = process.free_port()
+            with open(f"{home}/conf", "w", encoding="utf-8") as file:
+                file.write(f"sentinel monitor {NAME} 127.0.0.1 {master.port} 2\nsentinel down-after-milliseconds {NAME} 1000\n"
+                           f"sentinel failover-timeout {NAME} 5000\n")
+            self.processes.append(process.start([servers.redis_program(), f"{home}/conf", "--port", str(port), "--bind", "127.0.0.1",
+                                                 "--dir", home, "--sentinel"], log=f"{home}/log"))
+            self.ports.append(port)
+        self.asked = Sentinel([("127.0.0.1", port) for port in self.ports], socket_timeout=1)
+        eventually("the Sentinels know each other and the replica", self._agreed, 30)
+
+    def _agreed(self):
+        for sentinel in self.asked.sentinels:
+            try:
+                state = sentinel.sentinel_master(NAME)
+            except RedisError:
+                return False
+            if state["num-other-sentinels"] != 2 or state["num-slaves"] != 1:
+                return False
+        return True
+
+    def client(self):
+        return self.asked.master_for(NAME, socket_timeout=2)
+
+    def has_replaced_the_master(self):
+        return all(sentinel.sentinel_master(NAME)["port"] == self.replica.port for sentinel in self.asked.sentinels)
+
+    def stop(self):
+        for one in self.processes:
+            process.end(one, signal.SIGKILL)
+
+
+@pytest.fixture
+def sentinels(folder, redis, make_redis):
+    replica = make_redis("--replicaof", "127.0.0.1", str(redis.port))
+    eventually("the replica is in step", lambda: replica.client().info("replication")["master_link_status"] == "up", 30)
+    made = Sentinels(folder, redis, replica)
+    yield made
+    made.stop()
+
+
+def started(make_evictd, sentinels):
+    hosts = ", ".join(f"'127.0.0.1:{port}'" for port in sentinels.ports)
+    return make_evictd(redis_url=f"redis://{NAME}/0", redis_more=f"sentinels: [{hosts}]\ntimeout: 2s").start()
+
+
+def run_id(server):
+    return server.client().info("server")["run_id"]
+
+
+def test_a_master_that_is_killed(postgres, cache, make_evictd, sentinels, seed):  # pylint: disable=unused-argument
+    evictd = started(make_evictd, sentinels)
+    running = scenarios.under_load(postgres, sentinels, seed)
+    sentinels.master.stop()
+    eventually("the Sentinels have made the replica the master", sentinels.has_replaced_the_master, 60)
+    eventually("evictd is ready again", evictd.is_ready, 60)
+    writes = running.writes
+    eventually("the shop is at work again", lambda: running.writes > writes + 50, 60)
+    oracle.converge(postgres, evictd, running)
+    oracle.assert_true_cache(postgres, sentinels.replica.client(), at_least=50)
+
+
+def test_a_master_that_stands_still_and_comes_back(postgres, cache, make_evictd, sentinels, seed):  # pylint: disable=unused-argument
+    evictd = started(make_evictd, sentinels)
+    running = scenarios.under_load(postgres, sentinels, seed)
+    old = run_id(sentinels.master)
+    sentinels.master.process.send_signal(signal.SIGSTOP)
+    eventually("the Sentinels have made the replica the master", sentinels.has_replaced_the_master, 60)
+    eventually("evictd works there", evictd.is_ready, 60)
+    sentinels.master.process.send_signal(signal.SIGCONT)
+    eventually("the old master is a replica", lambda: sentinels.master.client().info("replication")["role"] == "slave", 60)
+    writes = running.writes
+    eventually("the shop is at work again", lambda: running.writes > writes + 50, 60)
+    oracle.converge(postgres, evictd, running)
+    oracle.assert_true_cache(postgres, sentinels.replica.client(), at_least=50)
+    assert run_id(sentinels.master) == old, "it was never restarted"
+
+
+def test_a_replica_that_lacks_the_last_deletes(postgres, cache, make_evictd, sentinels):
+    evictd = started(make_evictd, sentinels)
+    scenarios.cached(cache, postgres, "product:1", "product:2")
+    eventually("the replica has the values", lambda: sentinels.replica.client().exists("product:1", "product:2") == 2, 30)
+    # From here on it gets nothing more.
+    sentinels.replica.client().config_set("masteruser", "nobody")
+    sentinels.replica.client().config_set("masterauth", "wrong")
+    sentinels.master.client().execute_command("client", "kill", "type", "replica")
+    eventually("the replica is cut off", lambda: sentinels.replica.client().info("replication")["master_link_status"] == "down", 30)
+    postgres.execute("update products set price_cents = 1 where id = 1")
+    scenarios.gone(cache, "product:1")
+    oracle.wait_until_acknowledged(postgres, evictd.slot)
+    assert sentinels.replica.client().exists("product:1"), "it has what was deleted"
+    sentinels.master.stop()
+    eventually("the Sentinels have made the replica the master", sentinels.has_replaced_the_master, 60)
+    eventually("the old values are gone", lambda: not sentinels.replica.client().exists("product:1", "product:2"), 60)
+    evictd.wait_until_ready(60)
+    assert evictd.metrics().sum("evictd_gaps_total", reason="redis_rollback") == 1
+    oracle.converge(postgres, evictd)
