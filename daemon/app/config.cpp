@@ -434,6 +434,8 @@ void read_kind(YamlMap& map, const std::filesystem::path& folder, CacheSettings&
     return;
   }
   if (named.empty()) {
+    map.find("redis");  // so that a mistyped one is told what it is like
+    for (const EdgeKind kind : kEdgeKinds) map.find(edge_kind_name(kind));
     map.take_last(fail_at(map.node().place, fmt::format("missing what cache '{}' is: expected 'redis', 'fastly', 'cloudflare', "
                                                         "'varnish' or 'http'", cache.name)));
     return;

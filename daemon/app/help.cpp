@@ -65,13 +65,13 @@ constexpr std::string_view kAudit =
                     [--fix] [--json]
 
 Compares a sample of the cache with the database and tells how much of it is
-fresh, stale, in flight (evictd is still at it) or unreadable. Checked values are
-judged by their markers; others by the 'audit' query of their rule. Prints each
-stale key with the reason. Changes nothing without --fix.
+fresh, stale, in flight (evictd is still at it) or unreadable. Checked values
+are judged by their markers; others by the 'audit' query of their rule. Prints
+each stale key with the reason. Changes nothing without --fix.
 
   -c, --config FILE   the configuration (default: evictd.yaml)
       --rule RULE     only keys of this rule
-      --sample N      so many keys (default: 1000, with --for as many as there are)
+      --sample N      so many keys (default: 1000, with --for all there are)
       --for TIME      go on for so long, over and over: 30s, 5m, 2h
       --rate N        at most so many questions per second to the database
                       (default: 20; each may ask for 50 keys)

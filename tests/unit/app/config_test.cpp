@@ -248,12 +248,12 @@ INSTANTIATE_TEST_SUITE_P(
                     "evictd.yaml:4:1: expected one source, got both 'postgres' and 'kafka'\n"
                     "hint: run one evictd for each source"},
         WrongConfig{"EdgeWithoutToken", with_edge("{fastly: {service: x1}}"),
-                    "evictd.yaml:4:18: missing 'token' in 'fastly'"},
+                    "evictd.yaml:4:18: missing setting 'token' in 'fastly'"},
         WrongConfig{"EdgeTokenWithLineBreak", with_edge("{fastly: {service: x1, token: \"abc\\n\"}}"),
-                    "evictd.yaml:4:33: 'token': expected printable characters without spaces, got others\n"
+                    "evictd.yaml:4:39: 'token': expected printable characters without spaces, got others\n"
                     "hint: a token read from a file may end with a line break: cut it off"},
         WrongConfig{"EdgeUrl", with_edge("{varnish: {url: 'edge:6081'}}"),
-                    "evictd.yaml:4:20: 'url': expected an http:// or https:// url with a host\n"
+                    "evictd.yaml:4:25: 'url': expected an http:// or https:// url with a host\n"
                     "hint: for example http://edge:6081/"},
         WrongConfig{"EdgeOfTwoKinds", with_edge("{redis: {url: redis://localhost}, varnish: {url: 'http://v/'}}"),
                     "evictd.yaml:4:43: expected one kind of cache, got both 'redis' and 'varnish'\n"
