@@ -115,7 +115,7 @@ inline constexpr std::size_t kReloadsMax = 10;
 // For a person: which key a refused call was about.
 std::string about_key(std::string_view key, bool is_tag);
 
-// {deleted, kept, replayed, refused, settled index ...} of lua/invalidate.lua. False, and nothing added, when it is not.
+// {deleted, kept, replayed, refused} of lua/invalidate.lua. False, and nothing added, when it is not.
 bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome);
 // ARGV[3] of lua/invalidate.lua; `more`: flags of the call's own.
 std::string command_flags(const Command& command, std::string_view more = {});

@@ -33,23 +33,17 @@ bool is_text_or_nil(const Reply& reply) {
 
 std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t keys) {
   constexpr std::size_t kCounts = 4;
-  if (!is_array(reply) || reply.elements.size() < kCounts) return std::nullopt;
+  if (!is_array(reply) || reply.elements.size() != kCounts) return std::nullopt;
   std::array<std::uint64_t, kCounts> counts{};
   for (std::size_t i = 0; i < kCounts; ++i) {
     const auto count = read_count(reply.elements[i], keys);
     if (!count) return std::nullopt;
     counts[i] = *count;
   }
-  InvalidateReply read{counts[0], counts[1], counts[2], counts[3], {}};
+  InvalidateReply read{counts[0], counts[1], counts[2], counts[3]};
   // Each at most `keys`: no sum wraps around.
   if (read.deleted + read.kept + read.replayed > keys) return std::nullopt;
   if (read.refused > keys - read.kept - read.replayed) return std::nullopt;
-  if (reply.elements.size() - kCounts > read.replayed) return std::nullopt;
-  for (std::size_t i = kCounts; i < reply.elements.size(); ++i) {
-    const auto index = read_count(reply.elements[i], keys - 1);
-    if (!index || (!read.already_settled.empty() && *index <= read.already_settled.back())) return std::nullopt;
-    read.already_settled.push_back(static_cast<std::uint32_t>(*index));
-  }
   return read;
 }
 

@@ -21,10 +21,9 @@ struct InvalidateReply {
   std::uint64_t deleted = 0;
   std::uint64_t kept = 0;
   std::uint64_t replayed = 0;
-  std::uint64_t refused = 0;                 // tombstones, by a full Redis
-  std::vector<std::uint32_t> already_settled;  // indexes of replayed keys, growing
+  std::uint64_t refused = 0;  // tombstones, by a full Redis
 };
-// {deleted, kept, replayed, refused, settled index ...} about `keys` keys.
+// {deleted, kept, replayed, refused} about `keys` keys.
 std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t keys);
 
 // {1 when every walk was finished before, tombstones refused, index of each marker whose walk was ...} of walk_begin and

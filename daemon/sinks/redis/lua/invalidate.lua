@@ -10,8 +10,7 @@
 --          f  a filled marker may prove freshness (trust_filled)
 --          u  unconditional: nothing proves freshness, nothing counts as replayed
 --          k<ms>  mode: stale: the value stays for this grace, marked stale (readers use evictd_get)
--- Returns {deleted, kept, replayed, tombstones refused, index (from 0) of each replayed key whose tokens
--- are all settled ...}. Those not counted were absent.
+-- Returns {deleted, kept, replayed, tombstones refused}. Those not counted were absent.
 --
 -- Deletes before it writes tombstones, all keys of the call at once, so that a Redis at its memory limit
 -- still deletes; after that first write, Redis lets the rest of a script pass its limit.
@@ -122,36 +121,32 @@ local function floor_covers(text, id, first)
   return ahead >= 0
 end
 
--- The verdicts that come by the million, without taking a marker apart: the tombstone of this very invalidation, or one
--- of the same epoch with room for it. nil: decide() must look closer.
--- `fresh` is prefix .. wanted, and wanted are transactions, all of them born settled or none. Not for unconditional ones.
+-- The verdicts that come by the million, without taking a marker apart: a tombstone of the same epoch that has these
+-- transactions, or room for them. nil: decide() must look closer.
+-- `wanted` are transactions, all of them born settled or none. Not for unconditional ones.
 -- Returns as decide(), and then whether the tombstone may live longer than one written now.
-local function decide_quickly(text, fresh, wanted, prefix, act)
+local function decide_quickly(text, wanted, prefix, act)
   local born_settled = string.byte(wanted, -1) == 115
-  if text == fresh then return 'replayed', born_settled end
   if #text > MARKER_MAX then return nil end
   local first = #prefix + 1
   local stop = string.sub(text, 1, first - 1) == prefix and end_of_transactions(text, first)
   if not stop then return nil end
-  local all_there, all_settled, wants_settled, more = true, true, false, ''
+  local all_there, wants_settled, more = true, false, ''
   for id in string.gmatch(wanted, '~?%d+') do
     local last, settled = find_token(text, id, first, stop)
     if not last and act == 's' and floor_covers(text, id, first) then
       -- Settled after others have taken its place: deleted once more, and not put back in their place.
-      all_settled, wants_settled = false, true
+      wants_settled = true
     elseif not last then
       all_there = false
       more = more .. ',' .. id .. (born_settled and 's' or '')
-    elseif not settled then
-      all_settled = false
-      if born_settled then
-        wants_settled = true
-        text, stop = string.sub(text, 1, last) .. 's' .. string.sub(text, last + 1), stop + 1
-      end
+    elseif born_settled and not settled then
+      wants_settled = true
+      text, stop = string.sub(text, 1, last) .. 's' .. string.sub(text, last + 1), stop + 1
     end
   end
   if all_there then
-    if all_settled or not wants_settled then return 'replayed', all_settled end
+    if not wants_settled then return 'replayed' end
     return 'delete', text, stop <= #text
   end
   -- No more than TOKENS_MAX of this length.
@@ -161,14 +156,22 @@ local function decide_quickly(text, fresh, wanted, prefix, act)
   return 'delete', string.sub(text, 1, stop - 1) .. more .. string.sub(text, stop), true
 end
 
--- A marker that stays as it is must still live as long as one written now: readers count from here.
+-- A marker that stays as it is must still live as long as one written now: readers count from here. Redis 7 can do that in
+-- one call (and says its number since then), which is half of what a replay costs.
 local function lengthen(name, lifetime)
-  if redis.call('PTTL', name) < tonumber(lifetime) then redis.call('PEXPIRE', name, lifetime) end
+  if redis.REDIS_VERSION_NUM then
+    redis.call('PEXPIRE', name, lifetime, 'GT')
+  elseif redis.call('PTTL', name) < tonumber(lifetime) then
+    redis.call('PEXPIRE', name, lifetime)
+  end
 end
+
+-- Transactions alone, as decide_quickly() wants them.
+local QUICK = '^~?%d[~%d,s]*$'
 
 -- `members`: nil, or a table that receives the keys that were deleted or absent.
 local function invalidate_keys(keys, first, n, args, c, members)
-  local call, pcall = redis.call, redis.pcall
+  local call, pcall, find, byte = redis.call, redis.pcall, string.find, string.byte
   local found = call('MGET', unpack(keys, first + n, first + 2 * n - 1))
   local shared = #args == 5 and args[5] or nil
   local prefix = 't ' .. c.epoch .. ' '
@@ -200,21 +203,25 @@ local function invalidate_keys(keys, first, n, args, c, members)
   local kept, replayed, refused = 0, 0, 0
   local doomed, names, texts, lifetimes = {}, {}, {}, {}
   local told = {}
-  local reply = {0, 0, 0, 0}
+  local fresh = shared and prefix .. shared
+  local is_quick = shared and find(shared, QUICK)
   for i = 1, n do
     local wanted = shared or args[4 + i]
     local name = keys[first + n + i - 1]
-    local verdict, detail = 'delete', prefix .. wanted
-    local keeps_lifetime = false
-    if found[i] then
+    local text = found[i]
+    local verdict, detail, keeps_lifetime = 'delete', fresh or prefix .. wanted, false
+    if text then
       verdict = nil
-      if not c.unconditional and string.find(wanted, '^~?%d[~%d,s]*$') then
-        verdict, detail, keeps_lifetime = decide_quickly(found[i], detail, wanted, prefix, c.act)
+      local letter = not c.unconditional and byte(wanted)
+      if text == detail and letter and letter ~= 94 and letter ~= 118 then
+        verdict = 'replayed'  -- the tombstone of this very invalidation; a floor ('^', in front) or a row version proves none
+      elseif letter and (is_quick or not shared and find(wanted, QUICK)) then
+        verdict, detail, keeps_lifetime = decide_quickly(text, wanted, prefix, c.act)
       end
       if not verdict then
-        verdict, detail = decide(found[i], wanted, c)
+        verdict, detail = decide(text, wanted, c)
         -- A tombstone never gets shorter.
-        keeps_lifetime = string.sub(found[i], 1, 1) == 't'
+        keeps_lifetime = byte(text) == 116
       end
     end
     -- What is kept or was done before is told as well: a process may hold the value before it, and it was perhaps a
@@ -225,7 +232,6 @@ local function invalidate_keys(keys, first, n, args, c, members)
       lengthen(name, lifetime)
     elseif verdict == 'replayed' then
       replayed = replayed + 1
-      if detail then reply[#reply + 1] = i - 1 end
       lengthen(name, lifetime)
     else
       local at = #doomed + 1
@@ -247,8 +253,7 @@ local function invalidate_keys(keys, first, n, args, c, members)
   if members then
     for i = 1, #doomed do members[i] = doomed[i] end
   end
-  reply[1], reply[2], reply[3], reply[4] = deleted, kept, replayed, refused
-  return reply
+  return {deleted, kept, replayed, refused}
 end
 
 local function invalidate(keys, args)

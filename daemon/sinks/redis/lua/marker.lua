@@ -360,7 +360,7 @@ end
 --   text    of the marker
 --   wanted  tokens of this invalidation, as text; those born settled carry their 's'
 --   c       the command: epoch, trust_filled, trust_since, unconditional, snapshot
--- Returns 'kept'; 'replayed' and whether every token is settled; or 'delete' and the new marker's text.
+-- Returns 'kept', 'replayed', or 'delete' and the new marker's text.
 local function decide(text, wanted, c)
   local fresh = 't ' .. c.epoch .. ' ' .. wanted
   local marker = parse_marker(text)
@@ -385,19 +385,16 @@ local function decide(text, wanted, c)
   if not same_epoch(marker.a, c) then return 'delete', fresh end
   local have, by_id = parse_tokens(marker.b)
   if not have then return 'delete', fresh end
-  local all_there, all_settled, wants_settled = true, true, false
+  local all_there, wants_settled = true, false
   for _, token in ipairs(list) do
     local there = remembered(by_id, token.id)
     if not there then
       all_there = false
-    elseif not string.find(there.flags, 's', 1, true) then
-      all_settled = false
-      if string.find(token.flags, 's', 1, true) then wants_settled = true end
+    elseif string.find(token.flags, 's', 1, true) and not string.find(there.flags, 's', 1, true) then
+      wants_settled = true
     end
   end
-  if all_there and not c.unconditional and (all_settled or not wants_settled) then
-    return 'replayed', all_settled
-  end
+  if all_there and not c.unconditional and not wants_settled then return 'replayed' end
   for _, token in ipairs(list) do
     local there = by_id[token.id]
     if not there then

@@ -50,12 +50,15 @@ for _ = 1, tonumber(ARGV[2]) do
   end
   wanted = table.concat(wanted, ',')
   local act = born == 's' and random(2) == 1 and 's' or 'i'
-  local verdict, detail = decide_quickly(text, 't e/1 ' .. wanted, wanted, 't e/1 ', act)
+  -- One that is the same, letter for letter, is known without being looked at.
+  local is_same = random(10) == 1
+  if is_same then text = 't e/1 ' .. wanted end
+  local verdict, detail = decide_quickly(text, wanted, 't e/1 ', act)
   if verdict then
     quick = quick + 1
     local truth, other = decide(text, wanted, {epoch = 'e/1', trust_since = 0, act = act})
+    if is_same and verdict ~= 'replayed' then return {quick, wanted .. ' on itself: ' .. verdict} end
     local same = verdict == truth
-    if same and verdict == 'replayed' then same = detail == other end
     if same and verdict == 'delete' then
       local mine, count, need = contents(detail)
       local theirs, _, needed = contents(other)
