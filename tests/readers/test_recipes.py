@@ -15,12 +15,13 @@ from harness.waiting import eventually
 # A token that claims to have seen every transaction there will be.
 BROKEN_TOKEN = "'4503599627370496'"
 LINES_MAX = 25
+SERVER_LINES_MAX = 90  # with its routes and headers
 
 
 @pytest.mark.parametrize("name", sorted(one.recipe for one in languages.LANGUAGES.values()))
 def test_a_recipe_is_short(name):
     lines = [line for line in languages.recipe_text(name).splitlines() if not re.match(r"\s*(#|//|<\?php|$)", line)]
-    assert len(lines) <= LINES_MAX, f"{name} has {len(lines)} lines besides comments and blank ones"
+    assert len(lines) <= (SERVER_LINES_MAX if name.startswith("page_server") else LINES_MAX), f"{name} has {len(lines)} lines besides comments and blank ones"
 
 
 # ctest runs one language at a time.

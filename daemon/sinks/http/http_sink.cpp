@@ -320,7 +320,8 @@ class HttpSink final : public Sink {
   }
 
   void throttled(const EdgeVerdict& verdict) {
-    is_throttled_ = true;
+    // Those that were under way together are refused together: that is one reason to wait, not several.
+    if (std::exchange(is_throttled_, true) && pause_until_ > now_.steady && !verdict.retry_after) return;
     const milliseconds wait = verdict.retry_after ? std::max(*verdict.retry_after, milliseconds(100)) : strayed(throttle_);
     if (!verdict.retry_after) throttle_ = std::min(throttle_ * 2, options_.throttled_max);
     pause_until_ = std::max(pause_until_, now_.steady + wait);

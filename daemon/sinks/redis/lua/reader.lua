@@ -29,11 +29,11 @@ local VERSION_MAX = 2048
 -- Counted by this process of Redis, since the library was loaded. Scripts count nothing: they forget.
 local counts = {
   stored = 0, rejected_tombstone = 0, rejected_newer = 0, rejected_age = 0, rejected_lease = 0,
-  rejected_token = 0, fresh = 0, stale = 0, miss = 0, busy = 0, leases = 0, early = 0, invalidated = 0,
+  rejected_token = 0, fresh = 0, same = 0, stale = 0, miss = 0, busy = 0, leases = 0, early = 0, invalidated = 0,
 }
 local COUNT_NAMES = {
   'stored', 'rejected_tombstone', 'rejected_newer', 'rejected_age', 'rejected_lease', 'rejected_token',
-  'fresh', 'stale', 'miss', 'busy', 'leases', 'early', 'invalidated',
+  'fresh', 'same', 'stale', 'miss', 'busy', 'leases', 'early', 'invalidated',
 }
 
 -- The marker of pattern purges that a fill of this key has to look at. On a cluster each slot has one, named by a hash tag
@@ -92,7 +92,7 @@ local function whole_or_zero(text)
 end
 
 -- {NAME value ...} from args[first] on -> table; nil and the offending word otherwise.
-local FILL_OPTIONS, GET_OPTIONS = {AGE = true, JITTER = true}, {LEASE = true, EARLY = true}
+local FILL_OPTIONS, GET_OPTIONS = {AGE = true, JITTER = true}, {LEASE = true, EARLY = true, UNLESS = true}
 local NO_OPTIONS = {}
 local function parse_options(args, first, known)
   if #args < first then return NO_OPTIONS end
@@ -424,15 +424,32 @@ local function tag_is_newer(marker, name, tag_text)
   return tombstone_forbids(parse_marker(tag_text), version, filled or 0) ~= nil
 end
 
--- evictd_get 2+n key marker [tag ...] [LEASE ms] [EARLY beta] -> {state, value, lease, version}
+-- Whether a value of this version is the one that a caller with `known` has. Not where two values may share a version: of
+-- one filled by lease ('-'), and under a bare xmin, which a standby may have shown two of.
+local function is_same(version, known)
+  return version and version == known and (string.byte(version) == 118 or string.find(version, ':', 1, true) ~= nil)  -- 'v'
+end
+
+-- The value is fresh: with it, or without it for who has it.
+local function fresh(value, lease, version, known)
+  if is_same(version, known) then
+    counts.same = counts.same + 1
+    return {'same', false, lease, version}
+  end
+  counts.fresh = counts.fresh + 1
+  return {'fresh', value, lease, version}
+end
+
+-- evictd_get 2+n key marker [tag ...] [LEASE ms] [EARLY beta] [UNLESS version] -> {state, value, lease, version}
 --   fresh   the value
+--   same    the value is fresh, and of the version that the caller has: it is not sent again
 --   stale   the value, out of date; with a lease for the one caller who is to refresh it
 --   miss    no value; with a lease for one caller (when LEASE was asked for)
 --   busy    no value, and another caller holds the lease: wait a little and ask again
 local function get(keys, args)
   local options, wrong = parse_options(args, 1, GET_OPTIONS)
   if #keys < 2 then return redis.error_reply('ERR expected key marker [tag ...]') end
-  if not options then return redis.error_reply("ERR expected LEASE ms or EARLY beta, got '" .. wrong .. "'") end
+  if not options then return redis.error_reply("ERR expected LEASE ms, EARLY beta or UNLESS version, got '" .. wrong .. "'") end
   local lease_ms, beta = whole_or_zero(options.LEASE), tonumber(options.EARLY or 0)
   if not lease_ms or not beta or beta < 0 then
     return redis.error_reply('ERR expected a whole number after LEASE, and a number after EARLY')
@@ -444,9 +461,8 @@ local function get(keys, args)
   local found = #keys == 2 and {redis.call('GET', keys[2])} or read_markers(keys)
   if value and #keys == 2 and beta == 0 and not is_tombstone(found[1]) then
     -- The common case, kept lean.
-    counts.fresh = counts.fresh + 1
     local version = found[1] and #found[1] <= MARKER_MAX and string.match(found[1], '^f (%S+) ')
-    return {'fresh', value, false, version or false}
+    return fresh(value, false, version or false, options.UNLESS)
   end
   local marker = found[1] and parse_marker(found[1])
   local now = now_ms()
@@ -468,13 +484,12 @@ local function get(keys, args)
     local lease = lease_ms > 0 and take_lease(keys, marker, found[1], now, lease_ms)
     return {'stale', value, lease or false, version}
   end
-  counts.fresh = counts.fresh + 1
   local lease = false
   if beta > 0 and lease_ms > 0 and is_early(keys, marker, beta) then
     lease = take_lease(keys, marker, found[1], now, lease_ms) or false
     if lease then counts.early = counts.early + 1 end
   end
-  return {'fresh', value, lease, version}
+  return fresh(value, lease, version, options.UNLESS)
 end
 
 -- evictd_invalidate 2 key marker xid|v:<row version> -> deleted, absent, kept or replayed

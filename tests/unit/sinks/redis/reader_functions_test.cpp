@@ -154,10 +154,59 @@ TEST_F(ReaderFunctions, WrongCallsSayWhatWasExpected) {
   EXPECT_THAT(error({"evictd_fill", "2", "k", "m", "11", "9", "v", "JITTER", "101"}),
               StartsWith("ERR expected a whole number after AGE, and 0 to 100 after JITTER"));
   EXPECT_THAT(error({"evictd_get", "2", "k", "m", "LEAS", "1"}),
-              StartsWith("ERR expected LEASE ms or EARLY beta, got 'LEAS'"));
+              StartsWith("ERR expected LEASE ms, EARLY beta or UNLESS version, got 'LEAS'"));
   EXPECT_THAT(error({"evictd_get", "1", "k"}), StartsWith("ERR expected key marker [tag ...]"));
   EXPECT_THAT(error({"evictd_invalidate", "2", "k", "m", "soon"}),
               StartsWith("ERR expected key marker and a 64-bit"));
+}
+
+// ---- UNLESS
+
+TEST_F(ReaderFunctions, AValueThatTheCallerHasIsNotSentAgain) {
+  ASSERT_EQ(call({"evictd_fill", "2", "k", marker_of("k"), "20:25:22", "60000", "value"}).integer, 1);
+  const long long fresh = stats()["fresh"];
+  const Got same = get({"k"}, {"UNLESS", "20:25:22"});
+  EXPECT_EQ(same.state, "same");
+  EXPECT_EQ(same.value, "(nil)");
+  EXPECT_EQ(same.lease, "(nil)");
+  EXPECT_EQ(same.version, "20:25:22");
+  EXPECT_EQ(stats()["same"], 1);
+  EXPECT_EQ(stats()["fresh"], fresh);
+  for (const std::string other : {"20:25:", "20:25:22,23", "20", "", "nonsense"}) {
+    const Got got = get({"k"}, {"unless", other});
+    EXPECT_EQ(got.state, "fresh") << other;
+    EXPECT_EQ(got.value, "value") << other;
+  }
+  // Under tags, and with a lease for who refreshes it early, it is the same question.
+  EXPECT_EQ(get({"k", "tag:a"}, {"UNLESS", "20:25:22"}).state, "same");
+  invalidate_tag("a", "26");
+  EXPECT_EQ(get({"k", "tag:a"}, {"UNLESS", "20:25:22"}).state, "stale") << "what is out of date is never called the same";
+  EXPECT_EQ(get({"k", "tag:a"}, {"UNLESS", "20:25:22"}).value, "value");
+}
+
+TEST_F(ReaderFunctions, ARowVersionTellsWhatIsTheSameToo) {
+  ASSERT_EQ(call({"evictd_fill", "2", "k", marker_of("k"), "v:17", "60000", "value"}).integer, 1);
+  EXPECT_EQ(get({"k"}, {"UNLESS", "v17"}).state, "same");
+  EXPECT_EQ(get({"k"}, {"UNLESS", "v:17"}).state, "fresh");
+  EXPECT_EQ(get({"k"}, {"UNLESS", "v18"}).state, "fresh");
+}
+
+TEST_F(ReaderFunctions, NothingIsTheSameByAVersionThatTwoValuesMayShare) {
+  // A bare xmin: two snapshots of a standby may have it.
+  ASSERT_EQ(call({"evictd_fill", "2", "k", marker_of("k"), "20", "60000", "value"}).integer, 1);
+  EXPECT_EQ(get({"k"}, {"UNLESS", "20"}).state, "fresh");
+  // Filled by lease, and by hand.
+  const Got miss = get({"l"}, {"LEASE", "5000"});
+  ASSERT_EQ(call({"evictd_fill", "2", "l", marker_of("l"), "lease:" + miss.lease, "60000", "value"}).integer, 1);
+  EXPECT_EQ(get({"l"}, {"UNLESS", "-"}).state, "fresh");
+  ASSERT_TRUE(redis().command({"SET", "h", "value"}).is_ok());
+  EXPECT_EQ(get({"h"}, {"UNLESS", ""}).state, "fresh");
+}
+
+TEST_F(ReaderFunctions, WhatIsNotThereIsNotTheSame) {
+  ASSERT_EQ(call({"evictd_fill", "2", "k", marker_of("k"), "20:25:22", "60000", "value"}).integer, 1);
+  redis().command({"UNLINK", "k"});
+  EXPECT_EQ(get({"k"}, {"UNLESS", "20:25:22"}).state, "miss");
 }
 
 // ---- tags
