@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Searches the protocol models with spin, and proves that the searches can fail.
 
-    run.py [model ...]     the models to run: checked, timed, plain, tags, lazy, rows, lease, epoch (default: all)
+    run.py [model ...]     the models to run: checked, timed, plain, tags, join, lazy, rows, lease, epoch (default: all)
     run.py --trace NAME    one run by its name, with its trace
 
 Three kinds of runs. `holds`: an exhaustive search that must find no violated assertion. `breaks`: the same model with
@@ -127,6 +127,13 @@ RUNS = flatten(
     breaks("tags", "SADD, then SET", "-DPLAIN -DSADD_THEN_SET", STRANDED),
     breaks("tags", "SADD, then SET, removed in the settle walk", "-DPLAIN -DSADD_THEN_SET -DSREM_AT_SETTLE", STRANDED),
     breaks("tags", "no settle walk", "-DPLAIN -DMULTI -DNO_SETTLE_WALK"),
+    # Tags in another slot than the key.
+    holds("join", "tombstone, members, each member", "", reaches=(1, 2, 3, 4, 5, 6)),
+    breaks("join", "a join does not look at the tombstone", "-DJOIN_UNCHECKED", r"content"),
+    breaks("join", "the tombstone after the members", "-DTAG_TOMBSTONE_LAST", r"content"),
+    breaks("join", "no tombstone on members without a value", "-DNO_MEMBER_TOMBSTONE", r"content"),
+    breaks("join", "a walk takes memberships away", "-DWALK_TAKES_MEMBERS", STRANDED),
+    breaks("join", "a membership ends with its value", "-DENDS_WITH_THE_VALUE", STRANDED),
     # Lazy tags.
     holds("lazy", "the marker outlives the values", "", reaches=(2, 3, 4, 5, 6)),
     holds("lazy", "overflow", "-DCAP=1", reaches=(1,)),

@@ -68,7 +68,7 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
   acl.daemon +=
       " -@all +info +time +select +client|setname +get +mget +set +pttl +pexpire +persist +unlink +evalsha +script|load"
       " +fcall +function|load +scan";
-  if (has_tag_sets) acl.daemon += " +sscan +srem";
+  if (has_tag_sets) acl.daemon += " +sscan +zscan +srem";
   if (has_plain_tag_sets) acl.daemon += " +multi +exec";
   if (has_lazy_tags) acl.daemon += " +exists";
   if (has_counters) acl.daemon += " +zadd +zremrangebyscore +zremrangebyrank +incrby";

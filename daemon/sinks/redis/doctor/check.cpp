@@ -216,6 +216,7 @@ class RedisCheck {
         {"TIME", "evictd asks for it at every connect", any_rule},
         {"SCAN", "patterns are purged with it: TRUNCATE, gaps, 'purge:'", any_rule},
         {"SSCAN", "tags are walked with it", has_tag_sets},
+        {"ZSCAN", "joined tags are walked with it", has_tag_sets},
         {"SREM", "tags are walked with it", has_tag_sets},
         {"EXISTS", "lazy tags need it", has_lazy_tags},
         {"ZADD", "counters need it", has_counters},
@@ -323,6 +324,7 @@ class RedisCheck {
     }
     if (is_tag_set) {
       commands.push_back({"SSCAN", key, "0"});
+      commands.push_back({"ZSCAN", key, "0"});
       commands.push_back({"SREM", key, "x"});
       if (!takes_script) {
         commands.push_back({"MULTI"});
