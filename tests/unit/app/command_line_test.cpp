@@ -85,8 +85,7 @@ TEST(CommandLine, SaysWhatIsWrong) {
   EXPECT_EQ(error_of({}), "expected a command\nhint: see 'evictd --help'");
   EXPECT_EQ(error_of({"rnu"}), "unknown command 'rnu'\nhint: did you mean 'run'?");
   EXPECT_EQ(error_of({"-c", "x"}),
-            "unknown option '-c'\
-hint: known commands: 'run', 'check', 'audit', 'explain', 'watch', "
+            "unknown option '-c'\nhint: known commands: 'run', 'check', 'audit', 'explain', 'watch', "
             "'purge', 'drop', 'lua', 'rules', 'init', 'completion', 'man'");
   EXPECT_EQ(error_of({"check", "--ofline"}),
             "unknown option '--ofline' of 'check'\nhint: did you mean '--offline'?");

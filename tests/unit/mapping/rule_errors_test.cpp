@@ -37,7 +37,7 @@ TEST(RuleErrors, UnknownAndMissingSettings) {
   EXPECT_EQ(error_of("defaults: {keys: [a]}\nrules: [{table: a, purge: [a]}]"),
             "rules.yaml:1:12: unknown setting 'keys' in 'defaults'\nhint: known settings: 'fill', "
             "'settle', 'on_missing', "
-            "'collapse_after'");
+            "'collapse_after', 'purge_every'");
 }
 
 TEST(RuleErrors, Table) {
