@@ -386,8 +386,7 @@ Result<void> PgoutputDecoder::decode_message(Cursor& cursor, PgoutputReceiver& r
 
 // The object identifiers of the types whose text form is not canonical (catalog/pg_type.dat; fixed
 // for ever).
-ValueType PgoutputDecoder::type_of(Oid type) const {
-  if (const auto base = base_types_.find(type); base != base_types_.end()) type = base->second;
+ValueType value_type_of(Oid type) {
   switch (type) {
     case 16:
       return ValueType::kBoolean;
@@ -409,9 +408,7 @@ ValueType PgoutputDecoder::type_of(Oid type) const {
   }
 }
 
-// Of an array of one of those types: how its elements' texts are read.
-ValueType PgoutputDecoder::element_of(Oid type) const {
-  if (const auto base = base_types_.find(type); base != base_types_.end()) type = base->second;
+ValueType element_type_of(Oid type) {
   switch (type) {
     case 1000:
       return ValueType::kBoolean;
@@ -431,6 +428,16 @@ ValueType PgoutputDecoder::element_of(Oid type) const {
     default:
       return ValueType::kText;
   }
+}
+
+ValueType PgoutputDecoder::type_of(Oid type) const {
+  const auto base = base_types_.find(type);
+  return value_type_of(base == base_types_.end() ? type : base->second);
+}
+
+ValueType PgoutputDecoder::element_of(Oid type) const {
+  const auto base = base_types_.find(type);
+  return element_type_of(base == base_types_.end() ? type : base->second);
 }
 
 }  // namespace evictd

@@ -44,6 +44,10 @@ class PgoutputReceiver {
   virtual void on_logical_message(std::string_view prefix, std::string_view content) = 0;
 };
 
+// How the text of a value of that type is read, of a type that is no domain; and of an array that of its elements.
+ValueType value_type_of(Oid type);
+ValueType element_type_of(Oid type);
+
 class PgoutputDecoder {
  public:
   PgoutputDecoder();
