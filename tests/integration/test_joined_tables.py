@@ -16,6 +16,8 @@ from harness.fixtures import soak
 from harness.waiting import eventually
 
 RULES = """
+defaults: {settle: 200ms}
+rules:
 - table: items
   via: {order: {table: orders, match: {id: order_id}}}
   keys: ["user:{order.user_id}:items"]
@@ -56,8 +58,10 @@ VALUES = {
     "prices": ("select coalesce(json_agg(json_build_array(r.id, r.cents) order by r.id), '[]')::text from prices r join variants v on "
                "v.id = r.variant_id join products p on p.id = v.product_id where p.slug = %s"),
 }
-SLUGS = [f"product-{n}" for n in range(30)]
-KEYS = [f"user:{n}:items" for n in range(12)] + [f"product:{slug}:{kind}" for slug in SLUGS for kind in ("page", "prices")]
+SLUGS = [f"product-{n}" for n in range(600)]
+# Many, so that a row moves on more slowly than the second deletes follow, which would mend what was forgotten.
+USERS, ORDERS, ITEMS, PRODUCTS, VARIANTS, PRICES = 400, 400, 1200, 200, 400, 1200
+KEYS = [f"user:{n}:items" for n in range(USERS)] + [f"product:{slug}:{kind}" for slug in SLUGS for kind in ("page", "prices")]
 
 
 def value_of(cursor, key):
@@ -103,15 +107,16 @@ def gone(cache, *keys, seconds=15):
 def test_what_a_row_leads_to_goes(tables, cache, make_evictd):
     evictd = make_evictd(rules=RULES).start()
     cursor = tables.connect().cursor()
+    near = [f"user:{n}:items" for n in range(12)] + [f"product:{slug}:{kind}" for slug in SLUGS[:26] for kind in ("page", "prices")]
 
     def touched(statement, *keys):
         """Of all keys exactly these go."""
-        for key in KEYS:
+        for key in near:
             fill(cache, cursor, key)
         tables.execute(statement)
         gone(cache, *keys)
         oracle.converge(tables, evictd)
-        assert sorted(set(KEYS) - {key for key in KEYS if cache.exists(key)}) == sorted(keys), statement
+        assert sorted(key for key in near if not cache.exists(key)) == sorted(keys), statement
         assert_true(tables, cache)
 
     touched("update prices set cents = 7 where variant_id = 3", "product:product-3:prices")
@@ -209,12 +214,12 @@ class Load:
             self.failures.append(repr(error))
 
     def _statement(self, rng):
-        order, item, product, variant, price = (rng.randrange(n) for n in (40, 120, 20, 40, 120))
-        slug = f"product-{rng.randrange(30)}"
+        order, item, product, variant, price = (rng.randrange(n) for n in (ORDERS, ITEMS, PRODUCTS, VARIANTS, PRICES))
+        slug = rng.choice(SLUGS)
         return rng.choice([
-            ("update orders set user_id = %s where id = %s", (rng.randrange(12), order)),
+            ("update orders set user_id = %s where id = %s", (rng.randrange(USERS), order)),
             ("delete from orders where id = %s", (order,)),
-            ("insert into orders values (%s, %s) on conflict (id) do update set user_id = excluded.user_id", (order, rng.randrange(12))),
+            ("insert into orders values (%s, %s) on conflict (id) do update set user_id = excluded.user_id", (order, rng.randrange(USERS))),
             ("insert into items values (%s, %s, 1) on conflict (id) do update set order_id = excluded.order_id", (item, order)),
             ("update items set quantity = quantity + 1 where id = %s", (item,)),
             ("delete from items where id = %s", (item,)),
@@ -259,7 +264,7 @@ class Load:
             began = time.monotonic()
             fill(cache, cursor, key)
             # On a machine that is busy: longer than a plain reader may take (G4).
-            if time.monotonic() - began > 0.5:
+            if time.monotonic() - began > 0.1:
                 cache.delete(key)
 
     def stop_writers(self):
@@ -285,23 +290,13 @@ def moved_about(tables, redis, cache, evictd, seed, changes):
 
 
 def test_rows_that_move_about_leave_nothing_stale(tables, redis, cache, make_evictd, seed):
-    metrics = moved_about(tables, redis, cache, make_evictd(rules=RULES), seed, 100_000 if soak() else 4_000)
+    metrics = moved_about(tables, redis, cache, make_evictd(rules=RULES), seed, 200_000 if soak() else 20_000)
     assert metrics.sum("evictd_lookup_rows_total") > 500
     assert metrics.sum("evictd_lookups_total", outcome="failed") == 0
     # By keys, not by patterns.
     assert metrics.sum("evictd_invalidations_total", kind="purge") == 0
 
 
-def an_order_goes_to_another_user(tables, cache, evictd):
-    evictd.start()
-    fill(cache, tables.connect().cursor(), "user:7:items")
-    tables.execute("update orders set user_id = 11 where id = 17")
-    oracle.converge(tables, evictd)
-    assert_true(tables, cache, at_least=0)
-
-
-def test_former_parents_that_are_forgotten_are_caught(tables, cache, make_evictd):
-    an_order_goes_to_another_user(tables, cache, make_evictd(rules=RULES))
+def test_former_parents_that_are_forgotten_are_caught(tables, redis, cache, make_evictd, seed):
     with pytest.raises(AssertionError, match="the cache does not tell the truth"):
-        tables.execute("update orders set user_id = 7 where id = 17")
-        an_order_goes_to_another_user(tables, cache, make_evictd(rules=RULES, program="evictd_broken_parents", slot="broken"))
+        moved_about(tables, redis, cache, make_evictd(rules=RULES, program="evictd_broken_parents"), seed, 20_000)
