@@ -30,7 +30,7 @@ def acl_lines():
 def rights(redis_server):
     """Applies the lines exactly as they are written."""
     lines = acl_lines()
-    assert set(lines) == {"evictd", "reader", "lazy", "writer"}
+    assert set(lines) == {"evictd", "reader", "cluster_reader", "lazy", "writer"}
     for words in lines.values():
         assert redis_server.client().execute_command(*words) == b"OK"
     return lines
@@ -157,5 +157,6 @@ def test_every_recipe_is_in_the_document():
             assert f"(recipes/{name}/README.md)" in text
             continue
         run_by = [each for each in languages.LANGUAGES.values() if each.recipe == name]
+        run_by += ["test_page_servers.py"] if name in ("page_server.py", "page_server.mjs") else []
         line = next(line for line in text.splitlines() if f"(recipes/{name})" in line)
         assert ("**not run by our tests**" in line) == (not run_by), f"{name}: who runs it?"
