@@ -306,9 +306,7 @@ void Lane::on_done(Ticket ticket, const Outcome& outcome) {
     case Act::kInvalidate:
       observer_.invalidations(spec_.name, *part.rule, part.kind, outcome);
       if (PurgeWork* purge = work.as_purge()) {
-        observer_.walked(spec_.name,
-                         {*part.rule, purge->ref.pattern->glob, "changes", outcome.deleted,
-                          std::chrono::duration_cast<std::chrono::milliseconds>(now_.steady - part.written_at)});
+        tell_purge(purge->ref, "changes", outcome, part.written_at);
       }
       first_act_done(work, ready.part);
       return;

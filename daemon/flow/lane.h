@@ -220,6 +220,7 @@ class Lane final : private SinkHandler {
   void found_on_connection(const SinkConnected& connected, bool is_another_process);
   void work_repairs(const Surroundings& surroundings);
   void walk_done(const Outcome& outcome);
+  void tell_purge(const PatternRef& ref, std::string_view reason, const Counts& counts, SteadyTime began);
   void write_record(const Surroundings& surroundings);
   void forget_unrecorded();
   void purge_changed_rules();
