@@ -31,7 +31,8 @@ packages_of() {
     kafka) echo default-jre-headless maven mariadb-server ;;
     fuzz) echo clang-14 libclang-rt-14-dev ;;
     browser) echo chromium fonts-dejavu-core ;;
-    matrix) echo nodejs npm python3-venv ;;
+    matrix) echo python3-venv
+      command -v npm >/dev/null || echo nodejs npm ;;
     package) echo debootstrap systemd-container ;;
     run)
       echo libpq5 libssl3 libcurl4 librdkafka1 libyaml-cpp0.7 libsimdjson14 \

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
+#include <set>
 
 namespace evictd {
 namespace {
@@ -40,6 +41,9 @@ struct AuditThread::State {
   };
   std::deque<Invalidated> invalidated;
   std::deque<Invalidated> later;
+  // Cache and key of those that wait in each: a hot key is looked at once, however often it is invalidated meanwhile.
+  std::set<std::pair<std::string, std::string>> waits;
+  std::set<std::pair<std::string, std::string>> waits_again;
   std::uint64_t turn = 0;
   AuditStatus status;
 
@@ -86,15 +90,19 @@ struct AuditThread::State {
     const SteadyTime now = std::chrono::steady_clock::now();
     const std::lock_guard lock(mutex);
     std::vector<Invalidated> due;
-    const auto take_from = [&](std::deque<Invalidated>& waiting) {
+    const auto take_from = [&](std::deque<Invalidated>& waiting, std::set<std::pair<std::string, std::string>>& names) {
       std::deque<Invalidated> rest;
-      for (Invalidated& one : waiting) (one.due > now ? rest.emplace_back() : due.emplace_back()) = std::move(one);
+      for (Invalidated& one : waiting) {
+        if (one.due <= now) names.erase({one.cache, one.key});
+        (one.due > now ? rest.emplace_back() : due.emplace_back()) = std::move(one);
+      }
       waiting = std::move(rest);
     };
-    take_from(later);
+    take_from(later, waits_again);
     const std::size_t second = due.size();
-    take_from(invalidated);
+    take_from(invalidated, waits);
     for (std::size_t i = second; i < due.size() && later.size() < kLaterMax; ++i) {
+      if (!waits_again.insert({due[i].cache, due[i].key}).second) continue;
       Invalidated& again = later.emplace_back(due[i]);
       again.due = again.at + kSecondLook;
     }
@@ -311,6 +319,7 @@ void AuditThread::invalidated(std::string_view cache, const RuleInfo& rule, cons
   if (state_->invalidated.size() >= kInvalidatedMax) return;
   // Another one of the batch each time.
   const std::size_t index = static_cast<std::size_t>(state_->turn++ % keys.size());
+  if (!state_->waits.insert({std::string(cache), std::string(keys.text(index))}).second) return;
   const SteadyTime now = std::chrono::steady_clock::now();
   state_->invalidated.push_back({std::string(cache), rule.name, std::string(keys.text(index)), now,
                                  now + rule.settle + kAfterSettle});

@@ -90,13 +90,30 @@ void read_redis_url(YamlMap& map, Secret& value) {
   }
 }
 
+// A program and its arguments, of which the same may come twice. No text alone: it would look like a line for a shell.
+void read_arguments(YamlMap& map, const YamlNode& node, std::vector<std::string>& arguments) {
+  if (node.kind != YamlNode::Kind::kList) {
+    map.take(fail_at(node.place, fmt::format("expected a list, a program and its arguments, got {}", describe(node)),
+                     "no shell is asked: for example [\"cat\", \"/run/secrets/password\"]"),
+             node.place);
+    return;
+  }
+  for (const YamlNode& item : node.items) {
+    const Result<std::string> text = yaml_text(item);
+    map.take(text, item);
+    if (text) arguments.push_back(*text);
+  }
+}
+
 // 'password_file' or 'password_command', in place of a password in 'url'.
 void read_credential(YamlMap& map, bool url_has_password, const std::filesystem::path& folder, CredentialSource& source) {
   const bool has_file = map.read("password_file", source.file);
-  const bool has_command = map.read("password_command", source.command);
+  const YamlNode* command = map.find("password_command");
+  const bool has_command = command != nullptr;
+  if (has_command) read_arguments(map, *command, source.command);
   if (has_file && source.file.empty()) take_at(map, "password_file", "expected the name of a file, got an empty text");
   if (has_file && !source.file.empty()) source.file = (folder / source.file).string();
-  if (has_command && (source.command.empty() || source.command.front().empty())) {
+  if (has_command && command->kind == YamlNode::Kind::kList && (source.command.empty() || source.command.front().empty())) {
     take_at(map, "password_command", "expected a program and its arguments, got an empty list",
             "for example [\"vault\", \"read\", \"-field=password\", \"database/creds/evictd\"]");
   }

@@ -281,7 +281,18 @@ void Lane::enqueue(Work& work, std::uint32_t part) {
   // One that was lost is owed since it was asked for first.
   if (work.parts[part].state != PartState::kUnderWay) work.parts[part].wanted_since = now_.steady;
   work.parts[part].state = PartState::kWaiting;
-  (work.parts[part].target == Target::kPatterns ? ready_bulk_ : ready_).push_back({work.id, part});
+  const bool is_bulk = work.parts[part].target == Target::kPatterns;
+  (is_bulk ? ready_bulk_ : ready_).push_back({work.id, part});
+  if (!is_bulk) owe(work.parts[part]);  // a walk waits for others of ours first
+}
+
+void Lane::owe(Part& part) {
+  if (!part.owed) part.owed = owed_.insert(part.wanted_since);
+}
+
+void Lane::owe_no_more(Part& part) {
+  if (part.owed) owed_.erase(*part.owed);
+  part.owed.reset();
 }
 
 void Lane::submit(std::deque<Ready>& ready, Urgency urgency) {
@@ -314,6 +325,7 @@ void Lane::submit(std::deque<Ready>& ready, Urgency urgency) {
       order.texts = part.texts;
     }
     part.state = PartState::kUnderWay;
+    owe(part);
     part.written_at = now_.steady;  // or a little later, by the clock of the cache
     const Ticket ticket = next_ticket_++;
     tickets_[ticket] = next;
@@ -334,13 +346,12 @@ void Lane::on_done(Ticket ticket, const Outcome& outcome) {
   Part& part = work.parts[ready.part];
   EVICTD_CHECK(part.state == PartState::kUnderWay);
   part.state = PartState::kApplied;
+  owe_no_more(part);
   switch (part.act) {
     case Act::kInvalidate:
       observer_.invalidations(spec_.name, *part.rule, part.kind, outcome);
       if (PurgeWork* purge = work.as_purge()) {
-        observer_.walked(spec_.name,
-                         {*part.rule, purge->ref.pattern->glob, "changes", outcome.deleted,
-                          std::chrono::duration_cast<std::chrono::milliseconds>(now_.steady - part.written_at)});
+        tell_purge(purge->ref, "changes", outcome, part.written_at);
       }
       first_act_done(work, ready.part);
       return;
@@ -555,6 +566,7 @@ void Lane::finish_part(Work& work, std::uint32_t number) {
   Part& part = work.parts[number];
   EVICTD_CHECK(part.state != PartState::kFinished && part.state != PartState::kUnderWay);
   part.state = PartState::kFinished;
+  owe_no_more(part);
   if (part.timer) timers_.erase(*part.timer);
   part.timer.reset();
   if (part.gated) gated_.erase(*part.gated);
@@ -739,19 +751,9 @@ std::optional<SystemTime> Lane::oldest_unapplied() const {
   return std::nullopt;
 }
 
-// What waits for the visibility of a transaction, or for a timer, is not the cache's fault.
+// Asked at each step: what a frozen cache has piled up must not be walked for it, or every other cache waits (G9).
 std::optional<SteadyTime> Lane::waiting_since() const {
-  std::optional<SteadyTime> oldest;
-  const auto look = [&](const Ready& ready) {
-    const auto work = works_.find(ready.work);
-    if (work == works_.end()) return;
-    const Part& part = work->second->parts[ready.part];
-    if (part.state != PartState::kWaiting && part.state != PartState::kUnderWay) return;
-    if (!oldest || part.wanted_since < *oldest) oldest = part.wanted_since;
-  };
-  for (const Ready& ready : ready_) look(ready);
-  for (const auto& [ticket, ready] : tickets_) look(ready);
-  return oldest;
+  return owed_.empty() ? std::nullopt : std::optional(*owed_.begin());
 }
 
 }  // namespace evictd

@@ -30,6 +30,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -161,6 +162,7 @@ class Lane final : private SinkHandler {
   struct BatchWork;
   struct PurgeWork;
   using Timers = std::multimap<SteadyTime, std::pair<Work*, std::uint32_t>>;
+  using Owed = std::multiset<SteadyTime>;
   using Gated = std::multimap<std::uint64_t, std::pair<Work*, std::uint32_t>>;  // by batch
   enum class PartState : std::uint8_t {
     kWaiting,   // to be submitted, or for those before it
@@ -192,6 +194,8 @@ class Lane final : private SinkHandler {
   void note_applied();
   void begin_batch(BatchWork& work);
   void enqueue(Work& work, std::uint32_t part);
+  void owe(Part& part);
+  void owe_no_more(Part& part);
   void submit(std::deque<Ready>& ready, Urgency urgency);
   void first_act_done(Work& work, std::uint32_t part);
   void now_visible(Work& work, SteadyTime since);
@@ -225,6 +229,7 @@ class Lane final : private SinkHandler {
   void found_on_connection(const SinkConnected& connected, bool is_another_process);
   void work_repairs(const Surroundings& surroundings);
   void walk_done(const Outcome& outcome);
+  void tell_purge(const PatternRef& ref, std::string_view reason, const Counts& counts, SteadyTime began);
   void write_record(const Surroundings& surroundings);
   void forget_unrecorded();
   void purge_changed_rules();
@@ -280,6 +285,9 @@ class Lane final : private SinkHandler {
   std::deque<std::pair<SteadyTime, std::uint64_t>> settles_seen_;  // what settle_gate_ will be, origin_time later
   Gated gated_;                             // second purges that are due, and wait for it
   Timers timers_;
+  // Of each order that the cache is asked for or is to be asked for, since when. What waits for the visibility of a
+  // transaction, or for a timer, is not the cache's fault.
+  Owed owed_;
 
   // Under way.
   std::deque<Ready> ready_;       // prompt orders

@@ -292,9 +292,21 @@ void Lane::work_repairs(const Surroundings& surroundings) {
 }
 
 // The log answers "why did the hit rate fall": one line for each pattern, with what it cost.
+void Lane::tell_purge(const PatternRef& ref, std::string_view reason, const Counts& counts, SteadyTime began) {
+  const auto took = now_.steady - began;
+  observer_.walked(spec_.name, {*ref.rule, ref.pattern->glob, reason, counts.deleted,
+                                std::chrono::duration_cast<std::chrono::milliseconds>(took)});
+  std::string text = fmt::format("purged pattern '{}' of rule '{}' ({}): {} key{} in {:.1f} s", ref.pattern->glob, ref.rule->name,
+                                 reason, counts.deleted, counts.deleted == 1 ? "" : "s", std::chrono::duration<double>(took).count());
+  if (is_worth_a_line(counts, began, now_.steady)) {
+    events_.info(std::move(text));
+  } else {
+    events_.debug(std::move(text));
+  }
+}
+
 void Lane::walk_done(const Outcome& outcome) {
   const Repairs::Walk& walk = *repairs_.walk();
-  const double seconds = std::chrono::duration<double>(now_.steady - walk.began).count();
   for (std::size_t index = 0; index < walk.patterns.size() && index < outcome.by_pattern.size(); ++index) {
     const PatternRef& ref = walk.patterns[index];
     const Counts& counts = outcome.by_pattern[index];
@@ -303,15 +315,7 @@ void Lane::walk_done(const Outcome& outcome) {
     } else {
       observer_.settle_deletes(spec_.name, counts);
     }
-    observer_.walked(spec_.name, {*ref.rule, ref.pattern->glob, walk.reason, counts.deleted,
-                                  std::chrono::duration_cast<std::chrono::milliseconds>(now_.steady - walk.began)});
-    std::string text = fmt::format("purged pattern '{}' of rule '{}' ({}): {} keys in {:.1f} s", ref.pattern->glob,
-                                   ref.rule->name, walk.reason, counts.deleted, seconds);
-    if (is_worth_a_line(counts, walk.began, now_.steady)) {
-      events_.info(std::move(text));
-    } else {
-      events_.debug(std::move(text));
-    }
+    tell_purge(ref, walk.reason, counts, walk.began);
   }
   repairs_.done(now_.steady);
 }

@@ -17,6 +17,7 @@ struct Lane::Part {
   bool last_renew = false;  // the tombstones outlive the visibility of their transactions after this
   SteadyTime wanted_since{};  // kWaiting, kUnderWay: since when the cache owes it
   SteadyTime written_at{};  // when the tombstones were last sent to be written
+  std::optional<Owed::iterator> owed;  // its place among what the cache owes
   std::optional<Timers::iterator> timer;
   std::optional<Gated::iterator> gated;  // the timer is over, and the lanes before this one are not done
   // Not to be submitted before its transactions are visible: a counter, which readers take as proof that the database

@@ -309,7 +309,7 @@ def main():
     parser.add_argument("--huge", type=int, default=5_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=20)
-    parser.add_argument("--requests", type=int, default=300_000)
+    parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--case", action="append", choices=[*CASES, "yardstick"])
     parser.add_argument("--fill", action="append", choices=["plain", "checked"])
     parser.add_argument("--quick", action="store_true")

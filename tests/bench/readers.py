@@ -1,72 +1,88 @@
-"""What evictd's functions cost beside the plain commands they stand for: one Redis, pipelined alike, in turn."""
+"""What evictd's functions cost Redis, its own CPU for a call, beside the plain commands they stand for and beside the least
+that a function doing the same reads and writes could cost. Keys in random order, each with the marker that is its own."""
 
-import re
+import random
 import statistics
-import subprocess
+
+from wire import Wire, words
 
 KEYS = 100_000
-VALUE = "x" * 200
+VALUE = b"x" * 200
 SNAPSHOT = "1040:1044:1041"
-
-# redis-benchmark puts a number of its own into each __rand_int__: key and marker are seldom of one name, and cost
-# what they would.
-KEY, MARKER = "item:__rand_int__", "evictd:{item:__rand_int__}"
-FILL = ["FCALL", "evictd_fill", "2", KEY, MARKER, SNAPSHOT, "600000", VALUE]
-
-# Everything is there, every marker as named.
-PREPARE = """
-for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do
-  local number = string.format('%012d', i)
-  redis.call('SET', 'item:' .. number, ARGV[3], 'PX', 600000)
-  if ARGV[4] == '' then redis.call('DEL', 'evictd:{item:' .. number .. '}')
-  else redis.call('SET', 'evictd:{item:' .. number .. '}', ARGV[4], 'PX', 600000) end
-end
-"""
 FILLED, TOMBSTONE = f"f {SNAPSHOT} 1700000000000", "t 7312345678901234567/1 1039"
+WINDOW = 128
 
-# name, what it is compared with, the command, what the markers are before
+# A function that reads what evictd_get reads, and one that reads and writes what evictd_fill does.
+LEAST = """#!lua name=bench_least
+redis.register_function('bench_mget', function(keys) return redis.call('MGET', keys[1], keys[2]) end)
+redis.register_function('bench_sets', function(keys, args)
+  redis.call('GET', keys[2])
+  redis.call('SET', keys[2], args[2], 'PX', args[1])
+  redis.call('SET', keys[1], args[3], 'PX', args[1])
+  return 1
+end)
+"""
+
+
+def names(number):
+    key = f"item:{number:012}"
+    return key, f"evictd:{{{key}}}"
+
+
+def fill(number):
+    return words("FCALL", "evictd_fill", 2, *names(number), SNAPSHOT, 600000, VALUE)
+
+
+def get(*more):
+    return lambda number: words("FCALL", "evictd_get", 2, *names(number), *more)
+
+
+# name, what it is compared with, the command, what the markers are before, whether each answers 1
 CASES = [
-    ("SET PX", None, ["SET", KEY, VALUE, "PX", "600000"], FILLED),
-    ("evictd_fill over a tombstone", "SET PX", FILL, TOMBSTONE),
-    ("evictd_fill over a fill", "SET PX", FILL, FILLED),
-    ("evictd_fill, no marker", "SET PX", FILL, ""),
-    ("GET", None, ["GET", KEY], FILLED),
-    ("evictd_get, fresh", "GET", ["FCALL", "evictd_get", "2", KEY, MARKER], FILLED),
-    ("evictd_get LEASE, fresh", "GET", ["FCALL", "evictd_get", "2", KEY, MARKER, "LEASE", "2000"], FILLED),
+    ("SET PX", None, lambda n: words("SET", names(n)[0], VALUE, "PX", 600000), FILLED, False),
+    ("a function of GET and two SETs", None, lambda n: words("FCALL", "bench_sets", 2, *names(n), 600000, FILLED, VALUE), FILLED, True),
+    ("evictd_fill over a tombstone", "a function of GET and two SETs", fill, TOMBSTONE, True),
+    ("evictd_fill over a fill", "a function of GET and two SETs", fill, FILLED, True),
+    ("evictd_fill, no marker", "a function of GET and two SETs", fill, "", True),
+    ("GET", None, lambda n: words("GET", names(n)[0]), FILLED, False),
+    ("a function of one MGET", None, lambda n: words("FCALL", "bench_mget", 2, *names(n)), FILLED, False),
+    ("evictd_get, fresh", "a function of one MGET", get(), FILLED, False),
+    ("evictd_get LEASE, fresh", "a function of one MGET", get("LEASE", 2000), FILLED, False),
 ]
 
 
-def prepare(redis, markers):
-    client = redis.client()
-    for first in range(0, KEYS, 10_000):
-        client.eval(PREPARE, 0, first, first + 9_999, VALUE, markers)
-
-
-def per_second(redis, command, requests):
-    done = subprocess.run(
-        ["redis-benchmark", "-p", str(redis.port), "-n", str(requests), "-P", "16", "-c", "8", "-r", str(KEYS), "-q", *command],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
-    found = re.findall(r"([\d.]+) requests per second", done.stdout)
-    assert found, f"redis-benchmark says: {done.stdout} {done.stderr}"
-    return float(found[-1])
+def prepare(wire, client, markers):
+    client.flushall()
+    for first in range(0, KEYS, 1000):
+        these = [names(number) for number in range(first, first + 1000)]
+        commands = [words("SET", key, VALUE, "PX", 600000) for key, _ in these]
+        if markers:
+            commands += [words("SET", marker, markers, "PX", 600000) for _, marker in these]
+        wire.send(commands, len(commands))
 
 
 def measure(redis, library, requests, rounds):
-    redis.client().execute_command("FUNCTION", "LOAD", "REPLACE", library)
-    rates = {name: [] for name, *_ in CASES}
+    client, wire = redis.client(), Wire(redis.port)
+    for text in (library, LEAST):
+        client.execute_command("FUNCTION", "LOAD", "REPLACE", text)
+    order = random.Random(1).sample(range(KEYS), min(requests, KEYS))
+    spent = {name: [] for name, *_ in CASES}
     for _ in range(rounds):
-        for name, _, command, markers in CASES:
-            prepare(redis, markers)
-            # Few enough that most of them meet a tombstone, where there are any.
-            some = min(requests, KEYS // 2) if markers == TOMBSTONE else requests
-            rates[name].append(per_second(redis, command, some))
-    redis.client().flushall()
-    medians = {name: statistics.median(some) for name, some in rates.items()}
-    return {name: {"per_second": medians[name], "ratio": medians[name] / medians[base] if base else 1.0, "of": base}
+        for name, _, command, markers, answers_one in CASES:
+            prepare(wire, client, markers)
+            commands = [command(number) for number in order]
+            before = redis.cpu_seconds()
+            ones = wire.send(commands, WINDOW)
+            spent[name].append((redis.cpu_seconds() - before) / len(order) * 1e6)
+            assert not answers_one or ones == len(order), f"{name}: {len(order) - ones} of {len(order)} did nothing"
+    client.flushall()
+    medians = {name: statistics.median(some) for name, some in spent.items()}
+    return {name: {"redis_us_per_call": medians[name], "share": medians[base] / medians[name] if base else None, "of": base}
             for name, base, *_ in CASES}
 
 
 def table(result):
-    lines = ["readers: calls per second of one Redis, and the share of the plain command's"]
-    lines += [f"  {name:32} {one['per_second']:>10,.0f} {one['ratio']:>6.2f}" for name, one in result.items()]
+    lines = ["readers: microseconds of Redis's CPU for a call, and what share of that the least that a function can do would take"]
+    lines += [f"  {name:32} {one['redis_us_per_call']:>6.2f}" + (f"   {one['share']:.2f} of {one['of']}" if one["of"] else "")
+              for name, one in result.items()]
     return lines

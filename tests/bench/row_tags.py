@@ -20,7 +20,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from harness import daemon, oracle, process, servers  # noqa: E402
-from script_cost import Wire, words  # noqa: E402
+from wire import Wire, words  # noqa: E402
 
 ROWS = 10_000
 TAGS = (0, 1, 2, 5, 10, 20, 50)

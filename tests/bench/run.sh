@@ -7,7 +7,7 @@
 #   --huge N          rows of the transaction for the memory measurement (5000000)
 #   --rounds N        of each throughput case, in alternating order; medians are printed (3)
 #   --seconds N       of the latency case (20)
-#   --requests N      of each call in the readers case (300000)
+#   --requests N      of each call in the readers case, 100000 at most (100000)
 #   --case NAME       large, many, latency, memory, readers, rules, caches, or yardstick (pg_recvlogical alone); may be repeated
 #   --case kafka      by itself: events from a real Kafka, beside librdkafka's own consumer
 #   --case scripts    by itself: what one key costs Redis, by call

@@ -15,7 +15,6 @@ and one `each`."""
 
 import argparse
 import os
-import socket
 import sys
 import tempfile
 
@@ -24,35 +23,12 @@ TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, TESTS)
 
 from harness import servers  # noqa: E402
+from wire import Wire, words  # noqa: E402
 
 LUA = os.path.join(os.path.dirname(TESTS), "daemon", "sinks", "redis", "lua")
 BATCH = 512
 EPOCH = "7312345678901234567/1"
 LIFETIME = "61000"
-
-
-def words(*arguments):
-    parts = [b"*%d\r\n" % len(arguments)]
-    for argument in arguments:
-        data = argument if isinstance(argument, bytes) else str(argument).encode()
-        parts.append(b"$%d\r\n%s\r\n" % (len(data), data))
-    return b"".join(parts)
-
-
-class Wire:
-    """Many commands written at once, as many replies read: only whether one of them was an error is looked at."""
-
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port))
-
-    def send(self, commands, window=8):
-        for begin in range(0, len(commands), window):
-            some = commands[begin:begin + window]
-            self.socket.sendall(b"".join(some) + words("PING", "the end"))
-            seen = b""
-            while not seen.endswith(b"$7\r\nthe end\r\n"):
-                seen = seen[-64:] + self.socket.recv(1 << 20)
-                assert not seen.startswith(b"-"), seen
 
 
 class Cost:

@@ -27,7 +27,7 @@ BEYOND = [
     r"'settle': expected more than 0ms|needs 'fill: checked'",  # `fill` may come from `defaults`
     # How a number was written is gone once YAML has read it.
     r"got '(?:\+1|0x10|1e3)'",
-    r"which is no cache|stands behind itself",
+    r"which is no cache|stands behind itself|stands behind no Redis",
     # The keys of the rule beside the query.
     r"expected a rule with one key|'query': expected \d+ parameters?",
     # Another language inside a text.

@@ -45,3 +45,8 @@ def assert_true_cache(postgres, cache, at_least=1):
     assert not found, "the cache does not tell the truth:\n  " + "\n  ".join(found)
     assert checked >= at_least, f"only {checked} cached values were there to check: the test proves nothing"
     return checked
+
+
+def is_within_the_servers_end(postgres, slot="evictd"):
+    """Nothing was acknowledged that the server has not written."""
+    return postgres.value("select confirmed_flush_lsn <= pg_current_wal_lsn() from pg_replication_slots where slot_name = %s", (slot,))

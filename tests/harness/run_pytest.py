@@ -10,6 +10,27 @@ import sys
 SKIPPED = 77
 
 
+class Seen:
+    """Counts what ran: a file of which every test was skipped is no success, and ctest has to show it."""
+
+    def __init__(self):
+        self.ran = 0
+        self.skipped = []
+
+    def pytest_runtest_logreport(self, report):
+        if report.skipped:
+            self.skipped.append(str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr))
+        elif report.when == "call":
+            self.ran += 1
+
+    def verdict(self, code):
+        """The exit code for ctest, when pytest ended with `code`."""
+        if code != 0 or self.ran > 0 or not self.skipped:
+            return code
+        print(f"SKIPPED, all of it: {self.skipped[0]}")
+        return SKIPPED
+
+
 def what_is_missing():
     for module, package in (("pytest", "python3-pytest"), ("psycopg2", "python3-psycopg2"), ("redis", "python3-redis")):
         if importlib.util.find_spec(module) is None:
@@ -42,7 +63,9 @@ def main():
     faulthandler.dump_traceback_later(3000 if os.environ.get("EVICTD_SOAK") else 280, exit=True)
     import pytest  # pylint: disable=import-outside-toplevel
 
-    return pytest.main(["-q", "-ra", "--tb=short", "-p", "no:cacheprovider", *sys.argv[1:]])
+    seen = Seen()
+    code = pytest.main(["-q", "-ra", "--tb=short", "-p", "no:cacheprovider", *sys.argv[1:]], plugins=[seen])
+    return seen.verdict(code)
 
 
 if __name__ == "__main__":

@@ -15,3 +15,8 @@ def middle(postgres):
     made = Middle(postgres.port)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def evictd(make_evictd, postgres, middle):
+    return make_evictd(postgres_url=f"{postgres.url(port=middle.port)}?sslmode=disable").start()

@@ -103,13 +103,19 @@ class LyingRedis {
     }
   }
 
+  // What nothing in the answer could tell from the truth: that a set is no set, and how many of some keys were there.
+  static bool is_like_the_truth(const std::vector<std::string>& words, const std::string& answer) {
+    if ((words[0] == "SSCAN" || words[0] == "ZSCAN") && answer.starts_with("-WRONGTYPE")) return true;
+    return words[0] == "UNLINK" && answer.starts_with(':') && answer.size() > 1 && std::isdigit(static_cast<unsigned char>(answer[1])) &&
+           std::strtoull(answer.c_str() + 1, nullptr, 10) < words.size();
+  }
+
   bool answered(const Reply& command, RedisClient& upstream, std::string& answer) {
     std::vector<std::string> words;
     for (const Reply& word : command.elements) words.push_back(word.text);
     if (std::uniform_int_distribution<int>(0, 19)(random_) == 0) {
       answer = kLies[std::uniform_int_distribution<std::size_t>(0, kLies.size() - 1)(random_)];
-      // That the set is no set is an answer like any other: nothing in it could tell it from the truth.
-      if (!(words[0] == "SSCAN" && answer.starts_with("-WRONGTYPE"))) {
+      if (!is_like_the_truth(words, answer)) {
         ++lies_;
         return !answer.empty();
       }

@@ -4,21 +4,10 @@ the server did send is done."""
 import random
 import struct
 
-import pytest
 import scenarios
 from harness import oracle
 from harness.waiting import eventually
 from hostile import attacks
-
-
-@pytest.fixture
-def evictd(make_evictd, postgres, middle):
-    return make_evictd(postgres_url=f"{postgres.url(port=middle.port)}?sslmode=disable").start()
-
-
-def is_within_the_servers_end(postgres):
-    return postgres.value("select confirmed_flush_lsn <= pg_current_wal_lsn() from pg_replication_slots "
-                          "where slot_name = 'evictd'")
 
 
 def frame_of(kind, body):
@@ -58,8 +47,8 @@ def test_frames_that_the_server_did_not_send_leave_no_stale_key(postgres, redis,
         target = running.writes + 5
         eventually("the writers write on", lambda target=target: running.writes >= target, 60)
         assert evictd.is_running()
-        assert is_within_the_servers_end(postgres)
+        assert oracle.is_within_the_servers_end(postgres)
     middle.tamper = bytes
     oracle.converge(postgres, evictd, running)
     oracle.assert_true_cache(postgres, cache, at_least=20)
-    assert is_within_the_servers_end(postgres)
+    assert oracle.is_within_the_servers_end(postgres)

@@ -14,16 +14,6 @@ KEEPALIVE, DATA = ord("k"), ord("w")
 HEADER = 5  # type and length of the frame
 
 
-@pytest.fixture
-def evictd(make_evictd, postgres, middle):
-    return make_evictd(postgres_url=f"{postgres.url(port=middle.port)}?sslmode=disable").start()
-
-
-def is_within_the_servers_end(postgres):
-    return postgres.value("select confirmed_flush_lsn <= pg_current_wal_lsn() from pg_replication_slots "
-                          "where slot_name = 'evictd'")
-
-
 def flip(frame, byte, bit):
     frame[byte] ^= 1 << bit
     return frame
@@ -49,14 +39,14 @@ def test_a_keepalive_from_beyond_the_servers_end_is_not_acknowledged(postgres, c
 
     eventually("the position is refused", refused, 40, every=0.2)
     assert flipped
-    assert is_within_the_servers_end(postgres)
+    assert oracle.is_within_the_servers_end(postgres)
     middle.tamper = bytes
     evictd.wait_until_ready()
     for product in range(1, 11):
         scenarios.cached(cache, postgres, f"product:{product}")
     postgres.execute("update products set price_cents = price_cents + 1 where id <= 10")
     scenarios.gone(cache, *[f"product:{product}" for product in range(1, 11)])
-    assert is_within_the_servers_end(postgres)
+    assert oracle.is_within_the_servers_end(postgres)
     assert evictd.metrics().sum("evictd_gaps_total") == 0
 
 
@@ -111,11 +101,11 @@ def test_a_bit_flipped_anywhere_but_in_the_rows_leaves_no_stale_key(postgres, re
         eventually("a bit was flipped", lambda armed=armed: armed[0] <= 0, 60)
         target = running.writes + 20
         eventually("the writers write on", lambda target=target: running.writes >= target, 60)
-        assert is_within_the_servers_end(postgres)
+        assert oracle.is_within_the_servers_end(postgres)
     middle.tamper = bytes
     oracle.converge(postgres, evictd, running)
     oracle.assert_true_cache(postgres, cache, at_least=20)
-    assert is_within_the_servers_end(postgres)
+    assert oracle.is_within_the_servers_end(postgres)
 
 
 @pytest.mark.parametrize("who", ["evictd snapshots", "evictd catalogue"])

@@ -1,5 +1,10 @@
 """One corpus of changes, read both ways: through pgoutput, and through Debezium on Kafka. The keys are the same."""
 
+import collections
+import re
+import socket
+import threading
+
 import pytest
 
 from harness import daemon
@@ -105,12 +110,40 @@ def rules():
 BEFORE = ["defaulted:slug:other", "defaulted:status:other", "plain:slug:one", "plain:slug:other", "keyed:7:old", "keyed:9:after", "untouched", "plain:body:x"]
 
 
-def touched(redis_client):
-    """The names of everything evictd left a marker on, and what of BEFORE is gone."""
-    markers = {name.decode() for name in redis_client.scan_iter("evictd:*", count=1000)}
-    markers = {name for name in markers if not name.startswith(("evictd:record", "evictd:state")) and "{" in name}
-    gone = {key for key in BEFORE if not redis_client.exists(key)}
-    return markers, gone
+class Deletes:
+    """The names of the keys that were deleted, of the tags that were walked and of the patterns, by database: Redis tells each
+    command that it runs (MONITOR). Plain rules leave nothing in Redis that would tell."""
+
+    def __init__(self, redis):
+        self.names = collections.defaultdict(set)
+        self.socket = socket.create_connection(("127.0.0.1", redis.port))
+        self.socket.sendall(b"MONITOR\r\n")
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread.start()
+
+    def _listen(self):
+        with self.socket.makefile("r", encoding="utf-8", errors="surrogateescape", newline="\r\n") as lines:
+            for line in lines:
+                head = re.match(r"\+[0-9.]+ \[([0-9]+) ", line)
+                # As they are written, escapes and all: the same name is written the same way.
+                words = re.findall(r'"((?:[^"\\]|\\.)*)"', line)
+                if head is None or not words:
+                    continue
+                command = words[0].upper()
+                names = words[1:] if command == "UNLINK" else words[1:2] if command == "SSCAN" else []
+                if command == "SCAN" and "MATCH" in words:
+                    names = ["purge:" + words[words.index("MATCH") + 1]]
+                self.names[int(head.group(1))].update(name for name in names if not name.startswith("evictd:"))
+
+    def close(self):
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.thread.join(10)
+        self.socket.close()
+
+
+def touched(redis_client, names):
+    """The names that evictd touched, and what of BEFORE is gone."""
+    return set(names), {key for key in BEFORE if not redis_client.exists(key)}
 
 
 VARIANTS = {
@@ -141,6 +174,7 @@ def both_ways(parts_folder, kafka, connect):
                 break
             postgres.execute(statement, database="corpus")
         databases = {name: index for index, name in enumerate(["pgoutput", *VARIANTS])}
+        deletes = Deletes(redis)
         for index in databases.values():
             for key in BEFORE:
                 redis.client(index).set(key, "value")
@@ -172,14 +206,15 @@ def both_ways(parts_folder, kafka, connect):
         oracle.wait_until_acknowledged(postgres, direct.slot, database="corpus")
 
         def same_count():
-            counts = {name: len(touched(redis.client(index))[0]) for name, index in databases.items()}
+            counts = {name: len(deletes.names[index]) for name, index in databases.items()}
             return counts["pgoutput"] > 50 and len(set(counts.values())) == 1
 
         try:
             eventually("every way has touched as much", same_count, 10)
         except AssertionError:
             pass  # the tests below say what differs
-        yield {name: touched(redis.client(index)) for name, index in databases.items()}
+        yield {name: touched(redis.client(index), deletes.names[index]) for name, index in databases.items()}
+        deletes.close()
     finally:
         for one in running:
             one.kill()
@@ -188,9 +223,9 @@ def both_ways(parts_folder, kafka, connect):
         redis.stop()
 
 
-def needs_schema(marker):
-    """Whether a marker's key was made of a column of TYPED, or of the array in `plain`."""
-    name = marker.removeprefix("evictd:").removeprefix("{").removeprefix("tag:").removeprefix("purge:")
+def needs_schema(touched_name):
+    """Whether it was made of a column of TYPED, or of the array in `plain`."""
+    name = touched_name.removeprefix("tag:").removeprefix("purge:")
     return name.split(":")[0] in TYPED or name.startswith("plain:nums:")
 
 

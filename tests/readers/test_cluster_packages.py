@@ -10,7 +10,6 @@ import pytest
 import redis
 import redis.asyncio
 from harness import daemon, process, servers
-from harness.servers import ServerMissing
 from harness.waiting import eventually
 from redis.cluster import RedisCluster
 
@@ -26,9 +25,7 @@ TOMBSTONE = "t 7312345678901234567/1 150"
 
 @pytest.fixture(scope="module")
 def cluster(parts_folder):
-    library = subprocess.run([daemon.binary(), "lua", "--cluster"], capture_output=True, text=True, check=False)
-    if library.returncode != 0 or "evictd_join" not in library.stdout:
-        pytest.skip("this evictd has no functions for a cluster")
+    library = subprocess.run([daemon.binary(), "lua", "--cluster"], capture_output=True, text=True, check=True)
     nodes = [servers.Redis(f"{parts_folder}/node{i}", ["--cluster-enabled", "yes"]) for i in range(MASTERS)]
     for node in nodes:
         node.options += ["--cluster-port", str(process.free_port())]
@@ -138,10 +135,6 @@ def test_asynchronously(cluster, client):
 
 @pytest.mark.parametrize("package, program", [("python-psycopg", "cluster.py"), ("node-pool", "cluster.mjs")])
 def test_with_the_newer_clients(cluster, client, parts_folder, package, program):
-    language = languages.PACKAGES[package]()
-    try:
-        language.fetch()
-    except ServerMissing as reason:
-        pytest.skip(f"the {package} recipe is not run: {reason}")
+    language = languages.language_or_skip(package)
     said = languages.run_program(language, program, f"{parts_folder}/{package}", {"REDIS_PORT": str(cluster[0].port)})
     assert said.splitlines()[-1] == "all cases hold", said

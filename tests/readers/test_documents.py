@@ -7,11 +7,13 @@ import languages
 import pytest
 import redis as redis_client
 from harness import daemon, oracle
-from harness.servers import ServerMissing
 from harness.waiting import eventually
 
 SEES_ALL = "4000000:4000000:"
 DOCUMENTS = ("docs/readers.md", "docs/redis.md")
+RECIPES = f"{languages.ROOT}/docs/recipes"
+LINES_MAX = 25
+SERVER_LINES_MAX = 90  # with its routes and headers
 
 
 def acl_lines():
@@ -30,7 +32,7 @@ def acl_lines():
 def rights(redis_server):
     """Applies the lines exactly as they are written."""
     lines = acl_lines()
-    assert set(lines) == {"evictd", "reader", "lazy", "writer"}
+    assert set(lines) == {"evictd", "reader", "cluster_reader", "lazy", "writer"}
     for words in lines.values():
         assert redis_server.client().execute_command(*words) == b"OK"
     return lines
@@ -137,16 +139,18 @@ def test_a_writer_needs_no_more_than_its_line(restricted_evictd, rights, redis_s
 
 
 def test_the_recipe_runs_with_a_readers_rights(restricted_evictd, database, redis_server, parts_folder):
-    language = languages.Python()
-    try:
-        language.fetch()
-    except ServerMissing as reason:
-        pytest.skip(f"the python recipe is not run: {reason}")
+    language = languages.language_or_skip("python")
     built = languages.Built(language, f"{parts_folder}/recipe")
     driver = languages.Driver(built, database, redis_server, {"REDIS_USER": "reader", "REDIS_PASSWORD": "password"})
     assert driver.read("product:2000") == ""
     assert redis_server.client().get("product:2000") == b""
     driver.stop()
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(os.listdir(RECIPES)) if os.path.isfile(f"{RECIPES}/{name}")])
+def test_a_recipe_is_short(name):
+    lines = [line for line in languages.recipe_text(name).splitlines() if not re.match(r"\s*(#|//|<\?php|$)", line)]
+    assert len(lines) <= (SERVER_LINES_MAX if name.startswith("page_server") else LINES_MAX), f"{name} has {len(lines)} lines besides comments and blank ones"
 
 
 def test_every_recipe_is_in_the_document():
@@ -157,5 +161,6 @@ def test_every_recipe_is_in_the_document():
             assert f"(recipes/{name}/README.md)" in text
             continue
         run_by = [each for each in languages.LANGUAGES.values() if each.recipe == name]
+        run_by += ["test_page_servers.py"] if name in ("page_server.py", "page_server.mjs") else []
         line = next(line for line in text.splitlines() if f"(recipes/{name})" in line)
         assert ("**not run by our tests**" in line) == (not run_by), f"{name}: who runs it?"

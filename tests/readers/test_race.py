@@ -16,20 +16,21 @@ def result(name):
     # First, that the judge saw everything: what Redis stored, what it holds, and evictd's command for each commit (G1).
     assert one["heard"] == one["stored"], "fills that the monitor did not hear"
     assert one["unheard"] == 0, "values that the monitor did not hear"
-    assert one["never_ordered"] == 0, "commits that evictd never invalidated"
+    if race.WAYS[name].fill == "checked":  # a plain delete names no transaction
+        assert one["never_ordered"] == 0, "commits that evictd never invalidated"
     assert one["commits"] > race.LAST_ROWS and one["stored"] > 0
     return one
 
 
 def test_without_settle_plain_readers_leave_stale_values():
     one = result("control")
-    assert one["stale_fills"] > 0
     assert one["stale_left"] > 0, "the control must fail: nothing else here means anything otherwise"
 
 
 def test_settle_takes_back_what_plain_readers_put_there():  # G4
     one = result("plain")
-    assert one["stale_fills"] > 0, "old rows were put back"
+    # What a deleted row's readers put back lives until the settle; nothing else lives half as long.
+    assert one["longest_stale_ms"] > race.SETTLE_MS / 2, "no old row was put back"
     assert one["stale_left"] == 0
 
 

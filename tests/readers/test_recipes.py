@@ -2,38 +2,23 @@
 
 import json
 import os
-import re
 import threading
 import time
 
 import languages
 import pytest
 from harness import oracle
-from harness.servers import Redis, ServerMissing
+from harness.servers import Redis
 from harness.waiting import eventually
 
 # A token that claims to have seen every transaction there will be.
 BROKEN_TOKEN = "'4503599627370496'"
-LINES_MAX = 25
-SERVER_LINES_MAX = 90  # with its routes and headers
-
-
-@pytest.mark.parametrize("name", sorted(one.recipe for one in languages.LANGUAGES.values()))
-def test_a_recipe_is_short(name):
-    lines = [line for line in languages.recipe_text(name).splitlines() if not re.match(r"\s*(#|//|<\?php|$)", line)]
-    assert len(lines) <= (SERVER_LINES_MAX if name.startswith("page_server") else LINES_MAX), f"{name} has {len(lines)} lines besides comments and blank ones"
 
 
 # ctest runs one language at a time.
 @pytest.fixture(scope="module", params=os.environ.get("EVICTD_RECIPES", ",".join([*languages.LANGUAGES, *languages.PACKAGES])).split(","))
 def language(request):
-    one = {**languages.LANGUAGES, **languages.PACKAGES}[request.param]()
-    one.name = request.param
-    try:
-        one.fetch()
-    except ServerMissing as reason:
-        pytest.skip(f"the {request.param} recipe is not run: {reason}")
-    return one
+    return languages.language_or_skip(request.param)
 
 
 @pytest.fixture(scope="module")

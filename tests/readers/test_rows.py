@@ -7,7 +7,6 @@ import threading
 import languages
 import pytest
 from harness import daemon, oracle, shop
-from harness.servers import ServerMissing
 from harness.waiting import eventually
 from test_recipes import BROKEN_TOKEN
 
@@ -42,13 +41,7 @@ def evictd(mode, parts_folder, database, redis_server):
 # ctest runs one at a time.
 @pytest.fixture(scope="module", params=os.environ.get("EVICTD_RECIPES", "python-psycopg,node-pool").split(","))
 def language(request):
-    one = languages.PACKAGES[request.param]()
-    one.name = request.param
-    try:
-        one.fetch()
-    except ServerMissing as reason:
-        pytest.skip(f"the {request.param} recipe is not run: {reason}")
-    return one
+    return languages.language_or_skip(request.param)
 
 
 @pytest.fixture(scope="module")

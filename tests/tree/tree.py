@@ -83,7 +83,7 @@ def include_directions(files):
 LIBRARIES = {
     "yaml-cpp/": {"mapping/yaml.cpp"},
     "simdjson": {"mapping/json_path.cpp", "daemon/app/explain.cpp", "daemon/net/credential.cpp", "daemon/sources/kafka/json_level.cpp",
-                "daemon/kafka/json_reader.cpp", "daemon/sinks/http/service.cpp", "daemon/sinks/http/doctor/check.cpp"},
+                "daemon/sinks/http/service.cpp", "daemon/sinks/http/doctor/check.cpp"},
     "openssl/": {"mapping/filters.cpp", "daemon/sinks/redis/scripts.cpp", "daemon/sinks/redis/transport.cpp",
                  "daemon/sources/postgres/stream_wire.cpp"},
     "prometheus/": {"daemon/app/metrics.cpp", "daemon/app/metrics_status.h"},

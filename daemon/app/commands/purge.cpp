@@ -104,6 +104,18 @@ std::optional<Snapshot> snapshot_now(const Config& config, std::string& problem)
   return std::nullopt;
 }
 
+// Everything that is in progress now, or later, must be visible to a fill (DESIGN.md, "The protocol").
+Xid floor_now(const Config& config) {
+  std::string problem;
+  const std::optional<Snapshot> snapshot = snapshot_now(config, problem);
+  if (snapshot) return Xid{number(snapshot->xmax()) - 1};
+  std::fprintf(stderr,
+               "warning: no snapshot of the database (%s): a checked fill that is under way now may "
+               "be stored\n",
+               problem.c_str());
+  return Xid{0};
+}
+
 // `ref` must outlive the order.
 Order pattern_order(const PatternRef& ref, Xid floor) {
   Order order;
@@ -242,9 +254,7 @@ int purge_rows(const CommandLine& request, const Config& config, const RuleSet& 
   }
   for (const std::string& problem : keys.problems()) std::fprintf(stderr, "warning: %s\n", printable_text(problem).c_str());
   const std::vector<RowKeys::Batch> batches = keys.take_batches();
-  std::string problem;
-  const std::optional<Snapshot> snapshot = snapshot_now(config, problem);
-  const Xid floor = snapshot ? Xid{number(snapshot->xmax()) - 1} : Xid{0};
+  const Xid floor = floor_now(config);
   Signals signals;
   for (const CacheSettings& cache : config.caches) {
     std::vector<Order> orders;
@@ -292,17 +302,7 @@ int purge_command(const CommandLine& request) {
   if (!request.where.empty() || request.since) return purge_rows(request, **config, *rules);
   Result<Patterns> patterns = patterns_of(request, *rules);
   if (!patterns) return report(patterns.error());
-  std::string problem;
-  const std::optional<Snapshot> snapshot = snapshot_now(**config, problem);
-  if (!snapshot) {
-    std::fprintf(
-        stderr,
-        "warning: no snapshot of the database (%s): a checked fill that is under way now may "
-        "be stored\n",
-        problem.c_str());
-  }
-  // Everything that is in progress now, or later, must be visible to a fill (DESIGN.md, "The protocol").
-  const Xid floor = snapshot ? Xid{number(snapshot->xmax()) - 1} : Xid{0};
+  const Xid floor = floor_now(**config);
   Signals signals;
   for (const CacheSettings& cache : (*config)->caches) {
     std::vector<PatternRef> refs;

@@ -361,13 +361,7 @@ class HttpSink final : public Sink {
 
   // The service does not do what it is asked. What is under way may or may not be done.
   void edge_fails(Request request, const EdgeVerdict& verdict, SinkHandler& handler) {
-    client_.cancel_all();
-    requests_.clear();
-    again_.clear();
-    all_wanted_.clear();
-    wanted_.clear();
-    by_key_.clear();
-    done_.clear();
+    drop_requests();
     request.all.clear();
     for (Want& want : request.keys) want.tickets.clear();
     request.tries = 0;
@@ -380,6 +374,17 @@ class HttpSink final : public Sink {
                 is_refused ? "its credential may not purge: mend it in the configuration and restart evictd"
                            : "what is owed is purged as soon as it answers; no other cache waits for it"};
     lose(error, verdict.error_class, handler);
+  }
+
+  // What is under way and what waits; the orders they belong to are lost next.
+  void drop_requests() {
+    client_.cancel_all();
+    requests_.clear();
+    again_.clear();
+    all_wanted_.clear();
+    wanted_.clear();
+    by_key_.clear();
+    done_.clear();
   }
 
   // ---- Connected, or not
@@ -407,13 +412,7 @@ class HttpSink final : public Sink {
     }
     if (events.disconnected) {
       store_connected_.reset();
-      client_.cancel_all();
-      requests_.clear();
-      again_.clear();
-      all_wanted_.clear();
-      wanted_.clear();
-      by_key_.clear();
-      done_.clear();
+      drop_requests();
       Error error = std::move(events.disconnected->first).within("its record");
       store_problem_ = true;
       lose(error, events.disconnected->second, handler);

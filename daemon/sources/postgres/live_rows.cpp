@@ -22,6 +22,8 @@ Error explained(Error error, const LiveRowsWanted& wanted) {
                  "--where with a column of your own, or purge the whole --table";
   } else if (error.text.find("permission denied") != std::string::npos) {
     error.hint = fmt::format("GRANT SELECT ON {} TO the role of postgres.url; or name another role there", wanted.table);
+  } else if (!wanted.where.empty() && error.kind == ErrorKind::kUsage) {
+    return std::move(error).within("'--where'");
   }
   return error;
 }

@@ -115,6 +115,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void watch_snapshots();
   void watch_catalogue();
   void look_at_catalogue();
+  std::chrono::nanoseconds look_interval(std::chrono::nanoseconds least, int rest) const;
   void looked_at_catalogue(Result<Facts> answer);
   void read_statistics();
   void emit_heartbeat();
@@ -169,6 +170,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   std::optional<Lsn> file_change_seen_;
   std::uint32_t xid_ = 0;  // the low 32 bits, of the transaction that comes in
   std::vector<std::string> told_problems_;
+  std::chrono::nanoseconds look_took_{0};  // the last look at the catalogue
   std::string slot_waits_for_;  // whom the slot that is being created waits for, and what ends that
 
   // What the last stream of ours followed, and in which history: tables that were published before are not new to us.

@@ -15,6 +15,11 @@ constexpr int kMessagesVersion = 140'000;
 constexpr std::chrono::seconds kStatisticsInterval{5};
 constexpr std::chrono::minutes kHeartbeatRefused{5};
 constexpr std::chrono::seconds kLookIntervalMin{1};  // whatever is altered how often
+// A look at thousands of partitions takes the server seconds: it then has as many times as long without one, but no
+// more than this.
+constexpr int kLookRest = 20;
+constexpr int kLookRestWhenDescribed = 4;
+constexpr std::chrono::seconds kLookIntervalMax{30};
 constexpr std::chrono::milliseconds kCatchUpInterval{200};
 constexpr std::chrono::seconds kBarrierInterval{1};
 constexpr std::chrono::minutes kRefreshInterval{1};
@@ -97,7 +102,7 @@ void PostgresSource::take_message(const StreamMessage& message) {
   if (!message.payload.empty() && message.payload[0] == 'R') {
     // A table is described before its first row, and again when something was altered, if only statistics: the
     // catalogue tells what. The first description may be after the alteration, too.
-    look_at_ = std::min(look_at_, looked_at_ + kLookIntervalMin);
+    look_at_ = std::min(look_at_, looked_at_ + look_interval(kLookIntervalMin, kLookRestWhenDescribed));
     if (hold_for_name(message.start, message.payload)) return;
   }
   decode(message.start, message.payload);
@@ -318,7 +323,7 @@ void PostgresSource::run_side_work() {
     emit_heartbeat();
   }
   if (now_.steady >= look_at_) {
-    look_at_ = now_.steady + options_.watch_interval;
+    look_at_ = now_.steady + look_interval(options_.watch_interval, kLookRest);
     look_at_catalogue();
   }
 }
@@ -397,6 +402,11 @@ std::optional<Result<void>> PostgresSource::take_rules_check() {
   return std::exchange(rules_answer_, std::nullopt);
 }
 
+// Between the beginnings of two looks.
+std::chrono::nanoseconds PostgresSource::look_interval(std::chrono::nanoseconds least, int rest) const {
+  return std::max(least, std::min<std::chrono::nanoseconds>(rest * look_took_, kLookIntervalMax));
+}
+
 void PostgresSource::look_at_catalogue() {
   if (std::exchange(looking_, true)) return;
   looked_at_ = now_.steady;
@@ -406,7 +416,9 @@ void PostgresSource::look_at_catalogue() {
 
 void PostgresSource::looked_at_catalogue(Result<Facts> answer) {
   looking_ = false;
+  look_took_ = now_.steady - looked_at_;
   if (!is_streaming()) return;
+  look_at_ = std::max(look_at_, looked_at_ + look_interval(std::chrono::nanoseconds(0), kLookRestWhenDescribed));
   if (!answer) {
     catalogue_problem_ = "cannot read the catalogue: " + answer.error().text;
     return;
