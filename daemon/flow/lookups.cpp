@@ -11,7 +11,8 @@
 namespace evictd {
 namespace {
 
-// What waits for its turn longer than this, since it became visible, is purged instead: the record must move on.
+// What waits for its turn longer than this is purged instead: the record must move on. Not counted from the snapshot that saw
+// its transaction, which may be as old as the connection while evictd catches up.
 constexpr std::chrono::seconds kWaitMax{30};
 // Of the values of one question.
 constexpr std::size_t kAskedBytesMax = 1024 * 1024;
@@ -61,7 +62,7 @@ void LookupQueue::enqueue(Waiting& waiting, Now now) {
       while (end < lookup.items.size() && end - begin < kLookupItemsMax && (end == begin || bytes < kAskedBytesMax)) {
         bytes += bytes_of(lookup.items[end++]);
       }
-      queue_.push_back({waiting.batch->number, &lookup, begin, end});
+      queue_.push_back({waiting.batch->number, &lookup, begin, end, now.steady});
       ++waiting.pieces_left;
       begin = end;
     }
@@ -73,7 +74,7 @@ void LookupQueue::step(Now now) {
   now_ = now;
   while (!asked_ && !queue_.empty()) {
     const Piece piece = queue_.front();
-    if (now.steady - *waiting_.at(piece.number).visible_at < kWaitMax) return ask(now);
+    if (now.steady - piece.queued_at < kWaitMax) return ask(now);
     queue_.pop_front();
     observer_.looked_up({rule_of(piece), true, piece.end - piece.begin, 0, 0, {}});
     if (problem_.empty()) {
@@ -116,7 +117,7 @@ void LookupQueue::ask(Now now) {
     Piece taken = piece;
     if (taken.end - taken.begin > items_max_) {
       taken.end = taken.begin + items_max_;
-      rest.push_back({piece.number, piece.lookup, taken.end, piece.end});
+      rest.push_back({piece.number, piece.lookup, taken.end, piece.end, piece.queued_at});
       ++waiting_.at(piece.number).pieces_left;
     }
     items += taken.end - taken.begin;

@@ -74,6 +74,7 @@ class LookupQueue final : private InvalidationReceiver {
     const BatchLookup* lookup = nullptr;
     std::size_t begin = 0;
     std::size_t end = 0;
+    SteadyTime queued_at{};
   };
 
   // InvalidationReceiver: what one row renders.
