@@ -50,6 +50,12 @@ std::optional<std::vector<std::string>> KeyShape::read(std::string_view key) con
   return texts;
 }
 
+std::string KeyShape::render(const std::vector<std::string>& texts) const {
+  std::string key = literals[0];
+  for (std::size_t i = 0; i < slots.size(); ++i) key += texts[slots[i]] + literals[i + 1];
+  return key;
+}
+
 bool passes_over_updates(const RuleSet& rules, std::uint32_t rule) {
   const CompiledRule& compiled = rules.compiled().rules[rule];
   return !compiled.when_changed.empty() || !compiled.ignore_changed.empty() ||

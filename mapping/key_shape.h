@@ -26,6 +26,8 @@ struct KeyShape {
   // The canonical texts of the columns. Nothing when the key is not of this shape, or when it could be read in more
   // than one way: a value with ':', '/' or '|' in it, which separate the parts of keys, is never taken for one.
   std::optional<std::vector<std::string>> read(std::string_view key) const;
+  // The key of these canonical texts. REQUIRES: is_readable.
+  std::string render(const std::vector<std::string>& texts) const;
 };
 
 // Whether an update of a row that the rule's conditions match may leave its keys alone (`when_changed`, `ignore_changed`,

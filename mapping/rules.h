@@ -37,6 +37,12 @@ inline constexpr std::chrono::milliseconds kGraceDefault{30'000};
 inline constexpr std::size_t kChannelBytesMax = 256;
 inline constexpr std::size_t kAuditQueryBytesMax = 16 * 1024;
 inline constexpr std::size_t kAuditPathsMax = 64;
+inline constexpr std::size_t kRefreshQueryBytesMax = 16 * 1024;
+inline constexpr std::chrono::milliseconds kRefreshTtlMax{8'760ULL * 3'600'000};
+inline constexpr std::uint64_t kRefreshPerSecondMax = 100'000;
+inline constexpr std::uint64_t kRefreshStreamMax = 100'000'000;
+// Streams of refreshes are the only names below kReservedPrefix that a rule may give.
+inline constexpr std::string_view kRefreshPrefix = "evictd:refresh";
 
 struct YamlNode;  // yaml.h
 
@@ -75,6 +81,20 @@ struct AuditInfo {
   Place place;
 };
 
+// What becomes of a key after a delete that hit (`refresh:`, docs/refresh.md): evictd fills it anew, or says so in a stream.
+struct RefreshInfo {
+  // As AuditInfo::query; behind the value there may be columns named 'tags' and 'lazy_tags'. Empty: see `stream`.
+  std::string query;
+  std::chrono::milliseconds ttl{0};
+  std::uint64_t jitter = 10;       // percent
+  std::uint64_t per_second = 500;  // keys that the database is asked for
+  std::string stream;              // each key is added here; empty: see `query`
+  std::uint64_t maxlen = 100'000;
+  Place place;
+
+  bool is_set() const { return !query.empty() || !stream.empty(); }
+};
+
 // What the daemon needs to know of one rule. The index of a rule in its RuleSet is its identity
 // within one load of the file; `name` is its identity for people and metrics across loads.
 struct RuleInfo {
@@ -107,6 +127,7 @@ struct RuleInfo {
   std::vector<std::string> caches;
   std::vector<Place> cache_places;  // one per name
   AuditInfo audit;
+  RefreshInfo refresh;
 
   // Of everything that decides what the rule matches and how it acts on a cache (rule_digest.h): the same on every
   // machine and in every build. `digest` of all but the surrogate keys, 0 where there is nothing else;
