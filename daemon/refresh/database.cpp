@@ -100,8 +100,9 @@ struct RefreshDatabase::Impl {
   }
 
   std::string column_list(std::uint32_t rule) const {
+    const KeyShape shape = key_shapes(rules, rule).at(0);
     std::string list;
-    for (const std::string& column : key_shapes(rules, rule).at(0).columns) list += (list.empty() ? "" : ", ") + column;
+    for (const std::string& column : shape.columns) list += (list.empty() ? "" : ", ") + column;
     return list;
   }
 
