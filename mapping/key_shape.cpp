@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "mapping/check.h"
 #include "mapping/rules_compiled.h"
 
 namespace evictd {
@@ -68,8 +69,20 @@ std::vector<KeyShape> key_shapes(const RuleSet& rules, std::uint32_t rule) {
     if (entry.kind != InvalidationKind::kKey) continue;
     shapes.push_back(shape_of(entry));
     shapes.back().rule = rule;
+    if (entry.lookup != kOwnRow) shapes.back().is_readable = false;  // its columns are not the rule's
   }
   return shapes;
+}
+
+RefreshKey refresh_key(const RuleSet& rules, std::uint32_t rule) {
+  const RuleInfo& info = rules.rules()[rule];
+  const std::vector<CompiledTemplate>& templates = rules.compiled().rules[rule].templates;
+  const auto key = std::find_if(templates.begin(), templates.end(), [](const CompiledTemplate& one) { return one.kind == InvalidationKind::kKey; });
+  EVICTD_CHECK(key != templates.end());
+  RefreshKey found{shape_of(*key), TableName{info.schema, info.table}, key->lookup == kOwnRow};
+  found.shape.rule = rule;
+  if (!found.is_of_own_row) found.table = info.lookups[key->lookup].steps.back().table;
+  return found;
 }
 
 }  // namespace evictd

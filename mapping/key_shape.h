@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "mapping/rules.h"
+#include "mapping/table_name.h"
 
 namespace evictd {
 
@@ -36,5 +37,14 @@ bool passes_over_updates(const RuleSet& rules, std::uint32_t rule);
 
 // One for each key template of the rule, in their order.
 std::vector<KeyShape> key_shapes(const RuleSet& rules, std::uint32_t rule);
+
+// The key that a rule with `refresh: {query: ...}` has, and the table whose columns it is rendered from: the rule's, or a joined one.
+struct RefreshKey {
+  KeyShape shape;
+  TableName table;
+  bool is_of_own_row = true;
+};
+// REQUIRES: the rule has a key.
+RefreshKey refresh_key(const RuleSet& rules, std::uint32_t rule);
 
 }  // namespace evictd

@@ -750,7 +750,7 @@ Result<RuleSet> parse_rules_of(const std::string& config_file) {
 
 // What a rule's `refresh` needs of the configuration.
 Result<void> check_refresh(const Config& config, const RuleInfo& rule) {
-  if (!rule.refresh.is_set()) return {};
+  if (!rule.refresh.is_set() || !rule.refresh.rule.empty()) return {};
   if (!rule.refresh.query.empty() && config.kafka && config.kafka->postgres_url.empty()) {
     return fail_at(rule.refresh.place, fmt::format("'refresh' of rule '{}' needs 'postgres_url' in 'kafka'", rule.name),
                    "its query has to be asked somewhere; or let the application fill: refresh: {stream: 'evictd:refresh'}");
@@ -778,6 +778,10 @@ Result<RuleSet> load_rules(const Config& config) {
   for (const CacheSettings& cache : config.caches) names.push_back(cache.name);
   for (const RuleInfo& rule : rules->rules()) {
     if (Result<void> done = check_refresh(config, rule); !done) return tl::unexpected(done.error());
+    if (config.kafka && !rule.lookups.empty()) {
+      return fail_at(rule.place, fmt::format("rule '{}' has joined tables ('via'), which are not looked up with Kafka as the source", rule.name),
+                     "follow the database itself (postgres.url), or let readers list such keys under a tag of each row (docs/rules.md)");
+    }
     for (const std::string& name : rule.caches) {
       if (std::find(names.begin(), names.end(), name) != names.end()) continue;
       return fail_at(rule.place, fmt::format("rule '{}' names the cache '{}', which the configuration does not have", rule.name, name),

@@ -60,7 +60,7 @@ struct RefreshThread::State {
   void set_paces(const RuleSet& rules) {
     const SteadyTime now = std::chrono::steady_clock::now();
     for (const RuleInfo& rule : rules.rules()) {
-      if (rule.refresh.is_set()) queue.set_pace(rule.name, rule.refresh.stream.empty() ? rule.refresh.per_second : 0, now);
+      if (rule.refresh.is_set() && rule.refresh.rule.empty()) queue.set_pace(rule.name, rule.refresh.stream.empty() ? rule.refresh.per_second : 0, now);
     }
   }
 };
@@ -288,16 +288,18 @@ void RefreshThread::run(const std::shared_ptr<State>& state) {
 }
 
 void RefreshThread::hit(const RuleInfo& rule, const Texts& keys, const std::vector<std::uint32_t>& items) {
+  // What `via:` implies of a joined table makes the keys of the rule as written.
+  const std::string& name = rule.refresh.rule.empty() ? rule.name : rule.refresh.rule;
   const std::lock_guard lock(state_->mutex);
   for (const std::uint32_t item : items) {
-    switch (state_->queue.add(rule.name, keys.text(item), rule.refresh.stream.empty() ? std::string() : version_of(keys, item))) {
+    switch (state_->queue.add(name, keys.text(item), rule.refresh.stream.empty() ? std::string() : version_of(keys, item))) {
       case RefreshQueue::Added::kQueued:
         break;
       case RefreshQueue::Added::kCoalesced:
-        state_->count(rule.name, RefreshOutcome::kCoalesced);
+        state_->count(name, RefreshOutcome::kCoalesced);
         break;
       case RefreshQueue::Added::kDropped:
-        state_->count(rule.name, RefreshOutcome::kDropped);
+        state_->count(name, RefreshOutcome::kDropped);
         break;
     }
   }

@@ -100,7 +100,7 @@ struct RefreshDatabase::Impl {
   }
 
   std::string column_list(std::uint32_t rule) const {
-    const KeyShape shape = key_shapes(rules, rule).at(0);
+    const KeyShape shape = refresh_key(rules, rule).shape;
     std::string list;
     for (const std::string& column : shape.columns) list += (list.empty() ? "" : ", ") + column;
     return list;
@@ -116,12 +116,12 @@ struct RefreshDatabase::Impl {
     if (const auto failure = session->prepare(name, statement)) fail_with(rule, *failure);
   }
 
-  std::vector<ValueType> read_types_of(std::uint32_t rule, const std::vector<std::string>& columns) {
+  std::vector<ValueType> read_types_of(const TableName& table, const std::vector<std::string>& columns) {
     const TextRows found = session->query(fmt::format(
         "select a.attname, a.atttypid from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = "
         "c.relnamespace where n.nspname = {} and c.relname = {} and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped",
-        quoted_text(info(rule).schema), quoted_text(info(rule).table)));
-    if (found.empty()) throw SessionFailure(ErrorKind::kUsage, fmt::format("there is no table '{}'", info(rule).qualified_table()));
+        quoted_text(table.schema), quoted_text(table.table)));
+    if (found.empty()) throw SessionFailure(ErrorKind::kUsage, fmt::format("there is no table '{}'", table.qualified()));
     std::vector<ValueType> types;
     std::set<Oid> used;
     for (const auto& row : found) used.insert(static_cast<Oid>(std::stoul(row.at(1))));
@@ -129,7 +129,7 @@ struct RefreshDatabase::Impl {
     for (const std::string& column : columns) {
       const auto at = std::find_if(found.begin(), found.end(), [&](const auto& row) { return row.at(0) == column; });
       if (at == found.end()) {
-        throw SessionFailure(ErrorKind::kUsage, fmt::format("the table '{}' has no column '{}'", info(rule).qualified_table(), column));
+        throw SessionFailure(ErrorKind::kUsage, fmt::format("the table '{}' has no column '{}'", table.qualified(), column));
       }
       types.push_back(value_type_of(all.base_of(static_cast<Oid>(std::stoul(at->at(1))))));
     }
@@ -152,8 +152,9 @@ struct RefreshDatabase::Impl {
   Plan& plan_of(std::uint32_t rule) {
     if (const auto known = plans.find(rule); known != plans.end()) return known->second;
     Plan plan;
-    plan.shape = key_shapes(rules, rule).at(0);
-    plan.types = read_types_of(rule, plan.shape.columns);
+    const RefreshKey key = refresh_key(rules, rule);
+    plan.shape = key.shape;
+    plan.types = read_types_of(key.table, plan.shape.columns);
     const std::size_t count = plan.shape.columns.size();
     const std::string& query = info(rule).refresh.query;
     const std::string probe = fmt::format("evictd_probe_{}", rule);

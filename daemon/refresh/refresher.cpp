@@ -51,7 +51,7 @@ Result<Refresher::Done> Refresher::work(std::uint32_t rule, const std::vector<st
     done.is_slow = !done.is_query_wrong;
     return done;
   }
-  const KeyShape shape = key_shapes(rules_, rule).at(0);
+  const KeyShape shape = refresh_key(rules_, rule).shape;
   std::vector<std::size_t> readable;
   std::vector<std::string> claimed;
   for (std::size_t i = 0; i < keys.size(); ++i) {
@@ -104,7 +104,7 @@ Result<Refresher::Done> Refresher::work(std::uint32_t rule, const std::vector<st
 
 Result<void> Refresher::ask(std::uint32_t rule, const std::vector<std::string>& keys, const std::vector<std::size_t>& wanted,
                             const std::vector<std::string>& leases, Done& done) {
-  const KeyShape shape = key_shapes(rules_, rule).at(0);
+  const KeyShape shape = refresh_key(rules_, rule).shape;
   std::vector<std::vector<std::string>> texts;
   std::unordered_map<std::string, std::size_t> place;
   for (const std::size_t at : wanted) {

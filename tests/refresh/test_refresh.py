@@ -295,3 +295,57 @@ def test_an_idle_server_can_shut_down_smartly(postgres, cache, make_evictd):  # 
     fill(postgres, cache, [2])
     postgres.execute("update products set price_cents = price_cents + 1 where id = 2")
     eventually("and fills", lambda: is_fresh(postgres, cache, [2]), 30)
+
+
+def test_derived_keys_are_filled_anew_whichever_of_their_tables_changed(postgres, cache, make_evictd):
+    derived = ("- {table: public.reviews, name: pages, via: {product: {table: public.products, match: {id: product_id}}}, keys: ['page:{product.id}'], fill: checked, "
+               "refresh: {query: \"select p.id, p.name || ' ' || count(r.id) from products p left join reviews r on r.product_id = p.id where p.id = any($1) "
+               "group by p.id, p.name\", ttl: 10m}}\n")
+    select = "select p.name || ' ' || count(r.id), pg_current_snapshot()::text from products p left join reviews r on r.product_id = p.id where p.id = 3 group by p.name"
+    evictd = make_evictd(derived).start()
+
+    def is_true():
+        assert (cache.get("page:3") or b"").decode() == postgres.execute(select)[0][0]
+        return True
+
+    value, token = postgres.execute(select)[0]
+    assert cache.fcall("evictd_fill", 2, "page:3", marker("page:3"), token, 600_000, value) == 1
+    postgres.execute("insert into reviews (product_id, rating, body) values (3, 5, 'fine')")
+    eventually("by a review", is_true)
+    eventually("it is counted", lambda: counted(evictd, "filled", "pages") == 1)
+    postgres.execute("update products set name = name || '!' where id = 3")
+    eventually("by the product", is_true)
+    eventually("it is counted for the same rule", lambda: counted(evictd, "filled", "pages") == 2)
+    assert evictd.command("warm", "--rule", "pages").returncode == 0
+    assert len(cache.keys("page:*")) == 100
+
+
+def test_warm_fills_a_cold_cache_and_leaves_alone_what_is_there(postgres, cache, make_evictd):
+    evictd = make_evictd(rules())
+    refused = evictd.command("warm", "--rule", "products")
+    assert refused.returncode == 1 and "no record" in refused.stderr
+    evictd.start()
+    oracle.converge(postgres, evictd)
+    fill(postgres, cache, [1, 2])
+    done = evictd.command("warm", "--rule", "products", "--where", "id <= 50")
+    assert (done.returncode, done.stdout) == (0, "50 rows: 48 filled, 2 fresh\n"), done.stderr
+    assert is_fresh(postgres, cache, range(1, 51)) and not cache.exists("product:51")
+    assert evictd.command("warm", "--rule", "products", "--rate", "100000").stdout == "100 rows: 50 filled, 50 fresh\n"
+    # What is warmed is deleted as anything else.
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 51")
+    eventually("and filled anew", lambda: is_fresh(postgres, cache, [51]))
+    for arguments, said in ((["--rule", "product"], "no rule is named 'product'"), (["--rule", "products", "--where", "colour = 1"], "colour"), ([], "needs '--rule'")):
+        wrong = evictd.command("warm", *arguments)
+        assert wrong.returncode == 2 and said in wrong.stderr, wrong.stderr
+
+
+def test_check_and_explain_tell_what_would_happen(postgres, redis, cache, make_evictd):
+    tags = "- {table: public.categories, name: categories, tags: ['category:{id}'], fill: checked}\n"
+    good = make_evictd(rules() + tags)
+    checked = good.command("check").stdout
+    assert "RF001" not in checked and "RF002" in checked
+    explained = good.command("explain", "--table", "products", "--op", "delete", "--old", '{"id": 1}').stdout
+    assert "filled anew if it was cached" in explained
+    bad = make_evictd(rules("select id, colour from products where id = any($1)"))
+    checked = bad.command("check")
+    assert checked.returncode == 2 and "RF001" in checked.stdout and "colour" in checked.stdout

@@ -48,7 +48,7 @@ Result<std::uint32_t> find_rule(const CommandLine& request, const RuleSet& rules
   for (std::uint32_t rule = 0; rule < rules.rules().size(); ++rule) {
     const RuleInfo& info = rules.rules()[rule];
     names.push_back(info.name);
-    if (info.name != request.rule) continue;
+    if (info.name != request.rule || !info.refresh.rule.empty()) continue;
     if (info.refresh.query.empty()) {
       return fail(ErrorKind::kUsage, fmt::format("rule '{}' has no 'refresh' with a query, by which its values could be read", info.name),
                   "docs/refresh.md tells what it looks like");
@@ -56,6 +56,16 @@ Result<std::uint32_t> find_rule(const CommandLine& request, const RuleSet& rules
     return rule;
   }
   return fail(ErrorKind::kUsage, fmt::format("no rule is named '{}'", printable_text(request.rule)), did_you_mean(request.rule, names, "rules"));
+}
+
+// The rule whose table has the rows that the keys are rendered from: of keys of a joined table, the one that `via:` implies.
+std::uint32_t rule_of_rows(const RuleSet& rules, std::uint32_t rule) {
+  if (refresh_key(rules, rule).is_of_own_row) return rule;
+  for (std::uint32_t other = 0; other < rules.rules().size(); ++other) {
+    const RuleInfo& info = rules.rules()[other];
+    if (info.refresh.rule == rules.rules()[rule].name && !info.key_templates.empty() && refresh_key(rules, other).is_of_own_row) return other;
+  }
+  return rule;
 }
 
 // One cache, filled page by page.
@@ -74,7 +84,7 @@ class Warming {
       if (!page) return tl::unexpected(page.error());
       if (page->empty()) break;
       rows_ += page->size();
-      KeysOfRule found(rule_);
+      KeysOfRule found(rule_of_rows(rules_, rule_));
       for (const std::vector<Value>& row : *page) {
         Change change;
         change.operation = Operation::kInsert;
@@ -181,7 +191,7 @@ int warm_command(const CommandLine& request) {
     Result<std::unique_ptr<RefreshCache>> there = RefreshCache::open(redis_options(**config, cache));
     if (!there) return report(there.error());
     LiveRowsWanted wanted;
-    wanted.table = info.qualified_table();
+    wanted.table = rules->rules()[rule_of_rows(*rules, *rule)].qualified_table();
     wanted.where = request.where;
     wanted.page = kRowsPerPage;
     Result<std::unique_ptr<LiveRows>> rows = LiveRows::open(postgres_url(**config).reveal(), wanted);

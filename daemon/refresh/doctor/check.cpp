@@ -8,7 +8,7 @@ namespace evictd {
 
 Findings check_refresh(const RefreshDatabaseOptions& options, const RuleSet& rules) {
   Findings findings;
-  const auto has_query = [](const RuleInfo& rule) { return !rule.refresh.query.empty(); };
+  const auto has_query = [](const RuleInfo& rule) { return !rule.refresh.query.empty() && rule.refresh.rule.empty(); };
   if (std::none_of(rules.rules().begin(), rules.rules().end(), has_query)) return findings;
   Result<std::unique_ptr<RefreshDatabase>> database = RefreshDatabase::make(options, rules);
   if (!database) return findings;  // the check of the source says why
