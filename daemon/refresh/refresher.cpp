@@ -118,6 +118,7 @@ Result<void> Refresher::ask(std::uint32_t rule, const std::vector<std::string>& 
     // One of them spoils it for the others.
     for (const std::size_t at : wanted) {
       if (Result<void> one = ask(rule, keys, {at}, leases, done); !one) return one;
+      if (done.is_slow || done.is_query_wrong) break;  // the leases would not last for the others
     }
     return {};
   }

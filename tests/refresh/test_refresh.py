@@ -263,6 +263,20 @@ def test_keys_go_into_a_stream_for_the_application(postgres, cache, make_evictd)
     eventually("they are counted", lambda: counted(evictd, "told") == 2)
 
 
+def test_a_full_redis_takes_no_value_and_still_deletes(postgres, cache, make_evictd):
+    evictd = make_evictd(rules()).start()
+    fill(postgres, cache, [1, 2, 3])
+    cache.config_set("maxmemory", "1mb")
+    postgres.execute("update products set price_cents = price_cents + 1")
+    eventually("it is counted", lambda: counted(evictd, "failed") == 3)
+    assert not cache.exists("product:1", "product:2", "product:3")
+    eventually("it is told", lambda: "OOM" in evictd.status()["refresh"][0]["problems"][0])
+    cache.config_set("maxmemory", "0")
+    fill(postgres, cache, [1, 2, 3])
+    postgres.execute("update products set price_cents = price_cents + 1")
+    eventually("there is room again", lambda: is_fresh(postgres, cache, [1, 2, 3]), 30)
+
+
 def test_a_value_is_listed_under_the_tags_that_the_query_names(postgres, cache, make_evictd):
     query = f"select id, {VALUE}, array['category:' || category_id] as tags from products where id = any($1)"
     tags = "- {table: public.categories, name: categories, tags: ['category:{id}'], fill: checked}\n"

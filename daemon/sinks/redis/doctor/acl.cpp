@@ -75,7 +75,7 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
   if (has_counters) acl.daemon += " +zadd +zremrangebyscore +zremrangebyrank +incrby";
   if (any(rules, [](const RuleInfo& rule) { return !rule.refresh.stream.empty(); })) acl.daemon += " +xadd";
   // Fills by the refresh list values under tags, in sets or with an end.
-  if (any(rules, [](const RuleInfo& rule) { return !rule.refresh.query.empty(); })) acl.daemon += " +ping +sadd +zadd +zrange +zrangebyscore +zrem +pexpireat";
+  if (any(rules, [](const RuleInfo& rule) { return !rule.refresh.query.empty(); })) acl.daemon += " +sadd +zadd +zrange +zrangebyscore +zrem +pexpireat";
   if (!channels.empty()) acl.daemon += " +eval +incr +publish";
   acl.check = "ACL SETUSER " + quoted(user) +
               " +acl|whoami +acl|dryrun +command|info +config|get +eval +ping +randomkey +scard +type";
