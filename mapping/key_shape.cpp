@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "mapping/check.h"
 #include "mapping/rules_compiled.h"
 
 namespace evictd {
@@ -15,7 +16,7 @@ KeyShape shape_of(const CompiledTemplate& entry) {
   shape.source = compiled.source;
   shape.glob = template_glob(compiled, "");
   shape.literals = compiled.literals;
-  shape.is_readable = !compiled.placeholders.empty() && entry.lookup == kOwnRow;
+  shape.is_readable = !compiled.placeholders.empty();
   for (const std::string_view column : columns_of(compiled)) shape.columns.emplace_back(column);
   for (std::size_t i = 0; i < compiled.placeholders.size(); ++i) {
     const Placeholder& placeholder = compiled.placeholders[i];
@@ -50,6 +51,12 @@ std::optional<std::vector<std::string>> KeyShape::read(std::string_view key) con
   return texts;
 }
 
+std::string KeyShape::render(const std::vector<std::string>& texts) const {
+  std::string key = literals[0];
+  for (std::size_t i = 0; i < slots.size(); ++i) key += texts[slots[i]] + literals[i + 1];
+  return key;
+}
+
 bool passes_over_updates(const RuleSet& rules, std::uint32_t rule) {
   const CompiledRule& compiled = rules.compiled().rules[rule];
   return !compiled.when_changed.empty() || !compiled.ignore_changed.empty() ||
@@ -62,8 +69,20 @@ std::vector<KeyShape> key_shapes(const RuleSet& rules, std::uint32_t rule) {
     if (entry.kind != InvalidationKind::kKey) continue;
     shapes.push_back(shape_of(entry));
     shapes.back().rule = rule;
+    if (entry.lookup != kOwnRow) shapes.back().is_readable = false;  // its columns are not the rule's
   }
   return shapes;
+}
+
+RefreshKey refresh_key(const RuleSet& rules, std::uint32_t rule) {
+  const RuleInfo& info = rules.rules()[rule];
+  const std::vector<CompiledTemplate>& templates = rules.compiled().rules[rule].templates;
+  const auto key = std::find_if(templates.begin(), templates.end(), [](const CompiledTemplate& one) { return one.kind == InvalidationKind::kKey; });
+  EVICTD_CHECK(key != templates.end());
+  RefreshKey found{shape_of(*key), TableName{info.schema, info.table}, key->lookup == kOwnRow};
+  found.shape.rule = rule;
+  if (!found.is_of_own_row) found.table = info.lookups[key->lookup].steps.back().table;
+  return found;
 }
 
 }  // namespace evictd

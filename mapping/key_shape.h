@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "mapping/rules.h"
+#include "mapping/table_name.h"
 
 namespace evictd {
 
@@ -26,6 +27,8 @@ struct KeyShape {
   // The canonical texts of the columns. Nothing when the key is not of this shape, or when it could be read in more
   // than one way: a value with ':', '/' or '|' in it, which separate the parts of keys, is never taken for one.
   std::optional<std::vector<std::string>> read(std::string_view key) const;
+  // The key of these canonical texts. REQUIRES: is_readable.
+  std::string render(const std::vector<std::string>& texts) const;
 };
 
 // Whether an update of a row that the rule's conditions match may leave its keys alone (`when_changed`, `ignore_changed`,
@@ -34,5 +37,14 @@ bool passes_over_updates(const RuleSet& rules, std::uint32_t rule);
 
 // One for each key template of the rule, in their order.
 std::vector<KeyShape> key_shapes(const RuleSet& rules, std::uint32_t rule);
+
+// The key that a rule with `refresh: {query: ...}` has, and the table whose columns it is rendered from: the rule's, or a joined one.
+struct RefreshKey {
+  KeyShape shape;
+  TableName table;
+  bool is_of_own_row = true;
+};
+// REQUIRES: the rule has a key.
+RefreshKey refresh_key(const RuleSet& rules, std::uint32_t rule);
 
 }  // namespace evictd

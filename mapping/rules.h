@@ -38,6 +38,12 @@ inline constexpr std::chrono::milliseconds kGraceDefault{30'000};
 inline constexpr std::size_t kChannelBytesMax = 256;
 inline constexpr std::size_t kAuditQueryBytesMax = 16 * 1024;
 inline constexpr std::size_t kAuditPathsMax = 64;
+inline constexpr std::size_t kRefreshQueryBytesMax = 16 * 1024;
+inline constexpr std::chrono::milliseconds kRefreshTtlMax{8'760ULL * 3'600'000};
+inline constexpr std::uint64_t kRefreshPerSecondMax = 100'000;
+inline constexpr std::uint64_t kRefreshStreamMax = 100'000'000;
+// Streams of refreshes are the only names below kReservedPrefix that a rule may give.
+inline constexpr std::string_view kRefreshPrefix = "evictd:refresh";
 inline constexpr std::size_t kJoinsMax = 16;             // of one rule
 inline constexpr std::size_t kMatchesMax = 8;            // columns of one join
 inline constexpr std::uint64_t kFanOutMax = 100'000;
@@ -78,6 +84,21 @@ struct AuditInfo {
   AuditCompare compare = AuditCompare::kText;
   std::vector<AuditPath> paths;  // kPaths
   Place place;
+};
+
+// What becomes of a key after a delete that hit (`refresh:`, docs/refresh.md): evictd fills it anew, or says so in a stream.
+struct RefreshInfo {
+  // As AuditInfo::query; behind the value there may be columns named 'tags' and 'lazy_tags'. Empty: see `stream`.
+  std::string query;
+  std::chrono::milliseconds ttl{0};
+  std::uint64_t jitter = 10;       // percent
+  std::uint64_t per_second = 500;  // keys that the database is asked for
+  std::string stream;              // each key is added here; empty: see `query`
+  std::uint64_t maxlen = 100'000;
+  std::string rule;  // of what `via:` implies: the name of the rule as written. Empty: this is the one
+  Place place;
+
+  bool is_set() const { return !query.empty() || !stream.empty(); }
 };
 
 // One step of `via:`: the rows of `table` whose columns have the values of columns of the table before it.
@@ -133,6 +154,7 @@ struct RuleInfo {
   std::vector<std::string> caches;
   std::vector<Place> cache_places;  // one per name
   AuditInfo audit;
+  RefreshInfo refresh;
 
   // Templates that read a joined table (docs/rules.md, "Keys of joined tables"). Empty: none.
   std::vector<LookupInfo> lookups;

@@ -110,6 +110,7 @@ class RuleParser {
     read_reader_settings();
     read_caches();
     if (const YamlNode* audit = map_.find("audit")) read_audit(*audit);
+    if (const YamlNode* refresh = map_.find("refresh")) read_refresh(*refresh);
     check_together();
     follow_matches();
     return map_.finish();
@@ -308,15 +309,7 @@ class RuleParser {
     AuditInfo& audit = info_.audit;
     audit.place = node.place;
     YamlMap map(node, "'audit'");
-    if (const YamlNode* query = map.require("query"); query != nullptr && map.read("query", audit.query)) {
-      audit.query.erase(audit.query.find_last_not_of(" \t\r\n;") + 1);
-      if (audit.query.empty() || audit.query.size() > kAuditQueryBytesMax) {
-        map.take(fail_at(query->place, fmt::format("'query': expected a SELECT of 1 to {} bytes, got {}",
-                                                   kAuditQueryBytesMax, describe(*query))),
-                 query->place);
-      }
-      check_audit_parameters(map, query->place);
-    }
+    if (const YamlNode* query = map.require("query")) read_query(map, *query, "audit", kAuditQueryBytesMax, audit.query);
     if (const YamlNode* compare = map.find("compare")) {
       if (compare->kind == YamlNode::Kind::kMap) {
         audit.compare = AuditCompare::kPaths;
@@ -356,8 +349,67 @@ class RuleParser {
     }
   }
 
+  void read_refresh(const YamlNode& node) {
+    RefreshInfo& refresh = info_.refresh;
+    refresh.place = node.place;
+    YamlMap map(node, "'refresh'");
+    const YamlNode* query = map.find("query");
+    const YamlNode* stream = map.find("stream");
+    if (query != nullptr && stream != nullptr) {
+      map.take(fail_at(stream->place, "'query' and 'stream' exclude one another",
+                       "with 'query' evictd fills the key, with 'stream' the application's workers do"),
+               stream->place);
+    } else if (stream == nullptr && (query = map.require("query")) != nullptr) {
+      (void)map.require("ttl");
+      read_query(map, *query, "refresh", kRefreshQueryBytesMax, refresh.query);
+      check_key_is_readable(map, query->place);
+    }
+    map.read("jitter", refresh.jitter, 0, 100);
+    map.read("per_second", refresh.per_second, 1, kRefreshPerSecondMax);
+    map.read("ttl", refresh.ttl, std::chrono::seconds(1), kRefreshTtlMax);
+    map.read("maxlen", refresh.maxlen, 1, kRefreshStreamMax);
+    if (stream != nullptr && map.read("stream", refresh.stream)) {
+      const bool is_own = refresh.stream.starts_with(kReservedPrefix) && !refresh.stream.starts_with(kRefreshPrefix);
+      if (refresh.stream.empty() || refresh.stream.size() > kChannelBytesMax || is_own) {
+        map.take(fail_at(stream->place, fmt::format("'stream': expected the name of a stream, 1 to {} bytes, got {}", kChannelBytesMax, describe(*stream)),
+                         fmt::format("of names that begin with '{}', those that begin with '{}' can be one", kReservedPrefix, kRefreshPrefix)),
+                 stream->place);
+      }
+      for (const std::string_view setting : {"ttl", "jitter", "per_second"}) {
+        if (map.has(setting)) map.take(fail_at(map.place_of(setting), fmt::format("'{}' has no effect with 'stream'", setting)), map.place_of(setting));
+      }
+    } else if (map.has("maxlen")) {
+      map.take(fail_at(map.place_of("maxlen"), "'maxlen' has no effect without 'stream'"), map.place_of("maxlen"));
+    }
+    map_.take(map.finish(), node);
+  }
+
+  // The columns that the query is asked with are read from the key.
+  void check_key_is_readable(YamlMap& map, const Place& place) {
+    if (rule_.templates.empty() || rule_.templates[0].kind != InvalidationKind::kKey) return;
+    const Template& key = rule_.templates[0].compiled;
+    bool is_readable = true;
+    for (std::size_t i = 0; i < key.placeholders.size(); ++i) {
+      const Placeholder& one = key.placeholders[i];
+      if (!one.filters.empty() || !one.path.empty() || (i > 0 && key.literals[i].empty())) is_readable = false;
+    }
+    if (is_readable) return;
+    map.take_last(fail_at(place,
+                          fmt::format("'refresh': expected a key from which its columns can be read, got '{}'", printable(info_.key_templates[0])),
+                          "no filters, no paths, and a text between two columns; or let the application fill it: refresh: {stream: 'evictd:refresh'}"));
+  }
+
+  void read_query(YamlMap& map, const YamlNode& node, std::string_view setting, std::size_t bytes_max, std::string& query) {
+    if (!map.read("query", query)) return;
+    query.erase(query.find_last_not_of(" \t\r\n;") + 1);
+    if (query.empty() || query.size() > bytes_max) {
+      map.take(fail_at(node.place, fmt::format("'query': expected a SELECT of 1 to {} bytes, got {}", bytes_max, describe(node))), node.place);
+    }
+    check_parameters(map, node.place, setting, query);
+  }
+
   // One value per row has to be that of one key, and is asked for by that key's columns.
-  void check_audit_parameters(YamlMap& map, const Place& place) {
+  void check_parameters(YamlMap& map, const Place& place, std::string_view setting, const std::string& query) {
     std::size_t keys = 0;
     std::vector<std::string_view> columns;
     for (const CompiledTemplate& entry : rule_.templates) {
@@ -366,16 +418,16 @@ class RuleParser {
       columns = columns_of(entry.compiled);
     }
     if (keys != 1 || info_.key_templates.size() != 1) {
-      map.take_last(fail_at(place, fmt::format("'audit': expected a rule with one key, got {}", info_.key_templates.size()),
+      map.take_last(fail_at(place, fmt::format("'{}': expected a rule with one key, got {}", setting, info_.key_templates.size()),
                             "the query answers with one value: give each key a rule of its own"));
       return;
     }
     const std::size_t each = rule_.templates.empty() ? 0 : rule_.templates[0].compiled.each_index();
     if (!rule_.templates.empty() && each < rule_.templates[0].compiled.placeholders.size()) {
-      map.take_last(fail_at(place, "'audit': expected a key without '.*', which gives a row more than one key"));
+      map.take_last(fail_at(place, fmt::format("'{}': expected a key without '.*', which gives a row more than one key", setting)));
       return;
     }
-    const std::size_t parameters = highest_parameter(info_.audit.query);
+    const std::size_t parameters = highest_parameter(query);
     if (parameters == columns.size()) return;
     std::string list;
     for (const std::string_view column : columns) list += (list.empty() ? "" : ", ") + std::string(column);
@@ -502,6 +554,14 @@ class RuleParser {
       if (!map_.has("keys")) {
         refuse(map_.place_of("version"), "'version' has no effect without 'keys'",
                "a row's version says nothing of the other rows under a tag or a pattern");
+      }
+    }
+    if (map_.has("refresh")) {
+      needs_checked("refresh", "refresh", "evictd fills as a checked reader does, and only evictd_fill checks");
+      if (!map_.has("keys")) refuse(map_.place_of("refresh"), "'refresh' has no effect without 'keys'");
+      if (!info_.refresh.query.empty() && !info_.version_column.empty()) {
+        refuse(map_.place_of("refresh"), "'refresh: {query: ...}' and 'version: {column: ...}' exclude one another",
+               "evictd proves its fills by a snapshot of PostgreSQL; write 'version: snapshot', or refresh: {stream: ...}");
       }
     }
     if (info_.tags_mode == TagsMode::kLazy) {

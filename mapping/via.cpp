@@ -194,6 +194,8 @@ void add_implied_rules(const RuleInfo& info, const CompiledRule& rule, const std
     implied.purge_every = info.purge_every;
     implied.fan_out = info.fan_out;
     implied.on_overflow = info.on_overflow;
+    implied.refresh = info.refresh;
+    implied.refresh.rule = info.name;
     rules.immutable = join.immutable;
     rules.when_changed_place = join.step.place;
     // What decides which rows the join leads to and from, and what is rendered: nothing else of the row matters.

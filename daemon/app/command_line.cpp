@@ -8,6 +8,7 @@
 #include <charconv>
 
 #include "mapping/did_you_mean.h"
+#include "mapping/rules.h"
 #include "mapping/yaml.h"
 
 namespace evictd {
@@ -20,7 +21,8 @@ struct VerbName {
 constexpr std::array kVerbs = {VerbName{"run", Verb::kRun},         VerbName{"check", Verb::kCheck},
                                VerbName{"audit", Verb::kAudit},
                                VerbName{"explain", Verb::kExplain}, VerbName{"watch", Verb::kWatch},
-                               VerbName{"purge", Verb::kPurge},     VerbName{"drop", Verb::kDrop},
+                               VerbName{"purge", Verb::kPurge},     VerbName{"warm", Verb::kWarm},
+                               VerbName{"drop", Verb::kDrop},
                                VerbName{"lua", Verb::kLua},         VerbName{"rules", Verb::kRules},
                                VerbName{"init", Verb::kInit},       VerbName{"completion", Verb::kCompletion},
                                VerbName{"man", Verb::kMan}};
@@ -42,11 +44,11 @@ struct AuditTexts {
   std::string rate;
 };
 
-Result<std::uint64_t> read_number(const std::string& option, const std::string& text, std::uint64_t most) {
+Result<std::uint64_t> read_number(const std::string& option, const std::string& text, std::uint64_t most, std::string_view verb = "audit") {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || end != text.data() + text.size() || number < 1 || number > most) {
-    return usage(fmt::format("'{}': expected a number from 1 to {}, got '{}'", option, most, text), see_help("audit"));
+    return usage(fmt::format("'{}': expected a number from 1 to {}, got '{}'", option, most, text), see_help(verb));
   }
   return number;
 }
@@ -133,6 +135,11 @@ void add_options(CLI::App& app, CommandLine& into, Words& words) {
       app.add_option("--where", into.where);
       app.add_option("--since", words.since);
       app.add_flag("--yes", into.yes);
+      break;
+    case Verb::kWarm:
+      app.add_option("--rule", into.rule);
+      app.add_option("--where", into.where);
+      app.add_option("--rate", words.audit.rate);
       break;
     case Verb::kDrop:
       app.add_flag("--yes", into.yes);
@@ -258,6 +265,15 @@ Result<void> check_rules(CommandLine& into, const Words& words) {
   return {};
 }
 
+Result<void> check_warm(CommandLine& into, const Words& words) {
+  if (into.rule.empty()) return usage("'warm' needs '--rule'", see_help("warm"));
+  if (words.audit.rate.empty()) return {};
+  const Result<std::uint64_t> rate = read_number("--rate", words.audit.rate, kRefreshPerSecondMax, "warm");
+  if (!rate) return tl::unexpected(rate.error());
+  into.per_second = *rate;
+  return {};
+}
+
 Result<void> check_init(const CommandLine& into) {
   if (into.postgres_url.empty()) return usage("'init' needs '--postgres'", see_help("init"));
   if (into.redis_url.empty()) return usage("'init' needs '--redis'", see_help("init"));
@@ -347,6 +363,7 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
   if (result.verb == Verb::kExplain) checked = check_explain(result, words);
   if (result.verb == Verb::kPurge) checked = check_purge(result, words);
   if (result.verb == Verb::kRules) checked = check_rules(result, words);
+  if (result.verb == Verb::kWarm) checked = check_warm(result, words);
   if (result.verb == Verb::kInit) checked = check_init(result);
   if (result.verb == Verb::kCheck) checked = check_check(result);
   if (result.verb == Verb::kAudit) checked = check_audit(result, words.audit);

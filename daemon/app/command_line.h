@@ -22,6 +22,7 @@ enum class Verb : std::uint8_t {
   kExplain,
   kWatch,
   kPurge,
+  kWarm,
   kDrop,
   kLua,
   kRules,
@@ -48,10 +49,10 @@ struct CommandLine {
 
   std::string table;  // explain, purge, watch
   bool from_table = false;  // explain: rows that are in the table now
-  std::string where;  // explain, purge: SQL
+  std::string where;  // explain, purge, warm: SQL
   std::optional<std::chrono::milliseconds> since;  // purge
   std::uint64_t limit = 10;  // explain: rows
-  std::string rule;   // watch, audit
+  std::string rule;   // watch, audit, warm
   Operation operation = Operation::kUpdate;
   bool has_operation = false;
   std::string old_row;                         // JSON; empty: not sent
@@ -63,6 +64,7 @@ struct CommandLine {
   std::optional<std::chrono::milliseconds> time;  // audit
   std::uint64_t rate = 20;                        // audit: questions per second
   bool fix = false;                               // audit
+  std::optional<std::uint64_t> per_second;        // warm: keys; nothing: as the rule says
   bool cluster = false;                           // lua
   bool scripts = false;                           // lua
   bool yes = false;      // purge, drop

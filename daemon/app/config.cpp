@@ -748,6 +748,22 @@ Result<RuleSet> parse_rules_of(const std::string& config_file) {
                                    : parse_rules_file(config.rules_file);
 }
 
+// What a rule's `refresh` needs of the configuration.
+Result<void> check_refresh(const Config& config, const RuleInfo& rule) {
+  if (!rule.refresh.is_set() || !rule.refresh.rule.empty()) return {};
+  if (!rule.refresh.query.empty() && config.kafka && config.kafka->postgres_url.empty()) {
+    return fail_at(rule.refresh.place, fmt::format("'refresh' of rule '{}' needs 'postgres_url' in 'kafka'", rule.name),
+                   "its query has to be asked somewhere; or let the application fill: refresh: {stream: 'evictd:refresh'}");
+  }
+  const bool has_redis = std::any_of(config.caches.begin(), config.caches.end(),
+                                     [&](const CacheSettings& cache) { return !cache.edge && acts_on(rule, cache.name); });
+  if (!has_redis) {
+    return fail_at(rule.refresh.place, fmt::format("'refresh' of rule '{}' has no cache of Redis to fill", rule.name),
+                   "nothing can be stored at an edge; name a cache of Redis in 'caches', or take 'refresh' out");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<RuleSet> load_rules_only(const std::string& config_file) {
@@ -761,6 +777,7 @@ Result<RuleSet> load_rules(const Config& config) {
   std::vector<std::string_view> names;
   for (const CacheSettings& cache : config.caches) names.push_back(cache.name);
   for (const RuleInfo& rule : rules->rules()) {
+    if (Result<void> done = check_refresh(config, rule); !done) return tl::unexpected(done.error());
     if (config.kafka && config.kafka->postgres_url.empty() && !rule.lookups.empty()) {
       return fail_at(rule.place, fmt::format("rule '{}' has joined tables ('via'), and there is no database to look them up in", rule.name),
                      "set kafka.postgres_url to the database that Debezium reads");

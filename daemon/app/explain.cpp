@@ -84,7 +84,11 @@ void ExplainReceiver::key(std::uint32_t rule, std::string_view key) {
   if (!rules_.rules()[rule].version_column.empty()) {
     text += row_version_.empty() ? "  (no version known)" : fmt::format("  (version {})", printable_text(row_version_));
   }
-  lines_.push_back({"key", std::move(text), rule_text(rule)});
+  const RefreshInfo& refresh = rules_.rules()[rule].refresh;
+  const std::string then = !refresh.query.empty()   ? ", filled anew if it was cached"
+                           : !refresh.stream.empty() ? fmt::format(", told to the stream '{}' if it was cached", printable_text(refresh.stream))
+                                                     : "";
+  lines_.push_back({"key", std::move(text), rule_text(rule) + then});
 }
 
 void ExplainReceiver::tag(std::uint32_t rule, std::string_view tag) {

@@ -17,6 +17,7 @@ usage: evictd <command> [-c evictd.yaml] [options]
   watch       show what is being deleted right now, touching nothing
   rules       test the rules against changes of rows that you write down
   purge       delete the keys of a table's rules, of some rows, of a pattern
+  warm        fill the cache from a rule's rows, for a cold start
   drop        remove the replication slot and the publication
   lua         print the functions that readers call in Redis
   completion  print the completion of this command line, for bash
@@ -148,6 +149,26 @@ row had before, are not among them: --table alone purges those as well.
 example: evictd purge --table products
 )";
 
+constexpr std::string_view kWarm = R"(usage: evictd warm [-c FILE] --rule RULE [--where SQL] [--rate N]
+
+Fills the keys of a rule's rows, by the query of its 'refresh', as readers with
+evictd_fill would: what is cached already, or is just being read, is left alone,
+and nothing is stored that has not seen the last change. Paced; ends by itself.
+'evictd run' has to follow the database meanwhile, or have done so.
+
+  -c, --config FILE   the configuration (default: evictd.yaml)
+      --rule RULE     whose 'refresh: {query: ...}' it is
+      --where SQL     only the keys of these rows, like 'sold > 100';
+                      needs SELECT on the table
+      --rate N        so many keys a second at most (default: the per_second of
+                      the rule)
+
+Prints how many keys were filled, were fresh before, and so on. Rows are read in
+one transaction that stays open until the end: take a large table in parts.
+
+example: evictd warm --rule products --where 'category_id = 7'
+)";
+
 constexpr std::string_view kDrop = R"(usage: evictd drop [-c FILE] [--yes]
 
 Removes the replication slot and the publication from the database, and evictd's
@@ -230,6 +251,7 @@ std::string help_text(std::string_view topic) {
   if (topic == "explain") return std::string(kExplain);
   if (topic == "watch") return std::string(kWatch);
   if (topic == "purge") return std::string(kPurge);
+  if (topic == "warm") return std::string(kWarm);
   if (topic == "drop") return std::string(kDrop);
   if (topic == "lua") return std::string(kLua);
   if (topic == "rules") return std::string(kRules);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "daemon/app/audit_thread.h"
+#include "daemon/app/refresh_thread.h"
 #include "daemon/base/poll.h"
 
 namespace evictd {
@@ -137,6 +138,7 @@ void Loop::finish_reload(Now now) {
   take_rules();
   if (parts_.activity != nullptr) parts_.activity->reloaded({now.system, true, difference});
   if (parts_.audit != nullptr) parts_.audit->reload();
+  for (RefreshThread* refresh : parts_.refreshes) refresh->reload(parts_.flow.rules());
   parts_.log.info(fmt::format("reloaded the rules: {} rules for {} tables; changed: {}", rules_->size(),
                               parts_.flow.rules().tables().size(), difference));
   publish(now);
@@ -163,6 +165,7 @@ void Loop::publish(Now now) {
     status->sinks.push_back({cache.name, cache.address, cache.sink->status()});
   }
   if (parts_.audit != nullptr) status->audit = parts_.audit->status();
+  read_refreshes(*status, now);
   status->stopping = stopping_;
   status->reload_problem = reload_problem_;
   status->log_dropped_lines = parts_.log.dropped_lines();
@@ -175,6 +178,21 @@ void Loop::publish(Now now) {
   }
   parts_.board.publish(std::move(status));
   published_at_ = now.steady;
+}
+
+void Loop::read_refreshes(Status& status, Now now) {
+  std::vector<std::string> problems;
+  for (const RefreshThread* refresh : parts_.refreshes) {
+    status.refreshes.push_back(refresh->status());
+    for (const std::string& problem : status.refreshes.back()->problems) problems.push_back("not refreshed: " + problem);
+  }
+  for (const std::string& problem : problems) {
+    if (std::find(refresh_problems_.begin(), refresh_problems_.end(), problem) != refresh_problems_.end()) continue;
+    if (const std::optional<std::string> text = repeats_.pass(problem, now.steady)) {
+      parts_.log.warning(*text, "the keys stay deleted, and readers fill them; nothing else is held up");
+    }
+  }
+  refresh_problems_ = std::move(problems);
 }
 
 void Loop::wait(Now now) {

@@ -25,6 +25,7 @@ struct LoopCache {
 };
 
 class AuditThread;
+class RefreshThread;
 
 class Loop {
  public:
@@ -47,6 +48,7 @@ class Loop {
     std::chrono::milliseconds drain_max = kDrainMax;
     Activity* activity = nullptr;  // what the status page shows; null: it does without
     AuditThread* audit = nullptr;  // null: not configured
+    std::vector<RefreshThread*> refreshes = {};  // one for each cache of Redis
   };
   explicit Loop(Parts parts);
 
@@ -61,6 +63,7 @@ class Loop {
   void finish_reload(Now now);
   void log_events(Now now);
   void publish(Now now);
+  void read_refreshes(Status& status, Now now);
   void wait(Now now);
   void take_rules();
 
@@ -69,6 +72,7 @@ class Loop {
   std::shared_ptr<const std::vector<StatusRule>> rules_;
   std::optional<RuleSet> new_rules_;  // read, and being compared with the tables
   std::string reload_problem_;
+  std::vector<std::string> refresh_problems_;  // that were there when last looked at
   std::shared_ptr<const ActivityView> activity_;  // as of the last sample
   std::vector<pollfd> descriptors_;  // kept between turns for its memory
   SteadyTime published_at_{};

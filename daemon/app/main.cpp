@@ -42,6 +42,8 @@ int dispatch(const CommandLine& request) {
       return watch_command(request);
     case Verb::kPurge:
       return purge_command(request);
+    case Verb::kWarm:
+      return warm_command(request);
     case Verb::kDrop:
       return drop_command(request);
     case Verb::kLua:

@@ -1,5 +1,6 @@
 #include "daemon/app/metrics_status.h"
 #include "daemon/app/audit_thread.h"
+#include "daemon/app/refresh_thread.h"
 
 #include <algorithm>
 #include <limits>
@@ -143,6 +144,29 @@ void append_audit(std::vector<MetricFamily>& out, const AuditStatus& audit) {
   gauge(out, "evictd_audit_active", "1 while the audit is connected.", audit.problem.empty() ? 1 : 0);
 }
 
+void append_refreshes(std::vector<MetricFamily>& out, const std::vector<std::shared_ptr<const RefreshStatus>>& refreshes) {
+  MetricFamily totals = family("evictd_refresh_total", "Keys that a delete hit, of rules with 'refresh', by what became of them.", MetricType::Counter);
+  MetricFamily waiting = family("evictd_refresh_waiting", "Keys that wait to be filled anew.", MetricType::Gauge);
+  // Beyond so many rules the others are one.
+  std::map<std::pair<std::string, std::string>, RefreshStatus::Counts> rules;
+  for (const std::shared_ptr<const RefreshStatus>& refresh : refreshes) {
+    sample(waiting, static_cast<double>(refresh->waiting)).label = {{"cache", refresh->cache}};
+    for (const auto& [rule, counts] : refresh->by_rule) {
+      const bool is_known = rules.size() < kAuditRuleLabelsMax;
+      RefreshStatus::Counts& into = rules[{refresh->cache, is_known ? rule : "other"}];
+      for (std::size_t i = 0; i < counts.size(); ++i) into[i] += counts[i];
+    }
+  }
+  for (const auto& [where, counts] : rules) {
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      sample(totals, static_cast<double>(counts[i])).label = {
+          {"cache", where.first}, {"rule", where.second}, {"outcome", std::string(refresh_outcome_name(static_cast<RefreshOutcome>(i)))}};
+    }
+  }
+  if (!totals.metric.empty()) out.push_back(std::move(totals));
+  if (!waiting.metric.empty()) out.push_back(std::move(waiting));
+}
+
 void append_kafka(std::vector<MetricFamily>& out, const KafkaStatus& kafka, Now now) {
   MetricFamily lag_messages =
       family("evictd_kafka_lag_messages", "Records not yet acknowledged, of the partitions held.",
@@ -260,6 +284,7 @@ void append_status_metrics(std::vector<MetricFamily>& out, const Status& last,
           static_cast<double>(status.log_dropped_lines));
   append_gaps(out, status, gap_reasons);
   if (status.audit) append_audit(out, *status.audit);
+  append_refreshes(out, status.refreshes);
 }
 
 }  // namespace evictd

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "daemon/app/audit_thread.h"
+#include "daemon/app/refresh_thread.h"
 #include "daemon/base/json.h"
 
 namespace evictd {
@@ -127,6 +128,26 @@ void write_audit(JsonWriter& json, const AuditStatus& audit) {
   json.end_array().end_object();
 }
 
+// Of rules that have filled something, or could not.
+void write_refreshes(JsonWriter& json, const std::vector<std::shared_ptr<const RefreshStatus>>& refreshes) {
+  json.begin_array("refresh");
+  for (const std::shared_ptr<const RefreshStatus>& refresh : refreshes) {
+    if (refresh->by_rule.empty() && refresh->problems.empty() && refresh->waiting == 0) continue;
+    json.begin_object().field("cache", refresh->cache).field("waiting", refresh->waiting).begin_array("problems");
+    for (const std::string& problem : refresh->problems) json.value(problem);
+    json.end_array().begin_array("rules");
+    for (const auto& [rule, counts] : refresh->by_rule) {
+      json.begin_object().field("rule", rule);
+      for (std::size_t i = 0; i < counts.size(); ++i) {
+        if (counts[i] > 0) json.field(refresh_outcome_name(static_cast<RefreshOutcome>(i)), counts[i]);
+      }
+      json.end_object();
+    }
+    json.end_array().end_object();
+  }
+  json.end_array();
+}
+
 }  // namespace
 
 void StatusBoard::publish(std::shared_ptr<const Status> status) {
@@ -223,6 +244,7 @@ std::string status_json(const StatusBoard& board, Now now, bool with_rules) {
     write_caches(json, *status);
     write_flow(json, status->flow, now);
     if (status->audit) write_audit(json, *status->audit);
+    write_refreshes(json, status->refreshes);
     json.begin_object("rules").field("file", status->identity->rules_file);
     text_field(json, "reload_problem", status->reload_problem);
     if (with_rules) {

@@ -19,6 +19,7 @@
 namespace evictd {
 
 struct AuditStatus;  // audit_thread.h
+struct RefreshStatus;  // refresh_thread.h
 
 // What stays the same while the process runs. No secrets: addresses only.
 struct StatusIdentity {
@@ -48,6 +49,7 @@ struct Status {
   SourceStatus source;
   std::vector<StatusSink> sinks;  // in the order of FlowStatus::lanes
   std::shared_ptr<const AuditStatus> audit;  // null: `audit` is not configured
+  std::vector<std::shared_ptr<const RefreshStatus>> refreshes;
   bool stopping = false;
   std::uint64_t log_dropped_lines = 0;
   std::string

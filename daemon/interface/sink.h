@@ -124,6 +124,8 @@ struct Counts {
 struct Outcome : Counts {
   // Of kPatterns orders: one for each pattern.
   std::vector<Counts> by_pattern = {};
+  // Of kKeys orders of a rule with `refresh`: the items that count as deleted.
+  std::vector<std::uint32_t> hits = {};
 };
 
 // What this sink can do. A rule that asks for more does not act on it, which the configuration refuses.

@@ -12,6 +12,7 @@
 #   --case kafka      by itself: events from a real Kafka, beside librdkafka's own consumer
 #   --case scripts    by itself: what one key costs Redis, by call
 #   --case row-tags   by itself: what tags cost Redis, by their number, members and lazy
+#   --case storm      by itself: a job rewrites 50,000 popular rows under 500 readers, with and without `refresh`
 #   --records N       of the kafka case (1000000)
 #   --keys N          of the kafka case: events of so many keys that change over and over
 #   --quick           a twentieth of everything, to see that it works
@@ -21,15 +22,17 @@ cd "$(dirname "$0")/../.."
 case " $* " in *" --help "*|*" -h "*) sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p}' "$0"; exit 0 ;; esac
 case " $* " in *" --case scripts "*) exec /usr/bin/python3 tests/bench/script_cost.py "$@" ;; esac
 case " $* " in *" --case kafka "*) kafka=kafka ;; *) kafka= ;; esac
+case " $* " in *" --case storm "*) storm=storm ;; *) storm= ;; esac
 deploy/packages.sh install build servers $kafka
 mkdir -p build/release
 if [ -z "${EVICTD_BINARY_DIR:-}" ]; then
-  # The Kafka case needs a small program of the tests.
-  cmake --preset release ${kafka:+-DEVICTD_TESTS=ON} >build/release/configure.log 2>&1 ||
+  # These cases need a small program of the tests.
+  cmake --preset release ${kafka:+-DEVICTD_TESTS=ON} ${storm:+-DEVICTD_TESTS=ON} >build/release/configure.log 2>&1 ||
     { cat build/release/configure.log >&2; exit 1; }
-  cmake --build --preset release --target evictd ${kafka:+kafka_tool} >&2
+  cmake --build --preset release --target evictd ${kafka:+kafka_tool} ${storm:+storm_readers} >&2
   export EVICTD_BINARY_DIR=$PWD/build/release
 fi
 case " $* " in *" --case row-tags "*) exec /usr/bin/python3 tests/bench/row_tags.py "$@" ;; esac
+if [ -n "$storm" ]; then exec /usr/bin/python3 tests/bench/storm.py "$@"; fi
 if [ -n "$kafka" ]; then exec /usr/bin/python3 tests/kafka/bench.py "$@"; fi
 exec /usr/bin/python3 tests/bench/bench.py "$@"

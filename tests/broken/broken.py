@@ -80,6 +80,11 @@ BROKEN = {
         "daemon/flow/flow.cpp",
         "  if (!is_streaming() || stopping_) return false;\n  bool any_takes = false;",
         "  if (!is_streaming() || stopping_) return false;\n  return true;\n  bool any_takes = false;"),
+    # G3: a refresh claims to have seen everything, as one whose snapshot was not taken with the value.
+    "refresh_claims_everything": (
+        "daemon/refresh/database.cpp",
+        "pg_current_snapshot()::text{}",
+        "'9000000000:9000000000:'::text{}"),
     # A cache behind others is purged before they are.
     "no_order_of_caches": (
         "daemon/flow/flow.cpp",

@@ -192,6 +192,16 @@ def rule():
                 "propertyNames": {"pattern": r"^[^.]+(?:\.[^.]+){0,15}$"}}],
                 "description": "how: bytes, JSON, or paths into the cached JSON with their columns"}, "text"),
         }, ["query"], "how evictd audit compares values with the database"),
+        "refresh": settings({
+            "query": dict(FILLED, maxLength=16384, description="the value to be stored: the key's columns, then the value, perhaps 'tags' and 'lazy_tags'; "
+                          "$1, $2 ... are arrays of the key's columns"),
+            "ttl": duration(1000, 8760 * HOUR, "how long a value lives"),
+            "jitter": number(0, 100, "percent by which a value's life is shortened, at random", default=10),
+            "per_second": number(1, 100_000, "keys that the database is asked for at most", default=500),
+            "stream": {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": 256, "pattern": r"^(?!evictd:(?!refresh))",
+                       "description": "instead: each key is added to this stream, for the application's workers"},
+            "maxlen": number(1, 100_000_000, "about how many entries the stream keeps", default=100_000),
+        }, what="keys that a delete hit are filled anew", null=False, anyOf=[{"required": ["query", "ttl"]}, {"required": ["stream"]}]),
     }, ["table"], anyOf=[{"required": [one]} for one in ("keys", "tags", "bump", "purge", "surrogate_keys")],
        dependentRequired={})
 

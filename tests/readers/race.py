@@ -46,6 +46,7 @@ class Way:
     long_transaction: bool = False
     standby_delay_ms: int = 0
     writer_pause_us: int = 0
+    refresh: bool = False   # evictd fills what it has deleted, as one more reader
     share: float = 1        # of the fills asked for: some ways are slower
 
 
@@ -56,6 +57,7 @@ WAYS = {way.name: way for way in [
     Way("leased", "checked", "leased", share=0.1),
     # Readers that fill all the time, whether the value is there or not.
     Way("checked", "checked", "checked"),
+    Way("refreshed", "checked", "checked", refresh=True, share=0.5),
     Way("broken-token", "checked", "checked", token="broken"),
     Way("long-hold", "checked", "checked", tombstone_ttl=3, hold_seconds=5),
     Way("long-transaction", "checked", "checked", long_transaction=True),
@@ -75,7 +77,8 @@ class Race:
         self.redis = servers.Redis(f"{folder}/redis").start()
         self.evictd = daemon.Evictd(
             f"{folder}/evictd", self.postgres.url(), self.redis.url(),
-            f"- {{table: public.items, keys: ['item:{{id}}'], fill: {way.fill}{', settle: %dms' % SETTLE_MS if way.fill == 'plain' else ''}}}\n",
+            f"- {{table: public.items, keys: ['item:{{id}}'], fill: {way.fill}{', settle: %dms' % SETTLE_MS if way.fill == 'plain' else ''}"
+            + (", refresh: {query: 'select id, version from items where id = any($1)', ttl: 10m, per_second: 100000}" if way.refresh else "") + "}\n",
             redis_more=f"tombstone_ttl: {way.tombstone_ttl}s", program=way.program).start()
         read_from = self.postgres
         if way.standby_delay_ms:
@@ -125,7 +128,9 @@ class Race:
         if self.way.standby_delay_ms:
             # Readers see the last rows in the end; the rest is the judge's.
             eventually("readers fill what they see last", lambda: self.redis.client().exists("item:1"), 30)
-        return self.step("finish")
+        result = self.step("finish")
+        result["refreshed"] = int(self.evictd.metrics().sum("evictd_refresh_total", outcome="filled"))
+        return result
 
     def stop(self):
         process.end_all()

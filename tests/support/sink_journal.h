@@ -112,6 +112,11 @@ class OrderBuilder {
     rule_.announce = channel;
     return *this;
   }
+  // `refresh`: which keys were hit is told.
+  OrderBuilder& refreshed() {
+    rule_.refresh.stream = "evictd:refresh";
+    return *this;
+  }
   // Of the last key.
   OrderBuilder& row_version(std::string_view version) {
     texts_.row_versions.resize(texts_.items.size());

@@ -54,6 +54,8 @@ BELOW = {
     "daemon/sinks/redis/": ("mapping/", "daemon/base/", "daemon/net/", "daemon/interface/"),
     "daemon/audit/": ("mapping/", "daemon/base/", "daemon/net/", "daemon/interface/", "daemon/sources/postgres/",
                       "daemon/sinks/redis/"),
+    "daemon/refresh/": ("mapping/", "daemon/base/", "daemon/net/", "daemon/interface/", "daemon/sources/postgres/",
+                        "daemon/sinks/redis/"),
     "daemon/sinks/http/": ("mapping/", "daemon/base/", "daemon/net/", "daemon/interface/"),
     "daemon/app/": ("mapping/", "daemon/"),
 }

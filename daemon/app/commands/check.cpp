@@ -1,3 +1,4 @@
+#include "daemon/refresh/doctor/check.h"
 #include "daemon/sinks/http/doctor/check.h"
 #include "daemon/sinks/redis/doctor/check.h"
 #include "daemon/sinks/redis/doctor/acl.h"
@@ -71,7 +72,11 @@ int check_command(const CommandLine& request) {
   for (const CacheSettings& cache : (*config)->caches) {
     if (!record) record = read_record(redis_options(**config, cache));
   }
-  sections.push_back({source_text(**config), check_source(**config, *rules, record ? &*record : nullptr)});
+  Findings source = check_source(**config, *rules, record ? &*record : nullptr);
+  if (!postgres_url(**config).empty()) {
+    for (Finding& finding : check_refresh(refresh_database_options(**config), *rules)) source.push_back(std::move(finding));
+  }
+  sections.push_back({source_text(**config), std::move(source)});
   for (const CacheSettings& cache : (*config)->caches) {
     const std::string what = (*config)->caches.size() == 1 ? "" : "cache '" + cache.name + "': ";
     sections.push_back({what + cache_kind_text(cache), cache.edge ? check_http(edge_options(cache), cache.place.to_string())

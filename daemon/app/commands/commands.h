@@ -22,6 +22,7 @@ int audit_command(const CommandLine& request);
 int explain_command(const CommandLine& request);
 int watch_command(const CommandLine& request);
 int purge_command(const CommandLine& request);
+int warm_command(const CommandLine& request);
 int drop_command(const CommandLine& request);
 int lua_command(const CommandLine& request);
 int rules_command(const CommandLine& request);

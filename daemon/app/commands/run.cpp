@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include "daemon/app/audit_thread.h"
+#include "daemon/app/refresh_thread.h"
 #include "daemon/app/commands/commands.h"
 #include "daemon/app/commands/wiring.h"
 #include "daemon/app/http_server.h"
@@ -28,6 +29,16 @@ std::unique_ptr<AuditThread> start_audit(const Config& config) {
   return std::make_unique<AuditThread>(std::move(options));
 }
 
+// Always there: `refresh` may come with a reload. Until then it has no connection.
+std::unique_ptr<RefreshThread> start_refresh(const Config& config, const CacheSettings& cache, const RuleSet& rules) {
+  RefreshThread::Options options;
+  options.cache = cache.name;
+  options.redis = redis_options(config, cache);
+  options.database = refresh_database_options(config);
+  options.read_rules = [config] { return load_rules(config); };
+  return std::make_unique<RefreshThread>(std::move(options), rules);
+}
+
 }  // namespace
 
 int run_command(const CommandLine& request) {
@@ -43,6 +54,8 @@ int run_command(const CommandLine& request) {
     return exit_code(error);
   };
   const std::unique_ptr<AuditThread> audit = start_audit(**config);
+  std::vector<std::unique_ptr<RefreshThread>> refreshes;
+  std::vector<RefreshThread*> listeners;
   std::vector<std::unique_ptr<Sink>> sinks;
   std::vector<LaneSpec> lanes;
   std::vector<LoopCache> caches;
@@ -53,6 +66,11 @@ int run_command(const CommandLine& request) {
     if (!sink) return failed(sink.error());
     const bool is_heard = audit && !cache.edge;  // an edge has no values to look at
     sinks.push_back(is_heard ? AuditThread::listening(std::move(*sink), *audit, cache.name) : std::move(*sink));
+    if (!cache.edge) {
+      refreshes.push_back(start_refresh(**config, cache, *rules));
+      listeners.push_back(refreshes.back().get());
+      sinks.back() = RefreshThread::listening(std::move(sinks.back()), *refreshes.back());
+    }
     lanes.push_back({cache.name, sinks.back().get(), cache.after, cache.park_after, cache.redis.tombstone_ttl,
                      cache.edge ? cache.edge->origin_time : std::chrono::milliseconds(0)});
     caches.push_back({cache.name, cache_text(cache), sinks.back().get()});
@@ -83,7 +101,7 @@ int run_command(const CommandLine& request) {
 
   Flow flow(std::move(*rules), **source, std::move(lanes), activity, flow_options(**config));
   Loop loop({flow, **source, std::move(caches), metrics, board, signals, log, identity,
-             [&config] { return load_rules(**config); }, Loop::kDrainMax, &activity, audit.get()});
+             [&config] { return load_rules(**config); }, Loop::kDrainMax, &activity, audit.get(), listeners});
   return loop.run();
 }
 

@@ -131,6 +131,16 @@ RedisOptions redis_options(const Config& config, const CacheSettings& cache) {
   return options;
 }
 
+RefreshDatabaseOptions refresh_database_options(const Config& config) {
+  RefreshDatabaseOptions options;
+  options.url = postgres_url(config).reveal();
+  if (config.postgres) {
+    options.credential = config.postgres->credential;
+    options.client_encoding = config.postgres->client_encoding;
+  }
+  return options;
+}
+
 HttpSinkOptions edge_options(const CacheSettings& cache) {
   const EdgeSettings& settings = *cache.edge;
   HttpSinkOptions options;

@@ -8,6 +8,7 @@
 #include "daemon/app/config.h"
 #include "daemon/base/finding.h"
 #include "daemon/flow/flow.h"
+#include "daemon/refresh/database.h"
 #include "daemon/sources/postgres/postgres_source.h"
 #include "daemon/sinks/redis/redis_sink.h"
 #include "daemon/interface/sink.h"
@@ -20,6 +21,8 @@ namespace evictd {
 PostgresOptions postgres_options(const Config& config, const RuleSet& rules);
 // REQUIRES: !cache.edge.
 RedisOptions redis_options(const Config& config, const CacheSettings& cache);
+// Of the database that postgres_url() names.
+RefreshDatabaseOptions refresh_database_options(const Config& config);
 // REQUIRES: cache.edge.
 HttpSinkOptions edge_options(const CacheSettings& cache);
 // Redis or an edge, as configured.

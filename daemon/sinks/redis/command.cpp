@@ -20,6 +20,7 @@ Command common(const Order& order, const RuleInfo& rule) {
 Command make_command(const Order& order) {
   const RuleInfo& rule = *order.rule;
   Command command = common(order, rule);
+  command.tells_hits = order.target == Target::kKeys && rule.refresh.is_set();
   command.lazy = order.target == Target::kTags && rule.tags_mode == TagsMode::kLazy;
   if (rule.mode == RuleMode::kStale && order.target != Target::kCounters) command.grace = rule.grace;
   command.texts = order.texts->texts;

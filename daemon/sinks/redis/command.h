@@ -25,6 +25,7 @@ struct Command {
   bool lazy = false;
   bool trust_filled = false;   // `fill: checked`: a filled marker may prove freshness
   bool settled = false;        // Order::is_settle
+  bool tells_hits = false;     // Outcome::hits
   bool unconditional = false;  // Order::is_unconditional; xids are ignored then
   Xid floor{};
   // `mode: stale`: values stay for so long, marked stale, instead of being deleted. 0: they are deleted.

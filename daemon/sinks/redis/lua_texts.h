@@ -10,6 +10,7 @@ extern const char kLua_counter[];
 extern const char kLua_record[];
 extern const char kLua_plain[];
 extern const char kLua_reader[];
+extern const char kLua_refresh[];
 extern const char kLua_library[];
 
 }  // namespace evictd

@@ -158,7 +158,13 @@ class KeysWork final : public RedisWork {
 
   bool on_reply(std::uint64_t tag, Reply&& reply) override {
     const std::size_t begin = tag;
-    if (!add_outcome(reply, piece_size(begin), shared_, outcome_)) return false;
+    if (!command_.tells_hits) {
+      if (!add_outcome(reply, piece_size(begin), shared_, outcome_)) return false;
+    } else if (const auto hits = add_outcome_with_hits(reply, piece_size(begin), shared_, outcome_)) {
+      for (const std::uint32_t hit : *hits) outcome_.hits.push_back(static_cast<std::uint32_t>(begin) + hit);
+    } else {
+      return false;
+    }
     --under_way_;
     reloads_ = 0;
     return true;
@@ -325,15 +331,29 @@ std::string about_key(std::string_view key, bool is_tag) {
   return "it was about '" + name + "', with its marker '" + marker + "'";
 }
 
+namespace {
+
+void add_counts(const InvalidateReply& read, std::size_t keys, WorkShared& shared, Outcome& outcome) {
+  outcome.deleted += read.deleted;
+  outcome.kept += read.kept;
+  outcome.replayed += read.replayed;
+  outcome.absent += keys - read.deleted - read.kept - read.replayed;
+  shared.tombstones_refused += read.refused;
+}
+
+}  // namespace
+
 bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome) {
   const auto read = read_invalidate(reply, keys);
-  if (!read) return false;
-  outcome.deleted += read->deleted;
-  outcome.kept += read->kept;
-  outcome.replayed += read->replayed;
-  outcome.absent += keys - read->deleted - read->kept - read->replayed;
-  shared.tombstones_refused += read->refused;
-  return true;
+  if (read) add_counts(*read, keys, shared, outcome);
+  return read.has_value();
+}
+
+std::optional<std::vector<std::uint32_t>> add_outcome_with_hits(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome) {
+  auto read = read_invalidate(reply, keys, true);
+  if (!read) return std::nullopt;
+  add_counts(*read, keys, shared, outcome);
+  return std::move(read->hits);
 }
 
 std::string command_flags(const Command& command, std::string_view more) {
@@ -342,6 +362,7 @@ std::string command_flags(const Command& command, std::string_view more) {
                                                        : 'r');
   if (command.trust_filled) flags += 'f';
   if (command.unconditional) flags += 'u';
+  if (command.tells_hits) flags += 'h';
   flags += more;
   if (command.grace.count() > 0) flags += "k" + std::to_string(command.grace.count());
   if (!command.channel.empty()) flags += "|" + command.channel;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -117,6 +118,8 @@ std::string about_key(std::string_view key, bool is_tag);
 
 // {deleted, kept, replayed, refused} of lua/invalidate.lua. False, and nothing added, when it is not.
 bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome);
+// The same of a call with the flag 'h': the keys that were deleted, counted from 0.
+std::optional<std::vector<std::uint32_t>> add_outcome_with_hits(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome);
 // ARGV[3] of lua/invalidate.lua; `more`: flags of the call's own.
 std::string command_flags(const Command& command, std::string_view more = {});
 // The tokens of one item, as a marker holds them.

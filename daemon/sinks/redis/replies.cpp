@@ -31,9 +31,9 @@ bool is_text_or_nil(const Reply& reply) {
   return reply.kind == Reply::Kind::kText || reply.kind == Reply::Kind::kNil;
 }
 
-std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t keys) {
+std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t keys, bool with_hits) {
   constexpr std::size_t kCounts = 4;
-  if (!is_array(reply) || reply.elements.size() != kCounts) return std::nullopt;
+  if (!is_array(reply) || reply.elements.size() < kCounts) return std::nullopt;
   std::array<std::uint64_t, kCounts> counts{};
   for (std::size_t i = 0; i < kCounts; ++i) {
     const auto count = read_count(reply.elements[i], keys);
@@ -44,6 +44,12 @@ std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t k
   // Each at most `keys`: no sum wraps around.
   if (read.deleted + read.kept + read.replayed > keys) return std::nullopt;
   if (read.refused > keys - read.kept - read.replayed) return std::nullopt;
+  if (reply.elements.size() != kCounts + (with_hits ? read.deleted : 0)) return std::nullopt;
+  for (std::size_t i = kCounts; i < reply.elements.size(); ++i) {
+    const auto number = read_count(reply.elements[i], keys);
+    if (!number || *number == 0 || (!read.hits.empty() && *number - 1 <= read.hits.back())) return std::nullopt;
+    read.hits.push_back(static_cast<std::uint32_t>(*number - 1));
+  }
   return read;
 }
 

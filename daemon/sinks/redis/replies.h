@@ -22,9 +22,10 @@ struct InvalidateReply {
   std::uint64_t kept = 0;
   std::uint64_t replayed = 0;
   std::uint64_t refused = 0;  // tombstones, by a full Redis
+  std::vector<std::uint32_t> hits = {};  // the deleted ones, from 0, growing; where they were asked for
 };
-// {deleted, kept, replayed, refused} about `keys` keys.
-std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t keys);
+// {deleted, kept, replayed, refused} about `keys` keys; `with_hits`: and behind them the number of each that was deleted.
+std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t keys, bool with_hits = false);
 
 // {1 when every walk was finished before, tombstones refused, index of each marker whose walk was ...} of walk_begin and
 // walk_finish, about `markers` markers.

@@ -74,6 +74,11 @@ std::vector<ReaderScript> reader_scripts(std::chrono::milliseconds tombstone_ttl
           {"evictd_invalidate", make(text, "write_invalidate")}};
 }
 
+RefreshScripts refresh_scripts(std::chrono::milliseconds tombstone_ttl) {
+  const std::string text = reader_text(tombstone_ttl, false);
+  return {make(text, "get"), make(text, "fill"), make(text + kLua_refresh, "release")};
+}
+
 void append_marker_name(std::string& out, std::string_view key) {
   out += "evictd:";
   const std::size_t open = key.find('{');

@@ -50,6 +50,14 @@ struct ReaderScript {
 };
 std::vector<ReaderScript> reader_scripts(std::chrono::milliseconds tombstone_ttl, bool is_cluster = false);
 
+// What the refresher calls, as scripts: nothing of it is counted among what readers do.
+struct RefreshScripts {
+  ScriptText get;
+  ScriptText fill;
+  ScriptText release;  // lua/refresh.lua
+};
+RefreshScripts refresh_scripts(std::chrono::milliseconds tombstone_ttl);
+
 // "evictd:{key}", or "evictd:key" when the key has a non-empty hash tag; appended to `out`.
 void append_marker_name(std::string& out, std::string_view key);
 

@@ -75,6 +75,7 @@ void MonitorParser::take_order(std::int64_t time_us) {
   const std::size_t n = keys / 2;
   const std::size_t first_tokens = 3 + keys + 4;
   if (n == 0 || first_tokens >= words_.size() || !words_[3].starts_with(kKey)) return;
+  if (words_[8] == "AGE") return;  // a fill of evictd's own (`refresh:`), which is heard by its SET
   const bool shared = words_.size() == first_tokens + 1;
   for (std::size_t i = 0; i < n; ++i) {
     const auto row = static_cast<std::uint32_t>(number(words_[3 + i].substr(5)));

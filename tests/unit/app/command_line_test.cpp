@@ -56,6 +56,19 @@ TEST(CommandLine, ReadsAudit) {
             "'--for': expected a duration such as 30s, 5m or 2h, got '5'\nhint: see 'evictd audit --help'");
 }
 
+TEST(CommandLine, ReadsWarm) {
+  const Result<CommandLine> line = parse_command_line({"warm", "--rule", "r", "--where", "id < 5", "--rate", "70"});
+  ASSERT_TRUE(line) << line.error().to_string();
+  EXPECT_EQ(line->verb, Verb::kWarm);
+  EXPECT_EQ(line->rule, "r");
+  EXPECT_EQ(line->where, "id < 5");
+  EXPECT_EQ(line->per_second, 70u);
+  EXPECT_EQ(parse_command_line({"warm", "--rule", "r"})->per_second, std::nullopt) << "as the rule says";
+  EXPECT_EQ(error_of({"warm"}), "'warm' needs '--rule'\nhint: see 'evictd warm --help'");
+  EXPECT_EQ(error_of({"warm", "--rule", "r", "--rate", "0"}),
+            "'--rate': expected a number from 1 to 100000, got '0'\nhint: see 'evictd warm --help'");
+}
+
 TEST(CommandLine, ReadsExplain) {
   const Result<CommandLine> line =
       parse_command_line({"explain", "--table", "products", "--op", "update", "--new",

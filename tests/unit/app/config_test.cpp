@@ -527,6 +527,32 @@ TEST_F(RulesOfConfig, OfJoinedTablesNeedADatabase) {
   EXPECT_TRUE(load());
 }
 
+TEST_F(RulesOfConfig, ARefreshNeedsACacheThatItCanFillAndADatabaseThatItCanAsk) {
+  const std::string rule =
+      "rules: [{table: a, keys: ['a:{id}'], fill: checked, refresh: {query: 'select id, v from a where id = any($1)', ttl: 1m}%s}]\n";
+  const auto rules = [&](const std::string& more) { return std::string(rule).replace(rule.find("%s"), 2, more); };
+  const std::string kafka = "kafka: {brokers: 'k:9092', topics: [t]%s}\nredis: {url: redis://localhost}\n";
+  const auto source = [&](const std::string& more) { return std::string(kafka).replace(kafka.find("%s"), 2, more); };
+  const auto error = [&] {
+    const Result<RuleSet> loaded = load();
+    return loaded ? std::string("no error") : without_folder(loaded.error().to_string());
+  };
+  write("evictd.yaml", source("") + rules(""));
+  EXPECT_EQ(error(),
+            "evictd.yaml:3:62: 'refresh' of rule 'a' needs 'postgres_url' in 'kafka'\nhint: its query has to be asked somewhere; or let the application "
+            "fill: refresh: {stream: 'evictd:refresh'}");
+  write("evictd.yaml", source(", postgres_url: 'postgresql://localhost/shop'") + rules(""));
+  EXPECT_EQ(error(), "no error");
+  write("evictd.yaml", source("") + "rules: [{table: a, keys: ['a:{id}'], fill: checked, refresh: {stream: s}}]\n");
+  EXPECT_EQ(error(), "no error");
+  write("evictd.yaml",
+        "postgres: {url: postgresql://localhost/shop}\ncaches: {eu: {redis: {url: redis://localhost}}, edge: {varnish: {url: 'http://v:6081'}, after: [eu]}}\n" +
+            rules(", caches: [edge]"));
+  EXPECT_EQ(error(),
+            "evictd.yaml:3:62: 'refresh' of rule 'a' has no cache of Redis to fill\nhint: nothing can be stored at an edge; name a cache of Redis in "
+            "'caches', or take 'refresh' out");
+}
+
 TEST_F(RulesOfConfig, CanBeReadWithoutTheRestBeingValid) {
   write("evictd.yaml",
         "postgres: {url: \"${UNSET}\"}\nrules: [{table: products, keys: [\"product:{id}\"]}]\n");

@@ -51,6 +51,7 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
       // A lazy tag has no set: what its pattern matches are markers, which are evictd's own.
       if (!pattern.is_lazy) keys.insert(acl_glob(pattern.glob));
     }
+    if (!rule->refresh.stream.empty()) keys.insert(acl_glob(glob_of(rule->refresh.stream)));
     if (!rule->announce.empty()) channels.insert(acl_glob(glob_of(rule->announce)));
   }
   const bool has_tag_sets =
@@ -72,6 +73,9 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
   if (has_plain_tag_sets) acl.daemon += " +multi +exec";
   if (has_lazy_tags) acl.daemon += " +exists";
   if (has_counters) acl.daemon += " +zadd +zremrangebyscore +zremrangebyrank +incrby";
+  if (any(rules, [](const RuleInfo& rule) { return !rule.refresh.stream.empty(); })) acl.daemon += " +xadd";
+  // Fills by the refresh list values under tags, in sets or with an end.
+  if (any(rules, [](const RuleInfo& rule) { return !rule.refresh.query.empty(); })) acl.daemon += " +sadd +zadd +zrange +zrangebyscore +zrem +pexpireat";
   if (!channels.empty()) acl.daemon += " +eval +incr +publish";
   acl.check = "ACL SETUSER " + quoted(user) +
               " +acl|whoami +acl|dryrun +command|info +config|get +eval +ping +randomkey +scard +type";

@@ -10,7 +10,9 @@
 --          f  a filled marker may prove freshness (trust_filled)
 --          u  unconditional: nothing proves freshness, nothing counts as replayed
 --          k<ms>  mode: stale: the value stays for this grace, marked stale (readers use evictd_get)
--- Returns {deleted, kept, replayed, tombstones refused}. Those not counted were absent.
+--          h  tell which keys were deleted
+-- Returns {deleted, kept, replayed, tombstones refused}, with 'h' followed by the number of each key that was deleted, growing.
+-- Those not counted were absent.
 --
 -- Deletes before it writes tombstones, all keys of the call at once, so that a Redis at its memory limit
 -- still deletes; after that first write, Redis lets the rest of a script pass its limit.
@@ -27,6 +29,7 @@ local function parse_command(args)
     act = string.sub(flags, 1, 1),
     trust_filled = string.find(flags, 'f', 2, true) ~= nil,
     unconditional = string.find(flags, 'u', 2, true) ~= nil,
+    hits = string.find(flags, 'h', 2, true) and {} or nil,
     grace = tonumber(string.match(flags, 'k(%d+)')),
     trust_since = tonumber(since),
   }
@@ -67,8 +70,8 @@ end
 -- mode: stale. The values stay, for the grace at most; their markers say so, and outlive them. A value that is
 -- evicted early is a miss; a marker that is evicted early would let a stale value pass for a fresh one,
 -- which is why this mode asks for a Redis that does not evict what has a lifetime.
--- Returns how many values there were.
-local function keep_stale(doomed, texts, lifetimes, c)
+-- Returns how many values there were. `numbers`: of the doomed in their call.
+local function keep_stale(doomed, numbers, texts, lifetimes, c)
   local there = 0
   for i = 1, #doomed do
     local left = redis.call('PTTL', doomed[i])
@@ -77,11 +80,28 @@ local function keep_stale(doomed, texts, lifetimes, c)
     redis.call('PEXPIRE', doomed[i], (left == -1 or left > c.grace) and c.grace or left)
     if left ~= -2 then
       there = there + 1
+      if c.hits then c.hits[there] = numbers[i] end
       texts[i] = texts[i] .. ' k'
       if tonumber(lifetimes[i]) < c.grace + 1000 then lifetimes[i] = c.grace + 1000 end
     end
   end
   return there
+end
+
+-- One by one, where it has to be told which of them were there.
+local function unlink_each(doomed, numbers, hits)
+  for i = 1, #doomed do
+    if redis.call('UNLINK', doomed[i]) == 1 then hits[#hits + 1] = numbers and numbers[i] or i end
+  end
+  return #hits
+end
+
+local function reply_of(deleted, kept, replayed, refused, hits)
+  local reply = {deleted, kept, replayed, refused}
+  if hits then
+    for i = 1, #hits do reply[4 + i] = hits[i] end
+  end
+  return reply
 end
 
 -- Where the tokens of a tombstone end that holds transactions alone, perhaps with what fills need besides: the position
@@ -183,7 +203,12 @@ local function invalidate_keys(keys, first, n, args, c, members)
   end
   if not any and not c.grace and not c.channel then
     -- The common case, kept lean: no markers yet.
-    local deleted = call('UNLINK', unpack(keys, first, first + n - 1))
+    local deleted
+    if c.hits then
+      deleted = unlink_each({unpack(keys, first, first + n - 1)}, nil, c.hits)
+    else
+      deleted = call('UNLINK', unpack(keys, first, first + n - 1))
+    end
     local refused = 0
     local text = shared and prefix .. shared
     local offset = first + n - 1
@@ -197,10 +222,11 @@ local function invalidate_keys(keys, first, n, args, c, members)
     if members then
       for i = 1, n do members[i] = keys[first + i - 1] end
     end
-    return {deleted, 0, 0, refused}
+    return reply_of(deleted, 0, 0, refused, c.hits)
   end
 
   local kept, replayed, refused = 0, 0, 0
+  local numbers = c.hits and {}
   local doomed, names, texts, lifetimes = {}, {}, {}, {}
   local told = {}
   local fresh = shared and prefix .. shared
@@ -236,6 +262,7 @@ local function invalidate_keys(keys, first, n, args, c, members)
     else
       local at = #doomed + 1
       doomed[at] = keys[first + i - 1]
+      if c.hits then numbers[at] = i end
       names[at] = name
       texts[at] = detail
       lifetimes[at] = keeps_lifetime and at_least(name, lifetime) or lifetime
@@ -243,17 +270,17 @@ local function invalidate_keys(keys, first, n, args, c, members)
   end
   local deleted = 0
   if #doomed > 0 and c.grace then
-    deleted = keep_stale(doomed, texts, lifetimes, c)
+    deleted = keep_stale(doomed, numbers, texts, lifetimes, c)
     for i = 1, #doomed do refused = refused + write_marker(names[i], texts[i], lifetimes[i]) end
   elseif #doomed > 0 then
-    deleted = call('UNLINK', unpack(doomed))
+    deleted = c.hits and unlink_each(doomed, numbers, c.hits) or call('UNLINK', unpack(doomed))
     for i = 1, #doomed do refused = refused + write_marker(names[i], texts[i], lifetimes[i]) end
   end
   for i = 1, #told do announce(c, keys[#keys], 'key', keys[first + told[i] - 1], shared or args[4 + told[i]]) end
   if members then
     for i = 1, #doomed do members[i] = doomed[i] end
   end
-  return {deleted, kept, replayed, refused}
+  return reply_of(deleted, kept, replayed, refused, c.hits)
 end
 
 local function invalidate(keys, args)

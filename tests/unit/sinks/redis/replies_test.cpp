@@ -55,6 +55,18 @@ TEST(Replies, CountsOfAnInvalidationMustFitItsKeys) {
   }
 }
 
+TEST(Replies, HitsOfAnInvalidationAreItsDeletedKeysInOrder) {
+  const auto read = read_invalidate(numbers({2, 1, 0, 0, 1, 5}), 5, true);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->hits, (std::vector<std::uint32_t>{0, 4}));
+  EXPECT_TRUE(read_invalidate(numbers({0, 1, 0, 0}), 5, true)->hits.empty());
+  for (const std::vector<std::int64_t>& wrong : std::vector<std::vector<std::int64_t>>{
+           {2, 1, 0, 0}, {2, 1, 0, 0, 1}, {2, 1, 0, 0, 1, 1}, {2, 1, 0, 0, 2, 1}, {2, 1, 0, 0, 0, 1}, {2, 1, 0, 0, 1, 6}, {2, 1, 0, 0, 1, 2, 3}, {1, 0, 0}}) {
+    EXPECT_FALSE(read_invalidate(numbers(wrong), 5, true)) << ::testing::PrintToString(wrong);
+  }
+  EXPECT_FALSE(read_invalidate(numbers({2, 1, 0, 0, 1, 5}), 5)) << "nobody asked for them";
+}
+
 TEST(Replies, WalkBeginsOrEndsWithSmallNumbers) {
   EXPECT_TRUE(read_walk(numbers({1, 2}), 1)->is_finished);
   EXPECT_FALSE(read_walk(numbers({0, 0}), 1)->is_finished);
