@@ -14,6 +14,7 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import derived  # noqa: E402
 import latency  # noqa: E402
 import readers  # noqa: E402
 import workload  # noqa: E402
@@ -25,7 +26,7 @@ PUBLICATION = "bench"
 # No checkpoint, vacuum or WAL recycling inside a measurement; everything that decoding itself depends on
 # is PostgreSQL's default.
 POSTGRES_SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off"}
-CASES = ("large", "many", "latency", "memory", "readers", "rules", "caches")
+CASES = ("large", "many", "latency", "memory", "readers", "rules", "caches", "derived")
 
 
 def say(text=""):
@@ -297,6 +298,8 @@ def table(report):
         lines += [f"  {name + ': COMMIT returned to key gone':54} p50 {one[name]['client_after_commit']['p50_ms']:.2f} ms, p99 {one[name]['client_after_commit']['p99_ms']:.2f} ms"
                   f"; histogram p99 {one[name]['histogram']['p99_ms']:.2f} ms"
                   for name in ("alone", "beside another", "beside a frozen one") if name in one]
+    if "derived" in report:
+        lines += ["", *derived.table(report["derived"])]
     if "readers" in report:
         lines += ["", *readers.table(report["readers"])]
     return "\n".join(lines)
@@ -345,6 +348,9 @@ def main():
         if "caches" in cases:
             say("two caches")
             report["caches"] = bench.caches(options.rows // 2, options.seconds)
+        if "derived" in cases:
+            say("keys of a joined table")
+            report["derived"] = derived.measure(bench, PUBLICATION, options.seconds)
         if "readers" in cases:
             say(f"{options.requests} calls of each kind")
             report["readers"] = bench.readers()
