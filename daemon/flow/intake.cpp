@@ -111,6 +111,7 @@ void Intake::snapshot(const Snapshot& snapshot, Now now) {
     }
   }
   invisible_.resize(kept);
+  visibility_.hurry(std::any_of(invisible_.begin(), invisible_.end(), [](const auto& waiting) { return !waiting.batch->lookups.empty(); }));
   visibility_.poll_helped(helped);
 }
 
@@ -123,7 +124,10 @@ void Intake::close(Now now) {
   Visibility::Looked looked;
   const bool is_idle = batch->parts.empty() && batch->purges.empty() && batch->lookups.empty();
   const auto visible_at = is_idle ? std::optional(now.steady) : visibility_.look(*batch, looked, now.steady);
-  if (!visible_at) invisible_.push_back({batch, looked});
+  if (!visible_at) {
+    invisible_.push_back({batch, looked});
+    if (!batch->lookups.empty()) visibility_.hurry(true);
+  }
   out_.on_batch(batch, visible_at);
 }
 

@@ -9,7 +9,7 @@ Visibility::Visibility(std::chrono::milliseconds interval, std::chrono::millisec
 
 void Visibility::reset(bool has_snapshots) {
   has_snapshots_ = has_snapshots;
-  under_way_ = false;
+  under_way_ = is_hurried_ = false;
   factor_ = 1;
   last_poll_ = SteadyTime::min();
   received_.clear();

@@ -6,6 +6,7 @@
 // snapshot that sees it was received.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <deque>
 #include <optional>
@@ -43,8 +44,10 @@ class Visibility {
   // interval up to kIntervalFactorMax, so that a commit hanging for minutes does not cost a poll each few ms.
   bool poll_is_due(bool waiting, SteadyTime now) const;
   SteadyTime next_poll() const {
-    return last_poll_ == SteadyTime::min() ? last_poll_ : last_poll_ + interval_ * factor_;
+    return last_poll_ == SteadyTime::min() ? last_poll_ : last_poll_ + (is_hurried_ ? std::min(interval_, kHurried) : interval_) * factor_;
   }
+  // What is first deleted once it is visible waits: polls follow each other closely.
+  void hurry(bool is_hurried) { is_hurried_ = is_hurried; }
   bool poll_under_way() const { return under_way_; }
   void poll_sent(SteadyTime now);
   void poll_helped(bool helped);
@@ -52,6 +55,7 @@ class Visibility {
 
  private:
   static constexpr int kIntervalFactorMax = 16;
+  static constexpr std::chrono::milliseconds kHurried{1};
   static constexpr std::size_t kRemembered = 64;
 
   struct Received {
@@ -62,6 +66,7 @@ class Visibility {
   std::chrono::milliseconds memory_;
   bool has_snapshots_ = false;
   bool under_way_ = false;
+  bool is_hurried_ = false;
   int factor_ = 1;
   SteadyTime last_poll_ = SteadyTime::min();
   std::deque<Received> received_;  // oldest first; thinned
