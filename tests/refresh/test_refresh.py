@@ -355,26 +355,27 @@ def test_an_idle_server_can_shut_down_smartly(postgres, cache, make_evictd):  # 
 
 
 def test_derived_keys_are_filled_anew_whichever_of_their_tables_changed(postgres, cache, make_evictd):
-    derived = ("- {table: public.reviews, name: pages, via: {product: {table: public.products, match: {id: product_id}}}, keys: ['page:{product.id}'], fill: checked, "
-               "refresh: {query: \"select p.id, p.name || ' ' || count(r.id) from products p left join reviews r on r.product_id = p.id where p.id = any($1) "
-               "group by p.id, p.name\", ttl: 10m}}\n")
+    derived = ("- {table: public.reviews, name: pages, via: {product: {table: public.products, match: {id: product_id}}}, keys: ['page:{product.slug}'], fill: checked, "
+               "refresh: {query: \"select p.slug, p.name || ' ' || count(r.id) from products p left join reviews r on r.product_id = p.id where p.slug = any($1) "
+               "group by p.slug, p.name\", ttl: 10m}}\n")
     select = "select p.name || ' ' || count(r.id), pg_current_snapshot()::text from products p left join reviews r on r.product_id = p.id where p.id = 3 group by p.name"
     evictd = make_evictd(derived).start()
+    value, token = postgres.execute(select)[0]
+    assert cache.fcall("evictd_fill", 2, "page:product-3", marker("page:product-3"), token, 600_000, value) == 1
+    postgres.execute("insert into reviews (product_id, rating, body) values (3, 5, 'fine')")
 
     def is_true():
-        assert (cache.get("page:3") or b"").decode() == postgres.execute(select)[0][0]
+        assert (cache.get("page:product-3") or b"").decode() == postgres.execute(select)[0][0]
         return True
 
-    value, token = postgres.execute(select)[0]
-    assert cache.fcall("evictd_fill", 2, "page:3", marker("page:3"), token, 600_000, value) == 1
-    postgres.execute("insert into reviews (product_id, rating, body) values (3, 5, 'fine')")
-    eventually("by a review", is_true)
+    eventually("it is filled after a review", is_true)
     eventually("it is counted", lambda: counted(evictd, "filled", "pages") == 1)
-    postgres.execute("update products set name = name || '!' where id = 3")
-    eventually("by the product", is_true)
-    eventually("it is counted for the same rule", lambda: counted(evictd, "filled", "pages") == 2)
-    assert evictd.command("warm", "--rule", "pages").returncode == 0
-    assert len(cache.keys("page:*")) == 100
+    postgres.execute("update products set slug = 'renamed' where id = 3")
+    eventually("what a joined table's change hits is the same rule's", lambda: counted(evictd, "absent", "pages") == 1)
+    assert cache.get("page:product-3") is None
+    postgres.execute("update products set slug = 'product-3' where id = 3")
+    warmed = evictd.command("warm", "--rule", "pages")
+    assert (warmed.returncode, warmed.stdout) == (0, "100 rows: 100 filled\n"), warmed.stderr
 
 
 def test_warm_fills_a_cold_cache_and_leaves_alone_what_is_there(postgres, cache, make_evictd):
