@@ -223,6 +223,7 @@ def cluster(folder, request):
     for i in range(50):
         client.set(f"untouched:{i}", "x")
     yield made
+    print("\n".join(line for index in made.running() for line in made.lines(index) if "myself" in line))
     made.stop()
 
 
@@ -247,13 +248,16 @@ def make_daemon(folder, database, cluster):
     yield make
     for one in made:
         if one.is_running():
+            print(one.http("/status"))
             one.kill()
         if os.path.exists(one.log):
             print(f"--- the end of {one.log}\n{one.log_tail(80)}")
 
 
 def any_master(cluster, source):
-    return source.choice(cluster.masters())
+    """One with a replica that is in step."""
+    cluster.wait_until_well()
+    return source.choice([master for master in cluster.masters() if cluster.replica_of(master) is not None])
 
 
 def killed(cluster, source):
@@ -295,7 +299,22 @@ def slots_move_back_and_forth(cluster, source):
             cluster.move_slot(slot, owner, target)
 
 
-FAULTS = [failed_over_by_hand, slots_move_back_and_forth, killed, stands_still, stands_still_for_a_moment]
+def a_master_joins_and_leaves(cluster, source):
+    cluster.wait_until_well()
+    if len(cluster.nodes) > 8:
+        return
+    joined = cluster.add_master()
+    slots = [cluster.slot_of(f"item:{source.randint(1, ROWS)}") for _ in range(5)]
+    owners = {slot: cluster.owner_of_slot(slot) for slot in slots}
+    for slot, owner in owners.items():
+        cluster.move_slot(slot, owner, joined)
+    time.sleep(source.random())
+    for slot, owner in owners.items():
+        cluster.move_slot(slot, joined, owner)
+
+
+FAULTS = [failed_over_by_hand, slots_move_back_and_forth, killed, stands_still, stands_still_for_a_moment,
+          a_master_joins_and_leaves]
 
 
 def test_everything_that_happens_to_a_cluster(database, cluster, make_daemon, seed):
@@ -309,6 +328,7 @@ def test_everything_that_happens_to_a_cluster(database, cluster, make_daemon, se
         faults = source.sample(FAULTS, len(FAULTS)) if soak() else [failed_over_by_hand, slots_move_back_and_forth, killed]
         for fault in faults:
             fault(cluster, source)
+            print(f"{time.strftime('%H:%M:%S')} {fault.__name__}, {load.fills()} checked fills")
             load.moved_on(f"after '{fault.__name__}' readers and writers")
         cluster.wait_until_well()
         eventually("evictd is ready again", evictd.is_ready, 60)

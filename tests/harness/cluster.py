@@ -79,12 +79,11 @@ class Cluster:
         return found
 
     def replica_of(self, index):
-        asked = self.running()[0]
-        for line in self.lines(asked):
+        for line in self.lines(index):
             words = line.split()
             if words[3] == self.ids[index] and "fail" not in words[2]:
                 return self.ids.index(words[0])
-        raise AssertionError(f"node {index} has no replica")
+        return None
 
     def owner_of(self, key, asked=None):
         return self.owner_of_slot(self.slot_of(key), asked)
@@ -136,6 +135,7 @@ class Cluster:
     def fail_over(self, index, *how):
         """By hand: the replica of a master takes its place."""
         replica = self.replica_of(index)
+        assert replica is not None, f"node {index} has no replica"
         eventually("the replica takes over", lambda: self._try(replica, "CLUSTER", "FAILOVER", *how), 30)
         eventually("it has taken over", lambda: replica in self.masters(replica), 30)
         return replica
