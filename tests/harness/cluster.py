@@ -4,9 +4,7 @@ import contextlib
 import signal
 
 import redis
-from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
-from redis.retry import Retry
 
 from . import process, servers
 from .waiting import eventually
@@ -161,7 +159,7 @@ class Cluster:
 
     def client(self):
         port = self.nodes[self.running()[0]].port
-        return RedisCluster(host="127.0.0.1", port=port, socket_timeout=2, retry=Retry(NoBackoff(), 0), cluster_error_retry_attempts=3)
+        return RedisCluster(host="127.0.0.1", port=port, socket_timeout=2)
 
     def url(self):
         return "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])

@@ -42,9 +42,35 @@ std::string script_call(Script which, std::initializer_list<std::string_view> ke
   return bytes;
 }
 
+struct KeyCall {
+  std::string bytes;
+  std::optional<Script> script;
+};
+
+// Of one key: deleted, invalidated or raised. A key such as 'a}b' has its marker in another slot: no reader's function can work with
+// the two, so it is like a plain one; a counter of such a name forgets who raised it, and is raised again at a replay (a miss).
+KeyCall key_call(std::string_view key, const Command& command, bool is_plain, bool is_counter, std::string_view flags, std::string_view tokens,
+                 const WorkShared& shared) {
+  const std::string marker = marker_name_of(key);
+  const bool is_apart = slot_of(marker) != slot_of(key);
+  if (is_counter && is_apart) {
+    KeyCall made;
+    append_command(made.bytes, {"INCR", key});
+    return made;
+  }
+  if (is_plain || is_apart) return {unlink_call(key), std::nullopt};
+  const Script which = is_counter ? Script::kRaise : Script::kInvalidate;
+  return {script_call(which, {key, marker}, command, flags, tokens, shared), which};
+}
+
 // What one key's call says.
-bool add_one(const Reply& reply, bool is_plain, WorkShared& shared, Outcome& outcome) {
-  if (!is_plain) return add_outcome(reply, 1, shared, outcome);
+bool add_one(const Call& call, bool is_counter, const Reply& reply, WorkShared& shared, Outcome& outcome) {
+  if (call.script) return add_outcome(reply, 1, shared, outcome);
+  if (is_counter) {
+    if (reply.kind != Reply::Kind::kInteger) return false;
+    ++outcome.deleted;
+    return true;
+  }
   const auto deleted = read_count(reply, 1);
   if (!deleted) return false;
   outcome.deleted += *deleted;
@@ -67,7 +93,7 @@ class KeysOrder final : public ClusterOrder {
     if (call.tag >= command_.size()) {  // of the record's copies
       if (!read_count(reply, 1)) return false;
       outcome_.deleted = std::max<std::uint64_t>(outcome_.deleted, static_cast<std::uint64_t>(reply.integer));
-    } else if (!add_one(reply, is_plain_, shared_, outcome_)) {
+    } else if (!add_one(call, command_.target == Target::kCounters, reply, shared_, outcome_)) {
       return false;
     }
     --under_way_;
@@ -91,15 +117,14 @@ class KeysOrder final : public ClusterOrder {
       return;
     }
     ++under_way_;
-    if (is_plain_) return send(item, text, unlink_call(text));
     std::string tokens;
-    append_tokens(tokens, command_, item);
+    if (!is_plain_) append_tokens(tokens, command_, item);
     if (command_.target == Target::kTags) {
       const std::string marker = marker_name_of(std::string(kTagPrefix) + std::string(text));
       return send(item, marker, script_call(Script::kLazyTags, {marker}, command_, {}, tokens, shared_), Script::kLazyTags);
     }
-    const Script which = command_.target == Target::kCounters ? Script::kRaise : Script::kInvalidate;
-    send(item, text, script_call(which, {text, marker_name_of(text)}, command_, {}, tokens, shared_), which);
+    KeyCall made = key_call(text, command_, is_plain_, command_.target == Target::kCounters, {}, tokens, shared_);
+    send(item, text, std::move(made.bytes), made.script);
   }
 
   // It is in copies.
@@ -163,11 +188,8 @@ class TagWalk {
             break;
           }
           for (std::size_t i = 0; i < page_.size(); ++i) {
-            if (is_plain_) {
-              call(i, page_[i], unlink_call(page_[i]));
-            } else {
-              call(i, page_[i], script_call(Script::kInvalidate, {page_[i], marker_name_of(page_[i])}, command_, {}, tokens_, shared_), Script::kInvalidate);
-            }
+            KeyCall made = key_call(page_[i], command_, is_plain_, false, {}, tokens_, shared_);
+            call(i, page_[i], std::move(made.bytes), made.script);
           }
           return;
         case Stage::kUnlink:
@@ -201,7 +223,7 @@ class TagWalk {
         if (!take_names(call, std::move(reply))) return false;
         break;
       case Stage::kPage:
-        if (!add_one(reply, is_plain_, shared_, outcome)) return false;
+        if (!add_one(call, false, reply, shared_, outcome)) return false;
         member_done();
         return true;
       case Stage::kUnlink: {
@@ -426,7 +448,7 @@ class PatternsOrder final : public ClusterOrder {
       case kNameTag: {
         const std::size_t hunt = call.tag >> 24 & 0xffffff;
         Outcome outcome;
-        if (!add_one(reply, hunts_[hunt].is_plain, shared_, outcome)) return false;
+        if (!add_one(call, hunts_[hunt].kind == HuntKind::kCounters, reply, shared_, outcome)) return false;
         count(hunt, outcome);
         --under_way_;
         name_done(call);
@@ -643,15 +665,13 @@ class PatternsOrder final : public ClusterOrder {
     }
     ++under_way_;
     const std::uint64_t tag = kNameTag << 56 | static_cast<std::uint64_t>(hunt) << 24 | scan;
-    if (one.is_plain) return send(tag, name, unlink_call(name));
     if (one.kind == HuntKind::kLazyTags) {
       return send(tag, name, script_call(Script::kLazyTags, {name}, one.command(), {}, tokens_, shared_), Script::kLazyTags);
     }
     const bool raises = one.kind == HuntKind::kCounters;
-    const Script which = raises ? Script::kRaise : Script::kInvalidate;
     // A counter does not remember a pattern: its transactions' own raise, when they are visible, is still to come.
-    send(tag, name, script_call(which, {name, marker_name_of(name)}, one.command(), !raises ? "" : one.is_one_name() ? "u" : "up", tokens_, shared_),
-         which);
+    KeyCall made = key_call(name, one.command(), one.is_plain, raises, !raises ? "" : one.is_one_name() ? "u" : "up", tokens_, shared_);
+    send(tag, name, std::move(made.bytes), made.script);
   }
 
   void name_done(const Call& call) {

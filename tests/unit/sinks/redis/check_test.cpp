@@ -114,9 +114,18 @@ TEST_F(CheckRedis, Replica) {
 TEST_F(CheckRedis, ClusterNode) {
   // By default the bus takes the port plus 10,000, which may be beyond the last port.
   start({"--cluster-enabled", "yes", "--cluster-port", std::to_string(free_port())});
-  EXPECT_EQ(findings(), std::vector<std::string>{"RD002 " + where() +
-                                                 ": this is a node of a Redis Cluster, which evictd does not serve yet; readers' functions "
-                                                 "work there ('evictd lua --cluster') -> use one master, by its address or by its Sentinels (docs/redis.md)"});
+  EXPECT_EQ(findings(), std::vector<std::string>{"RD017 " + where() +
+                                                 ": no node of the cluster serves the slots 0-16383 (16384 of 16384) -> give them to a "
+                                                 "master: redis-cli --cluster fix"});
+  redis().command({"CLUSTER", "ADDSLOTSRANGE", "0", "16383"});
+  const std::string rules = "- {table: a.b, keys: ['product:{id}'], fill: checked}";
+  while (redis().command({"CLUSTER", "INFO"}).text.find("cluster_state:ok") == std::string::npos) {
+  }
+  EXPECT_THAT(findings(rules), IsEmpty());
+  EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}'], announce: news}"),
+              ::testing::ElementsAre(::testing::HasSubstr("the rule has 'announce', which cannot be counted on a Redis Cluster")));
+  options_.url += "/3";
+  EXPECT_THAT(findings(rules), ::testing::ElementsAre(::testing::HasSubstr("a cluster has database 0 alone: leave the number out of 'redis: url:'")));
 }
 
 TEST_F(CheckRedis, MissingRights) {
