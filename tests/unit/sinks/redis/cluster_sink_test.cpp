@@ -282,6 +282,60 @@ TEST_F(ClusterSinkTest, WhatIsAskedOfAMasterThatIsAwayWaitsAndTheOthersGoOn) {
   cluster_->wait_until_agreed();
 }
 
+// A join between the reading of the members and the tombstone would be met by neither.
+TEST_F(ClusterSinkTest, ATagsTombstoneIsWrittenBeforeItsMembersAreRead) {
+  connect();
+  RedisClient& server = at("tag:all");
+  server.command({"ZADD", "tag:all", "9999999999999", "page:1"});
+  server.command({"CONFIG", "SET", "slowlog-log-slower-than", "0"});
+  server.command({"SLOWLOG", "RESET"});
+  OrderBuilder tag(Act::kInvalidate, Target::kTags);
+  tag.key("all", {10}).trusting();
+  driven_->run(tag);
+  server.command({"CONFIG", "SET", "slowlog-log-slower-than", "-1"});
+  std::vector<std::string> seen;  // the latest first
+  for (const Reply& entry : server.command({"SLOWLOG", "GET", "1000"}).elements) {
+    const std::vector<Reply>& words = entry.elements.at(3).elements;
+    if (words.at(0).text == "ZSCAN") seen.push_back("read");
+    if (words.at(0).text == "EVALSHA" && words.size() > 3 && words[3].text == marker_of("tag:all")) seen.push_back("tombstone");
+  }
+  EXPECT_THAT(seen, ElementsAre("tombstone", "read", "tombstone")) << "before, and the note that it was finished";
+}
+
+// What goes from a master that was not read yet to one that was, nobody has seen.
+TEST_F(ClusterSinkTest, AWalkIsDoneAgainWhenASlotHasMovedMeanwhile) {
+  connect();
+  const std::size_t from = cluster_->owner_of("{s}"), to = (from + 1) % 3;
+  const std::vector<std::string> wanted = keys("{s}wanted:", 200);
+  for (const std::string& key : wanted) set(key);
+  RedisClient& source = cluster_->node(from).client();
+  source.command({"EVAL", "#!lua flags=allow-cross-slot-keys\nfor i = 1, 30000 do redis.call('SET', 'filling:{s}' .. i, 'x') end", "0"});
+  const auto scans = [&](std::size_t node) {
+    const std::string info = cluster_->node(node).client().command({"INFO", "commandstats"}).text;
+    const std::size_t at = info.find("cmdstat_scan:calls=");
+    return at == std::string::npos ? 0 : std::stoi(info.substr(at + 19));
+  };
+  for (std::size_t i = 0; i < 3; ++i) cluster_->node(i).client().command({"CONFIG", "RESETSTAT"});
+  OrderBuilder pattern(Act::kInvalidate);
+  pattern.pattern("{s}wanted:*", {10});
+  const Order order = pattern.order();
+  driven_->sink().submit(900, order);
+  ASSERT_TRUE(driven_->until([&] { return scans(to) > 0 && scans(from) > 0; }));
+  for (int turn = 0; turn < 3; ++turn) driven_->turn();
+  ASSERT_FALSE(driven_->journal().done.contains(900)) << "it is still at work";
+  for (int i = 1; i <= 30000; i += 1000) {  // so that the move is quick
+    std::vector<std::string> fillers = {"UNLINK"};
+    for (int j = i; j < i + 1000; ++j) fillers.push_back("filling:{s}" + std::to_string(j));
+    source.command(fillers);
+  }
+  cluster_->move_slot(slot_of("{s}"), from, to);
+  ASSERT_TRUE(driven_->until([&] { return driven_->journal().done.contains(900); }));
+  const long long left = cluster_->node(to).client().integer({"CLUSTER", "COUNTKEYSINSLOT", std::to_string(slot_of("{s}"))});
+  cluster_->move_slot(slot_of("{s}"), to, from);
+  cluster_->wait_until_agreed();
+  EXPECT_EQ(left, 0);
+}
+
 // ------------------------------------------------------------- What is refused
 
 TEST_F(ClusterSinkTest, SeveralAddressesAreAskedOneAfterTheOther) {
