@@ -70,8 +70,8 @@ class Load:
         source = random.Random(seed)
         try:
             while not ended.is_set():
-                with contextlib.suppress(*TROUBLE):
-                    what(source, ended)
+                with contextlib.suppress(*TROUBLE), contextlib.closing(self.postgres.connect(connect_timeout=5)) as connection:
+                    what(source, ended, connection)
                 ended.wait(0.05)
         except Exception as error:  # pylint: disable=broad-except
             self.failure = error
@@ -96,8 +96,7 @@ class Load:
         writes, fills = self.writes, self.fills()
         eventually(f"{what} go on", lambda: self.writes > writes + 20 and self.fills() > fills + 20, 60)
 
-    def write(self, source, ended):
-        connection = self.postgres.connect(connect_timeout=5)
+    def write(self, source, ended, connection):
         with connection.cursor() as cursor:
             while not ended.is_set():
                 table = source.choice(["plain_items", "items"])
@@ -108,9 +107,8 @@ class Load:
                 self.writes += 1
                 ended.wait(self.pause)
 
-    def read_plain(self, source, ended):
+    def read_plain(self, source, ended, connection):
         client = self.cluster.client()
-        connection = self.postgres.connect(connect_timeout=5)
         with connection.cursor() as cursor:
             while not ended.is_set():
                 is_shelf, number = source.random() < 0.3, source.randint(1, ROWS)
@@ -141,8 +139,7 @@ class Load:
                 return
             time.sleep(0.05)
 
-    def read_checked(self, source, ended):
-        connection = self.postgres.connect(connect_timeout=5)
+    def read_checked(self, source, ended, connection):
         # redis-py 4.3 cannot get to know nodes that are new: whoever met trouble begins with a new client.
         cache = evictd_reader.Cache(self.cluster.client(), evictd_reader.psycopg("connection"), ttl=3600, lease=0.5, wait=0.05)
         self.caches.append(cache)

@@ -19,6 +19,7 @@ constexpr std::chrono::milliseconds kLookInterval{1000};  // at the topology, wh
 constexpr std::chrono::milliseconds kLookFirst{50};       // while it is not, growing to the above
 constexpr std::chrono::milliseconds kRetryInterval{50};   // of calls that were told to come again
 constexpr std::chrono::seconds kObserverTimeout{1};
+constexpr std::chrono::seconds kRefusedPause{1};
 constexpr std::chrono::seconds kExtraKept{60};            // a node that ASK named, without slots of its own
 // Limits (G8).
 constexpr std::size_t kOrdersMax = 1024;
@@ -83,6 +84,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     for (auto& [at, node] : nodes_) {
       node->sink->send_now();
       node->sink->wait_for(waiting);
+      waiting.wake_at(node->again_at);
     }
     if (observer_) {
       observer_->sink->send_now();
@@ -133,7 +135,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     EVICTD_CHECK(is_up_);
     save_ = Save{record.writer, record.sequence, 0};
     const auto written = std::chrono::duration_cast<std::chrono::milliseconds>(now_.system.time_since_epoch());
-    for (const HostPort& master : map_.masters()) {
+    for (const HostPort& master : masters_) {
       const SlotSet slots = map_.slots_of(master);
       const Slot slot = copy_slots_[master] = copy_slot(slots, find_slot(master));
       send_copy({slot, copy_key(record_key_, slot), copy_to_text(written, slots, record)}, shared_.context.is_deletes_only ? Way::kSet : Way::kScript);
@@ -167,7 +169,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
 
   SinkStatus status() const override {
     SinkStatus status;
-    status.connected = is_up_ && away().empty();
+    status.connected = is_up_ && away().empty() && map_.unserved().none();
     status.state = state_text();
     std::uint64_t evicted = 0;
     std::map<std::string, std::uint64_t> fills;
@@ -235,6 +237,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     CallQueue queue;
     bool is_connected = false;
     bool has_failed = false;
+    SteadyTime again_at = SteadyTime::max();
     std::string instance;
     std::chrono::milliseconds time{0};
     std::optional<Error> error;
@@ -277,7 +280,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   // Whoever may be asked: the masters first, any of which knows, then what the url names.
   std::vector<RedisAddress> observed() const {
     std::vector<RedisAddress> all;
-    for (const HostPort& master : map_.masters()) all.push_back(address_of(master));
+    for (const HostPort& master : masters_) all.push_back(address_of(master));
     for (const RedisAddress& seed : seeds_) {
       if (std::none_of(all.begin(), all.end(), [&](const RedisAddress& one) { return one.host == seed.host && one.port == seed.port; })) all.push_back(seed);
     }
@@ -363,6 +366,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   void use(SlotMap map) {
     const bool is_another = !(map == map_);
     const SlotMap before = std::exchange(map_, std::move(map));
+    masters_ = map_.masters();
     if (const SlotSet missing = map_.unserved(); missing.any()) {
       topology_error_ = Error{ErrorKind::kConnection,
                               "no node of the cluster serves the slots " + ranges_text(missing).substr(0, 100) + " (" + std::to_string(missing.count()) +
@@ -371,9 +375,9 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     }
     if (!is_another) return;
     look_pause_ = kLookFirst;
-    retry_due_ = now_.steady;
-    const std::vector<HostPort> masters = map_.masters();
-    for (const HostPort& master : masters) need(master);
+    retry_due_ = load_due_ = now_.steady;
+    for (const HostPort& master : masters_) need(master);
+    if (load_sequence_) is_loading_ = false;
     if (!is_up_) {
       is_loading_ = false;
       return;
@@ -383,18 +387,18 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
       const HostPort* owner = map_.owner(static_cast<Slot>(slot));
       const HostPort* former = before.owner(static_cast<Slot>(slot));
       if (owner == nullptr || judged_.contains(*owner)) continue;
-      const bool is_there = former != nullptr && judged_.contains(*former) && std::find(masters.begin(), masters.end(), *former) != masters.end();
+      const bool is_there = former != nullptr && judged_.contains(*former) && std::find(masters_.begin(), masters_.end(), *former) != masters_.end();
       if (is_there) continue;
       judge_anew_ = Error{ErrorKind::kConnection,
                           "redis at '" + owner->to_string() + "' is a master of the cluster now, in place of '" + (former ? former->to_string() : "nobody") + "'", {}};
       return;
     }
-    for (const HostPort& master : masters) {
+    for (const HostPort& master : masters_) {
       std::string& instance = judged_[master];
       if (const Node& node = need(master); instance.empty() && node.is_connected) instance = node.instance;
     }
     // Whoever serves nothing any more may come back as another.
-    std::erase_if(judged_, [&](const auto& one) { return std::find(masters.begin(), masters.end(), one.first) == masters.end(); });
+    std::erase_if(judged_, [&](const auto& one) { return std::find(masters_.begin(), masters_.end(), one.first) == masters_.end(); });
   }
 
   Node& need(const HostPort& at) {
@@ -409,10 +413,9 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   // Nodes that serve nothing go; calls that were for them are routed anew.
   void collect() {
     graveyard_.clear();
-    const std::vector<HostPort> masters = map_.masters();
     std::erase_if(extras_, [&](const auto& extra) { return now_.steady >= extra.second; });
     for (auto node = nodes_.begin(); node != nodes_.end();) {
-      if (std::find(masters.begin(), masters.end(), node->first) != masters.end() || extras_.contains(node->first)) {
+      if (std::find(masters_.begin(), masters_.end(), node->first) != masters_.end() || extras_.contains(node->first)) {
         ++node;
         continue;
       }
@@ -424,6 +427,8 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
       if (node->has_failed && !ever_up_) failure_ = *node->error;
       if (!node->has_failed) continue;
       // Told no to: it is tried again, as for one server that was connected before.
+      if (node->again_at == SteadyTime::max()) node->again_at = now_.steady + kRefusedPause;
+      if (now_.steady < node->again_at) continue;
       graveyard_.push_back(std::move(node));
       node = make_node(address_of(at), {NodeRole::kShard, "evictd:probe:{" + slot_tag(0) + "}"});
     }
@@ -473,7 +478,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
 
   std::vector<const Node*> away() const {
     std::vector<const Node*> found;
-    for (const HostPort& master : map_.masters()) {
+    for (const HostPort& master : masters_) {
       const auto node = nodes_.find(master);
       if (node != nodes_.end() && !node->second->is_connected) found.push_back(node->second.get());
     }
@@ -483,8 +488,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   // ------------------------------------------------------------- Up and down
 
   void come_up() {
-    const std::vector<HostPort> masters = map_.masters();
-    if (masters.empty() || map_.unserved().any() || !away().empty()) return;
+    if (masters_.empty() || map_.unserved().any() || !away().empty()) return;
     load_again();
   }
 
@@ -500,7 +504,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     copies_.clear();
     std::set<Slot> slots;
     for (std::size_t slot = 0; slot < kSlots; slot += kCopySlotStep) slots.insert(static_cast<Slot>(slot));
-    for (const HostPort& master : map_.masters()) {
+    for (const HostPort& master : masters_) {
       copies_[master];
       slots.insert(copy_slot(map_.slots_of(master), find_slot(master)));
       slots.insert(copy_slot(map_.slots_of(master), std::nullopt));
@@ -527,7 +531,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     }
     if (--copies_asked_ > 0) return true;
     std::vector<ShardCopies> shards;
-    for (const HostPort& master : map_.masters()) shards.push_back({map_.slots_of(master), copies_[master]});
+    for (const HostPort& master : masters_) shards.push_back({map_.slots_of(master), copies_[master]});
     const JudgedCopies judged = judge_copies(shards, stored_);
     copies_.clear();
     lost_ = judged.lost;
@@ -549,7 +553,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     connected.record = record;
     judged_.clear();
     std::set<std::string> instances;
-    for (const HostPort& master : map_.masters()) {
+    for (const HostPort& master : masters_) {
       const Node& node = *nodes_.at(master);
       judged_[master] = node.instance;
       instances.insert(node.instance);
@@ -611,9 +615,8 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     std::list<Call> all = std::move(held_);
     held_.clear();
     held_bytes_ = 0;
-    const std::vector<HostPort> masters = map_.masters();
     for (Call& call : all) {
-      if (call.node && std::find(masters.begin(), masters.end(), *call.node) == masters.end()) {
+      if (call.node && std::find(masters_.begin(), masters_.end(), *call.node) == masters_.end()) {
         if (const auto order = orders_.find(call.order); order != orders_.end()) order->second->on_gone(call);
         continue;
       }
@@ -674,6 +677,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
         // A node that we do not know yet is for the topology to tell: it may have taken another's place.
         if (is_up_ && judged_.contains(redirect.to) && !(map_.owner(redirect.slot) && *map_.owner(redirect.slot) == redirect.to)) {
           map_.moved(redirect.slot, redirect.to);
+          masters_ = map_.masters();
           return send(std::move(call));
         }
         break;
@@ -802,7 +806,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   std::string state_text() const {
     if (failed_) return "failed";
     if (is_stopped_) return "stopped";
-    const std::size_t masters = map_.masters().size();
+    const std::size_t masters = masters_.size();
     if (masters == 0) return "asking for the cluster's topology";
     const std::size_t missing = away().size();
     std::string text = "cluster of " + std::to_string(masters) + (masters == 1 ? " master" : " masters");
@@ -834,6 +838,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   std::string told_;
 
   SlotMap map_;
+  std::vector<HostPort> masters_;  // of map_
   std::uint64_t epoch_ = 0;
   std::optional<ClusterState> state_;
   std::size_t doubtful_ = 0;  // answers in a row
