@@ -47,13 +47,13 @@ TROUBLE = (redis.RedisError, redis.exceptions.RedisClusterException, psycopg2.Op
 class Load:
     """Writers and readers until stop(). What a server that is away keeps them from, they try again."""
 
-    def __init__(self, postgres, cluster, seed, pause=0.002):
-        self.postgres, self.cluster, self.pause = postgres, cluster, pause
+    def __init__(self, postgres, cluster, seed, pause=0.002, many=False):
+        self.postgres, self.cluster, self.pause, self.many = postgres, cluster, pause, many
         self.writes = self.plain_fills = self.hits = 0
         self.caches = []  # each that was made
         self.failure = None
         self.writing, self.reading = threading.Event(), threading.Event()
-        work = [(self.write, self.writing)] + [(self.read_plain, self.reading)] + [(self.read_checked, self.reading)] * 2
+        work = [(self.write, self.writing)] + [(self.read_plain, self.reading)] + [(self.read_checked, self.reading)] * (5 if many else 2)
         self.threads = [(threading.Thread(target=self.guard, args=(what, ended, f"{seed}{i}"), daemon=True), ended)
                         for i, (what, ended) in enumerate(work)]
 
@@ -100,7 +100,9 @@ class Load:
         with connection.cursor() as cursor:
             while not ended.is_set():
                 table = source.choice(["plain_items", "items"])
-                if source.random() < 0.1:
+                if self.many:  # so that readers have much to fill
+                    cursor.execute(f"update {table} set n = n + 1 where id %% 20 = %s", (source.randrange(20),))
+                elif source.random() < 0.1:
                     cursor.execute(f"update {table} set shelf = %s, n = n + 1 where id = %s", (source.randrange(SHELVES), source.randint(1, ROWS)))
                 else:
                     cursor.execute(f"update {table} set n = n + 1 where id = %s", (source.randint(1, ROWS),))
@@ -320,7 +322,7 @@ FAULTS = [failed_over_by_hand, slots_move_back_and_forth, killed, stands_still, 
 def test_everything_that_happens_to_a_cluster(database, cluster, make_daemon, seed):
     evictd = make_daemon().start()
     source = random.Random(seed)
-    load = Load(database, cluster, seed, pause=0 if soak() else 0.002).start()
+    load = Load(database, cluster, seed, pause=0.01 if soak() else 0.002, many=soak()).start()
     wanted = 200_000 if soak() else 0
     rounds = 0
     while rounds == 0 or load.fills() < wanted:

@@ -1,6 +1,8 @@
 // `evictd check` for Redis: each finding made for real.
 #include "daemon/sinks/redis/doctor/check.h"
 
+#include <chrono>
+#include <thread>
 #include <gmock/gmock.h>
 
 #include "tests/unit/sinks/redis/script_fixture.h"
@@ -119,8 +121,9 @@ TEST_F(CheckRedis, ClusterNode) {
                                                  "master: redis-cli --cluster fix"});
   redis().command({"CLUSTER", "ADDSLOTSRANGE", "0", "16383"});
   const std::string rules = "- {table: a.b, keys: ['product:{id}'], fill: checked}";
-  while (redis().command({"CLUSTER", "INFO"}).text.find("cluster_state:ok") == std::string::npos) {
-  }
+  const auto is_well = [&] { return redis().command({"CLUSTER", "INFO"}).text.find("cluster_state:ok") != std::string::npos; };
+  for (int tries = 0; tries < 600 && !is_well(); ++tries) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  ASSERT_TRUE(is_well());
   EXPECT_THAT(findings(rules), IsEmpty());
   EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}'], announce: news}"),
               ::testing::ElementsAre(::testing::HasSubstr("the rule has 'announce', which cannot be counted on a Redis Cluster")));
