@@ -261,6 +261,7 @@ class ListeningSink final : public Sink {
   }
   void save_record(const Record& record) override { sink_->save_record(record); }
   void load_record(std::uint64_t sequence) override { sink_->load_record(sequence); }
+  std::vector<std::string> lost_parts() const override { return sink_->lost_parts(); }
   void stop() override { sink_->stop(); }
   SinkStatus status() const override { return sink_->status(); }
 

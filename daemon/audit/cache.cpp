@@ -40,6 +40,10 @@ AuditCache::~AuditCache() = default;
 Result<std::unique_ptr<AuditCache>> AuditCache::open(const RedisOptions& options) {
   Result<std::unique_ptr<BlockingClient>> client = BlockingClient::open(options);
   if (!client) return tl::unexpected(client.error());
+  if (const Result<Reply> slots = (*client)->command({"CLUSTER", "SLOTS"}); slots && !slots->is_error()) {
+    return fail(ErrorKind::kUsage, "redis at '" + (*client)->address().to_string() + "' is a node of a cluster, which the audit does not read yet",
+                "leave 'audit' out for this cache (docs/cluster.md)");
+  }
   std::unique_ptr<AuditCache> cache(new AuditCache());
   cache->impl_->client = std::move(*client);
   cache->impl_->options = options;

@@ -181,6 +181,7 @@ class Lane final : private SinkHandler {
   void on_sink_connected(const SinkConnected& connected) override;
   void on_sink_disconnected(const Error& error, std::string_view error_class) override;
   void on_sink_failed(const Error& error) override;
+  void on_sink_trouble(const Error& error, std::string_view error_class) override;
   void on_done(Ticket ticket, const Outcome& outcome) override;
   void on_lost(Ticket ticket) override;
   void on_record_saved(std::uint64_t sequence) override;
@@ -227,6 +228,7 @@ class Lane final : private SinkHandler {
   void judge_now();
   void open_repair(Repairs::Wanted wanted);
   void found_on_connection(const SinkConnected& connected, bool is_another_process);
+  void repair_lost_parts(bool after_connect);
   void work_repairs(const Surroundings& surroundings);
   void walk_done(const Outcome& outcome);
   void tell_purge(const PatternRef& ref, std::string_view reason, const Counts& counts, SteadyTime began);

@@ -95,6 +95,17 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
       }
       break;
   }
+  if (found != Ledger::Found::kRolledBack && found != Ledger::Found::kAnothers) repair_lost_parts(false);
+}
+
+// A part of the cache lacks what the others have on record: it alone is purged.
+void Lane::repair_lost_parts(bool after_connect) {
+  std::vector<std::string> parts = spec_.sink->lost_parts();
+  if (parts.empty()) return;
+  events_.error(fmt::format("gap (redis_rollback): a part of the cache has older data than what is on record, or none: {}",
+                            fmt::join(parts, "; ")),
+                "all that this part may hold is purged now; evictd reports ready when that is done");
+  open_repair({"redis_rollback", {}, true, after_connect, std::move(parts)});
 }
 
 // What follows in this connection must not pass for all there is: what lies before it is to be sent again.
@@ -114,6 +125,12 @@ void Lane::on_sink_disconnected(const Error& error, std::string_view error_class
 }
 
 void Lane::on_sink_failed(const Error& error) { failure_ = error; }
+
+void Lane::on_sink_trouble(const Error& error, std::string_view error_class) {
+  observer_.sink_error(spec_.name, error_class);
+  observer_.reconnect(spec_.name);
+  events_.warning(error.text, error.hint);
+}
 
 void Lane::judge(const SourceFacts& facts, Now now) {
   now_ = now;
@@ -159,6 +176,7 @@ void Lane::judge_now() {
     events_.warning(fmt::format("a gap was not repaired by whoever held the source before: {}", reason));
     open_repair({reason, {}, true, true});
   }
+  repair_lost_parts(true);
   // A gap must be on record before the source does what would hide it.
   if (!ledger_.gaps().empty()) ledger_.hold();
   if (streaming_) {
@@ -279,6 +297,7 @@ void Lane::work_repairs(const Surroundings& surroundings) {
       order.patterns = walk->patterns;
       order.is_unconditional = true;
       order.floor = walk->floor;
+      order.parts = walk->parts;
       repair_ticket_ = next_ticket_++;
       spec_.sink->submit(*repair_ticket_, order);
     }

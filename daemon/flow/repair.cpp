@@ -25,11 +25,17 @@ void Repairs::open(Wanted wanted) {
     } else {
       repair.tables.insert(wanted.tables.begin(), wanted.tables.end());
     }
+    if (repair.parts.empty() || wanted.parts.empty()) {
+      repair.parts.clear();
+    } else {
+      repair.parts.insert(wanted.parts.begin(), wanted.parts.end());
+    }
     return;
   }
   Repair repair;
   repair.reasons.insert(wanted.reason);
   repair.tables.insert(wanted.tables.begin(), wanted.tables.end());
+  repair.parts.insert(wanted.parts.begin(), wanted.parts.end());
   repair.is_gap = wanted.is_gap;
   repair.after_connect = wanted.after_connect;
   repairs_.push_back(std::move(repair));
@@ -90,7 +96,7 @@ void Repairs::begin(Repair& repair, SteadyTime now, const Conditions& conditions
 void Repairs::make_walk(Repair& repair, std::vector<PatternRef> patterns, Act act, SteadyTime now) {
   std::string reason;
   for (const std::string& one : repair.reasons) reason += (reason.empty() ? "" : ", ") + one;
-  walk_ = std::make_unique<Walk>(Walk{repair.rules, std::move(patterns), act, repair.floor, std::move(reason), now});
+  walk_ = std::make_unique<Walk>(Walk{repair.rules, std::move(patterns), act, repair.floor, std::move(reason), now, {repair.parts.begin(), repair.parts.end()}});
 }
 
 std::optional<SteadyTime> Repairs::due(const Repair& repair) const {
@@ -219,6 +225,7 @@ void Repairs::reset(Repair& repair) {
   Repair again;
   again.reasons = std::move(repair.reasons);
   again.tables = std::move(repair.tables);
+  again.parts = std::move(repair.parts);
   again.is_gap = repair.is_gap;
   again.after_connect = repair.after_connect;
   repair = std::move(again);

@@ -41,6 +41,7 @@ class Repairs {
     std::vector<std::string> tables;  // empty: all
     bool is_gap = true;               // false: the purge of a first start or of new rules
     bool after_connect = false;       // not before the source streams (again)
+    std::vector<std::string> parts = {};  // of the cache, Sink::lost_parts(); empty: everywhere
   };
   void open(Wanted wanted);
   // Another process works: what was found at an earlier look at the source and not begun is found again.
@@ -58,6 +59,7 @@ class Repairs {
     Xid floor{};
     std::string reason;
     SteadyTime began{};
+    std::vector<std::string> parts = {};  // empty: everywhere
   };
   struct Conditions {
     bool is_streaming = false;
@@ -94,6 +96,7 @@ class Repairs {
   struct Repair {
     std::set<std::string> reasons;
     std::set<std::string> tables;  // empty: all
+    std::set<std::string> parts;   // empty: everywhere
     bool is_gap = false;
     bool after_connect = false;
     State state = State::kWaiting;

@@ -107,6 +107,8 @@ struct Order {
   // operator's purge: no xid to compare).
   bool is_unconditional = false;
   Xid floor{};
+  // kPatterns: only in these parts of the cache (Sink::lost_parts()); none: everywhere.
+  std::span<const std::string> parts = {};
 
   Urgency urgency() const { return target == Target::kPatterns ? Urgency::kBulk : Urgency::kPrompt; }
 };
@@ -174,6 +176,8 @@ class SinkHandler {
   virtual void on_sink_disconnected(const Error& error, std::string_view error_class) = 0;
   // Cannot go on by itself (wrong password, ACL): kFatal or kUsage.
   virtual void on_sink_failed(const Error& error) = 0;
+  // Goes on, but not with all of it: a part of the cache is away, and what is asked of that waits.
+  virtual void on_sink_trouble(const Error& /*error*/, std::string_view /*error_class*/) {}
   virtual void on_done(Ticket ticket, const Outcome& outcome) = 0;
   virtual void on_lost(Ticket ticket) = 0;
   virtual void on_record_saved(std::uint64_t sequence) = 0;
@@ -220,6 +224,11 @@ class Sink {
   // Reads the record as it stands now; on_record_loaded(sequence). Lost silently with the connection (the next
   // on_sink_connected has it). REQUIRES: connected.
   virtual void load_record(std::uint64_t sequence) = 0;
+
+  // Of a cache that is made of several servers: parts of it that came back with older data than what is on record, or with no
+  // record at all, while the others have it. As of the last on_sink_connected() or on_record_loaded(). Opaque names, which
+  // Order::parts takes.
+  virtual std::vector<std::string> lost_parts() const { return {}; }
 
   // Closes at once, with no further step, and tells nothing of what is under way. REQUIRES: not called inside step().
   virtual void stop() = 0;

@@ -236,7 +236,7 @@ NOT_BOTH = {"not": {"required": ["password_file", "password_command"]}}
 
 def redis():
     return settings({
-        "url": dict(FILLED, description="redis://user:password@host:port/db, rediss:// for TLS, unix://"),
+        "url": dict(FILLED, description="redis://user:password@host:port/db, rediss:// for TLS, unix://; host:port,host:port for some nodes of a cluster"),
         **credential(),
         "sentinels": texts({"type": ["string", "number", "boolean"], "pattern": maybe_variable(HOST_PORT)}, "host:port of each Sentinel; the host of 'url' is the master's name then"),
         "sentinel_password": dict(FILLED, description="of the Sentinels"),

@@ -132,9 +132,25 @@ BlockingClient::BlockingClient() = default;
 BlockingClient::~BlockingClient() = default;
 
 Result<std::unique_ptr<BlockingClient>> BlockingClient::open(const RedisOptions& options) {
-  auto address = parse_redis_url(options.url);
-  if (!address) return tl::unexpected(std::move(address.error()));
-  if (!options.sentinels.empty()) {
+  auto addresses = parse_redis_urls(options.url);
+  if (!addresses) return tl::unexpected(std::move(addresses.error()));
+  // Of several, nodes of one cluster: whichever answers.
+  for (std::size_t i = 0; i + 1 < addresses->size(); ++i) {
+    auto client = open(options, HostPort{(*addresses)[i].host, (*addresses)[i].port});
+    if (client) return client;
+  }
+  return open(options, std::nullopt);
+}
+
+Result<std::unique_ptr<BlockingClient>> BlockingClient::open(const RedisOptions& options, const std::optional<HostPort>& node) {
+  auto addresses = parse_redis_urls(options.url);
+  if (!addresses) return tl::unexpected(std::move(addresses.error()));
+  Result<RedisAddress> address = std::move(addresses->back());
+  if (node) {
+    address->host = node->host;
+    address->port = node->port;
+    address->socket_path.clear();
+  } else if (!options.sentinels.empty()) {
     const auto master = ask_sentinels(options);
     if (!master) return tl::unexpected(master.error());
     address->host = master->host;

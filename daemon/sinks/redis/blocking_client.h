@@ -19,6 +19,8 @@ class BlockingClient {
  public:
   // Connects, and signs in as the url says. Every failure names the address.
   static Result<std::unique_ptr<BlockingClient>> open(const RedisOptions& options);
+  // To this node of a cluster; nothing: the last address of the url, or what the Sentinels say.
+  static Result<std::unique_ptr<BlockingClient>> open(const RedisOptions& options, const std::optional<HostPort>& node);
   ~BlockingClient();
 
   // An error reply is a Reply; an Error is a broken connection or a timeout.

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "daemon/sinks/redis/glob.h"
+#include "daemon/sinks/redis/hunt.h"
 #include "daemon/sinks/redis/plain_work.h"
 #include "daemon/sinks/redis/replies.h"
 #include "daemon/sinks/redis/resp.h"
@@ -22,69 +22,6 @@ namespace {
 constexpr std::size_t kGroupMax = 64;
 // Bytes of names that may wait for company, of all patterns.
 constexpr std::size_t kHeldBytesMax = 1024 * 1024;
-// What a held name costs beside its text.
-constexpr std::size_t kNameBytes = sizeof(std::string);
-
-// What is looked for.
-enum class Kind : std::uint8_t { kKeys, kSets, kLazyTags, kCounters };
-
-Kind kind_of(const Command& command) {
-  if (command.pattern_of == PatternOf::kCounters) return Kind::kCounters;
-  if (command.pattern_of == PatternOf::kKeys) return Kind::kKeys;
-  return command.lazy ? Kind::kLazyTags : Kind::kSets;
-}
-
-// The tag's key of a lazy tag's marker; empty when it is none.
-std::string_view tag_of_marker(std::string_view name) {
-  if (!is_own_key(name)) return {};
-  name.remove_prefix(kOwnPrefix.size());
-  if (name.starts_with('{') && name.ends_with('}')) name = name.substr(1, name.size() - 2);
-  return name.starts_with(kTagPrefix) ? name : std::string_view();
-}
-
-// One pattern, and the names found that are still to be treated.
-struct Hunt {
-  Hunt(const Order& order, const PatternRef& ref)
-      : made(make_pattern_command(order, ref)), kind(kind_of(made->command)), is_plain(evictd::is_plain(made->command)), glob(made->command.texts) {}
-
-  const Command& command() const { return made->command; }
-  std::string_view text() const { return made->command.texts; }
-  // A counter by its own name need not be looked for, and is raised even if it is not there yet.
-  bool is_one_name() const { return kind == Kind::kCounters && glob.is_literal(); }
-
-  // Treats what matches as `other` does.
-  bool is_alike(const Hunt& other) const {
-    return kind == other.kind && command().trust_filled == other.command().trust_filled &&
-           command().channel == other.command().channel;
-  }
-
-  bool matches(std::string_view name) const {
-    if (kind == Kind::kLazyTags) {
-      const std::string_view tag = tag_of_marker(name);
-      return !tag.empty() && glob.matches(tag);
-    }
-    // Never evictd's own keys: a pattern such as '*' must not eat the tombstones it rests on.
-    if (is_own_key(name)) return false;
-    // Nor a tag's set, unless the pattern means it: unlinked as a key, it would strand its members.
-    if (kind == Kind::kKeys && name.starts_with(kTagPrefix) && !text().starts_with(kTagPrefix)) return false;
-    return glob.matches(name);
-  }
-
-  void hold(std::string name) {
-    bytes += name.size() + kNameBytes;
-    names.push_back(std::move(name));
-  }
-
-  std::unique_ptr<PatternCommand> made;
-  Kind kind;
-  bool is_plain;  // by ordinary commands, with no marker of its own
-  Glob glob;
-  std::size_t alike = 0;     // the same number as other hunts that treat what matches alike
-  bool is_finished = false;  // by the order that this one repeats
-  std::vector<std::string> names;
-  std::size_t bytes = 0;  // of names
-};
-
 class PatternsWork final : public RedisWork {
  public:
   PatternsWork(Ticket ticket, const Order& order, WorkShared& shared)
@@ -170,7 +107,7 @@ class PatternsWork final : public RedisWork {
         send_scan(session);
         break;
       case Stage::kPage:
-        if (hunts_[at_].kind == Kind::kSets) {
+        if (hunts_[at_].kind == HuntKind::kSets) {
           begin_inner();
           return true;
         }
@@ -201,7 +138,7 @@ class PatternsWork final : public RedisWork {
       if (hunt.names.empty()) continue;
       held += hunt.bytes;
       // Sets are few, or large: none of them waits.
-      if (hunt.kind == Kind::kSets || hunt.names.size() >= shared_.page_keys || hunt.bytes >= kPageBytes) return treat(i);
+      if (hunt.kind == HuntKind::kSets || hunt.names.size() >= shared_.page_keys || hunt.bytes >= kPageBytes) return treat(i);
       if (!most || hunt.bytes > hunts_[*most].bytes) most = i;
     }
     if (most && (is_scanned || held > kHeldBytesMax)) return treat(*most);
@@ -274,7 +211,7 @@ class PatternsWork final : public RedisWork {
     at_ = wanted_.front();
     const Hunt& first = hunts_[at_];
     if (wanted_.size() == 1) {
-      match_ = first.kind == Kind::kLazyTags ? std::string(kOwnPrefix) + "*" + std::string(first.text()) + "*" : std::string(first.text());
+      match_ = first.kind == HuntKind::kLazyTags ? std::string(kOwnPrefix) + "*" + std::string(first.text()) + "*" : std::string(first.text());
     } else {
       std::string_view prefix = prefix_of(first);
       for (const std::size_t i : wanted_) prefix = common_prefix(prefix, prefix_of(hunts_[i]));
@@ -287,10 +224,10 @@ class PatternsWork final : public RedisWork {
   }
 
   static std::string_view prefix_of(const Hunt& hunt) {
-    return hunt.kind == Kind::kLazyTags ? kOwnPrefix : std::string_view(hunt.glob.prefix());
+    return hunt.kind == HuntKind::kLazyTags ? kOwnPrefix : std::string_view(hunt.glob.prefix());
   }
   static std::string_view type_of(const Hunt& hunt) {
-    if (hunt.kind == Kind::kKeys || hunt.kind == Kind::kSets) return {};  // tags are of two types
+    if (hunt.kind == HuntKind::kKeys || hunt.kind == HuntKind::kSets) return {};  // tags are of two types
     return "string";
   }
 
@@ -364,13 +301,13 @@ class PatternsWork final : public RedisWork {
     std::string& out = session.output();
     if (hunt.is_plain) return plain_page_.send(out, std::span(hunt.names).last(page_size_), {});
     const auto first = hunt.names.end() - static_cast<std::ptrdiff_t>(page_size_);
-    if (hunt.kind == Kind::kLazyTags) {
+    if (hunt.kind == HuntKind::kLazyTags) {
       call_.begin_script(session, Script::kLazyTags, page_size_, hunt.command(), now);
       for (auto name = first; name != hunt.names.end(); ++name) append_argument(out, *name);
       call_.end_script(session, hunt.command(), tokens_, "");
       return;
     }
-    const bool raises = hunt.kind == Kind::kCounters;
+    const bool raises = hunt.kind == HuntKind::kCounters;
     call_.begin_script(session, raises ? Script::kRaise : Script::kInvalidate, 2 * page_size_, hunt.command(), now);
     for (auto name = first; name != hunt.names.end(); ++name) append_argument(out, *name);
     for (auto name = first; name != hunt.names.end(); ++name) append_argument(out, marker_name_of(*name));

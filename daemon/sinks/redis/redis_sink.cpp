@@ -4,7 +4,9 @@
 #include <map>
 #include <random>
 
+#include "daemon/sinks/redis/cluster/cluster_sink.h"
 #include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/node_sink.h"
 #include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/redis_work.h"
 #include "daemon/sinks/redis/replies.h"
@@ -153,10 +155,11 @@ class Housekeeping final : public ReplyReceiver {
   std::size_t reloads_ = 0;  // in a row
 };
 
-class RedisSink final : public Sink {
+class RedisSink final : public NodeSink {
  public:
-  RedisSink(RedisOptions options, RedisAddress address)
+  RedisSink(RedisOptions options, RedisAddress address, NodeOptions node)
       : options_(std::move(options)),
+        node_(std::move(node)),
         address_(std::move(address)),
         transport_(address_,
                    TlsFiles{options_.tls_ca_file, options_.tls_cert_file, options_.tls_key_file}),
@@ -256,6 +259,17 @@ class RedisSink final : public Sink {
     if (works_.back()->is_bulk()) ++bulk_works_;
     under_way_bytes_ += works_.back()->bytes();
     works_.back()->pump(*session_, last_now_);
+  }
+
+  bool is_cluster_found() const override { return is_cluster_found_; }
+
+  void run(std::unique_ptr<RedisWork> work) override {
+    EVICTD_CHECK(is_connected());
+    works_.push_back(std::move(work));
+  }
+
+  void send_now() override {
+    if (session_ && session_->is_ready()) pump(last_now_);
   }
 
   void save_record(const Record& record) override {
@@ -436,7 +450,7 @@ class RedisSink final : public Sink {
     }
     if (!session_) {
       session_.emplace(address_, options_.client_name, record_key(), options_.tombstone_ttl,
-                       !shared_.context.is_deletes_only);
+                       !shared_.context.is_deletes_only, node_.role, node_.probe_key);
       session_->begin(now);
     }
     session_->wake(now);
@@ -611,6 +625,10 @@ class RedisSink final : public Sink {
     record_retry_due_ = SteadyTime::min();
     const std::vector<Ticket> lost = end_works();
 
+    if (failure.error_class == kClassCluster && node_.role == NodeRole::kAlone && !sentinels_ && address_.database == 0) {
+      is_cluster_found_ = failed_ = true;
+      return;
+    }
     const bool is_asked_again = failure.error_class == kClassAuth && options_.credential.is_set();
     const bool person = failure.error.kind == ErrorKind::kUsage;
     if (person && !ever_connected_ && !is_asked_again) {
@@ -652,6 +670,7 @@ class RedisSink final : public Sink {
 
   void ask_info(SteadyTime now) {
     info_due_ = now + kInfoInterval;
+    if (node_.role == NodeRole::kObserver) return;
     append_command(session_->output(), {"INFO"});
     session_->expect(housekeeping_, Housekeeping::kInfoTag, now);
     if (!session_->has_library()) return;
@@ -713,6 +732,7 @@ class RedisSink final : public Sink {
   }
 
   RedisOptions options_;
+  NodeOptions node_;
   RedisAddress address_;  // with Sentinels: the master's, as they told it last
   std::optional<SentinelLink> sentinels_;
   bool is_located_ = false;  // of the connection that is about to be opened
@@ -729,6 +749,7 @@ class RedisSink final : public Sink {
   bool started_ = false;
   bool stopped_ = false;
   bool failed_ = false;
+  bool is_cluster_found_ = false;
   bool announced_ = false;  // on_sink_connected was called for this connection
   bool ever_connected_ = false;
   std::unique_ptr<CredentialLookup> asking_;
@@ -749,7 +770,55 @@ class RedisSink final : public Sink {
   std::mt19937_64 random_;
 };
 
+// What 'redis: url:' names: one server, until that says it is a node of a cluster.
+class RedisFront final : public Sink {
+ public:
+  RedisFront(RedisOptions options, std::vector<RedisAddress> seeds) : options_(std::move(options)), seeds_(std::move(seeds)) {
+    if (seeds_.size() > 1) {
+      sink_ = make_cluster_sink(options_, seeds_);
+    } else {
+      auto one = make_node_sink(options_, seeds_.front(), {});
+      one_ = one.get();
+      sink_ = std::move(one);
+    }
+  }
+
+  SinkTraits traits() const override { return sink_->traits(); }
+  void start(Now now) override { sink_->start(now); }
+  void step(Now now, SinkHandler& handler) override {
+    sink_->step(now, handler);
+    if (one_ == nullptr || !one_->is_cluster_found()) return;
+    one_ = nullptr;
+    sink_ = make_cluster_sink(options_, seeds_);
+    sink_->set_context(context_);
+    sink_->start(now);
+  }
+  void wait_for(Waiting& waiting) override { sink_->wait_for(waiting); }
+  void set_context(const SinkContext& context) override {
+    context_ = context;
+    sink_->set_context(context);
+  }
+  bool has_room(Urgency urgency) const override { return sink_->has_room(urgency); }
+  void submit(Ticket ticket, const Order& order) override { sink_->submit(ticket, order); }
+  void save_record(const Record& record) override { sink_->save_record(record); }
+  void load_record(std::uint64_t sequence) override { sink_->load_record(sequence); }
+  std::vector<std::string> lost_parts() const override { return sink_->lost_parts(); }
+  void stop() override { sink_->stop(); }
+  SinkStatus status() const override { return sink_->status(); }
+
+ private:
+  RedisOptions options_;
+  std::vector<RedisAddress> seeds_;
+  SinkContext context_;
+  std::unique_ptr<Sink> sink_;
+  NodeSink* one_ = nullptr;  // sink_, while it is one server
+};
+
 }  // namespace
+
+std::unique_ptr<NodeSink> make_node_sink(RedisOptions options, RedisAddress address, NodeOptions node) {
+  return std::make_unique<RedisSink>(std::move(options), std::move(address), std::move(node));
+}
 
 std::string password_hint(const CredentialSource& credential) {
   return "the password came from " + credential.to_string() + ": does it belong to the user of 'redis: url:'?";
@@ -772,10 +841,9 @@ std::string record_key(const std::string& record_name, const std::string& of) {
 }
 
 Result<std::unique_ptr<Sink>> make_redis_sink(RedisOptions options) {
-  auto address = parse_redis_url(options.url);
-  if (!address) return tl::unexpected(std::move(address.error()));
-  return std::unique_ptr<Sink>(
-      std::make_unique<RedisSink>(std::move(options), std::move(*address)));
+  auto addresses = parse_redis_urls(options.url);
+  if (!addresses) return tl::unexpected(std::move(addresses.error()));
+  return std::unique_ptr<Sink>(std::make_unique<RedisFront>(std::move(options), std::move(*addresses)));
 }
 
 }  // namespace evictd

@@ -1,13 +1,14 @@
 // The Redis sink: daemon/interface/sink.h over one pipelined connection to Redis or Valkey.
 //
 // How it is made, from the wire inwards:
-//   topology/     which server it is that is connected to
+//   topology/     which server it is that is connected to; of a cluster: who has which slot
 //   transport.h   one non-blocking socket, with TLS when asked for; name lookup that does not block
 //   resp.h        commands to bytes, bytes to replies
 //   replies.h     what each reply must look like before it is believed
 //   session.h     the state machine of one connection: sign-in, inspection, matching replies to commands
 //   redis_work.h  what a Command becomes: script calls; walk.h: walks of tags; patterns.h: walks of patterns
-//   redis_sink    reconnection, timeouts, limits, and the SinkHandler's calls
+//   redis_sink    reconnection, timeouts, limits, and the SinkHandler's calls, for one server (node_sink.h)
+//   cluster/      many of them as one sink
 // Only transport.cpp knows sockets and OpenSSL.
 #pragma once
 
@@ -27,7 +28,7 @@
 namespace evictd {
 
 struct RedisOptions {
-  // redis://[user[:password]@]host[:port][/database], rediss:// for TLS, unix:///path[?db=n].
+  // redis://[user[:password]@]host[:port][,host[:port]...][/database], rediss:// for TLS, unix:///path[?db=n].
   std::string url;
   CredentialSource credential;  // of the password, when it is not in `url`
   // Sentinels that tell where the master is; the host of `url` is its name then. Empty: `url` says where it is.

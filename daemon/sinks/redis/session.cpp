@@ -10,8 +10,6 @@ namespace evictd {
 namespace {
 
 constexpr std::chrono::milliseconds kWaitInterval{500};
-// A key of ours that is never written: deleting it asks "may I write?", also of a full Redis.
-constexpr std::string_view kProbeKey = "evictd:probe";
 // So much of a long reply, each time, is a sign of life; less than that would let a peer drip for ever.
 constexpr std::uint64_t kProgressBytes = 1024 * 1024;
 constexpr std::string_view kLibraryName = "evictd";
@@ -87,12 +85,14 @@ std::string_view session_state_name(SessionState state) {
 }
 
 Session::Session(const RedisAddress& address, std::string client_name, std::string record_key,
-                 std::chrono::milliseconds tombstone_ttl, bool needs_scripts)
+                 std::chrono::milliseconds tombstone_ttl, bool needs_scripts, NodeRole role, std::string probe_key)
     : address_(address),
       client_name_(std::move(client_name)),
       record_key_(std::move(record_key)),
       tombstone_ttl_(tombstone_ttl),
-      needs_scripts_(needs_scripts) {}
+      needs_scripts_(needs_scripts),
+      role_(role),
+      probe_key_(std::move(probe_key)) {}
 
 void Session::begin(SteadyTime now) {
   EVICTD_CHECK(state_ == SessionState::kClosed);
@@ -117,7 +117,8 @@ void Session::enter(SessionState state, SteadyTime now) {
     case SessionState::kInspecting:
       return send_own({"INFO"}, now);
     case SessionState::kProbing:
-      return send_own({"UNLINK", kProbeKey}, now);
+      // A key of ours that is never written: deleting it asks "may I write?", also of a full Redis.
+      return send_own({"UNLINK", probe_key_}, now);
     case SessionState::kTiming:
       return send_own({"TIME"}, now);
     case SessionState::kLoading:
@@ -126,8 +127,12 @@ void Session::enter(SessionState state, SteadyTime now) {
     case SessionState::kAskingLibrary:
       return send_own({"FCALL", "evictd_version", "0"}, now);
     case SessionState::kLoadingLibrary:
-      return send_own({"FUNCTION", "LOAD", "REPLACE", function_library(tombstone_ttl_)}, now);
+      return send_own({"FUNCTION", "LOAD", "REPLACE", function_library(tombstone_ttl_, role_ != NodeRole::kAlone)}, now);
     case SessionState::kReadingRecord:
+      if (role_ != NodeRole::kAlone) {
+        connected_.instance = info_.run_id;
+        return enter(SessionState::kReady, now);
+      }
       return send_own({"GET", record_key_}, now);
     case SessionState::kWaiting:
       wake_due_ = now + kWaitInterval;
@@ -304,6 +309,15 @@ SessionResult<void> Session::take_error(const Reply& reply, SteadyTime now) {
     enter(SessionState::kReady, now);
     return {};
   }
+  if (state_ == SessionState::kSelecting && reply.text.find("cluster mode") != std::string::npos) {
+    return tl::unexpected(cluster_failure());
+  }
+  // Its slot has just moved: what is asked of this node from now on will tell.
+  if (state_ == SessionState::kProbing && role_ == NodeRole::kShard && (reply.text.starts_with("MOVED ") || reply.text.starts_with("ASK "))) {
+    waiting_for_.reset();
+    enter(SessionState::kTiming, now);
+    return {};
+  }
   if (classify_redis_error(reply.text).action == RedisAction::kWait &&
       state_ != SessionState::kReady) {
     wait(failure_of(reply.text), now);
@@ -316,11 +330,17 @@ SessionResult<void> Session::take_info(const Reply& reply, SteadyTime now) {
   auto info = reply.kind == Reply::Kind::kText ? parse_server_info(reply.text) : std::nullopt;
   if (!info) return protocol_failure("expected the INFO of a Redis server, got something else");
   info_ = std::move(*info);
-  if (info_.is_cluster) {
+  if (info_.is_cluster && (role_ == NodeRole::kAlone || address_.database != 0)) return tl::unexpected(cluster_failure());
+  if (!info_.is_cluster && role_ != NodeRole::kAlone) {
     return tl::unexpected(SessionFailure{
-        Error{ErrorKind::kUsage, "redis at '" + address_.to_string() + "' is a cluster node",
-              "a cluster is not served yet: use one master, by its address or by its Sentinels (docs/redis.md)"},
-        "cluster"});
+        Error{ErrorKind::kUsage, "redis at '" + address_.to_string() + "' is not in cluster mode, and others of 'redis: url:' are, or it names several",
+              "several addresses are those of one cluster's nodes; one server has one address"},
+        kClassCluster});
+  }
+  if (role_ == NodeRole::kObserver) {
+    connected_.instance = info_.run_id;
+    enter(SessionState::kReady, now);
+    return {};
   }
   if (!info_.is_master) return tl::unexpected(failure_of("READONLY You are talking to a replica."));
   if (info_.is_loading) {
@@ -329,6 +349,19 @@ SessionResult<void> Session::take_info(const Reply& reply, SteadyTime now) {
   }
   enter(SessionState::kProbing, now);
   return {};
+}
+
+SessionFailure Session::cluster_failure() const {
+  if (address_.database != 0) {
+    return {Error{ErrorKind::kUsage,
+                  "redis at '" + address_.to_string() + "' is a node of a cluster, which has database 0 alone, and 'redis: url:' names database " +
+                      std::to_string(address_.database),
+                  "leave '/" + std::to_string(address_.database) + "' out of the url"},
+            kClassCluster};
+  }
+  return {Error{ErrorKind::kUsage, "redis at '" + address_.to_string() + "' is a cluster node",
+                "a cluster needs no Sentinels: leave 'redis: sentinels:' out, and name one or several of its nodes in 'redis: url:' (docs/cluster.md)"},
+          kClassCluster};
 }
 
 SessionResult<void> Session::take_loaded(const Reply& reply, SteadyTime now) {
@@ -346,7 +379,7 @@ void Session::take_library_version(const Reply& reply, SteadyTime now) {
   const std::string_view text = reply.text;
   const bool is_newer =
       read_number(text.substr(0, text.find(' ')), there) && there > kLibraryVersion;
-  const bool is_ours = text == library_version(tombstone_ttl_);
+  const bool is_ours = text == library_version(tombstone_ttl_, role_ != NodeRole::kAlone);
   enter(is_newer || is_ours ? SessionState::kReadingRecord : SessionState::kLoadingLibrary, now);
 }
 

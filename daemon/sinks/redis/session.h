@@ -76,11 +76,19 @@ class ReplyReceiver {
   [[nodiscard]] virtual bool on_error(std::uint64_t tag, std::string_view text, std::string& about) = 0;
 };
 
+// What a connection is for.
+enum class NodeRole : std::uint8_t {
+  kAlone,     // the one server of a cache
+  kShard,     // a master of a cluster: its record is not read here, and its probe lies in a slot of its own
+  kObserver,  // any node of a cluster, asked for the topology and nothing else
+};
+
 class Session {
  public:
   // `address` must outlive the session.
   Session(const RedisAddress& address, std::string client_name, std::string record_key,
-          std::chrono::milliseconds tombstone_ttl, bool needs_scripts = true);
+          std::chrono::milliseconds tombstone_ttl, bool needs_scripts = true, NodeRole role = NodeRole::kAlone,
+          std::string probe_key = "evictd:probe");
 
   // The connection is open.
   void begin(SteadyTime now);
@@ -138,12 +146,15 @@ class Session {
   SessionResult<void> take_loaded(const Reply& reply, SteadyTime now);
   void take_library_version(const Reply& reply, SteadyTime now);
   void wait(SessionFailure reason, SteadyTime now);
+  SessionFailure cluster_failure() const;
 
   const RedisAddress& address_;
   std::string client_name_;
   std::string record_key_;
   std::chrono::milliseconds tombstone_ttl_;
   bool needs_scripts_ = true;
+  NodeRole role_ = NodeRole::kAlone;
+  std::string probe_key_;
 
   SessionState state_ = SessionState::kClosed;
   ReplyReader reader_;

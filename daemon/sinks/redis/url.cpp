@@ -91,13 +91,23 @@ std::string RedisAddress::to_string() const {
 }
 
 Result<RedisAddress> parse_redis_url(std::string_view url) {
+  auto all = parse_redis_urls(url);
+  if (!all) return tl::unexpected(std::move(all.error()));
+  return std::move(all->front());
+}
+
+Result<std::vector<RedisAddress>> parse_redis_urls(std::string_view url) {
   RedisAddress address;
   const std::size_t scheme_end = url.find("://");
   if (scheme_end == std::string_view::npos)
     return malformed("expected 'redis://', 'rediss://' or 'unix://'");
   const std::string_view scheme = url.substr(0, scheme_end);
   std::string_view rest = url.substr(scheme_end + 3);
-  if (scheme == "unix") return parse_socket_url(rest, address);
+  if (scheme == "unix") {
+    auto socket = parse_socket_url(rest, std::move(address));
+    if (!socket) return tl::unexpected(std::move(socket.error()));
+    return std::vector<RedisAddress>{std::move(*socket)};
+  }
   if (scheme == "rediss") {
     address.tls = true;
   } else if (scheme != "redis") {
@@ -115,15 +125,25 @@ Result<RedisAddress> parse_redis_url(std::string_view url) {
     return malformed("settings after '?' are not known; TLS files are set under 'redis: tls:'");
   }
   const std::size_t slash = rest.find('/');
-  if (auto read = read_host(rest.substr(0, slash), address); !read) {
-    return tl::unexpected(read.error());
-  }
   if (slash != std::string_view::npos) {
     if (auto read = read_database(rest.substr(slash + 1), address); !read) {
       return tl::unexpected(read.error());
     }
   }
-  return address;
+  std::vector<RedisAddress> addresses;
+  std::string_view hosts = rest.substr(0, slash);
+  while (true) {
+    const std::size_t comma = hosts.find(',');
+    RedisAddress one = address;
+    if (auto read = read_host(hosts.substr(0, comma), one); !read) return tl::unexpected(read.error());
+    addresses.push_back(std::move(one));
+    if (comma == std::string_view::npos) break;
+    hosts.remove_prefix(comma + 1);
+  }
+  if (addresses.size() > 1 && address.database != 0) {
+    return malformed("several addresses are those of a cluster's nodes, which has database 0 alone; got database " + std::to_string(address.database));
+  }
+  return addresses;
 }
 
 }  // namespace evictd

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "mapping/error.h"
 
@@ -25,5 +26,8 @@ struct RedisAddress {
 // redis://[user[:password]@]host[:port][/database], also rediss:// and unix:///path[?db=n]. Percent
 // escapes are decoded in user and password. kUsage on anything else.
 Result<RedisAddress> parse_redis_url(std::string_view url);
+
+// The same with several addresses, "host:port,host:port": nodes of one cluster, any of which tells of all others.
+Result<std::vector<RedisAddress>> parse_redis_urls(std::string_view url);
 
 }  // namespace evictd

@@ -13,13 +13,13 @@
 #include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/scripts.h"
 #include "daemon/sinks/redis/session.h"
+#include "daemon/sinks/redis/topology/record_copies.h"
 
 namespace evictd {
 namespace {
 
 constexpr int kScanCallsMax = 200;  // of 1000 keys: a sample, not a census
 constexpr long long kLargeTag = 1'000'000;
-constexpr std::string_view kProbe = "evictd:probe";
 
 // A key that a glob matches: '*' and '?' filled in, escapes taken off.
 std::string sample_key(std::string_view glob) {
@@ -59,12 +59,12 @@ class RedisCheck {
     where_ = client_->address().to_string();
     check_transport();
     if (!check_server()) return std::move(findings_);
-    check_commands();
-    check_rights();
-    if (check_write() && needs_scripts()) check_scripts();
-    check_memory();
-    check_persistence();
-    check_keys();
+    if (is_cluster_) {
+      check_cluster();
+    } else {
+      check_one();
+      check_keys();
+    }
     return std::move(findings_);
   }
 
@@ -73,6 +73,48 @@ class RedisCheck {
            std::string fix) {
     findings_.push_back(
         Finding{std::move(id), severity, std::move(object), std::move(cause), std::move(fix)});
+  }
+
+  // What is asked of each server alike.
+  void check_one() {
+    check_commands();
+    check_rights();
+    if (check_write() && needs_scripts()) check_scripts();
+    check_memory();
+    check_persistence();
+  }
+
+  // All slots are served, and every master is what one server would have to be.
+  void check_cluster() {
+    const auto map = SlotMap::read(ask({"CLUSTER", "SLOTS"}), HostPort{client_->address().host, client_->address().port});
+    if (!map) {
+      add("RD017", Severity::kError, where_, "'CLUSTER SLOTS' was refused, or answered with something else", "allow '+cluster|slots +cluster|info +cluster|nodes' to evictd's user");
+      return;
+    }
+    if (!options_.sentinels.empty()) {
+      add("RD017", Severity::kError, where_, "this is a node of a Redis Cluster, and 'redis: sentinels:' is set", "a cluster needs no Sentinels: leave them out");
+    }
+    for (const RuleInfo& rule : rules_.rules()) {
+      if (!has_channel(rule)) continue;
+      add("RD017", Severity::kError, rule.place.to_string(), "the rule has 'announce', which cannot be counted on a Redis Cluster",
+          "leave 'announce' out of the rules that act on this cache");
+    }
+    if (const SlotSet missing = map->unserved(); missing.any()) {
+      add("RD017", Severity::kError, where_,
+          "no node of the cluster serves the slots " + ranges_text(missing).substr(0, 100) + " (" + std::to_string(missing.count()) + " of 16384)",
+          "give them to a master: redis-cli --cluster fix");
+    }
+    for (const HostPort& master : map->masters()) {
+      auto client = BlockingClient::open(options_, master);
+      where_ = master.to_string();
+      if (!client) {
+        add("RD001", Severity::kError, where_, "this master of the cluster does not answer: " + client.error().text, client.error().hint.empty() ? "start it, or let a replica take over" : client.error().hint);
+        continue;
+      }
+      client_ = std::move(*client);
+      probe_ = "evictd:probe:{" + slot_tag(copy_slot(map->slots_of(master), std::nullopt)) + "}";
+      if (check_server()) check_one();
+    }
   }
 
   // Each by itself: one that is away, or knows another master, is found out in the night of the failover.
@@ -157,12 +199,8 @@ class RedisCheck {
       add("RD002", Severity::kError, where_, "this is not a Redis server", "look at 'redis: url:'");
       return false;
     }
-    if (info->is_cluster) {
-      add("RD002", Severity::kError, where_,
-          "this is a node of a Redis Cluster, which evictd does not serve yet; readers' functions work there ('evictd lua --cluster')",
-          "use one master, by its address or by its Sentinels (docs/redis.md)");
-    }
-    if (!info->is_master) {
+    is_cluster_ = info->is_cluster;
+    if (!info->is_master && !is_cluster_) {
       add("RD002", Severity::kError, where_,
           "this is a replica of '" + info_field("master_host") + "'",
           "point 'redis: url:' at the master");
@@ -173,7 +211,7 @@ class RedisCheck {
       add("RD002", Severity::kError, where_,
           "expected Redis 6 or newer, got '" + info->version + "'", "upgrade Redis");
     }
-    return std::none_of(findings_.begin(), findings_.end(), [](const Finding& finding) { return finding.id == "RD002"; });
+    return std::none_of(findings_.begin(), findings_.end(), [this](const Finding& finding) { return finding.id == "RD002" && finding.object == where_; });
   }
 
   std::string info_field(std::string_view name) const {
@@ -278,7 +316,7 @@ class RedisCheck {
       bool takes_script = false;
       bool is_tag_set = false;
     };
-    std::map<std::string, Use> keys = {{std::string(kProbe), {needs_scripts(), false}}};
+    std::map<std::string, Use> keys = {{probe_, {needs_scripts(), false}}};
     for (const RuleInfo& rule : rules_.rules()) {
       for (const Pattern& pattern : rule.patterns) {
         if (pattern.is_lazy || pattern.is_surrogate) continue;  // a marker and nothing else; nothing in Redis
@@ -312,9 +350,9 @@ class RedisCheck {
     return std::any_of(rules_.rules().begin(), rules_.rules().end(), has_scripts);
   }
 
-  static std::vector<std::vector<std::string>> commands_on(const std::string& key, bool takes_script, bool is_tag_set) {
+  std::vector<std::vector<std::string>> commands_on(const std::string& key, bool takes_script, bool is_tag_set) const {
     std::vector<std::vector<std::string>> commands = {
-        {"UNLINK", key}, {"SCAN", "0"}, {"TIME"}, {"GET", std::string(kProbe)}, {"SET", std::string(kProbe), "x"}};
+        {"UNLINK", key}, {"SCAN", "0"}, {"TIME"}, {"GET", probe_}, {"SET", probe_, "x"}};
     if (takes_script) {
       const std::string marker = marker_name(key);
       const std::vector<std::vector<std::string>> more = {
@@ -335,8 +373,8 @@ class RedisCheck {
   }
 
   bool check_write() {
-    Reply reply = ask({"SET", std::string(kProbe), "1", "PX", "1000"});
-    const Reply unlinked = ask({"UNLINK", std::string(kProbe)});
+    Reply reply = ask({"SET", probe_, "1", "PX", "1000"});
+    const Reply unlinked = ask({"UNLINK", probe_});
     if (unlinked.is_error()) reply = unlinked;
     if (!reply.is_error()) return true;
     const Error error = redis_error(reply.text);
@@ -347,7 +385,7 @@ class RedisCheck {
 
   // The real script, on a key of ours, with a version that Lua's numbers would get wrong.
   void check_scripts() {
-    const std::string key(kProbe);
+    const std::string& key = probe_;
     // As the daemon runs it: its rights need no EVAL.
     Reply reply = ask({"SCRIPT", "LOAD", std::string(script(Script::kInvalidate).text)});
     if (!reply.is_error()) {
@@ -479,10 +517,32 @@ class RedisCheck {
   const RuleSet& rules_;
   std::unique_ptr<BlockingClient> client_;
   std::string where_;
+  std::string probe_ = "evictd:probe";
+  bool is_cluster_ = false;
   std::string info_;
   std::optional<Reply> any_key_;
   Findings findings_;
 };
+
+// Of a cluster's masters, each with a copy.
+std::optional<Record> read_copies(const RedisOptions& options, const std::string& key, const SlotMap& map) {
+  std::vector<ShardCopies> shards;
+  for (const HostPort& master : map.masters()) {
+    ShardCopies& shard = shards.emplace_back(ShardCopies{map.slots_of(master), {}});
+    const auto client = BlockingClient::open(options, master);
+    if (!client) continue;
+    std::vector<std::vector<std::string>> commands = {{"GET", copy_key(key, copy_slot(shard.slots, std::nullopt))}};
+    for (std::size_t slot = 0; slot < kSlots; slot += kCopySlotStep) {
+      if (shard.slots.test(slot)) commands.push_back({"GET", copy_key(key, static_cast<Slot>(slot))});
+    }
+    const auto replies = (*client)->pipeline(commands);
+    if (!replies) continue;
+    for (const Reply& reply : *replies) {
+      if (auto copy = reply.kind == Reply::Kind::kText ? copy_from_text(reply.text) : std::nullopt) shard.copies.push_back(std::move(*copy));
+    }
+  }
+  return judge_copies(shards, std::nullopt).record;
+}
 
 }  // namespace
 
@@ -493,7 +553,12 @@ Findings check_redis(const RedisOptions& options, const RuleSet& rules) {
 std::optional<Record> read_record(const RedisOptions& options) {
   const auto client = BlockingClient::open(options);
   if (!client) return std::nullopt;
-  const auto reply = (*client)->command({"GET", record_key(options.record_name)});
+  const std::string key = record_key(options.record_name);
+  if (const auto slots = (*client)->command({"CLUSTER", "SLOTS"}); slots && !slots->is_error()) {
+    const auto map = SlotMap::read(*slots, HostPort{(*client)->address().host, (*client)->address().port});
+    if (map) return read_copies(options, key, *map);
+  }
+  const auto reply = (*client)->command({"GET", key});
   if (!reply || reply->kind != Reply::Kind::kText) return std::nullopt;
   auto record = record_from_text(reply->text);
   return record ? std::optional<Record>(std::move(*record)) : std::nullopt;

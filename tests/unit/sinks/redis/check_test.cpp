@@ -1,6 +1,8 @@
 // `evictd check` for Redis: each finding made for real.
 #include "daemon/sinks/redis/doctor/check.h"
 
+#include <chrono>
+#include <thread>
 #include <gmock/gmock.h>
 
 #include "tests/unit/sinks/redis/script_fixture.h"
@@ -114,9 +116,19 @@ TEST_F(CheckRedis, Replica) {
 TEST_F(CheckRedis, ClusterNode) {
   // By default the bus takes the port plus 10,000, which may be beyond the last port.
   start({"--cluster-enabled", "yes", "--cluster-port", std::to_string(free_port())});
-  EXPECT_EQ(findings(), std::vector<std::string>{"RD002 " + where() +
-                                                 ": this is a node of a Redis Cluster, which evictd does not serve yet; readers' functions "
-                                                 "work there ('evictd lua --cluster') -> use one master, by its address or by its Sentinels (docs/redis.md)"});
+  EXPECT_EQ(findings(), std::vector<std::string>{"RD017 " + where() +
+                                                 ": no node of the cluster serves the slots 0-16383 (16384 of 16384) -> give them to a "
+                                                 "master: redis-cli --cluster fix"});
+  redis().command({"CLUSTER", "ADDSLOTSRANGE", "0", "16383"});
+  const std::string rules = "- {table: a.b, keys: ['product:{id}'], fill: checked}";
+  const auto is_well = [&] { return redis().command({"CLUSTER", "INFO"}).text.find("cluster_state:ok") != std::string::npos; };
+  for (int tries = 0; tries < 600 && !is_well(); ++tries) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  ASSERT_TRUE(is_well());
+  EXPECT_THAT(findings(rules), IsEmpty());
+  EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}'], announce: news}"),
+              ::testing::ElementsAre(::testing::HasSubstr("the rule has 'announce', which cannot be counted on a Redis Cluster")));
+  options_.url += "/3";
+  EXPECT_THAT(findings(rules), ::testing::ElementsAre(::testing::HasSubstr("a cluster has database 0 alone: leave the number out of 'redis: url:'")));
 }
 
 TEST_F(CheckRedis, MissingRights) {

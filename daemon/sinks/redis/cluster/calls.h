@@ -1,0 +1,104 @@
+// Calls: single commands, each about one slot (or one node), and their way over a node's connection.
+//
+// A call that was not answered when its connection ended is still in its queue: it may or may not have been done, and is sent
+// again, which is safe (G2).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "daemon/sinks/redis/redis_work.h"
+#include "daemon/sinks/redis/topology/slot_map.h"
+
+namespace evictd {
+
+struct Call {
+  std::uint64_t order = 0;  // whose it is
+  std::uint64_t tag = 0;    // which one of it
+  Slot slot = 0;
+  std::string bytes;             // the command, as it is sent
+  std::optional<Script> script;  // that it runs
+  std::optional<HostPort> node;  // to this one, whatever it serves
+  bool is_asking = false;        // `node` said ASK's target: behind ASKING
+
+  HostPort served_by = {};  // of one that was answered
+};
+
+class CallAnswers {
+ public:
+  virtual ~CallAnswers() = default;
+  // As ReplyReceiver has them. After true, the call is over.
+  virtual bool on_call_reply(Call& call, Reply&& reply) = 0;
+  virtual bool on_call_error(Call& call, std::string_view text, std::string& about) = 0;
+};
+
+// Of one node. Outlives its connections.
+struct CallQueue {
+  std::deque<Call> to_send;
+  std::deque<Call> under_way;
+  std::size_t size() const { return to_send.size() + under_way.size(); }
+};
+
+// Everything that is asked of one node in one connection.
+class CallPipe final : public RedisWork {
+ public:
+  CallPipe(WorkShared& shared, CallQueue& queue, CallAnswers& answers)
+      : RedisWork(0, Command{}, shared), queue_(queue), answers_(answers) {}
+
+  void pump(Session& session, SteadyTime now) override {
+    if (reload_) {
+      session.load_script(*reload_, now);
+      reload_.reset();
+    }
+    while (!queue_.to_send.empty() && session.output().size() < kOutputMax) {
+      Call& call = queue_.to_send.front();
+      if (call.is_asking) {
+        append_command(session.output(), {"ASKING"});
+        session.expect(*this, kAsking, now);
+      }
+      session.output() += call.bytes;
+      session.expect(*this, kCall, now);
+      queue_.under_way.push_back(std::move(call));
+      queue_.to_send.pop_front();
+    }
+  }
+
+  bool on_reply(std::uint64_t tag, Reply&& reply) override {
+    if (tag == kAsking) return reply.is_ok();
+    if (!answers_.on_call_reply(queue_.under_way.front(), std::move(reply))) return false;
+    queue_.under_way.pop_front();
+    reloads_ = 0;
+    return true;
+  }
+
+  bool on_error(std::uint64_t tag, std::string_view text, std::string& about) override {
+    if (tag == kAsking) return false;
+    Call& call = queue_.under_way.front();
+    if (is_flushed(text) && call.script && reloads_ < kReloadsMax) {
+      ++reloads_;
+      reload_ = call.script;
+      queue_.to_send.push_front(std::move(call));
+    } else if (!answers_.on_call_error(call, text, about)) {
+      return false;
+    }
+    queue_.under_way.pop_front();
+    return true;
+  }
+
+  bool is_finished() const override { return false; }
+
+ private:
+  static constexpr std::uint64_t kCall = 0;
+  static constexpr std::uint64_t kAsking = 1;
+  static constexpr std::size_t kOutputMax = 1024 * 1024;
+
+  CallQueue& queue_;
+  CallAnswers& answers_;
+  std::optional<Script> reload_;
+  std::size_t reloads_ = 0;
+};
+
+}  // namespace evictd

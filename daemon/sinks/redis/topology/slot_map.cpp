@@ -1,0 +1,169 @@
+#include "daemon/sinks/redis/topology/slot_map.h"
+
+#include <algorithm>
+
+#include "daemon/sinks/redis/text.h"
+
+namespace evictd {
+namespace {
+
+bool read_slot(std::string_view text, Slot& slot) { return read_number(text, slot) && slot < kSlots; }
+
+// "field:value" lines.
+std::string_view field(std::string_view text, std::string_view name) {
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (line.size() > name.size() && line.starts_with(name) && line[name.size()] == ':') return line.substr(name.size() + 1);
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string ranges_text(const SlotSet& slots) {
+  std::string text;
+  for (std::size_t first = 0; first < kSlots; ++first) {
+    if (!slots.test(first)) continue;
+    std::size_t last = first;
+    while (last + 1 < kSlots && slots.test(last + 1)) ++last;
+    if (!text.empty()) text += ',';
+    text += std::to_string(first);
+    if (last > first) text += "-" + std::to_string(last);
+    first = last;
+  }
+  return text;
+}
+
+std::optional<SlotSet> slots_from_ranges(std::string_view text) {
+  SlotSet slots;
+  while (!text.empty()) {
+    const std::size_t comma = std::min(text.find(','), text.size());
+    const std::string_view range = text.substr(0, comma);
+    text.remove_prefix(std::min(comma + 1, text.size()));
+    const std::size_t dash = range.find('-');
+    Slot first = 0, last = 0;
+    if (!read_slot(range.substr(0, dash), first)) return std::nullopt;
+    last = first;
+    if (dash != std::string_view::npos && !read_slot(range.substr(dash + 1), last)) return std::nullopt;
+    for (std::size_t slot = first; slot <= last; ++slot) slots.set(slot);
+  }
+  return slots;
+}
+
+std::optional<SlotMap> SlotMap::read(const Reply& slots, const HostPort& asked) {
+  if (slots.kind != Reply::Kind::kArray) return std::nullopt;
+  SlotMap map;
+  for (const Reply& range : slots.elements) {
+    if (range.kind != Reply::Kind::kArray || range.elements.size() < 3) return std::nullopt;
+    const Reply& first = range.elements[0];
+    const Reply& last = range.elements[1];
+    const Reply& node = range.elements[2];
+    const auto is_slot = [](const Reply& number) {
+      return number.kind == Reply::Kind::kInteger && number.integer >= 0 && number.integer < static_cast<std::int64_t>(kSlots);
+    };
+    if (!is_slot(first) || !is_slot(last) || node.kind != Reply::Kind::kArray || node.elements.size() < 2) return std::nullopt;
+    const Reply& port = node.elements[1];
+    if (port.kind != Reply::Kind::kInteger || port.integer < 1 || port.integer > 65535) return std::nullopt;
+    HostPort master{node.elements[0].text, static_cast<std::uint16_t>(port.integer)};
+    if (master.host.empty() || master.host == "?") master.host = asked.host;
+    const std::uint16_t index = map.index_of(master);
+    for (std::int64_t slot = first.integer; slot <= last.integer; ++slot) map.owner_[static_cast<std::size_t>(slot)] = index;
+  }
+  return map;
+}
+
+std::uint16_t SlotMap::index_of(const HostPort& master) {
+  const auto known = std::find(masters_.begin(), masters_.end(), master);
+  if (known != masters_.end()) return static_cast<std::uint16_t>(known - masters_.begin());
+  masters_.push_back(master);
+  return static_cast<std::uint16_t>(masters_.size() - 1);
+}
+
+std::vector<HostPort> SlotMap::masters() const {
+  std::vector<bool> has_slots(masters_.size(), false);
+  for (const std::uint16_t index : owner_) {
+    if (index != kNobody) has_slots[index] = true;
+  }
+  std::vector<HostPort> found;
+  for (std::size_t i = 0; i < masters_.size(); ++i) {
+    if (has_slots[i]) found.push_back(masters_[i]);
+  }
+  return found;
+}
+
+SlotSet SlotMap::slots_of(const HostPort& master) const {
+  SlotSet slots;
+  for (std::size_t slot = 0; slot < kSlots; ++slot) {
+    if (owner_[slot] != kNobody && masters_[owner_[slot]] == master) slots.set(slot);
+  }
+  return slots;
+}
+
+SlotSet SlotMap::unserved() const {
+  SlotSet slots;
+  for (std::size_t slot = 0; slot < kSlots; ++slot) slots.set(slot, owner_[slot] == kNobody);
+  return slots;
+}
+
+void SlotMap::moved(Slot slot, const HostPort& to) { owner_[slot] = index_of(to); }
+
+bool operator==(const SlotMap& a, const SlotMap& b) {
+  for (std::size_t slot = 0; slot < kSlots; ++slot) {
+    const HostPort* of_a = a.owner(static_cast<Slot>(slot));
+    const HostPort* of_b = b.owner(static_cast<Slot>(slot));
+    if ((of_a == nullptr) != (of_b == nullptr) || (of_a != nullptr && *of_a != *of_b)) return false;
+  }
+  return true;
+}
+
+std::optional<ClusterState> read_cluster_state(const Reply& info) {
+  if (info.kind != Reply::Kind::kText) return std::nullopt;
+  ClusterState state;
+  state.is_ok = field(info.text, "cluster_state") == "ok";
+  if (!read_number(field(info.text, "cluster_current_epoch"), state.epoch)) return std::nullopt;
+  return state;
+}
+
+std::string_view own_slots(std::string_view nodes) {
+  while (!nodes.empty()) {
+    const std::size_t end = std::min(nodes.find('\n'), nodes.size());
+    std::string_view line = nodes.substr(0, end);
+    nodes.remove_prefix(std::min(end + 1, nodes.size()));
+    if (line.find("myself") == std::string_view::npos) continue;
+    // id, address, flags, master, ping sent, pong received: what follows is the epoch, the state of the link, the slots.
+    for (int skipped = 0; skipped < 6; ++skipped) line.remove_prefix(std::min(line.find(' ') + 1, line.size()));
+    return line;
+  }
+  return {};
+}
+
+std::optional<Redirect> read_redirect(std::string_view error) {
+  Redirect redirect;
+  if (error.starts_with("TRYAGAIN")) {
+    redirect.kind = Redirect::Kind::kTryAgain;
+    return redirect;
+  }
+  if (error.starts_with("CLUSTERDOWN")) return redirect;
+  if (error.starts_with("MOVED ")) {
+    redirect.kind = Redirect::Kind::kMoved;
+    error.remove_prefix(6);
+  } else if (error.starts_with("ASK ")) {
+    redirect.kind = Redirect::Kind::kAsk;
+    error.remove_prefix(4);
+  } else {
+    return std::nullopt;
+  }
+  const std::size_t space = error.find(' ');
+  const std::size_t colon = error.rfind(':');
+  if (space == std::string_view::npos || colon == std::string_view::npos || colon < space) return std::nullopt;
+  if (!read_slot(error.substr(0, space), redirect.slot)) return std::nullopt;
+  redirect.to.host = std::string(error.substr(space + 1, colon - space - 1));
+  if (redirect.to.host == "?") redirect.to.host.clear();
+  if (!read_number(error.substr(colon + 1), redirect.to.port) || redirect.to.port == 0) return std::nullopt;
+  return redirect;
+}
+
+}  // namespace evictd

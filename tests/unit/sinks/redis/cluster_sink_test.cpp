@@ -1,0 +1,392 @@
+// The sink over a real Redis Cluster of three masters.
+#include <gmock/gmock.h>
+
+#include "daemon/sinks/redis/scripts.h"
+#include "daemon/sinks/redis/topology/record_copies.h"
+#include "tests/support/redis_cluster.h"
+#include "tests/unit/sinks/redis/sink_fixture.h"
+
+namespace evictd::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+std::string marker_of(std::string_view key) {
+  std::string name;
+  append_marker_name(name, key);
+  return name;
+}
+
+class ClusterSinkTest : public ::testing::Test {
+ protected:
+  static void TearDownTestSuite() { cluster_.reset(); }
+  void SetUp() override {
+    EVICTD_NEED_REDIS();
+    if (!cluster_) cluster_ = std::make_unique<RedisCluster>(3);
+    for (std::size_t i = 0; i < cluster_->size(); ++i) cluster_->node(i).client().command({"FLUSHALL"});
+    driven_ = std::make_unique<DrivenSink>(options());
+  }
+
+  static RedisOptions options() {
+    RedisOptions made = options_for(cluster_->node(0));
+    made.url = cluster_->url();
+    return made;
+  }
+  void connect() { ASSERT_TRUE(driven_->until_connected()) << driven_->journal().last_error.to_string(); }
+
+  static RedisClient& at(std::string_view key) { return cluster_->client_of(key); }
+  static void set(const std::string& key) { at(key).set(key, "value"); }
+  static bool is_cached(const std::string& key) { return at(key).exists(key); }
+  static std::vector<std::string> keys(const std::string& prefix, int count) {
+    std::vector<std::string> made;
+    for (int i = 0; i < count; ++i) made.push_back(prefix + std::to_string(i));
+    return made;
+  }
+  // Ranges of a master's slots, by its own word.
+  static SlotSet slots_of(std::size_t node) {
+    const Reply reply = cluster_->node(0).client().command({"CLUSTER", "SLOTS"});
+    const auto map = SlotMap::read(reply, HostPort{"127.0.0.1", 0});
+    return map->slots_of(HostPort{"127.0.0.1", static_cast<std::uint16_t>(cluster_->node(node).port())});
+  }
+  Record saved(std::uint64_t sequence) {
+    Record record;
+    record.writer = "writer";
+    record.sequence = sequence;
+    record.epoch = "epoch/1";
+    driven_->sink().save_record(record);
+    EXPECT_TRUE(driven_->until([&] { return !driven_->journal().records_saved.empty() && driven_->journal().records_saved.back() == sequence; }));
+    return record;
+  }
+  void again() {
+    driven_ = std::make_unique<DrivenSink>(options());
+    connect();
+  }
+
+  inline static std::unique_ptr<RedisCluster> cluster_;
+  std::unique_ptr<DrivenSink> driven_;
+};
+
+TEST_F(ClusterSinkTest, KeysAreDeletedInWhateverSlotTheyAre) {
+  connect();
+  OrderBuilder plain(Act::kInvalidate), checked(Act::kInvalidate);
+  checked.trusting();
+  for (const std::string& key : keys("product:", 300)) {
+    set(key);
+    plain.key(key, {10});
+  }
+  for (const std::string& key : keys("page:", 300)) {
+    set(key);
+    checked.key(key, {10});
+  }
+  plain.key("not:there", {10});
+  expect_counts(driven_->run(plain), 300, 1, 0, 0);
+  expect_counts(driven_->run(checked), 300, 0, 0, 0);
+  expect_counts(driven_->run(checked), 0, 0, 0, 300);
+  EXPECT_FALSE(is_cached("product:7") || is_cached("page:7"));
+  EXPECT_EQ(at("page:7").get(marker_of("page:7")), "t epoch/1 10");
+  for (std::size_t i = 0; i < cluster_->size(); ++i) {
+    EXPECT_THAT(cluster_->node(i).client().command({"FCALL", "evictd_version", "0"}).text, HasSubstr("cluster")) << i;
+  }
+}
+
+TEST_F(ClusterSinkTest, ATagsTombstoneStandsInItsSlotAndOnEachMember) {
+  connect();
+  for (const std::string& key : keys("page:", 50)) {
+    set(key);
+    at("tag:all").command({"ZADD", "tag:all", "9999999999999", key});
+  }
+  at("tag:all").command({"ZADD", "tag:all", "9999999999999", "page:absent"});
+  OrderBuilder tag(Act::kInvalidate, Target::kTags);
+  tag.key("all", {10}).trusting();
+  expect_counts(driven_->run(tag), 50, 1, 0, 0);
+  EXPECT_THAT(at("tag:all").get(marker_of("tag:all")), StartsWith("t epoch/1 10d"));
+  EXPECT_EQ(at("page:absent").get(marker_of("page:absent")), "t epoch/1 10") << "a fill that has joined may be under way";
+  EXPECT_EQ(at("tag:all").integer({"ZCARD", "tag:all"}), 51) << "nobody takes a membership away";
+  expect_counts(driven_->run(tag), 0, 0, 0, 1);
+}
+
+TEST_F(ClusterSinkTest, PlainTagsOfEitherKindAreWalked) {
+  connect();
+  for (const std::string& key : keys("page:", 20)) {
+    set(key);
+    at("tag:set").command({"SADD", "tag:set", key});
+  }
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).key("set", {10}).key("none", {10})), 20, 0, 0, 0);
+  EXPECT_EQ(at("tag:set").integer({"SCARD", "tag:set"}), 20);
+  at("tag:text").set("tag:text", "no set");
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).key("text", {10})), 1, 0, 0, 0);
+}
+
+TEST_F(ClusterSinkTest, PatternsAreWalkedOnEveryMasterBehindTheirTombstones) {
+  connect();
+  for (const std::string& key : keys("product:", 200)) set(key);
+  set("other:1");
+  OrderBuilder pattern(Act::kInvalidate);
+  pattern.pattern("product:*", {10}).trusting();
+  expect_counts(driven_->run(pattern), 200, 0, 0, 0);
+  EXPECT_TRUE(is_cached("other:1"));
+  for (const Slot slot : {Slot{0}, Slot{8000}, Slot{16383}}) EXPECT_EQ(at(purged_marker(slot)).get(purged_marker(slot)), "t epoch/1 10");
+  for (const std::string& key : keys("product:", 200)) set(key);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).pattern("product:1*", {10}).pattern("product:2*", {10})), 122, 0, 0, 0);
+}
+
+TEST_F(ClusterSinkTest, PatternsOfTagsTreatTheMembersOfEach) {
+  connect();
+  for (const std::string& key : keys("page:", 30)) {
+    set(key);
+    const std::string tag = "tag:c:" + std::to_string(key.size());
+    at(tag).command({"SADD", tag, key});
+  }
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).pattern("tag:c:*", {10}).of_tags()), 30, 0, 0, 0);
+}
+
+TEST_F(ClusterSinkTest, CountersAndLazyTags) {
+  connect();
+  OrderBuilder counters(Act::kInvalidate, Target::kCounters);
+  counters.key("ns:a", {10, 11}).key("ns:b", {10});
+  driven_->run(counters);
+  driven_->run(counters);
+  EXPECT_EQ(at("ns:a").get("ns:a"), "2");
+  EXPECT_EQ(at("ns:b").get("ns:b"), "1");
+  OrderBuilder lazy(Act::kInvalidate, Target::kTags);
+  lazy.key("l", {10}).lazy().trusting();
+  driven_->run(lazy);
+  EXPECT_THAT(at(marker_of("tag:l")).get(marker_of("tag:l")), StartsWith("t epoch/1 10"));
+}
+
+// Its marker is in another slot, so no reader's function works with it; the value goes all the same.
+TEST_F(ClusterSinkTest, AKeyWhoseMarkerIsInAnotherSlotIsDeleted) {
+  connect();
+  set("a}b");
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).key("a}b", {10}).trusting()), 1, 0, 0, 0);
+  EXPECT_FALSE(is_cached("a}b"));
+}
+
+TEST_F(ClusterSinkTest, ASlotThatHasMovedIsFollowed) {
+  connect();
+  set("product:1");
+  const std::size_t from = cluster_->owner_of("product:1"), to = (from + 1) % 3;
+  cluster_->move_slot(slot_of("product:1"), from, to);
+  OrderBuilder order(Act::kInvalidate);
+  order.key("product:1", {10}).trusting();
+  expect_counts(driven_->run(order), 1, 0, 0, 0);
+  cluster_->move_slot(slot_of("product:1"), to, from);
+  cluster_->wait_until_agreed();
+  expect_counts(driven_->run(order), 0, 0, 0, 1);
+  EXPECT_EQ(driven_->journal().disconnects, 0) << "nothing was lost";
+  EXPECT_THAT(driven_->sink().lost_parts(), IsEmpty());
+}
+
+TEST_F(ClusterSinkTest, KeysOfASlotThatIsHalfMovedAreDeletedOnBothSides) {
+  connect();
+  const std::vector<std::string> all = {"{s}a", "{s}b", "{s}c", "{s}d"};
+  for (const std::string& key : all) set(key);
+  const std::size_t from = cluster_->owner_of("{s}"), to = (from + 1) % 3;
+  cluster_->open_slot(slot_of("{s}"), from, to);
+  cluster_->migrate_keys(slot_of("{s}"), from, to, 2);
+  OrderBuilder order(Act::kInvalidate);
+  for (const std::string& key : all) order.key(key, {10});
+  expect_counts(driven_->run(order), 4, 0, 0, 0);
+  EXPECT_EQ(driven_->journal().disconnects, 0);
+  cluster_->migrate_keys(slot_of("{s}"), from, to, 10);
+  cluster_->close_slot(slot_of("{s}"), to);
+  cluster_->move_slot(slot_of("{s}"), to, from);
+  cluster_->wait_until_agreed();
+}
+
+TEST_F(ClusterSinkTest, ACheckedKeyWaitsWhileItIsApartFromItsMarker) {
+  connect();
+  set("{s}a");
+  const std::size_t from = cluster_->owner_of("{s}"), to = (from + 1) % 3;
+  cluster_->open_slot(slot_of("{s}"), from, to);
+  OrderBuilder order(Act::kInvalidate);
+  order.key("{s}a", {10}).trusting();
+  const Order wanted = order.order();
+  driven_->sink().submit(900, wanted);
+  ASSERT_TRUE(driven_->until([&] { return driven_->sink().status().state.find("1 calls wait") != std::string::npos || driven_->journal().done.contains(900); }));
+  cluster_->migrate_keys(slot_of("{s}"), from, to, 10);
+  cluster_->close_slot(slot_of("{s}"), to);
+  ASSERT_TRUE(driven_->until([&] { return driven_->journal().done.contains(900); }));
+  expect_counts(driven_->journal().done[900], 1, 0, 0, 0);
+  EXPECT_EQ(cluster_->node(to).client().get(marker_of("{s}a")), "t epoch/1 10");
+  cluster_->move_slot(slot_of("{s}"), to, from);
+  cluster_->wait_until_agreed();
+}
+
+TEST_F(ClusterSinkTest, EachMasterHasACopyOfTheRecord) {
+  connect();
+  EXPECT_FALSE(driven_->journal().last_connected.record);
+  const Record record = saved(1);
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(cluster_->node(i).client().command({"KEYS", "evictd:record:evictd:*"}).elements.size(), 1u) << i;
+  }
+  again();
+  EXPECT_EQ(driven_->journal().last_connected.record, record);
+  EXPECT_THAT(driven_->sink().lost_parts(), IsEmpty());
+}
+
+TEST_F(ClusterSinkTest, AMasterWithoutItsCopyIsAPartThatIsPurgedAlone) {
+  connect();
+  const Record record = saved(1);
+  cluster_->node(1).client().command({"FLUSHALL"});
+  for (const std::string& key : keys("product:", 60)) set(key);
+  again();
+  EXPECT_EQ(driven_->journal().last_connected.record, record) << "what the others have";
+  EXPECT_THAT(driven_->sink().lost_parts(), ElementsAre(ranges_text(slots_of(1))));
+  const std::vector<std::string> parts = driven_->sink().lost_parts();
+  OrderBuilder purge(Act::kInvalidate);
+  purge.pattern("product:*", {}).unconditional(100).trusting();
+  Order order = purge.order();
+  order.parts = parts;
+  driven_->run(order);
+  for (const std::string& key : keys("product:", 60)) EXPECT_EQ(is_cached(key), cluster_->owner_of(key) != 1) << key;
+}
+
+TEST_F(ClusterSinkTest, AMasterThatWasEmptiedWhileItRestartedIsFoundOut) {
+  connect();
+  saved(1);
+  const std::size_t victim = 2;
+  const std::string ranges = ranges_text(slots_of(victim));
+  cluster_->node(victim).kill();
+  cluster_->node(victim).start_again();
+  ASSERT_TRUE(driven_->until([&] { return driven_->journal().connects == 2; }));
+  EXPECT_EQ(driven_->journal().last_class, "moved");
+  EXPECT_THAT(driven_->sink().lost_parts(), ElementsAre(ranges));
+  driven_->sink().set_context(SinkContext{"epoch/1", std::chrono::milliseconds(0)});
+  saved(2);
+  driven_->sink().load_record(77);
+  ASSERT_TRUE(driven_->until([&] { return driven_->journal().records_loaded.contains(77); }));
+  EXPECT_EQ(driven_->journal().records_loaded[77]->sequence, 2u);
+  EXPECT_THAT(driven_->sink().lost_parts(), IsEmpty());
+}
+
+TEST_F(ClusterSinkTest, WhatIsAskedOfAMasterThatIsAwayWaitsAndTheOthersGoOn) {
+  connect();
+  std::string here, there;
+  for (const std::string& key : keys("product:", 60)) (cluster_->owner_of(key) == 1 ? there : here) = key;
+  set(here);
+  set(there);
+  cluster_->node(1).freeze();
+  OrderBuilder both(Act::kInvalidate);
+  both.key(here, {10}).key(there, {10});
+  const Order wanted = both.order();
+  driven_->sink().submit(900, wanted);
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).key(here, {11})), 0, 1, 0, 0);
+  EXPECT_FALSE(driven_->journal().done.contains(900));
+  cluster_->node(1).thaw();
+  ASSERT_TRUE(driven_->until([&] { return driven_->journal().done.contains(900); }));
+  EXPECT_FALSE(is_cached(there));
+  cluster_->wait_until_agreed();
+}
+
+// A join between the reading of the members and the tombstone would be met by neither.
+TEST_F(ClusterSinkTest, ATagsTombstoneIsWrittenBeforeItsMembersAreRead) {
+  connect();
+  RedisClient& server = at("tag:all");
+  server.command({"ZADD", "tag:all", "9999999999999", "page:1"});
+  server.command({"CONFIG", "SET", "slowlog-log-slower-than", "0"});
+  server.command({"SLOWLOG", "RESET"});
+  OrderBuilder tag(Act::kInvalidate, Target::kTags);
+  tag.key("all", {10}).trusting();
+  driven_->run(tag);
+  server.command({"CONFIG", "SET", "slowlog-log-slower-than", "-1"});
+  std::vector<std::string> seen;  // the latest first
+  for (const Reply& entry : server.command({"SLOWLOG", "GET", "1000"}).elements) {
+    const std::vector<Reply>& words = entry.elements.at(3).elements;
+    if (words.at(0).text == "ZSCAN") seen.push_back("read");
+    if (words.at(0).text == "EVALSHA" && words.size() > 3 && words[3].text == marker_of("tag:all")) seen.push_back("tombstone");
+  }
+  EXPECT_THAT(seen, ElementsAre("tombstone", "read", "tombstone")) << "before, and the note that it was finished";
+}
+
+// What goes from a master that was not read yet to one that was, nobody has seen.
+TEST_F(ClusterSinkTest, AWalkIsDoneAgainWhenASlotHasMovedMeanwhile) {
+  connect();
+  const std::size_t from = cluster_->owner_of("{s}"), to = (from + 1) % 3;
+  const std::vector<std::string> wanted = keys("{s}wanted:", 200);
+  for (const std::string& key : wanted) set(key);
+  RedisClient& source = cluster_->node(from).client();
+  source.command({"EVAL", "#!lua flags=allow-cross-slot-keys\nfor i = 1, 30000 do redis.call('SET', 'filling:{s}' .. i, 'x') end", "0"});
+  const auto scans = [&](std::size_t node) {
+    const std::string info = cluster_->node(node).client().command({"INFO", "commandstats"}).text;
+    const std::size_t at = info.find("cmdstat_scan:calls=");
+    return at == std::string::npos ? 0 : std::stoi(info.substr(at + 19));
+  };
+  for (std::size_t i = 0; i < 3; ++i) cluster_->node(i).client().command({"CONFIG", "RESETSTAT"});
+  OrderBuilder pattern(Act::kInvalidate);
+  pattern.pattern("{s}wanted:*", {10});
+  const Order order = pattern.order();
+  driven_->sink().submit(900, order);
+  ASSERT_TRUE(driven_->until([&] { return scans(to) > 0 && scans(from) > 0; }));
+  for (int turn = 0; turn < 3; ++turn) driven_->turn();
+  ASSERT_FALSE(driven_->journal().done.contains(900)) << "it is still at work";
+  for (int i = 1; i <= 30000; i += 1000) {  // so that the move is quick
+    std::vector<std::string> fillers = {"UNLINK"};
+    for (int j = i; j < i + 1000; ++j) fillers.push_back("filling:{s}" + std::to_string(j));
+    source.command(fillers);
+  }
+  cluster_->move_slot(slot_of("{s}"), from, to);
+  ASSERT_TRUE(driven_->until([&] { return driven_->journal().done.contains(900); }));
+  const long long left = cluster_->node(to).client().integer({"CLUSTER", "COUNTKEYSINSLOT", std::to_string(slot_of("{s}"))});
+  cluster_->move_slot(slot_of("{s}"), to, from);
+  cluster_->wait_until_agreed();
+  EXPECT_EQ(left, 0);
+}
+
+// ------------------------------------------------------------- What is refused
+
+TEST_F(ClusterSinkTest, SeveralAddressesAreAskedOneAfterTheOther) {
+  RedisOptions made = options();
+  made.url = "redis://127.0.0.1:1,127.0.0.1:" + std::to_string(cluster_->node(2).port());
+  driven_ = std::make_unique<DrivenSink>(made);
+  connect();
+}
+
+TEST_F(ClusterSinkTest, ADatabaseNumberIsRefused) {
+  RedisOptions made = options();
+  made.url += made.url.ends_with("/0") ? "" : "/";
+  made.url = made.url.substr(0, made.url.rfind('/') + 1) + "3";
+  driven_ = std::make_unique<DrivenSink>(made);
+  ASSERT_TRUE(driven_->until([&] { return driven_->journal().failed; }));
+  EXPECT_EQ(driven_->journal().last_error.to_string(),
+            "redis at '127.0.0.1:" + std::to_string(cluster_->node(0).port()) +
+                "' is a node of a cluster, which has database 0 alone, and 'redis: url:' names database 3\nhint: leave '/3' out of the url");
+}
+
+TEST_F(ClusterSinkTest, AnnouncementsAreRefused) {
+  SinkContext context;
+  context.channels = {"news"};
+  driven_->sink().set_context(context);
+  ASSERT_TRUE(driven_->until([&] { return driven_->journal().failed; }));
+  EXPECT_THAT(driven_->journal().last_error.text, StartsWith("a rule has 'announce', and this Redis is a cluster"));
+  EXPECT_EQ(driven_->journal().connects, 0);
+}
+
+TEST_F(ClusterSinkTest, OneServerAmongSeveralAddressesIsRefused) {
+  RedisServer alone;
+  RedisOptions made = options();
+  made.url = "redis://127.0.0.1:" + std::to_string(alone.port()) + ",127.0.0.1:" + std::to_string(alone.port());
+  driven_ = std::make_unique<DrivenSink>(made);
+  ASSERT_TRUE(driven_->until([&] { return driven_->journal().failed; }));
+  EXPECT_THAT(driven_->journal().last_error.text, HasSubstr("is not in cluster mode"));
+}
+
+TEST(ClusterSink, SlotsThatNobodyServesAreNamed) {
+  EVICTD_NEED_REDIS();
+  RedisServer half({"--cluster-enabled", "yes", "--cluster-port", std::to_string(free_port())});
+  half.client().command({"CLUSTER", "ADDSLOTSRANGE", "0", "8191"});
+  RedisOptions made = options_for(half);
+  DrivenSink driven(made);
+  ASSERT_TRUE(driven.until([&] { return driven.journal().last_error.text.find("no node of the cluster serves") != std::string::npos; }));
+  EXPECT_THAT(driven.journal().last_error.text, StartsWith("no node of the cluster serves the slots 8192-16383 (8192 of 16384)"));
+  EXPECT_EQ(driven.journal().connects, 0);
+  EXPECT_FALSE(driven.sink().has_room(Urgency::kPrompt));
+  half.client().command({"CLUSTER", "ADDSLOTSRANGE", "8192", "16383"});
+  EXPECT_TRUE(driven.until([&] { return driven.journal().connects == 1; })) << "a cluster of one master is one too";
+}
+
+}  // namespace
+}  // namespace evictd::testing
