@@ -119,13 +119,19 @@ def clock_jumps(world, seconds):
     world.allow("clock", 10**9, lasting=6)
 
 
+def hang_up(world):
+    """To a process that has come as far as to know what that means: before, it ends it."""
+    eventually("evictd listens", lambda: world.evictd.http("/livez")[0] != 0 or not world.evictd.is_running(), 30)
+    world.evictd.signal(signal.SIGHUP)
+
+
 @fault("a broken rules file", "rules", "evictd", hold=(0.2, 1))
 def broken_rules(world):
     world.evictd.write_rules(world.rules + "- {table: items, kyes: ['x:{id}']}\n")
-    world.evictd.signal(signal.SIGHUP)
+    hang_up(world)
     yield
     world.evictd.write_rules(world.rules)
-    world.evictd.signal(signal.SIGHUP)
+    hang_up(world)
 
 
 @fault("a rule goes and comes back", "rules", "evictd", draw=lambda choice: {"restart": choice.choice(["no", "when gone", "when back"])})
@@ -150,7 +156,7 @@ def reload(world, by_restart):
         world.evictd.kill()
         world.evictd.start(ready=False)
     else:
-        world.evictd.signal(signal.SIGHUP)
+        hang_up(world)
 
 
 # The network.
