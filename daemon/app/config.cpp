@@ -762,6 +762,10 @@ Result<RuleSet> load_rules(const Config& config) {
   std::vector<std::string_view> names;
   for (const CacheSettings& cache : config.caches) names.push_back(cache.name);
   for (const RuleInfo& rule : rules->rules()) {
+    if (config.kafka && config.kafka->postgres_url.empty() && !rule.lookups.empty()) {
+      return fail_at(rule.place, fmt::format("rule '{}' has joined tables ('via'), and there is no database to look them up in", rule.name),
+                     "set kafka.postgres_url to the database that Debezium reads");
+    }
     for (const std::string& name : rule.caches) {
       if (std::find(names.begin(), names.end(), name) != names.end()) continue;
       return fail_at(rule.place, fmt::format("rule '{}' names the cache '{}', which the configuration does not have", rule.name, name),

@@ -53,13 +53,15 @@ std::string late_text(const HelperThread& helper, const Now& now) {
 }  // namespace
 
 std::unique_ptr<Source> make_kafka_source(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots,
-                                          AskTableTree ask_table_tree) {
-  return std::make_unique<KafkaSource>(std::move(options), std::move(snapshots), std::move(ask_table_tree));
+                                          AskTableTree ask_table_tree, std::unique_ptr<LookupSession> lookups) {
+  return std::make_unique<KafkaSource>(std::move(options), std::move(snapshots), std::move(ask_table_tree), std::move(lookups));
 }
 
-KafkaSource::KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots, AskTableTree ask_table_tree)
+KafkaSource::KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots, AskTableTree ask_table_tree,
+                         std::unique_ptr<LookupSession> lookups)
     : options_(std::move(options)),
       snapshots_(std::move(snapshots)),
+      lookups_(std::move(lookups)),
       dead_letters_(options_.dead_letter_file, options_.dead_letter_bytes_max),
       ask_table_tree_(std::move(ask_table_tree)) {}
 
@@ -263,10 +265,10 @@ void KafkaSource::take_up_others(const std::vector<std::pair<TopicPartition, std
 void KafkaSource::on_assigned(std::vector<TopicPartition> partitions) {
   ++numbers_.rebalances;
   to_assign_ = std::move(partitions);
-  look_up();
+  look_up_topics();
 }
 
-void KafkaSource::look_up() {
+void KafkaSource::look_up_topics() {
   look_up_at_ = SteadyTime::max();
   if (!to_assign_ || looking_up_) return;
   looking_up_ = true;
@@ -285,7 +287,7 @@ void KafkaSource::look_up() {
 void KafkaSource::looked_up(const std::vector<TopicPartition>& partitions,
                             Result<std::vector<PartitionOffsets>> result) {
   if (!to_assign_) return;
-  if (partitions != *to_assign_) return look_up();  // the group has changed its mind meanwhile
+  if (partitions != *to_assign_) return look_up_topics();  // the group has changed its mind meanwhile
   if (!result) {
     broker_problem_ = result.error().text;
     probe_at_ = now_.steady;
@@ -680,12 +682,13 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
   database_helper_.finish();
   ask_for_tables();
   take_snapshots();
+  take_found();
   if (state_ == State::kOpening && now.steady >= retry_at_) open();
   if (state_ == State::kJudging && may_proceed_) join();
   if (client_ && !is_ending()) {
     client_->clear_descriptor();
     client_->serve_events(*this);
-    if (now.steady >= look_up_at_) look_up();
+    if (now.steady >= look_up_at_) look_up_topics();
     if (state_ == State::kStreaming && !is_ending()) {
       deliver(bytes_max);
       ask_for_ends();
@@ -705,6 +708,7 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
   } else if (pending_disconnect_ && client_) {
     const Error error = *std::exchange(pending_disconnect_, std::nullopt);
     handler.on_disconnected(error);
+    if (lookups_) lookups_->forget();
     close(State::kOpening);
   }
   handler_ = nullptr;
@@ -715,6 +719,7 @@ void KafkaSource::wait_for(Waiting& waiting, bool want_data) {
   waiting.descriptors.push_back({database_helper_.descriptor(), POLLIN, 0});
   if (ask_table_tree_ && !asking_for_tables_) waiting.wake_at(ask_for_tables_at_);
   if (snapshots_) snapshots_->wait_for(waiting);
+  if (lookups_) lookups_->wait_for(waiting);
   if (state_ == State::kOpening) waiting.wake_at(retry_at_);
   if (state_ == State::kJudging && may_proceed_) waiting.wake_at(SteadyTime::min());
   if (!client_) return;
