@@ -5,6 +5,8 @@
 #include <mutex>
 #include <set>
 
+#include "daemon/app/forwarding_sink.h"
+
 namespace evictd {
 namespace {
 
@@ -244,29 +246,17 @@ class Round {
 
 namespace {
 
-class ListeningSink final : public Sink {
+class ListeningSink final : public ForwardingSink {
  public:
   ListeningSink(std::unique_ptr<Sink> sink, AuditThread& audit, std::string cache)
-      : sink_(std::move(sink)), audit_(audit), cache_(std::move(cache)) {}
+      : ForwardingSink(std::move(sink)), audit_(audit), cache_(std::move(cache)) {}
 
-  SinkTraits traits() const override { return sink_->traits(); }
-  void start(Now now) override { sink_->start(now); }
-  void step(Now now, SinkHandler& handler) override { sink_->step(now, handler); }
-  void wait_for(Waiting& waiting) override { sink_->wait_for(waiting); }
-  void set_context(const SinkContext& context) override { sink_->set_context(context); }
-  bool has_room(Urgency urgency) const override { return sink_->has_room(urgency); }
   void submit(Ticket ticket, const Order& order) override {
     if (order.act == Act::kInvalidate && order.target == Target::kKeys) audit_.invalidated(cache_, *order.rule, *order.texts);
-    sink_->submit(ticket, order);
+    ForwardingSink::submit(ticket, order);
   }
-  void save_record(const Record& record) override { sink_->save_record(record); }
-  void load_record(std::uint64_t sequence) override { sink_->load_record(sequence); }
-  std::vector<std::string> lost_parts() const override { return sink_->lost_parts(); }
-  void stop() override { sink_->stop(); }
-  SinkStatus status() const override { return sink_->status(); }
 
  private:
-  std::unique_ptr<Sink> sink_;
   AuditThread& audit_;
   std::string cache_;
 };

@@ -614,6 +614,7 @@ void read_http(YamlMap& root, Config& config) {
               address.error().hint);
     }
   }
+  map.read("show_keys", config.show_keys);
   root.take(map.finish(), *node);
 }
 

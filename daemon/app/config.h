@@ -91,6 +91,7 @@ struct Config {
   OnFirstStart on_first_start = OnFirstStart::kKeep;
   std::vector<CacheSettings> caches;  // at least one of Redis, in the order of the file
   std::optional<ListenAddress> listen = ListenAddress{"127.0.0.1", 9464};  // none: off
+  bool show_keys = false;  // the status page tells the last decisions about a key
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
   std::uint64_t audit_rate = 0;  // questions per second to the database; 0: no audit

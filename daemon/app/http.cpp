@@ -4,8 +4,10 @@
 
 #include <algorithm>
 
+#include "daemon/app/key_trace.h"
 #include "daemon/app/status_feed.h"
 #include "daemon/base/plain_text.h"
+#include "daemon/sinks/redis/text.h"
 
 namespace evictd {
 namespace {
@@ -37,18 +39,31 @@ HttpResponse readyz(const StatusBoard& board, std::string_view query, SteadyTime
   return {503, kPlain, std::move(body)};
 }
 
+// The last decisions about the key `name`.
+HttpResponse key_page(const StatusBoard& board, std::string_view query) {
+  if (board.keys() == nullptr) {
+    return {404, kPlain, "keys are not shown here: they may hold what rows hold; 'http: {show_keys: true}' in the configuration shows them\n"};
+  }
+  std::string key;
+  if (!query.starts_with("name=") || !decode_percent(query.substr(5), key) || key.empty()) {
+    return {400, kPlain, "expected /key?name=<the key, percent-encoded>\n"};
+  }
+  return {200, "application/json", board.keys()->json(key)};
+}
+
 }  // namespace
 
 HttpResponse respond(const HttpRequest& request, const StatusBoard& board, const Metrics& metrics, Now now) {
   const std::string_view path = request.path;
   const bool known = path == "/" || path == "/metrics" || path == "/livez" || path == "/readyz" ||
-                     path == "/status" || path == "/events";
+                     path == "/status" || path == "/events" || path == "/key";
   if (!known) {
     return {404, kPlain, "nothing here; there is /, /events, /metrics, /livez, /readyz and /status\n"};
   }
   if (request.method != "GET" && request.method != "HEAD") {
     return {405, kPlain, "expected GET or HEAD\n"};
   }
+  if (path == "/key") return key_page(board, request.query);
   if (path == "/livez") return livez(board, now.steady);
   if (path == "/readyz") return readyz(board, request.query, now.steady);
   if (path == "/status") return {200, "application/json", status_json(board, now)};

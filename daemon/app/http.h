@@ -1,4 +1,5 @@
-// The pages evictd serves: /metrics, /livez, /readyz, /status, a status page at / and what feeds it, /events. Pure
+// The pages evictd serves: /metrics, /livez, /readyz, /status, a status page at / and what feeds it, /events; /key?name=...
+// where keys are shown. Pure
 // but for the page's nonce: a request and what the loop last published in, a response out. http_server.h puts it on a
 // socket, and goes on with /events.
 #pragma once

@@ -7,6 +7,8 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "daemon/app/forwarding_sink.h"
+
 namespace evictd {
 namespace {
 
@@ -197,59 +199,38 @@ class RefreshThread::Work {
 
 namespace {
 
-class RefreshingSink final : public Sink, private SinkHandler {
+class RefreshingSink final : public ForwardingSink {
  public:
-  RefreshingSink(std::unique_ptr<Sink> sink, RefreshThread& refresh) : sink_(std::move(sink)), refresh_(refresh) {}
+  RefreshingSink(std::unique_ptr<Sink> sink, RefreshThread& refresh) : ForwardingSink(std::move(sink)), refresh_(refresh) {}
 
-  SinkTraits traits() const override { return sink_->traits(); }
-  void start(Now now) override { sink_->start(now); }
   void step(Now now, SinkHandler& handler) override {
-    handler_ = &handler;
-    sink_->step(now, *this);
-    handler_ = nullptr;
-    if (!sink_->has_room(Urgency::kPrompt)) refresh_.pressed();
+    ForwardingSink::step(now, handler);
+    if (!has_room(Urgency::kPrompt)) refresh_.pressed();
   }
-  void wait_for(Waiting& waiting) override { sink_->wait_for(waiting); }
-  void set_context(const SinkContext& context) override { sink_->set_context(context); }
-  bool has_room(Urgency urgency) const override { return sink_->has_room(urgency); }
   void submit(Ticket ticket, const Order& order) override {
     if (order.target == Target::kKeys && order.rule->refresh.is_set()) under_way_[ticket] = {order.rule, order.texts};
-    sink_->submit(ticket, order);
+    ForwardingSink::submit(ticket, order);
   }
-  void save_record(const Record& record) override { sink_->save_record(record); }
-  void load_record(std::uint64_t sequence) override { sink_->load_record(sequence); }
   void stop() override {
     under_way_.clear();
-    sink_->stop();
+    ForwardingSink::stop();
   }
-  SinkStatus status() const override { return sink_->status(); }
 
  private:
-  void on_sink_connected(const SinkConnected& connected) override { handler_->on_sink_connected(connected); }
-  void on_sink_disconnected(const Error& error, std::string_view error_class) override {
-    handler_->on_sink_disconnected(error, error_class);
-  }
-  void on_sink_failed(const Error& error) override { handler_->on_sink_failed(error); }
   void on_done(Ticket ticket, const Outcome& outcome) override {
     // What the order points to is there until it ends.
     if (const auto order = under_way_.find(ticket); order != under_way_.end()) {
       if (!outcome.hits.empty()) refresh_.hit(*order->second.first, *order->second.second, outcome.hits);
       under_way_.erase(order);
     }
-    handler_->on_done(ticket, outcome);
+    ForwardingSink::on_done(ticket, outcome);
   }
   void on_lost(Ticket ticket) override {
     under_way_.erase(ticket);
-    handler_->on_lost(ticket);
-  }
-  void on_record_saved(std::uint64_t sequence) override { handler_->on_record_saved(sequence); }
-  void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) override {
-    handler_->on_record_loaded(sequence, record);
+    ForwardingSink::on_lost(ticket);
   }
 
-  std::unique_ptr<Sink> sink_;
   RefreshThread& refresh_;
-  SinkHandler* handler_ = nullptr;  // during step()
   std::unordered_map<Ticket, std::pair<const RuleInfo*, const Texts*>> under_way_;
 };
 

@@ -232,6 +232,7 @@ std::string status_json(const StatusBoard& board, Now now, bool with_rules) {
   const Verdict judged = verdict(board, now.steady);
   JsonWriter json;
   json.begin_object();
+  if (board.keys() != nullptr) json.field("shows_keys", true);
   json.field("ready", judged.reasons.empty()).field("state", state_name(judged.state)).field("line", judged.line);
   json.begin_array("not_ready");
   for (const std::string& problem : judged.reasons) json.value(problem);

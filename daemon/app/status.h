@@ -19,6 +19,7 @@
 namespace evictd {
 
 struct AuditStatus;  // audit_thread.h
+class KeyTrace;      // key_trace.h
 struct RefreshStatus;  // refresh_thread.h
 
 // What stays the same while the process runs. No secrets: addresses only.
@@ -70,7 +71,12 @@ class StatusBoard {
   SteadyTime last_turn() const { return SteadyTime(SteadyTime::duration(last_turn_.load())); }
   bool is_alive(SteadyTime now) const { return now - last_turn() <= kLoopSilenceMax; }
 
+  // Set before anybody reads, and outlives the board; null: keys are not shown.
+  void show_keys(const KeyTrace* trace) { keys_ = trace; }
+  const KeyTrace* keys() const { return keys_; }
+
  private:
+  const KeyTrace* keys_ = nullptr;
   mutable std::mutex mutex_;
   std::shared_ptr<const Status> status_;
   std::atomic<SteadyTime::duration::rep> last_turn_{0};

@@ -29,6 +29,23 @@ constexpr std::string_view kBody = R"(
 <div class="wide tall" role="region" tabindex="0" aria-labelledby="h-events"><table>
 <thead><tr><th scope="col">When</th><th scope="col">What</th><th scope="col">Cache</th><th scope="col">Rule</th><th scope="col" class="n">Count</th><th scope="col" class="n">Took</th></tr></thead>
 <tbody id="events"></tbody></table></div>
+<div id="audit" hidden>
+<h2 id="h-audit">Audit</h2>
+<p id="audit-says"></p>
+<p class="soft" id="audit-counts"></p>
+<ul class="soft" id="audit-notes"></ul>
+<div class="wide tall" role="region" tabindex="0" aria-labelledby="h-audit"><table>
+<thead><tr><th scope="col">Stale key</th><th scope="col">When</th><th scope="col">Cache</th><th scope="col">Rule</th><th scope="col" class="n">Stale for</th><th scope="col">Why</th><th scope="col">What its marker says</th></tr></thead>
+<tbody id="audit-stale"></tbody></table></div>
+</div>
+<div id="keys" hidden>
+<h2 id="h-keys">What became of a key</h2>
+<form id="key-form"><label for="key">Key</label> <input id="key" name="name" maxlength="1024" autocomplete="off" spellcheck="false"> <button>Show</button></form>
+<p class="soft" id="key-says" role="status"></p>
+<div class="wide tall" role="region" tabindex="0" aria-labelledby="h-keys"><table>
+<thead><tr><th scope="col">When</th><th scope="col">What</th><th scope="col">Cache</th><th scope="col">Rule</th><th scope="col">Transactions</th><th scope="col">Outcome</th></tr></thead>
+<tbody id="key-decisions"></tbody></table></div>
+</div>
 <h2 id="h-source">Source</h2>
 <div class="wide" role="region" tabindex="0" aria-labelledby="h-source"><table><tbody id="source"></tbody></table></div>
 </section>

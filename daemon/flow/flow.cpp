@@ -117,6 +117,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   void on_found(const LookupAnswer& answer) override { lookups_.answer(answer, now_); }
   void on_heartbeat() override;
   void on_keepalive(const Position& position) override;
+  void came_to(const Position& position, bool is_end);
 
   // IntakeOut
   void on_batch(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at) override;
@@ -158,6 +159,8 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   std::map<std::uint32_t, std::uint64_t> received_;      // in this session: the last commit or keepalive
   // Where what some cache knows to be done ends, as far as this session has not passed it: by name of the stream, and by its
   // number from its first commit on.
+  // Ends of transactions that caches know from before this connection, and that it has to send again (Ledger::awaited).
+  std::map<std::string, std::set<std::uint64_t>> awaited_;
   std::map<std::string, std::set<std::uint64_t>> known_ends_;
   std::unordered_map<std::uint32_t, std::set<std::uint64_t>> known_ends_of_;
   std::map<std::uint32_t, std::uint64_t> acknowledged_;  // told to the source in this session
@@ -280,9 +283,11 @@ void Flow::Impl::on_connected(const SourceConnected& connected) {
   events_.info(fmt::format("streaming, epoch {}", connected.epoch));
   known_ends_.clear();
   known_ends_of_.clear();
+  awaited_.clear();
   for (Entry& entry : lanes_) {
     entry.lane->source_connected(connected, session_, options_.on_first_start, now_);
     for (const auto& [name, ends] : entry.lane->ledger().known_ends()) known_ends_[name].insert(ends.begin(), ends.end());
+    for (const auto& [name, end] : entry.lane->ledger().awaited()) awaited_[name].insert(end);
   }
 }
 
@@ -333,6 +338,7 @@ void Flow::Impl::on_commit(const Position& end) {
   if (commit_time_ >= connected_at_) is_caught_up_ = true;
   std::uint64_t& received = received_[end.stream];
   received = std::max(received, end.value);
+  if (!awaited_.empty()) came_to(end, true);
   intake_.commit(end, now_);
   // A batch of what some cache has done before holds nothing else, so that nothing of it is done once more for its company.
   const auto [found, is_new] = known_ends_of_.try_emplace(end.stream);
@@ -341,6 +347,23 @@ void Flow::Impl::on_commit(const Position& end) {
   if (known.empty() || end.value < *known.begin()) return;
   intake_.close(now_);
   known.erase(known.begin(), known.upper_bound(end.value));
+}
+
+// What is awaited comes before anything beyond it, or the server was set back to before it and has gone another way since.
+void Flow::Impl::came_to(const Position& position, bool is_end) {
+  const auto awaited = awaited_.find(source_.stream_name(position.stream));
+  if (awaited == awaited_.end()) return;
+  std::set<std::uint64_t>& ends = awaited->second;
+  if (is_end) ends.erase(position.value);
+  if (!ends.empty() && *ends.begin() < position.value) {
+    const std::uint64_t missed = *ends.begin();
+    awaited_.clear();
+    return on_gap({"epoch_changed",
+                   fmt::format("expected the transaction that ended at {} once more, got to {} without it: the server was set back to an earlier moment",
+                               missed, position.value),
+                   {}});
+  }
+  if (ends.empty()) awaited_.erase(awaited);
 }
 
 void Flow::Impl::on_snapshot(const Snapshot& snapshot) {
@@ -362,6 +385,7 @@ void Flow::Impl::on_keepalive(const Position& position) {
     current_at_ = now_.steady;
     is_caught_up_ = true;
   }
+  if (!awaited_.empty()) came_to(position, false);
   if (intake_.in_transaction() || !intake_.empty()) return;
   std::uint64_t& received = received_[position.stream];
   received = std::max(received, position.value);

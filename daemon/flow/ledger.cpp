@@ -116,6 +116,17 @@ std::vector<Gap> Ledger::judge(const SourceFacts& facts) const {
     return {{"source_changed",
              fmt::format("expected database and slot '{}', got '{}'", record_.source_identity, facts.identity), {}}};
   }
+  for (const auto& [stream, end] : facts.ends) {
+    std::uint64_t known = 0;
+    for (const auto* positions : {&record_.acknowledged, &record_.committed}) {
+      if (const auto found = positions->find(stream); found != positions->end()) known = std::max(known, found->second);
+    }
+    if (known <= end) continue;
+    return {{"epoch_changed",
+             fmt::format("the server's log ends at {}, and this cache has on record what was at {}: it was set back to an earlier moment", end,
+                         known),
+             {}}};
+  }
   for (const auto& [stream, confirmed] : facts.confirmed) {
     const auto known = record_.acknowledged.find(stream);
     if (known == record_.acknowledged.end() || confirmed <= known->second) continue;
@@ -160,7 +171,17 @@ bool Ledger::streaming(const SourceConnected& connected, std::chrono::millisecon
     record_.epoch_since = cache_time;
   }
   // Names that peers share stay: each stands for one history (partitions.h), and the streams of others are among them.
-  if (!connected.is_shared && (record_.epoch != connected.epoch || starts_anew)) record_.acknowledged.clear();
+  if (!connected.is_shared && (record_.epoch != connected.epoch || starts_anew)) {
+    record_.acknowledged.clear();
+    record_.committed.clear();
+  }
+  awaited_.clear();
+  if (record_.source_instance != connected.instance) {
+    for (const auto& [name, begin] : connected.begins) {
+      const auto known = record_.committed.find(name);
+      if (known != record_.committed.end() && known->second > begin) awaited_.insert(*known);
+    }
+  }
   const bool is_same_history = is_same_server && !starts_anew && connected.is_shared == is_shared_;
   if (!is_same_history) {
     finished_.clear();
@@ -211,6 +232,9 @@ void Ledger::finished_earlier(const Position& end, const std::string& name) {
 void Ledger::applied(const Position& end, const std::string& name) {
   std::uint64_t& applied = applied_[name];
   applied = std::max(applied, end.value);
+  if (is_shared_) return;
+  std::uint64_t& committed = record_.committed[name];
+  committed = std::max(committed, end.value);
 }
 
 bool Ledger::is_applied(const std::string& name, std::uint64_t value) const {

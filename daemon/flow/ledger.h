@@ -6,6 +6,7 @@
 //   the source connects  judge(facts)       gaps of this cache: what its record lacks of what the source can still send
 //   streaming begins     streaming(...)     the record speaks of this epoch, these tables, these rules from here on
 //   first deletes done   applied(position)  never beyond a batch that lacks one (the lane's prefix)
+//   a stream goes on     awaited()          what has to come again, if the server is still of the history we know
 //   work is finished     finished(position) never beyond an unfinished batch (the lane's prefix)
 //   time to write        due(), take()      one record at a time, each with the next sequence
 //   the cache has it     stored(sequence)   only then may the source be told: recorded()
@@ -69,6 +70,10 @@ class Ledger {
   // history is the one before: positions mean the same transactions. A source that is another process (its instance) may be
   // one that went back and gives positions away again, so it is believed of nothing (G5).
   bool streaming(const SourceConnected& connected, std::chrono::milliseconds cache_time, bool starts_anew);
+  // After streaming(): by stream name, the end of a transaction that we know from before and that this connection has to send
+  // again. Where something beyond it comes first, the server was set back meanwhile and its log has gone another way, which
+  // neither its name nor its positions tell. Asked only of a server that is another process than it was.
+  const std::map<std::string, std::uint64_t>& awaited() const { return awaited_; }
   void use_tables(const std::map<std::string, std::string>& tables);
   // Streams that are read from here on go on record at once: see SourceHandler::on_streams().
   void use_streams(const std::map<std::string, std::uint64_t>& begins);
@@ -81,7 +86,7 @@ class Ledger {
   void finished_earlier(const Position& end, const std::string& name);
   // True when everything up to `value` is known to be finished here, in this or an earlier connection of the same history.
   bool is_finished(const std::string& name, std::uint64_t value) const;
-  // The prefix whose first deletes are done has reached `end`.
+  // The prefix whose first deletes are done has reached `end`, the end of a transaction.
   void applied(const Position& end, const std::string& name);
   // True when every first delete up to `value` is known to be done here, likewise.
   bool is_applied(const std::string& name, std::uint64_t value) const;
@@ -155,6 +160,7 @@ class Ledger {
   std::map<std::string, std::uint64_t> finished_;
   std::map<std::string, std::uint64_t> applied_;
   std::map<std::string, std::uint64_t> applied_taken_;  // of them, what the last record was made with
+  std::map<std::string, std::uint64_t> awaited_;
   // What the record that the cache came with said.
   std::map<std::string, std::uint64_t> finished_on_record_;
   std::map<std::string, std::uint64_t> applied_on_record_;

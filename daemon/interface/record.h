@@ -32,6 +32,9 @@ struct Record {
   // Likewise, the last position whose first deletes are done here, where that is further: what lies between the two owes
   // this cache a settle under `fill: plain`, and nothing else. Speaks of this epoch and source instance alone.
   std::map<std::string, std::uint64_t> applied;
+  // Likewise, where the last transaction ended whose first deletes are done here. A server that sends from before it, and not it,
+  // was set back and has gone another way.
+  std::map<std::string, std::uint64_t> committed;
   // Identifies what the source's positions live in (PostgreSQL: database OID and slot name). Opaque.
   std::string source_identity;
   // What the source says of the tables it follows, "schema.table" -> digest text, opaque: compared by the source

@@ -81,6 +81,9 @@ struct SourceFacts {
   // By stream name, what the server was told last. A cache with less on record has missed something, or somebody
   // else moved it ("slot_moved").
   std::map<std::string, std::uint64_t> confirmed;
+  // Likewise, how far the server's log reaches. A cache that has more on record knows another history: the server was set back
+  // to an earlier moment ("epoch_changed"). Absent: not known.
+  std::map<std::string, std::uint64_t> ends = {};
   // Tables named by the rules whose changes reach us or will, "schema.table" -> digest text.
   std::map<std::string, std::string> tables;
   // Why a table that is on record with the digest `before` may have missed something: the reason of the gap
@@ -102,6 +105,9 @@ struct SourceConnected {
   // positions found there may be theirs, and old.
   bool is_shared = false;
   std::map<std::string, std::uint64_t> streams = {};  // see SourceHandler::on_streams()
+  // By stream name, where a stream whose history can be told goes on: every transaction that ends beyond it is sent, also one
+  // that was sent before. Absent: nothing can be concluded from what does not come again.
+  std::map<std::string, std::uint64_t> begins = {};
 };
 
 // A change of which nothing more is known than that it was one (a record that cannot be decoded, the first

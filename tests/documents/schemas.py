@@ -330,7 +330,8 @@ def config_schema():
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "evictd: configuration",
             **settings({
                 "postgres": postgres(), "kafka": kafka(), "redis": redis(), "caches": caches(),
-                "http": settings({"listen": dict(text(listen, "", True), **{"description": "host:port, or off", "default": "127.0.0.1:9464"})}),
+                "http": settings({"listen": dict(text(listen, "", True), **{"description": "host:port, or off", "default": "127.0.0.1:9464"}),
+                                  "show_keys": {"type": ["boolean", "string"], "description": "the status page tells the last decisions about a key", "default": False}}),
                 "log": settings({"level": choice("what is logged", "debug", "info", "warning", "error", default="info", variables=True),
                                  "format": choice("json: one object per line", "text", "json", default="text", variables=True)}),
                 "audit": settings({"rate": text(r"^0*(?:[1-9][0-9]{0,2}|1000)/s$", "questions per second that the audit asks the database at most", True)},

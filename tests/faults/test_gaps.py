@@ -1,6 +1,11 @@
 """Parts of the stream are lost: evictd says so, purges what they may have touched, and only then is ready
 (G6). In each of these the lost changes are ones that somebody had cached."""
 
+import os
+import shutil
+import subprocess
+
+import pytest
 import scenarios
 from harness import oracle, shop
 from harness.fixtures import soak
@@ -101,6 +106,32 @@ def test_slot_made_anew_by_somebody_else(postgres, cache, make_evictd):
     postgres.execute("select pg_create_logical_replication_slot('evictd', 'pgoutput')")
     evictd.start()
     assert_gap_was_repaired(postgres, cache, evictd, ["slot_moved"])
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_a_copy_of_the_server_that_is_put_back(postgres, cache, make_evictd, overtaken):
+    """The same system, timeline and slot, and another log from there on: that it was set back is told by where its log ends, or by a
+    transaction that does not come again."""
+    evictd = make_evictd().start()
+    fill_everything(postgres, cache)
+    oracle.converge(postgres, evictd)
+    assert evictd.stop() == 0
+    postgres.stop("fast")
+    subprocess.run(["cp", "-a", postgres.data, f"{postgres.folder}/kept"], check=True)
+    postgres.start()
+    evictd.start()
+    lost_changes(postgres)
+    oracle.converge(postgres, evictd)
+    fill_everything(postgres, cache)  # what will not have been
+    assert evictd.stop() == 0
+    postgres.stop("immediate")
+    shutil.rmtree(postgres.data)
+    os.rename(f"{postgres.folder}/kept", postgres.data)
+    postgres.start()
+    if overtaken:
+        postgres.execute("insert into orders (product_id, quantity) select 50, 1 from generate_series(1, 20000)")
+    evictd.start()
+    assert_gap_was_repaired(postgres, cache, evictd, ["epoch_changed"])
 
 
 def test_table_dropped_and_recreated(postgres, cache, make_evictd):

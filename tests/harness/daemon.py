@@ -85,6 +85,8 @@ class Metrics:
 class Evictd:
     """One configured daemon. It may be started, ended and started again."""
 
+    env = None  # the environment of its process; None: ours
+
     def __init__(self, folder, postgres_url, redis_url, rules, *, slot="evictd", publication="evictd",
                  postgres_more="", redis_more="", more="", program="evictd", caches=None):
         """`caches`: what stands below 'caches:', indented; instead of `redis_url`."""
@@ -112,7 +114,7 @@ class Evictd:
 
     def start(self, ready=True, seconds=30):
         assert not self.is_running(), "already running"
-        self.process = process.start([self.program, "run", "-c", self.config], log=self.log)
+        self.process = process.start([self.program, "run", "-c", self.config], log=self.log, env=self.env)
         if ready:
             self.wait_until_ready(seconds)
         return self

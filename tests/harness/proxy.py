@@ -9,6 +9,7 @@ test's interpreter.
       slice BYTES     forward in pieces of this size
       delay MS        forward each piece that much later
       cut_after BYTES reset the connection after so many more bytes from the target: amid a message
+      target PORT     reset every connection now; new ones go there
 """
 
 import asyncio
@@ -75,6 +76,9 @@ class _Relay:
             self.delay = int(argument) / 1000
         elif word == "cut_after":
             self.cut_after = int(argument)
+        elif word == "target":
+            self.target_port = int(argument)
+            self.reset_all()
         else:
             raise ValueError(f"unknown command {line!r}")
 

@@ -145,6 +145,59 @@ def test_the_keyboard_reaches_everything_and_colours_can_be_read(page, make_evic
     assert page.complaints == []
 
 
+def test_what_became_of_a_key_is_told_where_keys_are_shown(page, make_evictd, postgres, cache):
+    evictd = make_evictd(rules=RULES).start()
+    page.open(url(evictd))
+    page.wait("document.getElementById('verdict').className === 'ready'")
+    assert page.evaluate("document.getElementById('keys').hidden")
+    assert evictd.http("/key?name=product:1")[0] == 404
+    evictd.stop()
+    with open(evictd.config, encoding="utf-8") as file:
+        text = file.read()
+    with open(evictd.config, "w", encoding="utf-8") as file:
+        file.write(text.replace("http:\n", "http:\n  show_keys: true\n"))
+    evictd.start()
+    cache.set("product:1", "x")
+    touch(postgres, 5)
+    eventually("the key is gone", lambda: not cache.exists("product:1"))
+    page.open(url(evictd))
+    page.wait("!document.getElementById('keys').hidden")
+    page.evaluate("document.getElementById('key').value = 'product:1'; document.querySelector('#keys button').click()")
+    page.wait("document.querySelectorAll('#key-decisions tr').length > 0 && document.getElementById('key-decisions').innerText.includes('delete')")
+    told = page.text("#key-decisions")
+    assert "products" in told and ("deleted" in told or "absent" in told)
+    # What is typed in is text, whatever it looks like.
+    page.evaluate(f"document.getElementById('key').value = {json.dumps(HOSTILE)}; document.querySelector('#keys button').click()")
+    page.wait("document.getElementById('key-says').innerText.startsWith('None about ')")
+    assert page.evaluate("document.getElementById('hit') === null && document.querySelector('img') === null")
+    # The keyboard alone does it too.
+    page.evaluate("document.getElementById('key').focus()")
+    page.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Show"
+    assert page.complaints == []
+
+
+def test_what_the_audit_found_is_told(page, make_evictd, postgres, cache):
+    rules = "- {table: public.products, keys: ['product:{id}'], fill: checked}\n"
+    evictd = make_evictd(rules=rules, more="audit: {rate: 1000/s}\n").start()
+    page.open(url(evictd))
+    page.wait("!document.getElementById('audit').hidden")
+    connection = postgres.connect()
+    with connection.cursor() as cursor:
+        cursor.execute("select row_to_json(p)::text, pg_current_snapshot()::text from products p where id = 7")
+        old, token = cursor.fetchone()
+    names = ("product:7", "evictd:{product:7}")
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
+    eventually("the delete", lambda: cache.exists(names[1]))
+    cache.delete(names[1])  # as an eviction would
+    assert cache.execute_command("FCALL", "evictd_fill", 2, *names, token, 600_000, old) == 1
+    page.wait("document.getElementById('audit-stale').innerText.includes('product:7')", 60)
+    told = page.text("#audit-stale")
+    assert "by a reader that had seen " + token in told and "has not seen" in told
+    assert "judged values are stale" in page.text("#audit-says")
+    assert page.complaints == []
+
+
 def test_without_script_it_still_tells_the_state(page, make_evictd, redis):
     evictd = make_evictd(rules=RULES).start()
     page.call("Emulation.setScriptExecutionDisabled", value=True)

@@ -41,7 +41,7 @@ class FakeDatabase {
   // Writes the commit record: the stream may send it from now on, nobody can see it yet.
   const Logged& commit(std::vector<int> rows, bool truncate, SystemTime now) {
     Logged logged;
-    logged.end = ++log_end_ * 10;
+    logged.end = ++log_end_ * 10 + way_;
     logged.xid = Xid{next_xid_++};
     logged.commit_time = now;
     logged.rows = std::move(rows);
@@ -66,6 +66,15 @@ class FakeDatabase {
     next_xid_ = number(xid);
   }
 
+  // A copy of the server that was made when its log ended there is put back, under the same name: what came later never was,
+  // and what comes from here on ends elsewhere in the log.
+  void set_back_to(std::uint64_t end) {
+    log_.erase(std::find_if(log_.begin(), log_.end(), [end](const Logged& logged) { return logged.end > end; }), log_.end());
+    if (!log_.empty()) next_xid_ = number(log_.back().xid) + 1;
+    log_end_ = end / 10;
+    ++way_;
+  }
+
   bool is_visible(Xid xid) const { return visible_since_.count(xid) != 0; }
   bool is_truncate(Xid xid) const {
     return std::any_of(log_.begin(), log_.end(), [xid](const Logged& logged) { return logged.xid == xid && logged.truncate; });
@@ -88,11 +97,12 @@ class FakeDatabase {
   }
 
   const std::vector<Logged>& log() const { return log_; }
-  std::uint64_t log_end() const { return log_end_ * 10; }
+  std::uint64_t log_end() const { return log_.empty() ? log_end_ * 10 : std::max(log_end_ * 10, log_.back().end); }
 
  private:
   std::uint64_t next_xid_ = 1000;
   std::uint64_t log_end_ = 0;
+  std::uint64_t way_ = 0;  // how often it was set back
   std::vector<Logged> log_;
   std::set<Xid> invisible_;
   std::map<Xid, SteadyTime> visible_since_;

@@ -169,6 +169,7 @@ class FakeSource final : public Source {
     connected.source_identity = "fake";
     connected.tables = named_tables();
     connected.has_snapshots = has_snapshots;
+    connected.begins["wal"] = slot_->confirmed;
     handler.on_connected(connected);
     // What the slot has confirmed is finished, and makes a position to compare with after a restart.
     handler.on_keepalive({0, slot_->confirmed});
@@ -196,7 +197,10 @@ class FakeSource final : public Source {
     facts.if_not_on_record = Gap{"record_missing", "the slot was read before, and there is no record of it", {}};
     facts.if_on_record = Gap{"slot_missing", "the slot of the record is gone", {}};
     if (slot_->lost) facts.gaps.push_back(Gap{"slot_lost", "the slot is lost", {}});
-    if (slot_->exists) facts.confirmed["wal"] = slot_->confirmed;
+    if (slot_->exists) {
+      facts.confirmed["wal"] = slot_->confirmed;
+      facts.ends["wal"] = database_.log_end() + 1;  // as far as keepalives go
+    }
     facts.tables = named_tables();
     return facts;
   }

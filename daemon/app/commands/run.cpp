@@ -5,6 +5,7 @@
 #include "daemon/app/commands/commands.h"
 #include "daemon/app/commands/wiring.h"
 #include "daemon/app/http_server.h"
+#include "daemon/app/key_trace.h"
 #include "daemon/app/loop.h"
 #include "daemon/version_text.h"
 
@@ -56,6 +57,7 @@ int run_command(const CommandLine& request) {
   const std::unique_ptr<AuditThread> audit = start_audit(**config);
   std::vector<std::unique_ptr<RefreshThread>> refreshes;
   std::vector<RefreshThread*> listeners;
+  const std::unique_ptr<KeyTrace> keys = (*config)->show_keys && (*config)->listen ? std::make_unique<KeyTrace>() : nullptr;
   std::vector<std::unique_ptr<Sink>> sinks;
   std::vector<LaneSpec> lanes;
   std::vector<LoopCache> caches;
@@ -71,6 +73,7 @@ int run_command(const CommandLine& request) {
       listeners.push_back(refreshes.back().get());
       sinks.back() = RefreshThread::listening(std::move(sinks.back()), *refreshes.back());
     }
+    if (keys) sinks.back() = KeyTrace::listening(std::move(sinks.back()), *keys, cache.name);
     lanes.push_back({cache.name, sinks.back().get(), cache.after, cache.park_after, cache.redis.tombstone_ttl,
                      cache.edge ? cache.edge->origin_time : std::chrono::milliseconds(0)});
     caches.push_back({cache.name, cache_text(cache), sinks.back().get()});
@@ -85,6 +88,7 @@ int run_command(const CommandLine& request) {
   Activity activity(metrics, names);
   StatusBoard board;
   board.turned(read_clocks().steady);
+  board.show_keys(keys.get());
   Result<std::unique_ptr<HttpServer>> http = start_http(**config, board, metrics);
   if (!http) return failed(http.error());
 

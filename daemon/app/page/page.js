@@ -195,6 +195,53 @@
       facts.push(['WAL until the slot is lost', source.slot_safe_wal_bytes < 0 ? 'none left' : size(source.slot_safe_wal_bytes)]);
     }
     fill(at('source'), facts.map(([name, value]) => row(name, [cell(value)])));
+    at('audit').hidden = !status.audit;
+    if (status.audit) showAudit(status.audit, status.now);
+    at('keys').hidden = !status.shows_keys;
+  }
+
+  // A marker in words: 'f 1040:1044: 1700000000000' is a fill, 't 73/1 1042s' an invalidation.
+  function markerText(text) {
+    if (!text) return 'it has none';
+    const [kind, first, second] = text.split(' ');
+    const when = (ms) => (ms > 0 && ms < 8.64e15 ? ' at ' + clock(new Date(Number(ms)).toISOString()) + ' UTC' : '');
+    if (kind === 'f') return 'filled' + when(second) + ' by a reader that had seen ' + (first === '-' ? 'nobody knows what' : first) + ' (' + text + ')';
+    if (kind === 't') return 'invalidated for ' + second + ', and not filled since (' + text + ')';
+    return text;
+  }
+
+  function showAudit(audit, now) {
+    at('audit-says').textContent = audit.problem ? 'Nothing is audited at the moment: ' + audit.problem : audit.says + '.';
+    at('audit-counts').textContent = whole(audit.checked) + ' looked at since the start: ' + whole(audit.fresh) + ' fresh, ' +
+      whole(audit.stale) + ' stale, ' + whole(audit.in_flight) + ' in flight, ' + whole(audit.unreadable) + ' unreadable.';
+    const notes = audit.not_audited.map((text) => 'not audited: ' + text);
+    if (audit.behind) notes.unshift(whole(audit.behind) + ' values waited for evictd in vain: ' + audit.behind_reason);
+    fill(at('audit-notes'), notes.map((text) => make('li', text)));
+    fill(at('audit-stale'), audit.last_stale.length ? audit.last_stale.map((one) => row(one.key, [
+      cell(moment(one.at, now)), cell(one.cache), cell(one.rule), cell(duration(one.stale_seconds), 'n'), cell(one.reason),
+      cell(markerText(one.marker))])) : [row('none', [cell('No stale value was found since the start.')])]);
+  }
+
+  // What became of a key that somebody types in.
+  function askForKey(event) {
+    event.preventDefault();
+    const key = at('key').value;
+    if (!key) return;
+    at('key-says').textContent = 'Looking ...';
+    fetch('key?name=' + encodeURIComponent(key)).then((answer) => {
+      if (!answer.ok) throw new Error('evictd answered ' + answer.status);
+      return answer.json();
+    }).then((told) => {
+      const since = told.since ? ' Kept are the last decisions, back to ' + clock(told.since) + ' UTC.' : ' There was no decision yet.';
+      const count = told.decisions.length;
+      at('key-says').textContent = (count ? whole(count) + (count === 1 ? ' decision' : ' decisions') + ' about ' + key + ', the latest first.'
+        : 'None about ' + key + '.') + since;
+      fill(at('key-decisions'), told.decisions.map((one) => row(clock(one.at) + ' UTC', [
+        cell(one.what), cell(one.cache), cell(one.rule), cell(one.transactions), cell(one.outcome)])));
+    }).catch((error) => {
+      at('key-says').textContent = 'No answer: ' + error.message;
+      fill(at('key-decisions'), []);
+    });
   }
 
   function showRules() {
@@ -280,6 +327,7 @@
   }
   at('live').hidden = false;
   charts.forEach(setUp);
+  at('key-form').addEventListener('submit', askForKey);
   document.addEventListener('visibilitychange', () => (document.hidden ? hush() : listen()));
   window.addEventListener('resize', () => charts.forEach(plot));
   setInterval(watch, 1000);

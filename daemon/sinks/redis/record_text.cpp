@@ -44,6 +44,7 @@ bool read_line(std::string_view word, std::string_view value, Record& record) {
   if (!decode_percent(rest, name)) return false;
   if (word == "acknowledged") return read_number(first, record.acknowledged[name]);
   if (word == "applied") return read_number(first, record.applied[name]);
+  if (word == "committed") return read_number(first, record.committed[name]);
   if (word == "rules") return read_number(first, record.rules[name]);
   return word == "table" && decode_percent(first, record.tables[name]);
 }
@@ -69,6 +70,10 @@ std::string record_to_text(const Record& record) {
   }
   for (const auto& [stream, position] : record.applied) {
     text += "\napplied " + std::to_string(position) + ' ';
+    append_escaped(text, stream);
+  }
+  for (const auto& [stream, position] : record.committed) {
+    text += "\ncommitted " + std::to_string(position) + ' ';
     append_escaped(text, stream);
   }
   for (const auto& [table, digest] : record.tables) {

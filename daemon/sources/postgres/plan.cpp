@@ -162,7 +162,10 @@ SourceFacts source_facts(const PlanInput& input, const Plan& plan, const Epoch& 
     found.gaps.push_back({"publication_missing",
                           fmt::format("publication '{}' did not exist for a time", input.options->publication), {}});
   }
-  if (facts.slot.exists) found.confirmed[kOnlyStream] = facts.slot.confirmed.value;
+  if (facts.slot.exists) {
+    found.confirmed[kOnlyStream] = facts.slot.confirmed.value;
+    found.ends[kOnlyStream] = facts.server.wal_end.value;
+  }
   // What can neither be followed now nor made to be is named as a problem; it is a gap when it is there again.
   struct Compared {
     TableFacts table;

@@ -379,6 +379,7 @@ void PostgresSource::streaming_began() {
   connected.source_identity = source_identity(facts_, slot_);
   connected.tables = followed_;
   connected.has_snapshots = true;
+  if (!options_.temporary_slot) connected.begins[kOnlyStream] = confirmed_.value;
   handler_->on_connected(connected);
   // What the slot has confirmed is finished, and makes a position to compare with after a restart.
   if (!options_.temporary_slot) handler_->on_keepalive(Position{0, confirmed_.value});

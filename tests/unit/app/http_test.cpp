@@ -5,6 +5,8 @@
 
 #include <functional>
 
+#include "daemon/app/key_trace.h"
+
 namespace evictd {
 namespace {
 
@@ -258,6 +260,23 @@ TEST_F(Http, OtherPathsAndMethodsAreRefused) {
             "nothing here; there is /, /events, /metrics, /livez, /readyz and /status\n");
   EXPECT_EQ(get("/metrics", "POST").status, 405);
   EXPECT_EQ(get("/metrics", "POST").body, "expected GET or HEAD\n");
+}
+
+TEST_F(Http, KeysAreShownWhereTheConfigurationSaysSoAndNowhereElse) {
+  board_.publish(healthy_status());
+  const HttpResponse hidden = get("/key", "GET", "name=product:1");
+  EXPECT_EQ(hidden.status, 404);
+  EXPECT_THAT(hidden.body, HasSubstr("'http: {show_keys: true}'"));
+  EXPECT_THAT(get("/status").body, Not(HasSubstr("shows_keys")));
+
+  const KeyTrace trace;
+  board_.show_keys(&trace);
+  const HttpResponse shown = get("/key", "GET", "name=product%3A1%22");
+  EXPECT_EQ(shown.status, 200);
+  EXPECT_EQ(shown.body, "{\"key\":\"product:1\\\"\",\"since\":null,\"decisions\":[]}\n");
+  EXPECT_THAT(get("/status").body, HasSubstr("\"shows_keys\":true"));
+  for (const char* wrong : {"", "name=", "key=a", "name=%4", "name=%zz"}) EXPECT_EQ(get("/key", "GET", wrong).status, 400) << wrong;
+  EXPECT_EQ(get("/key", "POST", "name=a").status, 405);
 }
 
 }  // namespace

@@ -229,6 +229,62 @@ TEST_F(TakeOver, TheRecordComesWithTheConnectionWhenRedisIsAway) {
   EXPECT_EQ(second->said.find("gap"), std::string::npos) << second->said;
 }
 
+// A copy of the server's disk is put back: the same system, the same timeline, an older log. What was cached of the part that is
+// gone has no event any more.
+class SetBack : public TakeOver {
+ protected:
+  // All is applied, and "row:1" cached from what will not have been.
+  void SetUp() override {
+    daemon = start();
+    until({daemon.get()}, [&] { return is_ready(*daemon); });
+    commit(1);
+    until({daemon.get()}, [&] { return all_acknowledged(); });
+    kept = slot->confirmed;
+    for (int i = 0; i < 3; ++i) commit(1);
+    until({daemon.get()}, [&] { return all_acknowledged() && redis->record && redis->record->committed["wal"] == kept + 30; });
+    redis->cache["row:1"] = {{}, false};
+  }
+  void set_back(int commits_since) {
+    daemon->source->server_up = false;
+    until({daemon.get()}, [&] { return !is_ready(*daemon); });
+    database.set_back_to(kept);
+    slot->confirmed = kept;
+    for (int i = 0; i < commits_since; ++i) commit(2);
+    daemon->source->instance = "restarted";
+    daemon->source->server_up = true;
+    until({daemon.get()}, [&] { return is_ready(*daemon) && all_acknowledged(); });
+  }
+
+  std::unique_ptr<Daemon> daemon;
+  std::uint64_t kept = 0;
+};
+
+TEST_F(SetBack, IsFoundByWhereItsLogEnds) {
+  set_back(0);
+  EXPECT_FALSE(redis->cache.contains("row:1"));
+  EXPECT_NE(daemon->said.find("it was set back to an earlier moment"), std::string::npos) << daemon->said;
+}
+
+TEST_F(SetBack, IsFoundByATransactionThatDoesNotComeAgainWhenItsLogIsLongerByNow) {
+  set_back(5);
+  EXPECT_FALSE(redis->cache.contains("row:1"));
+  EXPECT_NE(daemon->said.find("once more, got to"), std::string::npos) << daemon->said;
+}
+
+TEST_F(SetBack, IsNotTakenForARestartAfterWhichEverythingComesAgain) {
+  daemon->source->server_up = false;
+  until({daemon.get()}, [&] { return !is_ready(*daemon); });
+  slot->confirmed = kept;  // a crashed server remembers an older acknowledgement
+  daemon->source->instance = "restarted";
+  redis->cache["row:2"] = {{}, false};
+  daemon->source->server_up = true;
+  until({daemon.get()}, [&] { return is_ready(*daemon) && all_acknowledged(); });
+  commit(3);
+  until({daemon.get()}, [&] { return all_acknowledged(); });
+  EXPECT_EQ(daemon->said.find("gap"), std::string::npos) << daemon->said;
+  EXPECT_TRUE(redis->cache.contains("row:2"));
+}
+
 // The purge for a commit that may have been lost while it hung waits until it is visible. In a restored database it
 // never will be.
 TEST_F(TakeOver, ARepairDoesNotWaitForTransactionsOfAHistoryThatIsOver) {

@@ -7,7 +7,8 @@
 -- Text:  <kind> <a> <b>[ <field>]...        one space between the parts
 --
 --   t <epoch> <token>,<token>,...           tombstone: an invalidation was here. A writer that invalidates
---                                           by itself knows no epoch: *<ms>, the time it did so
+--                                           by itself knows no epoch: *<ms>, the time it did so. A lazy tag's
+--                                           has *<ms> too: values filled before then prove nothing
 --   f <version> <filled>                    filled by a checked fill at <filled> (ms, Redis TIME)
 --   l - -                                   nothing but a lease
 --

@@ -417,7 +417,8 @@ local function tag_is_newer(marker, name, tag_text)
   if not is_tombstone(tag_text) then return is_lazy_tag(name) end
   local version = marker and marker.kind == 'f' and parse_version(marker.a)
   if not version then return true end
-  -- Made anew by the fill of another value: what the one before it asked for is not known.
+  -- Made anew by the fill of another value: what the one before it asked for is not known. Or the source was first seen then as
+  -- it is now: what a value had seen before that proves nothing.
   local made = is_lazy_tag(name) and string.match(tag_text, '^t %*(%d+) ')
   local filled = exact(marker.b)
   if made and (not filled or filled < tonumber(made)) then return true end

@@ -18,8 +18,9 @@ local function walk_tokens(name, c)
 end
 
 -- Puts the tokens into the marker, each with `flag`; with any flag the walk is over, and they get the 's' they were
--- born with as well. Not before: a settle walk that is cut off would pass for finished. Returns tombstones refused.
-local function mark_walk(name, wanted, c, flag)
+-- born with as well. Not before: a settle walk that is cut off would pass for finished. `a`: the marker's second part, instead of
+-- the epoch. Returns tombstones refused.
+local function mark_walk(name, wanted, c, flag, a)
   -- A write that a full Redis allows; after it, the SET below may pass the memory limit.
   local lifetime = at_least(name, c.lifetime)
   redis.call('PEXPIRE', name, lifetime)
@@ -35,7 +36,7 @@ local function mark_walk(name, wanted, c, flag)
     if flag ~= '' and string.find(token.flags, 's', 1, true) then there.flags = add_flag(there.flags, 's') end
   end
   have, need = compacted(have, need, c.snapshot)
-  return write_marker(name, marker_text({kind = 't', a = c.epoch, b = tokens_text(have), need = need}), lifetime)
+  return write_marker(name, marker_text({kind = 't', a = a or c.epoch, b = tokens_text(have), need = need}), lifetime)
 end
 
 -- How many of KEYS are markers: all but the counter of the channel.
@@ -117,6 +118,8 @@ end
 
 -- Lazy tags: no set, nothing to walk. KEYS: their markers[, the channel's counter]; tokens one text for all, or one
 -- per marker. A marker never gets shorter: it has to outlive every value that carries the tag (reader.lua).
+-- Values filled before the source was first seen as it is now prove nothing (a server that came back may have been set back, and
+-- gives ids away again): readers judge them, so the marker says since when, as one does that a fill made.
 -- Returns what invalidate.lua does; a tag counts as deleted when it had a marker, so that some value may carry it.
 local function lazy_tags(keys, args)
   local c = parse_command(args)
@@ -131,7 +134,10 @@ local function lazy_tags(keys, args)
       lengthen(name, c.lifetime)
     else
       reply[1] = reply[1] + redis.call('EXISTS', name)
-      reply[4] = reply[4] + mark_walk(name, wanted, c, '')
+      local text = redis.call('MGET', name)[1]
+      local made = exact(text and string.match(text, '^t %*(%d+) ') or '')
+      local since = made and made >= c.trust_since and made or c.trust_since
+      reply[4] = reply[4] + mark_walk(name, wanted, c, '', since > 0 and '*' .. string.format('%.0f', since) or nil)
       if c.channel then announce(c, keys[#keys], 'tag', tag_of_marker(name), wanted) end
     end
   end

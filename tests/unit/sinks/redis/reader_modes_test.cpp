@@ -144,6 +144,26 @@ TEST_F(ReaderModes, LazyTagMadeAnewByAnotherValueDoesNotFreshenOlderOnes) {  // 
   EXPECT_EQ(state("p:2", {tag_marker}), "fresh");
 }
 
+// A server that came back may have been set back, and gives ids away again: what a value had seen before proves nothing of them.
+TEST_F(ReaderModes, LazyTagsValuesOfBeforeTheServerCameBackAreStaleAtTheNextInvalidation) {  // G5
+  const std::string tag_marker = marker_name("tag:t");
+  ASSERT_EQ(fill("p:1", "200:200:", {tag_marker}), 1);
+  run(lazy_tags({{"t", 110}}));
+  EXPECT_EQ(state("p:1", {tag_marker}), "fresh") << "110 is in the value";
+  const long long filled = std::stoll(redis().get(marker_name("p:1")).substr(std::string("f 200:200: ").size()));
+  driven_->sink().set_context(SinkContext{"epoch/1", std::chrono::milliseconds(filled + 1)});
+  while (redis().integer({"EVAL", "local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)", "0"}) <= filled + 1) {
+  }  // the clock of Redis has moved on
+  run(lazy_tags({{"t", 111}}));
+  EXPECT_EQ(state("p:1", {tag_marker}), "stale");
+  ASSERT_EQ(fill("p:1", "120:120:", {tag_marker}), 0) << "it goes back behind what was there";
+  redis().command({"DEL", "p:1", marker_name("p:1")});
+  ASSERT_EQ(fill("p:1", "120:120:", {tag_marker}), 1);
+  EXPECT_EQ(state("p:1", {tag_marker}), "fresh");
+  run(lazy_tags({{"t", 112}}));
+  EXPECT_EQ(state("p:1", {tag_marker}), "fresh") << "what was filled since is believed";
+}
+
 TEST_F(ReaderModes, ManyLazyTagsInOneCommand) {
   std::vector<std::pair<std::string, std::uint64_t>> tags;
   for (std::uint64_t i = 0; i < 1500; ++i) tags.emplace_back("t" + std::to_string(i), 100 + i % 2);

@@ -14,6 +14,7 @@ Record sample() {
   record.epoch_since = std::chrono::milliseconds(1'700'000'000'000);
   record.source_identity = "16384/evictd";
   record.acknowledged = {{"wal", 24'578'000}, {"shop.a b[3]#1", 7}};
+  record.committed = {{"wal", 24'577'900}};
   record.tables = {{"public.my table", "16390/a 1"}};
   record.rules = {{"public.my table", 77}};
   record.gaps = {"redis_rollback", "slot_lost"};
@@ -33,6 +34,7 @@ TEST(RecordText, ReadsAsDocumented) {
             "gap slot_lost\n"
             "acknowledged 7 shop.a%20b[3]#1\n"
             "acknowledged 24578000 wal\n"
+            "committed 24577900 wal\n"
             "table 16390/a%201 public.my%20table\n"
             "rules 77 public.my%20table\n"
             "end\n");

@@ -1,0 +1,79 @@
+"""The nemesis for ctest: a short run of one seed; with --soak, seeds for a quarter of an hour, every named scenario, and the builds broken on
+purpose, each of which has to fail a scenario."""
+
+import os
+import random
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import faults  # noqa: E402  pylint: disable=wrong-import-position
+import named  # noqa: E402  pylint: disable=wrong-import-position
+import nemesis  # noqa: E402  pylint: disable=wrong-import-position
+from harness.fixtures import soak  # noqa: E402  pylint: disable=wrong-import-position
+
+SOAK = pytest.mark.skipif(not soak(), reason="long: tests/run.sh --soak")
+
+
+def number(seed):
+    return random.Random(seed).randrange(10**6)
+
+
+def held(schedule):
+    failed = nemesis.play(schedule)
+    if failed:
+        nemesis.report(schedule, failed)
+    assert not failed, failed
+
+
+def test_a_seed_is_its_schedule():
+    assert nemesis.draw(7) == nemesis.draw(7) != nemesis.draw(8)
+    drawn = {step["fault"] for seed in range(300) for steps in nemesis.draw(seed)["rounds"] for step in steps}
+    assert drawn == set(faults.FAULTS), "faults that are never drawn"
+    for seed in range(300):
+        for steps in nemesis.draw(seed)["rounds"]:
+            for one, two in zip(steps, steps[1:]):
+                shared = faults.FAULTS[one["fault"]].touches & faults.FAULTS[two["fault"]].touches
+                assert not (one["overlaps"] and shared), f"{one} and {two} touch {shared}"
+
+
+def test_a_failing_schedule_is_shrunk_to_what_makes_it_fail():
+    schedule = nemesis.draw(3)
+    names = [step["fault"] for _, step in nemesis.flat(schedule)]
+    culprits = {names[1], names[-1]}
+    shortest = nemesis.shrink(schedule, lambda tried: culprits <= {step["fault"] for _, step in nemesis.flat(tried)})
+    assert {step["fault"] for _, step in nemesis.flat(shortest)} == culprits and len(nemesis.flat(shortest)) == len(culprits)
+
+
+@pytest.mark.skipif(soak(), reason="the long run has more")
+def test_a_short_run(seed):
+    """One Redis, no changed clock: what starts quickly."""
+    at = number(seed)
+    schedule = next(found for found in map(lambda n: nemesis.draw(n, rounds=1, steps=3), range(at, at + 1000))
+                    if found["world"] == {"redis": "single", "faketime": False})
+    held(schedule)
+
+
+@SOAK
+def test_a_long_run(seed):
+    end = time.monotonic() + 900
+    at = number(seed)
+    while time.monotonic() < end:
+        held(nemesis.draw(at))
+        at += 1
+
+
+@SOAK
+@pytest.mark.parametrize("name", named.SCENARIOS)
+def test_scenario(name):
+    held(named.schedule(name))
+
+
+@SOAK
+@pytest.mark.parametrize("name", [name for name, (_, _, _, broken) in named.SCENARIOS.items() if broken])
+def test_a_broken_build_is_caught(name):
+    broken = named.SCENARIOS[name][3]
+    assert any(nemesis.play(named.schedule(name), broken) for _ in range(3)), f"{broken} passes '{name}'"
