@@ -1,9 +1,11 @@
 // `evictd check` for Redis: each finding made for real.
 #include "daemon/sinks/redis/doctor/check.h"
 
-#include <chrono>
-#include <thread>
 #include <gmock/gmock.h>
+
+#include <chrono>
+#include <functional>
+#include <thread>
 
 #include "tests/unit/sinks/redis/script_fixture.h"
 #include "tests/unit/sinks/redis/sink_fixture.h"
@@ -113,6 +115,14 @@ TEST_F(CheckRedis, Replica) {
                 ": this is a replica of '127.0.0.1' -> point 'redis: url:' at the master"});
 }
 
+bool wait_until(const std::function<bool()>& condition) {
+  for (const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30); !condition();) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return true;
+}
+
 TEST_F(CheckRedis, ClusterNode) {
   // By default the bus takes the port plus 10,000, which may be beyond the last port.
   start({"--cluster-enabled", "yes", "--cluster-port", std::to_string(free_port())});
@@ -122,8 +132,7 @@ TEST_F(CheckRedis, ClusterNode) {
   redis().command({"CLUSTER", "ADDSLOTSRANGE", "0", "16383"});
   const std::string rules = "- {table: a.b, keys: ['product:{id}'], fill: checked}";
   const auto is_well = [&] { return redis().command({"CLUSTER", "INFO"}).text.find("cluster_state:ok") != std::string::npos; };
-  for (int tries = 0; tries < 600 && !is_well(); ++tries) std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  ASSERT_TRUE(is_well());
+  ASSERT_TRUE(wait_until(is_well));
   EXPECT_THAT(findings(rules), IsEmpty());
   EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}'], announce: news}"),
               ::testing::ElementsAre(::testing::HasSubstr("the rule has 'announce', which cannot be counted on a Redis Cluster")));
