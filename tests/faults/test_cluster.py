@@ -70,8 +70,12 @@ class Load:
         source = random.Random(seed)
         try:
             while not ended.is_set():
-                with contextlib.suppress(*TROUBLE), contextlib.closing(self.postgres.connect(connect_timeout=5)) as connection:
-                    what(source, ended, connection)
+                try:
+                    with contextlib.suppress(*TROUBLE), contextlib.closing(self.postgres.connect(connect_timeout=5)) as connection:
+                        what(source, ended, connection)
+                except TypeError as error:  # redis-py 4.3 takes the answer to ASKING apart with the options of the command behind it
+                    if "NEVER_DECODE" not in str(error):
+                        raise
                 ended.wait(0.05)
         except Exception as error:  # pylint: disable=broad-except
             self.failure = error

@@ -62,6 +62,9 @@ class FakeSink final : public Sink {
   // Told of each first delete under `fill: plain`, with the transactions that ask for it.
   std::function<void(const std::string& name, const std::set<Xid>& xids)> on_plain_delete;
 
+  std::vector<std::string> lost;                       // what lost_parts() says
+  std::vector<std::vector<std::string>> walked_parts;  // of each unconditional walk
+
   // Told of each record that is stored.
   std::function<void()> on_saved;
 
@@ -170,9 +173,11 @@ class FakeSink final : public Sink {
     if (!connected_) return false;
     return urgency == Urgency::kBulk ? walks_.size() < room_bulk : under_way_.size() < room;
   }
+  std::vector<std::string> lost_parts() const override { return lost; }
   void submit(Ticket ticket, const Order& order) override {
     EVICTD_CHECK(has_room(order.urgency()));
     check_order(order);
+    if (order.is_unconditional) walked_parts.emplace_back(order.parts.begin(), order.parts.end());
     if (order.target == Target::kPatterns) {
       walks_.push_back({ticket, order, 0, {}});
     } else {

@@ -138,6 +138,33 @@ TEST_F(TakeOver, ARedisOfEarlierIsTheActiveOnesToRepair) {
   EXPECT_FALSE(redis->cache.contains("row:1")) << second->said;
 }
 
+// A cache of several servers, one of which came back without what is on record.
+TEST_F(TakeOver, APartThatIsLostIsPurgedAlone) {
+  auto first = start();
+  until({first.get()}, [&] { return is_ready(*first); });
+  first->sink->walked_parts.clear();
+  first->sink->lost = {"0-99"};
+  first->sink->cut(0);
+  until({first.get()}, [&] { return !first->sink->walked_parts.empty(); });
+  first->sink->lost.clear();
+  until({first.get()}, [&] { return is_ready(*first) && redis->record->gaps.empty(); });
+  EXPECT_NE(first->said.find("a part of the cache has older data than what is on record, or none: 0-99"), std::string::npos) << first->said;
+  for (const std::vector<std::string>& parts : first->sink->walked_parts) EXPECT_EQ(parts, std::vector<std::string>{"0-99"});
+}
+
+// Found out at the start: on record before the source does anything that cannot be taken back, and purged when it streams.
+TEST_F(TakeOver, APartThatWasLostWhileNobodyWatchedIsPurgedAlone) {
+  auto first = start();
+  until({first.get()}, [&] { return is_ready(*first); });
+  first.reset();
+  auto second = start();
+  second->sink->lost = {"0-99", "7000"};
+  until({second.get()}, [&] { return !second->sink->walked_parts.empty(); });
+  second->sink->lost.clear();
+  until({second.get()}, [&] { return is_ready(*second); });
+  for (const std::vector<std::string>& parts : second->sink->walked_parts) EXPECT_EQ(parts, (std::vector<std::string>{"0-99", "7000"}));
+}
+
 TEST_F(TakeOver, ARedisThatComesBackWithItsDataIsNoRollback) {
   auto daemon = start();
   until({daemon.get()}, [&] { return is_ready(*daemon); });

@@ -771,7 +771,9 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   void tell_trouble() {
     std::optional<Error> now;
     std::string now_class(kClassConnection);
-    if (const auto gone = away(); !gone.empty()) {
+    if (topology_error_ && !masters_.empty() && map_.unserved().any()) {
+      now = topology_error_;  // it is why its masters refuse us, too
+    } else if (const auto gone = away(); !gone.empty()) {
       const Node& first = *gone.front();
       std::string text = "the cluster's master at '" + first.at.to_string() + "' is not connected";
       if (gone.size() > 1) text += ", and " + std::to_string(gone.size() - 1) + " more";
@@ -782,7 +784,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
       } else if (is_up_ || ever_up_) {
         now = Error{ErrorKind::kConnection, text, {}};
       }
-    } else if (topology_error_ && (!is_up_ || map_.unserved().any())) {
+    } else if (topology_error_ && !is_up_) {
       now = topology_error_;
     }
     if (!now) {

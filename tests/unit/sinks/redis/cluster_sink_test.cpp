@@ -70,7 +70,6 @@ class ClusterSinkTest : public ::testing::Test {
 };
 
 TEST_F(ClusterSinkTest, KeysAreDeletedInWhateverSlotTheyAre) {
-  connect();
   OrderBuilder plain(Act::kInvalidate), checked(Act::kInvalidate);
   checked.trusting();
   for (const std::string& key : keys("product:", 300)) {
@@ -82,6 +81,7 @@ TEST_F(ClusterSinkTest, KeysAreDeletedInWhateverSlotTheyAre) {
     checked.key(key, {10});
   }
   plain.key("not:there", {10});
+  connect();
   expect_counts(driven_->run(plain), 300, 1, 0, 0);
   expect_counts(driven_->run(checked), 300, 0, 0, 0);
   expect_counts(driven_->run(checked), 0, 0, 0, 300);
