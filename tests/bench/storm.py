@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
 
 sys.dont_write_bytecode = True
@@ -71,36 +72,38 @@ class Storm:
         evictd = daemon.Evictd(f"{self.folder}/{way.replace(' ', '')}", self.postgres.url(), self.redis.url(), rule_of(way, self.options.per_second)).start()
         self.fill_all(level)
         oracle.converge(self.postgres, evictd)
-        log = f"{self.folder}/readers.log"
-        seconds = WARM_UP + BEFORE + DURING + AFTER + 20
         readers = process.start([daemon.binary("storm_readers"), self.postgres.url(), str(self.redis.port), str(self.options.readers), str(self.options.rows),
-                                 str(self.options.pause_ms), str(seconds), level], log=log, pipe=True)
+                                 str(self.options.pause_ms), "3600", level], log=f"{self.folder}/readers.log", pipe=True)
         lines = []
 
-        def read(count):
-            for _ in range(count):
-                lines.append(json.loads(readers.stdout.readline()))
-            return lines[-count:]
+        def listen():
+            for line in iter(readers.stdout.readline, b""):
+                lines.append(json.loads(line))
 
-        read(WARM_UP)
-        result = {"before": self.summed(read(BEFORE), 0, BEFORE)}
+        listener = threading.Thread(target=listen)
+        listener.start()
+        time.sleep(WARM_UP + BEFORE)
         self.postgres.execute("update items set version = version + 1")
-        began = time.time()
-        filled_in = None
-        during = []
-        while len(during) < DURING:
-            during += read(1)
+        committed = time.time()
+        before = lines[-BEFORE:] if len(lines) >= BEFORE else lines
+        before = [line for line in before if line["at_us"] / 1e6 < committed - 1]
+        back = None
+        while back is None and time.time() < committed + DURING:
+            time.sleep(0.5)
             metrics = evictd.metrics()
             if metrics.sum("evictd_refresh_total") >= self.options.rows and metrics.sum("evictd_refresh_waiting") == 0:
-                filled_in = time.time() - began
-                break
+                back = time.time()
+        end = back or time.time()
         filled = evictd.metrics().sum("evictd_refresh_total", outcome="filled")
-        result["during"] = self.summed(during, filled, len(during))
-        result["after"] = self.summed(read(AFTER), evictd.metrics().sum("evictd_refresh_total", outcome="filled") - filled, AFTER)
-        result["all_back_seconds"] = filled_in if self.is_all_back() else None
-        result["refresh"] = {name: evictd.metrics().sum("evictd_refresh_total", outcome=name) for name in ("filled", "fresh", "busy", "rejected", "dropped", "failed")}
-        result["delete_p99_seconds"] = evictd.metrics().quantile("evictd_invalidation_latency_seconds", 0.99)
+        time.sleep(AFTER + 1)
         process.end(readers)
+        listener.join()
+        during = [line for line in lines if committed < line["at_us"] / 1e6 - 1 <= end]
+        after = [line for line in lines if end < line["at_us"] / 1e6 - 1]
+        result = {"before": self.summed(before, 0), "during": self.summed(during, filled), "after": self.summed(after, 0)}
+        result["all_back_seconds"] = back - committed if back and self.is_all_back() else None
+        result["refresh"] = {name: evictd.metrics().sum("evictd_refresh_total", outcome=name) for name in ("filled", "fresh", "busy", "rejected", "dropped", "failed", "coalesced")}
+        result["delete_p99_seconds"] = evictd.metrics().quantile("evictd_invalidation_latency_seconds", 0.99)
         process.end(evictd.process)
         self.postgres.execute("select pg_drop_replication_slot('evictd')")
         return result
@@ -116,10 +119,10 @@ class Storm:
         return True
 
     @staticmethod
-    def summed(lines, filled, seconds):
+    def summed(lines, filled):
         took = [one for line in lines for one in line["took_us"]]
         return {"reads": len(took), "hits": sum(line["hits"] for line in lines), "stale": sum(line["stale"] for line in lines),
-                "loads": sum(line["loads"] for line in lines), "waits": sum(line["waits"] for line in lines), "filled": filled, "seconds": seconds,
+                "loads": sum(line["loads"] for line in lines), "waits": sum(line["waits"] for line in lines), "filled": filled, "seconds": max(len(lines), 1),
                 "p50_ms": quantile(took, 0.5), "p99_ms": quantile(took, 0.99), "max_ms": quantile(took, 1)}
 
 
@@ -132,7 +135,7 @@ def table(results):
         hits[1] += f" ({100 * phases[1]['stale'] / max(phases[1]['reads'], 1):.1f} %)"
         asked = [f"{phase['loads'] / phase['seconds']:.0f}" + (f" (+{phase['filled'] / phase['seconds']:.0f})" if phase["filled"] else "") for phase in phases]
         p99 = [f"{phase['p99_ms']:.1f}" for phase in phases]
-        back = f"{one['all_back_seconds']:.0f}" if one["all_back_seconds"] else f"more than {one['during']['seconds']}"
+        back = f"{one['all_back_seconds']:.0f}" if one["all_back_seconds"] else f"more than {DURING}"
         lines.append("| " + " | ".join([name, *hits, *asked, *p99, back]) + " |")
     return "\n".join(lines)
 
