@@ -22,13 +22,14 @@ class ExplainReceiver final : public InvalidationReceiver {
   void tag(std::uint32_t rule, std::string_view tag) override;
   void bump(std::uint32_t rule, std::string_view counter) override;
   void surrogate_key(std::uint32_t rule, std::string_view key) override;
+  void semantic(std::uint32_t rule, std::string_view order) override;
   void row_version(std::uint32_t, std::string_view version) override { row_version_ = version; }
   void purge(std::uint32_t rule, std::uint32_t pattern) override;
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override;
   void held_back(std::uint32_t rule, const HeldBack& why) override;
 
   struct Line {
-    std::string kind;  // "key", "tag", "bump", "surrogate", "purge", "note"
+    std::string kind;  // "key", "tag", "bump", "surrogate", "semantic", "purge", "note"
     std::string text;
     std::string rule;  // "rule 'public.products' (rules.yaml:3:5)"
   };

@@ -20,6 +20,7 @@ Target target_of(InvalidationKind kind) {
   return kind == InvalidationKind::kKey   ? Target::kKeys
          : kind == InvalidationKind::kTag ? Target::kTags
          : kind == InvalidationKind::kSurrogate ? Target::kSurrogates
+         : kind == InvalidationKind::kSemantic ? Target::kSemantic
                                                 : Target::kCounters;
 }
 

@@ -52,6 +52,7 @@ class Receiver : public InvalidationReceiver {
     check(rule, std::string(kTagPrefix) + std::string(tag), true);
   }
   void bump(std::uint32_t rule, std::string_view counter) override { check(rule, counter, false); }
+  void semantic(std::uint32_t rule, std::string_view order) override { check(rule, order, false); }
   void surrogate_key(std::uint32_t rule, std::string_view key) override { check(rule, key, false); }
   void row_version(std::uint32_t rule, std::string_view version) override {
     EVICTD_CHECK(!rules_.rules().at(rule).version_column.empty());

@@ -165,6 +165,7 @@ class Journal : public InvalidationReceiver {
   void bump(std::uint32_t rule, std::string_view counter) override {
     add(rule, "bump " + std::string(counter));
   }
+  void semantic(std::uint32_t rule, std::string_view order) override { add(rule, "semantic " + std::string(order)); }
   void surrogate_key(std::uint32_t rule, std::string_view key) override { add(rule, "surrogate " + std::string(key)); }
   void row_version(std::uint32_t rule, std::string_view version) override {
     add(rule, version.empty() ? "version unknown" : "version " + std::string(version));
