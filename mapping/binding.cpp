@@ -41,6 +41,37 @@ Value value_in(std::span<const Value> row, const BoundColumn& column) {
 
 }  // namespace
 
+namespace {
+
+void bind_templates(BoundRule& bound, std::uint32_t lookup, const Relation& relation) {
+  const CompiledRule& rule = *bound.source;
+  for (const CompiledTemplate& source : rule.templates) {
+    BoundTemplate& entry = bound.templates.emplace_back();
+    entry.source = &source;
+    entry.is_elsewhere = source.lookup != lookup;
+    if (entry.is_elsewhere) continue;
+    entry.each = source.compiled.each_index();
+    for (const Placeholder& placeholder : source.compiled.placeholders) {
+      const BoundColumn column = bind_column(placeholder.column, rule, relation);
+      const bool is_direct = placeholder.path.empty() && !placeholder.each && placeholder.filters.empty() &&
+                             is_canonical_as_sent(column.type);
+      entry.placeholders.push_back({column, &placeholder, is_direct, useful_bytes(placeholder, column.type)});
+      if (!column.in_identity && !column.is_immutable) entry.is_stable_without_old_row = false;
+    }
+  }
+}
+
+}  // namespace
+
+BoundRule bind_found(std::uint32_t index, std::uint32_t lookup, const RuleSet::Compiled& compiled, const Relation& found) {
+  BoundRule bound;
+  bound.index = index;
+  bound.info = &compiled.infos[index];
+  bound.source = &compiled.rules[index];
+  bind_templates(bound, lookup, found);
+  return bound;
+}
+
 BoundRule bind_rule(std::uint32_t index, const RuleSet::Compiled& compiled,
                     const Relation& relation) {
   BoundRule bound;
@@ -48,15 +79,12 @@ BoundRule bind_rule(std::uint32_t index, const RuleSet::Compiled& compiled,
   bound.info = &compiled.infos[index];
   bound.source = &compiled.rules[index];
   const CompiledRule& rule = *bound.source;
-  for (const CompiledTemplate& source : rule.templates) {
-    BoundTemplate& entry = bound.templates.emplace_back();
-    entry.source = &source;
-    entry.each = source.compiled.each_index();
-    for (const Placeholder& placeholder : source.compiled.placeholders) {
-      const BoundColumn column = bind_column(placeholder.column, rule, relation);
-      const bool is_direct = placeholder.path.empty() && !placeholder.each && placeholder.filters.empty() &&
-                             is_canonical_as_sent(column.type);
-      entry.placeholders.push_back({column, &placeholder, is_direct, useful_bytes(placeholder, column.type)});
+  bind_templates(bound, kOwnRow, relation);
+  for (const LookupInfo& lookup : bound.info->lookups) {
+    BoundLookup& entry = bound.lookups.emplace_back();
+    for (const JoinStep::Match& match : lookup.steps[0].match) {
+      const BoundColumn column = bind_column(match.from, rule, relation);
+      entry.columns.push_back(column);
       if (!column.in_identity && !column.is_immutable) entry.is_stable_without_old_row = false;
     }
   }

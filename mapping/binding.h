@@ -33,6 +33,7 @@ struct BoundPlaceholder {
 
 struct BoundTemplate {
   const CompiledTemplate* source = nullptr;
+  bool is_elsewhere = false;  // rendered from rows of another table
   std::vector<BoundPlaceholder> placeholders;
   std::size_t each = 0;  // the placeholder that stands for the elements of an array; placeholders.size(): none
   // Whether the old row renders the same as the new one when an update sends no old row.
@@ -44,11 +45,18 @@ struct BoundCondition {
   const Condition* source = nullptr;
 };
 
+// The columns of the row that a lookup begins with.
+struct BoundLookup {
+  std::vector<BoundColumn> columns;
+  bool is_stable_without_old_row = true;
+};
+
 struct BoundRule {
   std::uint32_t index = 0;
   const RuleInfo* info = nullptr;
   const CompiledRule* source = nullptr;
   std::vector<BoundTemplate> templates;
+  std::vector<BoundLookup> lookups;
   std::vector<BoundCondition> where;
   std::vector<BoundColumn> when_changed;  // of ignore_changed: all columns but those
   BoundColumn version;  // of a rule with a version column
@@ -57,6 +65,8 @@ struct BoundRule {
 // Points into `compiled`, which must outlive the result.
 BoundRule bind_rule(std::uint32_t index, const RuleSet::Compiled& compiled,
                     const Relation& relation);
+// Only the templates that a lookup of the rule renders, bound to what it found.
+BoundRule bind_found(std::uint32_t index, std::uint32_t lookup, const RuleSet::Compiled& compiled, const Relation& found);
 
 // The value is there: a text, or NULL.
 inline bool is_known(const Value& value) {

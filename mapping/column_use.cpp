@@ -270,6 +270,7 @@ std::vector<ColumnUse> column_uses(const RuleSet& rules) {
   const RuleSet::Compiled& compiled = rules.compiled();
   for (std::uint32_t index = 0; index < compiled.rules.size(); ++index) {
     for (const CompiledTemplate& entry : compiled.rules[index].templates) {
+      if (entry.lookup != kOwnRow) continue;  // the rule implied for that table has it
       for (const Placeholder& placeholder : entry.compiled.placeholders) {
         ColumnUse use;
         use.rule = index;

@@ -15,7 +15,7 @@ KeyShape shape_of(const CompiledTemplate& entry) {
   shape.source = compiled.source;
   shape.glob = template_glob(compiled, "");
   shape.literals = compiled.literals;
-  shape.is_readable = !compiled.placeholders.empty();
+  shape.is_readable = !compiled.placeholders.empty() && entry.lookup == kOwnRow;
   for (const std::string_view column : columns_of(compiled)) shape.columns.emplace_back(column);
   for (std::size_t i = 0; i < compiled.placeholders.size(); ++i) {
     const Placeholder& placeholder = compiled.placeholders[i];

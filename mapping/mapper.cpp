@@ -189,6 +189,7 @@ struct Mapper::Impl {
   void map_rule(const BoundRule& rule, const Change& change, InvalidationReceiver& receiver);
   void map_template(const BoundRule& rule, std::uint32_t index, const Change& change,
                     InvalidationReceiver& receiver);
+  void map_lookup(const BoundRule& rule, std::uint32_t index, const Change& change, InvalidationReceiver& receiver);
   Rendered render(const BoundTemplate& entry, const Change& change, Side side, Missing& why);
   Rendered gather(const BoundPlaceholder& placeholder, const Value& value, UnmappableReason& reason);
   void render_each(const BoundRule& rule, const BoundTemplate& entry, std::size_t begin, InvalidationReceiver& receiver,
@@ -203,8 +204,11 @@ struct Mapper::Impl {
   bool may_cross(const BoundCondition& condition, const Change& change);
   std::optional<int> side_of(const BoundCondition& condition, const Change& change, Side side);
   void tell_row_version(const BoundRule& rule, const Change& change, InvalidationReceiver& receiver);
+  void shrink();
 
   const RuleSet& rules;
+  std::optional<BoundRule> found_rule;  // of the lookup whose rows are mapped
+  const Relation* found_relation = nullptr;
   std::unordered_map<std::uint64_t, BoundRules> bound;  // by Relation::generation
   // The relation of the last change: most changes are of the same one.
   std::uint64_t last_generation = 0;
@@ -224,6 +228,14 @@ struct Mapper::Impl {
   FilterMachine filters;
   JsonReader json;
 };
+
+// One huge value must not be paid for for ever (G8).
+void Mapper::Impl::shrink() {
+  if (scratch.capacity() > kKeptBytesMax) scratch = std::string();
+  emitted.shrink();
+  if (element_texts.capacity() > kKeptBytesMax) element_texts = std::string();
+  if (elements.capacity() > kEntriesMax) elements = {};
+}
 
 const BoundRules& Mapper::Impl::bind(const Relation& relation) {
   if (last != nullptr && last_generation == relation.generation) return *last;
@@ -264,7 +276,10 @@ void Mapper::Impl::map_rule(const BoundRule& rule, const Change& change,
   }
   if (!is_asked_for(rule, change, receiver)) return;
   if (!rule.info->version_column.empty()) tell_row_version(rule, change, receiver);
-  for (std::uint32_t i = 0; i < rule.templates.size(); ++i) map_template(rule, i, change, receiver);
+  for (std::uint32_t i = 0; i < rule.templates.size(); ++i) {
+    if (!rule.templates[i].is_elsewhere) map_template(rule, i, change, receiver);
+  }
+  for (std::uint32_t i = 0; i < rule.lookups.size(); ++i) map_lookup(rule, i, change, receiver);
   for (std::uint32_t pattern = rule.source->first_purge_pattern; pattern < patterns; ++pattern) {
     receiver.purge(rule.index, pattern);
   }
@@ -400,6 +415,46 @@ void Mapper::Impl::map_template(const BoundRule& rule, std::uint32_t index, cons
     if (rule.info->on_missing == OnMissing::kPurge) receiver.purge(rule.index, index);
   }
   if (strange) receiver.unmappable(rule.index, strange->reason, strange->column);
+}
+
+// Which rows of the other table there are decides later; here, which ones to ask for: by the old row and by the new one.
+void Mapper::Impl::map_lookup(const BoundRule& rule, std::uint32_t index, const Change& change, InvalidationReceiver& receiver) {
+  const BoundLookup& entry = rule.lookups[index];
+  const LookupInfo& info = rule.info->lookups[index];
+  const bool has_new = change.operation != Operation::kDelete;
+  const bool has_old = change.operation == Operation::kDelete ||
+                       (change.operation == Operation::kUpdate && !(change.old_row.empty() && entry.is_stable_without_old_row));
+  std::optional<Missing> missing;
+  std::vector<std::string_view> values[2];
+  for (const Side side : {Side::kNew, Side::kOld}) {
+    if (!(side == Side::kNew ? has_new : has_old)) continue;
+    std::vector<std::string_view>& these = values[static_cast<std::size_t>(side)];
+    bool is_null = false;
+    std::optional<Missing> why;
+    for (std::size_t i = 0; i < entry.columns.size(); ++i) {
+      const std::string_view column = info.steps[0].match[i].from;
+      if (entry.columns[i].index == kNoColumn) {
+        why = Missing{UnmappableReason::kMissingColumn, column};
+        continue;
+      }
+      const Value value = resolve(change, entry.columns[i], side);
+      if (value.state == ValueState::kNull) is_null = true;
+      if (value.state == ValueState::kNotSent) why = Missing{UnmappableReason::kNotSent, column};
+      if (value.state == ValueState::kUnchanged) why = Missing{UnmappableReason::kUnchangedToast, column};
+      these.push_back(value.text);
+    }
+    if (is_null) {  // joins with nothing
+      receiver.held_back(rule.index, {HeldBack::Why::kNull, info.steps[0].match[0].from, {}});
+    } else if (why) {
+      if (!missing) missing = why;
+    } else if (side == Side::kNew || these != values[0]) {
+      receiver.lookup(rule.index, index, these);
+    }
+  }
+  if (!missing) return;
+  receiver.unmappable(rule.index, missing->reason, missing->column);
+  if (rule.info->on_missing != OnMissing::kPurge) return;
+  for (const std::uint32_t pattern : info.templates) receiver.purge(rule.index, pattern);
 }
 
 // Whether what stands in the arena is a name that evictd keeps for itself. A tag is none: its set has a prefix of its own; nor is
@@ -634,11 +689,22 @@ void Mapper::map(const Change& change, InvalidationReceiver& receiver) {
   for (const BoundRule& rule : impl_->bind(*change.relation)) {
     impl_->map_rule(rule, change, receiver);
   }
-  // One huge value must not be paid for for ever (G8).
-  if (impl_->scratch.capacity() > kKeptBytesMax) impl_->scratch = std::string();
-  impl_->emitted.shrink();
-  if (impl_->element_texts.capacity() > kKeptBytesMax) impl_->element_texts = std::string();
-  if (impl_->elements.capacity() > kEntriesMax) impl_->elements = {};
+  impl_->shrink();
+}
+
+void Mapper::bind_found(std::uint32_t rule, std::uint32_t lookup, const Relation& found) {
+  impl_->found_rule = evictd::bind_found(rule, lookup, impl_->rules.compiled(), found);
+  impl_->found_relation = &found;
+}
+
+void Mapper::map_found(std::span<const Value> row, InvalidationReceiver& receiver) {
+  EVICTD_CHECK(impl_->found_rule && row.size() == impl_->found_relation->columns.size());
+  const Change change{Operation::kInsert, impl_->found_relation, {}, row};
+  impl_->emitted.clear();
+  for (std::uint32_t i = 0; i < impl_->found_rule->templates.size(); ++i) {
+    if (!impl_->found_rule->templates[i].is_elsewhere) impl_->map_template(*impl_->found_rule, i, change, receiver);
+  }
+  impl_->shrink();
 }
 
 void Mapper::forget(const Relation& relation) {

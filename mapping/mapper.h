@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -69,6 +70,9 @@ class InvalidationReceiver {
   // is_not_sent() the rule's on_missing decides: for `purge`, purge() is then called as well (with kNoVector: semantic(), for
   // `where` tells what may be meant).
   virtual void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) = 0;
+  // rules()[rule].lookups[lookup] has to be looked up with these values, as the source sent them; what is found is rendered by
+  // map_found(). May be called twice for the same values. The default is for those who only tell.
+  virtual void lookup(std::uint32_t, std::uint32_t, std::span<const std::string_view>) {}
   // Why a rule of the table, or one template of it, does nothing: for those who explain it to a person.
   virtual void held_back(std::uint32_t, const HeldBack&) {}
 };
@@ -86,6 +90,11 @@ class Mapper {
   // name some twice): for an update, the union of those of the old and of the new row. Never renders a key or tag from a value that was not
   // sent.
   void map(const Change& change, InvalidationReceiver& receiver);
+
+  // What a lookup found: the templates that it renders, from each row. `found` has its columns and must live until the
+  // last map_found() of it.
+  void bind_found(std::uint32_t rule, std::uint32_t lookup, const Relation& found);
+  void map_found(std::span<const Value> row, InvalidationReceiver& receiver);
 
   // Forgets a Relation that the source is about to destroy.
   void forget(const Relation& relation);

@@ -68,6 +68,17 @@ std::string semantic_text(const RuleInfo& info, Template compiled, std::size_t e
   return text + framed(keys);
 }
 
+// Where it leads, not what the joins are called.
+std::string lookup_text(const LookupInfo& lookup) {
+  std::string text;
+  for (const JoinStep& step : lookup.steps) {
+    std::vector<std::string> matches;
+    for (const JoinStep::Match& match : step.match) matches.push_back(framed(match.column) + framed(match.from));
+    text += framed(step.table.schema) + framed(step.table.table) + framed(matches);
+  }
+  return text;
+}
+
 std::string operations_text(const RuleInfo& info) {
   std::string text;
   for (const Operation operation :
@@ -115,7 +126,8 @@ std::uint64_t rule_digest(const RuleInfo& info, const CompiledRule& rule, Digest
   std::vector<std::string> templates;
   for (const CompiledTemplate& entry : rule.templates) {
     if ((entry.kind == InvalidationKind::kSurrogate) != is_edge || entry.kind == InvalidationKind::kSemantic) continue;
-    templates.push_back(framed(invalidation_kind_name(entry.kind)) + template_text(entry.compiled));
+    const std::string from = entry.lookup == kOwnRow ? "" : "via" + framed(lookup_text(info.lookups[entry.lookup]));
+    templates.push_back(framed(invalidation_kind_name(entry.kind)) + from + template_text(entry.compiled));
   }
   add_list("templates", templates);
   std::vector<std::string> semantic;

@@ -107,7 +107,14 @@ std::vector<ColumnNeed> column_needs(const RuleSet& rules) {
       need.on_delete_old = !update_only && info.is_on(Operation::kDelete);
       needs.push_back(std::move(need));
     };
+    const std::string via = "via '" + info.implied_via + "'";
+    for (const LookupInfo& lookup : info.lookups) {
+      for (const JoinStep::Match& match : lookup.steps[0].match) {
+        add(match.from, lookup.place, "via '" + lookup.steps[0].alias + "'", false, false);
+      }
+    }
     for (const CompiledTemplate& entry : rule.templates) {
+      if (entry.lookup != kOwnRow) continue;
       std::unordered_set<std::string_view> seen;
       for (const Placeholder& placeholder : entry.compiled.placeholders) {
         if (!seen.insert(placeholder.column).second) continue;
@@ -131,7 +138,7 @@ std::vector<ColumnNeed> column_needs(const RuleSet& rules) {
     for (const Condition& condition : rule.where)
       add(condition.column, condition.place, "where", true, false);
     for (const std::string& column : rule.when_changed) {
-      add(column, rule.when_changed_place, "when_changed", true, true);
+      add(column, rule.when_changed_place, info.implied_via.empty() ? "when_changed" : via, true, true);
     }
     for (const std::string& column : rule.ignore_changed) {
       add(column, rule.ignore_changed_place, "ignore_changed", true, true);

@@ -22,6 +22,7 @@ enum class OnMissing : std::uint8_t { kPurge, kStop, kIgnore };
 enum class InvalidationKind : std::uint8_t { kKey, kTag, kPurge, kBump, kSurrogate, kSemantic };
 enum class RuleMode : std::uint8_t { kDelete, kStale };
 enum class TagsMode : std::uint8_t { kMembers, kLazy };
+enum class OnOverflow : std::uint8_t { kPurge, kStop };
 enum class AuditCompare : std::uint8_t { kText, kJson, kPaths };
 
 // Limits (G8) of one file, one rule, one key.
@@ -38,6 +39,10 @@ inline constexpr std::chrono::milliseconds kGraceDefault{30'000};
 inline constexpr std::size_t kChannelBytesMax = 256;
 inline constexpr std::size_t kAuditQueryBytesMax = 16 * 1024;
 inline constexpr std::size_t kAuditPathsMax = 64;
+inline constexpr std::size_t kJoinsMax = 16;             // of one rule
+inline constexpr std::size_t kMatchesMax = 8;            // columns of one join
+inline constexpr std::uint64_t kFanOutMax = 100'000;
+inline constexpr std::uint64_t kFanOutDefault = 10'000;
 
 struct YamlNode;  // yaml.h
 
@@ -79,6 +84,27 @@ struct AuditInfo {
   Place place;
 };
 
+// One step of `via:`: the rows of `table` whose columns have the values of columns of the table before it.
+struct JoinStep {
+  struct Match {
+    std::string column;  // of `table`
+    std::string from;    // of the table before
+  };
+  std::string alias;
+  TableName table;
+  std::vector<Match> match;
+  Place place;
+};
+
+// What is looked up in the database when a row of the rule's table changes: over `steps` from that row to those of one joined
+// table, which templates are rendered from. One for each joined table that templates read.
+struct LookupInfo {
+  std::vector<JoinStep> steps;
+  std::vector<std::string> columns;      // of the last step's table, each once
+  std::vector<std::uint32_t> templates;  // rendered from them; indices of RuleInfo::patterns
+  Place place;
+};
+
 // What the daemon needs to know of one rule. The index of a rule in its RuleSet is its identity
 // within one load of the file; `name` is its identity for people and metrics across loads.
 struct RuleInfo {
@@ -112,6 +138,13 @@ struct RuleInfo {
   std::vector<std::string> caches;
   std::vector<Place> cache_places;  // one per name
   AuditInfo audit;
+
+  // Templates that read a joined table (docs/rules.md, "Keys of joined tables"). Empty: none.
+  std::vector<LookupInfo> lookups;
+  std::uint64_t fan_out = kFanOutDefault;  // rows that one changed row may lead to
+  OnOverflow on_overflow = OnOverflow::kPurge;
+  // Set for what a rule's `via:` implies of a joined table: its own changes touch the same keys. "order", the join's name.
+  std::string implied_via;
 
   // Of everything that decides what the rule matches and how it acts on a cache (rule_digest.h): the same on every
   // machine and in every build. `digest` of all but the surrogate keys, 0 where there is nothing else;

@@ -38,10 +38,14 @@ struct Condition {
   std::optional<Bound> crosses;
 };
 
+inline constexpr std::uint32_t kOwnRow = UINT32_MAX;
+
 struct CompiledTemplate {
   Template compiled;
   InvalidationKind kind = InvalidationKind::kKey;
   Place place;
+  // Rendered from what this lookup of the rule finds; its placeholders name columns of that table. kOwnRow: from the row.
+  std::uint32_t lookup = kOwnRow;
 };
 
 struct CompiledRule {

@@ -13,6 +13,7 @@
 #include "mapping/rules_compiled.h"
 #include "mapping/semantic_reader.h"
 #include "mapping/utf8.h"
+#include "mapping/via.h"
 #include "mapping/yaml.h"
 
 namespace evictd {
@@ -29,6 +30,7 @@ constexpr std::pair<std::string_view, RuleMode> kRuleModes[] = {{"delete", RuleM
                                                                 {"stale", RuleMode::kStale}};
 constexpr std::pair<std::string_view, AuditCompare> kAuditCompares[] = {{"text", AuditCompare::kText},
                                                                        {"json", AuditCompare::kJson}};
+constexpr std::pair<std::string_view, OnOverflow> kOnOverflow[] = {{"purge", OnOverflow::kPurge}, {"stop", OnOverflow::kStop}};
 constexpr std::pair<std::string_view, TagsMode> kTagsModes[] = {{"members", TagsMode::kMembers},
                                                                 {"lazy", TagsMode::kLazy}};
 
@@ -94,6 +96,9 @@ class RuleParser {
     read_columns("ignore_changed", rule_.ignore_changed, rule_.ignore_changed_place);
     info_.ignore_changed = rule_.ignore_changed;
     read_where();
+    if (const YamlNode* via = map_.find("via")) read_into(*via, parse_via(*via), joins_);
+    map_.read("fan_out", info_.fan_out, 1, kFanOutMax);
+    map_.read("on_overflow", info_.on_overflow, kOnOverflow);
     read_templates("keys", InvalidationKind::kKey, info_.key_templates);
     read_templates("tags", InvalidationKind::kTag, info_.tag_templates);
     read_templates("bump", InvalidationKind::kBump, info_.bump_templates);
@@ -108,8 +113,11 @@ class RuleParser {
     read_caches();
     if (const YamlNode* audit = map_.find("audit")) read_audit(*audit);
     check_together();
+    follow_matches();
     return map_.finish();
   }
+
+  const std::vector<Join>& joins() const { return joins_; }
 
  private:
   // "the rule for 'public.users'"
@@ -203,6 +211,11 @@ class RuleParser {
                compiled.error().hint);
         return;
       }
+      const Result<std::size_t> join = take_join(*compiled, joins_);
+      if (!join) {
+        refuse(place, fmt::format("{} '{}': {}", noun, printable(text), join.error().text), join.error().hint);
+        return;
+      }
       const bool is_tag = kind == InvalidationKind::kTag;
       const bool is_surrogate = kind == InvalidationKind::kSurrogate;
       if (!is_tag && !is_surrogate && compiled->literals[0].starts_with(kReservedPrefix)) {
@@ -219,7 +232,17 @@ class RuleParser {
       }
       info_.patterns.push_back({template_glob(*compiled, is_tag ? kTagPrefix : ""), is_tag, false, is_bump, is_surrogate,
                                 is_surrogate && compiled->placeholders.empty() ? compiled->literals[0] : ""});
-      rule_.templates.push_back({std::move(*compiled), kind, place});
+      std::uint32_t number = kOwnRow;
+      if (*join != kFromRow) {
+        number = lookup_to(info_, joins_, kFromRow, *join);
+        LookupInfo& lookup = info_.lookups[number];
+        lookup.templates.push_back(static_cast<std::uint32_t>(info_.patterns.size() - 1));
+        for (const Placeholder& placeholder : compiled->placeholders) {
+          const auto known = std::find(lookup.columns.begin(), lookup.columns.end(), placeholder.column);
+          if (known == lookup.columns.end()) lookup.columns.push_back(placeholder.column);
+        }
+      }
+      rule_.templates.push_back({std::move(*compiled), kind, place, number});
     });
   }
 
@@ -452,6 +475,7 @@ class RuleParser {
       refuse(map_.place_of("ignore_changed"), "'when_changed' and 'ignore_changed' exclude one another",
              "name the columns that matter, or those that do not");
     }
+    check_joins();
     check_reader_settings();
     check_semantic();
     check_immutable();
@@ -464,9 +488,50 @@ class RuleParser {
       refuse(map_.place_of("semantic"), "'semantic' needs 'fill: plain', got 'fill: checked'",
              "an element of an index carries no version: its second delete, after 'settle', makes it safe. Give it a rule of its own");
     }
+    if (map_.has("via")) {
+      refuse(map_.place_of("semantic"), "'semantic' and 'via' exclude one another",
+             "an order reads the row's own columns: give it a rule of its own");
+    }
     if (!info_.announce.empty()) {
       refuse(map_.place_of("semantic"), "'semantic' and 'announce' exclude one another",
              "elements of an index are not announced: give them a rule of their own");
+    }
+  }
+
+  void check_joins() {
+    for (const std::string_view setting : {"fan_out", "on_overflow"}) {
+      if (map_.has(setting) && !map_.has("via")) refuse(map_.place_of(setting), fmt::format("'{}' has no effect without 'via'", setting));
+    }
+    if (!map_.ok()) return;  // templates that are wrong read nothing
+    for (const Join& join : joins_) {
+      if (is_used(rule_, info_, join)) continue;
+      refuse(join.step.place, fmt::format("the join '{}' has no effect: no template reads it", printable(join.step.alias)),
+             fmt::format("write {{{}.id}} in a key or tag", join.step.alias));
+    }
+    if (info_.lookups.empty()) return;
+    if (!info_.version_column.empty()) {
+      refuse(map_.place_of("version"), "'version: {column: ...}' and 'via' exclude one another",
+             "a row's version says nothing of the joined tables: give the keys of the row a rule of their own");
+    }
+    if (map_.has("audit")) {
+      refuse(map_.place_of("audit"), "'audit' and 'via' exclude one another", "give the keys of the row a rule of their own");
+    }
+  }
+
+  // Whatever else matters of the row: another joined row is another key.
+  void follow_matches() {
+    for (const LookupInfo& lookup : info_.lookups) {
+      for (const JoinStep::Match& match : lookup.steps[0].match) {
+        const auto names_it = [&](const std::vector<std::string>& columns) {
+          return std::find(columns.begin(), columns.end(), match.from) != columns.end();
+        };
+        if (!rule_.when_changed.empty() && !names_it(rule_.when_changed)) rule_.when_changed.push_back(match.from);
+        if (!names_it(rule_.ignore_changed)) continue;
+        refuse(rule_.ignore_changed_place,
+               fmt::format("'ignore_changed' names '{}', which the join '{}' begins with", printable(match.from),
+                           printable(lookup.steps[0].alias)),
+               "an update of it leads to another row of the joined table");
+      }
     }
   }
 
@@ -504,8 +569,12 @@ class RuleParser {
   void check_immutable() {
     std::vector<std::string_view> used;
     for (const CompiledTemplate& entry : rule_.templates) {
+      if (entry.lookup != kOwnRow) continue;
       for (const Placeholder& placeholder : entry.compiled.placeholders)
         used.push_back(placeholder.column);
+    }
+    for (const LookupInfo& lookup : info_.lookups) {
+      for (const JoinStep::Match& match : lookup.steps[0].match) used.push_back(match.from);
     }
     for (const Condition& condition : rule_.where) used.push_back(condition.column);
     used.insert(used.end(), rule_.when_changed.begin(), rule_.when_changed.end());
@@ -539,6 +608,7 @@ class RuleParser {
   YamlMap map_;
   RuleInfo& info_;
   CompiledRule& rule_;
+  std::vector<Join> joins_;
   std::size_t templates_ = 0;
 };
 
@@ -600,6 +670,7 @@ Result<void> parse_rule_list(const YamlNode& list, const Defaults& defaults,
     return fail_at(list.place,
                    fmt::format("expected at most {} rules, got {}", kRulesMax, list.items.size()));
   }
+  std::vector<std::pair<std::size_t, std::vector<Join>>> joined;
   for (const YamlNode& item : list.items) {
     Result<std::vector<YamlNode>> singles = one_per_table(item);
     if (!singles) return tl::unexpected(singles.error());
@@ -610,14 +681,22 @@ Result<void> parse_rule_list(const YamlNode& list, const Defaults& defaults,
       }
       RuleInfo& info = compiled.infos.emplace_back();
       CompiledRule& rule = compiled.rules.emplace_back();
-      if (Result<void> parsed = RuleParser((*singles)[i], defaults, info, rule).parse(); !parsed) return parsed;
+      RuleParser parser((*singles)[i], defaults, info, rule);
+      if (Result<void> parsed = parser.parse(); !parsed) return parsed;
+      if (!info.lookups.empty()) joined.emplace_back(compiled.infos.size() - 1, parser.joins());
       if (i == 0) first_name = info.name;
       if (i > 0 && !first_name.empty()) info.name = fmt::format("{}#{}", first_name, i + 1);
       info.digest = rule_digest(info, rule, DigestOf::kKeys);
       info.surrogate_digest = rule_digest(info, rule, DigestOf::kSurrogates);
     }
   }
-  return name_rules(compiled.infos);
+  if (Result<void> named = name_rules(compiled.infos); !named) return named;
+  for (const auto& [number, joins] : joined) {
+    const RuleInfo info = compiled.infos[number];  // copies: both lists grow
+    const CompiledRule rule = compiled.rules[number];
+    add_implied_rules(info, rule, joins, compiled);
+  }
+  return {};
 }
 
 }  // namespace

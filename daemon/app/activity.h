@@ -98,6 +98,7 @@ class Activity final : public Observer {
   void changes(std::string_view table, Operation operation, std::uint64_t count) override;
   void invalidations(std::string_view cache, const RuleInfo& rule, InvalidationKind kind, const Counts& counts) override;
   void settle_deletes(std::string_view cache, const Counts& counts) override;
+  void looked_up(const LookedUp& looked_up) override { next_.looked_up(looked_up); }
   void unmappable(const RuleInfo& rule, UnmappableReason reason) override;
   void purge_held(std::string_view cache, const RuleInfo& rule) override;
   void gap(std::string_view cache, std::string_view reason) override;

@@ -44,6 +44,7 @@ bool has_adjacent_placeholders(std::string_view text) {
 void check_collisions(const RuleSet& rules, Findings& findings) {
   std::map<std::pair<std::string, std::string>, const RuleInfo*> seen;  // (table, template)
   for (const RuleInfo& rule : rules.rules()) {
+    if (!rule.implied_via.empty()) continue;
     for (const std::vector<std::string>* templates : {&rule.key_templates, &rule.tag_templates}) {
       for (const std::string& text : *templates) {
         if (has_adjacent_placeholders(text)) {
@@ -69,6 +70,7 @@ void check_collisions(const RuleSet& rules, Findings& findings) {
 // A '*' in a key is a character like any other; whoever writes one may mean all keys.
 void check_stars(const RuleSet& rules, Findings& findings) {
   for (const RuleInfo& rule : rules.rules()) {
+    if (!rule.implied_via.empty()) continue;
     for (const std::vector<std::string>* templates : {&rule.key_templates, &rule.tag_templates, &rule.bump_templates}) {
       for (const std::string& text : *templates) {
         const Result<Template> compiled = parse_template(text);

@@ -137,7 +137,31 @@ void ExplainReceiver::unmappable(std::uint32_t rule, UnmappableReason reason,
 
 std::size_t ExplainReceiver::invalidations() const {
   return static_cast<std::size_t>(std::count_if(
-      lines_.begin(), lines_.end(), [](const Line& line) { return line.kind != "note"; }));
+      lines_.begin(), lines_.end(), [](const Line& line) { return line.kind != "note" && line.kind != "lookup"; }));
+}
+
+void ExplainReceiver::lookup(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) {
+  const RuleInfo& info = rules_.rules()[rule];
+  const LookupInfo& wanted = info.lookups[lookup];
+  std::string text;
+  for (std::size_t step = 0; step < wanted.steps.size(); ++step) {
+    const JoinStep& join = wanted.steps[step];
+    text += fmt::format("{}{} where ", step == 0 ? "" : ", then ", printable_text(join.table.qualified()));
+    for (std::size_t i = 0; i < join.match.size(); ++i) {
+      const std::string value = step == 0 ? fmt::format("'{}'", printable_text(values[i].substr(0, kValueShown)))
+                                          : fmt::format("its {}", printable_text(join.match[i].from));
+      text += fmt::format("{}{} = {}", i == 0 ? "" : " and ", printable_text(join.match[i].column), value);
+    }
+  }
+  for (const std::uint32_t pattern : wanted.templates) {
+    const std::size_t keys = info.key_templates.size();
+    const std::size_t tags = info.tag_templates.size();
+    const std::string& source = pattern < keys          ? info.key_templates[pattern]
+                                : pattern < keys + tags ? info.tag_templates[pattern - keys]
+                                                        : info.bump_templates[pattern - keys - tags];
+    text += fmt::format("{} {}", pattern == wanted.templates[0] ? ":" : ",", printable_text(source));
+  }
+  lines_.push_back({"lookup", std::move(text), rule_text(rule)});
 }
 
 void ExplainReceiver::held_back(std::uint32_t rule, const HeldBack& why) {
@@ -150,7 +174,8 @@ void ExplainReceiver::held_back(std::uint32_t rule, const HeldBack& why) {
       text = "'on' does not name this operation";
       break;
     case HeldBack::Why::kUnchanged:
-      text = rules_.rules()[rule].ignore_changed.empty() ? "no column of 'when_changed' changed"
+      text = !rules_.rules()[rule].implied_via.empty() ? "no column that the join reads changed"
+             : rules_.rules()[rule].ignore_changed.empty() ? "no column of 'when_changed' changed"
                                                          : "no column but those of 'ignore_changed' changed";
       break;
     case HeldBack::Why::kWhere:
@@ -357,7 +382,7 @@ std::string explain_text(std::string_view heading, const ExplainReceiver& receiv
   std::size_t kinds = 6;
   for (const ExplainReceiver::Line& line : receiver.lines()) {
     kinds = std::max(kinds, line.kind.size());
-    if (line.kind != "note") width = std::max(width, std::min<std::size_t>(line.text.size(), 40));
+    if (line.kind != "note" && line.kind != "lookup") width = std::max(width, std::min<std::size_t>(line.text.size(), 40));
   }
   for (const ExplainReceiver::Line& line : receiver.lines()) {
     out += fmt::format("  {:<{}} {:<{}}  {}\n", line.kind, kinds, line.text, width, line.rule);
@@ -367,8 +392,14 @@ std::string explain_text(std::string_view heading, const ExplainReceiver& receiv
   }
   for (const std::string& note : notes) out += fmt::format("  {:<6} {}\n", "note", note);
   const std::size_t count = receiver.invalidations();
-  out += count == 0 ? "nothing is deleted\n"
-                    : fmt::format("{} invalidation{}\n", count, count == 1 ? "" : "s");
+  const bool looks_up = std::any_of(receiver.lines().begin(), receiver.lines().end(),
+                                    [](const ExplainReceiver::Line& line) { return line.kind == "lookup"; });
+  const std::string known = fmt::format("{} invalidation{}", count, count == 1 ? "" : "s");
+  if (count == 0) {
+    out += looks_up ? "what the lookups find is deleted\n" : "nothing is deleted\n";
+  } else {
+    out += known + (looks_up ? ", and what the lookups find\n" : "\n");
+  }
   return out;
 }
 

@@ -26,16 +26,17 @@ class ExplainReceiver final : public InvalidationReceiver {
   void row_version(std::uint32_t, std::string_view version) override { row_version_ = version; }
   void purge(std::uint32_t rule, std::uint32_t pattern) override;
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override;
+  void lookup(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) override;
   void held_back(std::uint32_t rule, const HeldBack& why) override;
 
   struct Line {
-    std::string kind;  // "key", "tag", "bump", "surrogate", "semantic", "purge", "note"
+    std::string kind;  // "key", "tag", "bump", "surrogate", "semantic", "purge", "lookup", "note"
     std::string text;
     std::string rule;  // "rule 'public.products' (rules.yaml:3:5)"
   };
   const std::vector<Line>& lines() const { return lines_; }
   std::vector<Line> take_lines() { return std::move(lines_); }
-  std::size_t invalidations() const;
+  std::size_t invalidations() const;  // those that are known without a lookup
   // Notes too: why rules of the table, or templates of them, do nothing. Each once.
   const std::vector<Line>& held_back() const { return held_back_; }
 

@@ -93,6 +93,10 @@ struct RuleCounters {
   std::vector<std::array<OutcomeCounters, kKinds.size()>> invalidations;  // by cache
   std::array<Counter*, kReasons.size()> unmappable{};
   std::vector<Counter*> purges_held;  // by cache
+  // Of a rule with joined tables, from its first lookup on: ok, failed; rows; overflows.
+  std::array<Counter*, 2> lookups{};
+  Counter* lookup_rows = nullptr;
+  Counter* lookup_overflows = nullptr;
 };
 
 }  // namespace
@@ -104,6 +108,10 @@ struct Metrics::Impl {
   Family<Counter>& settles;
   Family<Counter>& unmappables;
   Family<Counter>& purges_held;
+  Family<Counter>& lookups;
+  Family<Counter>& lookup_rows;
+  Family<Counter>& lookup_overflows;
+  Family<prometheus::Histogram>& lookup_seconds;
   Family<Counter>& gaps;
   Family<Counter>& redis_errors;
   Family<Counter>& reconnects;
@@ -147,6 +155,13 @@ struct Metrics::Impl {
                              "Changes for which a rule could not be rendered.")),
         purges_held(counters("evictd_purges_held_total",
                              "Purges of a pattern that waited for the rule's purge_every.")),
+        lookups(counters("evictd_lookups_total", "Changed rows looked up in joined tables.")),
+        lookup_rows(counters("evictd_lookup_rows_total", "Rows of joined tables that were found.")),
+        lookup_overflows(counters("evictd_lookup_overflows_total", "Changed rows that led to more than fan_out rows.")),
+        lookup_seconds(prometheus::BuildHistogram()
+                           .Name("evictd_lookup_seconds")
+                           .Help("From a question for rows of joined tables to its answer.")
+                           .Register(registry)),
         gaps(counters("evictd_gaps_total", "Stretches of the change stream that were lost.")),
         redis_errors(counters("evictd_redis_errors_total", "Errors of Redis, by class.")),
         reconnects(counters("evictd_reconnects_total", "Connections made again after a loss.")),
@@ -232,6 +247,11 @@ struct Metrics::Impl {
     for (Counter* counter : gone.purges_held) {
       if (counter != nullptr) purges_held.Remove(counter);
     }
+    for (Counter* counter : gone.lookups) {
+      if (counter != nullptr) lookups.Remove(counter);
+    }
+    if (gone.lookup_rows != nullptr) lookup_rows.Remove(gone.lookup_rows);
+    if (gone.lookup_overflows != nullptr) lookup_overflows.Remove(gone.lookup_overflows);
   }
 
   void make_table(const std::string& label) {
@@ -349,6 +369,21 @@ void Metrics::invalidations(std::string_view cache, const RuleInfo& rule, Invali
 
 void Metrics::settle_deletes(std::string_view cache, const Counts& counts) {
   add(impl_->by_cache[impl_->index_of(cache)].settle_outcomes, counts);
+}
+
+void Metrics::looked_up(const LookedUp& looked_up) {
+  RuleCounters* of = impl_->find_rule(looked_up.rule);
+  if (of == nullptr) return;
+  if (of->lookup_rows == nullptr) {
+    of->lookups = {&impl_->lookups.Add({{"rule", of->label}, {"outcome", "ok"}}),
+                   &impl_->lookups.Add({{"rule", of->label}, {"outcome", "failed"}})};
+    of->lookup_rows = &impl_->lookup_rows.Add({{"rule", of->label}});
+    of->lookup_overflows = &impl_->lookup_overflows.Add({{"rule", of->label}});
+  }
+  of->lookups[looked_up.is_failed ? 1 : 0]->Increment(static_cast<double>(looked_up.items));
+  of->lookup_rows->Increment(static_cast<double>(looked_up.rows));
+  of->lookup_overflows->Increment(static_cast<double>(looked_up.overflows));
+  impl_->lookup_seconds.Add({}, kLatencyBounds).Observe(std::chrono::duration<double>(looked_up.took).count());
 }
 
 void Metrics::unmappable(const RuleInfo& rule, UnmappableReason reason) {

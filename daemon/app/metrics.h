@@ -50,6 +50,7 @@ class Metrics final : public Observer {
   void settle_deletes(std::string_view cache, const Counts& counts) override;
   void unmappable(const RuleInfo& rule, UnmappableReason reason) override;
   void purge_held(std::string_view cache, const RuleInfo& rule) override;
+  void looked_up(const LookedUp& looked_up) override;
   void gap(std::string_view cache, std::string_view reason) override;
   void sink_error(std::string_view cache, std::string_view error_class) override;
   void reconnect(std::string_view peer) override;

@@ -35,6 +35,11 @@ class Once final : public InvalidationReceiver {
     if (is_told) to_.unmappable(rule, reason, column);
   }
 
+  void lookup(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) override {
+    std::string asked = "lookup " + std::to_string(lookup);
+    for (const std::string_view value : values) asked.append(1, '\0').append(value);
+    if (is_new(InvalidationKind::kKey, rule, asked)) to_.lookup(rule, lookup, values);
+  }
   void held_back(std::uint32_t rule, const HeldBack& why) override {
     // What depends on the row alone; which operation, and what it changes, is open.
     if (!is_told && !is_on_updates_alone(rule)) return;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
+#include <span>
 
 #include "daemon/app/explain.h"
 #include "daemon/base/json.h"
@@ -157,10 +159,15 @@ class Gatherer final : public InvalidationReceiver {
     if (rules_.rules()[rule].on_missing != OnMissing::kStop) return;
     add("stop", fmt::format("column '{}': {}", column, unmappable_reason_name(reason)), rule);
   }
+  void lookup(std::uint32_t rule, std::uint32_t, std::span<const std::string_view>) override {
+    lookups.insert(fmt::format("rule '{}' looks for rows of joined tables, and a case has none: those keys are not compared",
+                               rules_.rules()[rule].name));
+  }
   void held_back(std::uint32_t rule, const HeldBack& why) override { reasons_.held_back(rule, why); }
 
   // By (kind, text), with one of the rules.
   std::map<std::pair<std::string, std::string>, std::string> found;
+  std::set<std::string> lookups;  // notes, of what is not known here
   // Why rules of the table made nothing, or less.
   const std::vector<ExplainReceiver::Line>& reasons() const { return reasons_.held_back(); }
 
@@ -183,6 +190,7 @@ std::string difference(const Expected& expected, const Gatherer& gathered, const
   }
   if (!out.empty()) {
     for (const ExplainReceiver::Line& line : gathered.reasons()) out += fmt::format("    note     {}   {}\n", line.text, line.rule);
+    for (const std::string& note : gathered.lookups) out += fmt::format("    note     {}\n", note);
     for (const std::string& doubt : doubts) out += fmt::format("    note     {}\n", doubt);
   }
   for (const auto& [what, rule] : gathered.found) {

@@ -22,6 +22,17 @@ struct BatchPart {
   Texts texts;
 };
 
+// What has to be looked up for one rule, once every transaction of it is visible.
+struct BatchLookup {
+  std::uint32_t rule = 0;    // in Batch::rules
+  std::uint32_t lookup = 0;  // in RuleInfo::lookups
+  struct Item {
+    std::vector<std::string> values;
+    std::vector<Xid> xids;
+  };
+  std::vector<Item> items;  // distinct by their values
+};
+
 struct Batch {
   std::uint64_t number = 0;   // 1, 2, 3 ... in order of arrival, over all connections
   std::uint64_t session = 0;  // of the source connection it was received on
@@ -29,6 +40,10 @@ struct Batch {
   std::vector<BatchPart> parts;
   // Patterns asked for, each once: (rule, index in its patterns).
   std::vector<std::pair<std::uint32_t, std::uint32_t>> purges;
+
+  // Keys of joined tables, which come as batches of their own (lookups.h); this one is not finished before they are.
+  std::vector<BatchLookup> lookups;
+  std::vector<SystemTime> lookup_commits;  // as `commits`, of transactions that have something in `lookups`
 
   // The transactions in it, in order of arrival, distinct from their neighbours.
   std::vector<Xid> xids;

@@ -58,7 +58,7 @@ void BatchBuilder::use(std::shared_ptr<const RuleSet> rules) {
 void BatchBuilder::begin(const TransactionBegin& begin) {
   current_ = begin;
   in_transaction_ = true;
-  noted_ = false;
+  noted_ = has_direct_ = has_lookup_ = false;
 }
 
 void BatchBuilder::note_xid() {
@@ -87,6 +87,7 @@ BatchPart& BatchBuilder::part_for(std::uint32_t rule, InvalidationKind kind, std
 void BatchBuilder::add(std::uint32_t rule, InvalidationKind kind, std::string_view text,
                        std::string_view row_version) {
   note_xid();
+  has_direct_ = true;
   std::uint32_t part_number = 0;
   Texts& part = part_for(rule, kind, part_number).texts;
   const std::size_t hash = std::hash<std::string_view>{}(text) * 31 + part_number;
@@ -120,8 +121,38 @@ void BatchBuilder::add(std::uint32_t rule, InvalidationKind kind, std::string_vi
   bytes_ += text.size() + sizeof(Xid) + sizeof(Item);
 }
 
+void BatchBuilder::add_lookup(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) {
+  note_xid();
+  has_lookup_ = true;
+  std::string framed = std::to_string(rule) + " " + std::to_string(lookup);
+  for (const std::string_view value : values) {
+    framed += " " + std::to_string(value.size()) + ":";
+    framed += value;
+  }
+  const auto known = lookup_items_.find(framed);
+  if (known != lookup_items_.end()) {
+    std::vector<Xid>& xids = batch_->lookups[known->second.first].items[known->second.second].xids;
+    if (xids.back() == current_.xid) return;
+    xids.push_back(current_.xid);
+    bytes_ += sizeof(Xid);
+    return;
+  }
+  std::vector<BatchLookup>& lookups = batch_->lookups;
+  const auto same = std::find_if(lookups.begin(), lookups.end(),
+                                 [&](const BatchLookup& one) { return one.rule == rule && one.lookup == lookup; });
+  const auto number = static_cast<std::size_t>(same - lookups.begin());
+  if (same == lookups.end()) lookups.push_back({rule, lookup, {}});
+  BatchLookup::Item& item = lookups[number].items.emplace_back();
+  item.values.assign(values.begin(), values.end());
+  item.xids.push_back(current_.xid);
+  bytes_ += 2 * framed.size() + sizeof(BatchLookup::Item) + sizeof(Xid) + values.size() * sizeof(std::string);
+  lookup_items_.emplace(std::move(framed), std::pair(number, lookups[number].items.size() - 1));
+  ++items_;
+}
+
 void BatchBuilder::add_purge(std::uint32_t rule, std::uint32_t pattern) {
   note_xid();
+  has_direct_ = true;
   const std::pair<std::uint32_t, std::uint32_t> purge{rule, pattern};
   std::vector<std::pair<std::uint32_t, std::uint32_t>>& known = batch_->purges;
   if (std::find(known.begin(), known.end(), purge) == known.end()) known.push_back(purge);
@@ -131,8 +162,13 @@ void BatchBuilder::commit(const Position& end) {
   EVICTD_CHECK(in_transaction_);
   in_transaction_ = false;
   ++batch_->transactions;
-  if (std::exchange(noted_, false)) {
+  noted_ = false;
+  if (std::exchange(has_direct_, false)) {
     batch_->commits.push_back(current_.commit_time);
+    bytes_ += sizeof(SystemTime);
+  }
+  if (std::exchange(has_lookup_, false)) {
+    batch_->lookup_commits.push_back(current_.commit_time);
     bytes_ += sizeof(SystemTime);
   }
   const auto known = std::find_if(batch_->ends.begin(), batch_->ends.end(),
@@ -178,9 +214,10 @@ std::unique_ptr<Batch> BatchBuilder::take() {
     std::fill(part_of_.begin(), part_of_.end(), PartOf{});
     generation_ = 1;
   }
+  lookup_items_.clear();
   items_ = raises_ = bytes_ = 0;
   // A slice of a large transaction: its next slice names it again.
-  noted_ = false;
+  noted_ = has_direct_ = has_lookup_ = false;
   return batch;
 }
 

@@ -7,7 +7,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -26,6 +29,7 @@ class BatchBuilder {
   // `row_version`: for keys of a rule with a version column, see Texts::row_versions.
   void add(std::uint32_t rule, InvalidationKind kind, std::string_view text, std::string_view row_version = {});
   void add_purge(std::uint32_t rule, std::uint32_t pattern);
+  void add_lookup(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values);
   void commit(const Position& end);
   // The transaction under way was cut off: nothing of it ends here.
   void cut_off() { in_transaction_ = false; }
@@ -72,6 +76,10 @@ class BatchBuilder {
   std::size_t bytes_ = 0;
   TransactionBegin current_{};
   bool in_transaction_ = false;
+  // What of the current transaction is in the batch.
+  bool has_direct_ = false;
+  bool has_lookup_ = false;
+  std::unordered_map<std::string, std::pair<std::size_t, std::size_t>> lookup_items_;  // framed -> lookup, item
   bool noted_ = false;  // the current transaction's xid is in the batch
 };
 

@@ -7,6 +7,7 @@
 
 #include "daemon/flow/intake.h"
 #include "daemon/flow/lane.h"
+#include "daemon/flow/lookups.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -43,7 +44,7 @@ bool nearly_lost(const SourceStatus& source) {
 
 }  // namespace
 
-class Flow::Impl final : public SourceHandler, private IntakeOut {
+class Flow::Impl final : public SourceHandler, private IntakeOut, private LookupsOut {
  public:
   Impl(RuleSet rules, Source& source, std::vector<LaneSpec> lanes, Observer& observer, FlowOptions options)
       : rules_(std::make_shared<const RuleSet>(std::move(rules))),
@@ -51,7 +52,8 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
         observer_(observer),
         options_(std::move(options)),
         intake_(rules_, observer, events_, *this,
-                {options_.batch_items_max, options_.batch_bytes_max, options_.snapshot_interval}) {
+                {options_.batch_items_max, options_.batch_bytes_max, options_.snapshot_interval}),
+        lookups_(source, observer, events_, *this, options_.batch_items_max, options_.batch_bytes_max) {
     EVICTD_CHECK(!lanes.empty());
     for (LaneSpec& spec : lanes) {
       CacheEvents events(events_, lanes.size() > 1 ? fmt::format("cache '{}': ", spec.name) : "");
@@ -112,6 +114,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
   void on_relation_gone(const Relation& relation) override { intake_.relation_gone(relation); }
   void on_gap(const Gap& gap) override;
   void on_snapshot(const Snapshot& snapshot) override;
+  void on_found(const LookupAnswer& answer) override { lookups_.answer(answer, now_); }
   void on_heartbeat() override;
   void on_keepalive(const Position& position) override;
 
@@ -119,6 +122,12 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
   void on_batch(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at) override;
   void on_visible(std::uint64_t number, SteadyTime since) override;
   void on_unmappable_stop(const Error& error) override { failure_ = error; }
+
+  // LookupsOut
+  std::uint64_t take_batch_number() override { return intake_.take_number(); }
+  void on_found(std::shared_ptr<const Batch> found, SteadyTime visible_at, std::uint64_t of) override;
+  void on_looked_up(std::uint64_t of) override;
+  void on_overflow_stop(const Error& error) override { failure_ = error; }
 
   bool is_streaming() const { return stage_ == Stage::kStreaming; }
   Lane::Surroundings surroundings() const;
@@ -141,6 +150,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut {
   const FlowOptions options_;
   Now now_{};
   Intake intake_;
+  LookupQueue lookups_;
   std::vector<Entry> lanes_;
   Stage stage_ = Stage::kWaitingForCache;
   std::uint64_t session_ = 0;  // counts connections of the source
@@ -200,6 +210,7 @@ void Flow::Impl::step(Now now) {
     // What the source is not read for, it may have sent: then we do not know.
     if (failure_) return;
   }
+  if (is_streaming()) lookups_.step(now);
   intake_.count_changes();
   if (!batch_should_wait()) intake_.close(now);
   open_gates();
@@ -264,6 +275,7 @@ void Flow::Impl::on_connected(const SourceConnected& connected) {
   acknowledged_.clear();
   is_caught_up_ = false;
   connected_at_ = now_.system;
+  lookups_.forget_all();  // what was to be looked up comes again
   intake_.connected(session_, connected.has_snapshots, now_);
   events_.info(fmt::format("streaming, epoch {}", connected.epoch));
   known_ends_.clear();
@@ -286,6 +298,7 @@ void Flow::Impl::on_disconnected(const Error& error) {
   stage_ = Stage::kConnecting;
   source_lost_ = error.text;
   intake_.cut_off(now_);
+  lookups_.forget_all();
   // Somebody else may hold the source before we see it: the record is written by none but those who stream, and read
   // anew before the next facts are judged.
   for (Entry& entry : lanes_) entry.lane->release();
@@ -359,6 +372,11 @@ void Flow::Impl::on_keepalive(const Position& position) {
 
 void Flow::Impl::on_batch(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at) {
   for (Entry& entry : lanes_) entry.lane->take(batch, visible_at, now_);
+  // Where no cache takes it, nothing is owed.
+  const bool is_taken = std::any_of(lanes_.begin(), lanes_.end(), [](const Entry& entry) {
+    return !entry.lane->is_parked() && !entry.lane->is_behind();
+  });
+  if (is_taken && is_streaming()) lookups_.take(batch, visible_at, now_);
   // In the middle of a large transaction: what can leave leaves now.
   if (intake_.in_transaction()) {
     for (Entry& entry : lanes_) entry.lane->work(now_, surroundings());
@@ -367,6 +385,15 @@ void Flow::Impl::on_batch(std::shared_ptr<const Batch> batch, std::optional<Stea
 
 void Flow::Impl::on_visible(std::uint64_t number, SteadyTime since) {
   for (Entry& entry : lanes_) entry.lane->became_visible(number, since, now_);
+  lookups_.became_visible(number, since, now_);
+}
+
+void Flow::Impl::on_found(std::shared_ptr<const Batch> found, SteadyTime visible_at, std::uint64_t of) {
+  for (Entry& entry : lanes_) entry.lane->take_found(found, visible_at, of, now_);
+}
+
+void Flow::Impl::on_looked_up(std::uint64_t of) {
+  for (Entry& entry : lanes_) entry.lane->looked_up(of, now_);
 }
 
 void Flow::Impl::open_gates() {
@@ -568,6 +595,7 @@ void Flow::Impl::wait_for(Waiting& waiting, Now now) {
       waiting.wake_at(std::max(redelivered_at_ + kRedeliveryInterval, now.steady + 100ms));
     }
   }
+  if (is_streaming()) waiting.wake_at(lookups_.wake_at());
   if (!intake_.empty()) waiting.wake_at(batch_due());
   if (is_streaming()) waiting.wake_at(intake_.next_snapshot(waits_for_visibility(), now.steady));
   if (stopping_) waiting.wake_at(now.steady + 20ms);
@@ -598,6 +626,7 @@ std::optional<std::chrono::microseconds> Flow::Impl::lag(const Lane& lane) const
   const auto since = [&](SteadyTime time) { return duration_cast<microseconds>(std::max(now_.steady - time, SteadyTime::duration(0))); };
   std::optional<SystemTime> oldest = lane.oldest_unapplied();
   if (const auto open = intake_.oldest_open_commit(); open && (!oldest || *open < *oldest)) oldest = open;
+  if (const auto looked_up = lookups_.oldest_commit(); looked_up && (!oldest || *looked_up < *oldest)) oldest = looked_up;
   std::optional<microseconds> lag;
   if (oldest) lag = std::max(duration_cast<microseconds>(now_.system - *oldest), microseconds(0));
   const bool is_current = is_streaming() && is_caught_up_ && wants_data() && now_.steady - current_at_ <= options_.current_for;
@@ -646,6 +675,9 @@ FlowStatus Flow::Impl::status() const {
   } else if (!is_streaming()) {
     status.not_ready.push_back(source_lost_.empty() ? "the source is not streaming"
                                                     : "the source is not streaming: " + source_lost_);
+  }
+  if (!lookups_.problem().empty()) {
+    status.not_ready.push_back(fmt::format("joined tables cannot be looked up, and whole patterns are purged instead: {}", lookups_.problem()));
   }
   if (const auto problem = source_.status().problem) status.not_ready.push_back(*problem);
   if (stopping_) status.not_ready.push_back("stopping");

@@ -117,11 +117,11 @@ void Intake::snapshot(const Snapshot& snapshot, Now now) {
 void Intake::close(Now now) {
   if (builder_.empty()) return;
   std::unique_ptr<Batch> taken = builder_.take();
-  taken->number = ++last_number_;
+  taken->number = take_number();
   taken->session = session_;
   const std::shared_ptr<const Batch> batch = std::move(taken);
   Visibility::Looked looked;
-  const bool is_idle = batch->parts.empty() && batch->purges.empty();
+  const bool is_idle = batch->parts.empty() && batch->purges.empty() && batch->lookups.empty();
   const auto visible_at = is_idle ? std::optional(now.steady) : visibility_.look(*batch, looked, now.steady);
   if (!visible_at) invisible_.push_back({batch, looked});
   out_.on_batch(batch, visible_at);
@@ -197,6 +197,11 @@ void Intake::semantic(std::uint32_t rule, std::string_view order) {
   for (std::uint32_t pattern = 0; pattern < info.patterns.size(); ++pattern) {
     if (info.patterns[pattern].is_semantic) purge(rule, pattern);
   }
+}
+
+void Intake::lookup(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) {
+  make_room();
+  builder_.add_lookup(rule, lookup, values);
 }
 
 void Intake::row_version(std::uint32_t, std::string_view version) { row_version_ = version; }

@@ -64,6 +64,8 @@ class Intake final : private InvalidationReceiver {
 
   // Hands over what is gathered, if anything.
   void close(Now now);
+  // The number of the next batch: for those that are made of what was looked up.
+  std::uint64_t take_number() { return ++last_number_; }
   // Counts what was mapped since the last call.
   void count_changes();
 
@@ -95,6 +97,7 @@ class Intake final : private InvalidationReceiver {
   void row_version(std::uint32_t rule, std::string_view version) override;
   void purge(std::uint32_t rule, std::uint32_t pattern) override;
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override;
+  void lookup(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) override;
 
   void make_room();
   void collapse(std::uint32_t rule);

@@ -169,6 +169,11 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   }
   work.unfinished = static_cast<std::uint32_t>(work.parts.size() + work.purges.size());
   work.unapplied = work.unfinished - applied_before;
+  if (!is_known && !batch->lookups.empty()) {
+    work.holds = 1;
+    ++work.unfinished;
+    held_[work.number] = &work;
+  }
   batches_.push_back(std::move(made));
   work.place = std::prev(batches_.end());
   held_bytes_ += work.bytes;
@@ -213,6 +218,33 @@ void Lane::note_applied() {
     }
     unnoted_.pop_front();
   }
+}
+
+void Lane::take_found(std::shared_ptr<const Batch> found, SteadyTime visible_at, std::uint64_t of, Now now) {
+  const std::uint64_t id = found->number * 2;
+  take(std::move(found), visible_at, now);
+  const auto taken = works_.find(id);
+  if (taken == works_.end()) return;  // nothing of it acts here, or nothing is taken at all
+  const auto waiting = held_.find(of);
+  if (waiting == held_.end()) return;  // finished here before: it was sent again for another cache's sake
+  taken->second->as_batch()->found_for = of;
+  ++waiting->second->holds;
+  ++waiting->second->unfinished;
+}
+
+void Lane::looked_up(std::uint64_t of, Now now) {
+  now_ = now;
+  let_go(of, true);
+}
+
+void Lane::let_go(std::uint64_t number, bool is_whole) {
+  const auto found = held_.find(number);
+  if (found == held_.end()) return;
+  BatchWork& batch = *found->second;
+  if (!is_whole) batch.is_incomplete = true;
+  if (--batch.holds == 0) held_.erase(found);
+  EVICTD_CHECK(batch.unfinished > 0);
+  if (--batch.unfinished == 0) finished(batch);
 }
 
 void Lane::begin_batch(BatchWork& work) {
@@ -558,6 +590,8 @@ void Lane::finished(Work& work) {
 
 // Finished batches merge with finished neighbours, so that what waits behind one hung transaction stays small.
 void Lane::batch_finished(BatchWork& batch) {
+  const std::uint64_t found_for = batch.found_for;
+  const bool is_whole = !batch.abandoned && !batch.is_incomplete;
   works_.erase(batch.id);
   invisible_.erase(batch.number);
   held_bytes_ -= batch.bytes - sizeof(BatchWork);
@@ -571,11 +605,15 @@ void Lane::batch_finished(BatchWork& batch) {
   if (const auto next = std::next(batch.place); next != batches_.end() && (*next)->unfinished == 0) {
     merge_into(**next, batch.place);
   }
+  if (found_for != 0) let_go(found_for, is_whole);
 }
 
 void Lane::merge_into(BatchWork& batch, Batches::iterator earlier) {
   BatchWork& merged = **earlier;
-  if (merged.session != batch.session || merged.abandoned != batch.abandoned) return;
+  if (merged.session != batch.session || merged.abandoned != batch.abandoned ||
+      merged.is_incomplete != batch.is_incomplete) {
+    return;
+  }
   for (const Position& end : merged.ends) {
     const bool known = std::any_of(batch.ends.begin(), batch.ends.end(),
                                    [&](const Position& later) { return later.stream == end.stream; });
@@ -595,13 +633,14 @@ void Lane::pop_finished() {
     BatchWork& batch = *batches_.front();
     // One that was given up (a cache that fell behind) ends the prefix for this connection: what follows it may be
     // finished, but is not all there is. Unless a purge answers for it.
-    if (batch.session == session_ && batch.abandoned && batch.number > purged_through_) is_prefix_broken_ = true;
-    if (batch.session == session_ && !batch.abandoned && !is_prefix_broken_ && streaming_) {
+    const bool is_given_up = batch.abandoned || batch.is_incomplete;
+    if (batch.session == session_ && is_given_up && batch.number > purged_through_) is_prefix_broken_ = true;
+    if (batch.session == session_ && !is_given_up && !is_prefix_broken_ && streaming_) {
       for (const Position& end : batch.ends) ledger_.finished(end, source_.stream_name(end.stream));
     }
     // What an earlier connection began is told to nobody, and known: its redelivery owes nothing.
     if (batch.session != session_) {
-      if (batch.abandoned) is_earlier_prefix_broken_ = true;
+      if (is_given_up) is_earlier_prefix_broken_ = true;
       if (!is_earlier_prefix_broken_ && streaming_) {
         for (const Position& end : batch.ends) ledger_.finished_earlier(end, source_.stream_name(end.stream));
       }
@@ -624,6 +663,11 @@ void Lane::keepalive(const Position& position) {
 void Lane::abandon(Work& work) {
   work.abandoned = true;
   const std::uint64_t id = work.id;
+  if (BatchWork* batch = work.as_batch(); batch != nullptr && batch->holds > 0) {
+    held_.erase(batch->number);
+    work.unfinished -= std::exchange(batch->holds, 0);
+    if (work.unfinished == 0) return finished(work);
+  }
   if (BatchWork* batch = work.as_batch(); batch != nullptr && !batch->begun) {
     // Its purges were not asked for yet.
     batch->begun = true;
@@ -649,7 +693,16 @@ void Lane::abandon_all(bool keep_settles) {
   for (const std::uint64_t id : ids) {
     const auto work = works_.find(id);
     if (work == works_.end()) continue;  // ended meanwhile
-    if (keep_settles && work->second->unapplied == 0 && work->second->visible_at) continue;
+    if (keep_settles && work->second->unapplied == 0 && work->second->visible_at) {
+      // What is looked up for it is given up, and comes again with it.
+      BatchWork* batch = work->second->as_batch();
+      if (batch == nullptr || batch->holds == 0) continue;
+      batch->is_incomplete = true;
+      held_.erase(batch->number);
+      batch->unfinished -= std::exchange(batch->holds, 0);
+      if (batch->unfinished == 0) finished(*batch);
+      continue;
+    }
     abandon(*work->second);
   }
 }

@@ -91,6 +91,10 @@ class Lane final : private SinkHandler {
 
   // ---- Batches.
   void take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at, Now now);
+  // A batch of what was looked up for batch `of`, which is not finished before this one is.
+  void take_found(std::shared_ptr<const Batch> found, SteadyTime visible_at, std::uint64_t of, Now now);
+  // Everything that was to be looked up for it has been taken.
+  void looked_up(std::uint64_t of, Now now);
   void became_visible(std::uint64_t number, SteadyTime since, Now now);
   void snapshot(const Snapshot& snapshot, Now now);
   // Nothing of this connection is still to come up to there; counts only when nothing of it is in hand.
@@ -204,6 +208,7 @@ class Lane final : private SinkHandler {
   void applied(Work& work);
   void finished(Work& work);
   void batch_finished(BatchWork& batch);
+  void let_go(std::uint64_t number, bool is_whole);
   void merge_into(BatchWork& batch, Batches::iterator earlier);
   void pop_finished();
   void abandon(Work& work);
@@ -252,6 +257,7 @@ class Lane final : private SinkHandler {
   std::unordered_map<std::uint64_t, Work*> works_;          // by id: batches and purges that are not finished
   std::map<std::uint64_t, std::unique_ptr<PurgeWork>> purges_;
   std::unordered_map<std::uint64_t, BatchWork*> invisible_; // by number
+  std::unordered_map<std::uint64_t, BatchWork*> held_;      // by number: those that wait for what is looked up
   std::vector<std::unique_ptr<Work>> graveyard_;            // ended; destroyed at the end of the step
   std::map<std::uint64_t, std::optional<SystemTime>> unapplied_;  // batch number -> oldest commit
   // Purges by pattern: the one that waits for its walk, and the one that walks.

@@ -53,6 +53,10 @@ struct Lane::BatchWork final : Work {
   std::uint64_t number = 0;
   std::uint64_t session = 0;
   bool begun = false;  // false: waits for the lanes before this one
+  // What it waits for beside its parts, counted in `unfinished`: the look-up itself, and each batch of what was found.
+  std::uint32_t holds = 0;
+  std::uint64_t found_for = 0;  // made of what was looked up for the batch of this number; 0: none
+  bool is_incomplete = false;   // something found for it was given up: it does not go on record
   std::vector<PatternRef> purges;  // to be asked for when it begins; counted in unapplied and unfinished
   bool is_replay = false;          // was applied before, see Lane::take(): of plain rules, only the settle is owed
   std::size_t bytes = 0;

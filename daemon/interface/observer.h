@@ -29,6 +29,17 @@ class Observer {
   // From commit to the cache's reply, for one transaction. Negative (clock skew) is counted and clamped.
   virtual void invalidation_latency(std::string_view cache, std::chrono::microseconds latency) = 0;
 
+  // Rows of joined tables were looked up (`rule` has a `via:`), or could not be.
+  struct LookedUp {
+    const RuleInfo& rule;
+    bool is_failed = false;
+    std::uint64_t items = 0;      // changed rows asked for
+    std::uint64_t rows = 0;       // found
+    std::uint64_t overflows = 0;  // changed rows with more than fan_out
+    std::chrono::microseconds took{0};
+  };
+  virtual void looked_up([[maybe_unused]] const LookedUp& looked_up) {}
+
   // What matches one pattern was walked over; its counts came by invalidations() or settle_deletes() as well. `reason`:
   // of the repair, or "changes" when changes of rows asked for it. `pattern` and `reason` are valid during the call.
   struct Walk {

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "daemon/base/clock.h"
+#include "daemon/interface/lookup.h"
 #include "daemon/interface/record.h"
 #include "daemon/interface/version.h"
 #include "daemon/base/waiting.h"
@@ -145,6 +146,8 @@ class SourceHandler {
 
   // The answer to request_snapshot(), taken after the request was made.
   virtual void on_snapshot(const Snapshot& snapshot) = 0;
+  // The answer to look_up(). The default is for those who never ask.
+  virtual void on_found(const LookupAnswer&) {}
   // Our own heartbeat came back through the stream.
   virtual void on_heartbeat() = 0;
 
@@ -206,6 +209,10 @@ class Source {
   // Asks for a snapshot taken from now on. At most one is under way; a further request while one is
   // under way is answered by a later snapshot, never by the earlier one.
   virtual void request_snapshot() = 0;
+
+  // Finds rows of joined tables, in the state that a session sees from now on. REQUIRES: streaming, and nothing asked that is
+  // not answered. The default is for sources that have no database: such rules are refused with them.
+  virtual void look_up(LookupRequest, Now) {}
 
   // The tables that rules name from now on ("schema.table"): published and watched. Before start(), and
   // again after a reload of the rules.

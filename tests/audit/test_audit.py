@@ -369,7 +369,7 @@ def test_a_build_that_acknowledges_before_redis_is_seen(postgres, redis, cache, 
             assert set(together.execute()) == {1}
         assert audit(looking)[0]["fresh"] >= 1000
         proxy.tell("slice 16384")
-        proxy.tell("delay 16")
+        proxy.tell("delay 40")
         postgres.execute("update items set v = 1")
         oracle.wait_until_acknowledged(postgres, "evictd", 120)
         broken.kill()

@@ -122,6 +122,7 @@ TAG = {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": 102
 KEY = dict(TAG, pattern=f"^(?!evictd:)(?=(?:(?!{TELLING}){PIECE}|{PLACEHOLDER})*{TELLING}){PIECE}*$")
 PURGE = {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": 1024}
 
+MATCHED = rf"^{NAME}(?:\.{NAME})?$"
 COLUMNS = "columns, by the names that the database stores"
 
 
@@ -162,6 +163,17 @@ def rule():
         "when_changed": texts(FILLED, "an update that touches none of these columns is ignored"),
         "ignore_changed": texts(FILLED, "an update that touches no column but these is ignored"),
         "where": {"type": "object", "minProperties": 1, "additionalProperties": condition, "description": "only rows that match"},
+        "via": {"type": "object", "minProperties": 1, "maxProperties": 16, "propertyNames": {"minLength": 1},
+                "description": "joined tables, whose columns keys and tags may name: join.column",
+                "additionalProperties": settings({
+                    "table": table,
+                    "match": {"type": "object", "minProperties": 1, "maxProperties": 8, "additionalProperties": dict(FILLED, pattern=MATCHED),
+                              "description": "its columns, and the column of the rule's table or join.column that each equals"},
+                    "immutable": {"anyOf": [FILLED, {"type": "array", "uniqueItems": True, "items": FILLED}],
+                                  "description": "a promise that no update changes these columns of it"},
+                }, ["table", "match"])},
+        "fan_out": number(1, 100_000, "with via: rows that one changed row may lead to", default=10_000),
+        "on_overflow": choice("with via: what to do beyond fan_out", "purge", "stop", default="purge"),
         "immutable": texts(FILLED, "a promise that no update changes these columns"),
         **common(),
         "mode": choice("stale: the value stays for the grace, marked", "delete", "stale", default="delete"),

@@ -86,10 +86,11 @@ class Browser:
         return result["result"].get("value")
 
     def wait(self, expression, seconds=20.0):
-        """Until the expression is true; its value."""
+        """Until the expression is true; its value. One that fails is not true yet: while a page loads again, nothing is there."""
         end = time.monotonic() + seconds
         while True:
-            value = self.evaluate(expression)
+            answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+            value = None if "exceptionDetails" in answer else answer["result"].get("value")
             if value:
                 return value
             assert time.monotonic() < end, f"never true: {expression}\n{self.evaluate('document.body.innerText')}"

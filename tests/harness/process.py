@@ -1,8 +1,10 @@
 """Child processes that end with us, whatever way we end."""
 
 import ctypes
+import fcntl
 import os
 import pwd
+import random
 import signal
 import socket
 import subprocess
@@ -11,6 +13,7 @@ import tempfile
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _started = []
+_reserved = []
 
 
 def start(command, *, log, user=None, death_signal=signal.SIGKILL, env=None, cwd=None, pipe=False):
@@ -55,9 +58,23 @@ def end(process, first=signal.SIGTERM, patience=10.0):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port of 127.0.0.1 on which nobody listens and which no other test takes until this process ends: reserved
+    by a lock on a file named after it, as tests/support/ports.h says."""
+    folder = os.path.join(tempfile.gettempdir(), f"evictd-ports-{os.geteuid()}")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    for _ in range(10_000):
+        port = random.randrange(10_000, 32_000)
+        lock = open(os.path.join(folder, str(port)), "w", encoding="ascii")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            lock.close()
+            continue
+        _reserved.append(lock)
+        return port
+    raise RuntimeError("no port of 127.0.0.1 between 10000 and 32000 is free")
 
 
 def temporary_folder(prefix="evictd-"):

@@ -1,11 +1,8 @@
 #include "tests/support/postgres_server.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <libpq-fe.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +11,8 @@
 #include <filesystem>
 #include <fstream>
 #include <thread>
+
+#include "tests/support/ports.h"
 
 namespace evictd::testing {
 namespace {
@@ -41,18 +40,6 @@ std::string as_owner(const std::string& command) {
 
 int run_command(const std::string& command) {
   return std::system((command + " >/dev/null 2>&1").c_str());
-}
-
-int free_port() {
-  const int descriptor = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(address);
-  if (::bind(descriptor, reinterpret_cast<sockaddr*>(&address), length) != 0) return 0;
-  ::getsockname(descriptor, reinterpret_cast<sockaddr*>(&address), &length);
-  ::close(descriptor);
-  return ntohs(address.sin_port);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -49,16 +50,6 @@ std::string redis_server_program() {
 bool servers_are_required() {
   const char* const value = std::getenv("EVICTD_REQUIRE_SERVERS");
   return value != nullptr && std::string_view(value) == "1";
-}
-
-int free_port() {
-  const int probe = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in where = loopback(0);
-  EVICTD_CHECK(::bind(probe, reinterpret_cast<const sockaddr*>(&where), sizeof(where)) == 0);
-  socklen_t length = sizeof(where);
-  EVICTD_CHECK(::getsockname(probe, reinterpret_cast<sockaddr*>(&where), &length) == 0);
-  ::close(probe);
-  return ntohs(where.sin_port);
 }
 
 RedisClient::RedisClient(int port) {
@@ -161,6 +152,7 @@ void RedisServer::launch() {
   pid_ = ::fork();
   EVICTD_CHECK(pid_ >= 0);
   if (pid_ == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that aborts leaves no server behind, which would keep ctest waiting
     ::execv(pointers[0], pointers.data());
     ::_exit(127);
   }
@@ -169,6 +161,8 @@ void RedisServer::launch() {
 void RedisServer::wait_until_it_answers() {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   while (!answers(port_)) {
+    // Its log says why it ended.
+    EVICTD_CHECK(::waitpid(pid_, nullptr, WNOHANG) == 0);
     EVICTD_CHECK(std::chrono::steady_clock::now() < deadline);
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }

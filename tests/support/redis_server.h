@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "daemon/sinks/redis/resp.h"
+#include "tests/support/ports.h"
 
 namespace evictd::testing {
 
@@ -86,7 +87,5 @@ class RedisServer {
   pid_t pid_ = -1;
   std::unique_ptr<RedisClient> client_;
 };
-
-int free_port();
 
 }  // namespace evictd::testing

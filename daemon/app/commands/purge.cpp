@@ -155,6 +155,10 @@ class RowKeys final : public InvalidationReceiver {
   void semantic(std::uint32_t rule, std::string_view order) override { add(rule, Target::kSemantic, order); }
   void row_version(std::uint32_t, std::string_view) override {}
   void purge(std::uint32_t rule, std::uint32_t pattern) override { patterns_.emplace(rule, pattern); }
+  void lookup(std::uint32_t rule, std::uint32_t, std::span<const std::string_view>) override {
+    problems_.insert(fmt::format("rule '{}': its keys of joined tables are left alone; 'evictd purge --table {}' purges them by pattern",
+                                 rules_.rules()[rule].name, rules_.rules()[rule].table));
+  }
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override {
     problems_.insert(fmt::format("rule '{}': column '{}': {}", rules_.rules()[rule].name, column, unmappable_reason_name(reason)));
   }

@@ -61,7 +61,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void on_topic_missing(const std::string& topic) override;
   void on_topic_refused(const std::string& topic, const Error& error) override;
   void on_offset_lost(const TopicPartition& at) override;
-  void look_up();
+  void look_up_topics();
   void looked_up(const std::vector<TopicPartition>& partitions,
                  Result<std::vector<PartitionOffsets>> result);
   struct Beginnings {

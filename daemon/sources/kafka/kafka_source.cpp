@@ -263,10 +263,10 @@ void KafkaSource::take_up_others(const std::vector<std::pair<TopicPartition, std
 void KafkaSource::on_assigned(std::vector<TopicPartition> partitions) {
   ++numbers_.rebalances;
   to_assign_ = std::move(partitions);
-  look_up();
+  look_up_topics();
 }
 
-void KafkaSource::look_up() {
+void KafkaSource::look_up_topics() {
   look_up_at_ = SteadyTime::max();
   if (!to_assign_ || looking_up_) return;
   looking_up_ = true;
@@ -285,7 +285,7 @@ void KafkaSource::look_up() {
 void KafkaSource::looked_up(const std::vector<TopicPartition>& partitions,
                             Result<std::vector<PartitionOffsets>> result) {
   if (!to_assign_) return;
-  if (partitions != *to_assign_) return look_up();  // the group has changed its mind meanwhile
+  if (partitions != *to_assign_) return look_up_topics();  // the group has changed its mind meanwhile
   if (!result) {
     broker_problem_ = result.error().text;
     probe_at_ = now_.steady;
@@ -685,7 +685,7 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
   if (client_ && !is_ending()) {
     client_->clear_descriptor();
     client_->serve_events(*this);
-    if (now.steady >= look_up_at_) look_up();
+    if (now.steady >= look_up_at_) look_up_topics();
     if (state_ == State::kStreaming && !is_ending()) {
       deliver(bytes_max);
       ask_for_ends();

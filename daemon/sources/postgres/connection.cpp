@@ -129,6 +129,7 @@ void PostgresConnection::close() {
   goodbye_.reset();
   wants_write_ = stream_ended_ = false;
   idle_read_at_ = {};
+  answer_bytes_max_ = 0;
 }
 
 // libpq hands an error that comes while no command runs to the notice receiver.
@@ -269,6 +270,21 @@ void PostgresConnection::begin_stream(const std::string& command) {
   flush();
 }
 
+void PostgresConnection::send_prepared(const std::string& name, const std::vector<std::string>& parameters,
+                                       std::size_t bytes_max) {
+  EVICTD_CHECK(state_ == State::kIdle);
+  std::vector<const char*> values;
+  for (const std::string& parameter : parameters) values.push_back(parameter.c_str());
+  if (PQsendQueryPrepared(connection_.get(), name.c_str(), static_cast<int>(values.size()), values.data(), nullptr, nullptr, 0) == 0 ||
+      PQsetSingleRowMode(connection_.get()) == 0) {
+    return lose_with_last_error();
+  }
+  answer_bytes_ = 0;
+  answer_bytes_max_ = bytes_max;
+  state_ = State::kBusy;
+  flush();
+}
+
 void PostgresConnection::lose_wire() { lose("", std::string(wire_->problem())); }
 
 namespace {
@@ -358,6 +374,7 @@ void PostgresConnection::read_answer() {
         return lose_with_last_error();
       }
       state_ = State::kIdle;
+      answer_bytes_max_ = 0;
       return;
     }
     if (!answer_) answer_.emplace();
@@ -366,9 +383,12 @@ void PostgresConnection::read_answer() {
         state_ = State::kStreaming;
         return;
       case PGRES_TUPLES_OK:
-        answer_->columns.clear();
-        for (int column = 0; column < PQnfields(result.get()); ++column) {
-          answer_->columns.emplace_back(PQfname(result.get(), column));
+      case PGRES_SINGLE_TUPLE:
+        if (answer_bytes_max_ > 0 && !keep_bounded(result.get())) return;
+        if (answer_->columns.empty()) {
+          for (int column = 0; column < PQnfields(result.get()); ++column) {
+            answer_->columns.emplace_back(PQfname(result.get(), column));
+          }
         }
         for (int row = 0; row < PQntuples(result.get()); ++row) {
           auto& values = answer_->rows.emplace_back();
@@ -388,6 +408,27 @@ void PostgresConnection::read_answer() {
         break;
     }
   }
+}
+
+// Types and size of the rows that are about to be kept. False: they are too many, and the connection is given up, since what
+// the server still sends could be ended in no other way without waiting.
+bool PostgresConnection::keep_bounded(const void* received) {
+  const auto* result = static_cast<const PGresult*>(received);
+  const int columns = PQnfields(result);
+  if (answer_->types.empty()) {
+    for (int column = 0; column < columns; ++column) answer_->types.push_back(PQftype(result, column));
+  }
+  for (int row = 0; row < PQntuples(result); ++row) {
+    for (int column = 0; column < columns; ++column) {
+      answer_bytes_ += sizeof(std::string) + static_cast<std::size_t>(PQgetlength(result, row, column));
+    }
+  }
+  if (answer_bytes_ <= answer_bytes_max_) return true;
+  Answer too_much;
+  too_much.is_too_much = true;
+  close();
+  answer_ = std::move(too_much);
+  return false;
 }
 
 std::optional<PostgresConnection::Answer> PostgresConnection::take_answer() {

@@ -46,6 +46,9 @@ class PostgresConnection {
     std::vector<std::vector<std::string>> rows;
     std::vector<std::string> columns;                      // names
     std::set<std::pair<std::size_t, std::size_t>> nulls;  // row and column of each NULL
+    // Only of send_prepared() with a bound:
+    std::vector<std::uint32_t> types;  // of the columns
+    bool is_too_much = false;          // the rows passed the bound, and are not here; the connection is lost
   };
 
   explicit PostgresConnection(NameLookup::Resolver resolver = NameLookup::system_resolver);
@@ -74,6 +77,8 @@ class PostgresConnection {
   void begin_stream(const std::string& command);
   // REQUIRES: kIdle. Runs a statement prepared with send("prepare <name> as ...").
   void send_prepared(const std::string& name);
+  // The same with parameters, as texts. Of an answer no more than about `bytes_max` is ever held.
+  void send_prepared(const std::string& name, const std::vector<std::string>& parameters, std::size_t bytes_max);
   std::optional<Answer> take_answer();
 
   // The next message of the stream, valid until the next call. Empty: none yet, or the stream ended
@@ -103,6 +108,7 @@ class PostgresConnection {
   void begin(Now now);
   void poll_connecting(Now now);
   void read_answer();
+  bool keep_bounded(const void* result);
   void flush();
   void read_stream_answer();
   void lose_wire();
@@ -125,6 +131,8 @@ class PostgresConnection {
   // An error that arrived while no command was under way: why the server is about to close.
   std::optional<PostgresFailure> goodbye_;
   std::optional<Answer> answer_;
+  std::size_t answer_bytes_ = 0;
+  std::size_t answer_bytes_max_ = 0;  // of the command under way; 0: it has no bound
   SteadyTime connect_deadline_{};
   SteadyTime idle_read_at_{};  // when an idle connection is listened to next
   short connect_events_ = 0;

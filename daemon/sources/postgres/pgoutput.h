@@ -44,9 +44,8 @@ class PgoutputReceiver {
   virtual void on_logical_message(std::string_view prefix, std::string_view content) = 0;
 };
 
-// How the text of a type has to be read; of a domain, ask for the type below it.
+// How the text of a value of that type is read, of a type that is no domain; and of an array that of its elements.
 ValueType value_type_of(Oid type);
-// Of an array of one of those types: how its elements' texts are read.
 ValueType element_type_of(Oid type);
 
 class PgoutputDecoder {

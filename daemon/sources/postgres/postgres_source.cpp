@@ -58,6 +58,7 @@ void PostgresSource::step(Now now, std::size_t bytes_max, SourceHandler& handler
   watch_catalogue();
   if (is_streaming()) {
     deliver_snapshots();
+    if (is_streaming()) deliver_lookups();
     if (is_streaming()) stream(bytes_max);
     run_side_work();
     if (snapshots_.has_unsent_request()) snapshots_.step(now);  // what was asked for meanwhile
@@ -70,6 +71,8 @@ void PostgresSource::step(Now now, std::size_t bytes_max, SourceHandler& handler
 void PostgresSource::wait_for(Waiting& waiting, bool want_data) {
   worker_.wait_for(waiting);
   snapshots_.wait_for(waiting);
+  lookups_.wait_for(waiting);
+  if (refused_lookup_) waiting.wake_at(SteadyTime::min());
   if (pending_restart_ || !notices_.empty()) waiting.wake_at(SteadyTime::min());
   switch (state_) {
     case State::kIdle:
@@ -118,6 +121,25 @@ void PostgresSource::request_snapshot() {
   if (first_wanted_ == 0) first_wanted_ = last_wanted_;
 }
 
+void PostgresSource::look_up(LookupRequest request, Now now) {
+  if (!is_streaming()) return;  // forgotten with the connection
+  const RuleInfo& rule = request.rules->rules()[request.rule];
+  const auto table = facts_.tables.find(rule.qualified_table());
+  std::vector<std::string> types;
+  for (const JoinStep::Match& match : rule.lookups[request.lookup].steps[0].match) {
+    const ColumnFacts* column = table == facts_.tables.end() ? nullptr : table->second.table.find_column(match.from);
+    if (column == nullptr || column->category == 'A') {
+      refused_lookup_.emplace();
+      refused_lookup_->number = request.number;
+      refused_lookup_->problem = fmt::format(fmt::runtime(column == nullptr ? "table '{}' has no column '{}'" : "{}.{} is an array, which no join begins with"),
+                                             rule.qualified_table(), match.from);
+      return;
+    }
+    types.push_back(column->type_name);
+  }
+  lookups_.ask(std::move(request), std::move(types), now);
+}
+
 void PostgresSource::set_tables(const std::vector<std::string>& tables) {
   if (tables == tables_) return;
   tables_ = tables;
@@ -141,6 +163,7 @@ bool PostgresSource::stop(Now now) {
       stream_.close();
     }
     snapshots_.stop();
+    lookups_.stop();
     ++attempt_;
     state_ = State::kStopping;
   }
@@ -234,6 +257,7 @@ void PostgresSource::notice(bool is_warning, std::string text, std::string hint)
 void PostgresSource::give_up(const Error& error) {
   stream_.close();
   snapshots_.stop();
+  lookups_.stop();
   ++attempt_;
   state_ = State::kFailed;
   handler_->on_failed(error);
@@ -274,6 +298,8 @@ void PostgresSource::disconnect(const Error& error, std::chrono::milliseconds wa
   const bool was_streaming = is_streaming();
   stream_.close();
   snapshots_.stop();
+  lookups_.stop();
+  refused_lookup_.reset();
   held_.reset();
   ++attempt_;
   statistics_.reset();

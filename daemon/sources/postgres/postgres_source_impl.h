@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "daemon/sources/postgres/failure.h"
+#include "daemon/sources/postgres/lookups.h"
 #include "daemon/sources/postgres/pgoutput.h"
 #include "daemon/sources/postgres/plan.h"
 #include "daemon/sources/postgres/postgres_source.h"
@@ -47,6 +48,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void wait_for(Waiting& waiting, bool want_data) override;
   void acknowledge(const Position& end) override;
   void request_snapshot() override;
+  void look_up(LookupRequest request, Now now) override;
   void set_tables(const std::vector<std::string>& tables) override;
   void check_rules(const RuleSet& rules) override;
   std::optional<Result<void>> take_rules_check() override;
@@ -108,6 +110,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   bool hold_for_name(Lsn start, std::string_view payload);
   void resolved(const Result<Catalogue::Resolved>& answer);
   void deliver_snapshots();
+  void deliver_lookups();
   void run_side_work();
   void watch_snapshots();
   void watch_catalogue();
@@ -159,6 +162,8 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   Conninfo pinned_;    // the server that answered
   ReplicationStream stream_;
   Snapshots snapshots_;
+  Lookups lookups_;
+  std::optional<LookupAnswer> refused_lookup_;  // of what the tables do not have
   PgoutputDecoder decoder_;
   SeenTruncates truncates_;
   // A file that no TRUNCATE explains was seen when the server's log ended here: judged when the stream has come so far.

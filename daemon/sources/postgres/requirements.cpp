@@ -117,7 +117,9 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
     // A promise only for what a template names: of a condition it would keep the rule from acting at all.
     const bool may_promise = !need.on_delete_old && !need.is_condition;
     finding.fix = fmt::format("ALTER TABLE {} REPLICA IDENTITY FULL;{}", shown_relation(relation.name),
-                              may_promise ? fmt::format(" or, if no UPDATE ever changes it, say immutable: [{}]", need.column) : "");
+                              may_promise ? fmt::format(" or, if no UPDATE ever changes it, say immutable: [{}]{}", need.column,
+                                                        rule.implied_via.empty() ? "" : fmt::format(" in the join '{}'", rule.implied_via))
+                                          : "");
     return finding;
   }
   if (need.on_update_new && column->can_be_toasted && !column->in_identity &&

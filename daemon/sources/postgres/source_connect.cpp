@@ -113,6 +113,7 @@ void PostgresSource::identified() {
   pinned_.set("application_name", "evictd snapshots");
   snapshots_.stop();
   snapshots_.start(pinned_, now_);
+  lookups_.start(pinned_);
   snapshots_.request();
   state_ = State::kReading;
   read_facts();

@@ -259,6 +259,12 @@ void PostgresSource::deliver_snapshots() {
   handler_->on_snapshot(answer->snapshot);
 }
 
+void PostgresSource::deliver_lookups() {
+  if (const auto refused = std::exchange(refused_lookup_, std::nullopt)) handler_->on_found(*refused);
+  lookups_.step(now_, snapshots_.refused_since().has_value());
+  if (const auto answer = lookups_.take()) handler_->on_found(*answer);
+}
+
 // Without snapshots no transaction counts as visible, none is acknowledged, and the stream goes on as if nothing
 // were wrong. A short loss is nobody's business.
 void PostgresSource::watch_snapshots() {

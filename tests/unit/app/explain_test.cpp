@@ -48,6 +48,27 @@ TEST(Explain, AnUpdateDropsOldAndNewKeys) {
             "4 invalidations\n");
 }
 
+TEST(Explain, WhatIsLookedUpIsTold) {
+  const Result<RuleSet> rules = RuleSet::parse(R"(- table: prices
+  via:
+    variant: {table: variants, match: {id: variant_id}}
+    product: {table: shop.products, match: {id: variant.product_id}}
+  keys: ["product:{product.slug}:page", "price:{id}"]
+)", "rules.yaml");
+  ASSERT_TRUE(rules) << rules.error().to_string();
+  EXPECT_EQ(*explain(request("prices", Operation::kInsert, "", R"({"id": 1, "variant_id": 7})"), *rules),
+            "insert of public.prices\n"
+            "  key    price:1  rule 'public.prices' (rules.yaml:1:3)\n"
+            "  lookup public.variants where id = '7', then shop.products where id = its product_id: product:{product.slug}:page  rule "
+            "'public.prices' (rules.yaml:1:3)\n"
+            "1 invalidation, and what the lookups find\n");
+  // A joined table's own change.
+  EXPECT_EQ(*explain(request("variants", Operation::kInsert, "", R"({"id": 7, "product_id": 3})"), *rules),
+            "insert of public.variants\n"
+            "  lookup shop.products where id = '3': product:{product.slug}:page  rule 'public.prices via variant' (rules.yaml:3:5)\n"
+            "what the lookups find is deleted\n");
+}
+
 TEST(Explain, ValuesThatAreNotGivenAreNotSent) {
   EXPECT_EQ(explained(request("public.products", Operation::kDelete,
                               R"({"id": 12345678901234567890})", "")),

@@ -131,6 +131,8 @@ TEST(Metrics, CountsWhatThePipelineReports) {
   metrics.invalidations("redis", rule("b"), InvalidationKind::kTag, Counts{3, 2, 1, 4});
   metrics.settle_deletes("redis", Counts{5, 0, 0, 0});
   metrics.unmappable(rule("a"), UnmappableReason::kNotSent);
+  metrics.looked_up({rule("b"), false, 5, 12, 1, std::chrono::microseconds(700)});
+  metrics.looked_up({rule("b"), true, 2, 0, 0, {}});
   metrics.gap("redis", "slot_lost");
   metrics.sink_error("redis", "timeout");
   metrics.reconnect("redis");
@@ -147,6 +149,11 @@ TEST(Metrics, CountsWhatThePipelineReports) {
         R"(evictd_invalidations_total{cache="redis",kind="key",outcome="deleted",rule="a"} 0)",
         R"(evictd_settle_deletes_total{cache="redis",outcome="deleted"} 5)",
         R"(evictd_unmappable_changes_total{reason="not_sent",rule="a"} 1)",
+        R"(evictd_lookups_total{outcome="ok",rule="b"} 5)",
+        R"(evictd_lookups_total{outcome="failed",rule="b"} 2)",
+        R"(evictd_lookup_rows_total{rule="b"} 12)",
+        R"(evictd_lookup_overflows_total{rule="b"} 1)",
+        R"(evictd_lookup_seconds_count 2)",
         R"(evictd_gaps_total{cache="redis",reason="slot_lost"} 1)",
         R"(evictd_redis_errors_total{cache="redis",class="timeout"} 1)",
         R"(evictd_reconnects_total{peer="redis"} 1)",

@@ -178,6 +178,15 @@ class Journal : public InvalidationReceiver {
         "missing " + std::string(column) + ": " + std::string(unmappable_reason_name(reason)));
   }
 
+  // "lookup variant product: 3": the joins it goes over, then the values it begins with.
+  void lookup(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) override {
+    std::string entry = "lookup";
+    for (const JoinStep& step : rules_.rules().at(rule).lookups.at(lookup).steps) entry += " " + step.alias;
+    entry += ":";
+    for (const std::string_view value : values) entry += " " + std::string(value);
+    add(rule, std::move(entry));
+  }
+
   std::vector<std::string> entries;
 
  private:

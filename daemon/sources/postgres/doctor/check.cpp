@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "daemon/sources/postgres/catalogue.h"
+#include "daemon/sources/postgres/doctor/check_lookups.h"
 #include "daemon/sources/postgres/doctor/check_server.h"
 #include "daemon/sources/postgres/failure.h"
 #include "daemon/sources/postgres/requirements.h"
@@ -216,6 +217,7 @@ Findings check_postgres(const PostgresOptions& options, const RuleSet& rules,
     findings.push_back(std::move(finding));
   for (Finding& finding : check_requirements(requirements_of(rules), check.facts))
     findings.push_back(std::move(finding));
+  check_lookups(catalogue, rules, check.facts, findings);
   const bool can_stream =
       !failure && check.facts.server.wal_level == "logical" && !check.facts.server.is_standby &&
       check.facts.server.version >= kMessagesVersion && check.slots_used < check.slots_max;

@@ -389,6 +389,36 @@ TEST_F(PostgresCheckTest, ConditionsAreHeldAgainstWhatTypesCanHold) {
   EXPECT_EQ(find(misspelled, "PG015")->fix, "did you mean 'public.typed'?");
 }
 
+// The question itself is tried: what it lacks is what the server says.
+TEST_F(PostgresCheckTest, JoinedTablesAreLookedUp) {
+  sql->run(
+      "create table owners (id uuid primary key, name text); create table orders (id int primary key, user_id int, label text);"
+      "create table items (id int primary key, order_id bigint, owner text, tags int[]);"
+      "alter table items replica identity full; alter table orders replica identity full; alter table owners replica identity full");
+  const auto with = [&](const std::string& via, const std::string& key) {
+    return check("- {table: public.items, via: {" + via + "}, keys: ['k:{" + key + "}']}");
+  };
+  const auto about_lookups = [](const Findings& found) {
+    std::string texts;
+    for (const Finding& one : found) {
+      if (one.id >= "PG052" && one.id <= "PG054") texts += one.id + " " + one.cause + " | " + one.fix + "\n";
+    }
+    return texts;
+  };
+  // Of two types that compare.
+  EXPECT_EQ(about_lookups(with("o: {table: orders, match: {id: order_id}}", "o.user_id")), "");
+  EXPECT_EQ(about_lookups(with("o: {table: orders, match: {user_id: order_id}}", "o.id")),
+            "PG053 the join 'o' looks rows of 'public.orders' up by (user_id), and no index begins with one of these: each lookup reads the "
+            "whole table | CREATE INDEX CONCURRENTLY ON public.orders (user_id);\n");
+  EXPECT_THAT(about_lookups(with("o: {table: owners, match: {id: owner}}", "o.name")),
+              HasSubstr("PG052 rows of 'public.owners' cannot be looked up for rule 'public.items': "));
+  EXPECT_THAT(about_lookups(with("o: {table: owners, match: {id: owner}}", "o.name")), HasSubstr("operator does not exist: uuid = text"));
+  EXPECT_THAT(about_lookups(with("o: {table: orders, match: {id: tags}}", "o.user_id")), HasSubstr("'tags' of 'public.items' is an array"));
+  // Two steps; what the joined tables lack is found as for a rule of their own.
+  const Findings two = with("o: {table: orders, match: {id: order_id}}, w: {table: owners, match: {name: o.label}}", "w.nobody");
+  EXPECT_NE(find(two, "PG018"), nullptr) << ids(two);
+}
+
 TEST_F(PostgresCheckTest, RolesAndServersThatWillNotDo) {
   sql->run(
       "do $$ begin if not exists (select from pg_roles where rolname = 'no_repl') then create role "

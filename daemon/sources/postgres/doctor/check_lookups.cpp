@@ -1,0 +1,120 @@
+#include "daemon/sources/postgres/doctor/check_lookups.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <set>
+
+#include "daemon/sources/postgres/sql_text.h"
+#include "mapping/lookup_sql.h"
+
+namespace evictd {
+namespace {
+
+std::string shown_table(const TableName& table) { return shown_name(table.schema) + "." + shown_name(table.table); }
+
+// The types of the columns that it begins with; nothing when one of them is not there, which another finding says.
+std::optional<std::vector<std::string>> parameter_types(const RuleInfo& rule, const LookupInfo& lookup, const Facts& facts) {
+  const auto table = facts.tables.find(rule.qualified_table());
+  if (table == facts.tables.end()) return std::nullopt;
+  std::vector<std::string> types;
+  for (const JoinStep::Match& match : lookup.steps[0].match) {
+    const ColumnFacts* column = table->second.table.find_column(match.from);
+    if (column == nullptr) return std::nullopt;
+    types.push_back(column->type_name);
+  }
+  return types;
+}
+
+// The question itself, with no values. The server says what it lacks: a column, a right, an operator for two types.
+std::string tried(const LookupInfo& lookup, const std::vector<std::string>& types, std::uint64_t fan_out) {
+  std::string sql = lookup_sql(lookup, types, fan_out);
+  for (std::size_t i = 1; i <= types.size(); ++i) {
+    const std::string parameter = fmt::format("${}::", i);
+    sql.replace(sql.find(parameter), parameter.size(), "'{}'::");  // the first: names come behind
+  }
+  return "explain " + sql;
+}
+
+std::string grants(const LookupInfo& lookup) {
+  std::string text;
+  for (std::size_t step = 0; step < lookup.steps.size(); ++step) {
+    std::set<std::string> columns;
+    for (const JoinStep::Match& match : lookup.steps[step].match) columns.insert(shown_name(match.column));
+    if (step + 1 < lookup.steps.size()) {
+      for (const JoinStep::Match& match : lookup.steps[step + 1].match) columns.insert(shown_name(match.from));
+    } else {
+      for (const std::string& column : lookup.columns) columns.insert(shown_name(column));
+    }
+    text += fmt::format("{}GRANT SELECT ({}) ON {} TO <role>;", text.empty() ? "" : " ", fmt::join(columns, ", "),
+                        shown_table(lookup.steps[step].table));
+  }
+  return text;
+}
+
+void judge_step(Catalogue& catalogue, const JoinStep& step, Findings& findings) {
+  const std::string relation = quoted_text(quoted_name(step.table.schema) + "." + quoted_name(step.table.table)) + "::regclass";
+  std::string names;
+  std::string shown;
+  for (const JoinStep::Match& match : step.match) {
+    names += (names.empty() ? "" : ", ") + quoted_text(match.column);
+    shown += (shown.empty() ? "" : ", ") + shown_name(match.column);
+  }
+  const auto answer = catalogue.query(fmt::format(
+      "select row_security_active({0}), exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = "
+      "i.indkey[0] where i.indrelid = {0} and i.indisvalid and i.indpred is null and a.attname in ({1}))",
+      relation, names));
+  if (!answer || answer->size() != 1) return;  // it is not there, or may not be asked: said elsewhere
+  const auto& row = answer->front();
+  if (row[1] != "t") {
+    findings.push_back({"PG053", Severity::kWarning, step.place.to_string(),
+                        fmt::format("the join '{}' looks rows of '{}' up by ({}), and no index begins with one of these: each lookup reads "
+                                    "the whole table",
+                                    step.alias, step.table.qualified(), shown),
+                        fmt::format("CREATE INDEX CONCURRENTLY ON {} ({});", shown_table(step.table), shown)});
+  }
+  if (row[0] == "t") {
+    findings.push_back({"PG054", Severity::kError, step.place.to_string(),
+                        fmt::format("row level security hides rows of '{}' from evictd's role: keys of the join '{}' would stay stale",
+                                    step.table.qualified(), step.alias),
+                        "ALTER ROLE <role> BYPASSRLS;, or a policy that shows it every row"});
+  }
+}
+
+}  // namespace
+
+void check_lookups(Catalogue& catalogue, const RuleSet& rules, const Facts& facts, Findings& findings) {
+  std::set<std::string> asked;
+  std::set<std::string> judged;
+  for (const RuleInfo& rule : rules.rules()) {
+    for (const LookupInfo& lookup : rule.lookups) {
+      const auto types = parameter_types(rule, lookup, facts);
+      if (!types) continue;
+      if (const auto array = std::find_if(types->begin(), types->end(), [](const std::string& type) { return type.ends_with("[]"); });
+          array != types->end()) {
+        const std::string& column = lookup.steps[0].match[static_cast<std::size_t>(array - types->begin())].from;
+        findings.push_back({"PG052", Severity::kError, lookup.place.to_string(),
+                            fmt::format("'{}' of '{}' is an array, which no join begins with", column, rule.qualified_table()),
+                            "keep the elements in a table of their own"});
+        continue;
+      }
+      const std::string question = tried(lookup, *types, rule.fan_out);
+      if (asked.insert(question).second) {
+        if (const auto answer = catalogue.query(question); !answer) {
+          const bool is_right = answer.error().text.find("permission denied") != std::string::npos;
+          findings.push_back({"PG052", Severity::kError, lookup.place.to_string(),
+                              fmt::format("rows of '{}' cannot be looked up for rule '{}': {}", lookup.steps.back().table.qualified(), rule.name,
+                                          answer.error().text),
+                              is_right ? grants(lookup) : "both columns of a 'match' need types that '=' compares"});
+          continue;
+        }
+      }
+      for (const JoinStep& step : lookup.steps) {
+        if (judged.insert(step.place.to_string() + step.alias).second) judge_step(catalogue, step, findings);
+      }
+    }
+  }
+}
+
+}  // namespace evictd

@@ -1,0 +1,189 @@
+#include "daemon/sources/postgres/lookups.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "daemon/sources/postgres/pgoutput.h"
+#include "mapping/check.h"
+#include "mapping/lookup_sql.h"
+
+namespace evictd {
+namespace {
+
+constexpr std::chrono::milliseconds kBackoffMin{50};
+constexpr std::chrono::milliseconds kBackoffMax{1'000};
+constexpr std::chrono::milliseconds kStatementMax{5'000};
+constexpr std::chrono::milliseconds kAnswerMax{8'000};
+constexpr std::chrono::milliseconds kUnused{5'000};
+constexpr std::size_t kAnswerBytesMax = 16 * 1024 * 1024;
+// Of reloads, which bring new ones: beyond it the session is made anew.
+constexpr std::size_t kPreparedMax = 256;
+
+}  // namespace
+
+void Lookups::start(const Conninfo& conninfo) {
+  stop();
+  conninfo_ = conninfo;
+  conninfo_.set("application_name", "evictd lookups");
+  // Nothing is written, and no lock but that of a reader is waited for.
+  conninfo_.set("options", conninfo_.get("options") + fmt::format(" -c default_transaction_read_only=on -c statement_timeout={}",
+                                                                  kStatementMax.count()));
+  started_ = true;
+}
+
+void Lookups::stop() {
+  started_ = false;
+  connection_.close();
+  asked_.reset();
+  answer_.reset();
+  prepared_.clear();
+  preparing_.clear();
+  problem_.clear();
+  backoff_ = {};
+  retry_at_ = {};
+}
+
+void Lookups::ask(LookupRequest request, std::vector<std::string> parameter_types, Now now) {
+  EVICTD_CHECK(started_ && !asked_);
+  const RuleInfo& rule = request.rules->rules()[request.rule];
+  std::string sql = lookup_sql(rule.lookups[request.lookup], parameter_types, rule.fan_out);
+  asked_.emplace(Asked{std::move(request), std::move(sql), now.steady});
+  step(now, false);
+}
+
+std::optional<LookupAnswer> Lookups::take() { return std::exchange(answer_, std::nullopt); }
+
+void Lookups::fail(std::string problem) {
+  LookupAnswer answer;
+  answer.number = asked_->request.number;
+  answer.problem = std::move(problem);
+  answer_ = std::move(answer);
+  asked_.reset();
+}
+
+void Lookups::step(Now now, bool is_leaving) {
+  if (!started_) return;
+  using State = PostgresConnection::State;
+  if (connection_.state() == State::kClosed) {
+    if (!asked_) return;
+    if (const auto& failure = connection_.failure()) {
+      problem_ = failure->text;
+      connection_.close();
+      backoff_ = std::clamp(backoff_ * 2, kBackoffMin, kBackoffMax);
+      retry_at_ = now.steady + backoff_;
+    }
+    asked_->is_sent = false;
+    preparing_.clear();
+    prepared_.clear();
+    if (now.steady - asked_->at >= kAnswerMax) return fail(problem_.empty() ? "no answer within 8 s" : problem_);
+    if (now.steady < retry_at_) return;
+    connection_.open(conninfo_, now);
+  }
+  connection_.step(now);
+  // A lost connection ends a command too: then it is asked again on the next.
+  auto answer = connection_.take_answer();
+  if (answer && (connection_.state() != State::kClosed || answer->is_too_much)) read_answer(std::move(*answer));
+  if (asked_ && now.steady - asked_->at >= kAnswerMax) {
+    connection_.close();
+    retry_at_ = now.steady;
+    return fail(problem_.empty() ? "no answer within 8 s" : problem_);
+  }
+  if (connection_.state() != State::kIdle) return;
+  if (asked_ && !asked_->is_sent) return send(now);
+  if (!asked_ && (is_leaving || now.steady - used_at_ >= kUnused)) connection_.close();
+}
+
+void Lookups::send(Now now) {
+  used_at_ = now.steady;
+  const auto known = prepared_.find(asked_->sql);
+  if (known == prepared_.end()) {
+    if (prepared_.size() >= kPreparedMax) {
+      connection_.close();
+      retry_at_ = now.steady;
+      return;
+    }
+    preparing_ = asked_->sql;
+    return connection_.send(fmt::format("prepare evictd_lookup_{} as {}", ++last_name_, asked_->sql));
+  }
+  std::vector<std::string> parameters;
+  for (const std::vector<std::string>& values : asked_->request.values) {
+    parameters.push_back(array_literal({values.begin(), values.end()}));
+  }
+  asked_->is_sent = true;
+  connection_.send_prepared(known->second, parameters, kAnswerBytesMax);
+}
+
+void Lookups::read_answer(PostgresConnection::Answer answer) {
+  backoff_ = {};
+  problem_.clear();
+  if (!preparing_.empty()) {
+    if (answer.failure) {
+      if (asked_) fail(answer.failure->text);
+    } else {
+      prepared_.emplace(preparing_, fmt::format("evictd_lookup_{}", last_name_));
+    }
+    preparing_.clear();
+    return;
+  }
+  if (!asked_ || !asked_->is_sent) return;
+  if (answer.failure) {
+    // Altered columns end a prepared statement (0A000, "cached plan must not change result type").
+    prepared_.erase(asked_->sql);
+    if (answer.failure->sqlstate != "0A000" || std::exchange(asked_->is_prepared_again, true)) return fail(answer.failure->text);
+    asked_->is_sent = false;
+    return;
+  }
+  LookupAnswer found;
+  found.number = asked_->request.number;
+  const std::size_t items = asked_->request.values[0].size();
+  const LookupInfo& lookup = asked_->request.rules->rules()[asked_->request.rule].lookups[asked_->request.lookup];
+  if (answer.is_too_much) {
+    found.outcome = LookupAnswer::Outcome::kTooMuch;
+    answer_ = std::move(found);
+    asked_.reset();
+    return;
+  }
+  if (answer.types.size() != lookup.columns.size() + 1) return fail("expected other columns in the answer");
+  found.outcome = LookupAnswer::Outcome::kFound;
+  for (std::size_t i = 0; i < lookup.columns.size(); ++i) {
+    Column column;
+    column.name = lookup.columns[i];
+    column.type = value_type_of(answer.types[i + 1]);
+    column.element = element_type_of(answer.types[i + 1]);
+    found.found.columns.push_back(std::move(column));
+  }
+  found.rows.reserve(answer.rows.size());
+  for (std::size_t row = 0; row < answer.rows.size(); ++row) {
+    LookupAnswer::Row& one = found.rows.emplace_back();
+    std::uint64_t number = 0;
+    for (const char c : answer.rows[row][0]) number = number * 10 + static_cast<std::uint64_t>(c - '0');
+    if (number == 0 || number > items) return fail("expected the number of a value in the answer");
+    one.item = static_cast<std::uint32_t>(number - 1);
+    for (std::size_t i = 1; i < answer.rows[row].size(); ++i) {
+      if (answer.nulls.contains({row, i})) {
+        one.values.emplace_back();
+      } else {
+        one.values.emplace_back(std::move(answer.rows[row][i]));
+      }
+    }
+  }
+  answer_ = std::move(found);
+  asked_.reset();
+}
+
+void Lookups::wait_for(Waiting& waiting) const {
+  if (!started_) return;
+  using State = PostgresConnection::State;
+  if (answer_) waiting.wake_at(SteadyTime::min());
+  if (asked_) waiting.wake_at(asked_->at + kAnswerMax);
+  if (connection_.state() == State::kClosed) {
+    if (asked_) waiting.wake_at(connection_.failure() ? SteadyTime::min() : retry_at_);
+    return;
+  }
+  if (connection_.state() == State::kIdle) waiting.wake_at(asked_ && !asked_->is_sent ? SteadyTime::min() : used_at_ + kUnused);
+  connection_.wait_for(waiting, true);
+}
+
+}  // namespace evictd

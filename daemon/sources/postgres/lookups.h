@@ -1,0 +1,60 @@
+// Lookups: a plain connection that finds rows of joined tables. One question at a time, each a prepared statement with its
+// values as arrays. Opened when there is something to ask, and left when it is not used for a while, so that a server which
+// shuts down smartly need not wait for it (G7).
+//
+// Bounds: the server gives a statement up after kStatementMax; an answer that is not there after kAnswerMax, connecting
+// included, is a failure; and so is one of more than kAnswerBytesMax, which is asked for in smaller parts.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/interface/lookup.h"
+#include "daemon/sources/postgres/connection.h"
+
+namespace evictd {
+
+class Lookups {
+ public:
+  // `conninfo`: of the server that streams.
+  void start(const Conninfo& conninfo);
+  void stop();
+
+  // REQUIRES: started, and nothing asked that is not answered. `parameter_types`: of the values, as SQL writes them.
+  void ask(LookupRequest request, std::vector<std::string> parameter_types, Now now);
+  // `is_leaving`: the server wants sessions to end.
+  void step(Now now, bool is_leaving);
+  void wait_for(Waiting& waiting) const;
+  // The answer, once.
+  std::optional<LookupAnswer> take();
+
+ private:
+  void send(Now now);
+  void read_answer(PostgresConnection::Answer answer);
+  void fail(std::string problem);
+
+  PostgresConnection connection_;
+  Conninfo conninfo_;
+  bool started_ = false;
+  struct Asked {
+    LookupRequest request;
+    std::string sql;
+    SteadyTime at;
+    bool is_sent = false;  // the statement itself, not its preparation
+    bool is_prepared_again = false;
+  };
+  std::optional<Asked> asked_;
+  std::optional<LookupAnswer> answer_;
+  std::map<std::string, std::string> prepared_;  // SQL -> name, on this connection
+  std::uint64_t last_name_ = 0;
+  std::string preparing_;                        // the SQL whose preparation is under way
+  std::string problem_;                          // of the connection
+  SteadyTime used_at_{};
+  SteadyTime retry_at_{};
+  std::chrono::milliseconds backoff_{0};
+};
+
+}  // namespace evictd

@@ -1,0 +1,25 @@
+// The SQL of a lookup. Pure: what is asked, not how it is sent.
+//
+//   select i.n, r.* from unnest($1::bigint[]) with ordinality as i(v0, n)
+//     cross join lateral (select j1."user_id" as c0 from "public"."orders" j1 where j1."id" = i.v0 limit 10001) r
+//
+// One array for each column of the row that is followed; an answer names the row it is of (i.n, from 1) and has the columns
+// that templates read. The limit holds for each of them: the planner is left no other way than an index for each, and nobody
+// gets more rows than were asked for.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mapping/rules.h"
+
+namespace evictd {
+
+// `parameter_types`: of LookupInfo::parameters(), as SQL writes them.
+std::string lookup_sql(const LookupInfo& lookup, const std::vector<std::string>& parameter_types, std::uint64_t fan_out);
+
+// A parameter of that query: the values of one column as the text of an array.
+std::string array_literal(const std::vector<std::string_view>& values);
+
+}  // namespace evictd

@@ -1,0 +1,302 @@
+"""Keys of joined tables (`via:`): whatever becomes of the rows on the way, no key that a reader can have rendered stays (G10).
+
+    items    ──► orders                        user:{order.user_id}:items
+    categories ──► products (many)             product:{products.slug}:page
+    prices   ──► variants ──► products         product:{product.slug}:prices
+"""
+
+import random
+import threading
+import time
+
+import psycopg2
+import pytest
+from harness import oracle
+from harness.fixtures import soak
+from harness.waiting import eventually
+
+RULES = """
+defaults: {settle: 200ms}
+rules:
+- table: items
+  via: {order: {table: orders, match: {id: order_id}}}
+  keys: ["user:{order.user_id}:items"]
+- table: categories
+  when_changed: [name]
+  via: {products: {table: products, match: {category_id: id}}}
+  keys: ["product:{products.slug}:page"]
+- table: prices
+  via:
+    variant: {table: variants, match: {id: variant_id}}
+    product: {table: products, match: {id: variant.product_id}}
+  keys: ["product:{product.slug}:prices"]
+"""
+
+TABLES = """
+create table orders (id integer primary key, user_id integer not null);
+create table items (id bigint primary key, order_id integer not null, quantity integer not null);
+create table categories (id integer primary key, name text not null);
+create table products (id integer primary key, slug text not null unique, category_id integer);
+create table variants (id integer primary key, product_id bigint not null);
+create table prices (id integer primary key, variant_id integer not null, cents integer not null);
+create index on items (order_id); create index on products (category_id);
+create index on variants (product_id); create index on prices (variant_id);
+insert into orders select n, n % 10 from generate_series(0, 39) n;
+insert into items select n, n % 40, n from generate_series(0, 79) n;
+insert into categories select n, 'category ' || n from generate_series(0, 4) n;
+insert into products select n, 'product-' || n, n % 5 from generate_series(0, 19) n;
+insert into variants select n, n % 20 from generate_series(0, 39) n;
+insert into prices select n, n % 40, n from generate_series(0, 79) n;
+"""
+NAMES = ("orders", "items", "categories", "products", "variants", "prices")
+
+# What a reader caches under a key, in one statement.
+VALUES = {
+    "items": ("select coalesce(json_agg(json_build_array(i.id, i.quantity) order by i.id), '[]')::text from items i join orders o on "
+              "o.id = i.order_id where o.user_id = %s"),
+    "page": "select coalesce(max(c.name), '-') from products p left join categories c on c.id = p.category_id where p.slug = %s",
+    "prices": ("select coalesce(json_agg(json_build_array(r.id, r.cents) order by r.id), '[]')::text from prices r join variants v on "
+               "v.id = r.variant_id join products p on p.id = v.product_id where p.slug = %s"),
+}
+SLUGS = [f"product-{n}" for n in range(600)]
+# Many, so that a row moves on more slowly than the second deletes follow, which would mend what was forgotten.
+USERS, ORDERS, ITEMS, PRODUCTS, VARIANTS, PRICES = 400, 400, 1200, 200, 400, 1200
+KEYS = [f"user:{n}:items" for n in range(USERS)] + [f"product:{slug}:{kind}" for slug in SLUGS for kind in ("page", "prices")]
+
+
+def value_of(cursor, key):
+    _, name, kind = key.split(":")
+    cursor.execute(VALUES[kind], (name,))
+    return cursor.fetchone()[0]
+
+
+def fill(cache, cursor, key):
+    cache.set(key, value_of(cursor, key))
+
+
+def stale_keys(postgres, cache):
+    """What is cached and is not what the database says; and how many keys were looked at."""
+    cursor = postgres.connect().cursor()
+    cached = [key for key in KEYS if cache.exists(key)]
+    wrong = []
+    for key in cached:
+        said, true = cache.get(key).decode(), value_of(cursor, key)
+        if said != true:
+            wrong.append(f"{key}: cached {said}, the rows say {true}")
+    return wrong, len(cached)
+
+
+def assert_true(postgres, cache, at_least=1):
+    wrong, checked = stale_keys(postgres, cache)
+    assert not wrong, "the cache does not tell the truth:\n  " + "\n  ".join(wrong)
+    assert checked >= at_least, f"only {checked} keys were there to check"
+
+
+@pytest.fixture
+def tables(postgres):
+    postgres.execute("drop schema public cascade; create schema public;" + TABLES)
+    for name in NAMES:
+        postgres.execute(f"alter table {name} replica identity full")
+    return postgres
+
+
+def gone(cache, *keys, seconds=15):
+    eventually(f"{keys} are gone", lambda: not any(cache.exists(key) for key in keys), seconds)
+
+
+def test_what_a_row_leads_to_goes(tables, cache, make_evictd):
+    evictd = make_evictd(rules=RULES).start()
+    cursor = tables.connect().cursor()
+    near = [f"user:{n}:items" for n in range(12)] + [f"product:{slug}:{kind}" for slug in SLUGS[:26] for kind in ("page", "prices")]
+
+    def touched(statement, *keys):
+        """Of all keys exactly these go."""
+        for key in near:
+            fill(cache, cursor, key)
+        tables.execute(statement)
+        gone(cache, *keys)
+        oracle.converge(tables, evictd)
+        assert sorted(key for key in near if not cache.exists(key)) == sorted(keys), statement
+        assert_true(tables, cache)
+
+    touched("update prices set cents = 7 where variant_id = 3", "product:product-3:prices")
+    touched("insert into items values (1000, 17, 1)", "user:7:items")
+    touched("update items set order_id = 18 where id = 1000", "user:7:items", "user:8:items")
+    touched("delete from items where id = 1000", "user:8:items")
+    touched("update categories set name = 'tea' where id = 2",
+            *[f"product:product-{n}:page" for n in (2, 7, 12, 17)])
+    # The joined tables' own changes.
+    touched("update orders set user_id = 11 where id = 17", "user:7:items", "user:11:items")
+    touched("update variants set product_id = 4 where id = 3", "product:product-3:prices", "product:product-4:prices")
+    touched("update products set slug = 'product-25' where id = 5", "product:product-5:page", "product:product-25:page",
+            "product:product-5:prices", "product:product-25:prices")
+    touched("delete from orders where id = 8", "user:8:items")
+    # A parent and its child, gone together and moved together.
+    touched("begin; delete from prices where variant_id = 9; delete from variants where id = 9; commit", "product:product-9:prices")
+    touched("begin; update variants set product_id = 1 where id = 10; update prices set cents = 0 where variant_id = 10; commit",
+            "product:product-10:prices", "product:product-1:prices")
+    # What nobody joins by.
+    touched("insert into categories values (50, 'empty')")
+    assert evictd.metrics().sum("evictd_lookup_rows_total") > 0
+    assert evictd.metrics().sum("evictd_invalidations_total", kind="purge") == 0
+    assert evictd.stop() == 0
+
+
+def looked_up_while_commits_hang(tables, cache, evictd):
+    """Two commits that nobody sees yet: an order goes to another user, an item comes to the order. Then the first one becomes
+    visible, and a reader renders the new user's key without the item."""
+    evictd.start()
+    cursor = tables.connect().cursor()
+    tables.execute("alter system set synchronous_standby_names = 'nobody'")
+    tables.execute("select pg_reload_conf()")
+    eventually("commits wait for a standby", lambda: tables.value("show synchronous_standby_names") == "nobody")
+    writers = [tables.connect(), tables.connect()]
+    pids = [writer.info.backend_pid for writer in writers]
+    threads = []
+    try:
+        for writer, statement in zip(writers, ("update orders set user_id = 11 where id = 17", "insert into items values (1000, 17, 1)")):
+            thread = threading.Thread(target=writer.cursor().execute, args=(statement,), daemon=True)
+            thread.start()
+            threads.append(thread)
+            eventually("the commit is written", lambda: tables.value(
+                "select count(*) from pg_stat_activity where wait_event = 'SyncRep'") == len(threads))
+        # Both were received; what would be looked up now sees neither.
+        cache.set("user:7:items", "old")
+        gone_or_not = time.monotonic() + 2
+        while cache.exists("user:7:items") and time.monotonic() < gone_or_not:
+            time.sleep(0.02)
+        tables.execute("select pg_cancel_backend(%s)", (pids[0],))
+        threads[0].join(30)
+        eventually("the first is visible", lambda: tables.value("select user_id from orders where id = 17") == 11)
+        # Past the settle of the first, which deletes what was put there before it.
+        cache.set("user:11:items", "probe")
+        gone(cache, "user:11:items")
+        fill(cache, cursor, "user:11:items")
+        assert tables.value("select count(*) from items where id = 1000") == 0, "the second is not visible yet"
+    finally:
+        tables.execute("alter system reset synchronous_standby_names")
+        tables.execute("select pg_reload_conf()")
+    for thread in threads:
+        thread.join(30)
+    oracle.converge(tables, evictd)
+    assert_true(tables, cache, at_least=0)
+
+
+def test_a_lookup_waits_until_its_change_is_visible(tables, cache, make_evictd):
+    looked_up_while_commits_hang(tables, cache, make_evictd(rules=RULES))
+
+
+def test_a_lookup_before_that_is_caught(tables, cache, make_evictd):
+    with pytest.raises(AssertionError, match="the cache does not tell the truth"):
+        looked_up_while_commits_hang(tables, cache, make_evictd(rules=RULES, program="evictd_broken_lookup"))
+
+
+class Load:
+    """Writers that move rows about, and readers that fill every key there is."""
+
+    def __init__(self, postgres, redis, seed):
+        self.stopped = threading.Event()
+        self.readers_stopped = threading.Event()
+        self.changes = 0
+        self.failures = []
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self._run, args=(self._write, postgres.connect(autocommit=False), f"{seed}/{n}"), daemon=True)
+                        for n in range(3)]
+        self.readers = [threading.Thread(target=self._run, args=(self._read, postgres.connect(), redis.client(), f"{seed}/r{n}"), daemon=True)
+                        for n in range(2)]
+        for thread in self.threads + self.readers:
+            thread.start()
+
+    def _run(self, work, *arguments):
+        try:
+            work(*arguments)
+        except Exception as error:  # shown by the test
+            self.failures.append(repr(error))
+
+    def _statement(self, rng):
+        order, item, product, variant, price = (rng.randrange(n) for n in (ORDERS, ITEMS, PRODUCTS, VARIANTS, PRICES))
+        slug = rng.choice(SLUGS)
+        return rng.choice([
+            ("update orders set user_id = %s where id = %s", (rng.randrange(USERS), order)),
+            ("delete from orders where id = %s", (order,)),
+            ("insert into orders values (%s, %s) on conflict (id) do update set user_id = excluded.user_id", (order, rng.randrange(USERS))),
+            ("insert into items values (%s, %s, 1) on conflict (id) do update set order_id = excluded.order_id", (item, order)),
+            ("update items set quantity = quantity + 1 where id = %s", (item,)),
+            ("delete from items where id = %s", (item,)),
+            ("update categories set name = %s where id = %s", (f"name {rng.random()}", rng.randrange(5))),
+            ("update products set category_id = %s where id = %s", (rng.randrange(6), product)),
+            ("update products set slug = %s where id = %s and not exists (select from products where slug = %s)", (slug, product, slug)),
+            ("delete from products where id = %s", (product,)),
+            ("insert into products values (%s, %s, %s) on conflict do nothing", (product, slug, rng.randrange(5))),
+            ("update variants set product_id = %s where id = %s", (product, variant)),
+            ("insert into variants values (%s, %s) on conflict (id) do update set product_id = excluded.product_id", (variant, product)),
+            ("delete from variants where id = %s", (variant,)),
+            ("insert into prices values (%s, %s, 1) on conflict (id) do update set variant_id = excluded.variant_id", (price, variant)),
+            ("update prices set cents = cents + 1 where id = %s", (price,)),
+            ("delete from prices where id = %s", (price,)),
+        ])
+
+    def _write(self, connection, seed):
+        rng = random.Random(seed)
+        cursor = connection.cursor()
+        while not self.stopped.is_set():
+            count = rng.choice([1, 1, 2, 3, 6])
+            try:
+                for _ in range(count):
+                    cursor.execute(*self._statement(rng))
+                if rng.random() < 0.1:
+                    connection.rollback()
+                    continue
+                connection.commit()
+            except (psycopg2.errors.DeadlockDetected, psycopg2.errors.UniqueViolation):
+                connection.rollback()
+                continue
+            with self.lock:
+                self.changes += count
+
+    def _read(self, connection, cache, seed):
+        rng = random.Random(seed)
+        cursor = connection.cursor()
+        while not self.readers_stopped.is_set():
+            key = rng.choice(KEYS)
+            if cache.exists(key):
+                continue
+            began = time.monotonic()
+            fill(cache, cursor, key)
+            # On a machine that is busy: longer than a plain reader may take (G4).
+            if time.monotonic() - began > 0.1:
+                cache.delete(key)
+
+    def stop_writers(self):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join(30)
+
+    def stop(self):
+        self.stop_writers()
+        self.readers_stopped.set()
+        for thread in self.readers:
+            thread.join(30)
+        assert not self.failures, self.failures
+
+
+def moved_about(tables, redis, cache, evictd, seed, changes):
+    evictd.start()
+    load = Load(tables, redis, seed)
+    eventually("the writers write on", lambda: load.changes >= changes or load.failures, 600)
+    oracle.converge(tables, evictd, load)
+    assert_true(tables, cache, at_least=20)
+    return evictd.metrics()
+
+
+def test_rows_that_move_about_leave_nothing_stale(tables, redis, cache, make_evictd, seed):
+    metrics = moved_about(tables, redis, cache, make_evictd(rules=RULES), seed, 200_000 if soak() else 20_000)
+    assert metrics.sum("evictd_lookup_rows_total") > 500
+    assert metrics.sum("evictd_lookups_total", outcome="failed") == 0
+    # By keys, not by patterns.
+    assert metrics.sum("evictd_invalidations_total", kind="purge") == 0
+
+
+def test_former_parents_that_are_forgotten_are_caught(tables, redis, cache, make_evictd, seed):
+    with pytest.raises(AssertionError, match="the cache does not tell the truth"):
+        moved_about(tables, redis, cache, make_evictd(rules=RULES, program="evictd_broken_parents"), seed, 20_000)
