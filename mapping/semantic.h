@@ -21,7 +21,7 @@
 namespace evictd {
 
 enum class SemanticEngine : std::uint8_t { kVset, kSearch };  // a vector set (Redis 8), an index of RediSearch
-enum class OnOverflow : std::uint8_t { kClear, kStop };
+enum class SemanticOverflow : std::uint8_t { kClear, kStop };
 
 std::string_view semantic_engine_name(SemanticEngine engine);  // "vset", "search"
 
@@ -45,7 +45,7 @@ struct SemanticInfo {
   std::string field;  // kSearch: the index's vector field; empty: the only one it has
   double min_similarity = 0;  // cosine
   std::uint64_t limit = kSemanticLimitDefault;
-  OnOverflow on_overflow = OnOverflow::kClear;
+  SemanticOverflow on_overflow = SemanticOverflow::kClear;
   // Keys that go with an element: pieces of text, with the element's name between them.
   std::vector<std::vector<std::string>> keys;
   Place place;

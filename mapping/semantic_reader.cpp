@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::pair<std::string_view, SemanticEngine> kEngines[] = {{"vset", SemanticEngine::kVset},
                                                                     {"search", SemanticEngine::kSearch}};
-constexpr std::pair<std::string_view, OnOverflow> kOverflows[] = {{"clear", OnOverflow::kClear}, {"stop", OnOverflow::kStop}};
+constexpr std::pair<std::string_view, SemanticOverflow> kOverflows[] = {{"clear", SemanticOverflow::kClear}, {"stop", SemanticOverflow::kStop}};
 constexpr std::string_view kElement = "element";
 
 // What a filter of a vector set may name after its dot, and a query of RediSearch after its '@'.

@@ -115,6 +115,7 @@ void ExplainReceiver::semantic(std::uint32_t rule, std::string_view order) {
   std::string text = printable_text(semantic_order_text(info, *read));
   if (info.engine != SemanticEngine::kVset) text += fmt::format("  ({})", semantic_engine_name(info.engine));
   lines_.push_back({"semantic", std::move(text), rule_text(rule)});
+  semantic_orders_.emplace_back(rule, order);
 }
 
 void ExplainReceiver::purge(std::uint32_t rule, std::uint32_t pattern) {

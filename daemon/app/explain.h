@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "daemon/app/command_line.h"
@@ -37,6 +38,8 @@ class ExplainReceiver final : public InvalidationReceiver {
   const std::vector<Line>& lines() const { return lines_; }
   std::vector<Line> take_lines() { return std::move(lines_); }
   std::size_t invalidations() const;  // those that are known without a lookup
+  // The semantic orders among them: the rule, and the order's text (mapping/semantic.h).
+  const std::vector<std::pair<std::uint32_t, std::string>>& semantic_orders() const { return semantic_orders_; }
   // Notes too: why rules of the table, or templates of them, do nothing. Each once.
   const std::vector<Line>& held_back() const { return held_back_; }
 
@@ -46,6 +49,7 @@ class ExplainReceiver final : public InvalidationReceiver {
   std::string row_version_;
   std::vector<Line> lines_;
   std::vector<Line> held_back_;
+  std::vector<std::pair<std::uint32_t, std::string>> semantic_orders_;
 };
 
 // The table and columns of an explain request, with the values of its rows. Owns what Change refers

@@ -12,6 +12,7 @@
 #   --case kafka      by itself: events from a real Kafka, beside librdkafka's own consumer
 #   --case scripts    by itself: what one key costs Redis, by call
 #   --case row-tags   by itself: what tags cost Redis, by their number, members and lazy
+#   --case semantic   by itself: invalidations by similarity in a vector set (--elements N, --invalidations N)
 #   --records N       of the kafka case (1000000)
 #   --keys N          of the kafka case: events of so many keys that change over and over
 #   --quick           a twentieth of everything, to see that it works
@@ -30,6 +31,7 @@ if [ -z "${EVICTD_BINARY_DIR:-}" ]; then
   cmake --build --preset release --target evictd ${kafka:+kafka_tool} >&2
   export EVICTD_BINARY_DIR=$PWD/build/release
 fi
+case " $* " in *" --case semantic "*) exec /usr/bin/python3 tests/bench/semantic.py "$@" ;; esac
 case " $* " in *" --case row-tags "*) exec /usr/bin/python3 tests/bench/row_tags.py "$@" ;; esac
 if [ -n "$kafka" ]; then exec /usr/bin/python3 tests/kafka/bench.py "$@"; fi
 exec /usr/bin/python3 tests/bench/bench.py "$@"

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -341,6 +342,23 @@ std::string any_vector(std::uint64_t dimensions) {
   const float one = 1;
   if (!floats.empty()) std::memcpy(floats.data(), &one, sizeof(one));
   return floats;
+}
+
+bool is_removal_unsafe(std::string_view version) {
+  // The first of each line that is safe; later lines were begun safe.
+  constexpr std::array<std::array<int, 3>, 5> kSafe = {{{8, 2, 9}, {8, 4, 6}, {8, 6, 6}, {8, 8, 2}, {8, 10, 1}}};
+  std::array<int, 3> numbers{};
+  const char* at = version.data();
+  const char* const end = version.data() + version.size();
+  for (int& one : numbers) {
+    const auto read = std::from_chars(at, end, one);
+    if (read.ec != std::errc()) break;
+    at = read.ptr == end ? end : read.ptr + 1;
+  }
+  for (const auto& safe : kSafe) {
+    if (numbers[0] == safe[0] && numbers[1] == safe[1]) return numbers[2] < safe[2];
+  }
+  return numbers < kSafe.back();
 }
 
 bool is_engine_missing(std::string_view error) {

@@ -93,6 +93,10 @@ void append_search(std::string& out, const SemanticInfo& info, const SearchIndex
 // A vector of so many numbers, whichever: for questions where only the filter matters.
 std::string any_vector(std::uint64_t dimensions);
 
+// Redis of this version ("8.2.3") may use memory that is given back already when elements are removed while searches of other
+// clients run: VREM, or UNLINK of a set, beside VSIM.
+bool is_removal_unsafe(std::string_view version);
+
 // An error that says: this server does not have the engine.
 bool is_engine_missing(std::string_view error);
 // RediSearch does not know the index.

@@ -268,7 +268,7 @@ class SemanticWork final : public RedisWork {
   }
 
   void overflow(const std::string& why) {
-    if (task_.info->on_overflow == OnOverflow::kStop) {
+    if (task_.info->on_overflow == SemanticOverflow::kStop) {
       shared_.fatal = Error{ErrorKind::kFatal,
                             fmt::format("{}: index '{}': {}, and the order says on_overflow: stop", task_.info->place.to_string(),
                                         task_.info->index, why),

@@ -165,7 +165,12 @@ class Journal : public InvalidationReceiver {
   void bump(std::uint32_t rule, std::string_view counter) override {
     add(rule, "bump " + std::string(counter));
   }
-  void semantic(std::uint32_t rule, std::string_view order) override { add(rule, "semantic " + std::string(order)); }
+  // As a person reads the order.
+  void semantic(std::uint32_t rule, std::string_view order) override {
+    const std::vector<SemanticInfo>& entries = rules_.rules().at(rule).semantic;
+    const std::optional<SemanticOrder> read = read_semantic_order(order, entries);
+    add(rule, "semantic " + (read ? semantic_order_text(entries.at(read->entry), *read) : "unreadable"));
+  }
   void surrogate_key(std::uint32_t rule, std::string_view key) override { add(rule, "surrogate " + std::string(key)); }
   void row_version(std::uint32_t rule, std::string_view version) override {
     add(rule, version.empty() ? "version unknown" : "version " + std::string(version));
