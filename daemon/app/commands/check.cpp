@@ -63,23 +63,25 @@ Findings check_dimensions(const Config& config, const RuleSet& rules, const Cach
     for (const SemanticInfo& entry : rule.semantic) {
       if (!entry.is_near()) continue;
       const Result<std::unique_ptr<BlockingClient>> client = BlockingClient::open(redis_options(config, cache));
-      const std::optional<std::uint64_t> dimensions = client ? index_dimensions(**client, entry) : std::nullopt;
+      if (!client) continue;
+      const std::uint64_t dimensions = index_dimensions(**client, entry).value_or(0);
       LiveRowsWanted wanted;
       wanted.table = rule.qualified_table();
       wanted.page = 1;
       wanted.where = quoted_name(entry.near) + " is not null";
-      const Result<std::unique_ptr<LiveRows>> live = dimensions ? LiveRows::open(url.reveal(), wanted) : Result<std::unique_ptr<LiveRows>>(nullptr);
-      if (!dimensions || !live || *live == nullptr) continue;  // told by whoever looks at the table, or the index
+      if (dimensions == 0) continue;  // told by whoever looks at the index
+      const Result<std::unique_ptr<LiveRows>> live = LiveRows::open(url.reveal(), wanted);
+      if (!live) continue;  // told by whoever looks at the table
       const Result<std::vector<std::vector<Value>>> rows = (*live)->next();
       const std::vector<Column>& columns = (*live)->relation().columns;
       for (std::size_t i = 0; rows && !rows->empty() && i < columns.size(); ++i) {
         if (columns[i].name != entry.near || (*rows)[0][i].state != ValueState::kText) continue;
         std::string floats;
         const bool is_vector = parse_vector((*rows)[0][i].text, floats);
-        if (is_vector && floats.size() == *dimensions * sizeof(float)) continue;
+        if (is_vector && floats.size() == dimensions * sizeof(float)) continue;
         findings.push_back({"RD020", Severity::kError, entry.place.to_string(),
                             is_vector ? fmt::format("a vector of column '{}' has {} dimensions, the index '{}' has {}: each order clears what passes 'where'",
-                                                    entry.near, floats.size() / sizeof(float), entry.index, *dimensions)
+                                                    entry.near, floats.size() / sizeof(float), entry.index, dimensions)
                                       : fmt::format("a value of column '{}' is no vector: each order clears what passes 'where'", entry.near),
                             "compare with vectors of the same model: [1,2.5], an array, or JSON"});
       }

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "daemon/sinks/redis/text.h"
+#include "mapping/utf8.h"
 
 namespace evictd {
 namespace {
@@ -72,6 +73,49 @@ std::optional<std::string> string_literal(std::string_view value) {
   return std::nullopt;
 }
 
+// How an attribute of this value may read to a filter, which leaves the code of an escape in JSON as it stands behind its
+// backslash ("\\u00e9" is u00e9): as it is; with controls escaped, as every encoder writes them; with all beyond ASCII escaped
+// too, as some do, in either case of letters.
+std::vector<std::string> spellings(std::string_view value) {
+  const auto spelled = [&](bool is_ascii_only, bool is_upper) {
+    std::string out;
+    const auto append_code = [&](std::uint32_t unit) { out += is_upper ? fmt::format("u{:04X}", unit) : fmt::format("u{:04x}", unit); };
+    for (std::size_t i = 0; i < value.size();) {
+      const auto byte = static_cast<unsigned char>(value[i]);
+      const std::size_t length = std::max<std::size_t>(1, utf8_length(value.substr(i)));
+      if (length == 1) {
+        const bool is_plain = (byte >= 0x20 && byte != 0x7f) || byte == '\n' || byte == '\r' || byte == '\t';
+        if (byte == '\b' || byte == '\f') {
+          out += byte == '\b' ? 'b' : 'f';
+        } else if (is_plain || (byte == 0x7f && !is_ascii_only)) {
+          out += value[i];
+        } else {
+          append_code(byte);
+        }
+      } else if (!is_ascii_only) {
+        out += value.substr(i, length);
+      } else {
+        std::uint32_t code = byte & (0xffU >> (length + 1));
+        for (std::size_t k = 1; k < length; ++k) code = (code << 6U) | (static_cast<unsigned char>(value[i + k]) & 0x3fU);
+        if (code >= 0x10000) {
+          append_code(0xd800 + ((code - 0x10000) >> 10U));
+          append_code(0xdc00 + ((code - 0x10000) & 0x3ffU));
+        } else {
+          append_code(code);
+        }
+      }
+      i += length;
+    }
+    return out;
+  };
+  std::vector<std::string> all = {spelled(false, false), spelled(false, true), spelled(true, false), spelled(true, true)};
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  std::erase(all, value);
+  all.insert(all.begin(), std::string(value));
+  return all;
+}
+
 void add_condition(SemanticFilter& filter, std::string_view between, std::string condition) {
   if (!filter.text.empty()) filter.text += between;
   filter.text += condition;
@@ -93,7 +137,9 @@ std::string escaped_tag(std::string_view value) {
 
 // Nothing: such a value is not in the index, or cannot be asked for.
 std::optional<std::string> tag_condition(std::string_view field, std::string_view value, std::string_view separator) {
-  if (value.find('\0') != std::string_view::npos) return std::nullopt;
+  // No query has a word for a control character, but for white space.
+  const auto is_control = [](char c) { return (c >= 0 && c < ' ' && !(c >= '\t' && c <= '\r')) || c == 0x7f; };
+  if (std::any_of(value.begin(), value.end(), is_control)) return std::nullopt;
   const std::string_view whole = trimmed(value);
   if (whole.empty()) return std::nullopt;
   const std::string as_one = fmt::format("@{}:{{{}}}", field, escaped_tag(whole));
@@ -210,15 +256,23 @@ SemanticFilter vector_set_filter(const SemanticInfo& info, const SemanticOrder& 
   SemanticFilter filter;
   for (std::size_t i = 0; i < info.attributes.size(); ++i) {
     if (!order.values[i]) continue;
-    const std::optional<std::string> literal = string_literal(*order.values[i]);
-    if (!literal) {
+    // Numbers compare with a literal by their value; true and false are 1 and 0 there.
+    std::vector<std::string> literals;
+    bool can_be_written = true;
+    for (const std::string& spelling : spellings(*order.values[i])) {
+      const std::optional<std::string> literal = string_literal(spelling);
+      can_be_written = can_be_written && literal;
+      if (literal) literals.push_back(*literal);
+    }
+    if (!can_be_written) {
       filter.is_whole = false;
       continue;
     }
-    // Numbers compare with the literal by their value; true and false are 1 and 0 there.
-    std::string condition = fmt::format(".{} == {}", info.attributes[i], *literal);
-    if (*order.values[i] == "true") condition = fmt::format("({} or .{} == 1)", condition, info.attributes[i]);
-    if (*order.values[i] == "false") condition = fmt::format("({} or .{} == 0)", condition, info.attributes[i]);
+    if (*order.values[i] == "true") literals.emplace_back("1");
+    if (*order.values[i] == "false") literals.emplace_back("0");
+    std::string condition;
+    for (const std::string& literal : literals) condition += fmt::format("{}.{} == {}", condition.empty() ? "" : " or ", info.attributes[i], literal);
+    if (literals.size() > 1) condition = "(" + condition + ")";
     add_condition(filter, " and ", std::move(condition));
   }
   return filter;

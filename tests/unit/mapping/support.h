@@ -167,9 +167,9 @@ class Journal : public InvalidationReceiver {
   }
   // As a person reads the order.
   void semantic(std::uint32_t rule, std::string_view order) override {
-    const std::vector<SemanticInfo>& entries = rules_.rules().at(rule).semantic;
-    const std::optional<SemanticOrder> read = read_semantic_order(order, entries);
-    add(rule, "semantic " + (read ? semantic_order_text(entries.at(read->entry), *read) : "unreadable"));
+    const std::vector<SemanticInfo>& known = rules_.rules().at(rule).semantic;
+    const std::optional<SemanticOrder> read = read_semantic_order(order, known);
+    add(rule, "semantic " + (read ? semantic_order_text(known.at(read->entry), *read) : "unreadable"));
   }
   void surrogate_key(std::uint32_t rule, std::string_view key) override { add(rule, "surrogate " + std::string(key)); }
   void row_version(std::uint32_t rule, std::string_view version) override {
