@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import re
 
 import pytest
 
@@ -35,7 +36,7 @@ rules:
         keys: ["text:{{element}}"]
 """
 BY_NAME = """
-defaults: {{settle: 300ms}}
+defaults: {{settle: 20ms}}
 rules:
   - table: public.documents
     keys: ["document:{{id}}"]
@@ -115,7 +116,7 @@ def test_answers_made_from_a_row_go_and_no_others(engine, postgres, make_server,
     postgres.execute("insert into documents values (3, 'three', 'b', 2000, '[1,0,0]')")
     gone |= {name for name in everything if name.startswith("b")}
     eventually("a vector of another dimension clears the tenant's answers", lambda: answers.elements() == everything - gone)
-    assert total(evictd, "other_dimensions") >= 1
+    eventually("that is counted", lambda: total(evictd, "other_dimensions") >= 1)
     assert answers.elements() == {"from170"}
 
     # More than the limit.
@@ -124,7 +125,7 @@ def test_answers_made_from_a_row_go_and_no_others(engine, postgres, make_server,
     answers.add("m-far", direction(0, plane=2), tenant="m", source="doc:9")
     postgres.execute("insert into documents values (4, 'four', 'm', 2000, %s)", (text_of(direction(0)),))
     eventually("beyond the limit the tenant's answers go", lambda: answers.elements() == {"from170"})
-    assert total(evictd, "over_limit") >= 1
+    eventually("that is counted", lambda: total(evictd, "over_limit") >= 1)
 
     postgres.execute("truncate documents")
     eventually("with the table all answers go", lambda: answers.elements() == set())
@@ -157,6 +158,9 @@ def test_kills_lose_no_answer_that_has_to_go(engine, seed, postgres, make_server
             evictd.start()
         kept = {f"d{number}-{copy}" for number in range(documents) if number not in changed for copy in range(3)}
         eventually("answers of changed documents are gone", lambda: answers.elements() == kept)
+        # What is searched for a second time must not meet the answers of the next round.
+        eventually("it settled", lambda: not evictd.metrics().sum("evictd_inflight_transactions"))
+        assert answers.elements() == kept
 
 
 # What may end a literal, a tag, a query or a string of C, alone and together.
@@ -165,12 +169,19 @@ HOSTILE = ['"', "'", "\\", "\\\\", '"\'', '\\"', "x\\", '" or 1 == 1 or "', "' o
            "null", "12", "1.50", "-0", "1e3", ".source", "not", "and or in", "`", "/", "\x7f", "a b  c", "\u2028", "and\"", "it's", 'say "hi"']
 
 
+def can_be_written(engine, value):
+    """Whether the engine's language has a literal for the value."""
+    if engine == "search":
+        return not re.search(r"[\x00-\x08\x0e-\x1f\x7f]", value) and value.strip(" \t\r\n\v\f") != ""
+    return any(re.fullmatch(rf"(?:[^{quote}\\]|\\.)*", value, re.S) for quote in "\"'")
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_hostile_values_name_themselves_and_nothing_else(engine, seed, postgres, make_server, make_evictd):
     chance = random.Random(seed)
     values = list(HOSTILE)
     alphabet = ['"', "'", "\\", "a", "b", " ", ",", "|", "{", "}", "(", ")", "*", "@", ":", "$", "-", "=", ">", "[", "]", "1", "é", "\n", "\x1f"]
-    many = 400 if os.environ.get("EVICTD_SOAK") == "1" else 60
+    many = 400 if os.environ.get("EVICTD_SOAK") == "1" else 10
     values += ["".join(chance.choices(alphabet, k=chance.randrange(1, 12))) for _ in range(many)]
     values = sorted({value for value in values if value.strip()})
     server = make_server(engine)
@@ -179,17 +190,16 @@ def test_hostile_values_name_themselves_and_nothing_else(engine, seed, postgres,
     evictd = make_evictd(rules=BY_NAME.format(engine=engine), redis_url=server.url())
     evictd.start()
     chance.shuffle(values)
-    before = 0
     for number, value in enumerate(values):
         answers.add("bystander", direction(1), source="bystander", tenant="t")
         answers.add("hit", direction(0), source=value, tenant="t")
         postgres.execute("insert into documents values (%s, %s, 't', 0, null)", (number, value))
         eventually(f"the answer with {value!r} went", lambda: "hit" not in answers.elements(), every=0.005)
-        unwritable = total(evictd, "unwritable_value")
-        if unwritable == before:
+        if can_be_written(engine, value):
             assert "bystander" in answers.elements(), f"{value!r} took more than its own"
-        before = unwritable
-    assert before <= len(values), "most values can be written"
+        # The second search for this value is over before the next one's answers are there.
+        eventually("it settled", lambda: not evictd.metrics().sum("evictd_inflight_transactions"))
+    assert sum(can_be_written(engine, value) for value in values) > len(values) / 2
     eventually("everything settled", lambda: "hit" not in answers.elements())
 
 

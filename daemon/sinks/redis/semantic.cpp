@@ -256,7 +256,8 @@ SemanticFilter vector_set_filter(const SemanticInfo& info, const SemanticOrder& 
   SemanticFilter filter;
   for (std::size_t i = 0; i < info.attributes.size(); ++i) {
     if (!order.values[i]) continue;
-    // Numbers compare with a literal by their value; true and false are 1 and 0 there.
+    // Numbers compare with a text's literal by its value; true and false are 1 and 0 there. (A number's literal would be equal
+    // to every text that is none, were it 0.)
     std::vector<std::string> literals;
     bool can_be_written = true;
     for (const std::string& spelling : spellings(*order.values[i])) {
@@ -268,8 +269,8 @@ SemanticFilter vector_set_filter(const SemanticInfo& info, const SemanticOrder& 
       filter.is_whole = false;
       continue;
     }
-    if (*order.values[i] == "true") literals.emplace_back("1");
-    if (*order.values[i] == "false") literals.emplace_back("0");
+    if (*order.values[i] == "true") literals.emplace_back("\"1\"");
+    if (*order.values[i] == "false") literals.emplace_back("\"0\"");
     std::string condition;
     for (const std::string& literal : literals) condition += fmt::format("{}.{} == {}", condition.empty() ? "" : " or ", info.attributes[i], literal);
     if (literals.size() > 1) condition = "(" + condition + ")";

@@ -42,7 +42,7 @@ TEST(SemanticFilters, OfVectorSets) {
   // JSON's escapes are left as they stand there.
   EXPECT_EQ(set_filter("\xc3\xa9"), "(.a == \"\xc3\xa9\" or .a == \"u00E9\" or .a == \"u00e9\")");
   EXPECT_EQ(set_filter("a\x1f"), "(.a == \"a\x1f\" or .a == \"au001F\" or .a == \"au001f\")");
-  EXPECT_EQ(set_filter("true"), R"((.a == "true" or .a == 1))");
+  EXPECT_EQ(set_filter("true"), R"((.a == "true" or .a == "1"))");
   for (const std::string& value : {std::string(R"(it's "so")"), std::string("end\\"), std::string("a\0b", 3)}) {
     const SemanticFilter filter = vector_set_filter(entry(SemanticEngine::kVset), order_of(value));
     EXPECT_EQ(filter.text, "") << value;
