@@ -5,15 +5,18 @@
 # it installs. Ctrl-C stops everything and removes the folder.
 #
 #   --kafka  the same through Kafka: Debezium writes the events, two evictd of one group read them
+#   --semantic  answers cached by meaning, in a vector set (Redis 8, fetched from PyPI): they go when their row changes
 #   --once   ten seconds without a terminal; exit code 0 only if in the end every cached value equals its row
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 kafka=0
+semantic=0
 for argument in "$@"; do
   case "$argument" in
     --once) ;;
     --kafka) kafka=1 ;;
+    --semantic) semantic=1 ;;
     --help|-h) sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p}' "$0"; exit 0 ;;
     *) echo "demo.sh: unknown option '$argument'" >&2; echo "hint: deploy/demo.sh --help" >&2; exit 2 ;;
   esac
@@ -41,4 +44,5 @@ cmake --build --preset release --target "${targets[@]}"
 # them. It takes this process's place, so that signals reach it.
 script=deploy/demo.py
 if [ "$kafka" = 1 ]; then script=deploy/demo_kafka.py; fi
+if [ "$semantic" = 1 ]; then script=deploy/demo_semantic.py; fi
 exec /usr/bin/python3 "$script" "$@"

@@ -11,6 +11,7 @@
 
 #include "mapping/check.h"
 #include "mapping/did_you_mean.h"
+#include "mapping/semantic.h"
 #include "mapping/utf8.h"
 
 namespace evictd {
@@ -272,7 +273,7 @@ std::string_view filter_name(Filter::Kind kind) {
   for (const Description& known : kFilters) {
     if (known.kind == kind) return known.name;
   }
-  return "unknown";
+  return kind == Filter::Kind::kFrame ? "frame" : kind == Filter::Kind::kVector ? "vector" : "unknown";
 }
 
 Result<Filter> make_filter(std::string_view name, bool has_argument, std::string argument) {
@@ -351,6 +352,13 @@ bool FilterMachine::apply(const Filter& filter, std::string& value) {
     case Filter::Kind::kDate:
       return format_date(value, filter.argument, impl_->scratch);
     case Filter::Kind::kDefault:
+      return true;
+    case Filter::Kind::kFrame:
+      frame_semantic_value(value);
+      return true;
+    case Filter::Kind::kVector:
+      parse_vector(value, impl_->scratch);
+      value.swap(impl_->scratch);
       return true;
   }
   return true;

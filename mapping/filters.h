@@ -22,6 +22,9 @@ struct Filter {
     kSha256,
     kDate,     // a date or timestamp, printed by the argument: %Y %y %m %d %j %H %M %S %%
     kDefault,  // the argument, in place of NULL
+    // Those of semantic orders (semantic.h), which no template names.
+    kFrame,
+    kVector,  // FLOAT32s of a vector's text; of any other text: nothing
   };
   Kind kind = Kind::kLower;
   std::string argument;

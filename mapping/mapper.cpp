@@ -56,6 +56,8 @@ std::string_view unmappable_reason_name(UnmappableReason reason) {
       return "too_long";
     case UnmappableReason::kReserved:
       return "reserved";
+    case UnmappableReason::kNoVector:
+      return "no_vector";
   }
   return "unknown";
 }
@@ -65,6 +67,7 @@ bool is_not_sent(UnmappableReason reason) {
     case UnmappableReason::kNotSent:
     case UnmappableReason::kUnchangedToast:
     case UnmappableReason::kMissingColumn:
+    case UnmappableReason::kNoVector:
       return true;
     case UnmappableReason::kBadValue:
     case UnmappableReason::kTooLong:
@@ -195,6 +198,7 @@ struct Mapper::Impl {
   bool apply_filters(const BoundPlaceholder& placeholder, bool& is_null);
   bool is_reserved(InvalidationKind kind, std::size_t begin);
   void emit(const BoundRule& rule, InvalidationKind kind, std::size_t begin, InvalidationReceiver& receiver);
+  void emit_semantic(const BoundRule& rule, std::string_view order, InvalidationReceiver& receiver);
   bool is_asked_for(const BoundRule& rule, const Change& change, InvalidationReceiver& receiver);
   const BoundCondition* first_failure(const BoundRule& rule, const Change& change, Side side);
   bool may_cross(const BoundCondition& condition, const Change& change);
@@ -508,9 +512,21 @@ void Mapper::Impl::emit(const BoundRule& rule, InvalidationKind kind, std::size_
       return receiver.bump(rule.index, text);
     case InvalidationKind::kSurrogate:
       return receiver.surrogate_key(rule.index, text);
+    case InvalidationKind::kSemantic:
+      return emit_semantic(rule, text, receiver);
     default:
       return receiver.key(rule.index, text);
   }
+}
+
+// Without its vector an order means all that passes its `where`.
+void Mapper::Impl::emit_semantic(const BoundRule& rule, std::string_view order, InvalidationReceiver& receiver) {
+  const SemanticInfo& info = rule.info->semantic[semantic_entry(order)];
+  if (lacks_vector(info, order)) {
+    receiver.unmappable(rule.index, UnmappableReason::kNoVector, info.near);
+    if (rule.info->on_missing != OnMissing::kPurge) return;
+  }
+  receiver.semantic(rule.index, order);
 }
 
 // Appends to the arena; what is left there is a whole key, or for a template with elements the text around them.
@@ -533,11 +549,13 @@ Mapper::Impl::Rendered Mapper::Impl::render(const BoundTemplate& entry, const Ch
   for (std::size_t i = 0; i < entry.placeholders.size(); ++i) {
     const BoundPlaceholder& placeholder = entry.placeholders[i];
     const std::string_view column = placeholder.source->column;
-    if (placeholder.column.index == kNoColumn) {
+    const bool is_vector = placeholder.source->is_vector;
+    if (placeholder.column.index == kNoColumn && !is_vector) {
       becomes(Rendered::kMissing, UnmappableReason::kMissingColumn, column);
       continue;
     }
-    const Value value = resolve(change, placeholder.column, side);
+    Value value = placeholder.column.index == kNoColumn ? Value{} : resolve(change, placeholder.column, side);
+    if (is_vector && !is_known(value)) value = {ValueState::kNull, {}};
     if (value.state == ValueState::kNotSent) {
       becomes(Rendered::kMissing, UnmappableReason::kNotSent, column);
       continue;

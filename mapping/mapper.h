@@ -26,6 +26,7 @@ enum class UnmappableReason : std::uint8_t {
                    // input)
   kTooLong,        // the rendered key would pass kKeyBytesMax
   kReserved,       // the key would be one of evictd's own
+  kNoVector,       // of an order by similarity: NULL, not sent, or no vector
 };
 std::string_view unmappable_reason_name(UnmappableReason reason);
 // The value exists and is unknown, so `on_missing` decides. Of the other reasons the value is there and gives no key that
@@ -56,6 +57,8 @@ class InvalidationReceiver {
   virtual void bump(std::uint32_t rule, std::string_view counter) = 0;
   // A name of responses at an edge.
   virtual void surrogate_key(std::uint32_t rule, std::string_view key) = 0;
+  // An order to a semantic cache (semantic.h).
+  virtual void semantic(std::uint32_t rule, std::string_view order) = 0;
   // Of a rule with a version column, before its invalidations: what a fill of these keys has to reach. Empty
   // when the change does not tell (not sent, NULL, no version, not newer than before): nothing proves a fill then.
   virtual void row_version(std::uint32_t rule, std::string_view version) = 0;
@@ -64,7 +67,8 @@ class InvalidationReceiver {
   // template.
   virtual void purge(std::uint32_t rule, std::uint32_t pattern) = 0;
   // At most twice per template and change: once for what was not sent, once for what cannot be used. With a reason that
-  // is_not_sent() the rule's on_missing decides: for `purge`, purge() is then called as well.
+  // is_not_sent() the rule's on_missing decides: for `purge`, purge() is then called as well (with kNoVector: semantic(), for
+  // `where` tells what may be meant).
   virtual void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) = 0;
   // rules()[rule].lookups[lookup] has to be looked up with these values, as the source sent them; what is found is rendered by
   // map_found(). May be called twice for the same values. The default is for those who only tell.

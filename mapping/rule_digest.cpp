@@ -52,6 +52,22 @@ std::string template_text(const Template& compiled) {
   return text;
 }
 
+// One entry of `semantic`; its number in the rule has no meaning.
+std::string semantic_text(const RuleInfo& info, Template compiled, std::size_t entry) {
+  const SemanticInfo& semantic = info.semantic[entry];
+  compiled.literals[0].erase(0, std::to_string(entry).size());
+  std::string text = framed(semantic_engine_name(semantic.engine)) + framed(semantic.index);
+  for (const std::string& attribute : semantic.attributes) text += framed(attribute);
+  text += template_text(compiled);
+  if (semantic.is_near()) text += fmt::format("near {} {}", semantic.min_similarity, framed(semantic.field));
+  std::vector<std::string> keys;
+  for (const std::vector<std::string>& pieces : semantic.keys) {
+    std::string& key = keys.emplace_back();
+    for (const std::string& piece : pieces) key += framed(piece);
+  }
+  return text + framed(keys);
+}
+
 // Where it leads, not what the joins are called.
 std::string lookup_text(const LookupInfo& lookup) {
   std::string text;
@@ -109,11 +125,16 @@ std::uint64_t rule_digest(const RuleInfo& info, const CompiledRule& rule, Digest
   add_list("immutable", rule.immutable);
   std::vector<std::string> templates;
   for (const CompiledTemplate& entry : rule.templates) {
-    if ((entry.kind == InvalidationKind::kSurrogate) != is_edge) continue;
+    if ((entry.kind == InvalidationKind::kSurrogate) != is_edge || entry.kind == InvalidationKind::kSemantic) continue;
     const std::string from = entry.lookup == kOwnRow ? "" : "via" + framed(lookup_text(info.lookups[entry.lookup]));
     templates.push_back(framed(invalidation_kind_name(entry.kind)) + from + template_text(entry.compiled));
   }
   add_list("templates", templates);
+  std::vector<std::string> semantic;
+  for (const CompiledTemplate& entry : rule.templates) {
+    if (entry.kind == InvalidationKind::kSemantic && !is_edge) semantic.push_back(semantic_text(info, entry.compiled, semantic.size()));
+  }
+  add_list("semantic", semantic);
   std::vector<std::string> globs;
   for (std::size_t i = rule.first_purge_pattern; !is_edge && i < info.patterns.size(); ++i) globs.push_back(info.patterns[i].glob);
   add_list("purge", globs);

@@ -36,6 +36,8 @@ std::string_view invalidation_kind_name(InvalidationKind kind) {
       return "bump";
     case InvalidationKind::kSurrogate:
       return "surrogate_key";
+    case InvalidationKind::kSemantic:
+      return "semantic";
   }
   return "unknown";
 }

@@ -13,12 +13,13 @@
 #include "mapping/change.h"
 #include "mapping/error.h"
 #include "mapping/place.h"
+#include "mapping/semantic.h"
 
 namespace evictd {
 
 enum class FillMode : std::uint8_t { kPlain, kChecked };
 enum class OnMissing : std::uint8_t { kPurge, kStop, kIgnore };
-enum class InvalidationKind : std::uint8_t { kKey, kTag, kPurge, kBump, kSurrogate };
+enum class InvalidationKind : std::uint8_t { kKey, kTag, kPurge, kBump, kSurrogate, kSemantic };
 enum class RuleMode : std::uint8_t { kDelete, kStale };
 enum class TagsMode : std::uint8_t { kMembers, kLazy };
 enum class OnOverflow : std::uint8_t { kPurge, kStop };
@@ -27,7 +28,7 @@ enum class AuditCompare : std::uint8_t { kText, kJson, kPaths };
 // Limits (G8) of one file, one rule, one key.
 inline constexpr std::size_t kRulesMax = 1000;
 inline constexpr std::size_t kTemplatesPerRuleMax =
-    64;  // keys, tags, purge patterns, bumps and surrogate keys together
+    64;  // keys, tags, purge patterns, bumps, surrogate keys and semantic orders together
 inline constexpr std::size_t kConditionTextsMax = 1000;  // of one column in `where`
 inline constexpr std::size_t kKeyBytesMax = 64 * 1024;   // a rendered key or tag; longer ones are nobody's
 inline constexpr std::uint64_t kCollapseAfterMax = 1'000'000'000;
@@ -51,7 +52,7 @@ inline constexpr std::uint64_t kFanOutDefault = 10'000;
 
 struct YamlNode;  // yaml.h
 
-// "key", "tag", "purge", "bump", "surrogate_key".
+// "key", "tag", "purge", "bump", "surrogate_key", "semantic".
 std::string_view invalidation_kind_name(InvalidationKind kind);
 
 // A Redis glob pattern that covers everything one template can render: each placeholder is '*',
@@ -64,6 +65,9 @@ struct Pattern {
   bool is_bump = false;
   bool is_surrogate = false;  // names responses at an edge; the glob is for people, for no edge finds by pattern
   std::string exact = {};     // of a surrogate key without placeholders: itself, the only one there is
+  // All elements of a semantic index, by the rule's entry of that number; the glob is the index's own name.
+  bool is_semantic = false;
+  std::uint32_t entry = 0;
 };
 
 // Keys that begin with it are evictd's own: no rule may name them, nor a value lead there.
@@ -138,7 +142,7 @@ struct RuleInfo {
   std::vector<std::string> key_templates;     // as written, for messages
   std::vector<std::string> tag_templates;
   std::vector<std::string> purge_patterns;
-  // What the rule may ever touch, one per key, tag, bump and surrogate key template and purge pattern, in that order.
+  // What the rule may ever touch, one per key, tag, bump and surrogate key template, semantic entry and purge pattern, in that order.
   std::vector<Pattern> patterns;
   std::uint8_t operations = 0;  // one bit per Operation of `on:`
 
@@ -149,6 +153,7 @@ struct RuleInfo {
   TagsMode tags_mode = TagsMode::kMembers;
   std::vector<std::string> bump_templates;
   std::vector<std::string> surrogate_templates;  // names of responses at an edge (a CDN)
+  std::vector<SemanticInfo> semantic;
   std::string announce;  // the channel; empty: none
   // The caches it acts on, by the names of the configuration, which verifies them; empty: on every one.
   std::vector<std::string> caches;

@@ -49,7 +49,7 @@ struct CompiledTemplate {
 };
 
 struct CompiledRule {
-  std::vector<CompiledTemplate> templates;  // keys, tags, bumps, surrogate keys: the index is that of its pattern
+  std::vector<CompiledTemplate> templates;  // keys, tags, bumps, surrogate keys, semantic entries: the index is that of its pattern
   std::vector<Condition> where;
   std::vector<std::string> when_changed;
   std::vector<std::string> ignore_changed;  // an update that touches no other column is ignored; empty: not set

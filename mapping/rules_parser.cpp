@@ -11,6 +11,7 @@
 #include "mapping/rule_digest.h"
 #include "mapping/rule_values.h"
 #include "mapping/rules_compiled.h"
+#include "mapping/semantic_reader.h"
 #include "mapping/utf8.h"
 #include "mapping/via.h"
 #include "mapping/yaml.h"
@@ -102,6 +103,7 @@ class RuleParser {
     read_templates("tags", InvalidationKind::kTag, info_.tag_templates);
     read_templates("bump", InvalidationKind::kBump, info_.bump_templates);
     read_templates("surrogate_keys", InvalidationKind::kSurrogate, info_.surrogate_templates);
+    read_semantic();
     rule_.first_purge_pattern = static_cast<std::uint32_t>(info_.patterns.size());
     read_purge();
     read_common(map_, info_);
@@ -243,6 +245,37 @@ class RuleParser {
       }
       rule_.templates.push_back({std::move(*compiled), kind, place, number});
     });
+  }
+
+  void read_semantic() {
+    const YamlNode* node = map_.find("semantic");
+    if (node == nullptr) return;
+    if (node->kind != YamlNode::Kind::kList || node->items.empty()) {
+      refuse(node->place, fmt::format("'semantic': expected a list of orders, got {}", describe(*node)),
+             "write semantic: [{index: \"llm:answers\", where: {source: \"doc:{id}\"}}]");
+      return;
+    }
+    if (templates_ + node->items.size() > kTemplatesPerRuleMax) {
+      refuse(node->place, fmt::format("expected at most {} keys, tags, patterns and orders in a rule", kTemplatesPerRuleMax));
+      return;
+    }
+    templates_ += node->items.size();
+    for (const YamlNode& item : node->items) read_semantic_entry(item);
+  }
+
+  void read_semantic_entry(const YamlNode& node) {
+    const auto number = static_cast<std::uint32_t>(info_.semantic.size());
+    SemanticInfo entry;
+    SemanticReader reader(node, entry);
+    map_.take(reader.read(), node);
+    if (!reader.ok()) return;
+    Pattern pattern;
+    pattern.glob = entry.index;
+    pattern.is_semantic = true;
+    pattern.entry = number;
+    rule_.templates.push_back({semantic_template(entry, number, reader.take_where()), InvalidationKind::kSemantic, node.place});
+    info_.patterns.push_back(std::move(pattern));
+    info_.semantic.push_back(std::move(entry));
   }
 
   void read_purge() {
@@ -475,10 +508,10 @@ class RuleParser {
   // What only shows when two settings are seen together.
   void check_together() {
     if (!map_.has("keys") && !map_.has("tags") && !map_.has("purge") && !map_.has("bump") &&
-        !map_.has("surrogate_keys")) {
+        !map_.has("surrogate_keys") && !map_.has("semantic")) {
       map_.take_last(
           fail_at(info_.place,
-                  "expected at least one of 'keys', 'tags', 'bump', 'purge' and 'surrogate_keys' in " + what(map_.node())));
+                  "expected at least one of 'keys', 'tags', 'bump', 'purge', 'surrogate_keys' and 'semantic' in " + what(map_.node())));
     }
     if (info_.settle.count() == 0 && info_.fill == FillMode::kPlain) {
       refuse(map_.place_of("settle"),
@@ -496,8 +529,25 @@ class RuleParser {
     }
     check_joins();
     check_reader_settings();
+    check_semantic();
     check_immutable();
     check_never_updated();
+  }
+
+  void check_semantic() {
+    if (!map_.has("semantic")) return;
+    if (info_.fill == FillMode::kChecked) {
+      refuse(map_.place_of("semantic"), "'semantic' needs 'fill: plain', got 'fill: checked'",
+             "an element of an index carries no version: its second delete, after 'settle', makes it safe. Give it a rule of its own");
+    }
+    if (map_.has("via")) {
+      refuse(map_.place_of("semantic"), "'semantic' and 'via' exclude one another",
+             "an order reads the row's own columns: give it a rule of its own");
+    }
+    if (!info_.announce.empty()) {
+      refuse(map_.place_of("semantic"), "'semantic' and 'announce' exclude one another",
+             "elements of an index are not announced: give them a rule of their own");
+    }
   }
 
   void check_joins() {

@@ -30,6 +30,8 @@ struct Placeholder {
   bool each = false;              // one text for each element of the array that is found there
   std::vector<std::string> element_path;  // into the JSON of an element
   std::vector<Filter> filters;
+  // The vector of a semantic order (semantic.h): one that is not sent is as NULL, for then `where` alone decides.
+  bool is_vector = false;
 };
 
 // A template is: literals[0] placeholders[0] literals[1] placeholders[1] ... literals[n].

@@ -24,6 +24,8 @@ std::string unmappable_text(UnmappableReason reason, std::string_view column) {
       return fmt::format("the table has no column '{}'", column);
     case UnmappableReason::kBadValue:
       return fmt::format("the value of column '{}' is not what the template expects", column);
+    case UnmappableReason::kNoVector:
+      return fmt::format("column '{}' is NULL, not sent, or no vector", column);
     case UnmappableReason::kReserved:
       return fmt::format("the value of column '{}' makes a key of evictd's own", column);
     case UnmappableReason::kTooLong:
@@ -109,6 +111,17 @@ void ExplainReceiver::surrogate_key(std::uint32_t rule, std::string_view key) {
   lines_.push_back({"surrogate", printable_text(key) + (spelled.empty() ? "" : "  (" + spelled + ")"), rule_text(rule)});
 }
 
+void ExplainReceiver::semantic(std::uint32_t rule, std::string_view order) {
+  const std::vector<SemanticInfo>& entries = rules_.rules()[rule].semantic;
+  const std::optional<SemanticOrder> read = read_semantic_order(order, entries);
+  if (!read) return;
+  const SemanticInfo& info = entries[read->entry];
+  std::string text = printable_text(semantic_order_text(info, *read));
+  if (info.engine != SemanticEngine::kVset) text += fmt::format("  ({})", semantic_engine_name(info.engine));
+  lines_.push_back({"semantic", std::move(text), rule_text(rule)});
+  semantic_orders_.emplace_back(rule, order);
+}
+
 void ExplainReceiver::purge(std::uint32_t rule, std::uint32_t pattern) {
   lines_.push_back(
       {"purge", printable_text(rules_.rules()[rule].patterns[pattern].glob), rule_text(rule)});
@@ -117,7 +130,9 @@ void ExplainReceiver::purge(std::uint32_t rule, std::uint32_t pattern) {
 void ExplainReceiver::unmappable(std::uint32_t rule, UnmappableReason reason,
                                  std::string_view column) {
   const OnMissing on_missing = rules_.rules()[rule].on_missing;
-  const char* then = !is_not_sent(reason)                  ? "it has no key, so nothing is deleted for it"
+  const bool is_vector = reason == UnmappableReason::kNoVector;
+  const char* then = is_vector && on_missing == OnMissing::kPurge ? "on_missing: purge, whatever passes the order's 'where' goes"
+                     : !is_not_sent(reason)                  ? "it has no key, so nothing is deleted for it"
                      : on_missing == OnMissing::kPurge     ? "on_missing: purge"
                      : on_missing == OnMissing::kStop      ? "on_missing: stop, evictd would end here"
                                                            : "on_missing: ignore, nothing is deleted for it";

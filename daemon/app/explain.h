@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "daemon/app/command_line.h"
@@ -22,6 +23,7 @@ class ExplainReceiver final : public InvalidationReceiver {
   void tag(std::uint32_t rule, std::string_view tag) override;
   void bump(std::uint32_t rule, std::string_view counter) override;
   void surrogate_key(std::uint32_t rule, std::string_view key) override;
+  void semantic(std::uint32_t rule, std::string_view order) override;
   void row_version(std::uint32_t, std::string_view version) override { row_version_ = version; }
   void purge(std::uint32_t rule, std::uint32_t pattern) override;
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override;
@@ -29,13 +31,15 @@ class ExplainReceiver final : public InvalidationReceiver {
   void held_back(std::uint32_t rule, const HeldBack& why) override;
 
   struct Line {
-    std::string kind;  // "key", "tag", "bump", "surrogate", "purge", "lookup", "note"
+    std::string kind;  // "key", "tag", "bump", "surrogate", "semantic", "purge", "lookup", "note"
     std::string text;
     std::string rule;  // "rule 'public.products' (rules.yaml:3:5)"
   };
   const std::vector<Line>& lines() const { return lines_; }
   std::vector<Line> take_lines() { return std::move(lines_); }
   std::size_t invalidations() const;  // those that are known without a lookup
+  // The semantic orders among them: the rule, and the order's text (mapping/semantic.h).
+  const std::vector<std::pair<std::uint32_t, std::string>>& semantic_orders() const { return semantic_orders_; }
   // Notes too: why rules of the table, or templates of them, do nothing. Each once.
   const std::vector<Line>& held_back() const { return held_back_; }
 
@@ -45,6 +49,7 @@ class ExplainReceiver final : public InvalidationReceiver {
   std::string row_version_;
   std::vector<Line> lines_;
   std::vector<Line> held_back_;
+  std::vector<std::pair<std::uint32_t, std::string>> semantic_orders_;
 };
 
 // The table and columns of an explain request, with the values of its rows. Owns what Change refers

@@ -28,12 +28,13 @@ const std::vector<double> kLatencyBounds = {
 
 constexpr std::array kKinds = {InvalidationKind::kKey, InvalidationKind::kTag,
                                InvalidationKind::kPurge, InvalidationKind::kBump,
-                               InvalidationKind::kSurrogate};
+                               InvalidationKind::kSurrogate, InvalidationKind::kSemantic};
 constexpr std::array kOperations = {Operation::kInsert, Operation::kUpdate, Operation::kDelete,
                                     Operation::kTruncate};
 constexpr std::array kReasons = {UnmappableReason::kNotSent, UnmappableReason::kUnchangedToast,
                                  UnmappableReason::kMissingColumn, UnmappableReason::kBadValue,
-                                 UnmappableReason::kTooLong, UnmappableReason::kReserved};
+                                 UnmappableReason::kTooLong, UnmappableReason::kReserved,
+                                 UnmappableReason::kNoVector};
 constexpr std::size_t kOutcomeCount = 4;
 constexpr std::array<const char*, kOutcomeCount> kOutcomes = {"deleted", "absent", "kept",
                                                               "replayed"};
@@ -78,6 +79,8 @@ bool begins_at_zero(const RuleInfo& rule, InvalidationKind kind, std::size_t out
       return !rule.bump_templates.empty();
     case InvalidationKind::kSurrogate:
       return !rule.surrogate_templates.empty() && outcome == 0;
+    case InvalidationKind::kSemantic:
+      return !rule.semantic.empty();
     case InvalidationKind::kPurge:
       return true;
   }

@@ -219,6 +219,17 @@ void append_edges(std::vector<MetricFamily>& out, const Status& status) {
   for (MetricFamily* one : {&requests, &keys, &all, &ignored, &backlog}) out.push_back(std::move(*one));
 }
 
+void append_semantic(std::vector<MetricFamily>& out, const Status& status) {
+  MetricFamily done = family("evictd_semantic_total", "Work at indexes of vectors: searches, and orders that meant more than they named.",
+                             MetricType::Counter);
+  for (const StatusSink& cache : status.sinks) {
+    for (const auto& [what, count] : cache.sink.semantic) {
+      sample(done, static_cast<double>(count)).label = {{"cache", cache.name}, {"what", what}};
+    }
+  }
+  if (!done.metric.empty()) out.push_back(std::move(done));
+}
+
 void append_sinks(std::vector<MetricFamily>& out, const Status& status) {
   MetricFamily evicted = family("evictd_redis_evicted_keys_total", "Keys that Redis evicted for memory (INFO).",
                                 MetricType::Counter);
@@ -236,6 +247,7 @@ void append_sinks(std::vector<MetricFamily>& out, const Status& status) {
   out.push_back(std::move(evicted));
   out.push_back(std::move(fills));
   append_edges(out, status);
+  append_semantic(out, status);
 }
 
 void append_gaps(std::vector<MetricFamily>& out, const Status& status, const std::vector<std::string>& gap_reasons) {

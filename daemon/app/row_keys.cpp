@@ -21,6 +21,9 @@ class Once final : public InvalidationReceiver {
   void bump(std::uint32_t rule, std::string_view counter) override {
     if (is_new(InvalidationKind::kBump, rule, counter)) to_.bump(rule, counter);
   }
+  void semantic(std::uint32_t rule, std::string_view order) override {
+    if (is_new(InvalidationKind::kSemantic, rule, order)) to_.semantic(rule, order);
+  }
   void surrogate_key(std::uint32_t rule, std::string_view key) override {
     if (is_new(InvalidationKind::kSurrogate, rule, key)) to_.surrogate_key(rule, key);
   }

@@ -21,7 +21,7 @@ constexpr std::pair<std::string_view, Operation> kOperationNames[] = {{"insert",
                                                                       {"truncate", Operation::kTruncate}};
 constexpr std::pair<const char*, const char*> kExpectations[] = {
     {"keys", "key"}, {"tags", "tag"}, {"bump", "bump"}, {"purge", "purge"},
-    {"surrogate_keys", "surrogate"}};
+    {"surrogate_keys", "surrogate"}, {"semantic", "semantic"}};
 
 using Expected = std::vector<std::pair<std::string, std::string>>;
 
@@ -146,6 +146,11 @@ class Gatherer final : public InvalidationReceiver {
   void tag(std::uint32_t rule, std::string_view tag) override { add("tag", tag, rule); }
   void bump(std::uint32_t rule, std::string_view counter) override { add("bump", counter, rule); }
   void surrogate_key(std::uint32_t rule, std::string_view key) override { add("surrogate", key, rule); }
+  void semantic(std::uint32_t rule, std::string_view order) override {
+    const std::vector<SemanticInfo>& entries = rules_.rules()[rule].semantic;
+    const std::optional<SemanticOrder> read = read_semantic_order(order, entries);
+    if (read) add("semantic", semantic_order_text(entries[read->entry], *read), rule);
+  }
   void row_version(std::uint32_t, std::string_view) override {}
   void purge(std::uint32_t rule, std::uint32_t pattern) override {
     add("purge", rules_.rules()[rule].patterns[pattern].glob, rule);

@@ -7,7 +7,7 @@
 //     old: {id: 1, slug: blue}
 //     new: {id: 1, slug: red}
 //     keys: ["product:1", "product:slug:blue", "product:slug:red"]
-//     tags: []                         # as keys, bump, purge and surrogate_keys: left out means none
+//     tags: []                         # as keys, bump, purge, surrogate_keys and semantic: left out means none
 #pragma once
 
 #include <cstddef>

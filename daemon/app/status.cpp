@@ -175,6 +175,9 @@ std::vector<std::string> readiness_problems(const StatusBoard& board, SteadyTime
   if (status->stopping) reasons.emplace_back("stopping");
   for (const std::string& reason : status->flow.not_ready) add_once(reasons, reason);
   if (status->source.problem) add_once(reasons, *status->source.problem);
+  for (const StatusSink& cache : status->sinks) {
+    if (cache.sink.held_up) add_once(reasons, fmt::format("{}: {}", cache.name, *cache.sink.held_up));
+  }
   return reasons;
 }
 

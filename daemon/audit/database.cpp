@@ -60,6 +60,7 @@ class KeyCollector final : public InvalidationReceiver {
   void tag(std::uint32_t, std::string_view) override {}
   void bump(std::uint32_t, std::string_view) override {}
   void surrogate_key(std::uint32_t, std::string_view) override {}
+  void semantic(std::uint32_t, std::string_view) override {}
   void row_version(std::uint32_t rule, std::string_view text) override {
     if (rule == rule_) version = std::string(text);
   }

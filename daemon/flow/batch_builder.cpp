@@ -15,11 +15,22 @@ constexpr std::size_t kTransactionsMax = 32768;
 // Of counters alone: each of them raises, and is remembered, by itself.
 constexpr std::size_t kRaisesMax = 1024;
 
-// Parts of one rule: keys, tags, counters, surrogate keys.
-constexpr std::size_t kKinds = 4;
+// Parts of one rule: keys, tags, counters, surrogate keys, semantic orders.
+constexpr std::size_t kKinds = 5;
 
 std::size_t kind_index(InvalidationKind kind) {
-  return kind == InvalidationKind::kKey ? 0 : kind == InvalidationKind::kTag ? 1 : kind == InvalidationKind::kBump ? 2 : 3;
+  switch (kind) {
+    case InvalidationKind::kTag:
+      return 1;
+    case InvalidationKind::kBump:
+      return 2;
+    case InvalidationKind::kSurrogate:
+      return 3;
+    case InvalidationKind::kSemantic:
+      return 4;
+    default:
+      return 0;
+  }
 }
 
 // Two changes of one key in one batch: a fill has to reach the higher version. Where they do not compare, no

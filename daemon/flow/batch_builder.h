@@ -69,7 +69,7 @@ class BatchBuilder {
     std::uint32_t generation = 0;
     std::uint32_t part = 0;
   };
-  std::vector<PartOf> part_of_;  // [rule * kKinds + key, tag, bump or surrogate], of this generation; else none yet
+  std::vector<PartOf> part_of_;  // [rule * kKinds + key, tag, bump, surrogate or semantic], of this generation; else none yet
   std::uint32_t generation_ = 1;
   std::size_t items_ = 0;
   std::size_t raises_ = 0;  // of counters by further transactions

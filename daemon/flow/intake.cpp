@@ -164,7 +164,7 @@ void Intake::make_room() {
 
 void Intake::key(std::uint32_t rule, std::string_view key) {
   InTransaction& here = in_transaction_[rule];
-  if (here.transaction != transaction_) here = {transaction_, 0, false};
+  if (here.transaction != transaction_) here = {transaction_, 0, false, 0};
   if (here.is_collapsed) return;
   if (++here.keys > rules_->rules()[rule].collapse_after) return collapse(rule);
   make_room();
@@ -184,6 +184,23 @@ void Intake::bump(std::uint32_t rule, std::string_view counter) {
 void Intake::surrogate_key(std::uint32_t rule, std::string_view key) {
   make_room();
   builder_.add(rule, InvalidationKind::kSurrogate, key);
+}
+
+// A search costs a hundred times what a key does: many of them in one transaction become one clearing.
+void Intake::semantic(std::uint32_t rule, std::string_view order) {
+  InTransaction& here = in_transaction_[rule];
+  if (here.transaction != transaction_) here = {transaction_, 0, false, 0};
+  const RuleInfo& info = rules_->rules()[rule];
+  const std::uint64_t most = std::min(info.collapse_after, kSemanticOrdersMax);
+  if (here.semantic > most) return;
+  if (++here.semantic <= most) {
+    make_room();
+    return builder_.add(rule, InvalidationKind::kSemantic, order);
+  }
+  events_.info(fmt::format("a transaction has more than {} semantic orders of rule '{}': its indexes are cleared instead", most, info.name));
+  for (std::uint32_t pattern = 0; pattern < info.patterns.size(); ++pattern) {
+    if (info.patterns[pattern].is_semantic) purge(rule, pattern);
+  }
 }
 
 void Intake::lookup(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) {
@@ -207,7 +224,7 @@ void Intake::collapse(std::uint32_t rule) {
                            info.collapse_after, info.name));
   for (std::uint32_t pattern = 0; pattern < info.patterns.size(); ++pattern) {
     const Pattern& each = info.patterns[pattern];
-    if (!each.is_tag && !each.is_bump && !each.is_surrogate) purge(rule, pattern);
+    if (!each.is_tag && !each.is_bump && !each.is_surrogate && !each.is_semantic) purge(rule, pattern);
   }
 }
 

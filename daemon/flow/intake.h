@@ -93,6 +93,7 @@ class Intake final : private InvalidationReceiver {
   void tag(std::uint32_t rule, std::string_view tag) override;
   void bump(std::uint32_t rule, std::string_view counter) override;
   void surrogate_key(std::uint32_t rule, std::string_view key) override;
+  void semantic(std::uint32_t rule, std::string_view order) override;
   void row_version(std::uint32_t rule, std::string_view version) override;
   void purge(std::uint32_t rule, std::uint32_t pattern) override;
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override;
@@ -126,6 +127,7 @@ class Intake final : private InvalidationReceiver {
     std::uint64_t transaction = 0;
     std::uint64_t keys = 0;
     bool is_collapsed = false;
+    std::uint64_t semantic = 0;  // orders to indexes of vectors
   };
   std::vector<InTransaction> in_transaction_;
   std::uint64_t transaction_ = 0;

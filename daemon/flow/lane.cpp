@@ -20,6 +20,7 @@ Target target_of(InvalidationKind kind) {
   return kind == InvalidationKind::kKey   ? Target::kKeys
          : kind == InvalidationKind::kTag ? Target::kTags
          : kind == InvalidationKind::kSurrogate ? Target::kSurrogates
+         : kind == InvalidationKind::kSemantic ? Target::kSemantic
                                                 : Target::kCounters;
 }
 
@@ -89,11 +90,13 @@ void Lane::use(std::shared_ptr<const RuleSet> rules, Now now) {
   rules_ = std::move(rules);
   acts_.clear();
   channels_.clear();
+  has_indexes_ = false;
   is_deletes_only_ = true;
   purged_at_.clear();
   for (const RuleInfo& rule : rules_->rules()) {
     acts_.push_back(acts_on(rule, spec_.name));
     if (acts_.back() && !asks_for_deletes_only(rule)) is_deletes_only_ = false;
+    if (acts_.back() && !rule.semantic.empty()) has_indexes_ = true;
     if (rule.announce.empty() || !acts_.back()) continue;
     if (std::find(channels_.begin(), channels_.end(), rule.announce) == channels_.end()) {
       channels_.push_back(rule.announce);

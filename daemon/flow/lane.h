@@ -250,6 +250,7 @@ class Lane final : private SinkHandler {
   std::shared_ptr<const RuleSet> rules_;
   std::vector<bool> acts_;             // by rule of rules_: it acts on this cache
   std::vector<std::string> channels_;  // of announcements of rules_
+  bool has_indexes_ = false;           // rules_ have `semantic`
   bool is_deletes_only_ = true;        // see SinkContext
 
   std::optional<Snapshot> snapshot_;   // the latest of this connection of the source

@@ -361,6 +361,7 @@ void Lane::tell_sink() {
   context.snapshot = snapshot_;
   context.channels = channels_;
   context.is_deletes_only = is_deletes_only_;
+  context.has_indexes = has_indexes_;
   spec_.sink->set_context(context);
 }
 

@@ -81,6 +81,7 @@ class LookupQueue final : private InvalidationReceiver {
   void key(std::uint32_t rule, std::string_view key) override { add(InvalidationKind::kKey, rule, key); }
   void tag(std::uint32_t rule, std::string_view tag) override { add(InvalidationKind::kTag, rule, tag); }
   void bump(std::uint32_t rule, std::string_view counter) override { add(InvalidationKind::kBump, rule, counter); }
+  void semantic(std::uint32_t, std::string_view) override {}  // an order reads its own row alone
   void surrogate_key(std::uint32_t rule, std::string_view key) override { add(InvalidationKind::kSurrogate, rule, key); }
   void row_version(std::uint32_t, std::string_view) override {}
   void purge(std::uint32_t, std::uint32_t) override {}

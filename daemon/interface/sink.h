@@ -51,6 +51,7 @@ enum class Target : std::uint8_t {
   kTags,      // each text is a tag: its set is walked, each member treated as a key, and left with a tombstone
   kCounters,  // each text is a namespace counter: raised by one for each xid it does not remember
   kSurrogates,  // each text is a surrogate key: every response an edge knows by it
+  kSemantic,  // each text is an order to an index of vectors (mapping/semantic.h)
   kPatterns,  // no texts: every key that matches one of the patterns, as the pattern's kind asks; one walk for all
 };
 
@@ -156,6 +157,8 @@ struct SinkContext {
   std::vector<std::string> channels = {};
   // Every rule that acts here asks for deletes only: what else the sink would make ready at its connects need not work.
   bool is_deletes_only = false;
+  // Some rule that acts here has indexes of vectors (`semantic`).
+  bool has_indexes = false;
 };
 
 // Redis is there and may be written to.
@@ -198,9 +201,12 @@ struct SinkStatus {
   std::string state;  // for /status
   std::optional<std::uint64_t> evicted_keys;    // INFO stats
   std::optional<std::string> problem;           // connected, yet not writable
+  std::optional<std::string> held_up;           // orders that cannot be carried out for now, and why: not ready
   // What readers did, by outcome: evictd_fills_total{outcome}. Empty where readers' calls are not counted.
   std::vector<std::pair<std::string, std::uint64_t>> fills = {};
   std::optional<EdgeStatus> edge = {};
+  // Of indexes of vectors, by what was done: evictd_semantic_total{what}. Empty where there was no such order yet.
+  std::vector<std::pair<std::string, std::uint64_t>> semantic = {};
 };
 
 class Sink {

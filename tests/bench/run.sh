@@ -13,6 +13,7 @@
 #   --case scripts    by itself: what one key costs Redis, by call
 #   --case row-tags   by itself: what tags cost Redis, by their number, members and lazy
 #   --case storm      by itself: a job rewrites 50,000 popular rows under 500 readers, with and without `refresh`
+#   --case semantic   by itself: invalidations by similarity in a vector set (--elements N, --invalidations N)
 #   --records N       of the kafka case (1000000)
 #   --keys N          of the kafka case: events of so many keys that change over and over
 #   --quick           a twentieth of everything, to see that it works
@@ -32,6 +33,7 @@ if [ -z "${EVICTD_BINARY_DIR:-}" ]; then
   cmake --build --preset release --target evictd ${kafka:+kafka_tool} ${storm:+storm_readers} >&2
   export EVICTD_BINARY_DIR=$PWD/build/release
 fi
+case " $* " in *" --case semantic "*) exec /usr/bin/python3 tests/bench/semantic.py "$@" ;; esac
 case " $* " in *" --case row-tags "*) exec /usr/bin/python3 tests/bench/row_tags.py "$@" ;; esac
 if [ -n "$storm" ]; then exec /usr/bin/python3 tests/bench/storm.py "$@"; fi
 if [ -n "$kafka" ]; then exec /usr/bin/python3 tests/kafka/bench.py "$@"; fi

@@ -140,6 +140,27 @@ def common():
 CHECKED = {"properties": {"fill": {"const": "checked"}}}
 
 
+def semantic():
+    element = r"\{ *(?:element|\"element\") *\}"
+    key = dict(FILLED, maxLength=1024, pattern=rf"^(?!evictd:){LITERAL}*{element}(?:{LITERAL}|{element})*$")
+    return settings({
+        "index": dict(FILLED, maxLength=1024, pattern=r"^(?!evictd:)[^{}]*$", description="the vector set, or the index of RediSearch"),
+        "engine": choice("what the index is of", "vset", "search", default="vset"),
+        "where": {"type": "object", "minProperties": 1, "maxProperties": 16, "additionalProperties": dict(TAG, minLength=0),
+                  "propertyNames": {"pattern": "^[A-Za-z_-][A-Za-z0-9_-]{0,63}$"},
+                  "description": "attributes of elements, and the values they have to have"},
+        "near": dict(FILLED, description="the column of the row's vector: pgvector's, an array, or JSON"),
+        "min_similarity": {"anyOf": [{"type": "number", "minimum": -1, "maximum": 1},
+                                     {"type": "string", "pattern": r"^-?(?:0*(?:\.[0-9]+)?|0+\.?[0-9]*|0*1(?:\.0*)?)$", "minLength": 1}],
+                           "description": "the cosine from which on an element is like the row"},
+        "field": dict(FILLED, pattern="^[A-Za-z_][A-Za-z0-9_]{0,63}$", description="the vector field of the index; its only one when not set"),
+        "limit": number(1, 1_000_000, "more elements than this overflow", default=10_000),
+        "on_overflow": choice("clear: what passes 'where' goes, all of the index without it; stop: evictd ends", "clear", "stop", default="clear"),
+        "keys": texts(key, "keys that go with an element", most=16),
+    }, ["index"], anyOf=[{"required": ["where"]}, {"required": ["near"]}],
+       dependentRequired={"near": ["min_similarity"], "min_similarity": ["near"], "field": ["near"], "limit": ["near"]})
+
+
 def rule():
     scalar = {"type": ["string", "number", "boolean", "null"]}
     values = {"anyOf": [scalar, {"type": "array", "minItems": 1, "maxItems": 1000, "items": scalar}]}
@@ -159,6 +180,8 @@ def rule():
         "tags": texts(TAG, "tags to delete: every key in the Redis set tag:<tag>", most=64),
         "bump": texts(KEY, "namespace counters to raise, once for each transaction", most=64),
         "surrogate_keys": texts(TAG, "names of responses at an edge (a CDN, Varnish), to be purged there", most=64),
+        "semantic": {"type": "array", "minItems": 1, "maxItems": 64, "items": semantic(),
+                     "description": "elements of indexes of vectors that a row makes stale (docs/semantic.md)"},
         "purge": texts(PURGE, "Redis patterns: any change of the table deletes every key that matches", most=64),
         "when_changed": texts(FILLED, "an update that touches none of these columns is ignored"),
         "ignore_changed": texts(FILLED, "an update that touches no column but these is ignored"),
@@ -202,7 +225,7 @@ def rule():
                        "description": "instead: each key is added to this stream, for the application's workers"},
             "maxlen": number(1, 100_000_000, "about how many entries the stream keeps", default=100_000),
         }, what="keys that a delete hit are filled anew", null=False, anyOf=[{"required": ["query", "ttl"]}, {"required": ["stream"]}]),
-    }, ["table"], anyOf=[{"required": [one]} for one in ("keys", "tags", "bump", "purge", "surrogate_keys")],
+    }, ["table"], anyOf=[{"required": [one]} for one in ("keys", "tags", "bump", "purge", "surrogate_keys", "semantic")],
        dependentRequired={})
 
 

@@ -52,6 +52,16 @@ class Receiver : public InvalidationReceiver {
     check(rule, std::string(kTagPrefix) + std::string(tag), true);
   }
   void bump(std::uint32_t rule, std::string_view counter) override { check(rule, counter, false); }
+  // Whatever the row holds, the order says what it was made of: none of its values ends early, or begins another.
+  void semantic(std::uint32_t rule, std::string_view order) override {
+    const std::vector<SemanticInfo>& entries = rules_.rules().at(rule).semantic;
+    const std::optional<SemanticOrder> read = read_semantic_order(order, entries);
+    EVICTD_CHECK(read && order.size() <= kKeyBytesMax);
+    const SemanticInfo& info = entries.at(read->entry);
+    EVICTD_CHECK(read->values.size() == info.attributes.size() && read->entry == semantic_entry(order));
+    EVICTD_CHECK(lacks_vector(info, order) == (info.is_near() && read->vector.empty()));
+    (void)semantic_order_text(info, *read);
+  }
   void surrogate_key(std::uint32_t rule, std::string_view key) override { check(rule, key, false); }
   void row_version(std::uint32_t rule, std::string_view version) override {
     EVICTD_CHECK(!rules_.rules().at(rule).version_column.empty());

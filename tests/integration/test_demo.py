@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from harness import daemon
+from harness import daemon, vectors
 from harness.waiting import eventually
 
 DEMO = [sys.executable, f"{daemon.ROOT}/deploy/demo.py"]
@@ -61,3 +61,11 @@ def test_an_unknown_option_is_refused_with_a_hint():
     ran = subprocess.run([f"{daemon.ROOT}/deploy/demo.sh", "--onse"], capture_output=True, text=True, check=False)
     assert ran.returncode == 2
     assert ran.stderr == "demo.sh: unknown option '--onse'\nhint: deploy/demo.sh --help\n"
+
+
+def test_answers_cached_by_meaning_go():
+    vectors.need("vset")
+    ran = subprocess.run([sys.executable, f"{daemon.ROOT}/deploy/demo_semantic.py", "--once"], env=environment(), stdin=subprocess.DEVNULL,
+                         capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "every answer that is left is about something else, or another shop's" in ran.stdout, ran.stdout

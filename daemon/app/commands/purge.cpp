@@ -129,6 +129,8 @@ Order pattern_order(const PatternRef& ref, Xid floor) {
 void print_outcome(const Pattern& pattern, const Outcome& outcome) {
   if (pattern.is_surrogate) {
     fmt::print("{}  {}\n", printable_text(pattern.glob), outcome.deleted > 0 ? "purged at the edge" : "left alone (on_gap: ignore)");
+  } else if (pattern.is_semantic) {
+    fmt::print("{}  cleared, {} elements\n", printable_text(pattern.glob), outcome.deleted);
   } else if (pattern.is_bump) {
     fmt::print("{}  raised {}\n", printable_text(pattern.glob), outcome.deleted);
   } else {
@@ -150,6 +152,7 @@ class RowKeys final : public InvalidationReceiver {
   void tag(std::uint32_t rule, std::string_view tag) override { add(rule, Target::kTags, tag); }
   void bump(std::uint32_t rule, std::string_view counter) override { add(rule, Target::kCounters, counter); }
   void surrogate_key(std::uint32_t rule, std::string_view key) override { add(rule, Target::kSurrogates, key); }
+  void semantic(std::uint32_t rule, std::string_view order) override { add(rule, Target::kSemantic, order); }
   void row_version(std::uint32_t, std::string_view) override {}
   void purge(std::uint32_t rule, std::uint32_t pattern) override { patterns_.emplace(rule, pattern); }
   void lookup(std::uint32_t rule, std::uint32_t, std::span<const std::string_view>) override {
@@ -226,6 +229,8 @@ Result<std::size_t> gather_rows(const Config& config, const CommandLine& request
 void print_rows_outcome(const RuleInfo& rule, Target target, const Counts& counts) {
   if (target == Target::kSurrogates) {
     fmt::print("rule '{}' surrogate keys  purged {}\n", printable_text(rule.name), counts.deleted);
+  } else if (target == Target::kSemantic) {
+    fmt::print("rule '{}' semantic  removed {}\n", printable_text(rule.name), counts.deleted);
   } else if (target == Target::kCounters) {
     fmt::print("rule '{}' counters  raised {}\n", printable_text(rule.name), counts.deleted);
   } else {

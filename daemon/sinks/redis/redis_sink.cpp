@@ -230,6 +230,9 @@ class RedisSink final : public NodeSink {
     if (!asking_) waiting.wake_at(renew_due_);
     if (housekeeping_.later) waiting.wake_at(record_retry_due_);
     for (const auto& work : works_) {
+      if (const auto at = work->wake_at()) waiting.wake_at(*at);
+    }
+    for (const auto& work : works_) {
       if (work->wants_wake()) {
         waiting.wake_at(shared_.pacer.wake_at());
         break;
@@ -315,6 +318,15 @@ class RedisSink final : public NodeSink {
       status.problem = "redis is full: evictd's record is refused, deletes work; until it is stored, the database keeps what is not acknowledged";
     } else if (!status.connected && reported_) {
       status.problem = reported_->text;
+    }
+    for (const auto& work : works_) {
+      if (std::string problem = work->problem(); !problem.empty()) status.held_up = std::move(problem);
+    }
+    if (status.held_up && !status.problem) status.problem = status.held_up;
+    if (const SemanticCounts& counts = shared_.semantic; counts.is_used) {
+      status.semantic = {{"searches", counts.searches},        {"keys_deleted", counts.keys},         {"over_limit", counts.over_limit},
+                         {"other_dimensions", counts.dimensions}, {"no_cosines", counts.no_scores}, {"unwritable_value", counts.unwritable},
+                         {"cleared", counts.cleared}};
     }
     return status;
   }
@@ -537,6 +549,7 @@ class RedisSink final : public NodeSink {
       refused_seen_ = shared_.tombstones_refused;
       refused_until_ = now + kFullShown;
     }
+    if (shared_.fatal) return fail(handler);
     // Pumped first, so that a walk whose last reply came is seen to be finished.
     pump(now);
     std::vector<std::unique_ptr<RedisWork>> finished;
@@ -567,6 +580,20 @@ class RedisSink final : public NodeSink {
     for (const auto& [sequence, record] : std::exchange(housekeeping_.loaded, {})) {
       handler.on_record_loaded(sequence, record);
     }
+  }
+
+  // What a rule says of `on_overflow: stop`.
+  void fail(SinkHandler& handler) {
+    const Error error = *std::exchange(shared_.fatal, std::nullopt);
+    transport_.close();
+    if (sentinels_) sentinels_->stop();
+    session_.reset();
+    announced_ = false;
+    failed_ = true;
+    reported_ = error;
+    const std::vector<Ticket> lost = end_works();
+    for (const Ticket ticket : lost) handler.on_lost(ticket);
+    handler.on_sink_failed(error);
   }
 
   void announce(SinkHandler& handler, SteadyTime now) {

@@ -11,6 +11,7 @@
 #include "daemon/sinks/redis/replies.h"
 #include "daemon/sinks/redis/resp.h"
 #include "daemon/sinks/redis/scripts.h"
+#include "daemon/sinks/redis/semantic_work.h"
 #include "daemon/sinks/redis/walk.h"
 #include "mapping/check.h"
 #include "mapping/rules.h"
@@ -310,6 +311,7 @@ void WalkPacer::reset() {
 }
 
 std::unique_ptr<RedisWork> make_work(Ticket ticket, const Order& order, WorkShared& shared) {
+  if (order.target == Target::kSemantic || has_semantic_patterns(order)) return make_semantic_work(ticket, order, shared);
   if (order.target == Target::kPatterns) return make_patterns_work(ticket, order, shared);
   const Command command = make_command(order);
   if (command.target == Target::kTags && !command.lazy) return make_tags_work(ticket, command, shared);

@@ -58,6 +58,19 @@ struct Skipped {
   std::uint64_t too_long = 0;        // members of tags, and keys, longer than any key that rules make
 };
 
+// Of orders to indexes of vectors, counted since the start.
+struct SemanticCounts {
+  bool is_used = false;
+  std::uint64_t searches = 0;
+  std::uint64_t keys = 0;  // deleted with elements
+  // Orders that found more than they may, or could not say what they mean, by why.
+  std::uint64_t over_limit = 0;
+  std::uint64_t dimensions = 0;    // the row's vector has another number of them than the index
+  std::uint64_t no_scores = 0;     // the index's scores are no cosines
+  std::uint64_t unwritable = 0;    // a value that the engine's filters cannot hold
+  std::uint64_t cleared = 0;       // indexes, whole
+};
+
 // What all works of a sink share. Outlives them.
 struct WorkShared {
   SinkContext context;
@@ -70,6 +83,8 @@ struct WorkShared {
   std::uint64_t tombstones_refused = 0;  // by a full Redis, since the start
   std::uint64_t wrong_type_tags = 0;     // tag keys that were no sets, deleted
   Skipped skipped = {};
+  SemanticCounts semantic = {};
+  std::optional<Error> fatal = {};  // a rule says that evictd has to stop
 };
 
 class RedisWork : public ReplyReceiver {
@@ -83,6 +98,11 @@ class RedisWork : public ReplyReceiver {
   virtual bool is_finished() const = 0;
   // True when it waits for the pacer only.
   virtual bool wants_wake() const { return false; }
+
+  // When it goes on by time alone, whatever the pacer says.
+  virtual std::optional<SteadyTime> wake_at() const { return std::nullopt; }
+  // Why it cannot go on now; for a person. Empty: nothing holds it up.
+  virtual std::string problem() const { return {}; }
 
   // What it counts for among those under way. A walk goes on for long with little of it in Redis at any time: nothing.
   virtual std::size_t bytes() const { return 0; }

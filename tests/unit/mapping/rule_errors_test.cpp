@@ -33,7 +33,7 @@ TEST(RuleErrors, UnknownAndMissingSettings) {
             "rules.yaml:1:3: missing setting 'table' in this rule");
   EXPECT_EQ(
       error_of("- {table: a}"),
-      "rules.yaml:1:3: expected at least one of 'keys', 'tags', 'bump', 'purge' and 'surrogate_keys' in the rule for 'a'");
+      "rules.yaml:1:3: expected at least one of 'keys', 'tags', 'bump', 'purge', 'surrogate_keys' and 'semantic' in the rule for 'a'");
   EXPECT_EQ(error_of("defaults: {keys: [a]}\nrules: [{table: a, purge: [a]}]"),
             "rules.yaml:1:12: unknown setting 'keys' in 'defaults'\nhint: known settings: 'fill', "
             "'settle', 'on_missing', "

@@ -165,6 +165,12 @@ class Journal : public InvalidationReceiver {
   void bump(std::uint32_t rule, std::string_view counter) override {
     add(rule, "bump " + std::string(counter));
   }
+  // As a person reads the order.
+  void semantic(std::uint32_t rule, std::string_view order) override {
+    const std::vector<SemanticInfo>& known = rules_.rules().at(rule).semantic;
+    const std::optional<SemanticOrder> read = read_semantic_order(order, known);
+    add(rule, "semantic " + (read ? semantic_order_text(known.at(read->entry), *read) : "unreadable"));
+  }
   void surrogate_key(std::uint32_t rule, std::string_view key) override { add(rule, "surrogate " + std::string(key)); }
   void row_version(std::uint32_t rule, std::string_view version) override {
     add(rule, version.empty() ? "version unknown" : "version " + std::string(version));

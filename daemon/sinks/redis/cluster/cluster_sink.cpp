@@ -108,7 +108,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
       shared_.since += context.snapshot->to_string();
     }
     for (auto& [at, node] : nodes_) tell(*node);
-    if (!context.channels.empty()) failure_ = announce_failure();
+    if (auto error = what_cannot_be()) failure_ = std::move(error);
   }
 
   bool has_room(Urgency urgency) const override {
@@ -545,8 +545,8 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   }
 
   void go_up(const std::optional<Record>& record) {
-    if (!shared_.context.channels.empty()) {
-      failure_ = announce_failure();
+    if (auto error = what_cannot_be()) {
+      failure_ = std::move(error);
       return;
     }
     SinkConnected connected;
@@ -589,7 +589,13 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     handler_->on_sink_failed(error);
   }
 
-  static Error announce_failure() {
+  // What the rules ask for and a cluster does not have.
+  std::optional<Error> what_cannot_be() const {
+    if (shared_.context.has_indexes) {
+      return Error{ErrorKind::kUsage, "a rule has 'semantic', and this Redis is a cluster, whose indexes of vectors are not searched yet",
+                   "leave 'semantic' out of the rules that act on this cache"};
+    }
+    if (shared_.context.channels.empty()) return std::nullopt;
     return Error{ErrorKind::kUsage, "a rule has 'announce', and this Redis is a cluster: the numbers of a channel's messages lie in one slot, and cannot be raised together with a delete in another",
                  "leave 'announce' out of the rules that act on this cache"};
   }

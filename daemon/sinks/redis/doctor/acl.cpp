@@ -49,7 +49,15 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
   for (const RuleInfo* rule : rules) {
     for (const Pattern& pattern : rule->patterns) {
       // A lazy tag has no set: what its pattern matches are markers, which are evictd's own.
-      if (!pattern.is_lazy) keys.insert(acl_glob(pattern.glob));
+      if (!pattern.is_lazy && !pattern.is_semantic) keys.insert(acl_glob(pattern.glob));
+    }
+    for (const SemanticInfo& entry : rule->semantic) {
+      if (entry.engine == SemanticEngine::kVset) keys.insert(acl_glob(glob_of(entry.index)));
+      for (std::size_t key = 0; key < entry.keys.size(); ++key) {
+        std::string glob;
+        for (const std::string& piece : entry.keys[key]) glob += (&piece == &entry.keys[key][0] ? "" : "*") + glob_of(piece);
+        keys.insert(acl_glob(glob));
+      }
     }
     if (!rule->refresh.stream.empty()) keys.insert(acl_glob(glob_of(rule->refresh.stream)));
     if (!rule->announce.empty()) channels.insert(acl_glob(glob_of(rule->announce)));
@@ -76,6 +84,13 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
   if (any(rules, [](const RuleInfo& rule) { return !rule.refresh.stream.empty(); })) acl.daemon += " +xadd";
   // Fills by the refresh list values under tags, in sets or with an end.
   if (any(rules, [](const RuleInfo& rule) { return !rule.refresh.query.empty(); })) acl.daemon += " +sadd +zadd +zrange +zrangebyscore +zrem +pexpireat";
+  const auto has_engine = [&](SemanticEngine engine) {
+    return any(rules, [&](const RuleInfo& rule) {
+      return std::any_of(rule.semantic.begin(), rule.semantic.end(), [&](const SemanticInfo& entry) { return entry.engine == engine; });
+    });
+  };
+  if (has_engine(SemanticEngine::kVset)) acl.daemon += " +vinfo +vsim +vrem +vrandmember +renamenx";
+  if (has_engine(SemanticEngine::kSearch)) acl.daemon += " +ft.info +ft.search";
   if (!channels.empty()) acl.daemon += " +eval +incr +publish";
   acl.check = "ACL SETUSER " + quoted(user) +
               " +acl|whoami +acl|dryrun +command|info +config|get +eval +ping +randomkey +scard +type";

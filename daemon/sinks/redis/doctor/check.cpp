@@ -12,6 +12,7 @@
 #include "daemon/sinks/redis/errors.h"
 #include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/scripts.h"
+#include "daemon/sinks/redis/semantic.h"
 #include "daemon/sinks/redis/session.h"
 #include "daemon/sinks/redis/topology/record_copies.h"
 
@@ -20,6 +21,7 @@ namespace {
 
 constexpr int kScanCallsMax = 200;  // of 1000 keys: a sample, not a census
 constexpr long long kLargeTag = 1'000'000;
+constexpr std::uint64_t kLargeScan = 200'000;  // elements of a vector set that a search by attribute reads
 
 // A key that a glob matches: '*' and '?' filled in, escapes taken off.
 std::string sample_key(std::string_view glob) {
@@ -64,6 +66,7 @@ class RedisCheck {
     } else {
       check_one();
       check_keys();
+      check_indexes();
     }
     return std::move(findings_);
   }
@@ -95,6 +98,10 @@ class RedisCheck {
       add("RD017", Severity::kError, where_, "this is a node of a Redis Cluster, and 'redis: sentinels:' is set", "a cluster needs no Sentinels: leave them out");
     }
     for (const RuleInfo& rule : rules_.rules()) {
+      if (!rule.semantic.empty()) {
+        add("RD017", Severity::kError, rule.place.to_string(), "the rule has 'semantic', and indexes of vectors on a Redis Cluster are not searched yet",
+            "leave 'semantic' out of the rules that act on this cache");
+      }
       if (!has_channel(rule)) continue;
       add("RD017", Severity::kError, rule.place.to_string(), "the rule has 'announce', which cannot be counted on a Redis Cluster",
           "leave 'announce' out of the rules that act on this cache");
@@ -319,7 +326,7 @@ class RedisCheck {
     std::map<std::string, Use> keys = {{probe_, {needs_scripts(), false}}};
     for (const RuleInfo& rule : rules_.rules()) {
       for (const Pattern& pattern : rule.patterns) {
-        if (pattern.is_lazy || pattern.is_surrogate) continue;  // a marker and nothing else; nothing in Redis
+        if (pattern.is_lazy || pattern.is_surrogate || pattern.is_semantic) continue;  // a marker and nothing else; nothing in Redis
         Use& use = keys[sample_key(pattern.glob)];
         use.takes_script = use.takes_script || has_scripts(rule);
         use.is_tag_set = use.is_tag_set || pattern.is_tag;
@@ -470,7 +477,7 @@ class RedisCheck {
       return;  // nothing is cached yet
     for (const RuleInfo& rule : rules_.rules()) {
       for (const Pattern& pattern : rule.patterns) {
-        if (!pattern.is_surrogate) check_pattern(rule, pattern);
+        if (!pattern.is_surrogate && !pattern.is_semantic) check_pattern(rule, pattern);
       }
     }
   }
@@ -511,6 +518,82 @@ class RedisCheck {
           "the tag has " + std::to_string(size.integer) + " members; its walk takes a while",
           "use a narrower tag");
     }
+  }
+
+  // Each index once for every entry that names it.
+  void check_indexes() {
+    bool has_sets = false;
+    for (const RuleInfo& rule : rules_.rules()) {
+      for (const SemanticInfo& entry : rule.semantic) {
+        if (entry.engine == SemanticEngine::kSearch) {
+          check_search_index(entry);
+        } else {
+          has_sets = check_vector_set(entry) || has_sets;
+        }
+      }
+    }
+    const std::string version = info_field("redis_version");
+    if (!has_sets || !is_removal_unsafe(version)) return;
+    add("RD019", Severity::kWarning, where_,
+        "Redis " + version + " may use freed memory when elements of a vector set are removed while other clients search it in the background",
+        "upgrade to 8.2.9, 8.4.6, 8.6.6, 8.8.2, 8.10.1 or later; until then let the application search with VSIM ... NOTHREAD");
+  }
+
+  // True when the server has vector sets.
+  bool check_vector_set(const SemanticInfo& entry) {
+    const Reply reply = ask({"VINFO", entry.index});
+    const std::string object = entry.place.to_string();
+    if (reply.is_error()) {
+      const bool is_other = reply.text.starts_with("WRONGTYPE");
+      add("RD017", Severity::kError, object,
+          is_other ? "'" + entry.index + "' is no vector set" : "the vector set '" + entry.index + "' cannot be asked: " + reply.text,
+          is_other ? "look at 'index' and at the database number"
+                   : "vector sets need Redis 8, and a user with +vinfo +vsim +vrem +vrandmember +renamenx; RediSearch: 'engine: search'");
+      return is_other;
+    }
+    const auto read = read_vector_set(reply);
+    if (!read || !read->set) {
+      add("RD018", Severity::kInfo, object, "the vector set '" + entry.index + "' is not there yet", "nothing to do when the cache is still empty");
+      return true;
+    }
+    const VectorSet& set = *read->set;
+    const std::string is_of = "the vector set '" + entry.index + "' has " + std::to_string(set.size) + " elements of " +
+                              std::to_string(set.dimensions) + " dimensions (" + set.quantisation + ")";
+    if (entry.is_near() && !set.margin) {
+      add("RD017", Severity::kError, object, is_of + ": its scores are no cosines, so each order clears what passes 'where'",
+          "make it with Q8, the default, or NOQUANT, and without REDUCE");
+    } else if (!entry.is_near() && set.size > kLargeScan) {
+      add("RD018", Severity::kWarning, object, is_of + ": finding elements by attribute reads all of them, and who writes to the set waits meanwhile",
+          "RediSearch has an index for that: 'engine: search'");
+    } else {
+      add("RD018", Severity::kInfo, object, is_of, entry.is_near() ? "vectors of column '" + entry.near + "' have to have as many" : "nothing to do");
+    }
+    return true;
+  }
+
+  void check_search_index(const SemanticInfo& entry) {
+    const Reply reply = ask({"FT.INFO", entry.index});
+    const std::string object = entry.place.to_string();
+    if (reply.is_error()) {
+      add("RD017", Severity::kError, object, "the index '" + entry.index + "' cannot be asked: " + reply.text,
+          is_index_missing(reply.text) ? "make it with FT.CREATE" : "RediSearch has to be loaded, and the user needs +ft.info +ft.search");
+      return;
+    }
+    const auto index = read_search_index(reply);
+    if (!index) {
+      add("RD017", Severity::kError, object, "the answer to FT.INFO of '" + entry.index + "' cannot be read", "is it RediSearch 2.4 or later?");
+      return;
+    }
+    if (const std::string problem = search_index_problem(entry, *index); !problem.empty()) {
+      add("RD017", Severity::kError, object, problem, "FT.ALTER or FT.CREATE; see docs/semantic.md");
+      return;
+    }
+    std::string is_of = "the index '" + entry.index + "' has " + std::to_string(index->documents) + " documents";
+    if (entry.is_near()) {
+      const std::string& field = vector_field(entry, *index);
+      is_of += ", and vectors of " + std::to_string(index->fields.at(field).dimensions) + " dimensions in '" + field + "'";
+    }
+    add("RD018", Severity::kInfo, object, is_of, entry.is_near() ? "vectors of column '" + entry.near + "' have to have as many" : "nothing to do");
   }
 
   const RedisOptions& options_;

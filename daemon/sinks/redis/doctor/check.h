@@ -12,6 +12,9 @@
 //   RD010 warning  a tag's set is very large, or no set
 //   RD011 error    a write is refused
 //   RD012 warning  how Redis makes room endangers what some rules keep
+//   RD017 error    an index of vectors cannot be asked what a rule asks
+//   RD018 info     an index of vectors, as it is; a warning where a rule has to read all of it
+//   RD019 warning  this version of Redis may crash when elements are removed
 //   RD013 error    a command that rules need is not there (renamed, or another server)
 #pragma once
 
