@@ -250,7 +250,7 @@ class Lane final : private SinkHandler {
   std::shared_ptr<const RuleSet> rules_;
   std::vector<bool> acts_;             // by rule of rules_: it acts on this cache
   std::vector<std::string> channels_;  // of announcements of rules_
-  bool has_indexes_ = false;           // rules_ have `semantic`
+  std::string needs_one_server_;       // a setting of rules_
   bool is_deletes_only_ = true;        // see SinkContext
 
   std::optional<Snapshot> snapshot_;   // the latest of this connection of the source

@@ -361,7 +361,7 @@ void Lane::tell_sink() {
   context.snapshot = snapshot_;
   context.channels = channels_;
   context.is_deletes_only = is_deletes_only_;
-  context.has_indexes = has_indexes_;
+  context.needs_one_server = needs_one_server_;
   spec_.sink->set_context(context);
 }
 

@@ -157,8 +157,8 @@ struct SinkContext {
   std::vector<std::string> channels = {};
   // Every rule that acts here asks for deletes only: what else the sink would make ready at its connects need not work.
   bool is_deletes_only = false;
-  // Some rule that acts here has indexes of vectors (`semantic`).
-  bool has_indexes = false;
+  // A setting of some rule that acts here, which a cache of several servers cannot do: "semantic" or "refresh"; empty: none.
+  std::string needs_one_server = {};
 };
 
 // Redis is there and may be written to.

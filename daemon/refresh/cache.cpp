@@ -60,6 +60,10 @@ RefreshCache::~RefreshCache() = default;
 Result<std::unique_ptr<RefreshCache>> RefreshCache::open(const RedisOptions& options) {
   Result<std::unique_ptr<BlockingClient>> client = BlockingClient::open(options);
   if (!client) return tl::unexpected(client.error());
+  if (const Result<Reply> slots = (*client)->command({"CLUSTER", "SLOTS"}); slots && !slots->is_error()) {
+    return fail(ErrorKind::kUsage, "redis at '" + (*client)->address().to_string() + "' is a node of a cluster, which nothing fills yet",
+                "leave 'refresh' out for this cache (docs/cluster.md)");
+  }
   std::unique_ptr<RefreshCache> cache(new RefreshCache());
   cache->impl_->client = std::move(*client);
   cache->impl_->scripts = refresh_scripts(options.tombstone_ttl);

@@ -591,9 +591,9 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
 
   // What the rules ask for and a cluster does not have.
   std::optional<Error> what_cannot_be() const {
-    if (shared_.context.has_indexes) {
-      return Error{ErrorKind::kUsage, "a rule has 'semantic', and this Redis is a cluster, whose indexes of vectors are not searched yet",
-                   "leave 'semantic' out of the rules that act on this cache"};
+    if (const std::string& setting = shared_.context.needs_one_server; !setting.empty()) {
+      return Error{ErrorKind::kUsage, "a rule has '" + setting + "', and this Redis is a cluster, on which that is not there yet",
+                   "leave '" + setting + "' out of the rules that act on this cache"};
     }
     if (shared_.context.channels.empty()) return std::nullopt;
     return Error{ErrorKind::kUsage, "a rule has 'announce', and this Redis is a cluster: the numbers of a channel's messages lie in one slot, and cannot be raised together with a delete in another",

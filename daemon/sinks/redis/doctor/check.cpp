@@ -98,9 +98,11 @@ class RedisCheck {
       add("RD017", Severity::kError, where_, "this is a node of a Redis Cluster, and 'redis: sentinels:' is set", "a cluster needs no Sentinels: leave them out");
     }
     for (const RuleInfo& rule : rules_.rules()) {
-      if (!rule.semantic.empty()) {
-        add("RD017", Severity::kError, rule.place.to_string(), "the rule has 'semantic', and indexes of vectors on a Redis Cluster are not searched yet",
-            "leave 'semantic' out of the rules that act on this cache");
+      for (const std::string_view setting : {rule.semantic.empty() ? "" : "semantic", rule.refresh.is_set() ? "refresh" : ""}) {
+        if (setting.empty()) continue;
+        add("RD017", Severity::kError, rule.place.to_string(),
+            "the rule has '" + std::string(setting) + "', which is not there yet on a Redis Cluster",
+            "leave '" + std::string(setting) + "' out of the rules that act on this cache");
       }
       if (!has_channel(rule)) continue;
       add("RD017", Severity::kError, rule.place.to_string(), "the rule has 'announce', which cannot be counted on a Redis Cluster",
