@@ -127,7 +127,7 @@ TEST_F(CheckRedis, ClusterNode) {
   EXPECT_THAT(findings(rules), IsEmpty());
   EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}'], announce: news}"),
               ::testing::ElementsAre(::testing::HasSubstr("the rule has 'announce', which cannot be counted on a Redis Cluster")));
-  options_.url += "/3";
+  options_.url = "redis://" + where() + "/3";
   EXPECT_THAT(findings(rules), ::testing::ElementsAre(::testing::HasSubstr("a cluster has database 0 alone: leave the number out of 'redis: url:'")));
 }
 
