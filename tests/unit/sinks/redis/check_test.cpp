@@ -113,6 +113,15 @@ TEST_F(CheckRedis, Replica) {
                 ": this is a replica of '127.0.0.1' -> point 'redis: url:' at the master"});
 }
 
+bool wait_until_well(RedisClient& redis) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (redis.command({"CLUSTER", "INFO"}).text.find("cluster_state:ok") == std::string::npos) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  return true;
+}
+
 TEST_F(CheckRedis, ClusterNode) {
   // By default the bus takes the port plus 10,000, which may be beyond the last port.
   start({"--cluster-enabled", "yes", "--cluster-port", std::to_string(free_port())});
@@ -121,9 +130,7 @@ TEST_F(CheckRedis, ClusterNode) {
                                                  "master: redis-cli --cluster fix"});
   redis().command({"CLUSTER", "ADDSLOTSRANGE", "0", "16383"});
   const std::string rules = "- {table: a.b, keys: ['product:{id}'], fill: checked}";
-  const auto is_well = [&] { return redis().command({"CLUSTER", "INFO"}).text.find("cluster_state:ok") != std::string::npos; };
-  for (int tries = 0; tries < 600 && !is_well(); ++tries) std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  ASSERT_TRUE(is_well());
+  ASSERT_TRUE(wait_until_well(redis()));
   EXPECT_THAT(findings(rules), IsEmpty());
   EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}'], announce: news}"),
               ::testing::ElementsAre(::testing::HasSubstr("the rule has 'announce', which cannot be counted on a Redis Cluster")));
