@@ -62,7 +62,7 @@ class FakeSink final : public Sink {
   // Told of each first delete under `fill: plain`, with the transactions that ask for it.
   std::function<void(const std::string& name, const std::set<Xid>& xids)> on_plain_delete;
 
-  std::vector<std::string> lost;                       // what lost_parts() says
+  std::vector<std::string> parts_lost;                 // what lost_parts() says
   std::vector<std::vector<std::string>> walked_parts;  // of each unconditional walk
 
   // Told of each record that is stored.
@@ -173,7 +173,7 @@ class FakeSink final : public Sink {
     if (!connected_) return false;
     return urgency == Urgency::kBulk ? walks_.size() < room_bulk : under_way_.size() < room;
   }
-  std::vector<std::string> lost_parts() const override { return lost; }
+  std::vector<std::string> lost_parts() const override { return parts_lost; }
   void submit(Ticket ticket, const Order& order) override {
     EVICTD_CHECK(has_room(order.urgency()));
     check_order(order);

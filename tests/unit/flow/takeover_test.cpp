@@ -143,10 +143,10 @@ TEST_F(TakeOver, APartThatIsLostIsPurgedAlone) {
   auto first = start();
   until({first.get()}, [&] { return is_ready(*first); });
   first->sink->walked_parts.clear();
-  first->sink->lost = {"0-99"};
+  first->sink->parts_lost = {"0-99"};
   first->sink->cut(0);
   until({first.get()}, [&] { return !first->sink->walked_parts.empty(); });
-  first->sink->lost.clear();
+  first->sink->parts_lost.clear();
   until({first.get()}, [&] { return is_ready(*first) && redis->record->gaps.empty(); });
   EXPECT_NE(first->said.find("a part of the cache has older data than what is on record, or none: 0-99"), std::string::npos) << first->said;
   for (const std::vector<std::string>& parts : first->sink->walked_parts) EXPECT_EQ(parts, std::vector<std::string>{"0-99"});
@@ -158,9 +158,9 @@ TEST_F(TakeOver, APartThatWasLostWhileNobodyWatchedIsPurgedAlone) {
   until({first.get()}, [&] { return is_ready(*first); });
   first.reset();
   auto second = start();
-  second->sink->lost = {"0-99", "7000"};
+  second->sink->parts_lost = {"0-99", "7000"};
   until({second.get()}, [&] { return !second->sink->walked_parts.empty(); });
-  second->sink->lost.clear();
+  second->sink->parts_lost.clear();
   until({second.get()}, [&] { return is_ready(*second); });
   for (const std::vector<std::string>& parts : second->sink->walked_parts) EXPECT_EQ(parts, (std::vector<std::string>{"0-99", "7000"}));
 }

@@ -1,11 +1,9 @@
 // `evictd check` for Redis: each finding made for real.
 #include "daemon/sinks/redis/doctor/check.h"
 
-#include <gmock/gmock.h>
-
 #include <chrono>
-#include <functional>
 #include <thread>
+#include <gmock/gmock.h>
 
 #include "tests/unit/sinks/redis/script_fixture.h"
 #include "tests/unit/sinks/redis/sink_fixture.h"
@@ -115,10 +113,11 @@ TEST_F(CheckRedis, Replica) {
                 ": this is a replica of '127.0.0.1' -> point 'redis: url:' at the master"});
 }
 
-bool wait_until(const std::function<bool()>& condition) {
-  for (const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30); !condition();) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+bool wait_until_well(RedisClient& redis) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (redis.command({"CLUSTER", "INFO"}).text.find("cluster_state:ok") == std::string::npos) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
   return true;
 }
@@ -131,12 +130,11 @@ TEST_F(CheckRedis, ClusterNode) {
                                                  "master: redis-cli --cluster fix"});
   redis().command({"CLUSTER", "ADDSLOTSRANGE", "0", "16383"});
   const std::string rules = "- {table: a.b, keys: ['product:{id}'], fill: checked}";
-  const auto is_well = [&] { return redis().command({"CLUSTER", "INFO"}).text.find("cluster_state:ok") != std::string::npos; };
-  ASSERT_TRUE(wait_until(is_well));
+  ASSERT_TRUE(wait_until_well(redis()));
   EXPECT_THAT(findings(rules), IsEmpty());
   EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}'], announce: news}"),
               ::testing::ElementsAre(::testing::HasSubstr("the rule has 'announce', which cannot be counted on a Redis Cluster")));
-  options_.url += "/3";
+  options_.url = "redis://" + where() + "/3";
   EXPECT_THAT(findings(rules), ::testing::ElementsAre(::testing::HasSubstr("a cluster has database 0 alone: leave the number out of 'redis: url:'")));
 }
 

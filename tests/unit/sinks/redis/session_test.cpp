@@ -235,8 +235,8 @@ TEST_F(SessionTest, ClusterIsRefusedWithAReason) {
   const auto result = sign_in(session);
   ASSERT_FALSE(result.has_value());
   EXPECT_EQ(result.error().error.to_string(),
-            "redis at 'localhost:6379' is a cluster node\nhint: a cluster needs no Sentinels: leave 'redis: sentinels:' out, and "
-            "name one or several of its nodes in 'redis: url:' (docs/cluster.md)");
+            "redis at 'localhost:6379' is a node of a cluster, which has database 0 alone, and 'redis: url:' names database 3\nhint: leave "
+            "'/3' out of the url");
 }
 
 TEST_F(SessionTest, SomethingElseThanRedisIsRefused) {
