@@ -33,12 +33,12 @@ TEST(RefreshSetting, IsReadStrictly) {
   const std::string query = "query: 'select id, v from a where id = any($1)'";
   EXPECT_EQ(error_in("{}"), "rules.yaml:1:56: missing setting 'query' in 'refresh'");
   EXPECT_EQ(error_in("{" + query + "}"), "rules.yaml:1:56: missing setting 'ttl' in 'refresh'");
-  EXPECT_EQ(error_in("{" + query + ", ttl: 10}"), "rules.yaml:1:114: 'ttl': expected a duration such as 250ms, 1s, 5m or 1h, got '10'");
-  EXPECT_EQ(error_in("{" + query + ", ttl: 1s, jitter: 101}"), "rules.yaml:1:126: 'jitter': expected a whole number from 0 to 100, got '101'");
-  EXPECT_EQ(error_in("{" + query + ", ttl: 1s, per_second: 0}"), "rules.yaml:1:130: 'per_second': expected a whole number from 1 to 100000, got '0'");
-  EXPECT_EQ(error_in("{" + query + ", ttl: 1s, maxlen: 5}"), "rules.yaml:1:118: 'maxlen' has no effect without 'stream'");
+  EXPECT_EQ(error_in("{" + query + ", ttl: 10}"), "rules.yaml:1:111: 'ttl': expected a duration, got '10'\nhint: write a whole number and a unit: 250ms, 1s, 5m or 1h");
+  EXPECT_EQ(error_in("{" + query + ", ttl: 1s, jitter: 101}"), "rules.yaml:1:123: 'jitter': expected a whole number from 0 to 100, got '101'");
+  EXPECT_EQ(error_in("{" + query + ", ttl: 1s, per_second: 0}"), "rules.yaml:1:127: 'per_second': expected a whole number from 1 to 100000, got '0'");
+  EXPECT_EQ(error_in("{" + query + ", ttl: 1s, maxlen: 5}"), "rules.yaml:1:115: 'maxlen' has no effect without 'stream'");
   EXPECT_EQ(error_in("{" + query + ", stream: s}"),
-            "rules.yaml:1:117: 'query' and 'stream' exclude one another\nhint: with 'query' evictd fills the key, with 'stream' the application's "
+            "rules.yaml:1:114: 'query' and 'stream' exclude one another\nhint: with 'query' evictd fills the key, with 'stream' the application's "
             "workers do");
   EXPECT_EQ(error_in("{stream: s, ttl: 1s}"), "rules.yaml:1:68: 'ttl' has no effect with 'stream'");
   EXPECT_EQ(error_in("{stream: 'evictd:record'}"),
