@@ -761,9 +761,9 @@ Result<RuleSet> load_rules(const Config& config) {
   std::vector<std::string_view> names;
   for (const CacheSettings& cache : config.caches) names.push_back(cache.name);
   for (const RuleInfo& rule : rules->rules()) {
-    if (config.kafka && !rule.lookups.empty()) {
-      return fail_at(rule.place, fmt::format("rule '{}' has joined tables ('via'), which are not looked up with Kafka as the source", rule.name),
-                     "follow the database itself (postgres.url), or let readers list such keys under a tag of each row (docs/rules.md)");
+    if (config.kafka && config.kafka->postgres_url.empty() && !rule.lookups.empty()) {
+      return fail_at(rule.place, fmt::format("rule '{}' has joined tables ('via'), and there is no database to look them up in", rule.name),
+                     "set kafka.postgres_url to the database that Debezium reads");
     }
     for (const std::string& name : rule.caches) {
       if (std::find(names.begin(), names.end(), name) != names.end()) continue;

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "daemon/base/clock.h"
+#include "daemon/base/waiting.h"
 #include "mapping/change.h"
 #include "mapping/rules.h"
 
@@ -40,6 +42,21 @@ struct LookupAnswer {
   std::string problem;
   Relation found;  // its columns: those of the lookup, with their types
   std::vector<Row> rows;  // of one item at most the rule's fan_out and one more
+};
+
+// Asks a PostgreSQL that is not the stream itself: for the Kafka source. Implemented by whoever wires the parts over the
+// postgres room. All calls come from the loop thread; nothing blocks; it connects by itself when there is something to ask.
+class LookupSession {
+ public:
+  virtual ~LookupSession() = default;
+  // REQUIRES: nothing asked that is neither answered nor forgotten.
+  virtual void ask(LookupRequest request, Now now) = 0;
+  // What was asked has no answer any more.
+  virtual void forget() = 0;
+  virtual void step(Now now) = 0;
+  virtual void wait_for(Waiting& waiting) const = 0;
+  // The answer, once.
+  virtual std::optional<LookupAnswer> take() = 0;
 };
 
 }  // namespace evictd

@@ -217,3 +217,39 @@ def test_flattened_rows(make_group, connect, seed, deletes):
     assert says_all != any("have no commit time" in cause for cause in causes), done.stdout
     assert says_all != any("name no transaction" in cause for cause in causes), done.stdout
     assert "a delete invalidates nothing" not in done.stdout
+
+
+DERIVED = """
+  - table: public.categories
+    when_changed: [name]
+    via: {products: {table: public.products, match: {category_id: id}}}
+    keys: ["product:{products.slug}:page"]
+"""
+
+
+def test_keys_of_joined_tables_are_looked_up_in_the_database(make_group):
+    """A category's new name, and a product that goes to another one: from its event, under its old name too (G10)."""
+    group = make_group()
+    group.rules += DERIVED
+    one = group.add()
+    group.converge(at_least=0)
+    pages = [f"product:product-{number}:page" for number in (2, 7, 3)]  # the last is of another category
+    for page in pages:
+        group.cache.set(page, "page")
+    group.postgres.execute("update categories set name = 'Tools' where id = 3")
+    eventually("the pages of the category are gone", lambda: not group.cache.exists(*pages[:2]), 30)
+    assert group.cache.delete(pages[2]) == 1
+    group.converge(at_least=0)  # settled
+    for page in (*pages, "product:new-2:page"):
+        group.cache.set(page, "page")
+    group.postgres.execute("update products set slug = 'new-2' where id = 2")
+    eventually("both names are gone", lambda: not group.cache.exists(pages[0], "product:new-2:page"), 30)
+    assert group.cache.exists(*pages[1:]) == 2
+    # While the database says nothing the pattern goes, and readiness tells.
+    group.postgres.execute("alter table products rename column category_id to category")
+    group.postgres.execute("update categories set name = 'Other tools' where id = 3")
+    eventually("the pattern is gone", lambda: not group.cache.exists(*pages), 30)
+    eventually("readiness tells", lambda: "joined tables cannot be looked up" in one.http("/readyz")[1], 10)
+    group.postgres.execute("alter table products rename column category to category_id")
+    group.postgres.execute("update categories set name = 'Tools again' where id = 3")
+    one.wait_until_ready(30)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Searches the protocol models with spin, and proves that the searches can fail.
 
-    run.py [model ...]     the models to run: checked, timed, plain, tags, join, lazy, rows, lease, epoch (default: all)
+    run.py [model ...]     the models to run: checked, timed, plain, tags, join, via, lazy, rows, lease, epoch (default: all)
     run.py --trace NAME    one run by its name, with its trace
 
 Three kinds of runs. `holds`: an exhaustive search that must find no violated assertion. `breaks`: the same model with
@@ -46,6 +46,7 @@ STRANDED = r"member"
 TOO_LONG = r"visible_for"
 REPLAYED = r"rec_applied"
 EPOCH = r"repaired"
+DERIVED = r"acknowledged"
 
 
 def holds(model, name, switches="", reaches=()):
@@ -134,6 +135,11 @@ RUNS = flatten(
     breaks("join", "no tombstone on members without a value", "-DNO_MEMBER_TOMBSTONE", r"content"),
     breaks("join", "a walk takes memberships away", "-DWALK_TAKES_MEMBERS", STRANDED),
     breaks("join", "a membership ends with its value", "-DENDS_WITH_THE_VALUE", STRANDED),
+    # Keys of joined tables.
+    holds("via", "looked up when visible, former parents too", "", reaches=(1, 2, 3)),
+    breaks("via", "looked up before it is visible", "-DLOOKED_UP_EARLY", DERIVED),
+    breaks("via", "former parents are forgotten", "-DNO_FORMER", DERIVED),
+    breaks("via", "a template mixes tables", "-DMIXED", DERIVED),
     # Lazy tags.
     holds("lazy", "the marker outlives the values", "", reaches=(2, 3, 4, 5, 6)),
     holds("lazy", "overflow", "-DCAP=1", reaches=(1,)),

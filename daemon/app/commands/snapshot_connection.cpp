@@ -1,5 +1,6 @@
 #include "daemon/app/commands/snapshot_connection.h"
 
+#include "daemon/sources/postgres/lookups.h"
 #include "daemon/sources/postgres/snapshots.h"
 
 namespace evictd {
@@ -25,7 +26,28 @@ class SnapshotConnection final : public SnapshotPoll {
   Snapshots snapshots_;
 };
 
+class LookupConnection final : public LookupSession {
+ public:
+  explicit LookupConnection(const Conninfo& conninfo) { lookups_.start(conninfo); }
+
+  void ask(LookupRequest request, Now now) override { lookups_.ask(std::move(request), std::nullopt, now); }
+  void forget() override { lookups_.forget(); }
+  void step(Now now) override { lookups_.step(now, false); }
+  void wait_for(Waiting& waiting) const override { lookups_.wait_for(waiting); }
+  std::optional<LookupAnswer> take() override { return lookups_.take(); }
+
+ private:
+  Lookups lookups_;
+};
+
 }  // namespace
+
+Result<std::unique_ptr<LookupSession>> make_lookup_session(const Secret& url) {
+  Result<Conninfo> conninfo = Conninfo::parse(url.reveal());
+  if (!conninfo) return tl::unexpected(conninfo.error());
+  conninfo->pin_session("evictd lookups", "");
+  return std::make_unique<LookupConnection>(*conninfo);
+}
 
 Result<std::unique_ptr<SnapshotPoll>> make_snapshot_poll(const Secret& url, const CredentialSource& credential) {
   Result<Conninfo> conninfo = Conninfo::parse(url.reveal());

@@ -76,6 +76,7 @@ Result<std::unique_ptr<Source>> kafka_source(const KafkaSettings& settings) {
   }
   std::unique_ptr<SnapshotPoll> snapshots;
   AskTableTree tables;
+  std::unique_ptr<LookupSession> lookups;
   if (!settings.postgres_url.empty()) {
     Result<std::unique_ptr<SnapshotPoll>> made = make_snapshot_poll(settings.postgres_url);
     if (!made) return tl::unexpected(made.error());
@@ -83,8 +84,11 @@ Result<std::unique_ptr<Source>> kafka_source(const KafkaSettings& settings) {
     Result<AskTableTree> asked = make_table_tree(settings.postgres_url);
     if (!asked) return tl::unexpected(asked.error());
     tables = std::move(*asked);
+    Result<std::unique_ptr<LookupSession>> session = make_lookup_session(settings.postgres_url);
+    if (!session) return tl::unexpected(session.error());
+    lookups = std::move(*session);
   }
-  return make_kafka_source(std::move(options), std::move(snapshots), std::move(tables));
+  return make_kafka_source(std::move(options), std::move(snapshots), std::move(tables), std::move(lookups));
 #else
   return fail(ErrorKind::kUsage,
               settings.place.to_string() + ": this evictd was built without Kafka",

@@ -25,7 +25,8 @@ namespace evictd {
 
 class KafkaSource final : public Source, private KafkaClientHandler {
  public:
-  KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots, AskTableTree ask_table_tree);
+  KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots, AskTableTree ask_table_tree,
+              std::unique_ptr<LookupSession> lookups);
   ~KafkaSource() override;
 
   void start(Now now) override;
@@ -34,6 +35,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void wait_for(Waiting& waiting, bool want_data) override;
   void acknowledge(const Position& end) override;
   void request_snapshot() override;
+  void look_up(LookupRequest request, Now now) override;
   void set_tables(const std::vector<std::string>& tables) override;
   // Refuses nothing; what the rules read counts with the set_tables() that follows.
   void check_rules(const RuleSet& rules) override;
@@ -108,11 +110,13 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   Xid xid_of(const Decoded& decoded, const KafkaRecord& record, Partition& partition);
   Xid unique_xid(Partition& partition, std::int64_t offset, std::int64_t timestamp_ms);
   void take_snapshots();
+  void take_found();
   bool waits_for_database() const { return waits_for_snapshot() || waits_for_tables(); }
   bool waits_for_snapshot() const { return snapshots_ != nullptr && !latest_snapshot_; }
 
   const KafkaOptions options_;
   std::unique_ptr<SnapshotPoll> snapshots_;
+  std::unique_ptr<LookupSession> lookups_;
   EnvelopeDecoder decoder_;
   DeadLetters dead_letters_;
   std::set<std::string> mapped_tables_;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "daemon/sources/kafka/consumer_state.h"
+#include "mapping/check.h"
 
 namespace evictd {
 namespace {
@@ -149,6 +150,17 @@ void KafkaSource::request_snapshot() {
   }
   pipeline_waits_ = true;
   snapshots_->request();
+}
+
+void KafkaSource::look_up(LookupRequest request, Now now) {
+  EVICTD_CHECK(lookups_ != nullptr);  // rules with joined tables are refused without `postgres_url`
+  lookups_->ask(std::move(request), now);
+}
+
+void KafkaSource::take_found() {
+  if (!lookups_) return;
+  lookups_->step(now_);
+  if (const auto answer = lookups_->take()) handler_->on_found(*answer);
 }
 
 void KafkaSource::take_snapshots() {

@@ -53,13 +53,15 @@ std::string late_text(const HelperThread& helper, const Now& now) {
 }  // namespace
 
 std::unique_ptr<Source> make_kafka_source(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots,
-                                          AskTableTree ask_table_tree) {
-  return std::make_unique<KafkaSource>(std::move(options), std::move(snapshots), std::move(ask_table_tree));
+                                          AskTableTree ask_table_tree, std::unique_ptr<LookupSession> lookups) {
+  return std::make_unique<KafkaSource>(std::move(options), std::move(snapshots), std::move(ask_table_tree), std::move(lookups));
 }
 
-KafkaSource::KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots, AskTableTree ask_table_tree)
+KafkaSource::KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots, AskTableTree ask_table_tree,
+                         std::unique_ptr<LookupSession> lookups)
     : options_(std::move(options)),
       snapshots_(std::move(snapshots)),
+      lookups_(std::move(lookups)),
       dead_letters_(options_.dead_letter_file, options_.dead_letter_bytes_max),
       ask_table_tree_(std::move(ask_table_tree)) {}
 
@@ -680,6 +682,7 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
   database_helper_.finish();
   ask_for_tables();
   take_snapshots();
+  take_found();
   if (state_ == State::kOpening && now.steady >= retry_at_) open();
   if (state_ == State::kJudging && may_proceed_) join();
   if (client_ && !is_ending()) {
@@ -705,6 +708,7 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
   } else if (pending_disconnect_ && client_) {
     const Error error = *std::exchange(pending_disconnect_, std::nullopt);
     handler.on_disconnected(error);
+    if (lookups_) lookups_->forget();
     close(State::kOpening);
   }
   handler_ = nullptr;
@@ -715,6 +719,7 @@ void KafkaSource::wait_for(Waiting& waiting, bool want_data) {
   waiting.descriptors.push_back({database_helper_.descriptor(), POLLIN, 0});
   if (ask_table_tree_ && !asking_for_tables_) waiting.wake_at(ask_for_tables_at_);
   if (snapshots_) snapshots_->wait_for(waiting);
+  if (lookups_) lookups_->wait_for(waiting);
   if (state_ == State::kOpening) waiting.wake_at(retry_at_);
   if (state_ == State::kJudging && may_proceed_) waiting.wake_at(SteadyTime::min());
   if (!client_) return;

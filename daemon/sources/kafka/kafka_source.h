@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/interface/lookup.h"
 #include "daemon/interface/snapshot_poll.h"
 #include "daemon/interface/source.h"
 #include "daemon/interface/table_tree.h"
@@ -56,8 +57,10 @@ Result<void> validate(const KafkaOptions& options);
 
 // `snapshots` may be null: then settle counts from receipt (on_snapshot is never answered).
 // `ask_table_tree` may be empty: then an event acts for the table it names, and for none above it. It is asked by a thread
-// of its own, at the start, at times, and before the first event of a table is handed out.
+// of its own, at the start, at times, and before the first event of a table is handed out. `lookups` may be null: then no rule
+// has joined tables.
 std::unique_ptr<Source> make_kafka_source(KafkaOptions options, std::unique_ptr<SnapshotPoll> snapshots,
-                                          AskTableTree ask_table_tree = {});
+                                          AskTableTree ask_table_tree = {},
+                                          std::unique_ptr<LookupSession> lookups = nullptr);
 
 }  // namespace evictd

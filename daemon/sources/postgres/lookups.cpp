@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "daemon/sources/postgres/pgoutput.h"
+#include "daemon/sources/postgres/sql_text.h"
 #include "mapping/check.h"
 #include "mapping/lookup_sql.h"
 
@@ -40,17 +41,28 @@ void Lookups::stop() {
   answer_.reset();
   prepared_.clear();
   preparing_.clear();
+  asking_types_of_.clear();
+  types_.clear();
   problem_.clear();
   backoff_ = {};
   retry_at_ = {};
 }
 
-void Lookups::ask(LookupRequest request, std::vector<std::string> parameter_types, Now now) {
+void Lookups::ask(LookupRequest request, std::optional<std::vector<std::string>> parameter_types, Now now) {
   EVICTD_CHECK(started_ && !asked_);
-  const RuleInfo& rule = request.rules->rules()[request.rule];
-  std::string sql = lookup_sql(rule.lookups[request.lookup], parameter_types, rule.fan_out);
-  asked_.emplace(Asked{std::move(request), std::move(sql), now.steady});
+  asked_.emplace(Asked{std::move(request), {}, now.steady});
+  if (parameter_types) prepare_statement(*parameter_types);
   step(now, false);
+}
+
+void Lookups::forget() {
+  asked_.reset();
+  answer_.reset();
+}
+
+void Lookups::prepare_statement(const std::vector<std::string>& parameter_types) {
+  const RuleInfo& rule = asked_->request.rules->rules()[asked_->request.rule];
+  asked_->sql = lookup_sql(rule.lookups[asked_->request.lookup], parameter_types, rule.fan_out);
 }
 
 std::optional<LookupAnswer> Lookups::take() { return std::exchange(answer_, std::nullopt); }
@@ -77,6 +89,8 @@ void Lookups::step(Now now, bool is_leaving) {
     asked_->is_sent = false;
     preparing_.clear();
     prepared_.clear();
+    asking_types_of_.clear();
+    types_.clear();
     if (now.steady - asked_->at >= kAnswerMax) return fail(problem_.empty() ? "no answer within 8 s" : problem_);
     if (now.steady < retry_at_) return;
     connection_.open(conninfo_, now);
@@ -97,6 +111,29 @@ void Lookups::step(Now now, bool is_leaving) {
 
 void Lookups::send(Now now) {
   used_at_ = now.steady;
+  if (asked_->sql.empty()) {
+    const RuleInfo& rule = asked_->request.rules->rules()[asked_->request.rule];
+    const auto types = types_.find(rule.qualified_table());
+    if (types == types_.end()) {
+      asking_types_of_ = rule.qualified_table();
+      return connection_.send(fmt::format(
+          "select a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typcategory from pg_catalog.pg_attribute a"
+          " join pg_catalog.pg_type t on t.oid = a.atttypid join pg_catalog.pg_class c on c.oid = a.attrelid"
+          " join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+          " where n.nspname = {} and c.relname = {} and a.attnum > 0 and not a.attisdropped",
+          quoted_text(rule.schema), quoted_text(rule.table)));
+    }
+    std::vector<std::string> names;
+    for (const JoinStep::Match& match : rule.lookups[asked_->request.lookup].steps[0].match) {
+      const auto column = types->second.find(match.from);
+      if (column == types->second.end()) return fail(fmt::format("table '{}' has no column '{}'", rule.qualified_table(), match.from));
+      if (column->second.is_array) {
+        return fail(fmt::format("{}.{} is an array, which no join begins with", rule.qualified_table(), match.from));
+      }
+      names.push_back(column->second.name);
+    }
+    prepare_statement(names);
+  }
   const auto known = prepared_.find(asked_->sql);
   if (known == prepared_.end()) {
     if (prepared_.size() >= kPreparedMax) {
@@ -115,9 +152,20 @@ void Lookups::send(Now now) {
   connection_.send_prepared(known->second, parameters, kAnswerBytesMax);
 }
 
+void Lookups::read_types(const PostgresConnection::Answer& answer) {
+  const std::string table = std::exchange(asking_types_of_, {});
+  if (answer.failure) {
+    if (asked_) fail(answer.failure->text);
+    return;
+  }
+  auto& types = types_[table];
+  for (const std::vector<std::string>& row : answer.rows) types[row[0]] = {row[1], row[2] == "A"};
+}
+
 void Lookups::read_answer(PostgresConnection::Answer answer) {
   backoff_ = {};
   problem_.clear();
+  if (!asking_types_of_.empty()) return read_types(answer);
   if (!preparing_.empty()) {
     if (answer.failure) {
       if (asked_) fail(answer.failure->text);
@@ -129,8 +177,9 @@ void Lookups::read_answer(PostgresConnection::Answer answer) {
   }
   if (!asked_ || !asked_->is_sent) return;
   if (answer.failure) {
-    // Altered columns end a prepared statement (0A000, "cached plan must not change result type").
+    // Altered columns end a prepared statement (0A000, "cached plan must not change result type"), and may have another type.
     prepared_.erase(asked_->sql);
+    types_.clear();
     if (answer.failure->sqlstate != "0A000" || std::exchange(asked_->is_prepared_again, true)) return fail(answer.failure->text);
     asked_->is_sent = false;
     return;

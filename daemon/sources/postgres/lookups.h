@@ -23,8 +23,11 @@ class Lookups {
   void start(const Conninfo& conninfo);
   void stop();
 
-  // REQUIRES: started, and nothing asked that is not answered. `parameter_types`: of the values, as SQL writes them.
-  void ask(LookupRequest request, std::vector<std::string> parameter_types, Now now);
+  // REQUIRES: started, and nothing asked that is not answered. `parameter_types`: of the values, as SQL writes them; none: the
+  // catalogue is asked first, once for each table and connection.
+  void ask(LookupRequest request, std::optional<std::vector<std::string>> parameter_types, Now now);
+  // What was asked has no answer any more.
+  void forget();
   // `is_leaving`: the server wants sessions to end.
   void step(Now now, bool is_leaving);
   void wait_for(Waiting& waiting) const;
@@ -33,6 +36,8 @@ class Lookups {
 
  private:
   void send(Now now);
+  void prepare_statement(const std::vector<std::string>& parameter_types);
+  void read_types(const PostgresConnection::Answer& answer);
   void read_answer(PostgresConnection::Answer answer);
   void fail(std::string problem);
 
@@ -41,7 +46,7 @@ class Lookups {
   bool started_ = false;
   struct Asked {
     LookupRequest request;
-    std::string sql;
+    std::string sql;  // empty: the types are not known yet
     SteadyTime at;
     bool is_sent = false;  // the statement itself, not its preparation
     bool is_prepared_again = false;
@@ -51,6 +56,12 @@ class Lookups {
   std::map<std::string, std::string> prepared_;  // SQL -> name, on this connection
   std::uint64_t last_name_ = 0;
   std::string preparing_;                        // the SQL whose preparation is under way
+  std::string asking_types_of_;                  // the table whose columns are asked for
+  struct ColumnType {
+    std::string name;  // as SQL writes it
+    bool is_array = false;
+  };
+  std::map<std::string, std::map<std::string, ColumnType>> types_;  // by table and column, of this connection
   std::string problem_;                          // of the connection
   SteadyTime used_at_{};
   SteadyTime retry_at_{};

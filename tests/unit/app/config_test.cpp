@@ -516,6 +516,17 @@ TEST_F(RulesOfConfig, ACacheThatDoesNotExistIsRefused) {
             "hint: known caches: 'redis'");
 }
 
+TEST_F(RulesOfConfig, OfJoinedTablesNeedADatabase) {
+  const std::string kafka = "redis: {url: redis://localhost}\nrules: rules.yaml\nkafka: {brokers: b, topics: [t]";
+  write("rules.yaml", "- {table: items, via: {order: {table: orders, match: {id: order_id}}}, keys: ['user:{order.user_id}']}\n");
+  write("evictd.yaml", kafka + "}\n");
+  EXPECT_EQ(without_folder(load().error().to_string()),
+            "rules.yaml:1:3: rule 'public.items' has joined tables ('via'), and there is no database to look them up in\n"
+            "hint: set kafka.postgres_url to the database that Debezium reads");
+  write("evictd.yaml", kafka + ", postgres_url: 'postgresql://db/shop'}\n");
+  EXPECT_TRUE(load());
+}
+
 TEST_F(RulesOfConfig, CanBeReadWithoutTheRestBeingValid) {
   write("evictd.yaml",
         "postgres: {url: \"${UNSET}\"}\nrules: [{table: products, keys: [\"product:{id}\"]}]\n");
