@@ -251,7 +251,8 @@ class RuleParser {
     const YamlNode* node = map_.find("semantic");
     if (node == nullptr) return;
     if (node->kind != YamlNode::Kind::kList || node->items.empty()) {
-      refuse(node->place, fmt::format("'semantic': expected a list of orders, got {}", describe(*node)),
+      refuse(node->place, fmt::format("'semantic': expected a list of orders, got {}",
+                                      node->kind == YamlNode::Kind::kList ? "an empty list" : describe(*node)),
              "write semantic: [{index: \"llm:answers\", where: {source: \"doc:{id}\"}}]");
       return;
     }

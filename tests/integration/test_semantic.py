@@ -190,6 +190,8 @@ def test_hostile_values_name_themselves_and_nothing_else(engine, seed, postgres,
     evictd = make_evictd(rules=BY_NAME.format(engine=engine), redis_url=server.url())
     evictd.start()
     chance.shuffle(values)
+    # Those that cannot be written take everything, twice: last, so that they take nothing that another is judged by.
+    values.sort(key=lambda value: not can_be_written(engine, value))
     for number, value in enumerate(values):
         answers.add("bystander", direction(1), source="bystander", tenant="t")
         answers.add("hit", direction(0), source=value, tenant="t")
@@ -197,8 +199,6 @@ def test_hostile_values_name_themselves_and_nothing_else(engine, seed, postgres,
         eventually(f"the answer with {value!r} went", lambda: "hit" not in answers.elements(), every=0.005)
         if can_be_written(engine, value):
             assert "bystander" in answers.elements(), f"{value!r} took more than its own"
-        # The second search for this value is over before the next one's answers are there.
-        eventually("it settled", lambda: not evictd.metrics().sum("evictd_inflight_transactions"))
     assert sum(can_be_written(engine, value) for value in values) > len(values) / 2
     eventually("everything settled", lambda: "hit" not in answers.elements())
 

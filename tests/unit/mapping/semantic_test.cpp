@@ -136,15 +136,15 @@ TEST(Semantic, WhatIsRefused) {
                                                      "hint: one index per entry; tenants in one index are told apart by 'where'");
   EXPECT_EQ(error("index: i, near: v"), "rules.yaml:1:25: missing setting 'min_similarity' in 'semantic'");
   EXPECT_EQ(error("index: i, near: v, min_similarity: 1.5"),
-            "rules.yaml:1:60: 'min_similarity': expected a cosine from -1 to 1, got '1.5'\nhint: such as 0.85");
-  EXPECT_EQ(error("index: i, where: {a: b}, limit: 5"), "rules.yaml:1:50: 'limit' has no effect without 'near'");
+            "rules.yaml:1:61: 'min_similarity': expected a cosine from -1 to 1, got '1.5'\nhint: such as 0.85");
+  EXPECT_EQ(error("index: i, where: {a: b}, limit: 5"), "rules.yaml:1:51: 'limit' has no effect without 'near'");
   EXPECT_EQ(error("index: i, where: {'a.b': c}"),
-            "rules.yaml:1:43: 'where': expected an attribute's name of letters, digits and '_', at most 64 bytes, got 'a.b'\n"
+            "rules.yaml:1:44: 'where': expected an attribute's name of letters, digits and '_', at most 64 bytes, got 'a.b'\n"
             "hint: filters of vector sets reach the top level of an element's JSON, and nothing below it");
   EXPECT_EQ(error("index: i, where: {a: b}, keys: ['x:{id}']"),
-            "rules.yaml:1:57: key 'x:{id}': expected '{element}' as its only placeholder\n"
+            "rules.yaml:1:58: key 'x:{id}': expected '{element}' as its only placeholder\n"
             "hint: such a key goes with an element of the index; a key made of the row's columns belongs into the rule's own 'keys'");
-  EXPECT_EQ(error("index: i, near: v, min_similarity: 0, field: f"), "rules.yaml:1:63: 'field' needs 'engine: search'\n"
+  EXPECT_EQ(error("index: i, near: v, min_similarity: 0, field: f"), "rules.yaml:1:64: 'field' needs 'engine: search'\n"
                                                                      "hint: a vector set has one vector for each element");
   EXPECT_EQ(error("index: i, where: {a: b}", ", fill: checked"),
             "rules.yaml:1:14: 'semantic' needs 'fill: plain', got 'fill: checked'\n"

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "daemon/sinks/redis/semantic.h"
+#include "mapping/utf8.h"
 
 namespace evictd {
 namespace {
@@ -89,7 +90,7 @@ std::string nearest_text(BlockingClient& client, const SemanticInfo& info, const
   std::string text;
   for (const FoundElement& element : found->elements) {
     const bool goes = !is_near || element.similarity >= info.min_similarity - margin;
-    text += fmt::format("         {}  {:<5}  {}\n", is_near ? fmt::format("{:6.3f}", element.similarity) : "     -", goes ? "goes" : "stays", element.name);
+    text += fmt::format("         {}  {:<5}  {}\n", is_near ? fmt::format("{:6.3f}", element.similarity) : "     -", goes ? "goes" : "stays", printable(element.name));
   }
   if (found->size() == kShown) text += fmt::format("         the nearest {}\n", kShown);
   return text;
