@@ -290,7 +290,7 @@ def moved_about(tables, redis, cache, evictd, seed, changes):
 
 
 def test_rows_that_move_about_leave_nothing_stale(tables, redis, cache, make_evictd, seed):
-    metrics = moved_about(tables, redis, cache, make_evictd(rules=RULES), seed, 200_000 if soak() else 20_000)
+    metrics = moved_about(tables, redis, cache, make_evictd(rules=RULES), seed, 200_000 if soak() else 8_000)
     assert metrics.sum("evictd_lookup_rows_total") > 500
     assert metrics.sum("evictd_lookups_total", outcome="failed") == 0
     # By keys, not by patterns.

@@ -20,7 +20,7 @@ SKIPPED = 77
 
 NEWEST = ("postgresql-18", "redis-8.2", "valkey-9.1")
 SHORT = {
-    "postgresql": ["tests/integration/test_end_to_end.py"],
+    "postgresql": ["tests/integration/test_reader_modes.py"],
     "redis": ["tests/integration/test_reader_modes.py"],
 }
 # By what speaks to the server: folders and files of tests/, and programs of the build.

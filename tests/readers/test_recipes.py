@@ -104,7 +104,7 @@ def test_many_readers_and_writers_end_with_a_true_cache(recipe, start, database,
     try:
         deadline = time.monotonic() + 60
         rounds = 0
-        while (rounds < 100 or min(written.values()) <= 10) and time.monotonic() < deadline:
+        while (rounds < 50 or min(written.values()) <= 10) and time.monotonic() < deadline:
             rounds += 1
             for key in keys.values():
                 for driver in drivers:

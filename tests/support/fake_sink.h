@@ -197,7 +197,7 @@ class FakeSink final : public Sink {
     under_way_.clear();
     walks_.clear();
   }
-  SinkStatus status() const override { return SinkStatus{connected_, "fake", {}, {}}; }
+  SinkStatus status() const override { return SinkStatus{connected_, "fake", {}, {}, {}}; }
 
  private:
   struct UnderWay {

@@ -32,6 +32,7 @@ class KeysOfRule final : public InvalidationReceiver {
   void tag(std::uint32_t, std::string_view) override {}
   void bump(std::uint32_t, std::string_view) override {}
   void surrogate_key(std::uint32_t, std::string_view) override {}
+  void semantic(std::uint32_t, std::string_view) override {}
   void row_version(std::uint32_t, std::string_view) override {}
   void purge(std::uint32_t, std::uint32_t) override {}
   void unmappable(std::uint32_t, UnmappableReason, std::string_view) override {}

@@ -99,7 +99,7 @@ TEST(CommandLine, SaysWhatIsWrong) {
   EXPECT_EQ(error_of({"rnu"}), "unknown command 'rnu'\nhint: did you mean 'run'?");
   EXPECT_EQ(error_of({"-c", "x"}),
             "unknown option '-c'\nhint: known commands: 'run', 'check', 'audit', 'explain', 'watch', "
-            "'purge', 'drop', 'lua', 'rules', 'init', 'completion', 'man'");
+            "'purge', 'warm', 'drop', 'lua', 'rules', 'init', 'completion', 'man'");
   EXPECT_EQ(error_of({"check", "--ofline"}),
             "unknown option '--ofline' of 'check'\nhint: did you mean '--offline'?");
   EXPECT_EQ(error_of({"check", "--zzz=1"}),

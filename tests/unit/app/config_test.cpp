@@ -528,7 +528,7 @@ TEST_F(RulesOfConfig, ARefreshNeedsACacheThatItCanFillAndADatabaseThatItCanAsk) 
   };
   write("evictd.yaml", source("") + rules(""));
   EXPECT_EQ(error(),
-            "evictd.yaml:3:62: 'refresh' of rule 'a' needs 'postgres_url' in 'kafka'\nhint: its query has to be asked somewhere; or let the application "
+            "evictd.yaml:3:62: 'refresh' of rule 'public.a' needs 'postgres_url' in 'kafka'\nhint: its query has to be asked somewhere; or let the application "
             "fill: refresh: {stream: 'evictd:refresh'}");
   write("evictd.yaml", source(", postgres_url: 'postgresql://localhost/shop'") + rules(""));
   EXPECT_EQ(error(), "no error");
@@ -538,7 +538,7 @@ TEST_F(RulesOfConfig, ARefreshNeedsACacheThatItCanFillAndADatabaseThatItCanAsk) 
         "postgres: {url: postgresql://localhost/shop}\ncaches: {eu: {redis: {url: redis://localhost}}, edge: {varnish: {url: 'http://v:6081'}, after: [eu]}}\n" +
             rules(", caches: [edge]"));
   EXPECT_EQ(error(),
-            "evictd.yaml:3:62: 'refresh' of rule 'a' has no cache of Redis to fill\nhint: nothing can be stored at an edge; name a cache of Redis in "
+            "evictd.yaml:3:62: 'refresh' of rule 'public.a' has no cache of Redis to fill\nhint: nothing can be stored at an edge; name a cache of Redis in "
             "'caches', or take 'refresh' out");
 }
 

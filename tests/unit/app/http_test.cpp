@@ -152,7 +152,7 @@ TEST_F(Http, StatusIsJson) {
       R"("caches":[{"name":"redis","address":"localhost:6379/0","state":"ready","problem":null,"evicted_keys":5,)"
       R"("connected":true,"parked":false,"behind":false,"lag_seconds":1.5,)"
       R"("last_applied_commit":"2023-11-14T22:13:17.750Z","inflight_transactions":4,"inflight_bytes":4096,"gaps":[]}],)"
-      R"("flow":{"heartbeat_age_seconds":3,"acknowledged":77},)"
+      R"("flow":{"heartbeat_age_seconds":3,"acknowledged":77},"refresh":[],)"
       R"("rules":{"file":"rules.yaml","reload_problem":null,)"
       R"("list":[{"name":"shop","table":"public.products","place":"rules.yaml:3:5"}]}})"
       "\n");
