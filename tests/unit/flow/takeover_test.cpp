@@ -156,13 +156,15 @@ TEST_F(TakeOver, APartThatIsLostIsPurgedAlone) {
 TEST_F(TakeOver, APartThatWasLostWhileNobodyWatchedIsPurgedAlone) {
   auto first = start();
   until({first.get()}, [&] { return is_ready(*first); });
+  commit(1);
+  until({first.get()}, [&] { return all_acknowledged(); });
   first.reset();
   auto second = start();
   second->sink->parts_lost = {"0-99", "7000"};
   until({second.get()}, [&] { return !second->sink->walked_parts.empty(); });
   second->sink->parts_lost.clear();
   until({second.get()}, [&] { return is_ready(*second); });
-  for (const std::vector<std::string>& parts : second->sink->walked_parts) EXPECT_EQ(parts, (std::vector<std::string>{"0-99", "7000"}));
+  for (const std::vector<std::string>& parts : second->sink->walked_parts) EXPECT_EQ(parts, (std::vector<std::string>{"0-99", "7000"})) << second->said;
 }
 
 TEST_F(TakeOver, ARedisThatComesBackWithItsDataIsNoRollback) {
