@@ -547,7 +547,7 @@ class RedisCheck {
     const std::string object = entry.place.to_string();
     if (reply.is_error()) {
       const bool is_other = reply.text.starts_with("WRONGTYPE");
-      add("RD017", Severity::kError, object,
+      add("RD021", Severity::kError, object,
           is_other ? "'" + entry.index + "' is no vector set" : "the vector set '" + entry.index + "' cannot be asked: " + reply.text,
           is_other ? "look at 'index' and at the database number"
                    : "vector sets need Redis 8, and a user with +vinfo +vsim +vrem +vrandmember +renamenx; RediSearch: 'engine: search'");
@@ -562,7 +562,7 @@ class RedisCheck {
     const std::string is_of = "the vector set '" + entry.index + "' has " + std::to_string(set.size) + " elements of " +
                               std::to_string(set.dimensions) + " dimensions (" + set.quantisation + ")";
     if (entry.is_near() && !set.margin) {
-      add("RD017", Severity::kError, object, is_of + ": its scores are no cosines, so each order clears what passes 'where'",
+      add("RD021", Severity::kError, object, is_of + ": its scores are no cosines, so each order clears what passes 'where'",
           "make it with Q8, the default, or NOQUANT, and without REDUCE");
     } else if (!entry.is_near() && set.size > kLargeScan) {
       add("RD018", Severity::kWarning, object, is_of + ": finding elements by attribute reads all of them, and who writes to the set waits meanwhile",
@@ -577,17 +577,17 @@ class RedisCheck {
     const Reply reply = ask({"FT.INFO", entry.index});
     const std::string object = entry.place.to_string();
     if (reply.is_error()) {
-      add("RD017", Severity::kError, object, "the index '" + entry.index + "' cannot be asked: " + reply.text,
+      add("RD021", Severity::kError, object, "the index '" + entry.index + "' cannot be asked: " + reply.text,
           is_index_missing(reply.text) ? "make it with FT.CREATE" : "RediSearch has to be loaded, and the user needs +ft.info +ft.search");
       return;
     }
     const auto index = read_search_index(reply);
     if (!index) {
-      add("RD017", Severity::kError, object, "the answer to FT.INFO of '" + entry.index + "' cannot be read", "is it RediSearch 2.4 or later?");
+      add("RD021", Severity::kError, object, "the answer to FT.INFO of '" + entry.index + "' cannot be read", "is it RediSearch 2.4 or later?");
       return;
     }
     if (const std::string problem = search_index_problem(entry, *index); !problem.empty()) {
-      add("RD017", Severity::kError, object, problem, "FT.ALTER or FT.CREATE; see docs/semantic.md");
+      add("RD021", Severity::kError, object, problem, "FT.ALTER or FT.CREATE; see docs/semantic.md");
       return;
     }
     std::string is_of = "the index '" + entry.index + "' has " + std::to_string(index->documents) + " documents";
