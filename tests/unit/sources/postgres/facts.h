@@ -35,6 +35,7 @@ inline Facts healthy_facts() {
   facts.server.version = 150020;
   facts.server.wal_level = "logical";
   facts.server.instance = "1/0";
+  facts.server.wal_end = Lsn{1'000'000};
   facts.server.database = "shop";
   facts.server.database_oid = 16384;
   facts.server.role = "evictd";

@@ -84,6 +84,11 @@ TEST_F(PlanTest, WhatASlotOfOurOwnMayHaveBeenThroughIsAGap) {
   EXPECT_THAT(gaps(), IsEmpty());
 }
 
+TEST_F(PlanTest, ALogThatEndsBeforeWhatIsOnRecordIsAnotherOne) {
+  facts.server.wal_end = facts.slot.confirmed = Lsn{999};
+  EXPECT_EQ(gap(), "epoch_changed");
+}
+
 TEST_F(PlanTest, EachLossHasItsReason) {
   epoch = "7/2";
   EXPECT_EQ(gap(), "epoch_changed");
