@@ -1,8 +1,9 @@
 # Builds broken on purpose: see broken.py.
 find_program(EVICTD_BROKEN_PYTHON python3 REQUIRED)
 
-# Sets `result` to the sources of a room, one of them replaced by a copy with the change `change`.
-function(evictd_broken_sources result change room)
+# Sets `result` to a copy of one source of a room, with the change `change`. Linked before the room's library it takes its
+# original's place: whatever that defines is there already, so the linker leaves it in the library.
+function(evictd_broken_source result change room)
   execute_process(COMMAND ${EVICTD_BROKEN_PYTHON} ${CMAKE_SOURCE_DIR}/tests/broken/broken.py --file ${change}
     OUTPUT_VARIABLE file COMMAND_ERROR_IS_FATAL ANY)
   set(original ${CMAKE_SOURCE_DIR}/${file})
@@ -24,13 +25,12 @@ function(evictd_broken_sources result change room)
   if(NOT ${original} IN_LIST sources)
     message(FATAL_ERROR "broken.py: '${change}' changes ${file}, which is no source of ${room}")
   endif()
-  list(TRANSFORM sources REPLACE "^${original}$" "${copy}")
-  set(${result} ${sources} PARENT_SCOPE)
+  set(${result} ${copy} PARENT_SCOPE)
 endfunction()
 
 function(evictd_broken name change room)
-  evictd_broken_sources(sources ${change} ${room})
-  add_executable(evictd_broken_${name} $<TARGET_OBJECTS:evictd> ${sources})
+  evictd_broken_source(source ${change} ${room})
+  add_executable(evictd_broken_${name} $<TARGET_OBJECTS:evictd> ${source})
   add_dependencies(evictd_broken_${name} evictd_broken_copy_${change})
   target_include_directories(evictd_broken_${name} PRIVATE $<TARGET_PROPERTY:evictd_${room},INCLUDE_DIRECTORIES>)
   get_target_property(evictd_libraries evictd LINK_LIBRARIES)
