@@ -49,6 +49,7 @@ SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
 TEXT = {"type": ["string", "number", "boolean"]}  # the parser takes texts as they are written
 WORD = {"type": ["string", "integer", "boolean"], "minimum": 0}
 FILLED = {"type": ["string", "number", "boolean"], "minLength": 1}
+YES_OR_NO = {"type": ["boolean", "string"], "pattern": r"\$\{"}  # a text only where it names a variable
 
 
 # Of a Sentinel: a name or an address, and perhaps a port from 1 to 65535.
@@ -283,7 +284,7 @@ def caches():
         "timeout": duration(100, 5 * MINUTE, "an answer that takes longer is none", True, "10s"),
     }
     token = dict(FILLED, description="a credential that may purge")
-    soft = {"type": ["boolean", "string"], "description": "what is purged may be served while it is fetched anew"}
+    soft = dict(YES_OR_NO, description="what is purged may be served while it is fetched anew")
     name = dict(WORD, pattern=maybe_variable("^[A-Za-z0-9_-]{1,100}$"))
     edges = {
         "fastly": settings({"service": name, "token": token, "soft": soft, "url": base, **common_edge}, ["service", "token"]),
@@ -354,7 +355,7 @@ def config_schema():
             **settings({
                 "postgres": postgres(), "kafka": kafka(), "redis": redis(), "caches": caches(),
                 "http": settings({"listen": dict(text(listen, "", True), **{"description": "host:port, or off", "default": "127.0.0.1:9464"}),
-                                  "show_keys": {"type": ["boolean", "string"], "description": "the status page tells the last decisions about a key", "default": False}}),
+                                  "show_keys": dict(YES_OR_NO, description="the status page tells the last decisions about a key", default=False)}),
                 "log": settings({"level": choice("what is logged", "debug", "info", "warning", "error", default="info", variables=True),
                                  "format": choice("json: one object per line", "text", "json", default="text", variables=True)}),
                 "audit": settings({"rate": text(r"^0*(?:[1-9][0-9]{0,2}|1000)/s$", "questions per second that the audit asks the database at most", True)},
