@@ -60,7 +60,7 @@ def main():
     seed = os.environ.setdefault("EVICTD_SEED", str(random.randrange(10**9)))
     print(f"EVICTD_SEED={seed} repeats the choices of this run", flush=True)
     # A hang ends with the place where it hangs; every server we started ends with us.
-    faulthandler.dump_traceback_later(3000 if os.environ.get("EVICTD_SOAK") else 280, exit=True)
+    faulthandler.dump_traceback_later(3000 if os.environ.get("EVICTD_SOAK") else 560, exit=True)
     import pytest  # pylint: disable=import-outside-toplevel
 
     seen = Seen()

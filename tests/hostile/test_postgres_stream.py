@@ -88,7 +88,7 @@ def bytes_to_flip(frame):
 def test_a_bit_flipped_anywhere_but_in_the_rows_leaves_no_stale_key(postgres, redis, cache, middle, evictd, seed):
     choice = random.Random(seed)
     running = scenarios.under_load(postgres, redis, seed)
-    for _ in range(attacks.count(300 if soak() else 12)):
+    for _ in range(attacks.count(300 if soak() else 8)):
         armed = [choice.randint(1, 40)]
 
         def tamper(frame, armed=armed):
