@@ -114,10 +114,7 @@ void Activity::invalidations(std::string_view cache, const RuleInfo& rule, Inval
     if (kind == InvalidationKind::kPurge) {
       into.purged += counts.deleted;
     } else {
-      into.keys.deleted += counts.deleted;
-      into.keys.absent += counts.absent;
-      into.keys.kept += counts.kept;
-      into.keys.replayed += counts.replayed;
+      into.keys += counts;
     }
     if (counts.deleted > 0) into.last_hit = now_.system;
   }

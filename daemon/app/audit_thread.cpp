@@ -1,11 +1,9 @@
 #include "daemon/app/audit_thread.h"
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
 #include <set>
 
-#include "daemon/app/forwarding_sink.h"
+#include "daemon/interface/forwarding_sink.h"
 
 namespace evictd {
 namespace {
@@ -19,20 +17,15 @@ constexpr std::chrono::seconds kSecondLook{60};
 constexpr std::chrono::milliseconds kTurn{200};
 constexpr std::chrono::seconds kBetweenPasses{60};
 constexpr std::chrono::seconds kRetry{5};
-constexpr std::chrono::seconds kFarewell{2};
 
 }  // namespace
 
-struct AuditThread::State {
+struct AuditThread::State : SideState {
   explicit State(Options given) : options(std::move(given)) {}
 
   const Options options;
 
   // Shared, under the mutex.
-  mutable std::mutex mutex;
-  std::condition_variable changed;
-  bool stopping = false;
-  bool ended = false;
   bool reloaded = false;
   struct Invalidated {
     std::string cache;
@@ -51,13 +44,6 @@ struct AuditThread::State {
 
   // The thread's own.
   std::map<std::pair<std::string, std::string>, SteadyTime> since;  // cache and key -> when it was invalidated
-
-  // False: stop.
-  bool sleep(std::chrono::milliseconds time) {
-    std::unique_lock lock(mutex);
-    changed.wait_for(lock, time, [this] { return stopping; });
-    return !stopping;
-  }
 
   bool must_begin_anew() {
     const std::lock_guard lock(mutex);
@@ -269,23 +255,10 @@ std::unique_ptr<Sink> AuditThread::listening(std::unique_ptr<Sink> sink, AuditTh
 
 AuditThread::AuditThread(Options options) : state_(std::make_shared<State>(std::move(options))) {
   state_->status.problem = "not connected yet";
-  thread_ = std::thread([state = state_] { run(state); });
+  thread_.emplace(state_, [state = state_] { run(state); });
 }
 
-AuditThread::~AuditThread() {
-  bool ended = false;
-  {
-    std::unique_lock lock(state_->mutex);
-    state_->stopping = true;
-    state_->changed.notify_all();
-    ended = state_->changed.wait_for(lock, kFarewell, [this] { return state_->ended; });
-  }
-  if (ended) {
-    thread_.join();
-  } else {
-    thread_.detach();
-  }
-}
+AuditThread::~AuditThread() = default;
 
 void AuditThread::run(const std::shared_ptr<State>& state) {
   while (true) {
@@ -299,9 +272,6 @@ void AuditThread::run(const std::shared_ptr<State>& state) {
     state->set_problem(why.text);
     if (!state->sleep(kRetry)) break;
   }
-  const std::lock_guard lock(state->mutex);
-  state->ended = true;
-  state->changed.notify_all();
 }
 
 void AuditThread::invalidated(std::string_view cache, const RuleInfo& rule, const Texts& keys) {

@@ -10,12 +10,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
+#include "daemon/app/side_thread.h"
 #include "daemon/audit/auditor.h"
 #include "daemon/base/clock.h"
 #include "daemon/interface/sink.h"
@@ -79,7 +80,7 @@ class AuditThread {
   struct State;
   static void run(const std::shared_ptr<State>& state);
   std::shared_ptr<State> state_;
-  std::thread thread_;
+  std::optional<SideThread> thread_;
 };
 
 }  // namespace evictd

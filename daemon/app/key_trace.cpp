@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <span>
 
-#include "daemon/app/forwarding_sink.h"
+#include "daemon/interface/forwarding_sink.h"
 #include "daemon/app/status.h"
 #include "daemon/base/json.h"
 #include "daemon/sinks/redis/glob.h"

@@ -3,11 +3,9 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
 #include <unordered_map>
 
-#include "daemon/app/forwarding_sink.h"
+#include "daemon/interface/forwarding_sink.h"
 
 namespace evictd {
 namespace {
@@ -18,7 +16,6 @@ constexpr std::chrono::seconds kSuspendMin{1};
 constexpr std::chrono::seconds kSuspendMax{60};
 constexpr std::chrono::seconds kIdleTurn{1};  // to let go of a session that is not needed
 constexpr std::chrono::seconds kLongTurn{600};
-constexpr std::chrono::seconds kFarewell{2};
 constexpr std::size_t kVersionXids = 8;
 constexpr std::size_t kProblemsMax = 20;
 
@@ -38,16 +35,12 @@ std::string version_of(const Texts& texts, std::uint32_t item) {
 
 }  // namespace
 
-struct RefreshThread::State {
+struct RefreshThread::State : SideState {
   explicit State(Options given) : options(std::move(given)) {}
 
   const Options options;
 
   // All below under the mutex.
-  mutable std::mutex mutex;
-  std::condition_variable changed;
-  bool stopping = false;
-  bool ended = false;
   bool reloaded = false;
   SteadyTime pressed_until = SteadyTime::min();
   RefreshQueue queue{RefreshQueue::Limits{}};
@@ -243,29 +236,13 @@ std::unique_ptr<Sink> RefreshThread::listening(std::unique_ptr<Sink> sink, Refre
 RefreshThread::RefreshThread(Options options, const RuleSet& rules) : state_(std::make_shared<State>(std::move(options))) {
   state_->status.cache = state_->options.cache;
   state_->set_paces(rules);
-  thread_ = std::thread([state = state_] { run(state); });
+  thread_.emplace(state_, [state = state_] { run(state); });
 }
 
-RefreshThread::~RefreshThread() {
-  bool ended = false;
-  {
-    std::unique_lock lock(state_->mutex);
-    state_->stopping = true;
-    state_->changed.notify_all();
-    ended = state_->changed.wait_for(lock, kFarewell, [this] { return state_->ended; });
-  }
-  if (ended) {
-    thread_.join();
-  } else {
-    thread_.detach();
-  }
-}
+RefreshThread::~RefreshThread() = default;
 
 void RefreshThread::run(const std::shared_ptr<State>& state) {
   Work(*state).run();
-  const std::lock_guard lock(state->mutex);
-  state->ended = true;
-  state->changed.notify_all();
 }
 
 void RefreshThread::hit(const RuleInfo& rule, const Texts& keys, const std::vector<std::uint32_t>& items) {

@@ -11,9 +11,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
+#include "daemon/app/side_thread.h"
 #include "daemon/interface/sink.h"
 #include "daemon/refresh/refresher.h"
 #include "mapping/rules.h"
@@ -59,7 +59,7 @@ class RefreshThread {
   class Work;
   static void run(const std::shared_ptr<State>& state);
   std::shared_ptr<State> state_;
-  std::thread thread_;
+  std::optional<SideThread> thread_;
 };
 
 }  // namespace evictd

@@ -122,6 +122,14 @@ struct Counts {
   std::uint64_t absent = 0;    // was not there
   std::uint64_t kept = 0;      // a checked fill proved to be fresh
   std::uint64_t replayed = 0;  // this transaction is known to have been applied to this key before
+
+  Counts& operator+=(const Counts& more) {
+    deleted += more.deleted;
+    absent += more.absent;
+    kept += more.kept;
+    replayed += more.replayed;
+    return *this;
+  }
 };
 
 struct Outcome : Counts {

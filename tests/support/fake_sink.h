@@ -316,10 +316,7 @@ class FakeSink final : public Sink {
     Outcome outcome;
     purge(how, *ref.pattern, outcome);
     walk.outcome.by_pattern.push_back(outcome);
-    walk.outcome.deleted += outcome.deleted;
-    walk.outcome.absent += outcome.absent;
-    walk.outcome.kept += outcome.kept;
-    walk.outcome.replayed += outcome.replayed;
+    walk.outcome += outcome;
     return walk.next_pattern == walk.order.patterns.size();
   }
 

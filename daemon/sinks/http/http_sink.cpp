@@ -98,6 +98,7 @@ class HttpSink final : public Sink {
   void set_context(const SinkContext& context) override {
     SinkContext of_store = context;
     of_store.channels.clear();  // their subscribers are told by the cache itself
+    of_store.needs_one_server.clear();  // it holds the record and nothing that rules ask for
     store_->set_context(of_store);
   }
 
@@ -115,10 +116,7 @@ class HttpSink final : public Sink {
     if (work.is_bulk) {
       ++bulk_;
       for (const PatternRef& ref : order.patterns) work.outcome.by_pattern.push_back(want_pattern(ticket, work, *ref.pattern));
-      for (const Counts& counts : work.outcome.by_pattern) {
-        work.outcome.deleted += counts.deleted;
-        work.outcome.kept += counts.kept;
-      }
+      for (const Counts& counts : work.outcome.by_pattern) work.outcome += counts;
     } else {
       for (std::size_t i = 0; i < order.texts->size(); ++i) {
         want(ticket, work, spell_surrogate_key(order.texts->text(i), options_.service.kind));

@@ -358,12 +358,8 @@ class PatternsWork final : public RedisWork {
   }
 
   void count(std::size_t hunt, const Counts& more) {
-    for (Counts* counts : {static_cast<Counts*>(&outcome_), &outcome_.by_pattern[hunt]}) {
-      counts->deleted += more.deleted;
-      counts->absent += more.absent;
-      counts->kept += more.kept;
-      counts->replayed += more.replayed;
-    }
+    outcome_ += more;
+    outcome_.by_pattern[hunt] += more;
   }
 
   std::vector<Hunt> hunts_;

@@ -4,6 +4,7 @@
 #include <map>
 #include <random>
 
+#include "daemon/interface/forwarding_sink.h"
 #include "daemon/sinks/redis/cluster/cluster_sink.h"
 #include "daemon/sinks/redis/errors.h"
 #include "daemon/sinks/redis/node_sink.h"
@@ -798,47 +799,37 @@ class RedisSink final : public NodeSink {
 };
 
 // What 'redis: url:' names: one server, until that says it is a node of a cluster.
-class RedisFront final : public Sink {
+class RedisFront final : public ForwardingSink {
  public:
-  RedisFront(RedisOptions options, std::vector<RedisAddress> seeds) : options_(std::move(options)), seeds_(std::move(seeds)) {
+  RedisFront(RedisOptions options, std::vector<RedisAddress> seeds)
+      : ForwardingSink(nullptr), options_(std::move(options)), seeds_(std::move(seeds)) {
     if (seeds_.size() > 1) {
-      sink_ = make_cluster_sink(options_, seeds_);
+      replace(make_cluster_sink(options_, seeds_));
     } else {
       auto one = make_node_sink(options_, seeds_.front(), {});
       one_ = one.get();
-      sink_ = std::move(one);
+      replace(std::move(one));
     }
   }
 
-  SinkTraits traits() const override { return sink_->traits(); }
-  void start(Now now) override { sink_->start(now); }
   void step(Now now, SinkHandler& handler) override {
-    sink_->step(now, handler);
+    ForwardingSink::step(now, handler);
     if (one_ == nullptr || !one_->is_cluster_found()) return;
     one_ = nullptr;
-    sink_ = make_cluster_sink(options_, seeds_);
-    sink_->set_context(context_);
-    sink_->start(now);
+    replace(make_cluster_sink(options_, seeds_));
+    set_context(context_);
+    start(now);
   }
-  void wait_for(Waiting& waiting) override { sink_->wait_for(waiting); }
   void set_context(const SinkContext& context) override {
-    context_ = context;
-    sink_->set_context(context);
+    if (&context != &context_) context_ = context;
+    ForwardingSink::set_context(context);
   }
-  bool has_room(Urgency urgency) const override { return sink_->has_room(urgency); }
-  void submit(Ticket ticket, const Order& order) override { sink_->submit(ticket, order); }
-  void save_record(const Record& record) override { sink_->save_record(record); }
-  void load_record(std::uint64_t sequence) override { sink_->load_record(sequence); }
-  std::vector<std::string> lost_parts() const override { return sink_->lost_parts(); }
-  void stop() override { sink_->stop(); }
-  SinkStatus status() const override { return sink_->status(); }
 
  private:
   RedisOptions options_;
   std::vector<RedisAddress> seeds_;
   SinkContext context_;
-  std::unique_ptr<Sink> sink_;
-  NodeSink* one_ = nullptr;  // sink_, while it is one server
+  NodeSink* one_ = nullptr;  // the other one, while it is one server
 };
 
 }  // namespace

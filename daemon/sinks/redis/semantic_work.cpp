@@ -535,10 +535,7 @@ class MixedWork final : public RedisWork {
     if (!work->is_finished()) return;
     const Outcome& outcome = work->outcome();
     for (std::size_t i = 0; i < places.size(); ++i) outcome_.by_pattern[places[i]] = outcome.by_pattern[i];
-    outcome_.deleted += outcome.deleted;
-    outcome_.absent += outcome.absent;
-    outcome_.kept += outcome.kept;
-    outcome_.replayed += outcome.replayed;
+    outcome_ += outcome;
     work.reset();
   }
 

@@ -1,6 +1,6 @@
-// A sink that hands everything on to another one, and what that one says back to the handler: for parts of the daemon that
-// look at what is ordered and what became of it, and change nothing. They override what they look at. Whatever the interface
-// grows by is handed on here, once. Loop thread only.
+// A sink that hands everything on to another one, and what that one says back to the handler: for what looks at orders and what
+// became of them and changes nothing, and for what chooses the other one. They override what they look at. Whatever the
+// interface grows by is handed on here, once. Loop thread only.
 #pragma once
 
 #include <memory>
@@ -16,6 +16,7 @@ namespace evictd {
 
 class ForwardingSink : public Sink, protected SinkHandler {
  public:
+  // REQUIRES, of null: replace() before anything else.
   explicit ForwardingSink(std::unique_ptr<Sink> sink) : sink_(std::move(sink)) {}
 
   SinkTraits traits() const override { return sink_->traits(); }
@@ -36,6 +37,9 @@ class ForwardingSink : public Sink, protected SinkHandler {
   SinkStatus status() const override { return sink_->status(); }
 
  protected:
+  // REQUIRES: not within step() of the one before, and nothing is under way there.
+  void replace(std::unique_ptr<Sink> sink) { sink_ = std::move(sink); }
+
   void on_sink_connected(const SinkConnected& connected) override { handler_->on_sink_connected(connected); }
   void on_sink_disconnected(const Error& error, std::string_view error_class) override {
     handler_->on_sink_disconnected(error, error_class);
