@@ -71,6 +71,7 @@ class JoinedSource final : public IdleSource {
       handler.on_connected(connected);
     }
     if (std::exchange(is_snapshot_wanted_, false)) {
+      ++snapshots_told;
       const std::string all = std::to_string(visible_below);
       handler.on_snapshot(*Snapshot::parse(all + ":" + all + ":"));
     }
@@ -104,6 +105,7 @@ class JoinedSource final : public IdleSource {
   std::vector<LookupRequest> asked;
   std::deque<LookupAnswer> answers;
   std::uint64_t acknowledged = 0;
+  int snapshots_told = 0;
   bool restarts = false;
 
  private:
@@ -130,8 +132,8 @@ class Lookups : public ::testing::Test {
     for (const char* key : {"user:5", "user:6", "user:7", "item:1", "item:2"}) redis->cache[key] = {{}, false};
   }
   void turn() {
-    now.steady += 10ms;
-    now.system += 10ms;
+    now.steady += step;
+    now.system += step;
     flow->step(now);
     for (const FlowEvent& event : flow->take_events()) said += event.text + "\n";
   }
@@ -151,6 +153,7 @@ class Lookups : public ::testing::Test {
   FlowOptions options;
   std::unique_ptr<Flow> flow;
   std::string said;
+  std::chrono::milliseconds step{10};
   Now now{SteadyTime(2h), SystemTime(2h)};
 };
 
@@ -167,6 +170,22 @@ TEST_F(Lookups, AreAskedOnceTheirChangeIsVisible) {
   source.answer({{0, "7"}});
   turn_until([&] { return !has("user:7"); });
   EXPECT_TRUE(has("user:6"));
+  turn_until([&] { return source.acknowledged == 1030; });
+}
+
+// Its first delete comes after it is visible, so that is looked for at a pace of its own.
+TEST_F(Lookups, AreAskedSoonerThanOrdinaryPollsWouldTell) {
+  source.visible_below = 1020;
+  source.to_send.push_back({1030, {{"1", "100"}}});
+  step = 1ms;
+  turn_until([&] { return !has("item:1"); });
+  source.snapshots_told = 0;
+  turn_until([&] { return source.snapshots_told > 0; });  // in vain
+  source.visible_below = 1031;
+  const SteadyTime visible = now.steady;
+  turn_until([&] { return source.asked.size() == 1; });
+  EXPECT_LT(now.steady - visible, options.snapshot_interval);
+  source.answer({{0, "7"}});
   turn_until([&] { return source.acknowledged == 1030; });
 }
 
