@@ -2,14 +2,17 @@
 
 import time
 
+import redis
+
 
 class DeadlinePassed(AssertionError):
     """A condition did not become true in time."""
 
 
 def eventually(what, condition, seconds=30.0, every=0.02):
-    """Calls `condition` until it returns something true, and returns that. An AssertionError inside
-    counts as "not yet", and is the reason given when the deadline passes."""
+    """Calls `condition` until it returns something true, and returns that. An AssertionError inside, or a Redis that
+    closes the connection it is asked on (as a master does that becomes a replica), counts as "not yet", and is the
+    reason given when the deadline passes."""
     deadline = time.monotonic() + seconds
     reason = ""
     while True:
@@ -18,7 +21,7 @@ def eventually(what, condition, seconds=30.0, every=0.02):
             if value:
                 return value
             reason = ""
-        except AssertionError as error:
+        except (AssertionError, redis.ConnectionError) as error:
             reason = f": {error}"
         if time.monotonic() >= deadline:
             raise DeadlinePassed(f"not within {seconds:g} s: {what}{reason}")
