@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <lua.hpp>
 #include <optional>
+#include <tl/expected.hpp>
 
 namespace evictd::testing {
 namespace {
@@ -195,22 +196,17 @@ class LuaEngine {
     return reply;
   }
 
-  // Pushes the compiled text; an error reply when it does not compile.
-  std::optional<Reply> push_compiled(const std::string& text, const char* name) {
-    const auto known = compiled_.find(text);
-    if (known != compiled_.end()) {
-      lua_rawgeti(lua_, LUA_REGISTRYINDEX, known->second);
-      return std::nullopt;
-    }
+  // Where the compiled text is in the registry; an error reply when it does not compile. Kept for ever: there are few texts.
+  tl::expected<int, Reply> compile(const std::string& text, const char* name) {
+    if (const auto known = compiled_.find(text); known != compiled_.end()) return known->second;
     if (luaL_loadbuffer(lua_, text.data(), text.size(), name) != 0) {
       Reply reply = failed(std::string("ERR Error compiling script: ") + lua_tostring(lua_, -1));
       lua_pop(lua_, 1);
-      return reply;
+      return tl::unexpected(std::move(reply));
     }
-    lua_pushvalue(lua_, -1);
-    compiled_[text] = luaL_ref(lua_, LUA_REGISTRYINDEX);
-    return std::nullopt;
+    return compiled_[text] = luaL_ref(lua_, LUA_REGISTRYINDEX);
   }
+  void push(int reference) { lua_rawgeti(lua_, LUA_REGISTRYINDEX, reference); }
 
   void push_list(const MemoryRedis::Arguments& arguments, std::size_t first, std::size_t last) {
     lua_createtable(lua_, static_cast<int>(last - first), 0);
@@ -964,13 +960,17 @@ Reply MemoryRedis::script_command(const Arguments& a) {
     return ok();
   }
   if (upper(a[1]) != "LOAD" || a.size() != 3) unknown("SCRIPT " + a[1]);
-  if (auto error = LuaEngine::current().push_compiled(a[2], "@user_script")) return *error;
-  lua_pop(LuaEngine::current().lua(), 1);
+  return load_script(a[2]);
+}
+
+Reply MemoryRedis::load_script(const std::string& text) {
+  const auto compiled = LuaEngine::current().compile(text, "@user_script");
+  if (!compiled) return compiled.error();
   // The same texts come at every connect.
-  static thread_local std::unordered_map<std::string, std::string> known;
-  std::string& sha1 = known[a[2]];
-  if (sha1.empty()) sha1 = sha1_of(a[2]);
-  scripts_[sha1] = a[2];
+  static thread_local std::unordered_map<int, std::string> known;
+  std::string& sha1 = known[*compiled];
+  if (sha1.empty()) sha1 = sha1_of(text);
+  scripts_[sha1] = *compiled;
   return text_of(sha1);
 }
 
@@ -984,7 +984,17 @@ static std::optional<Reply> read_key_count(const MemoryRedis::Arguments& a, std:
   return std::nullopt;
 }
 
-Reply MemoryRedis::run_text(const std::string& text, const Arguments& a) {
+Reply MemoryRedis::eval(const Arguments& a) {
+  const Reply loaded = load_script(a[1]);
+  if (loaded.is_error()) return loaded;
+  Arguments by_hash = a;
+  by_hash[1] = loaded.text;
+  return evalsha(by_hash);
+}
+
+Reply MemoryRedis::evalsha(const Arguments& a) {
+  const auto found = scripts_.find(lower(a[1]));
+  if (found == scripts_.end()) return failed("NOSCRIPT No matching script. Please use EVAL.");
   std::size_t keys = 0;
   if (auto error = read_key_count(a, keys)) return *error;
   LuaEngine& engine = LuaEngine::current();
@@ -992,30 +1002,21 @@ Reply MemoryRedis::run_text(const std::string& text, const Arguments& a) {
   engine.set_global("KEYS");
   engine.push_list(a, 3 + keys, a.size());
   engine.set_global("ARGV");
-  if (auto error = engine.push_compiled(text, "@user_script")) return *error;
+  engine.push(found->second);
   return engine.run(*this, 0, false);
-}
-
-Reply MemoryRedis::eval(const Arguments& a) {
-  const Reply loaded = script_command({"SCRIPT", "LOAD", a[1]});
-  return loaded.is_error() ? loaded : run_text(a[1], a);
-}
-
-Reply MemoryRedis::evalsha(const Arguments& a) {
-  const auto found = scripts_.find(lower(a[1]));
-  if (found == scripts_.end()) return failed("NOSCRIPT No matching script. Please use EVAL.");
-  return run_text(found->second, a);
 }
 
 void MemoryRedis::load_library(const std::string& text, Reply& reply) {
   const std::size_t line = text.find('\n');
   if (line == std::string::npos || !text.starts_with("#!lua name=")) unknown("a library without its first line");
   LuaEngine& engine = LuaEngine::current();
-  if (auto error = engine.push_compiled(text.substr(line), "@user_function")) {
-    reply = *error;
+  const auto compiled = engine.compile(text.substr(line), "@user_function");
+  if (!compiled) {
+    reply = compiled.error();
     return;
   }
   forget_functions();
+  engine.push(*compiled);
   engine.loading = this;
   const int failure = lua_pcall(engine.lua(), 0, 0, 0);
   engine.loading = nullptr;
@@ -1041,7 +1042,7 @@ Reply MemoryRedis::fcall(const Arguments& a) {
   std::size_t keys = 0;
   if (auto error = read_key_count(a, keys)) return *error;
   LuaEngine& engine = LuaEngine::current();
-  lua_rawgeti(engine.lua(), LUA_REGISTRYINDEX, found->second.reference);
+  engine.push(found->second.reference);
   engine.push_list(a, 3, 3 + keys);
   engine.push_list(a, 3 + keys, a.size());
   return engine.run(*this, 2, found->second.is_read_only);

@@ -94,7 +94,7 @@ class MemoryRedis {
   Reply scan(const std::vector<std::string>& names, const Arguments& arguments, std::size_t cursor_at, const Each& each);
   Reply expire_at(const Arguments& arguments, std::int64_t at_ms);
   Reply add(const std::string& key, std::int64_t by);
-  Reply run_text(const std::string& text, const Arguments& arguments);
+  Reply load_script(const std::string& text);
   void load_library(const std::string& text, Reply& reply);
   void forget_functions();
 
@@ -137,7 +137,7 @@ class MemoryRedis {
   std::uint64_t seed_;
   std::uint64_t process_ = 0;
   std::string run_id_;
-  std::unordered_map<std::string, std::string> scripts_;  // sha1 -> text
+  std::unordered_map<std::string, int> scripts_;  // sha1 -> the compiled text, in Lua's registry
   std::map<std::string, Function> functions_;
 };
 

@@ -42,6 +42,7 @@ constexpr auto kSettle = 1000ms;
 constexpr auto kTombstoneTtl = 5000ms;
 constexpr auto kReaderMax = 600ms;  // less than settle, less than the tombstones
 constexpr auto kLease = 500ms;      // less than settle
+constexpr auto kSlowestLent = 3000ms;
 constexpr auto kParkAge = 6000ms;
 constexpr int kRows = 12;
 constexpr const char* kCacheNames[] = {"eu", "us"};
@@ -256,11 +257,13 @@ class World {
   }
 
   // ---- The world moves
+  // Some rows change all the time, others seldom: what is stale there stays.
+  int pick_row() { return chance(700) ? pick(kRows / 3) : pick(kRows); }
   void write() {
-    if (chance(250)) {
+    if (chance(120)) {
       std::vector<int> rows;
       const int count = chance(8) ? 3 + pick(8) : 1 + pick(2);
-      for (int i = 0; i < count; ++i) rows.push_back(pick(kRows));
+      for (int i = 0; i < count; ++i) rows.push_back(pick_row());
       const bool truncate = chance(5);
       if (truncate) {
         rows.clear();
@@ -270,6 +273,11 @@ class World {
       // Most are visible at once, some late, a few hang for long.
       const auto late = chance(600) ? 0ms : chance(900) ? std::chrono::milliseconds(pick(80)) : std::chrono::milliseconds(pick(9000));
       appear_.emplace(now_.steady + late, xid);
+      // Readers meet what has just been committed.
+      for (int i = pick(4); i > 0 && !truncate; --i) {
+        const KindOf& kind = kKinds[pick(static_cast<int>(std::size(kKinds)))];
+        begin_reader(kind, kind.is_of_group ? FakeDatabase::group_of(rows.front()) : rows.front());
+      }
     }
     appear();
   }
@@ -333,14 +341,14 @@ class World {
 
   void read() {
     for (int i = 0; i < 2; ++i) {
-      if (chance(500)) begin_reader();
+      const KindOf& kind = kKinds[pick(static_cast<int>(std::size(kKinds)))];
+      if (chance(700)) begin_reader(kind, pick(kind.is_of_group ? FakeDatabase::kGroups : kRows));
     }
     read_finish();
   }
-  void begin_reader() {
+  void begin_reader(const KindOf& kind, int number) {
     Cache& cache = caches_[static_cast<std::size_t>(pick(static_cast<int>(caches_.size())))];
-    const KindOf& kind = kKinds[pick(static_cast<int>(std::size(kKinds)))];
-    std::string name = fmt::format("{}:{}", kind.word, pick(kind.is_of_group ? FakeDatabase::kGroups : kRows));
+    std::string name = fmt::format("{}:{}", kind.word, number);
     if (!answers(cache)) return;
     if (kind.kind == Kind::kCounted) {
       // The number first, then the rows.
@@ -367,7 +375,9 @@ class World {
       return;
     }
     reader.value = select_text(name);
-    const auto takes = chance(850) ? std::chrono::milliseconds(pick(30)) : std::chrono::milliseconds(pick(static_cast<int>(kReaderMax.count())));
+    // A lease is what bounds who has one; the others may count on themselves alone.
+    const auto most = kind.kind == Kind::kLent ? kSlowestLent : kReaderMax;
+    const auto takes = chance(800) ? std::chrono::milliseconds(pick(30)) : std::chrono::milliseconds(pick(static_cast<int>(most.count())));
     readers_.emplace(now_.steady + takes, std::move(reader));
   }
   void read_finish() {
@@ -375,7 +385,8 @@ class World {
       const Reader reader = std::move(readers_.begin()->second);
       readers_.erase(readers_.begin());
       // One that was held up for longer drops its value.
-      if (!answers(*reader.cache) || now_.steady - reader.began > kReaderMax) continue;
+      const bool is_late = now_.steady - reader.began > kReaderMax && kind_of(reader.name).kind != Kind::kLent;
+      if (!answers(*reader.cache) || is_late) continue;
       // A Redis that came back with older data gives the numbers of its counters away again, to other rows: who has one from
       // before must not store under it.
       if (kind_of(reader.name).kind == Kind::kCounted && reader.server != reader.cache->server->redis.run_id()) continue;
