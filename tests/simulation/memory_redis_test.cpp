@@ -136,7 +136,9 @@ TEST_F(MemoryRedisTest, CommandsAtRandomHaveTheSameReplies) {
       case 5: same({"SET", key, text, pick(2) == 0 ? "NX" : "XX", "PX", one_of(kLives)}); break;
       case 6: same({"UNLINK", key, other}); break;
       case 7: same({"EXISTS", key, key, other}); break;
-      case 8: same({"PTTL", key}); break;
+      case 8:
+        if (!client_.in_multi) same({"PTTL", key});  // what is left of a life is compared by itself alone
+        break;
       case 9: same({"PEXPIRE", key, one_of(kLives)}); break;
       case 10: same({"PEXPIRE", key, one_of(kLives), "GT"}); break;
       case 11: same({"PERSIST", key}); break;

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "daemon/flow/flow.h"
 #include "tests/support/fake_database.h"
 #include "tests/support/fake_sink.h"
@@ -23,12 +25,12 @@ class Lanes : public ::testing::Test {
     now_.steady = SteadyTime(1h);
     now_.system = SystemTime(1h);
   }
-  void start(ParkAfter park_after) {
-    auto rules = RuleSet::parse("- {table: public.rows, keys: ['row:{id}'], settle: 1s}\n", "rules.yaml");
+  void start(ParkAfter park_after, const FlowOptions& options = {}) {
+    auto rules = RuleSet::parse("- {table: public.rows, keys: ['row:{id}'], tags: ['group:{grp}'], settle: 1s}\n", "rules.yaml");
     ASSERT_TRUE(rules.has_value());
     LaneSpec a{"a", &a_, {}, park_after, 5s};
     LaneSpec b{"b", &b_, {}, park_after, 5s};
-    flow_ = std::make_unique<Flow>(std::move(*rules), source_, std::vector{a, b}, observer_, FlowOptions{});
+    flow_ = std::make_unique<Flow>(std::move(*rules), source_, std::vector{a, b}, observer_, options);
     flow_->start(now_);
     run(3s);
     ASSERT_THAT(flow_->status().not_ready, ElementsAre());
@@ -90,6 +92,32 @@ TEST_F(Lanes, TheLagOfACacheWhoseRecordIsNotKnownIsNotZero) {
   b_.server_up = true;
   run(3s);
   EXPECT_EQ(status(1).lag, 0us);
+}
+
+// Its walks take longer than the stream takes to fill the lane: given up with all the rest at each redelivery, they would never
+// come to an end, and the database would be held up for ever.
+TEST_F(Lanes, ACacheThatFallsBehindInTheMiddleOfAWalkGetsFurther) {
+  FlowOptions options;
+  options.held_bytes_max = 6 * 1024;
+  options.batch_items_max = 4;
+  start({}, options);
+  b_.server_up = false;
+  run(1s);
+  std::vector<int> all(12);
+  std::iota(all.begin(), all.end(), 0);
+  database_.make_visible(database_.commit(all, true, now_.system).xid, now_.steady);
+  const std::uint64_t walked = database_.log_end();
+  for (int i = 0; i < 200; ++i) write(i % 12);
+  run(5s);
+  b_.server_up = true;
+  b_.steps_per_turn = 60;
+  b_.orders_per_turn = b_.room = 64;
+  run(60s);
+  EXPECT_GT(source_.confirmed(), walked) << "it begins the same walks again and again";
+  b_.steps_per_turn = 1;
+  run(30s);
+  EXPECT_GE(source_.confirmed(), database_.log_end());
+  EXPECT_THAT(flow_->status().not_ready, ElementsAre());
 }
 
 // It stays connected for as long as its timeout is: that alone does not make it one that can be followed again.
