@@ -228,6 +228,7 @@ class Lane final : private SinkHandler {
   void purge_finished(PurgeWork& purge);
 
   // The record, the judgement and repairs: lane_record.cpp.
+  void note_what_is_left(Ledger::Found found);
   void judge_now();
   void open_repair(Repairs::Wanted wanted);
   void found_on_connection(const SinkConnected& connected, bool is_another_process);
@@ -318,6 +319,7 @@ class Lane final : private SinkHandler {
   std::optional<SourceConnected> streaming_;  // since when the record speaks of it; absent: not judged yet
   Judging judging_ = Judging::kNone;
   std::optional<SourceFacts> facts_;  // judged against as soon as the record is known
+  std::set<std::string> anothers_gaps_;  // on the record that was read, which another process wrote; until they are judged
   std::uint64_t load_ = 0;            // the newest read of the record; older answers are ignored
   std::optional<SteadyTime> lacks_since_;
   bool wants_redelivery_ = false;

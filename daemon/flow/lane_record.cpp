@@ -62,7 +62,7 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
       repairs_.begin_again();
       if (streaming_) wants_redelivery_ = true;
     }
-    for (const std::string& reason : repairs_.reasons(true)) ledger_.open_gap(reason);
+    note_what_is_left(found);
     tell_sink();
     if (judging_ != Judging::kNone && facts_) {
       judging_ = Judging::kDone;
@@ -148,11 +148,18 @@ void Lane::judge(const SourceFacts& facts, Now now) {
 
 void Lane::on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) {
   if (sequence != load_ || judging_ != Judging::kReading) return;
-  if (ledger_.found(record) != Ledger::Found::kOurs) repairs_.drop_unbegun();
-  for (const std::string& reason : repairs_.reasons(true)) ledger_.open_gap(reason);
+  const Ledger::Found found = ledger_.found(record);
+  if (found != Ledger::Found::kOurs) repairs_.drop_unbegun();
+  note_what_is_left(found);
   tell_sink();
   judging_ = Judging::kDone;
   judge_now();
+}
+
+// Gaps on another's record are gaps of its own, whatever we are still repairing by the same name: that began before them.
+void Lane::note_what_is_left(Ledger::Found found) {
+  if (found != Ledger::Found::kOurs) anothers_gaps_ = found == Ledger::Found::kAnothers ? ledger_.gaps() : std::set<std::string>();
+  for (const std::string& reason : repairs_.reasons(true)) ledger_.open_gap(reason);
 }
 
 // What this cache has missed of what the source can still send, by its record.
@@ -171,8 +178,9 @@ void Lane::judge_now() {
     }
     open_repair({gap.reason, gap.tables, !gap.is_expected, true});
   }
+  const std::set<std::string> anothers = std::exchange(anothers_gaps_, {});
   for (const std::string& reason : inherited) {
-    if (repairs_.reasons(true).contains(reason)) continue;
+    if (repairs_.reasons(true).contains(reason) && !anothers.contains(reason)) continue;
     events_.warning(fmt::format("a gap was not repaired by whoever held the source before: {}", reason));
     open_repair({reason, {}, true, true});
   }
