@@ -10,6 +10,8 @@ namespace evictd {
 namespace {
 
 constexpr std::chrono::milliseconds kSettleMin{1000};
+// One may be under way already when it is asked for.
+constexpr int kSnapshotsToBeNewer = 2;
 
 }  // namespace
 
@@ -87,6 +89,7 @@ void Repairs::begin(Repair& repair, SteadyTime now, const Conditions& conditions
   if (conditions.snapshot != nullptr && *conditions.snapshot) {
     repair.hanging = (*conditions.snapshot)->in_progress();
     repair.floor = Xid{number((*conditions.snapshot)->xmax()) - 1};
+    repair.snapshots_wanted = kSnapshotsToBeNewer;
   }
   if (repair.hanging.empty()) repair.visible_at = now;
   repair.began_at = now;
@@ -145,7 +148,8 @@ const Repairs::Walk* Repairs::next(SteadyTime now, const Conditions& conditions)
     walking_ = index;
     if (repair.state == State::kSettling) {
       repair.state = State::kSecond;
-      // What still hangs is purged once more when it becomes visible.
+      // What still hangs is purged once more when it becomes visible; so is what nobody could say of yet.
+      if (repair.snapshots_wanted > 0) repair.visible_at.reset();
       repair.is_late_for_hanging = !repair.visible_at;
       make_walk(repair, repair.patterns, Act::kSettle, now);
       return walk_.get();
@@ -238,14 +242,22 @@ void Repairs::begin_again() {
 
 void Repairs::snapshot(const Snapshot& snapshot, SteadyTime now) {
   for (Repair& repair : repairs_) {
-    if (repair.visible_at || repair.state == State::kWaiting) continue;
+    if (repair.state == State::kWaiting) continue;
+    if (repair.snapshots_wanted > 0 && --repair.snapshots_wanted == 0) {
+      // The gap may be younger than what the repair began with, and so may what it hides.
+      repair.floor = std::max(repair.floor, Xid{number(snapshot.xmax()) - 1});
+      repair.hanging.insert(repair.hanging.end(), snapshot.in_progress().begin(), snapshot.in_progress().end());
+      repair.visible_at.reset();
+    }
+    if (repair.visible_at) continue;
     std::erase_if(repair.hanging, [&](Xid xid) { return snapshot.sees(xid); });
-    if (repair.hanging.empty()) repair.visible_at = now;
+    if (repair.hanging.empty() && repair.snapshots_wanted == 0) repair.visible_at = now;
   }
 }
 
 void Repairs::forget_other_history(SteadyTime now) {
   for (Repair& repair : repairs_) {
+    repair.snapshots_wanted = 0;
     if (repair.visible_at || repair.state == State::kWaiting) continue;
     repair.hanging.clear();
     repair.visible_at = now;
@@ -254,7 +266,7 @@ void Repairs::forget_other_history(SteadyTime now) {
 
 bool Repairs::waits_for_visibility() const {
   return std::any_of(repairs_.begin(), repairs_.end(),
-                     [](const Repair& repair) { return repair.state != State::kWaiting && !repair.visible_at; });
+                     [](const Repair& repair) { return repair.state != State::kWaiting && (!repair.visible_at || repair.snapshots_wanted > 0); });
 }
 
 SteadyTime Repairs::wake_at() const {

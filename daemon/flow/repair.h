@@ -104,6 +104,9 @@ class Repairs {
     std::vector<PatternRef> patterns;
     std::vector<Xid> hanging;               // in progress when it began, not yet visible
     std::optional<SteadyTime> visible_at;   // since when none is hanging
+    // So many snapshots are still to come before one is known to be younger than the first walk: the one it began with may
+    // be from before the gap, and so may the next answer be. Nothing waits for them but the repair's end.
+    int snapshots_wanted = 0;
     std::chrono::milliseconds settle{1000};
     SteadyTime began_at{};                  // the first walk
     SteadyTime first_done_at{};

@@ -90,6 +90,37 @@ TEST_F(TakeOver, AGapThatTheFirstLeftUnrepairedIsRepairedByTheSecond) {
       << second->said;
 }
 
+// Its own repair of the same name began before the other one's gap, and answers for nothing of it.
+TEST_F(TakeOver, AGapOfTheOtherIsRepairedAlsoWhereOneOfThatNameIsUnderRepair) {
+  auto first = start();
+  until({first.get()}, [&] { return is_ready(*first); });
+  slot->lost = true;
+  until({first.get()}, [&] { return first->said.find("slot_lost") != std::string::npos && !slot->lost; });
+  until({first.get()}, [&] { return redis->unconditional_walks == 1; });
+  // It loses the slot in the middle of its repair; the other one finishes that, finds a gap of its own, and dies.
+  slot->holder = nullptr;
+  auto second = start();
+  until({second.get()}, [&] { return is_ready(*second); });
+  slot->lost = true;
+  until({second.get()}, [&] { return redis->record->gaps.contains("slot_lost") && !slot->lost; });
+  second.reset();
+  // A commit that was lost with the slot, and hangs.
+  const Xid xid = database.commit({1}, false, now.system).xid;
+  slot->confirmed = database.log_end();
+  redis->record->acknowledged["wal"] = slot->confirmed;
+  until({first.get()}, [&] { return first->source->connected(); });
+  for (int i = 0; i < 300; ++i) {
+    now.steady += 10ms;
+    now.system += 10ms;
+    turn(*first);
+  }
+  EXPECT_FALSE(is_ready(*first)) << "it waits for what hung when the other's gap was found";
+  redis->cache["row:1"] = {{}, false};  // by a reader that does not see it yet
+  database.make_visible(xid, now.steady);
+  until({first.get()}, [&] { return is_ready(*first); });
+  EXPECT_FALSE(redis->cache.contains("row:1"));
+}
+
 TEST_F(TakeOver, WhatTheFirstAcknowledgedMeanwhileIsNoGap) {
   auto first = start();
   until({first.get()}, [&] { return is_ready(*first); });
