@@ -58,9 +58,9 @@ int print_acl(const Config& config, const RuleSet& rules) {
 // A vector of each table that rules compare by similarity, against the dimensions of the index.
 Findings check_dimensions(const Config& config, const RuleSet& rules, const CacheSettings& cache) {
   Findings findings;
-  const Secret& url = postgres_url(config);
+  const DatabaseAddress database = database_address(config);
   for (const RuleInfo& rule : rules.rules()) {
-    if (url.empty() || !acts_on(rule, cache.name)) continue;
+    if (database.url.empty() || !acts_on(rule, cache.name)) continue;
     for (const SemanticInfo& entry : rule.semantic) {
       if (!entry.is_near()) continue;
       const Result<std::unique_ptr<BlockingClient>> client = BlockingClient::open(redis_options(config, cache));
@@ -71,7 +71,7 @@ Findings check_dimensions(const Config& config, const RuleSet& rules, const Cach
       wanted.page = 1;
       wanted.where = quoted_name(entry.near) + " is not null";
       if (dimensions == 0) continue;  // told by whoever looks at the index
-      const Result<std::unique_ptr<LiveRows>> live = LiveRows::open(url.reveal(), wanted);
+      const Result<std::unique_ptr<LiveRows>> live = LiveRows::open(database, wanted);
       if (!live) continue;  // told by whoever looks at the table
       const Result<std::vector<std::vector<Value>>> rows = (*live)->next();
       const std::vector<Column>& columns = (*live)->relation().columns;
@@ -112,7 +112,7 @@ int check_command(const CommandLine& request) {
     if (!record) record = read_record(redis_options(**config, cache));
   }
   Findings source = check_source(**config, *rules, record ? &*record : nullptr);
-  if (!postgres_url(**config).empty()) {
+  if (!database_address(**config).url.empty()) {
     for (Finding& finding : check_refresh(refresh_database_options(**config), *rules)) source.push_back(std::move(finding));
   }
   sections.push_back({source_text(**config), std::move(source)});

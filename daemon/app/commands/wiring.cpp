@@ -30,6 +30,11 @@ std::string postgres_text(const Secret& url) {
   return database.empty() ? conninfo->server() : conninfo->server() + "/" + database;
 }
 
+DatabaseAddress address_of(const PostgresSettings& settings) { return {settings.url, settings.credential, settings.client_encoding}; }
+
+// Beside Kafka: its password is in the url, or in libpq's own password file.
+DatabaseAddress address_of(const KafkaSettings& settings) { return {settings.postgres_url, {}, ""}; }
+
 #ifdef EVICTD_WITH_KAFKA
 KafkaOptions kafka_options(const KafkaSettings& settings) {
   KafkaOptions options;
@@ -59,10 +64,9 @@ KafkaOptions kafka_options(const KafkaSettings& settings) {
 #endif
 
 #ifdef EVICTD_WITH_KAFKA
-Result<AskTableTree> make_table_tree(const Secret& url) {
-  Result<Conninfo> conninfo = Conninfo::parse(url.reveal());
+Result<AskTableTree> make_table_tree(const DatabaseAddress& database) {
+  Result<Conninfo> conninfo = Conninfo::of(database, "evictd tables");
   if (!conninfo) return tl::unexpected(conninfo.error());
-  conninfo->pin_session("evictd tables", "");
   return ask_table_tree(*conninfo, "dbz_publication");  // as Debezium calls its own, where nobody says otherwise
 }
 #endif
@@ -78,13 +82,13 @@ Result<std::unique_ptr<Source>> kafka_source(const KafkaSettings& settings) {
   AskTableTree tables;
   std::unique_ptr<LookupSession> lookups;
   if (!settings.postgres_url.empty()) {
-    Result<std::unique_ptr<SnapshotPoll>> made = make_snapshot_poll(settings.postgres_url);
+    Result<std::unique_ptr<SnapshotPoll>> made = make_snapshot_poll(address_of(settings));
     if (!made) return tl::unexpected(made.error());
     snapshots = std::move(*made);
-    Result<AskTableTree> asked = make_table_tree(settings.postgres_url);
+    Result<AskTableTree> asked = make_table_tree(address_of(settings));
     if (!asked) return tl::unexpected(asked.error());
     tables = std::move(*asked);
-    Result<std::unique_ptr<LookupSession>> session = make_lookup_session(settings.postgres_url);
+    Result<std::unique_ptr<LookupSession>> session = make_lookup_session(address_of(settings));
     if (!session) return tl::unexpected(session.error());
     lookups = std::move(*session);
   }
@@ -133,11 +137,7 @@ RedisOptions redis_options(const Config& config, const CacheSettings& cache) {
 
 RefreshDatabaseOptions refresh_database_options(const Config& config) {
   RefreshDatabaseOptions options;
-  options.url = postgres_url(config).reveal();
-  if (config.postgres) {
-    options.credential = config.postgres->credential;
-    options.client_encoding = config.postgres->client_encoding;
-  }
+  options.database = database_address(config);
   return options;
 }
 
@@ -195,10 +195,8 @@ namespace {
 
 // Nothing when the server cannot be asked: check_postgres says why.
 Findings check_postgres_nulls(const PostgresSettings& settings, const RuleSet& rules) {
-  Result<Conninfo> conninfo = Conninfo::parse(settings.url.reveal());
+  Result<Conninfo> conninfo = Conninfo::of(address_of(settings), "evictd check");
   if (!conninfo) return {};
-  conninfo->use(settings.credential);
-  conninfo->pin_session("evictd check", settings.client_encoding);
   Catalogue catalogue(std::move(*conninfo));
   const Result<Facts> facts =
       catalogue.read_facts(Subject{settings.slot, settings.publication, rules.tables(), true});
@@ -230,7 +228,7 @@ Findings check_source(const Config& config, const RuleSet& rules, const Record* 
   }
   AskTableTree tables;
   if (!config.kafka->postgres_url.empty()) {
-    if (Result<AskTableTree> made = make_table_tree(config.kafka->postgres_url)) tables = std::move(*made);
+    if (Result<AskTableTree> made = make_table_tree(database_address(config))) tables = std::move(*made);
   }
   return check_kafka(options, rules, tables);
 #else
@@ -239,8 +237,8 @@ Findings check_source(const Config& config, const RuleSet& rules, const Record* 
 #endif
 }
 
-const Secret& postgres_url(const Config& config) {
-  return config.postgres ? config.postgres->url : config.kafka->postgres_url;
+DatabaseAddress database_address(const Config& config) {
+  return config.postgres ? address_of(*config.postgres) : address_of(*config.kafka);
 }
 
 std::string source_text(const Config& config) {
