@@ -188,7 +188,7 @@ void Flow::Impl::start(Now now) {
 }
 
 Lane::Surroundings Flow::Impl::surroundings() const {
-  return {is_streaming(), intake_.has_snapshots(), &intake_.latest_snapshot(), stopping_};
+  return {is_streaming(), intake_.has_snapshots(), &intake_.latest_snapshot(), intake_.latest_snapshot_asked_at(), stopping_};
 }
 
 void Flow::Impl::step(Now now) {

@@ -51,6 +51,7 @@ class Lane final : private SinkHandler {
     bool is_streaming = false;
     bool has_snapshots = false;  // the source answers for snapshots
     const std::optional<Snapshot>* snapshot = nullptr;
+    SteadyTime snapshot_asked_at = SteadyTime::min();
     bool is_hurried = false;     // stopping: whatever is finished goes on record at once
   };
 

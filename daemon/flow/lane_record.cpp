@@ -59,7 +59,7 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
     if (knew) repairs_.drop_unbegun();
     if (is_another_process) {
       forget_unrecorded();
-      repairs_.begin_again();
+      repairs_.begin_again(now_.steady);
       if (streaming_) wants_redelivery_ = true;
     }
     for (const std::string& reason : repairs_.reasons(true)) ledger_.open_gap(reason);
@@ -75,7 +75,7 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
       // What is on record was done before it, so it is done; what came later may be lost with the process.
       if (is_another_process) {
         forget_unrecorded();
-        repairs_.begin_again();
+        repairs_.begin_again(now_.steady);
         wants_redelivery_ = true;
       }
       break;
@@ -278,16 +278,16 @@ void Lane::open_repair(Repairs::Wanted wanted) {
                            wanted.tables.empty() ? "all tables" : fmt::format("'{}'", fmt::join(wanted.tables, "', '")),
                            wanted.reason));
   ledger_.open_gap(wanted.reason);
-  repairs_.open(std::move(wanted));
+  repairs_.open(std::move(wanted), now_.steady);
 }
 
 void Lane::work_repairs(const Surroundings& surroundings) {
   if (is_connected_ && !is_parked_ && !repairs_.empty() && !repair_ticket_ && spec_.sink->has_room(Urgency::kBulk)) {
     Repairs::Conditions conditions;
     conditions.is_streaming = surroundings.is_streaming && streaming_ && ledger_.gaps_are_stored();
-    conditions.wants_snapshot = surroundings.is_streaming && surroundings.has_snapshots &&
-                                (surroundings.snapshot == nullptr || !*surroundings.snapshot);
+    conditions.has_snapshots = surroundings.is_streaming && surroundings.has_snapshots;
     conditions.snapshot = surroundings.is_streaming ? surroundings.snapshot : nullptr;
+    conditions.snapshot_asked_at = surroundings.snapshot_asked_at;
     conditions.rules = rules_;
     conditions.acts = &acts_;
     if (const Repairs::Walk* walk = repairs_.next(now_.steady, conditions)) {

@@ -67,6 +67,7 @@ struct Cache {
   bool is_in_trouble = false;  // in a run without faults: the one that others must not feel
   // It lost data, or was parked: until its purge, markers do not speak for all that was applied before.
   bool is_forgetful = false;
+  std::uint64_t carried = 0;  // acknowledged by the first record of its writer: others' word, which proves nothing to it
   std::uint64_t purged_through = 0;  // what was logged up to there is answered by a purge, not by its own deletes
   // Since when a daemon serves it: bounds of time are not those of restarts.
   SteadyTime served_since{};
@@ -680,9 +681,7 @@ class World {
         // settling together, and the pace of snapshots and steps.
         if (faults_ || cache.is_in_trouble || !is_watched(name, cache, daemons_[0].rules)) continue;
         const auto stale = now_.steady - std::max(database_.visible_since(xid), cache.served_since);
-        // (No tombstone stands for a key that was not there to be purged: a checked reader that began before may fill it
-        // until the purge is made again, after the tombstones' time.)
-        const auto bound = (!checked_ ? kSettle + kSettle / 10 : is_purge(xid) ? kTombstoneTtl : 0ms) + kPace;
+        const auto bound = (checked_ ? 0ms : kSettle + kSettle / 10) + kPace;
         // The edge stands behind: a purge of it leaves when the cache below has applied the same.
         const bool may_wait_for_purges = is_purge(xid) || cache.name == "edge";
         if (stale > bound + (cache.name == "edge" ? kPace : 0ms) + (may_wait_for_purges ? kPurgeEvery : 0ms)) {
@@ -741,8 +740,9 @@ class World {
     cache.at_record = *cache.data;
     const Record& record = *cache.data->record;
     const auto applied = record.applied.find("wal");
-    if (checked_ || applied == record.applied.end() || record.epoch.empty()) return;
     const auto acknowledged = record.acknowledged.find("wal");
+    if (record.sequence == 1) cache.carried = acknowledged == record.acknowledged.end() ? 0 : acknowledged->second;
+    if (checked_ || applied == record.applied.end() || record.epoch.empty()) return;
     for (const Logged& logged : database_.log()) {
       if (logged.end > applied->second || (acknowledged != record.acknowledged.end() && logged.end <= acknowledged->second)) continue;
       if (logged.end <= std::max(slot_->confirmed, cache.purged_through) || gone_.count(logged.xid) != 0) continue;
@@ -765,9 +765,9 @@ class World {
     if (slot_->holder != daemon.source.get() || record->writer != daemon.writer) return;
     if (record->source_instance != daemon.source->instance) return;
     std::uint64_t applied = 0;
-    for (const auto* known : {&record->applied, &record->acknowledged}) {
-      const auto found = known->find("wal");
-      if (found != known->end()) applied = std::max(applied, found->second);
+    if (const auto found = record->applied.find("wal"); found != record->applied.end()) applied = found->second;
+    if (const auto found = record->acknowledged.find("wal"); found != record->acknowledged.end() && found->second > cache.carried) {
+      applied = std::max(applied, found->second);
     }
     for (const Logged& logged : database_.log()) {
       if (xids.count(logged.xid) != 0 && logged.end > applied) return;

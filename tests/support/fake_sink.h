@@ -21,6 +21,7 @@ namespace evictd::testing {
 
 class FakeSink final : public Sink {
  public:
+  static constexpr const char* kPurgedMarker = "evictd:purged";
   struct Cached {
     std::set<Xid> contains;  // the transactions whose change is in the value
     bool checked = false;
@@ -106,7 +107,7 @@ class FakeSink final : public Sink {
 
   bool checked_fill(const std::string& key, const Snapshot& seen, std::set<Xid> contains,
                     const std::vector<std::string>& tags = {}) {
-    if (!allows(find_marker(key), seen)) return false;
+    if (!allows(find_marker(key), seen) || !allows(find_marker(kPurgedMarker), seen)) return false;
     for (const std::string& tag : tags) {
       if (!allows(find_marker("tag:" + tag), seen)) return false;
     }
@@ -342,6 +343,8 @@ class FakeSink final : public Sink {
       ++counts.replayed;
       return;
     }
+    // For keys that are absent now: every fill looks here as well.
+    if (how.trusts_filled && !pattern.is_bump) leave_tombstone(how, kPurgedMarker);
     if (pattern.is_bump) {
       for (auto& [name, counter] : data.counters) {
         if (matches(glob, name)) ++counter.number;
@@ -421,6 +424,13 @@ class FakeSink final : public Sink {
       }
       if (order.act == Act::kSettle && marker != nullptr && marker->is_tombstone) return;
     }
+    leave_tombstone(how, name);
+  }
+
+  void leave_tombstone(const How& how, const std::string& name) {
+    const Order& order = how.order;
+    const std::set<Xid>& xids = how.xids;
+    const Marker* marker = find_marker(name);
     Marker tombstone;
     tombstone.is_tombstone = true;
     if (marker != nullptr && marker->is_tombstone && marker->epoch == context_.epoch) tombstone = *marker;

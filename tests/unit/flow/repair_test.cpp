@@ -1,0 +1,118 @@
+// What a repair walks, and when.
+#include "daemon/flow/repair.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "mapping/rules.h"
+
+namespace evictd::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+class RepairsTest : public ::testing::Test {
+ protected:
+  RepairsTest() {
+    auto rules = RuleSet::parse("- {table: public.items, keys: ['item:{id}'], fill: checked}\n", "rules.yaml");
+    EXPECT_TRUE(rules.has_value());
+    rules_ = std::make_shared<const RuleSet>(std::move(*rules));
+    conditions_.is_streaming = conditions_.has_snapshots = true;
+    conditions_.snapshot = &snapshot_;
+    conditions_.rules = rules_;
+    conditions_.acts = &acts_;
+  }
+
+  void hear(std::uint64_t xmax) {  // a snapshot that was asked for now
+    snapshot_ = Snapshot::parse(std::to_string(xmax) + ":" + std::to_string(xmax) + ":").value();
+    conditions_.snapshot_asked_at = now_;
+    repairs_.snapshot(*snapshot_, now_);
+  }
+
+  void open(const char* reason) {
+    Repairs::Wanted wanted;
+    wanted.reason = reason;
+    repairs_.open(std::move(wanted), now_);
+  }
+
+  const Repairs::Walk* next() { return repairs_.next(now_, conditions_); }
+
+  // The walk that is due, done. Not when there is none.
+  bool walk() {
+    if (next() == nullptr) return false;
+    repairs_.done(now_);
+    return true;
+  }
+
+  SteadyTime now_ = SteadyTime(1h);
+  std::shared_ptr<const RuleSet> rules_;
+  std::vector<bool> acts_ = {true};
+  std::optional<Snapshot> snapshot_;
+  Repairs::Conditions conditions_;
+  Repairs repairs_{{60s, "cache"}};
+};
+
+// A value that was read after an older snapshot and before the gap was found lacks changes whose tombstones are lost.
+TEST_F(RepairsTest, TheFloorOfFillsIsOfASnapshotThatWasAskedForWhenTheGapWasFound) {
+  hear(100);
+  now_ += 10s;
+  open("redis_rollback");
+  EXPECT_EQ(next(), nullptr);
+  EXPECT_TRUE(repairs_.waits_for_visibility()) << "asks for one";
+  now_ += 10ms;
+  hear(200);
+  EXPECT_FALSE(repairs_.waits_for_visibility());
+  ASSERT_NE(next(), nullptr);
+  EXPECT_EQ(repairs_.walk()->floor, Xid{199});
+}
+
+TEST_F(RepairsTest, AGapThatJoinsOneWhichHasNotBegunWantsItsOwnSnapshot) {
+  open("redis_rollback");
+  hear(100);
+  now_ += 10ms;
+  open("schema_changed");
+  EXPECT_EQ(next(), nullptr);
+  hear(101);
+  EXPECT_NE(next(), nullptr);
+}
+
+TEST_F(RepairsTest, ACacheThatIsAnotherProcessAgainWantsASnapshotOfThen) {
+  open("redis_rollback");
+  hear(100);
+  ASSERT_TRUE(walk());
+  now_ += 10ms;
+  repairs_.begin_again(now_);
+  EXPECT_EQ(next(), nullptr);
+  hear(101);
+  ASSERT_NE(next(), nullptr);
+  EXPECT_EQ(repairs_.walk()->floor, Xid{100});
+}
+
+// Readers would miss all their keys a second time, a minute later.
+TEST_F(RepairsTest, ValuesThatReadersFilledAfterwardsAreLeftAlone) {
+  open("slot_missing");
+  hear(100);
+  ASSERT_TRUE(walk());
+  now_ += 1s;
+  ASSERT_TRUE(walk());
+  EXPECT_THAT(repairs_.take_closed(), ::testing::ElementsAre("slot_missing"));
+  EXPECT_EQ(repairs_.wake_at(), SteadyTime::max());
+}
+
+TEST_F(RepairsTest, WithoutSnapshotsSlowReadersFillsArePurgedAfterTheTimeOfATombstone) {
+  conditions_.has_snapshots = false;
+  open("offsets_lost");
+  ASSERT_TRUE(walk());
+  now_ += 1s;
+  ASSERT_TRUE(walk());
+  EXPECT_THAT(repairs_.take_ready(), ::testing::ElementsAre("offsets_lost"));
+  EXPECT_THAT(repairs_.take_closed(), ::testing::IsEmpty());
+  now_ += 58s;
+  EXPECT_EQ(next(), nullptr);
+  now_ += 1s;
+  ASSERT_TRUE(walk());
+  EXPECT_THAT(repairs_.take_closed(), ::testing::ElementsAre("offsets_lost"));
+}
+
+}  // namespace
+}  // namespace evictd::testing
