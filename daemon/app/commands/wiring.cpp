@@ -9,6 +9,7 @@
 #include "daemon/app/check_nulls.h"
 #include "daemon/sources/postgres/catalogue.h"
 #include "daemon/sources/postgres/doctor/check.h"
+#include "daemon/sources/postgres/doctor/check_lookups.h"
 #include "daemon/sources/postgres/conninfo.h"
 #include "daemon/sources/postgres/table_tree.h"
 #include "daemon/sinks/redis/url.h"
@@ -230,7 +231,11 @@ Findings check_source(const Config& config, const RuleSet& rules, const Record* 
   if (!config.kafka->postgres_url.empty()) {
     if (Result<AskTableTree> made = make_table_tree(database_address(config))) tables = std::move(*made);
   }
-  return check_kafka(options, rules, tables);
+  Findings findings = check_kafka(options, rules, tables);
+  if (!config.kafka->postgres_url.empty()) {
+    for (Finding& finding : check_lookups_at(database_address(config), rules)) findings.push_back(std::move(finding));
+  }
+  return findings;
 #else
   return {{"CF001", Severity::kError, config.kafka->place.to_string(),
            "this evictd was built without Kafka", "build it with -DEVICTD_KAFKA=ON"}};
