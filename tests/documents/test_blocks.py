@@ -50,6 +50,7 @@ RUN_BY = {
     ("docs/refresh.md", "for stream, entries"): HERE,
     ("docs/refresh.md", "$ evictd warm"): HERE,
     ("docs/rules.md", "ok    a slug is renamed"): HERE,
+    ("docs/sizing.md", "create temporary table wal_before"): HERE,
     ("docs/tutorial.md", ""): "tests/documents/test_tutorial.py",
 }
 
@@ -348,6 +349,13 @@ def test_a_varnish_without_the_module_bans(postgres):
         redis_.stop()
     finally:
         varnish.stop()
+
+
+def test_the_rate_of_wal_is_a_number(postgres):
+    with postgres.connect().cursor() as cursor:  # one session: the table is temporary
+        for statement in block("docs/sizing.md", "create temporary table wal_before").replace("pg_sleep(1)", "pg_sleep(0.1)").split(";")[:-1]:
+            cursor.execute(statement)
+        assert cursor.fetchone()[0] >= 0
 
 
 def test_an_editor_finds_the_schema_where_the_document_says():
