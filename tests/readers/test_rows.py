@@ -93,7 +93,7 @@ def test_a_page_goes_with_each_row_that_it_was_made_from(package, start, databas
         "delete from products where id = 5000",
     ]
     if IS_BRIEF:
-        changes = changes[0::3]
+        changes = [changes[0], *changes[2:4], *changes[-2:]]  # what one makes another takes back: the next language begins alike
     assert driver.read("page:2") == page(database, 2)
     for change in changes:
         before = page(database, 2)
