@@ -351,6 +351,26 @@ def test_a_varnish_without_the_module_bans(postgres):
         varnish.stop()
 
 
+def test_the_rules_for_frameworks_make_the_keys_beside_them():
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", text_of("docs/adopting.md").partition("## Keys that frameworks make")[2], re.M)[1:]
+    assert len(rows) >= 7
+    made = 0
+    for framework, its_keys, rule in rows:
+        for kind, template in re.findall(r'`(keys|purge): \["([^"]+)"\]`', rule):
+            rules = f"{{table: products, {kind}: ['{template}']}}"
+            folder = process.temporary_folder("evictd-framework-")
+            with open(f"{folder}/evictd.yaml", "w", encoding="utf-8") as file:
+                file.write(f"postgres: {{url: postgresql://x/y}}\nredis: {{url: redis://x}}\nrules:\n- {rules}\n")
+            done = subprocess.run([binary(), "explain", "-c", f"{folder}/evictd.yaml", "--table", "products", "--op", "update", "--old",
+                                   '{"id": 7}', "--new", '{"id": 7}'], capture_output=True, text=True, check=False)
+            key = template.replace("{id}", "7")
+            assert done.returncode == 0 and re.search(rf"{kind.removesuffix('s')} +{re.escape(key)} ", done.stdout), (framework, done.stdout, done.stderr)
+            if "prefix" not in its_keys and kind == "keys":
+                assert f"{key}`" in its_keys, f"{framework}: the keys are {its_keys}, the rule makes {key}"
+            made += 1
+    assert made >= 5
+
+
 def test_the_rate_of_wal_is_a_number(postgres):
     with postgres.connect().cursor() as cursor:  # one session: the table is temporary
         for statement in block("docs/sizing.md", "create temporary table wal_before").replace("pg_sleep(1)", "pg_sleep(0.1)").split(";")[:-1]:
