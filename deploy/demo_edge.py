@@ -23,7 +23,7 @@ from harness import daemon, oracle, process, servers, shop  # noqa: E402
 from harness.waiting import eventually  # noqa: E402
 
 PRODUCTS = 20
-SECONDS_OF_LOAD = 3  # with --once
+SECONDS_OF_LOAD = 2  # with --once
 LATENCY = "evictd_invalidation_latency_seconds"
 RULES = """
 defaults: {fill: checked}

@@ -84,6 +84,24 @@ void check_stars(const RuleSet& rules, Findings& findings) {
   }
 }
 
+// A template without a placeholder names one key for all rows, as a list of them has. With the sign of another language's
+// placeholder in it ('%s', '$id', '{{id}}', '<id>') it is hardly meant so.
+void check_foreign_placeholders(const RuleSet& rules, Findings& findings) {
+  for (const RuleInfo& rule : rules.rules()) {
+    if (!rule.implied_via.empty()) continue;
+    for (const std::vector<std::string>* templates :
+         {&rule.key_templates, &rule.tag_templates, &rule.bump_templates, &rule.surrogate_templates}) {
+      for (const std::string& text : *templates) {
+        const Result<Template> compiled = parse_template(text);
+        if (!compiled || !compiled->placeholders.empty() || text.find_first_of("%$<{") == std::string::npos) continue;
+        findings.push_back({"CF009", Severity::kWarning, rule_object(rule),
+                            fmt::format("'{}' has no placeholder: every change deletes '{}', and nothing else", text, fmt::join(compiled->literals, "")),
+                            "write {column}, in single braces, where the value of a column belongs"});
+      }
+    }
+  }
+}
+
 void check_times(const Config& config, const RuleSet& rules, Findings& findings) {
   for (const CacheSettings& cache : config.caches) {
     if (cache.edge || cache.redis.tombstone_ttl >= kTombstoneTtlLow) continue;
@@ -175,6 +193,7 @@ Findings check_files(const Config& config, const RuleSet& rules) {
   Findings findings;
   check_collisions(rules, findings);
   check_stars(rules, findings);
+  check_foreign_placeholders(rules, findings);
   check_times(config, rules, findings);
   check_edges(config, rules, findings);
   if (config.listen && !is_loopback(config.listen->host)) {

@@ -46,6 +46,17 @@ TEST(CheckFiles, PlaceholdersThatTouch) {
             "0 errors, 1 warning\n");
 }
 
+TEST(CheckFiles, PlaceholdersOfOtherLanguages) {
+  EXPECT_EQ(checked("- {table: users, keys: [\"user:%s\", \"u:{{id}}\", \"{{{id}}}:cart:100%\", \"users:all\"], tags: [\"t:$id\"]}\n"),
+            "files\n"
+            "  CF009 warning  rule 'public.users' (rules.yaml:1:3)\n"
+            "    'user:%s' has no placeholder: every change deletes 'user:%s', and nothing else\n"
+            "    'u:{{id}}' has no placeholder: every change deletes 'u:{id}', and nothing else\n"
+            "    't:$id' has no placeholder: every change deletes 't:$id', and nothing else\n"
+            "    fix: write {column}, in single braces, where the value of a column belongs\n"
+            "0 errors, 3 warnings\n");
+}
+
 TEST(CheckFiles, TheSameTemplateTwice) {
   EXPECT_EQ(checked("- {table: users, keys: [\"user:{id}\"]}\n"
                     "- {table: public.users, keys: [\"user:{id}\"], on: [insert]}\n"),
