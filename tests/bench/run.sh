@@ -12,6 +12,7 @@
 #   --case kafka      by itself: events from a real Kafka, beside librdkafka's own consumer
 #   --case scripts    by itself: what one key costs Redis, by call
 #   --case row-tags   by itself: what tags cost Redis, by their number, members and lazy
+#   --case sizing     by itself: bytes in Redis, on the network and in evictd, for docs/sizing.md
 #   --case storm      by itself: a job rewrites 50,000 popular rows under 500 readers, with and without `refresh`
 #   --case semantic   by itself: invalidations by similarity in a vector set (--elements N, --invalidations N)
 #   --records N       of the kafka case (1000000)
@@ -34,6 +35,7 @@ if [ -z "${EVICTD_BINARY_DIR:-}" ]; then
   export EVICTD_BINARY_DIR=$PWD/build/release
 fi
 case " $* " in *" --case semantic "*) exec /usr/bin/python3 tests/bench/semantic.py "$@" ;; esac
+case " $* " in *" --case sizing "*) exec /usr/bin/python3 tests/bench/sizing.py "$@" ;; esac
 case " $* " in *" --case row-tags "*) exec /usr/bin/python3 tests/bench/row_tags.py "$@" ;; esac
 if [ -n "$storm" ]; then exec /usr/bin/python3 tests/bench/storm.py "$@"; fi
 if [ -n "$kafka" ]; then exec /usr/bin/python3 tests/kafka/bench.py "$@"; fi

@@ -391,7 +391,7 @@ TEST(Config, SaysWhyAFileCannotBeRead) {
   ASSERT_FALSE(config);
   EXPECT_EQ(config.error().to_string(),
             "cannot read the configuration '/nonexistent/evictd.yaml': No such file or directory\n"
-            "hint: name it with -c FILE; deploy/evictd.yaml is an example with comments");
+            "hint: name it with -c FILE, or let 'evictd init' propose one");
   const Result<std::string> folder = read_text_file("/", "configuration");
   ASSERT_FALSE(folder);
   EXPECT_EQ(folder.error().text, "cannot read the configuration '/': Is a directory");
