@@ -14,6 +14,7 @@
 #   --case row-tags   by itself: what tags cost Redis, by their number, members and lazy
 #   --case sizing     by itself: bytes in Redis, on the network and in evictd, for docs/sizing.md
 #   --case storm      by itself: a job rewrites 50,000 popular rows under 500 readers, with and without `refresh`
+#   --case edge      by itself: what a Varnish behind Redis costs Redis's caches, alive and dead; 10,000 surrogate keys
 #   --case semantic   by itself: invalidations by similarity in a vector set (--elements N, --invalidations N)
 #   --records N       of the kafka case (1000000)
 #   --keys N          of the kafka case: events of so many keys that change over and over
@@ -36,6 +37,7 @@ if [ -z "${EVICTD_BINARY_DIR:-}" ]; then
 fi
 case " $* " in *" --case semantic "*) exec /usr/bin/python3 tests/bench/semantic.py "$@" ;; esac
 case " $* " in *" --case sizing "*) exec /usr/bin/python3 tests/bench/sizing.py "$@" ;; esac
+case " $* " in *" --case edge "*) exec /usr/bin/python3 tests/bench/edge.py "$@" ;; esac
 case " $* " in *" --case row-tags "*) exec /usr/bin/python3 tests/bench/row_tags.py "$@" ;; esac
 if [ -n "$storm" ]; then exec /usr/bin/python3 tests/bench/storm.py "$@"; fi
 if [ -n "$kafka" ]; then exec /usr/bin/python3 tests/kafka/bench.py "$@"; fi
