@@ -201,6 +201,7 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
   session_ = session;
   streaming_ = connected;
   snapshot_.reset();
+  ledger_.forget_awaited();
   if (judging_ != Judging::kDone || !ledger_.is_known()) return;  // judged when its record is known
   const bool first_start = ledger_.is_first_start();
   if (!first_start && ledger_.record().epoch != connected.epoch) repairs_.forget_other_history(now.steady);

@@ -74,6 +74,8 @@ class Ledger {
   // again. Where something beyond it comes first, the server was set back meanwhile and its log has gone another way, which
   // neither its name nor its positions tell. Asked only of a server that is another process than it was.
   const std::map<std::string, std::uint64_t>& awaited() const { return awaited_; }
+  // Another connection begins: whatever the last one had to send again.
+  void forget_awaited() { awaited_.clear(); }
   void use_tables(const std::map<std::string, std::string>& tables);
   // Streams that are read from here on go on record at once: see SourceHandler::on_streams().
   void use_streams(const std::map<std::string, std::uint64_t>& begins);

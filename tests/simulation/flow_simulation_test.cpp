@@ -214,6 +214,7 @@ class World {
         end_daemon(daemon, 0ms);
       }
     }
+    note_first_start();
     note_served();
     note_late_records();
     tell();
@@ -560,6 +561,13 @@ class World {
 
   // A record that a daemon had on its way when it lost the slot may arrive after its successor has read what was there:
   // then there is somebody else's record where the successor knows another, and that is a rollback to it.
+  // What was committed before the slot existed comes never, and what was read before that is kept (on_first_start: keep).
+  void note_first_start() {
+    if (!slot_->exists || std::exchange(had_slot_, true)) return;
+    for (const Logged& logged : database_.log()) {
+      if (logged.end <= slot_->confirmed) before_the_slot_.insert(logged.xid);
+    }
+  }
   void note_late_records() {
     const void* holder = slot_->holder;
     if (holder == std::exchange(last_holder_, holder)) return;
@@ -681,7 +689,7 @@ class World {
     for (const auto& [name, cached] : data.cache) {
       if (contains_all(cached.contains, name)) continue;
       for (const Xid xid : select(name)) {
-        if (cached.contains.count(xid) != 0) continue;
+        if (cached.contains.count(xid) != 0 || before_the_slot_.count(xid) != 0) continue;
         // G3: never older than an applied invalidation. (A Redis that went back to an old dump forgot renewals
         // and tombstones, and so did a commit that hung when the slot was lost; what that lets in is gone again when
         // the gap is repaired. One that was away for longer than a tombstone lives had nobody who renewed them.)
@@ -814,7 +822,7 @@ class World {
       for (const auto& [name, cached] : cache.data->cache) {
         if (!is_watched(name, cache, active->rules)) continue;
         for (const Xid xid : select(name)) {
-          if (cached.contains.count(xid) == 0) {
+          if (cached.contains.count(xid) == 0 && before_the_slot_.count(xid) == 0) {
             return violate(fmt::format("stale at the end: {} in {} lacks xid {}", name, cache.name, number(xid)));
           }
         }
@@ -842,6 +850,8 @@ class World {
   std::set<Xid> lost_in_progress_;  // logged and not visible when the slot, or a piece of the stream, was lost
   std::set<Xid> gone_;              // need not have been delivered
   std::uint64_t writers_ = 0;
+  bool had_slot_ = false;
+  std::set<Xid> before_the_slot_;
   std::size_t ordered_ = 0;  // of what the edge applied first, at the last look
   const void* last_holder_ = nullptr;
   std::string instance_ = "server-1";
