@@ -340,8 +340,8 @@ def test_a_varnish_without_the_module_bans(postgres):
     try:
         folder = process.temporary_folder("evictd-ban-daemon-")
         redis_ = servers.Redis(f"{folder}/redis").start()
-        one = Evictd(folder, postgres.url(), "", "- {table: public.products, surrogate_keys: ['product-{id}']}\n", slot="bans", publication="bans",
-                     caches=f"  main: {{redis: {{url: {redis_.url()}}}}}\n  edge: {{varnish: {{url: {varnish.url()}, method: BAN}}}}\n").start()
+        one = Evictd(folder, postgres.url(), "", "- {table: public.products, surrogate_keys: ['product-{id}'], settle: 50ms}\n", slot="bans", publication="bans",
+                     caches=f"  main: {{redis: {{url: {redis_.url()}}}}}\n  edge: {{varnish: {{url: {varnish.url()}, method: BAN}}, origin_time: 50ms}}\n").start()
         postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
         eventually("the ban was believed", lambda: one.metrics().sum("evictd_edge_keys_purged_total") > 0, 30)
         assert one.stop() == 0

@@ -297,6 +297,12 @@ INSTANTIATE_TEST_SUITE_P(
         WrongConfig{"SentinelWithAUrl", with_redis("sentinels: ['redis://s1:26379']"),
                     "evictd.yaml:4:14: 'sentinels': expected host:port, got 'redis://s1:26379'\n"
                     "hint: for example sentinel-1:26379"},
+        WrongConfig{"SentinelWithAPassword", with_redis("sentinels: ['redis://:hunter2@s1:26379']"),
+                    "evictd.yaml:4:14: 'sentinels': expected host:port, got one with a user\n"
+                    "hint: for example sentinel-1:26379; the password of the Sentinels is 'sentinel_password'"},
+        WrongConfig{"RedisIsAUrl", "postgres: {url: postgresql://localhost/shop}\nredis: redis://:hunter2@h/0\nrules: rules.yaml\n",
+                    "evictd.yaml:2:8: 'redis': expected a map of settings, got a URL\n"
+                    "hint: write it as {url: ...}"},
         WrongConfig{"NoSentinels", with_redis("sentinels: []"),
                     "evictd.yaml:4:14: 'sentinels': expected at least one host:port, got an empty list\n"
                     "hint: for example: sentinels: [s1:26379, s2:26379, s3:26379]"},
