@@ -122,6 +122,25 @@ bool wait_until_well(RedisClient& redis) {
   return true;
 }
 
+TEST_F(CheckRedis, ReplicasThatAreAskedForAndNotThere) {
+  start();
+  const std::string rules = "- {table: public.products, keys: ['product:{id}']}";
+  EXPECT_THAT(findings(rules), IsEmpty()) << "nobody asks for one";
+  options_.replicas_ack = 1;
+  EXPECT_THAT(findings(rules), ::testing::ElementsAre("RD022 " + where() + ": 'replicas_ack' asks for 1 replica, and 0 are in step: nothing would be "
+                                                      "acknowledged -> start a replica, or lower 'replicas_ack'"));
+  redis().command({"ACL", "SETUSER", "default", "-wait"});
+  EXPECT_THAT(findings(rules), ::testing::ElementsAre(::testing::HasSubstr("RD022 " + where() + ": 'replicas_ack' asks for 1, and WAIT was refused: 'NOPERM")));
+  redis().command({"ACL", "SETUSER", "default", "+wait"});
+  RedisServer replica({"--replicaof", "127.0.0.1 " + std::to_string(server_->port())});
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (redis().command({"INFO", "replication"}).text.find("state=online") == std::string::npos) {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_THAT(findings(rules), ::testing::Each(::testing::Not(StartsWith("RD022"))));
+}
+
 TEST_F(CheckRedis, ClusterNode) {
   // By default the bus takes the port plus 10,000, which may be beyond the last port.
   start({"--cluster-enabled", "yes", "--cluster-port", std::to_string(free_port())});
