@@ -306,9 +306,9 @@ INSTANTIATE_TEST_SUITE_P(
                     "evictd.yaml:4:22: 'sentinel_password': expected 'sentinels' beside it, got none\n"
                     "hint: the password of Redis itself belongs into 'url'"},
         WrongConfig{"NoReplicaIsAskedFor", with_redis("replicas_ack: 0"),
-                    "evictd.yaml:4:17: 'replicas_ack': expected a number from 1 to 100, got '0'"},
+                    "evictd.yaml:4:17: 'replicas_ack': expected a whole number from 1 to 100, got '0'"},
         WrongConfig{"ReplicasAreNoNumber", with_redis("replicas_ack: all"),
-                    "evictd.yaml:4:17: 'replicas_ack': expected a number from 1 to 100, got 'all'"},
+                    "evictd.yaml:4:17: 'replicas_ack': expected a whole number from 1 to 100, got 'all'"},
         WrongConfig{"ReplicasTimeoutAlone", with_redis("replicas_timeout: 1s"),
                     "evictd.yaml:4:21: 'replicas_timeout': expected 'replicas_ack' beside it, got none\n"
                     "hint: replicas_ack: 1 waits for one replica"},
