@@ -164,7 +164,8 @@ class Cluster:
             if not keys:
                 break
             self.ask(source, "MIGRATE", "127.0.0.1", self.nodes[target].port, "", 0, 5000, "KEYS", *keys)
-        for index in [target, source, *self.masters(source)]:
+        eventually(f"slot {slot} is the target's", lambda: self._try(target, "CLUSTER", "SETSLOT", slot, "NODE", self.ids[target]), 30)
+        for index in [source, *self.masters(source)]:
             self._try(index, "CLUSTER", "SETSLOT", slot, "NODE", self.ids[target])
 
     def add_master(self):
@@ -177,6 +178,7 @@ class Cluster:
     def remove_master(self, index):
         """One that has no slots any more leaves."""
         others = [other for other in self.running() if other != index]
+        eventually("nobody thinks that it has slots", lambda: all(index not in self.masters(asked) for asked in self.running()), 30)
         self.kill(index)
 
         def is_forgotten():

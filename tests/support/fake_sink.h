@@ -68,6 +68,9 @@ class FakeSink final : public Sink {
   // Told of each record that is stored.
   std::function<void()> on_saved;
 
+  // Told of each record that is confirmed.
+  std::function<void(std::uint64_t sequence)> on_confirmed;
+
   // ---- Faults
   bool server_up = true;
   bool frozen = false;               // takes orders, answers nothing
@@ -235,6 +238,7 @@ class FakeSink final : public Sink {
     if (!asked_ || ++confirming_steps_ <= confirms_after) return;
     confirming_steps_ = 0;
     if (asked_ == unconfirmed_) unconfirmed_.reset();
+    if (on_confirmed) on_confirmed(*asked_);
     handler.on_record_confirmed(*std::exchange(asked_, std::nullopt));
   }
   void disconnect(SinkHandler& handler) {
