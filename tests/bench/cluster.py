@@ -50,20 +50,14 @@ def clear(cluster):
     """All but the records: those of daemons that are still to run are among them."""
     for node in cluster.nodes:
         client = node.client()
-        for page in iter_pages(client):
-            client.unlink(*page)
-
-
-def iter_pages(client):
-    page = []
-    for name in client.scan_iter(count=1000):
-        if not name.startswith(b"evictd:record"):
-            page.append(name)
-        if len(page) == 1000:
-            yield page
-            page = []
-    if page:
-        yield page
+        pipeline = client.pipeline(transaction=False)
+        for name in client.scan_iter(count=1000):
+            if name.startswith(b"evictd:record"):
+                continue
+            pipeline.unlink(name)  # one by one: they lie in as many slots
+            if len(pipeline) == workload.PIPELINE:
+                pipeline.execute()
+        pipeline.execute()
 
 
 def cache_all_of(cluster, rows):
