@@ -248,6 +248,10 @@ void read_redis(YamlMap& parent, const std::filesystem::path& folder, RedisSetti
   map.read("tombstone_ttl", settings.tombstone_ttl, kSecond, 24 * kHour);
   settings.tombstone_ttl_place = map.place_of("tombstone_ttl");
   map.read("timeout", settings.timeout, milliseconds(100), 5 * kMinute);
+  map.read("replicas_ack", settings.replicas_ack, 1, 100);
+  if (map.read("replicas_timeout", settings.replicas_timeout, milliseconds(100), 5 * kMinute) && map.find("replicas_ack") == nullptr) {
+    take_at(map, "replicas_timeout", "expected 'replicas_ack' beside it, got none", "replicas_ack: 1 waits for one replica");
+  }
   read_tls(map, settings);
   parent.take(map.finish(), *node);
 }

@@ -59,6 +59,8 @@ struct RedisSettings {
   std::chrono::milliseconds tombstone_ttl{60'000};
   Place tombstone_ttl_place;
   std::chrono::milliseconds timeout{5'000};
+  std::uint64_t replicas_ack = 0;  // 0: none is asked
+  std::chrono::milliseconds replicas_timeout{1'000};
   std::string tls_ca;  // files; empty: the system's authorities, no client certificate
   std::string tls_cert;
   std::string tls_key;

@@ -116,7 +116,7 @@ void Lane::forget_unrecorded() {
 }
 
 void Lane::on_sink_disconnected(const Error& error, std::string_view error_class) {
-  is_connected_ = false;
+  is_connected_ = lacks_replicas_ = false;
   ledger_.lost();
   observer_.sink_error(spec_.name, error_class);
   observer_.reconnect(spec_.name);
@@ -130,6 +130,13 @@ void Lane::on_sink_trouble(const Error& error, std::string_view error_class) {
   observer_.sink_error(spec_.name, error_class);
   observer_.reconnect(spec_.name);
   events_.warning(error.text, error.hint);
+}
+
+void Lane::on_replicas_missing(const std::optional<Error>& error) {
+  lacks_replicas_ = error.has_value();
+  if (!error) return events_.info("enough replicas have confirmed what is on record again");
+  observer_.sink_error(spec_.name, "too_few_replicas");
+  events_.warning(error->text, error->hint);
 }
 
 void Lane::judge(const SourceFacts& facts, Now now) {
@@ -354,6 +361,8 @@ void Lane::write_record(const Surroundings& surroundings) {
 }
 
 void Lane::on_record_saved(std::uint64_t sequence) { ledger_.stored(sequence); }
+
+void Lane::on_record_confirmed(std::uint64_t sequence) { ledger_.confirmed(sequence); }
 
 void Lane::tell_sink() {
   SinkContext context;

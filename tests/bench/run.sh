@@ -8,7 +8,7 @@
 #   --rounds N        of each throughput case, in alternating order; medians are printed (3)
 #   --seconds N       of the latency case (20)
 #   --requests N      of each call in the readers case, 100000 at most (100000)
-#   --case NAME       large, many, latency, memory, readers, rules, caches, derived, or yardstick (pg_recvlogical alone); may be repeated
+#   --case NAME       large, many, latency, memory, readers, rules, caches, cluster, derived, or yardstick (pg_recvlogical alone); may be repeated
 #   --case kafka      by itself: events from a real Kafka, beside librdkafka's own consumer
 #   --case scripts    by itself: what one key costs Redis, by call
 #   --case row-tags   by itself: what tags cost Redis, by their number, members and lazy

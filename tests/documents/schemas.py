@@ -266,9 +266,11 @@ def redis():
         "sentinel_password": dict(FILLED, description="of the Sentinels"),
         "tombstone_ttl": duration(SECOND, 24 * HOUR, "how long a late reader's checked fill is refused", True, "60s"),
         "timeout": duration(100, 5 * MINUTE, "a reply that takes longer ends the connection", True, "5s"),
+        "replicas_ack": number(1, 100, "so many replicas have to have what was done before it is acknowledged (WAIT)"),
+        "replicas_timeout": duration(100, 5 * MINUTE, "until replicas that have not are told of", True, "1s"),
         "tls": settings({"ca": TEXT, "cert": TEXT, "key": TEXT}, what="files; cert and key go together",
                         dependentRequired={"cert": ["key"], "key": ["cert"]}),
-    }, ["url"], "the cache", dependentRequired={"sentinel_password": ["sentinels"]}, **NOT_BOTH)
+    }, ["url"], "the cache", dependentRequired={"sentinel_password": ["sentinels"], "replicas_timeout": ["replicas_ack"]}, **NOT_BOTH)
 
 
 def caches():

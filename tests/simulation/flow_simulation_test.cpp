@@ -64,6 +64,7 @@ struct Cache {
   std::shared_ptr<FakeSink::Data> data = std::make_shared<FakeSink::Data>();
   std::optional<FakeSink::Data> dump;
   std::optional<FakeSink::Data> at_record;  // as it was when the last record was stored
+  std::optional<FakeSink::Data> at_confirmed;  // likewise, the last that replicas confirmed
   bool is_in_trouble = false;  // in a run without faults: the one that others must not feel
   // It lost data, or was parked: until its purge, markers do not speak for all that was applied before.
   bool is_forgetful = false;
@@ -189,6 +190,9 @@ class World {
       };
       if (!faults_) daemon.sinks.back()->room = daemon.sinks.back()->orders_per_turn = 64;
       daemon.sinks.back()->on_saved = [this, &cache] { saved(cache); };
+      daemon.sinks.back()->on_confirmed = [&cache](std::uint64_t sequence) {
+        if (cache.at_record && cache.at_record->record->sequence == sequence) cache.at_confirmed = cache.at_record;
+      };
       lane.name = cache.name;
       lane.sink = daemon.sinks.back().get();
       lane.tombstone_ttl = kTombstoneTtl;
@@ -460,6 +464,8 @@ class World {
         if (&each == &daemon.sinks.back()) sink.server_up = now_.steady - SteadyTime(1h) < 500ms;
         continue;
       }
+      if (chance(8)) sink.lacks_replicas = true;
+      if (chance(30)) sink.lacks_replicas = false;
       if (chance(6)) sink.server_up = false;
       if (chance(caches_.size() > 1 ? 15 : 60)) sink.server_up = true;
       if (chance(20)) sink.room = 1 + static_cast<std::size_t>(pick(8));
@@ -472,6 +478,12 @@ class World {
     if (chance(4) && cache.at_record) {
       FakeSink::restore(*cache.data, *cache.at_record);
       log(fmt::format("{} restarts as of its last record", cache.name));
+    }
+    // A replica takes over that has the last record it confirmed, and nothing of what followed.
+    if (chance(4) && cache.at_confirmed) {
+      FakeSink::restore(*cache.data, *cache.at_confirmed);
+      cache.may_be_purged = true;  // a repair may have ended since
+      log(fmt::format("{} fails over to its last confirmed record, sequence {}", cache.name, cache.data->record->sequence));
     }
     if (chance(3)) {
       cache.dump = *cache.data;
@@ -531,7 +543,7 @@ class World {
       daemon.source->slot_taken = false;
       daemon.source->snapshot_delay_steps = 0;
       for (const auto& sink : daemon.sinks) {
-        sink->frozen = false;
+        sink->frozen = sink->lacks_replicas = false;
         sink->server_up = true;
         sink->room = faults_ ? 8 : 64;
         sink->steps_per_turn = 1;

@@ -39,16 +39,21 @@ int print_sql(const Config& config, const RuleSet& rules) {
 // For whoever owns Redis. Standard output has nothing but commands, for redis-cli.
 int print_acl(const Config& config, const RuleSet& rules) {
   for (const CacheSettings& cache : config.caches) {
-    const Result<RedisAddress> address = parse_redis_url(cache.redis.url.reveal());
-    if (!address) return report(address.error());
+    if (cache.edge) continue;
+    const Result<std::vector<RedisAddress>> addresses = parse_redis_urls(cache.redis.url.reveal());
+    if (!addresses) return report(addresses.error());
+    const RedisAddress& address = addresses->front();
     std::vector<const RuleInfo*> concerned;
     for (const RuleInfo& rule : rules.rules()) {
       if (acts_on(rule, cache.name)) concerned.push_back(&rule);
     }
-    const RedisAcl acl = redis_acl(address->user.empty() || address->user == "default" ? "evictd" : address->user, concerned);
+    const bool is_cluster = addresses->size() > 1 || is_cluster_by_its_own_word(redis_options(config, cache));
+    const RedisAcl acl = redis_acl(address.user.empty() || address.user == "default" ? "evictd" : address.user, concerned,
+                                   {is_cluster, cache.redis.replicas_ack > 0});
     std::fprintf(stderr, "# %sput the password in place of PASSWORD; the second line is for 'evictd check' alone.\n"
-                 "# Redis 6 has no functions: leave '+fcall +function|load' out.\n",
-                 config.caches.size() > 1 ? ("cache '" + cache.name + "': ").c_str() : "");
+                 "# Redis 6 has no functions: leave '+fcall +function|load' out.\n%s",
+                 config.caches.size() > 1 ? ("cache '" + cache.name + "': ").c_str() : "",
+                 is_cluster ? "# A cluster: on each of its nodes, replicas too.\n" : "");
     fmt::print("{}\n{}\n", acl.daemon, acl.check);
     std::fflush(stdout);
   }

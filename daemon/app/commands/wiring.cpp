@@ -129,6 +129,8 @@ RedisOptions redis_options(const Config& config, const CacheSettings& cache) {
   options.tombstone_ttl = settings.tombstone_ttl;
   options.connect_timeout = settings.timeout;
   options.command_timeout = settings.timeout;
+  options.replicas_ack = settings.replicas_ack;
+  options.replicas_timeout = settings.replicas_timeout;
   options.record_name = config.record_name();
   options.tls_ca_file = settings.tls_ca;
   options.tls_cert_file = settings.tls_cert;

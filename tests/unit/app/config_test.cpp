@@ -72,6 +72,8 @@ redis:
   url: rediss://cache.example:6380/2
   tombstone_ttl: 2m
   timeout: 1500ms
+  replicas_ack: 2
+  replicas_timeout: 3s
   tls: {ca: ca.pem, cert: cert.pem, key: key.pem}
 http: {listen: "[::1]:9999"}
 log: {level: warning, format: json}
@@ -309,6 +311,13 @@ INSTANTIATE_TEST_SUITE_P(
         WrongConfig{"SentinelPasswordAlone", with_redis("sentinel_password: x"),
                     "evictd.yaml:4:22: 'sentinel_password': expected 'sentinels' beside it, got none\n"
                     "hint: the password of Redis itself belongs into 'url'"},
+        WrongConfig{"NoReplicaIsAskedFor", with_redis("replicas_ack: 0"),
+                    "evictd.yaml:4:17: 'replicas_ack': expected a whole number from 1 to 100, got '0'"},
+        WrongConfig{"ReplicasAreNoNumber", with_redis("replicas_ack: all"),
+                    "evictd.yaml:4:17: 'replicas_ack': expected a whole number from 1 to 100, got 'all'"},
+        WrongConfig{"ReplicasTimeoutAlone", with_redis("replicas_timeout: 1s"),
+                    "evictd.yaml:4:21: 'replicas_timeout': expected 'replicas_ack' beside it, got none\n"
+                    "hint: replicas_ack: 1 waits for one replica"},
         WrongConfig{"TlsWithoutTls", with_redis("tls: {ca: ca.pem}"),
                     "evictd.yaml:4:3: 'tls' is set, but 'url' is not a rediss:// URL\n"
                     "hint: write rediss:// for a connection with TLS, or remove 'tls'"},
