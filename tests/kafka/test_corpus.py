@@ -232,6 +232,8 @@ def both_ways(parts_folder, kafka, connect):
             pass  # the tests below say what differs
         yield {name: touched(redis.client(index), deletes.names[index]) for name, index in databases.items()}
         deletes.close()
+        # For each of the two daemons a key and a value of four tables: asked once.
+        assert len([path for path in registry.asked if "/schemas/ids/" in path]) == 16, registry.asked
     finally:
         for one in running:
             one.kill()

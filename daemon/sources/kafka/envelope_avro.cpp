@@ -60,8 +60,11 @@ Result<std::string_view> EnvelopeDecoder::transcode(const Unframed& framed, std:
       return fail(ErrorKind::kData, fmt::format("expected the id of a schema in {} bytes after the first one, got the end", framed.id_bytes),
                   schemas_ == nullptr ? kJsonHint : "set kafka.registry.id to the number of bytes that the converter's ids have");
     case Unframed::Kind::kGuid:
-      return fail(ErrorKind::kData, "expected JSON, or Avro with the id of a schema, got the framing of Avro or Protobuf with a GUID (first byte 0x01)",
-                  "let the converter write numeric ids before the bytes, which is the default of its schema id serializer");
+      if (schemas_ == nullptr) {
+        return fail(ErrorKind::kData, "expected JSON, got the framing of Avro or Protobuf (first byte 0x01)", kJsonHint);
+      }
+      return fail(ErrorKind::kData, "expected JSON, or Avro with the id of a schema, got Avro or Protobuf with a GUID",
+                  "let the converter write the schema's numeric id in front of the bytes");
     case Unframed::Kind::kGlobalId:
       return fail(ErrorKind::kData, "expected the content id of a schema in the headers, got Apicurio's global id, which its "
                                     "Confluent-compatible interface does not know",
