@@ -11,7 +11,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kAskAgainFirst = 500ms;
-constexpr auto kAskAgainMax = 10'000ms;
+constexpr auto kAskAgainMax = 3'000ms;
 
 std::string hint_of_width(const EnvelopeDecoder::NeededSchema& needed) {
   if (needed.id_bytes == 0) return {};

@@ -288,5 +288,40 @@ TEST(KafkaCheck, ConnectorsAreReadFromTheRestAnswer) {
   }
 }
 
+TEST(CheckSchemas, TellsOfEachSchemaThatTheRegistryHasNot) {
+  SchemaStore schemas;
+  std::vector<KeptRecord> records(3);
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    records[i].at = {"shop.public.items", 0};
+    records[i].offset = static_cast<std::int64_t>(i);
+  }
+  records[0].value = std::string("\0\0\0\0\1\2", 6);
+  records[1].value = std::string("\0\0\0\0\7\2\2\2\2\2", 10);
+  records[2].value = records[1].value;
+  std::vector<std::uint64_t> asked;
+  const auto ask = [&](std::uint64_t id) -> Result<RegisteredSchema> {
+    asked.push_back(id);
+    if (id == 7) return fail(ErrorKind::kUsage, "it has no schema 7");
+    return RegisteredSchema{nullptr, true, 1};
+  };
+  Findings findings;
+  check_schemas(records, ask, IdWidth::kAuto, schemas, findings);
+  EXPECT_THAT(texts(findings), ElementsAre("KF010 error shop.public.items[0] offset 1: it has no schema 7"));
+  EXPECT_THAT(findings[0].fix, HasSubstr("the id was read from 4 bytes, and is 30098391554 from 8"));
+  EXPECT_THAT(asked, ElementsAre(1u, 7u)) << "each once";
+  EXPECT_TRUE(schemas.has(1));
+}
+
+TEST(CheckSchemas, SaysThatNothingNamesASchema) {
+  SchemaStore schemas;
+  Findings findings;
+  KeptRecord record;
+  record.value = "{}";
+  check_schemas({record}, [](std::uint64_t) -> Result<RegisteredSchema> { return fail(ErrorKind::kUsage, "never asked"); }, IdWidth::kAuto,
+                schemas, findings);
+  EXPECT_THAT(texts(findings), ElementsAre("KF010 info kafka.registry: no record among the last ones names a schema: nothing was asked of "
+                                           "the registry but whether it is there"));
+}
+
 }  // namespace
 }  // namespace evictd
