@@ -178,19 +178,19 @@ TEST(Config, RefusesARegistryThatCannotBeMeant) {
   const auto error_of = [](const std::string& text) {
     const Result<ValidConfig> config = parse_config(with_registry(text), "evictd.yaml", no_environment);
     const std::string error = config ? "accepted" : config.error().text;
-    EXPECT_THAT(error, Not(HasSubstr("hunter2")));
+    EXPECT_THAT(error, testing::Not(testing::HasSubstr("hunter2")));
     return error;
   };
   for (const char* url : {"registry:8081", "http://", "https://u:hunter2@", "http://u:hunter2@r/x?y=hunter2", "http://u:hun/ter2@r", "ftp://r"}) {
-    EXPECT_THAT(error_of(fmt::format("{{url: '{}'}}", url)), HasSubstr("expected the http:// or https:// url of a schema registry")) << url;
+    EXPECT_THAT(error_of(fmt::format("{{url: '{}'}}", url)), testing::HasSubstr("expected the http:// or https:// url of a schema registry")) << url;
   }
-  EXPECT_THAT(error_of("{user: u}"), HasSubstr("missing setting 'url' in 'registry'"));
-  EXPECT_THAT(error_of("{url: 'http://r', password: hunter2}"), HasSubstr("a password is set, and no 'user'"));
-  EXPECT_THAT(error_of("{url: 'http://u:hunter2@r', password: other}"), HasSubstr("'url' has a password too"));
-  EXPECT_THAT(error_of("{url: 'http://u@r', user: v}"), HasSubstr("'url' has a user too"));
-  EXPECT_THAT(error_of("{url: 'http://r', user: u, password: hunter2, password_file: f}"), HasSubstr("exclude one another"));
-  EXPECT_THAT(error_of("{url: 'http://r', id: 6}"), HasSubstr("'id'"));
-  EXPECT_THAT(error_of("{url: 'http://r', token: hunter2}"), HasSubstr("unknown setting 'token' in 'registry'"));
+  EXPECT_THAT(error_of("{user: u}"), testing::HasSubstr("missing setting 'url' in 'registry'"));
+  EXPECT_THAT(error_of("{url: 'http://r', password: hunter2}"), testing::HasSubstr("a password is set, and no 'user'"));
+  EXPECT_THAT(error_of("{url: 'http://u:hunter2@r', password: other}"), testing::HasSubstr("'url' has a password too"));
+  EXPECT_THAT(error_of("{url: 'http://u@r', user: v}"), testing::HasSubstr("'url' has a user too"));
+  EXPECT_THAT(error_of("{url: 'http://r', user: u, password: hunter2, password_file: f}"), testing::HasSubstr("exclude one another"));
+  EXPECT_THAT(error_of("{url: 'http://r', id: 6}"), testing::HasSubstr("'id'"));
+  EXPECT_THAT(error_of("{url: 'http://r', token: hunter2}"), testing::HasSubstr("unknown setting 'token' in 'registry'"));
 }
 
 // The configuration with an edge beside a Redis; `edge` begins in line 4, column 9.

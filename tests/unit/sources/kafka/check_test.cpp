@@ -8,6 +8,7 @@ namespace evictd {
 namespace {
 
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 RuleSet rules_from(std::string_view text) {
@@ -307,7 +308,7 @@ TEST(CheckSchemas, TellsOfEachSchemaThatTheRegistryHasNot) {
   Findings findings;
   check_schemas(records, ask, IdWidth::kAuto, schemas, findings);
   EXPECT_THAT(texts(findings), ElementsAre("KF010 error shop.public.items[0] offset 1: it has no schema 7"));
-  EXPECT_THAT(findings[0].fix, HasSubstr("the id was read from 4 bytes, and is 30098391554 from 8"));
+  EXPECT_THAT(findings[0].fix, HasSubstr("the id was read from 4 bytes, and is 30098457090 from 8"));
   EXPECT_THAT(asked, ElementsAre(1u, 7u)) << "each once";
   EXPECT_TRUE(schemas.has(1));
 }
