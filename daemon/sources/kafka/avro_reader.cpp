@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <utility>
 
 #include "daemon/sources/kafka/avro.h"
 #include "daemon/sources/kafka/text_forms.h"
@@ -36,7 +37,8 @@ class AvroSchema::Reader {
       case Kind::kLong: {
         std::int64_t number = 0;
         if (!integer(number) || (type.kind == Kind::kInt && (number < INT32_MIN || number > INT32_MAX))) return refuse("an integer");
-        fmt::format_to(std::back_inserter(json_), "{}", number);
+        const fmt::format_int text(number);
+        json_.append(text.data(), text.size());
         return true;
       }
       case Kind::kFloat:
