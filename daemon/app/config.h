@@ -47,6 +47,14 @@ struct KafkaSettings {
   std::uint64_t dead_letter_bytes_max = 16 * 1024 * 1024;
   std::chrono::milliseconds revoke_drain{5'000};
   std::string connect_url;
+  struct Registry {
+    std::string url;  // without user and password; empty: none
+    std::string user;
+    Secret password;
+    CredentialSource credential;
+    std::string ca;  // file
+    int id_bytes = 0;  // 0: auto
+  } registry;
   Secret postgres_url;
   Place place;
 };

@@ -60,6 +60,14 @@ KafkaOptions kafka_options(const KafkaSettings& settings) {
   options.dead_letter_bytes_max = settings.dead_letter_bytes_max;
   options.revoke_drain = settings.revoke_drain;
   options.connect_url = settings.connect_url;
+  options.registry.url = settings.registry.url;
+  options.registry.user = settings.registry.user;
+  options.registry.password = settings.registry.password;
+  options.registry.credential = settings.registry.credential;
+  options.registry.ca = settings.registry.ca;
+  options.registry.id = settings.registry.id_bytes == 0   ? IdWidth::kAuto
+                        : settings.registry.id_bytes == 4 ? IdWidth::kFour
+                                                          : IdWidth::kEight;
   return options;
 }
 #endif

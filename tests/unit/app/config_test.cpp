@@ -152,6 +152,47 @@ rules: rules.yaml
   EXPECT_EQ(kafka.revoke_drain, milliseconds(2000));
   EXPECT_EQ(kafka.postgres_url.reveal(), "host=db dbname=shop");
   EXPECT_EQ((*config)->record_name(), "evictd-shop");
+  EXPECT_EQ(kafka.registry.url, "") << "there is none";
+}
+
+std::string with_registry(const std::string& registry) {
+  return "kafka:\n  brokers: b\n  topics: [t]\n  registry: " + registry + "\nredis: {url: redis://localhost}\nrules: rules.yaml\n";
+}
+
+TEST(Config, ReadsTheSchemaRegistry) {
+  const auto registry_of = [](const std::string& text) {
+    const Result<ValidConfig> config = parse_config(with_registry(text), "/etc/evictd.yaml", environment_of({{"P", "from the environment"}}));
+    EXPECT_TRUE(config) << config.error().to_string();
+    return config ? (*config)->kafka->registry : KafkaSettings::Registry{};
+  };
+  const auto whole = registry_of("{url: 'https://us%40er:p%2Fw%3A@registry:8081/apis/ccompat/v7/', ca: ca.pem, id: 8}");
+  EXPECT_EQ(whole.url, "https://registry:8081/apis/ccompat/v7") << "without what must not be shown";
+  EXPECT_EQ(whole.user, "us@er");
+  EXPECT_EQ(whole.password.reveal(), "p/w:");
+  EXPECT_EQ(whole.ca, "/etc/ca.pem");
+  EXPECT_EQ(whole.id_bytes, 8);
+  EXPECT_EQ(registry_of("{url: 'http://registry'}").id_bytes, 0);
+  EXPECT_EQ(registry_of("{url: 'http://registry', user: u, password: '${P}', id: 4}").password.reveal(), "from the environment");
+  EXPECT_EQ(registry_of("{url: 'http://u@registry', password_file: secret, id: auto}").credential.file, "/etc/secret");
+}
+
+TEST(Config, RefusesARegistryThatCannotBeMeant) {
+  const auto error_of = [](const std::string& text) {
+    const Result<ValidConfig> config = parse_config(with_registry(text), "evictd.yaml", no_environment);
+    const std::string error = config ? "accepted" : config.error().text;
+    EXPECT_THAT(error, testing::Not(testing::HasSubstr("hunter2")));
+    return error;
+  };
+  for (const char* url : {"registry:8081", "http://", "https://u:hunter2@", "http://u:hunter2@r/x?y=hunter2", "http://u:hun/ter2@r", "ftp://r"}) {
+    EXPECT_THAT(error_of(fmt::format("{{url: '{}'}}", url)), testing::HasSubstr("expected the http:// or https:// url of a schema registry")) << url;
+  }
+  EXPECT_THAT(error_of("{user: u}"), testing::HasSubstr("missing setting 'url' in 'registry'"));
+  EXPECT_THAT(error_of("{url: 'http://r', password: hunter2}"), testing::HasSubstr("a password is set, and no 'user'"));
+  EXPECT_THAT(error_of("{url: 'http://u:hunter2@r', password: other}"), testing::HasSubstr("'url' has a password too"));
+  EXPECT_THAT(error_of("{url: 'http://u@r', user: v}"), testing::HasSubstr("'url' has a user too"));
+  EXPECT_THAT(error_of("{url: 'http://r', user: u, password: hunter2, password_file: f}"), testing::HasSubstr("exclude one another"));
+  EXPECT_THAT(error_of("{url: 'http://r', id: 6}"), testing::HasSubstr("'id'"));
+  EXPECT_THAT(error_of("{url: 'http://r', token: hunter2}"), testing::HasSubstr("unknown setting 'token' in 'registry'"));
 }
 
 // The configuration with an edge beside a Redis; `edge` begins in line 4, column 9.
