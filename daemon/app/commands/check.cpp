@@ -53,7 +53,8 @@ int print_acl(const Config& config, const RuleSet& rules) {
     std::fprintf(stderr, "# %sput the password in place of PASSWORD; the second line is for 'evictd check' alone.\n"
                  "# Redis 6 has no functions: leave '+fcall +function|load' out.\n%s",
                  config.caches.size() > 1 ? ("cache '" + cache.name + "': ").c_str() : "",
-                 is_cluster ? "# A cluster: on each of its nodes, replicas too.\n" : "");
+                 is_cluster ? "# A cluster: on each of its nodes, replicas too.\n"
+                            : "# For a cluster, name several of its nodes in 'redis: url:'.\n");
     fmt::print("{}\n{}\n", acl.daemon, acl.check);
     std::fflush(stdout);
   }

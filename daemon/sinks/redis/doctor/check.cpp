@@ -671,7 +671,12 @@ Findings check_redis(const RedisOptions& options, const RuleSet& rules) {
 
 bool is_cluster_by_its_own_word(RedisOptions options) {
   options.connect_timeout = options.command_timeout = std::chrono::seconds(1);
-  if (!options.sentinels.empty()) return false;
+  const auto address = parse_redis_url(options.url);
+  if (!address || !options.sentinels.empty() || !address->socket_path.empty()) return false;
+  // The user may be the one that is to be made: a sign-in that fails would be in the server's log.
+  const std::string host = address->host.find(':') == std::string::npos ? address->host : "[" + address->host + "]";
+  options.url = (address->tls ? "rediss://" : "redis://") + host + ":" + std::to_string(address->port);
+  options.credential = {};
   const auto client = BlockingClient::open(options);
   if (!client) return false;
   const auto reply = (*client)->command({"INFO"});

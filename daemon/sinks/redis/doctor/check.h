@@ -30,7 +30,8 @@ namespace evictd {
 
 Findings check_redis(const RedisOptions& options, const RuleSet& rules);
 
-// One address that turns out to be a node of a cluster. False when nobody answers within a second, or does not tell.
+// One address that turns out to be a node of a cluster. Asked without signing in: false when nobody answers within a second, or
+// does not tell strangers.
 bool is_cluster_by_its_own_word(RedisOptions options);
 
 // What is on record there; nothing when there is none, or it cannot be read: check_redis says why. Blocks.
