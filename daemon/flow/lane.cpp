@@ -688,7 +688,7 @@ void Lane::abandon(Work& work) {
   }
 }
 
-void Lane::abandon_all(bool keep_settles) {
+void Lane::abandon_all(bool keep_settles, const BatchWork* kept) {
   std::vector<std::uint64_t> ids;
   ids.reserve(works_.size());
   for (const auto& [id, work] : works_) ids.push_back(id);
@@ -696,6 +696,7 @@ void Lane::abandon_all(bool keep_settles) {
   for (const std::uint64_t id : ids) {
     const auto work = works_.find(id);
     if (work == works_.end()) continue;  // ended meanwhile
+    if (kept != nullptr && is_for(*work->second, *kept)) continue;
     if (keep_settles && work->second->unapplied == 0 && work->second->visible_at) {
       // What is looked up for it is given up, and comes again with it.
       BatchWork* batch = work->second->as_batch();
@@ -710,6 +711,22 @@ void Lane::abandon_all(bool keep_settles) {
   }
 }
 
+// The batch itself, or a purge that it asked for.
+bool Lane::is_for(Work& work, const BatchWork& batch) {
+  const PurgeWork* purge = work.as_purge();
+  return &work == &batch || (purge != nullptr && std::find(purge->dependents.begin(), purge->dependents.end(), batch.id) != purge->dependents.end());
+}
+
+// The oldest batch that is not applied, while the cache is at it. It goes on to its end, and on record, whatever is given up
+// behind it: its walks may take longer than the stream takes to fill the lane, and begun anew at each redelivery they would
+// never come to an end.
+const Lane::BatchWork* Lane::batch_in_work() const {
+  if (!is_connected_ || unapplied_.empty()) return nullptr;
+  const auto found = works_.find(unapplied_.begin()->first * 2);
+  const BatchWork* batch = found == works_.end() ? nullptr : found->second->as_batch();
+  return batch != nullptr && batch->begun && !batch->abandoned && batch->holds == 0 ? batch : nullptr;
+}
+
 void Lane::fall_behind() {
   if (is_behind_) return;
   // Those who stand behind this lane wait with it.
@@ -717,7 +734,7 @@ void Lane::fall_behind() {
   noted_through_max_ = std::min(noted_through_max_, behind_after_);
   is_behind_ = true;
   note_lack();
-  abandon_all(true);
+  abandon_all(true, batch_in_work());
   events_.warning(fmt::format("the cache cannot keep up or is away: {} bytes are held for it, the rest waits in the source",
                               held_bytes_),
                   "it is asked for again as soon as the cache takes it; no other cache waits for it");

@@ -118,7 +118,8 @@ class Lane final : private SinkHandler {
   bool has_unapplied() const { return !unapplied_.empty(); }
   // Nothing is in hand any more, and what was finished is on record.
   bool has_nothing_in_hand() const { return works_.empty() && batches_.empty() && ledger_.is_all_recorded(); }
-  // Drops what is not under way: it will be asked for again (wants_redelivery) when the cache can take it.
+  // Drops what is not under way, but for the oldest batch where the cache is at it: it will be asked for again
+  // (wants_redelivery) when the cache can take it.
   void fall_behind();
   bool is_behind() const { return is_behind_; }
   // Forgets everything: the cache no longer holds the database up, and is purged when it returns.
@@ -218,7 +219,9 @@ class Lane final : private SinkHandler {
   void merge_into(BatchWork& batch, Batches::iterator earlier);
   void pop_finished();
   void abandon(Work& work);
-  void abandon_all(bool keep_settles);
+  void abandon_all(bool keep_settles, const BatchWork* kept = nullptr);
+  static bool is_for(Work& work, const BatchWork& batch);
+  const BatchWork* batch_in_work() const;
 
   // Purges that batches ask for: lane_purges.cpp.
   static bool leaves_nothing(const PatternRef& ref);

@@ -28,6 +28,34 @@ function(evictd_broken_source result change room)
   set(${result} ${copy} PARENT_SCOPE)
 endfunction()
 
+# The same for one of the Lua texts: sets `result` to a copy of the source that holds all of them.
+function(evictd_broken_lua result change)
+  execute_process(COMMAND ${EVICTD_BROKEN_PYTHON} ${CMAKE_SOURCE_DIR}/tests/broken/broken.py --file ${change}
+    OUTPUT_VARIABLE file COMMAND_ERROR_IS_FATAL ANY)
+  get_target_property(folder evictd_redis SOURCE_DIR)
+  file(GLOB texts ${folder}/lua/*.lua)
+  set(made ${CMAKE_BINARY_DIR}/broken/${change})
+  file(MAKE_DIRECTORY ${made}/lua)
+  set(copies)
+  foreach(text ${texts})
+    get_filename_component(name ${text} NAME)
+    if(text STREQUAL ${CMAKE_SOURCE_DIR}/${file})
+      add_custom_command(OUTPUT ${made}/lua/${name}
+        COMMAND ${EVICTD_BROKEN_PYTHON} ${CMAKE_SOURCE_DIR}/tests/broken/broken.py ${change} ${text} ${made}/lua/${name}
+        DEPENDS ${text} ${CMAKE_SOURCE_DIR}/tests/broken/broken.py VERBATIM)
+      list(APPEND copies ${made}/lua/${name})
+    else()
+      list(APPEND copies ${text})
+    endif()
+  endforeach()
+  add_custom_command(OUTPUT ${made}/lua_texts.cpp
+    COMMAND ${CMAKE_COMMAND} "-DFILES=${copies}" -DOUTPUT=${made}/lua_texts.cpp -P ${folder}/embed.cmake
+    DEPENDS ${copies} ${folder}/embed.cmake VERBATIM)
+  add_custom_target(evictd_broken_copy_${change} DEPENDS ${made}/lua_texts.cpp)
+  set_source_files_properties(${made}/lua_texts.cpp PROPERTIES GENERATED TRUE)
+  set(${result} ${made}/lua_texts.cpp PARENT_SCOPE)
+endfunction()
+
 function(evictd_broken name change room)
   evictd_broken_source(source ${change} ${room})
   add_executable(evictd_broken_${name} $<TARGET_OBJECTS:evictd> ${source})

@@ -19,7 +19,7 @@ namespace evictd::testing {
 
 // What the server keeps of a slot, whichever process holds it.
 struct FakeSlot {
-  const void* holder = nullptr;  // the source that streams it
+  const void* holder = nullptr;  // the source that streams it; taken from it, it finds its connection ended at its next step
   bool exists = false;
   bool lost = false;             // what was not read is gone, and nothing more can be read from it
   std::uint64_t confirmed = 0;
@@ -78,7 +78,7 @@ class FakeSource final : public Source {
     ++steps_;
     if (!started_) return;
     if (!has_snapshots) look(now);
-    if (connected_ && (!server_up || restart_wanted_ || slot_->lost)) {
+    if (connected_ && (!server_up || restart_wanted_ || slot_->lost || slot_->holder != this)) {
       in_transaction_ = restart_wanted_ = false;
       release();
       snapshot_wanted_ = 0;
@@ -103,6 +103,7 @@ class FakeSource final : public Source {
   void acknowledge(const Position& end) override {
     EVICTD_CHECK(connected_);
     EVICTD_CHECK(end.value <= sent_);  // never past what was received
+    if (slot_->holder != this) return;  // the server has ended this connection, and reads nothing of it
     slot_->confirmed = std::max(slot_->confirmed, end.value);
   }
 
