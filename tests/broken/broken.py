@@ -85,11 +85,6 @@ BROKEN = {
         "daemon/refresh/database.cpp",
         "pg_current_snapshot()::text{}",
         "'9000000000:9000000000:'::text{}"),
-    # G3: an invalidation deletes, and leaves nothing that a slow fill would have to have seen.
-    "no_tombstone": (
-        "daemon/sinks/redis/lua/invalidate.lua",
-        "      local reply = pcall('SET', keys[offset + i], text or prefix .. args[4 + i], 'PX', lifetime)\n",
-        "      local reply = {}\n"),
     # G3: a fill is stored whatever its snapshot has seen.
     "fill_without_token": (
         "daemon/sinks/redis/lua/reader.lua",
@@ -105,11 +100,6 @@ BROKEN = {
         "daemon/sinks/redis/lua/reader.lua",
         "  for i = 3, #keys do stale = stale or tag_is_newer(marker, keys[i], found[i]) end\n",
         ""),
-    # G4: a lease that was lost, or is over, still lets its holder fill.
-    "lease_never_over": (
-        "daemon/sinks/redis/lua/reader.lua",
-        "    if not old or old.lease ~= lease or old.lease_until < tonumber(now) then return rejected('rejected_lease') end\n",
-        "    old = old or {kind = 'l'}\n"),
     # G6: what is behind the first page of a cursor is left.
     "walk_ends_with_its_first_page": (
         "daemon/sinks/redis/patterns.cpp",

@@ -123,7 +123,8 @@ bool glob_matches(std::string_view glob, std::string_view name) {
         if (glob[at] == '\\' && at + 1 < glob.size()) {
           found |= glob[++at] == name.front();
         } else if (at + 2 < glob.size() && glob[at + 1] == '-') {
-          const auto [low, high] = std::minmax(static_cast<unsigned char>(glob[at]), static_cast<unsigned char>(glob[at + 2]));
+          auto low = static_cast<unsigned char>(glob[at]), high = static_cast<unsigned char>(glob[at + 2]);
+          if (low > high) std::swap(low, high);
           const auto byte = static_cast<unsigned char>(name.front());
           found |= byte >= low && byte <= high;
           at += 2;

@@ -59,8 +59,10 @@ class MemoryRedisTest : public ::testing::Test {
 
   // Asks both.
   void same(const Arguments& command) {
-    const Reply time = server_->client().command({"TIME"});
-    memory_.set_time(std::chrono::seconds(std::stoll(time.elements[0].text)) + std::chrono::microseconds(std::stoll(time.elements[1].text)));
+    if (!client_.in_multi) {  // there, TIME would be one more command of it
+      const Reply time = server_->client().command({"TIME"});
+      memory_.set_time(std::chrono::seconds(std::stoll(time.elements[0].text)) + std::chrono::microseconds(std::stoll(time.elements[1].text)));
+    }
     const Reply real = server_->client().command(command);
     const Reply ours = memory_.execute(client_, command);
     history_.push_back(fmt::format("{}", fmt::join(command, " ")).substr(0, 300));
@@ -134,7 +136,7 @@ TEST_F(MemoryRedisTest, CommandsAtRandomHaveTheSameReplies) {
       case 5: same({"SET", key, text, pick(2) == 0 ? "NX" : "XX", "PX", one_of(kLives)}); break;
       case 6: same({"UNLINK", key, other}); break;
       case 7: same({"EXISTS", key, key, other}); break;
-      case 8: same({"PTTL", key}); break;
+      case 8: same({client_.in_multi ? "TYPE" : "PTTL", key}); break;  // of an EXEC's replies none is near another
       case 9: same({"PEXPIRE", key, one_of(kLives)}); break;
       case 10: same({"PEXPIRE", key, one_of(kLives), "GT"}); break;
       case 11: same({"PERSIST", key}); break;
@@ -142,7 +144,7 @@ TEST_F(MemoryRedisTest, CommandsAtRandomHaveTheSameReplies) {
       case 13: same({"INCRBY", key, number}); break;
       case 14: same({"SADD", key, text, one_of(kTexts)}); break;
       case 15: same({"SREM", key, text, one_of(kTexts)}); break;
-      case 16: same({"SMEMBERS", key}); break;
+      case 16: same({client_.in_multi ? "EXISTS" : "SMEMBERS", key}); break;  // in no order
       case 17: same({"ZADD", key, one_of(kScores), text, one_of(kScores), one_of(kTexts)}); break;
       case 18: same({"ZADD", key, pick(2) == 0 ? "NX" : "GT", one_of(kScores), text}); break;
       case 19: same({"ZREM", key, text}); break;
@@ -153,7 +155,7 @@ TEST_F(MemoryRedisTest, CommandsAtRandomHaveTheSameReplies) {
       case 24: same({"TYPE", key}); break;
       case 25: same({"PEXPIREAT", key, pick(2) == 0 ? "1000" : "33000000000000"}); break;
       case 26: same({pick(2) == 0 ? "MULTI" : "EXEC"}); break;
-      case 27: same({pick(3) == 0 ? "DISCARD" : "PUBLISH", "channel", "text"}); break;
+      case 27: pick(3) == 0 ? same({"DISCARD"}) : same({"PUBLISH", "channel", "text"}); break;
       case 28: same({"GET"}); break;
       default: same({"SADD", key, std::to_string(pick(40)), std::to_string(pick(40))}); break;
     }
