@@ -40,10 +40,6 @@ constexpr std::chrono::seconds kCatalogueLate{5};
 constexpr std::chrono::microseconds kBusyWindow{1'000};
 constexpr std::size_t kBusyBytes = 4 * 1024;
 constexpr std::chrono::microseconds kQuiet{1'000};
-// After a read that brought so much there is a backlog, of which no row is prompt any more: the kernel then joins small
-// pieces before they are copied, and Redis gets longer pipelines.
-constexpr std::size_t kBacklogBytes = 16 * 1024;
-constexpr std::chrono::microseconds kQuietInBacklog{5'000};
 // A read that brought less than this has emptied the socket (each read takes what there is,
 // up to StreamFrames::kBufferBytes).
 constexpr std::size_t kFullRead = 8'000;
@@ -79,7 +75,7 @@ void PostgresSource::stream(std::size_t bytes_max) {
     busy_bytes_ += taken;
     if (busy_bytes_ >= kBusyBytes) busy_until_ = now_.steady + 2 * kBusyWindow;
     if (taken > 0 && !stopped_early_ && now_.steady < busy_until_)
-      quiet_until_ = now_.steady + (taken < kBacklogBytes ? kQuiet : kQuietInBacklog);
+      quiet_until_ = now_.steady + kQuiet;
   }
   if (!is_streaming()) return;
   if (stream_.state() == ReplicationStream::State::kStreaming)
