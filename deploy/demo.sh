@@ -6,17 +6,20 @@
 #
 #   --kafka  the same through Kafka: Debezium writes the events, two evictd of one group read them
 #   --semantic  answers cached by meaning, in a vector set (Redis 8, fetched from PyPI): they go when their row changes
+#   --edge   pages behind Varnish: a row changes, the page goes from Redis and from Varnish, the next one is new
 #   --once   ten seconds without a terminal; exit code 0 only if in the end every cached value equals its row
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 kafka=0
 semantic=0
+edge=0
 for argument in "$@"; do
   case "$argument" in
     --once) ;;
     --kafka) kafka=1 ;;
     --semantic) semantic=1 ;;
+    --edge) edge=1 ;;
     --help|-h) sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p}' "$0"; exit 0 ;;
     *) echo "demo.sh: unknown option '$argument'" >&2; echo "hint: deploy/demo.sh --help" >&2; exit 2 ;;
   esac
@@ -45,4 +48,5 @@ cmake --build --preset release --target "${targets[@]}"
 script=deploy/demo.py
 if [ "$kafka" = 1 ]; then script=deploy/demo_kafka.py; fi
 if [ "$semantic" = 1 ]; then script=deploy/demo_semantic.py; fi
+if [ "$edge" = 1 ]; then script=deploy/demo_edge.py; fi
 exec /usr/bin/python3 "$script" "$@"

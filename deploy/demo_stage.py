@@ -1,4 +1,4 @@
-"""What both demos stand on: titles, seconds, and an end that leaves nothing behind."""
+"""What all demos stand on: titles, seconds, and an end that leaves nothing behind."""
 
 import os
 import shutil
@@ -21,11 +21,11 @@ def title(text):
     say(f"\n{bold}== {text}{plain}")
 
 
-def every_second(once, show):
-    """show(1), show(2), ... at the pace of the clock, until Ctrl-C, or ten of them."""
+def every_second(once, show, seconds_once=SECONDS_ONCE):
+    """show(1), show(2), ... at the pace of the clock, until Ctrl-C, or so many of them."""
     begin, second = time.monotonic(), 0
     try:
-        while not once or second < SECONDS_ONCE:
+        while not once or second < seconds_once:
             second += 1
             time.sleep(max(0.0, begin + second - time.monotonic()))
             show(second)

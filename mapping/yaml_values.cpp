@@ -66,6 +66,9 @@ std::string text_with_unit(std::uint64_t value, std::span<const Unit> units) {
   return fmt::format("{}{}", value, units[0].name);
 }
 
+// With a password in it, as often as not.
+bool is_url(std::string_view text) { return text.find("://") != std::string_view::npos; }
+
 bool is_before(int line, int column, const Place& place) {
   return line < place.line || (line == place.line && column <= place.column);
 }
@@ -89,7 +92,8 @@ std::string describe(const YamlNode& node) {
     case YamlNode::Kind::kText:
       break;
   }
-  return node.secret ? "another text" : "'" + printable(node.text) + "'";
+  if (node.secret) return "another text";
+  return is_url(node.text) ? "a URL" : "'" + printable(node.text) + "'";
 }
 
 Result<std::string> yaml_text(const YamlNode& node) {
@@ -187,7 +191,12 @@ std::string size_text(std::uint64_t bytes) { return text_with_unit(bytes, kSizeU
 
 YamlMap::YamlMap(const YamlNode& node, std::string what) : node_(&node), what_(std::move(what)) {
   if (node.kind == YamlNode::Kind::kMap || node.kind == YamlNode::Kind::kNull) return;
-  take(expected(node, "a map of settings"), node.place);
+  // What stands in place of a server's settings is its URL or its token: not for a log.
+  const bool is_text = node.kind == YamlNode::Kind::kText;
+  const bool has_url = is_text && !node.secret && is_url(node.text);
+  take(fail_at(node.place, fmt::format("{}expected a map of settings, got {}", subject(node), has_url || !is_text ? describe(node) : "a text"),
+               has_url ? "write it as {url: ...}" : ""),
+       node.place);
 }
 
 const YamlEntry* YamlMap::entry(std::string_view name) const {

@@ -112,7 +112,7 @@ class Round {
     if (!rules) return rules.error();
     rules_ = std::make_unique<RuleSet>(std::move(*rules));
     Result<std::unique_ptr<AuditDatabase>> database =
-        AuditDatabase::open(state_.options.postgres_url, state_.options.client_encoding, *rules_);
+        AuditDatabase::open(state_.options.database, *rules_);
     if (!database) return database.error();
     database_ = std::move(*database);
     if (Result<void> opened = open_caches(); !opened) return opened.error();

@@ -56,8 +56,7 @@ class AuditThread {
     RedisOptions redis;
   };
   struct Options {
-    std::string postgres_url;
-    std::string client_encoding;
+    DatabaseAddress database;
     std::vector<Cache> caches;
     double questions_per_second = 20;
     std::function<Result<RuleSet>()> read_rules;  // called in the thread

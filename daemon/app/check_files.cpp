@@ -84,6 +84,24 @@ void check_stars(const RuleSet& rules, Findings& findings) {
   }
 }
 
+// A template without a placeholder names one key for all rows, as a list of them has. With the sign of another language's
+// placeholder in it ('%s', '$id', '{{id}}', '<id>') it is hardly meant so.
+void check_foreign_placeholders(const RuleSet& rules, Findings& findings) {
+  for (const RuleInfo& rule : rules.rules()) {
+    if (!rule.implied_via.empty()) continue;
+    for (const std::vector<std::string>* templates :
+         {&rule.key_templates, &rule.tag_templates, &rule.bump_templates, &rule.surrogate_templates}) {
+      for (const std::string& text : *templates) {
+        const Result<Template> compiled = parse_template(text);
+        if (!compiled || !compiled->placeholders.empty() || text.find_first_of("%$<{") == std::string::npos) continue;
+        findings.push_back({"CF009", Severity::kWarning, rule_object(rule),
+                            fmt::format("'{}' has no placeholder: every change deletes '{}', and nothing else", text, fmt::join(compiled->literals, "")),
+                            "write {column}, in single braces, where the value of a column belongs"});
+      }
+    }
+  }
+}
+
 void check_times(const Config& config, const RuleSet& rules, Findings& findings) {
   for (const CacheSettings& cache : config.caches) {
     if (cache.edge || cache.redis.tombstone_ttl >= kTombstoneTtlLow) continue;
@@ -175,6 +193,7 @@ Findings check_files(const Config& config, const RuleSet& rules) {
   Findings findings;
   check_collisions(rules, findings);
   check_stars(rules, findings);
+  check_foreign_placeholders(rules, findings);
   check_times(config, rules, findings);
   check_edges(config, rules, findings);
   if (config.listen && !is_loopback(config.listen->host)) {
@@ -207,42 +226,54 @@ int check_exit_code(const std::vector<CheckSection>& sections) {
 
 namespace {
 
-// Findings that one step mends, or notes of one kind: said once, with what they are about.
+// What is said once: findings that one step mends, or notes of one kind; of one kind altogether, where a screen has no room for more.
+enum class Gathered { kByStep, kByKind };
+
 struct Group {
   const Finding* first = nullptr;
   std::vector<std::string_view> objects;
   std::vector<std::string_view> causes;
+  std::vector<std::string_view> fixes;
 };
+
+// A first check of many rules is read from its beginning: what is longer than this is gathered by kind.
+constexpr std::size_t kScreenLines = 50;
 
 // How much of a group is written out; the JSON form has all of it.
 constexpr std::size_t kObjectsShown = 4;
 constexpr std::size_t kCausesShown = 2;
 
-std::vector<Group> grouped(const Findings& findings) {
+std::vector<Group> grouped(const Findings& findings, Gathered gathered) {
   std::vector<Group> groups;
   std::map<std::tuple<std::string_view, Severity, std::string_view>, std::size_t> seen;
   for (const Finding& finding : findings) {
-    const std::string_view by = finding.severity == Severity::kInfo ? std::string_view()
-                                : finding.fix.empty()               ? std::string_view(finding.cause)
-                                                                    : std::string_view(finding.fix);
+    const bool by_kind = gathered == Gathered::kByKind || finding.severity == Severity::kInfo;
+    const std::string_view by = by_kind               ? std::string_view()
+                                : finding.fix.empty() ? std::string_view(finding.cause)
+                                                      : std::string_view(finding.fix);
     const auto [at, is_new] = seen.try_emplace({finding.id, finding.severity, by}, groups.size());
-    if (is_new) groups.push_back({&finding, {}, {}});
+    if (is_new) groups.push_back({&finding, {}, {}, {}});
     Group& group = groups[at->second];
     const auto add = [](std::vector<std::string_view>& to, std::string_view text) {
-      if (std::find(to.begin(), to.end(), text) == to.end()) to.push_back(text);
+      if (!text.empty() && std::find(to.begin(), to.end(), text) == to.end()) to.push_back(text);
     };
     add(group.objects, finding.object);
     add(group.causes, finding.cause);
+    add(group.fixes, finding.fix);
   }
   return groups;
 }
 
-std::string group_text(const Group& group) {
+std::string title_text(const Group& group) {
   const std::size_t shown = std::min(kObjectsShown, group.objects.size());
   std::string out = fmt::format("  {} {}  {}", group.first->id, severity_name(group.first->severity),
                                 fmt::join(group.objects.begin(), group.objects.begin() + static_cast<std::ptrdiff_t>(shown), ", "));
   if (shown < group.objects.size()) out += fmt::format(" and {} more", group.objects.size() - shown);
-  out += '\n';
+  return out + '\n';
+}
+
+std::string step_text(const Group& group) {
+  std::string out = title_text(group);
   const std::size_t causes = group.causes.size() > kCausesShown + 1 ? kCausesShown : group.causes.size();
   for (std::size_t i = 0; i < causes; ++i) out += fmt::format("    {}\n", group.causes[i]);
   if (causes < group.causes.size())
@@ -251,14 +282,38 @@ std::string group_text(const Group& group) {
   return out;
 }
 
-}  // namespace
+std::string first_of(const std::vector<std::string_view>& texts) {
+  std::string out(texts.front());
+  if (texts.size() > 1) out += fmt::format(" (and {} more like it)", texts.size() - 1);
+  return out;
+}
 
-std::string check_text(const std::vector<CheckSection>& sections) {
+std::string kind_text(const Group& group) {
+  std::string out = title_text(group);
+  if (!group.causes.empty()) out += fmt::format("    {}\n", first_of(group.causes));
+  if (!group.fixes.empty()) out += fmt::format("    fix: {}\n", first_of(group.fixes));
+  return out;
+}
+
+std::string sections_text(const std::vector<CheckSection>& sections, Gathered gathered) {
   std::string out;
   for (const CheckSection& section : sections) {
     out += section.title;
     out += section.findings.empty() ? ": nothing to say\n" : "\n";
-    for (const Group& group : grouped(section.findings)) out += group_text(group);
+    for (const Group& group : grouped(section.findings, gathered))
+      out += gathered == Gathered::kByKind ? kind_text(group) : step_text(group);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string check_text(const std::vector<CheckSection>& sections) {
+  std::string out = sections_text(sections, Gathered::kByStep);
+  // One line more tells the totals.
+  if (static_cast<std::size_t>(std::count(out.begin(), out.end(), '\n')) + 1 > kScreenLines) {
+    out = sections_text(sections, Gathered::kByKind);
+    out += "gathered by kind: all of it with --json, what PostgreSQL lacks as one script with --sql\n";
   }
   const Totals totals = totals_of(sections);
   if (totals.errors + totals.warnings == 0) {

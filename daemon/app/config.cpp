@@ -34,6 +34,7 @@ constexpr std::pair<std::string_view, KafkaSettings::OnPoison> kOnPoisonNames[] 
     {"purge", KafkaSettings::OnPoison::kPurge},
     {"stop", KafkaSettings::OnPoison::kStop},
     {"skip", KafkaSettings::OnPoison::kSkip}};
+constexpr std::pair<std::string_view, int> kRegistryIdNames[] = {{"auto", 0}, {"4", 4}, {"8", 8}};
 constexpr std::pair<std::string_view, std::string_view> kEncodingNames[] = {
     {"UTF8", ""}, {"SQL_ASCII", "SQL_ASCII"}};
 
@@ -169,6 +170,78 @@ void read_properties(YamlMap& map, KafkaSettings& settings) {
   map.take(properties.finish(), *node);
 }
 
+// "%40" -> "@"; as it is where that is no escape.
+std::string percent_decoded(std::string_view text) {
+  std::string decoded;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    unsigned byte = 0;
+    const char* digits = text.data() + at + 1;
+    if (text[at] == '%' && at + 2 < text.size() && std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
+      decoded += static_cast<char>(byte);
+      at += 2;
+    } else {
+      decoded += text[at];
+    }
+  }
+  return decoded;
+}
+
+// Its url may hold user and password: what is kept of it for messages does not.
+void read_registry(YamlMap& kafka, const std::filesystem::path& folder, KafkaSettings::Registry& settings) {
+  const YamlNode* node = kafka.find("registry");
+  if (node == nullptr) return;
+  YamlMap map(*node, "'registry'");
+  map.require("url");
+  Secret whole;
+  read_secret(map, "url", whole);
+  bool url_has_password = false;
+  if (!whole.empty()) {
+    std::string text = whole.reveal();
+    const std::size_t scheme = text.starts_with("https://") ? 8 : text.starts_with("http://") ? 7 : 0;
+    const std::size_t end = std::min(text.find('/', scheme), text.size());
+    const std::size_t at = text.rfind('@', end);
+    const bool has_user = scheme != 0 && at != std::string::npos && at >= scheme && at < end;
+    const std::size_t host = has_user ? at + 1 : scheme;
+    if (scheme == 0 || host == end || text.find_first_of("?#", host) != std::string::npos || text.find('@', host) != std::string::npos ||
+        !std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7f; })) {
+      take_at(map, "url", "expected the http:// or https:// url of a schema registry, without '?' and '#'",
+              "for example https://registry:8081, or of Apicurio https://registry:8080/apis/ccompat/v7; write '@' and '/' of a password as %40 "
+              "and %2F");
+    } else {
+      if (has_user) {
+        const std::string_view user = std::string_view(text).substr(scheme, at - scheme);
+        const std::size_t colon = user.find(':');
+        settings.user = percent_decoded(user.substr(0, colon));
+        if (colon != std::string_view::npos) settings.password = Secret(percent_decoded(user.substr(colon + 1)));
+        url_has_password = !settings.password.empty();
+        text.erase(scheme, at + 1 - scheme);
+      }
+      while (text.ends_with('/')) text.pop_back();
+      settings.url = std::move(text);
+    }
+  }
+  const bool url_has_user = !settings.user.empty();
+  if (map.read("user", settings.user) && url_has_user) {
+    take_at(map, "user", "'user' is set, and 'url' has a user too", "keep one of them");
+  }
+  Secret password;
+  read_secret(map, "password", password);
+  if (!password.empty()) {
+    if (url_has_password) take_at(map, "password", "'password' is set, and 'url' has a password too", "take it out of 'url'");
+    settings.password = std::move(password);
+  }
+  read_credential(map, url_has_password, folder, settings.credential);
+  if (map.find("password") != nullptr && settings.credential.is_set()) {
+    take_at(map, "password", "'password' and 'password_file' or 'password_command' exclude one another", "keep the one that is meant");
+  }
+  if (settings.user.empty() && (map.find("password") != nullptr || settings.credential.is_set())) {
+    map.take_last(fail_at(node->place, "'registry': a password is set, and no 'user'", "set user"));
+  }
+  if (map.read("ca", settings.ca)) settings.ca = (folder / settings.ca).string();
+  map.read("id", settings.id_bytes, kRegistryIdNames);
+  kafka.take(map.finish(), *node);
+}
+
 void read_kafka(YamlMap& root, Config& config, const std::filesystem::path& folder) {
   const YamlNode* node = root.find("kafka");
   if (node == nullptr) return;
@@ -191,6 +264,7 @@ void read_kafka(YamlMap& root, Config& config, const std::filesystem::path& fold
   map.read_size("dead_letter_max", settings.dead_letter_bytes_max, 64 * 1024, 1ULL << 30);
   map.read("revoke_drain", settings.revoke_drain, milliseconds(0), kMinute);
   map.read("connect_url", settings.connect_url);
+  read_registry(map, folder, settings.registry);
   read_postgres_url(map, "postgres_url", settings.postgres_url);
   root.take(map.finish(), *node);
 }
@@ -248,6 +322,10 @@ void read_redis(YamlMap& parent, const std::filesystem::path& folder, RedisSetti
   map.read("tombstone_ttl", settings.tombstone_ttl, kSecond, 24 * kHour);
   settings.tombstone_ttl_place = map.place_of("tombstone_ttl");
   map.read("timeout", settings.timeout, milliseconds(100), 5 * kMinute);
+  map.read("replicas_ack", settings.replicas_ack, 1, 100);
+  if (map.read("replicas_timeout", settings.replicas_timeout, milliseconds(100), 5 * kMinute) && map.find("replicas_ack") == nullptr) {
+    take_at(map, "replicas_timeout", "expected 'replicas_ack' beside it, got none", "replicas_ack: 1 waits for one replica");
+  }
   read_tls(map, settings);
   parent.take(map.finish(), *node);
 }
@@ -710,7 +788,7 @@ Result<ValidConfig> load_config(const std::string& file, const Environment& envi
   Result<std::string> text = read_text_file(file, "configuration");
   if (!text) {
     Error error = text.error();
-    error.hint = "name it with -c FILE; deploy/evictd.yaml is an example with comments";
+    error.hint = "name it with -c FILE, or let 'evictd init' propose one";
     return tl::unexpected(std::move(error));
   }
   return parse_config(*text, file, environment);

@@ -47,6 +47,14 @@ struct KafkaSettings {
   std::uint64_t dead_letter_bytes_max = 16 * 1024 * 1024;
   std::chrono::milliseconds revoke_drain{5'000};
   std::string connect_url;
+  struct Registry {
+    std::string url;  // without user and password; empty: none
+    std::string user;
+    Secret password;
+    CredentialSource credential;
+    std::string ca;  // file
+    int id_bytes = 0;  // 0: auto
+  } registry;
   Secret postgres_url;
   Place place;
 };
@@ -59,6 +67,8 @@ struct RedisSettings {
   std::chrono::milliseconds tombstone_ttl{60'000};
   Place tombstone_ttl_place;
   std::chrono::milliseconds timeout{5'000};
+  std::uint64_t replicas_ack = 0;  // 0: none is asked
+  std::chrono::milliseconds replicas_timeout{1'000};
   std::string tls_ca;  // files; empty: the system's authorities, no client certificate
   std::string tls_cert;
   std::string tls_key;

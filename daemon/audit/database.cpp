@@ -490,11 +490,9 @@ struct AuditDatabase::Impl {
 AuditDatabase::AuditDatabase() = default;
 AuditDatabase::~AuditDatabase() = default;
 
-Result<std::unique_ptr<AuditDatabase>> AuditDatabase::open(const std::string& url, const std::string& client_encoding,
-                                                           const RuleSet& rules) {
-  Result<Conninfo> conninfo = Conninfo::parse(url);
+Result<std::unique_ptr<AuditDatabase>> AuditDatabase::open(const DatabaseAddress& address, const RuleSet& rules) {
+  Result<Conninfo> conninfo = Conninfo::of(address, "evictd audit");
   if (!conninfo) return tl::unexpected(conninfo.error());
-  conninfo->pin_session("evictd audit", client_encoding);
   std::unique_ptr<AuditDatabase> database(new AuditDatabase());
   database->impl_ = std::make_unique<Impl>(*conninfo, rules);
   const Result<bool> done = CatalogueSession::guard<bool>(

@@ -51,8 +51,7 @@ struct AuditMoment {
 class AuditDatabase {
  public:
   // `rules` must outlive it. kUsage for a standby.
-  static Result<std::unique_ptr<AuditDatabase>> open(const std::string& url, const std::string& client_encoding,
-                                                     const RuleSet& rules);
+  static Result<std::unique_ptr<AuditDatabase>> open(const DatabaseAddress& address, const RuleSet& rules);
   ~AuditDatabase();
 
   // "<system identifier>/<timeline>"; empty where the server does not say.

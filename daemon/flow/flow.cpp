@@ -188,7 +188,7 @@ void Flow::Impl::start(Now now) {
 }
 
 Lane::Surroundings Flow::Impl::surroundings() const {
-  return {is_streaming(), intake_.has_snapshots(), &intake_.latest_snapshot(), stopping_};
+  return {is_streaming(), intake_.has_snapshots(), &intake_.latest_snapshot(), intake_.latest_snapshot_asked_at(), stopping_};
 }
 
 void Flow::Impl::step(Now now) {
@@ -234,7 +234,8 @@ void Flow::Impl::step(Now now) {
     const Lane& lane = *entry.lane;
     const bool done = lane.is_parked() || (lane.is_drained() && (!is_streaming() || lane.ledger().is_all_recorded()));
     drained = drained && done;
-    hopeless = hopeless && (done || (!lane.is_connected() && now.steady - stopping_since_ > kStopWithoutCacheMax));
+    const bool is_away = !lane.is_connected() || lane.lacks_replicas();
+    hopeless = hopeless && (done || (is_away && now.steady - stopping_since_ > kStopWithoutCacheMax));
   }
   if ((drained || hopeless) && (stage_ == Stage::kWaitingForCache || source_.stop(now))) {
     for (Entry& entry : lanes_) entry.lane->stop_sink();
@@ -541,20 +542,20 @@ void Flow::Impl::park_late_ones() {
     Lane& lane = *entry.lane;
     if (lane.is_parked()) continue;
     const bool owes = !lane.is_connected() || lane.is_behind() || lane.waiting_since();
-    if (!owes) {
-      entry.away_since.reset();
-      continue;
-    }
-    if (!entry.away_since) entry.away_since = now_.steady;
+    // One whose replicas are away is no older than the others are: it is parked for nothing but the WAL that is kept for it.
+    const bool holds_wal = owes || lane.lacks_replicas();
+    if (!owes) entry.away_since.reset();
+    if (!holds_wal) continue;
+    if (owes && !entry.away_since) entry.away_since = now_.steady;
     if (lane.is_connected() && !lane.is_behind() && lane.waiting_since()) {
       entry.away_since = std::max(*entry.away_since, *lane.waiting_since());
     }
     const ParkAfter& limits = lane.spec().park_after;
     // One that is only busy at this moment keeps nothing.
-    const bool is_late = !lane.is_connected() || lane.is_behind() || lane.is_full() ||
+    const bool is_late = !lane.is_connected() || lane.is_behind() || lane.is_full() || lane.lacks_replicas() ||
                          now_.steady - *entry.away_since >= kLateMin;
     const std::uint64_t kept = source.lag_bytes ? wal_kept_for(lane, *source.lag_bytes) : 0;
-    if (limits.age && now_.steady - *entry.away_since >= *limits.age) {
+    if (limits.age && owes && now_.steady - *entry.away_since >= *limits.age) {
       lane.park(fmt::format("its oldest change waits since {} s",
                             std::chrono::duration_cast<std::chrono::seconds>(now_.steady - *entry.away_since).count()));
     } else if (limits.wal_bytes && is_late && kept >= *limits.wal_bytes) {

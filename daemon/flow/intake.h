@@ -86,6 +86,7 @@ class Intake final : private InvalidationReceiver {
   bool has_snapshots() const { return visibility_.has_snapshots(); }
   // Of this connection; absent before the first.
   const std::optional<Snapshot>& latest_snapshot() const { return visibility_.latest(); }
+  SteadyTime latest_snapshot_asked_at() const { return visibility_.latest_asked_at(); }
 
  private:
   // InvalidationReceiver

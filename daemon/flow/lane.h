@@ -51,6 +51,7 @@ class Lane final : private SinkHandler {
     bool is_streaming = false;
     bool has_snapshots = false;  // the source answers for snapshots
     const std::optional<Snapshot>* snapshot = nullptr;
+    SteadyTime snapshot_asked_at = SteadyTime::min();
     bool is_hurried = false;     // stopping: whatever is finished goes on record at once
   };
 
@@ -146,6 +147,8 @@ class Lane final : private SinkHandler {
   std::optional<SystemTime> last_applied() const { return last_applied_commit_; }
   // Since when the cache owes an answer; absent: it owes none.
   std::optional<SteadyTime> waiting_since() const;
+  // What is on record waits for replicas to confirm it. It owes nobody an answer, and yet the source keeps what it sent.
+  bool lacks_replicas() const { return lacks_replicas_; }
   bool is_drained() const { return works_.empty() && batches_.empty() && !ledger_.is_under_way(); }
   std::uint64_t held_transactions() const { return held_transactions_; }
   std::uint64_t held_bytes() const { return held_bytes_; }
@@ -185,7 +188,9 @@ class Lane final : private SinkHandler {
   void on_sink_trouble(const Error& error, std::string_view error_class) override;
   void on_done(Ticket ticket, const Outcome& outcome) override;
   void on_lost(Ticket ticket) override;
+  void on_replicas_missing(const std::optional<Error>& error) override;
   void on_record_saved(std::uint64_t sequence) override;
+  void on_record_confirmed(std::uint64_t sequence) override;
   void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) override;
 
   // Batches: lane.cpp.
@@ -305,6 +310,7 @@ class Lane final : private SinkHandler {
 
   // The cache.
   bool is_connected_ = false;
+  bool lacks_replicas_ = false;
   bool was_connected_ = false;
   std::string instance_;
   std::chrono::milliseconds cache_time_{0};  // its clock at cache_time_at_

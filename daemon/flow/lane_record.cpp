@@ -59,7 +59,7 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
     if (knew) repairs_.drop_unbegun();
     if (is_another_process) {
       forget_unrecorded();
-      repairs_.begin_again();
+      repairs_.begin_again(now_.steady);
       if (streaming_) wants_redelivery_ = true;
     }
     note_what_is_left(found);
@@ -75,7 +75,7 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
       // What is on record was done before it, so it is done; what came later may be lost with the process.
       if (is_another_process) {
         forget_unrecorded();
-        repairs_.begin_again();
+        repairs_.begin_again(now_.steady);
         wants_redelivery_ = true;
       }
       break;
@@ -116,7 +116,7 @@ void Lane::forget_unrecorded() {
 }
 
 void Lane::on_sink_disconnected(const Error& error, std::string_view error_class) {
-  is_connected_ = false;
+  is_connected_ = lacks_replicas_ = false;
   ledger_.lost();
   observer_.sink_error(spec_.name, error_class);
   observer_.reconnect(spec_.name);
@@ -130,6 +130,13 @@ void Lane::on_sink_trouble(const Error& error, std::string_view error_class) {
   observer_.sink_error(spec_.name, error_class);
   observer_.reconnect(spec_.name);
   events_.warning(error.text, error.hint);
+}
+
+void Lane::on_replicas_missing(const std::optional<Error>& error) {
+  lacks_replicas_ = error.has_value();
+  if (!error) return events_.info("enough replicas have confirmed what is on record again");
+  observer_.sink_error(spec_.name, "too_few_replicas");
+  events_.warning(error->text, error->hint);
 }
 
 void Lane::judge(const SourceFacts& facts, Now now) {
@@ -209,6 +216,7 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
   session_ = session;
   streaming_ = connected;
   snapshot_.reset();
+  ledger_.forget_awaited();
   if (judging_ != Judging::kDone || !ledger_.is_known()) return;  // judged when its record is known
   const bool first_start = ledger_.is_first_start();
   if (!first_start && ledger_.record().epoch != connected.epoch) repairs_.forget_other_history(now.steady);
@@ -286,16 +294,16 @@ void Lane::open_repair(Repairs::Wanted wanted) {
                            wanted.tables.empty() ? "all tables" : fmt::format("'{}'", fmt::join(wanted.tables, "', '")),
                            wanted.reason));
   ledger_.open_gap(wanted.reason);
-  repairs_.open(std::move(wanted));
+  repairs_.open(std::move(wanted), now_.steady);
 }
 
 void Lane::work_repairs(const Surroundings& surroundings) {
   if (is_connected_ && !is_parked_ && !repairs_.empty() && !repair_ticket_ && spec_.sink->has_room(Urgency::kBulk)) {
     Repairs::Conditions conditions;
     conditions.is_streaming = surroundings.is_streaming && streaming_ && ledger_.gaps_are_stored();
-    conditions.wants_snapshot = surroundings.is_streaming && surroundings.has_snapshots &&
-                                (surroundings.snapshot == nullptr || !*surroundings.snapshot);
+    conditions.has_snapshots = surroundings.is_streaming && surroundings.has_snapshots;
     conditions.snapshot = surroundings.is_streaming ? surroundings.snapshot : nullptr;
+    conditions.snapshot_asked_at = surroundings.snapshot_asked_at;
     conditions.rules = rules_;
     conditions.acts = &acts_;
     if (const Repairs::Walk* walk = repairs_.next(now_.steady, conditions)) {
@@ -361,6 +369,8 @@ void Lane::write_record(const Surroundings& surroundings) {
 }
 
 void Lane::on_record_saved(std::uint64_t sequence) { ledger_.stored(sequence); }
+
+void Lane::on_record_confirmed(std::uint64_t sequence) { ledger_.confirmed(sequence); }
 
 void Lane::tell_sink() {
   SinkContext context;

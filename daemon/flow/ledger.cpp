@@ -53,9 +53,13 @@ Ledger::Found Ledger::found(const std::optional<Record>& stored, bool is_same_pr
   // One of ours whose answer was lost did arrive after all.
   const bool may_be_last =
       stored && stored->writer == writer_ && stored->sequence > unsure_after_ && stored->sequence <= sent_;
-  if (was_known && (may_be_last || written == last_)) {
+  const bool is_as_good = holds_ && stored && stored->writer == writer_ && confirmed_ != 0 &&
+                          stored->sequence >= std::max(confirmed_, as_good_from_) && stored->sequence <= sent_;
+  if (was_known && (may_be_last || is_as_good || written == last_)) {
     under_way_ = 0;
-    if (may_be_last) {
+    if (!unconfirmed_.empty()) is_dirty_ = true;  // whoever was asked is gone with the connection: the next one is asked about
+    if (may_be_last || is_as_good) {
+      if (stored->sequence < stored_) is_dirty_ = true;
       last_ = written;
       stored_ = unsure_after_ = stored->sequence;
     }
@@ -64,6 +68,7 @@ Ledger::Found Ledger::found(const std::optional<Record>& stored, bool is_same_pr
   last_ = written;
   under_way_ = 0;
   unsure_after_ = sent_;
+  as_good_from_ = sent_ + 1;
   if (holds_ && was_known && is_shared_ && is_same_process && stored) {
     // A peer's. What it has taken up stays on record when we write ours.
     record_.acknowledged.insert(stored->acknowledged.begin(), stored->acknowledged.end());
@@ -159,8 +164,15 @@ void Ledger::release() {
   holds_ = false;
   is_dirty_ = false;
   gap_first_in_ = stream_first_in_ = 0;
+  forget_positions();
+}
+
+// Those of this connection of the source.
+void Ledger::forget_positions() {
   done_.clear();
   recorded_.clear();
+  under_way_positions_.clear();
+  unconfirmed_.clear();
 }
 
 bool Ledger::streaming(const SourceConnected& connected, std::chrono::milliseconds cache_time, bool starts_anew) {
@@ -187,15 +199,14 @@ bool Ledger::streaming(const SourceConnected& connected, std::chrono::millisecon
     finished_.clear();
     applied_.clear();
     record_.applied.clear();
+    as_good_from_ = sent_ + 1;
   }
   is_shared_ = connected.is_shared;
   record_.epoch = connected.epoch;
   record_.source_instance = connected.instance;
   record_.source_identity = connected.source_identity;
   record_.tables = connected.tables;
-  done_.clear();
-  recorded_.clear();
-  under_way_positions_.clear();
+  forget_positions();
   holds_ = true;
   is_dirty_ = true;
   use_streams(connected.streams);
@@ -262,18 +273,15 @@ void Ledger::forget_unrecorded() {
     record_.acknowledged = finished_ = finished_on_record_;
     applied_ = applied_on_record_;
   }
-  done_.clear();
-  recorded_.clear();
-  under_way_positions_.clear();
+  forget_positions();
 }
 
 void Ledger::rebase(const std::map<std::string, std::uint64_t>& confirmed) {
   for (const auto& [name, value] : confirmed) record_.acknowledged[name] = value;
   finished_ = is_shared_ ? confirmed : record_.acknowledged;
   applied_.clear();
-  done_.clear();
-  recorded_.clear();
-  under_way_positions_.clear();
+  forget_positions();
+  as_good_from_ = sent_ + 1;
   is_dirty_ = true;
 }
 
@@ -284,13 +292,15 @@ void Ledger::open_gap(const std::string& reason) {
 }
 
 void Ledger::close_gap(const std::string& reason) {
-  if (record_.gaps.erase(reason) != 0) is_dirty_ = true;
+  if (record_.gaps.erase(reason) == 0) return;
+  is_dirty_ = true;
+  as_good_from_ = sent_ + 1;
 }
 
 SteadyTime Ledger::due(SteadyTime now, bool is_hurried) const {
   if (!holds_ || !is_known_ || under_way_ != 0) return SteadyTime::max();
   if (is_dirty_ || written_at_ == SteadyTime::min()) return now;
-  if (done_ != recorded_) return is_hurried ? now : written_at_ + interval_;
+  if (done_ != under_way_positions_) return is_hurried ? now : written_at_ + interval_;
   if (applied_ != applied_taken_) return written_at_ + interval_;
   return written_at_ + kRecordRefresh;
 }
@@ -321,9 +331,19 @@ void Ledger::stored(std::uint64_t sequence) {
   stored_ = unsure_after_ = sequence;
   last_ = Written{writer_, sequence};
   under_way_ = 0;
-  for (const auto& [stream, position] : under_way_positions_) {
-    std::uint64_t& recorded = recorded_[stream];
-    recorded = std::max(recorded, position);
+  // Whoever has the newest has all before it: those in between need not be known.
+  if (unconfirmed_.size() == 2) unconfirmed_.pop_back();
+  unconfirmed_.push_back({sequence, under_way_positions_});
+}
+
+void Ledger::confirmed(std::uint64_t sequence) {
+  confirmed_ = std::max(confirmed_, std::min(sequence, stored_));
+  while (!unconfirmed_.empty() && unconfirmed_.front().sequence <= sequence) {
+    for (const auto& [stream, position] : unconfirmed_.front().positions) {
+      std::uint64_t& recorded = recorded_[stream];
+      recorded = std::max(recorded, position);
+    }
+    unconfirmed_.pop_front();
   }
 }
 

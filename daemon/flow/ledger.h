@@ -9,7 +9,8 @@
 //   a stream goes on     awaited()          what has to come again, if the server is still of the history we know
 //   work is finished     finished(position) never beyond an unfinished batch (the lane's prefix)
 //   time to write        due(), take()      one record at a time, each with the next sequence
-//   the cache has it     stored(sequence)   only then may the source be told: recorded()
+//   the cache has it     stored(sequence)   what waits for the record goes on: repairs, new streams
+//   its replicas, too    confirmed(seq.)    only then may the source be told: recorded()
 //   a gap is found       open_gap()         on record before anything irreversible; close_gap() after its repair
 //   a peer works         release()          what we know is old, nothing of it is written; the next found() adopts
 //   streams are taken up use_streams()      their names are on record before anything of them is applied
@@ -17,10 +18,15 @@
 // A record is "ours" if it may be the last, by writer and sequence: the last one known to be stored (ours, or the one we
 // adopted), or any of ours sent since. Contents are never compared: they are made of what we know and would follow it. An older
 // sequence of ours, or, while we hold the source, anybody else's record is a cache that came back with old data.
+//
+// Where replicas confirm, an older one of ours is as good as the last, down to the last that was confirmed: nothing beyond that
+// was told to the source, so all that the cache lacks is sent again. Not so where a repair ended in between, or a history began:
+// what was purged is sent by nobody, and positions of two histories do not compare.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -74,6 +80,8 @@ class Ledger {
   // again. Where something beyond it comes first, the server was set back meanwhile and its log has gone another way, which
   // neither its name nor its positions tell. Asked only of a server that is another process than it was.
   const std::map<std::string, std::uint64_t>& awaited() const { return awaited_; }
+  // Another connection begins: whatever the last one had to send again.
+  void forget_awaited() { awaited_.clear(); }
   void use_tables(const std::map<std::string, std::string>& tables);
   // Streams that are read from here on go on record at once: see SourceHandler::on_streams().
   void use_streams(const std::map<std::string, std::uint64_t>& begins);
@@ -111,16 +119,20 @@ class Ledger {
   const Record& take(SteadyTime now);
   bool is_under_way() const { return under_way_ != 0; }
   void stored(std::uint64_t sequence);
+  // This one, and all that were stored before it, are where they have to be.
+  void confirmed(std::uint64_t sequence);
   // The one under way may or may not have arrived.
   void lost();
 
-  // By stream, what is finished and on record in this connection: may be told to the source, as far as it goes.
+  // By stream, what is finished and on record in this connection, and confirmed: may be told to the source, as far as it goes.
   const std::map<std::uint32_t, std::uint64_t>& recorded() const { return recorded_; }
   bool is_all_recorded() const { return done_ == recorded_; }
 
   const Record& record() const { return record_; }
 
  private:
+  void forget_positions();
+
   const std::string writer_;
   const std::chrono::milliseconds interval_;
 
@@ -142,6 +154,8 @@ class Ledger {
   std::uint64_t stored_ = 0;     // sequence of the last of ours known to be stored
   std::uint64_t sent_ = 0;       // of the last one sent
   std::uint64_t under_way_ = 0;  // 0: none
+  std::uint64_t confirmed_ = 0;  // the last of ours that was; 0: none
+  std::uint64_t as_good_from_ = 0;  // older ones of ours than this are never as good as the last
   std::uint64_t gap_first_in_ = 0;
   std::uint64_t stream_first_in_ = 0;
   SteadyTime written_at_ = SteadyTime::min();
@@ -153,7 +167,13 @@ class Ledger {
   };
   std::map<std::uint32_t, std::uint64_t> done_;         // finished in this connection
   std::map<std::uint32_t, std::string> names_;          // of the streams in done_
-  std::map<std::uint32_t, std::uint64_t> under_way_positions_;
+  std::map<std::uint32_t, std::uint64_t> under_way_positions_;  // of the last record that was made
+  // Stored, and not confirmed: the oldest one, which is asked for, and the newest.
+  struct Unconfirmed {
+    std::uint64_t sequence = 0;
+    std::map<std::uint32_t, std::uint64_t> positions;
+  };
+  std::deque<Unconfirmed> unconfirmed_;
   std::map<std::uint32_t, std::uint64_t> recorded_;
   // Over the connections of one history: on record when we found it, and what came since. What peers share says nothing
   // about what is finished or applied, so there it is ours alone.

@@ -10,16 +10,17 @@ namespace evictd {
 namespace {
 
 constexpr std::chrono::milliseconds kSettleMin{1000};
-// One may be under way already when it is asked for.
-constexpr int kSnapshotsToBeNewer = 2;
+
+bool has_snapshot(const Repairs::Conditions& conditions) { return conditions.snapshot != nullptr && *conditions.snapshot; }
 
 }  // namespace
 
-void Repairs::open(Wanted wanted) {
+void Repairs::open(Wanted wanted, SteadyTime now) {
   // Joins a repair that has not begun and waits for the same; else it is one of its own.
   for (Repair& repair : repairs_) {
     if (repair.state != State::kWaiting || repair.after_connect != wanted.after_connect) continue;
     const bool all = repair.tables.empty() || wanted.tables.empty();
+    repair.opened_at = now;
     repair.reasons.insert(wanted.reason);
     repair.is_gap = repair.is_gap || wanted.is_gap;
     if (all) {
@@ -35,6 +36,7 @@ void Repairs::open(Wanted wanted) {
     return;
   }
   Repair repair;
+  repair.opened_at = now;
   repair.reasons.insert(wanted.reason);
   repair.tables.insert(wanted.tables.begin(), wanted.tables.end());
   repair.parts.insert(wanted.parts.begin(), wanted.parts.end());
@@ -86,10 +88,9 @@ void Repairs::begin(Repair& repair, SteadyTime now, const Conditions& conditions
       repair.settle = std::max(repair.settle, std::max(rule.settle, kSettleMin) + options_.origin_time);
     }
   }
-  if (conditions.snapshot != nullptr && *conditions.snapshot) {
+  if (has_snapshot(conditions)) {
     repair.hanging = (*conditions.snapshot)->in_progress();
     repair.floor = Xid{number((*conditions.snapshot)->xmax()) - 1};
-    repair.snapshots_wanted = kSnapshotsToBeNewer;
   }
   if (repair.hanging.empty()) repair.visible_at = now;
   repair.began_at = now;
@@ -130,8 +131,12 @@ const Repairs::Walk* Repairs::next(SteadyTime now, const Conditions& conditions)
     Repair& repair = repairs_[index];
     if (repair.state == State::kWaiting) {
       if (repair.after_connect && !conditions.is_streaming) continue;
-      // The floor for fills wants a snapshot, when there is a server to give one.
-      if (conditions.wants_snapshot) continue;
+      // The floor for fills wants a snapshot, when there is a server to give one. One from before the gap was found would
+      // let in what was read between the two.
+      if (conditions.has_snapshots && !(has_snapshot(conditions) && conditions.snapshot_asked_at >= repair.opened_at)) {
+        wants_snapshot_ = true;
+        continue;
+      }
       begin(repair, now, conditions);
       if (repair.patterns.empty()) {
         ready_.insert(ready_.end(), repair.reasons.begin(), repair.reasons.end());
@@ -148,8 +153,7 @@ const Repairs::Walk* Repairs::next(SteadyTime now, const Conditions& conditions)
     walking_ = index;
     if (repair.state == State::kSettling) {
       repair.state = State::kSecond;
-      // What still hangs is purged once more when it becomes visible; so is what nobody could say of yet.
-      if (repair.snapshots_wanted > 0) repair.visible_at.reset();
+      // What still hangs is purged once more when it becomes visible.
       repair.is_late_for_hanging = !repair.visible_at;
       make_walk(repair, repair.patterns, Act::kSettle, now);
       return walk_.get();
@@ -179,9 +183,9 @@ void Repairs::done(SteadyTime now) {
     case State::kSecond:
       repair.state = State::kLate;
       ready_.insert(ready_.end(), repair.reasons.begin(), repair.reasons.end());
-      // A checked reader that began before the gap may fill until tombstone_ttl from the first walk, over keys that were
-      // not there to be left with a tombstone.
-      if (!repair.checked.empty()) repair.readers_at = repair.began_at + options_.tombstone_ttl;
+      // A checked reader that began before the gap may fill until tombstone_ttl from the first walk. The walk left a
+      // tombstone for keys that were not there (Order::floor), which refuses it; without a snapshot it asks for nothing.
+      if (!repair.checked.empty() && repair.floor == Xid{}) repair.readers_at = repair.began_at + options_.tombstone_ttl;
       break;
     case State::kLate:
       if (repair.late_under_way == Repair::Late::kReaders) {
@@ -215,7 +219,7 @@ void Repairs::lost() {
   walk_.reset();
   switch (repair.state) {
     case State::kFirst:
-      return reset(repair);
+      return reset(repair, repair.opened_at);
     case State::kSecond:
       repair.state = State::kSettling;
       return;
@@ -225,8 +229,9 @@ void Repairs::lost() {
 }
 
 // Begins anew, under the rules and with the snapshot of then.
-void Repairs::reset(Repair& repair) {
+void Repairs::reset(Repair& repair, SteadyTime opened_at) {
   Repair again;
+  again.opened_at = opened_at;
   again.reasons = std::move(repair.reasons);
   again.tables = std::move(repair.tables);
   again.parts = std::move(repair.parts);
@@ -235,29 +240,22 @@ void Repairs::reset(Repair& repair) {
   repair = std::move(again);
 }
 
-void Repairs::begin_again() {
+void Repairs::begin_again(SteadyTime now) {
   EVICTD_CHECK(walk_ == nullptr);
-  for (Repair& repair : repairs_) reset(repair);
+  for (Repair& repair : repairs_) reset(repair, now);
 }
 
 void Repairs::snapshot(const Snapshot& snapshot, SteadyTime now) {
+  wants_snapshot_ = false;
   for (Repair& repair : repairs_) {
-    if (repair.state == State::kWaiting) continue;
-    if (repair.snapshots_wanted > 0 && --repair.snapshots_wanted == 0) {
-      // The gap may be younger than what the repair began with, and so may what it hides.
-      repair.floor = std::max(repair.floor, Xid{number(snapshot.xmax()) - 1});
-      repair.hanging.insert(repair.hanging.end(), snapshot.in_progress().begin(), snapshot.in_progress().end());
-      repair.visible_at.reset();
-    }
-    if (repair.visible_at) continue;
+    if (repair.visible_at || repair.state == State::kWaiting) continue;
     std::erase_if(repair.hanging, [&](Xid xid) { return snapshot.sees(xid); });
-    if (repair.hanging.empty() && repair.snapshots_wanted == 0) repair.visible_at = now;
+    if (repair.hanging.empty()) repair.visible_at = now;
   }
 }
 
 void Repairs::forget_other_history(SteadyTime now) {
   for (Repair& repair : repairs_) {
-    repair.snapshots_wanted = 0;
     if (repair.visible_at || repair.state == State::kWaiting) continue;
     repair.hanging.clear();
     repair.visible_at = now;
@@ -265,8 +263,8 @@ void Repairs::forget_other_history(SteadyTime now) {
 }
 
 bool Repairs::waits_for_visibility() const {
-  return std::any_of(repairs_.begin(), repairs_.end(),
-                     [](const Repair& repair) { return repair.state != State::kWaiting && (!repair.visible_at || repair.snapshots_wanted > 0); });
+  return wants_snapshot_ || std::any_of(repairs_.begin(), repairs_.end(),
+                     [](const Repair& repair) { return repair.state != State::kWaiting && !repair.visible_at; });
 }
 
 SteadyTime Repairs::wake_at() const {

@@ -1,10 +1,11 @@
 // Repairs: the gaps of one cache on their way from found to purged. Pure: says what to walk and when; the lane does it.
 //
-//   open() ─► waits for streaming ─► walk all patterns ─► visible, settle ─► walk again ─► ready ─► late walks ─► closed
+//   open() ─► streaming, a snapshot ─► walk all patterns ─► visible, settle ─► walk again ─► ready ─► late walks ─► closed
 //
 // One walk serves all patterns of a repair, and gaps that are found before its first walk begins join it. Readiness comes
-// after the second walk. Late walks follow where readers that began before the gap may still fill (`fill: checked`: until
-// tombstone_ttl), or where a transaction that was in progress may be a lost commit that hangs: it is purged after once more.
+// after the second walk. Late walks follow where readers that began before the gap may still fill (`fill: checked` without
+// snapshots: until tombstone_ttl), or where a transaction that was in progress may be a lost commit that hangs: what it may
+// have left is purged when it is visible.
 // What a repair is about stays on record (ledger) until it is closed.
 #pragma once
 
@@ -43,7 +44,7 @@ class Repairs {
     bool after_connect = false;       // not before the source streams (again)
     std::vector<std::string> parts = {};  // of the cache, Sink::lost_parts(); empty: everywhere
   };
-  void open(Wanted wanted);
+  void open(Wanted wanted, SteadyTime now);
   // Another process works: what was found at an earlier look at the source and not begun is found again.
   void drop_unbegun();
   // Reasons of all that is not closed, and whether any of them keeps the cache from being ready.
@@ -63,8 +64,9 @@ class Repairs {
   };
   struct Conditions {
     bool is_streaming = false;
-    bool wants_snapshot = false;                // a snapshot will come, and none has yet
+    bool has_snapshots = false;                 // the source answers for them
     const std::optional<Snapshot>* snapshot = nullptr;
+    SteadyTime snapshot_asked_at = SteadyTime::min();
     // Rules of now, and which of them act on this cache.
     std::shared_ptr<const RuleSet> rules;
     const std::vector<bool>* acts = nullptr;
@@ -77,11 +79,12 @@ class Repairs {
   void done(SteadyTime now);
   void lost();
   // The cache is another process: walks that were answered may be undone. All begin anew. REQUIRES: none is under way.
-  void begin_again();
+  void begin_again(SteadyTime now);
 
   void snapshot(const Snapshot& snapshot, SteadyTime now);
   // The history whose transactions were waited for is over: they are as visible as they ever will be.
   void forget_other_history(SteadyTime now);
+  // A snapshot would help: transactions are waited for, or the floor of a repair that is to begin.
   bool waits_for_visibility() const;
 
   // When next() may have something by the clock alone; max(): never.
@@ -100,13 +103,11 @@ class Repairs {
     bool is_gap = false;
     bool after_connect = false;
     State state = State::kWaiting;
+    SteadyTime opened_at{};  // the last of its gaps was found
     std::shared_ptr<const RuleSet> rules;
     std::vector<PatternRef> patterns;
     std::vector<Xid> hanging;               // in progress when it began, not yet visible
     std::optional<SteadyTime> visible_at;   // since when none is hanging
-    // So many snapshots are still to come before one is known to be younger than the first walk: the one it began with may
-    // be from before the gap, and so may the next answer be. Nothing waits for them but the repair's end.
-    int snapshots_wanted = 0;
     std::chrono::milliseconds settle{1000};
     SteadyTime began_at{};                  // the first walk
     SteadyTime first_done_at{};
@@ -118,7 +119,7 @@ class Repairs {
     enum class Late { kNone, kReaders, kHanging } late_under_way = Late::kNone;
   };
   void begin(Repair& repair, SteadyTime now, const Conditions& conditions);
-  static void reset(Repair& repair);
+  static void reset(Repair& repair, SteadyTime opened_at);
   std::optional<SteadyTime> due(const Repair& repair) const;
   void make_walk(Repair& repair, std::vector<PatternRef> patterns, Act act, SteadyTime now);
   void close_if_over(std::deque<Repair>::iterator repair);
@@ -126,6 +127,7 @@ class Repairs {
   Options options_;
   std::deque<Repair> repairs_;
   std::unique_ptr<Walk> walk_;
+  bool wants_snapshot_ = false;  // a repair cannot begin without
   std::size_t walking_ = 0;  // index of the repair that walk_ is of
   std::vector<std::string> closed_;
   std::vector<std::string> ready_;

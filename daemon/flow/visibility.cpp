@@ -14,12 +14,14 @@ void Visibility::reset(bool has_snapshots) {
   last_poll_ = SteadyTime::min();
   received_.clear();
   latest_.reset();
+  latest_asked_at_ = SteadyTime::min();
 }
 
 void Visibility::add(const Snapshot& snapshot, SteadyTime received) {
   under_way_ = false;
   latest_ = snapshot;
   latest_at_ = received;
+  latest_asked_at_ = last_poll_;
   // Kept at a distance of memory / kRemembered: enough to say "visible for at least so long".
   if (!received_.empty() && received - received_.back().at < memory_ / kRemembered) return;
   received_.push_back({received, snapshot});

@@ -39,6 +39,8 @@ class Visibility {
   std::optional<SteadyTime> look(const Batch& batch, Looked& looked, SteadyTime now) const;
 
   const std::optional<Snapshot>& latest() const { return latest_; }
+  // When the latest one was asked for: what was visible then is visible in it.
+  SteadyTime latest_asked_at() const { return latest_asked_at_; }
 
   // Poll pacing. `waiting`: something waits for visibility. A poll that helped nobody doubles the
   // interval up to kIntervalFactorMax, so that a commit hanging for minutes does not cost a poll each few ms.
@@ -72,6 +74,7 @@ class Visibility {
   std::deque<Received> received_;  // oldest first; thinned
   std::optional<Snapshot> latest_;
   SteadyTime latest_at_{};
+  SteadyTime latest_asked_at_ = SteadyTime::min();
 };
 
 }  // namespace evictd

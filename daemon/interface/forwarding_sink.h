@@ -48,7 +48,9 @@ class ForwardingSink : public Sink, protected SinkHandler {
   void on_sink_trouble(const Error& error, std::string_view error_class) override { handler_->on_sink_trouble(error, error_class); }
   void on_done(Ticket ticket, const Outcome& outcome) override { handler_->on_done(ticket, outcome); }
   void on_lost(Ticket ticket) override { handler_->on_lost(ticket); }
+  void on_replicas_missing(const std::optional<Error>& error) override { handler_->on_replicas_missing(error); }
   void on_record_saved(std::uint64_t sequence) override { handler_->on_record_saved(sequence); }
+  void on_record_confirmed(std::uint64_t sequence) override { handler_->on_record_confirmed(sequence); }
   void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) override {
     handler_->on_record_loaded(sequence, record);
   }

@@ -189,9 +189,15 @@ class SinkHandler {
   virtual void on_sink_failed(const Error& error) = 0;
   // Goes on, but not with all of it: a part of the cache is away, and what is asked of that waits.
   virtual void on_sink_trouble(const Error& /*error*/, std::string_view /*error_class*/) {}
+  // Too few replicas have confirmed what is on record, for longer than they may take; nothing: enough have again. Told when it
+  // changes, and forgotten with the connection.
+  virtual void on_replicas_missing(const std::optional<Error>& /*error*/) {}
   virtual void on_done(Ticket ticket, const Outcome& outcome) = 0;
   virtual void on_lost(Ticket ticket) = 0;
   virtual void on_record_saved(std::uint64_t sequence) = 0;
+  // After it, for this record or one that was saved later: as many replicas as the cache asks for (where it asks for none, at
+  // once) have the record, and with it all that the cache had answered before the record was sent.
+  virtual void on_record_confirmed(std::uint64_t sequence) = 0;
   virtual void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) = 0;
 };
 
@@ -231,8 +237,8 @@ class Sink {
   // REQUIRES: connected and has_room(order.urgency()). What `order` points to must stay alive and unchanged until it ends.
   virtual void submit(Ticket ticket, const Order& order) = 0;
 
-  // Writes the record; on_record_saved(record.sequence) when it is stored. Lost silently with the connection (the
-  // lane writes a newer one after on_sink_connected). REQUIRES: connected.
+  // Writes the record; on_record_saved(record.sequence) when it is stored, on_record_confirmed() then or later. Lost silently
+  // with the connection (the lane writes a newer one after on_sink_connected). REQUIRES: connected.
   virtual void save_record(const Record& record) = 0;
 
   // Reads the record as it stands now; on_record_loaded(sequence). Lost silently with the connection (the next

@@ -247,10 +247,8 @@ RefreshDatabase::RefreshDatabase() = default;
 RefreshDatabase::~RefreshDatabase() = default;
 
 Result<std::unique_ptr<RefreshDatabase>> RefreshDatabase::make(const RefreshDatabaseOptions& options, const RuleSet& rules) {
-  Result<Conninfo> conninfo = Conninfo::parse(options.url);
+  Result<Conninfo> conninfo = Conninfo::of(options.database, "evictd refresh");
   if (!conninfo) return tl::unexpected(conninfo.error());
-  conninfo->use(options.credential);
-  conninfo->pin_session("evictd refresh", options.client_encoding);
   std::unique_ptr<RefreshDatabase> database(new RefreshDatabase());
   database->impl_ = std::make_unique<Impl>(std::move(*conninfo), options, rules);
   return database;

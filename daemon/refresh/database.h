@@ -10,16 +10,14 @@
 #include <string>
 #include <vector>
 
-#include "daemon/net/credential.h"
+#include "daemon/sources/postgres/conninfo.h"
 #include "mapping/error.h"
 #include "mapping/rules.h"
 
 namespace evictd {
 
 struct RefreshDatabaseOptions {
-  std::string url;
-  CredentialSource credential;
-  std::string client_encoding;
+  DatabaseAddress database;
   std::chrono::milliseconds statement_timeout{3'000};
 };
 

@@ -68,6 +68,7 @@ def serve(cache, connect, port, query=QUERY):
 
     class Pages(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body leave together: the second of two small packets would wait for the first one's receipt
 
         def do_GET(self):
             path = re.fullmatch(r"/products/(\d{1,9})", self.path)

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from harness import oracle
+from harness import load, oracle
 from harness.proxy import Proxy
 from harness.waiting import eventually
 
@@ -58,38 +58,12 @@ def fill_all(postgres, cache, products=range(1, 101), plain=False):
     connection.close()
 
 
-class Load:
-    """Writers and readers, until the end of the block."""
+class Load(load.Load):
+    """Writers and readers."""
 
     def __init__(self, postgres, redis, seed, plain=False, products=100):
-        self.postgres, self.redis, self.plain, self.products = postgres, redis, plain, products
-        self.random = random.Random(seed)
-        self.stop = threading.Event()
-        self.failure = None
-        self.threads = [threading.Thread(target=self._run, args=(work, random.Random(f"{seed}/{number}")))
-                        for number, work in enumerate([self._write, self._write, self._read, self._read])]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join()
-        assert self.failure is None, self.failure
-
-    def _run(self, work, choices):
-        connection = self.postgres.connect(autocommit=False)
-        client = self.redis.client()
-        try:
-            with connection.cursor() as cursor:
-                while not self.stop.is_set():
-                    work(connection, cursor, client, choices)
-        except Exception as error:  # pylint: disable=broad-except
-            self.failure = error
-        connection.close()
+        self.plain, self.products = plain, products
+        super().__init__(postgres, redis, seed, [self._write, self._write, self._read, self._read], autocommit=False)
 
     def _write(self, connection, cursor, _client, choices):
         product = choices.randint(1, self.products)

@@ -14,6 +14,7 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import cluster  # noqa: E402
 import derived  # noqa: E402
 import latency  # noqa: E402
 import readers  # noqa: E402
@@ -26,7 +27,7 @@ PUBLICATION = "bench"
 # No checkpoint, vacuum or WAL recycling inside a measurement; everything that decoding itself depends on
 # is PostgreSQL's default.
 POSTGRES_SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off"}
-CASES = ("large", "many", "latency", "memory", "readers", "rules", "caches", "derived")
+CASES = ("large", "many", "latency", "memory", "readers", "rules", "caches", "cluster", "derived")
 
 
 def say(text=""):
@@ -62,6 +63,8 @@ class Bench:
         one = daemon.Evictd(f"{self.folder}/evictd{self.daemons}", self.postgres.url(), self.redis.url(number),
                             rules or workload.RULES % fill, slot=f"evictd{self.daemons}", publication=publication, caches=caches)
         one.database = number
+        one.servers = [self.redis]
+        one.clear = self.redis.client(number).flushdb
         one.caches = 1 if second is None else 2
         one.start()
         one.cpu_of_a_start = one.cpu_seconds()
@@ -80,11 +83,13 @@ class Bench:
             "select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots where slot_name = %s",
             (end_lsn, evictd.slot)), 3600, every=0.01)
 
-    def drain_by_evictd(self, evictd, rows, end_lsn, are_cached=False):
-        """Starts evictd on what its slot holds. `are_cached`: the values are in Redis before."""
-        if are_cached:
+    def drain_by_evictd(self, evictd, rows, end_lsn, are_cached=False, cache_all=None):
+        """Starts evictd on what its slot holds. `are_cached`: the values are in Redis before (put there by `cache_all`)."""
+        if cache_all is not None:
+            cache_all()
+        elif are_cached:
             workload.cache_all(self.redis.client(evictd.database), rows)
-        redis_before = self.redis.cpu_seconds()
+        redis_before = sum(server.cpu_seconds() for server in evictd.servers)
         begin = time.monotonic()
         evictd.start(ready=False)
 
@@ -93,7 +98,7 @@ class Bench:
             assert evictd.is_running(), f"evictd ended:\n{evictd.log_tail()}"
             return code == 200 and daemon.Metrics(text).sum("evictd_invalidations_total", kind="key") >= rows * evictd.caches
 
-        eventually("everything is applied", applied, 1800, every=0.01)
+        eventually("everything is applied", applied, 1800, every=0.05)  # each look is work for evictd, too
         seconds_applied = time.monotonic() - begin
         cpu_applied = evictd.cpu_seconds()
         self.wait_until_acknowledged(evictd, end_lsn)
@@ -105,13 +110,13 @@ class Bench:
             "seconds": seconds_applied,
             "cpu_us_per_row": cpu_applied / rows * 1e6,
             "cpu_us_per_row_until_acknowledged": evictd.cpu_seconds() / rows * 1e6,
-            "redis_us_per_row": (self.redis.cpu_seconds() - redis_before) / rows * 1e6,
+            "redis_us_per_row": (sum(server.cpu_seconds() for server in evictd.servers) - redis_before) / rows * 1e6,
             "memory_max_mib": evictd.memory_bytes("VmHWM") / 2**20,
-            "keys_in_redis": self.redis.client(evictd.database).dbsize(),
+            "keys_in_redis": sum(server.client(evictd.database).dbsize() for server in evictd.servers),
         }
         assert metrics.sum("evictd_gaps_total") == 0, f"a gap was repaired instead of changes applied:\n{evictd.log_tail()}"
         assert evictd.stop() == 0
-        self.redis.client(evictd.database).flushdb()
+        evictd.clear()
         return result
 
     def throughput(self, rows, load, fills):
@@ -298,6 +303,8 @@ def table(report):
         lines += [f"  {name + ': COMMIT returned to key gone':54} p50 {one[name]['client_after_commit']['p50_ms']:.2f} ms, p99 {one[name]['client_after_commit']['p99_ms']:.2f} ms"
                   f"; histogram p99 {one[name]['histogram']['p99_ms']:.2f} ms"
                   for name in ("alone", "beside another", "beside a frozen one") if name in one]
+    if "cluster" in report:
+        lines += ["", *cluster.table(report["cluster"])]
     if "derived" in report:
         lines += ["", *derived.table(report["derived"])]
     if "readers" in report:
@@ -348,6 +355,9 @@ def main():
         if "caches" in cases:
             say("two caches")
             report["caches"] = bench.caches(options.rows // 2, options.seconds)
+        if "cluster" in cases:
+            say("one server and a cluster")
+            report["cluster"] = cluster.measure(bench, options.rows // 5, PUBLICATION, say)
         if "derived" in cases:
             say("keys of a joined table")
             report["derived"] = derived.measure(bench, PUBLICATION, options.seconds)

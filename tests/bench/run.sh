@@ -8,11 +8,13 @@
 #   --rounds N        of each throughput case, in alternating order; medians are printed (3)
 #   --seconds N       of the latency case (20)
 #   --requests N      of each call in the readers case, 100000 at most (100000)
-#   --case NAME       large, many, latency, memory, readers, rules, caches, derived, or yardstick (pg_recvlogical alone); may be repeated
+#   --case NAME       large, many, latency, memory, readers, rules, caches, cluster, derived, or yardstick (pg_recvlogical alone); may be repeated
 #   --case kafka      by itself: events from a real Kafka, beside librdkafka's own consumer
 #   --case scripts    by itself: what one key costs Redis, by call
 #   --case row-tags   by itself: what tags cost Redis, by their number, members and lazy
+#   --case sizing     by itself: bytes in Redis, on the network and in evictd, for docs/sizing.md
 #   --case storm      by itself: a job rewrites 50,000 popular rows under 500 readers, with and without `refresh`
+#   --case edge      by itself: what a Varnish behind Redis costs Redis's caches, alive and dead; 10,000 surrogate keys
 #   --case semantic   by itself: invalidations by similarity in a vector set (--elements N, --invalidations N)
 #   --records N       of the kafka case (1000000)
 #   --keys N          of the kafka case: events of so many keys that change over and over
@@ -34,6 +36,8 @@ if [ -z "${EVICTD_BINARY_DIR:-}" ]; then
   export EVICTD_BINARY_DIR=$PWD/build/release
 fi
 case " $* " in *" --case semantic "*) exec /usr/bin/python3 tests/bench/semantic.py "$@" ;; esac
+case " $* " in *" --case sizing "*) exec /usr/bin/python3 tests/bench/sizing.py "$@" ;; esac
+case " $* " in *" --case edge "*) exec /usr/bin/python3 tests/bench/edge.py "$@" ;; esac
 case " $* " in *" --case row-tags "*) exec /usr/bin/python3 tests/bench/row_tags.py "$@" ;; esac
 if [ -n "$storm" ]; then exec /usr/bin/python3 tests/bench/storm.py "$@"; fi
 if [ -n "$kafka" ]; then exec /usr/bin/python3 tests/kafka/bench.py "$@"; fi

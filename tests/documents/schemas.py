@@ -266,9 +266,11 @@ def redis():
         "sentinel_password": dict(FILLED, description="of the Sentinels"),
         "tombstone_ttl": duration(SECOND, 24 * HOUR, "how long a late reader's checked fill is refused", True, "60s"),
         "timeout": duration(100, 5 * MINUTE, "a reply that takes longer ends the connection", True, "5s"),
+        "replicas_ack": number(1, 100, "so many replicas have to have what was done before it is acknowledged (WAIT)"),
+        "replicas_timeout": duration(100, 5 * MINUTE, "until replicas that have not are told of", True, "1s"),
         "tls": settings({"ca": TEXT, "cert": TEXT, "key": TEXT}, what="files; cert and key go together",
                         dependentRequired={"cert": ["key"], "key": ["cert"]}),
-    }, ["url"], "the cache", dependentRequired={"sentinel_password": ["sentinels"]}, **NOT_BOTH)
+    }, ["url"], "the cache", dependentRequired={"sentinel_password": ["sentinels"], "replicas_timeout": ["replicas_ack"]}, **NOT_BOTH)
 
 
 def caches():
@@ -345,6 +347,17 @@ def kafka():
         "dead_letter_max": size(64 * 1024, 1 << 30, "the size of that file", default="16MiB"),
         "revoke_drain": duration(0, MINUTE, "how long a revoked partition's work may take to finish", True, "5s"),
         "connect_url": TEXT,
+        "registry": settings({
+            "url": dict(FILLED, description="of the Confluent-compatible interface; Apicurio's is at /apis/ccompat/v7"),
+            "user": TEXT,
+            "password": FILLED,
+            **credential(),
+            "ca": dict(TEXT, description="a file; else the system's authorities"),
+            "id": described({"anyOf": [{"enum": ["auto", "4", "8", 4, 8]}, {"type": "string", "pattern": VARIABLE}],
+                             "description": "how many bytes the id of a schema has"}, "auto"),
+        }, ["url"], "the schema registry, for events in Avro",
+            **{"not": {"anyOf": [{"required": list(pair)} for pair in (
+                ("password", "password_file"), ("password", "password_command"), ("password_file", "password_command"))]}}),
         "postgres_url": dict(FILLED, description="the source database, asked which transactions are visible"),
     }, ["brokers", "topics"], "Debezium's events as the source, instead of postgres")
 

@@ -142,6 +142,10 @@ def test_what_compose_mounts_is_there_and_fits():
                 assert "healthcheck" in services[needed]
         # Trying it out opens nothing to the network.
         assert all(published.startswith("127.0.0.1:") for published in service.get("ports", ())), name
+    for service, config in (("evictd", "evictd.yaml"), ("evictd-kafka", "evictd-kafka.yaml")):
+        with open(f"{ROOT}/deploy/{config}", encoding="utf-8") as file:
+            wanted = set(re.findall(r"\$\{(EVICTD_\w+)", file.read()))
+        assert wanted <= set(services[service]["environment"]), f"{config} takes {wanted} from the environment of '{service}'"
     with open(f"{ROOT}/deploy/prometheus/prometheus.yaml", encoding="utf-8") as file:
         target = yaml.safe_load(file)["scrape_configs"][0]["static_configs"][0]["targets"][0]
     assert target.split(":")[0] in services

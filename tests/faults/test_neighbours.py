@@ -81,18 +81,19 @@ def test_a_standby_without_its_cache_is_not_as_it_should_be(postgres, redis, cac
 
 
 def test_a_standby_does_not_count_what_the_other_one_repairs(postgres, redis, cache, make_evictd):
-    """A gap of checked rules stays on record until the last reader that may fill is over: for a minute here. Who came
-    meanwhile has read of it, and has nothing to repair."""
-    checked = "- {table: products, keys: ['product:{id}'], fill: checked}\n"
+    """A gap stays on record until it is repaired, which takes its settle: most of a minute here. Who came meanwhile has read of it, and has
+    nothing to repair."""
+    checked = "- {table: products, keys: ['product:{id}'], settle: 50s}\n"
     first = make_evictd(rules=checked).start()
     assert first.stop() == 0
     postgres.execute("select pg_drop_replication_slot('evictd')")
-    first.start()
+    first.start(ready=False)
+    eventually("it is on record", lambda: b"slot_missing" in cache.get("evictd:record:evictd"), 30)
     assert first.metrics().sum("evictd_gaps_total") == 1
-    assert b"slot_missing" in cache.get("evictd:record:evictd"), "it is on record still"
     second = make_evictd(rules=checked).start(ready=False)
     eventually("the second one stands by", lambda: second.http("/readyz?standby=ok") == (200, "standby\n"), 30)
     assert second.metrics().sum("evictd_gap_unresolved") == 0
+    assert b"slot_missing" in cache.get("evictd:record:evictd"), "it is on record still"
 
 
 def test_rules_added_by_a_reload_take_over_what_is_cached(postgres, cache, make_evictd, shop_rules):

@@ -43,6 +43,9 @@ class Sentinels:
                 return False
         return True
 
+    def know_a_replica_that_is_well(self):
+        return all(not replica["is_sdown"] and not replica["is_disconnected"] for sentinel in self.asked.sentinels for replica in sentinel.sentinel_slaves(NAME))
+
     def client(self):
         return self.asked.master_for(NAME, socket_timeout=2)
 
@@ -63,25 +66,60 @@ def sentinels(folder, redis, make_redis):
     made.stop()
 
 
-def started(make_evictd, sentinels):
+def started(make_evictd, sentinels, more=""):
     hosts = ", ".join(f"'127.0.0.1:{port}'" for port in sentinels.ports)
-    return make_evictd(redis_url=f"redis://{NAME}/0", redis_more=f"sentinels: [{hosts}]\ntimeout: 2s").start()
+    return make_evictd(redis_url=f"redis://{NAME}/0", redis_more=f"sentinels: [{hosts}]\ntimeout: 2s{more}").start()
+
+
+REPLICAS_ACK = "\nreplicas_ack: 1\nreplicas_timeout: 300ms"
+
+
+def lacks_its_replica(evictd, master):
+    code, text = evictd.http("/readyz")
+    assert code == 503, text
+    assert f"redis at '127.0.0.1:{master.port}' is confirmed by 0 of its replicas" in text and "asks for 1" in text, text
+    return True
 
 
 def run_id(server):
     return server.client().info("server")["run_id"]
 
 
-def test_a_master_that_is_killed(postgres, cache, make_evictd, sentinels, seed):  # pylint: disable=unused-argument
-    evictd = started(make_evictd, sentinels)
+def test_a_master_that_is_killed_loses_nothing_that_its_replica_had_to_confirm(postgres, cache, make_evictd, sentinels, seed):
+    evictd = started(make_evictd, sentinels, REPLICAS_ACK)
+    nothing_is_acknowledged_that_the_replica_has_not(postgres, cache, evictd, sentinels)
     running = scenarios.under_load(postgres, sentinels, seed)
     sentinels.master.stop()
     eventually("the Sentinels have made the replica the master", sentinels.has_replaced_the_master, 60)
-    eventually("evictd is ready again", evictd.is_ready, 60)
+    eventually("evictd misses a replica there", lambda: lacks_its_replica(evictd, sentinels.replica), 60)
     writes = running.writes
-    eventually("the shop is at work again", lambda: running.writes > writes + 50, 60)
+    eventually("the shop is at work all the same", lambda: running.writes > writes + 50, 60)
+    sentinels.master.options += ["--replicaof", "127.0.0.1", str(sentinels.replica.port)]  # the Sentinels would take ten seconds
+    sentinels.master.start()
+    eventually("evictd is ready again", evictd.is_ready, 60)
     oracle.converge(postgres, evictd, running)
     oracle.assert_true_cache(postgres, sentinels.replica.client(), at_least=50)
+    assert evictd.metrics().sum("evictd_gaps_total", reason="redis_rollback") == 0, "it was purged for nothing"
+
+
+def nothing_is_acknowledged_that_the_replica_has_not(postgres, cache, evictd, sentinels):
+    scenarios.cached(cache, postgres, "product:1", "product:2")
+    oracle.wait_until_acknowledged(postgres, evictd.slot)
+    sentinels.replica.process.send_signal(signal.SIGSTOP)
+    postgres.execute("update products set price_cents = 1 where id = 1")
+    end = postgres.value("select pg_current_wal_flush_lsn()::text")
+    scenarios.gone(cache, "product:1")
+    eventually("/readyz says what is missing", lambda: lacks_its_replica(evictd, sentinels.master))
+    postgres.execute("update products set price_cents = 1 where id = 2")
+    scenarios.gone(cache, "product:2")
+    assert postgres.value("select %s::pg_lsn - confirmed_flush_lsn from pg_replication_slots", (end,)) > 0
+    assert "confirmed by 0 of its replicas" in evictd.log_text()
+    assert evictd.metrics().sum("evictd_redis_errors_total", **{"class": "too_few_replicas"}) >= 1
+    sentinels.replica.process.send_signal(signal.SIGCONT)
+    oracle.wait_until_acknowledged(postgres, evictd.slot)
+    evictd.wait_until_ready()
+    assert evictd.metrics().sum("evictd_reconnects_total", peer="redis") == 0
+    eventually("the Sentinels would promote the replica", sentinels.know_a_replica_that_is_well, 30)
 
 
 def test_a_master_that_stands_still_and_comes_back(postgres, cache, make_evictd, sentinels, seed):  # pylint: disable=unused-argument
@@ -119,3 +157,4 @@ def test_a_replica_that_lacks_the_last_deletes(postgres, cache, make_evictd, sen
     evictd.wait_until_ready(60)
     assert evictd.metrics().sum("evictd_gaps_total", reason="redis_rollback") == 1
     oracle.converge(postgres, evictd)
+

@@ -6,17 +6,21 @@ import signal
 import redis
 from redis.cluster import RedisCluster
 
-from . import process, servers
+from . import process, proxy, servers
 from .waiting import eventually
 
 SLOTS = 16384
 
 
 class Cluster:
-    def __init__(self, folder, masters=3, replicas_each=1, options=()):
+    def __init__(self, folder, masters=3, replicas_each=1, options=(), with_links=False):
+        """`with_links`: clients and replicas reach each node through a proxy of its own, which can be told to freeze."""
         self.folder = folder
         self.options = list(options)
+        self.with_links = with_links
+        self.links = []
         self.nodes, self.bus_ports, self.ids = [], [], []
+        self.gone = set()  # nodes that left
         for _ in range(masters * (1 + replicas_each)):
             self._start_node()
         for number in range(masters):
@@ -36,7 +40,10 @@ class Cluster:
         node = servers.Redis(f"{self.folder}/node{len(self.nodes)}",
                              ["--cluster-enabled", "yes", "--cluster-port", str(bus_port), "--cluster-node-timeout", "1500",
                               "--cluster-allow-replica-migration", "no", "--repl-diskless-sync-delay", "0", *self.options])
-        node.options = [option for option in node.options]
+        if self.with_links:
+            self.links.append(proxy.Proxy(node.port))
+            node.options += ["--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", str(self.links[-1].port),
+                             "--cluster-announce-bus-port", str(bus_port)]
         node.start()
         self.nodes.append(node)
         self.bus_ports.append(bus_port)
@@ -127,6 +134,16 @@ class Cluster:
     def resume(self, index):
         self.nodes[index].process.send_signal(signal.SIGCONT)
 
+    def freeze_link(self, index):
+        """Nothing passes, nothing is closed: what a lost route looks like. The nodes among themselves notice nothing."""
+        self.links[index].tell("hole")
+
+    def thaw_link(self, index, cut=False):
+        """What was held up arrives late, or, `cut`, never."""
+        if cut:
+            self.links[index].tell("cut")
+        self.links[index].tell("pass")
+
     def restart(self, index):
         self.nodes[index].start()
 
@@ -147,25 +164,47 @@ class Cluster:
             if not keys:
                 break
             self.ask(source, "MIGRATE", "127.0.0.1", self.nodes[target].port, "", 0, 5000, "KEYS", *keys)
-        for index in [target, source, *self.masters(source)]:
+        eventually(f"slot {slot} is the target's", lambda: self._try(target, "CLUSTER", "SETSLOT", slot, "NODE", self.ids[target]), 30)
+        for index in [source, *self.masters(source)]:
             self._try(index, "CLUSTER", "SETSLOT", slot, "NODE", self.ids[target])
 
     def add_master(self):
         index = self._start_node()
         self._meet(index)
-        eventually("all know the new node", lambda: all(len(self.lines(i)) == len(self.nodes) for i in self.running()), 30)
+        eventually("all know the new node", lambda: all(len(self.lines(i)) == len(self.nodes) - len(self.gone) for i in self.running()), 30)
         self.wait_until_well()
         return index
 
+    def remove_master(self, index):
+        """One that has no slots any more leaves."""
+        others = [other for other in self.running() if other != index]
+        eventually("nobody thinks that it has slots", lambda: all(index not in self.masters(asked) for asked in self.running()), 30)
+        self.kill(index)
+
+        def is_forgotten():
+            for other in others:
+                if any(self.ids[index] in line for line in self.lines(other)):
+                    self._try(other, "CLUSTER", "FORGET", self.ids[index])
+            return not any(self.ids[index] in line for other in others for line in self.lines(other))
+
+        eventually("the others have forgotten the node", is_forgotten, 30)
+        self.gone.add(index)
+
+    def port_of(self, index):
+        """As clients reach it."""
+        return self.links[index].port if self.with_links else self.nodes[index].port
+
     def client(self):
-        port = self.nodes[self.running()[0]].port
+        port = self.port_of(self.running()[0])
         return RedisCluster(host="127.0.0.1", port=port, socket_timeout=2)
 
     def url(self):
-        return "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])
+        return "redis://" + ",".join(f"127.0.0.1:{self.port_of(index)}" for index in range(2))
 
     def stop(self):
         for node in self.nodes:
             if node.process.poll() is None:
                 node.process.send_signal(signal.SIGCONT)
             node.stop()
+        for link in self.links:
+            link.stop()

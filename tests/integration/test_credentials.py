@@ -95,3 +95,27 @@ def test_a_credential_that_fails_is_named_and_never_shown(rotation, evictd):
     rotation.assert_never_shown(checked.stdout, checked.stderr, evictd.log_text())
     rotation.rotate()
     evictd.wait_until_ready()
+
+
+AUDITED = """- {table: public.products, name: products, keys: ['product:{id}'], fill: checked,
+   audit: {query: "select id, row_to_json(p)::text from products p where id = any($1)", compare: text},
+   refresh: {query: "select id, row_to_json(p)::text from products p where id = any($1)", ttl: 1h}}
+"""
+
+
+def test_every_command_that_asks_the_database_signs_in_as_the_daemon_does(rotation, postgres, redis, cache, make_evictd):
+    evictd = make_evictd(rules=AUDITED, postgres_url=postgres.url(user="rotating"), redis_url=f"redis://rotating@127.0.0.1:{redis.port}/0",
+                         postgres_more=f"password_file: {rotation.postgres_file}", redis_more=f"password_file: {rotation.redis_file}",
+                         more="audit: {rate: 20/s}").start()
+    warmed = evictd.command("warm", "--rule", "products")
+    assert warmed.returncode == 0 and "filled" in warmed.stdout, warmed.stderr
+    audited = evictd.command("audit", "--json")
+    counts = json.loads(audited.stdout.strip().splitlines()[-1])
+    assert audited.returncode == 0 and counts["fresh"] > 0 and counts["unreadable"] == 0, audited.stdout + audited.stderr
+    explained = evictd.command("explain", "--from-table", "products", "--where", "id = 1")
+    assert explained.returncode == 0 and "product:1" in explained.stdout, explained.stderr
+    purged = evictd.command("purge", "--table", "products", "--where", "id = 1")
+    assert purged.returncode == 0 and not cache.exists("product:1"), purged.stderr
+    checked = evictd.command("check")
+    assert "password" not in checked.stdout, checked.stdout
+    eventually("the daemon's own audit is at work", lambda: evictd.metrics().get("evictd_audit_active") == 1, 30)

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 
-from harness import daemon, vectors
+import pytest
+from harness import daemon, servers, vectors
 from harness.waiting import eventually
 
 DEMO = [sys.executable, f"{daemon.ROOT}/deploy/demo.py"]
@@ -69,3 +70,25 @@ def test_answers_cached_by_meaning_go():
                          capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "every answer that is left is about something else, or another shop's" in ran.stdout, ran.stdout
+
+
+def need_varnish():
+    try:
+        servers.varnish_program()
+    except servers.ServerMissing as missing:
+        assert os.environ.get("EVICTD_REQUIRE_SERVERS") != "1", missing
+        pytest.skip(str(missing))
+
+
+def test_a_page_goes_from_redis_and_from_varnish_and_comes_anew():
+    need_varnish()
+    ran = subprocess.run([sys.executable, f"{daemon.ROOT}/deploy/demo_edge.py", "--once"], env=environment(), stdin=subprocess.DEVNULL,
+                         capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    shown = re.findall(r"^  (varnish|redis)> +GET \S*7 +(\S+)", ran.stdout, re.M)
+    assert [(place, what[:4]) for place, what in shown] == [
+        ("varnish", "miss"), ("varnish", "hit"), ("redis", '{"id'), ("redis", "(nil"), ("varnish", "miss")], ran.stdout
+    assert re.search(r"every one of 20 pages equals its row; \d+ of them come from Varnish", ran.stdout), ran.stdout
+    folder = re.search(r"log +(\S+)/evictd\.log", ran.stdout).group(1)
+    assert not os.path.exists(folder)
+    eventually("no process is left", lambda: not processes_naming(folder), 10)  # Varnish's child sees that its parent has ended

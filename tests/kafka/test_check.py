@@ -161,3 +161,32 @@ def test_flattened_deletes_that_never_come(folder, kafka, client, connect, redis
         for name in added:
             connect.remove(name)
         postgres.stop("immediate")
+
+
+JOINED = """rules:
+  - table: public.categories
+    via: {products: {table: public.products, match: {category_id: id}}}
+    keys: ["product:{products.id}:page"]
+"""
+
+
+def test_lookups_of_joined_tables_are_tried_in_the_database(folder, kafka, redis):
+    postgres = servers.Postgres(f"{folder}/postgres").start()
+    try:
+        postgres.execute("create database shop", database="postgres")
+        postgres.execute("create table categories (id int primary key, name text); create table products (id int primary key, category_id int);"
+                         "create role reader login; grant select on categories to reader; create role lister login;"
+                         "grant select on categories, products to lister")
+        one = KafkaEvictd(f"{folder}/lister", kafka, redis.url(), JOINED, kafka_more=f"postgres_url: {postgres.url(user='lister')}")
+        said = one.command("check").stdout
+        assert "PG053" in said and "no index begins with one of these" in said and "PG052" not in said, said
+        one = KafkaEvictd(f"{folder}/turned", kafka, redis.url(), JOINED.replace("category_id: id", "id: category_id"), kafka_more=f"postgres_url: {postgres.url()}")
+        said = one.command("check").stdout
+        assert "PG052" in said and "no table 'public.categories' with (category_id)" in said, said
+        one = KafkaEvictd(f"{folder}/reader", kafka, redis.url(), JOINED, kafka_more=f"postgres_url: {postgres.url(user='reader')}")
+        said = one.command("check").stdout
+        assert "PG052" in said and "permission denied" in said and "GRANT SELECT" in said, said
+    finally:
+        postgres.stop("immediate")
+    said = one.command("check").stdout
+    assert "PG001" in said and "rows of joined tables cannot be looked up" in said, said

@@ -10,6 +10,7 @@ import pytest
 from harness import daemon
 from harness.waiting import eventually
 from kafka_daemon import KafkaEvictd, wait_for_daemons, wait_for_debezium
+from registry import Registry
 
 # What Debezium does not tell, docs/kafka.md says ("Types"): the length of a `bit varying`, trailing zeros of a `numeric`
 # without a scale, a `bit(1)`, and others. The corpus has none of these.
@@ -146,6 +147,13 @@ def touched(redis_client, names):
     return set(names), {key for key in BEFORE if not redis_client.exists(key)}
 
 
+AVRO = {f"{of}_converter{setting}": value for of in ("key", "value") for setting, value in {
+    "": "io.apicurio.registry.utils.converter.AvroConverter",
+    "_apicurio_registry_auto-register": "true",
+    "_apicurio_registry_use-id": "contentId",
+    "_apicurio_registry_id-handler": "io.apicurio.registry.serde.Legacy4ByteIdHandler",
+}.items()} | {"schema_name_adjustment_mode": "avro"}
+
 VARIANTS = {
     # Debezium's defaults but for intervals, with the schema in every record.
     "adaptive": {"value_converter_schemas_enable": "true", "key_converter_schemas_enable": "true",
@@ -155,6 +163,10 @@ VARIANTS = {
     "iso": {"value_converter_schemas_enable": "true", "time_precision_mode": "isostring", "decimal_handling_mode": "string",
             "interval_handling_mode": "string"},
     "bare": {},
+    # Apicurio's Avro converter: keys with ids of four bytes, values with the eight of its older versions. Where its schemas are,
+    # the fixture knows.
+    "avro": {**AVRO, "interval_handling_mode": "string",
+             "value_converter_apicurio_registry_id-handler": "io.apicurio.registry.serde.DefaultIdHandler"},
 }
 
 
@@ -165,6 +177,7 @@ def both_ways(parts_folder, kafka, connect):
 
     postgres = servers.Postgres(f"{parts_folder}/postgres").start()
     redis = servers.Redis(f"{parts_folder}/redis").start()
+    registry = Registry()
     running = []
     try:
         postgres.execute("create database corpus", database="postgres")
@@ -184,10 +197,13 @@ def both_ways(parts_folder, kafka, connect):
         direct.start()
         daemons = []
         for name, more in VARIANTS.items():
+            if name == "avro":
+                more = {**more, **{f"{of}_converter_apicurio_registry_url": registry.apicurio_url for of in ("key", "value")}}
             connect.add_postgres(postgres, name, "corpus", topic_creation_default_partitions="1", table_include_list="public.every,public.plain,public.keyed,public.defaulted", **more)
         # Topics come with the first event: a row that changes nothing here makes them.
         for name in VARIANTS:
             one = KafkaEvictd(f"{parts_folder}/{name}", kafka, redis.url(databases[name]), rules(), group=name,
+                              kafka_more=f"registry: {{url: '{registry.url}'}}" if name == "avro" else "",
                               topics=[f"^{name}[.]public[.]"], redis_more="tombstone_ttl: 1h")
             running.append(one)
             daemons.append(one.start(ready=False))
@@ -215,12 +231,15 @@ def both_ways(parts_folder, kafka, connect):
             pass  # the tests below say what differs
         yield {name: touched(redis.client(index), deletes.names[index]) for name, index in databases.items()}
         deletes.close()
+        # A key and a value of four tables: asked once each.
+        assert len([path for path in registry.asked if "/schemas/ids/" in path]) == 8, registry.asked
     finally:
         for one in running:
             one.kill()
             print(f"--- the end of {one.log}\n{one.log_tail(15)}")
         postgres.stop("immediate")
         redis.stop()
+        registry.stop()
 
 
 def needs_schema(touched_name):

@@ -60,6 +60,7 @@ def fetched(name, manifest, fetch):
 
 class Python:
     recipe = "cache_aside.py"
+    driver = "driver.py"
 
     def fetch(self):
         def fill(folder):
@@ -69,8 +70,8 @@ class Python:
         self.libraries = fetched("python", "requirements.txt", fill)
 
     def build(self, folder):
-        shutil.copy(f"{DRIVERS}/python/driver.py", folder)
-        return [f"{self.libraries}/venv/bin/python", f"{folder}/driver.py"]
+        shutil.copy(f"{DRIVERS}/python/{self.driver}", folder)
+        return [f"{self.libraries}/venv/bin/python", f"{folder}/{self.driver}"]
 
 
 class PythonPackage:
@@ -97,15 +98,16 @@ class PythonPackage:
 
 class Node:
     recipe = "cache_aside.mjs"
+    driver = "driver.mjs"
 
     def fetch(self):
         self.libraries = fetched("node", "package.json", lambda folder: run(
             "npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", folder=folder))
 
     def build(self, folder):
-        shutil.copy(f"{DRIVERS}/node/driver.mjs", folder)
+        shutil.copy(f"{DRIVERS}/node/{self.driver}", folder)
         os.symlink(f"{self.libraries}/node_modules", f"{folder}/node_modules")
-        return ["node", f"{folder}/driver.mjs"]
+        return ["node", f"{folder}/{self.driver}"]
 
 
 class NodePackage:
@@ -133,11 +135,12 @@ class NodePackage:
 
 class Go:
     recipe = "cache_aside.go"
+    driver = "main.go"
 
     def fetch(self):
         def fill(folder):
             os.makedirs(f"{folder}/recipes")
-            shutil.copy(f"{DRIVERS}/go/main.go", folder)
+            shutil.copy(f"{DRIVERS}/go/{self.driver}", folder)
             shutil.copy(f"{ROOT}/docs/recipes/{self.recipe}", f"{folder}/recipes")
             # Pinned by go.mod; this adds the sums of what they rest on.
             run("go", "mod", "tidy", folder=folder, env={"GOTOOLCHAIN": "local"})
@@ -147,7 +150,7 @@ class Go:
     def build(self, folder):
         for name in ("go.mod", "go.sum"):
             shutil.copy(f"{self.libraries}/{name}", folder)
-        shutil.copy(f"{DRIVERS}/go/main.go", folder)
+        shutil.copy(f"{DRIVERS}/go/{self.driver}", folder)
         os.makedirs(f"{folder}/recipes")
         shutil.move(f"{folder}/{self.recipe}", f"{folder}/recipes")
         run("go", "build", "-o", f"{folder}/driver", ".", folder=folder, env={"GOTOOLCHAIN": "local"})
@@ -156,6 +159,7 @@ class Go:
 
 class Java:
     recipe = "CacheAside.java"
+    driver = "Driver"
 
     def fetch(self):
         self.libraries = fetched("java", "pom.xml", lambda folder: run(
@@ -163,24 +167,35 @@ class Java:
             f"-DoutputDirectory={folder}/jars"))
 
     def build(self, folder):
-        shutil.copy(f"{DRIVERS}/java/Driver.java", folder)
+        shutil.copy(f"{DRIVERS}/java/{self.driver}.java", folder)
         jars = ":".join(glob.glob(f"{self.libraries}/jars/*.jar"))
-        run("javac", "-cp", jars, "-d", folder, f"{folder}/Driver.java", f"{folder}/{self.recipe}")
-        return ["java", "-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{folder}:{jars}", "Driver"]
+        run("javac", "-cp", jars, "-d", folder, f"{folder}/{self.driver}.java", f"{folder}/{self.recipe}")
+        return ["java", "-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{folder}:{jars}", self.driver]
 
 
 class Php:
     """Debian's packages: php-cli, php-redis, php-pgsql."""
     recipe = "cache_aside.php"
+    driver = "driver.php"
 
     def fetch(self):
         run("php", "-r", "exit(extension_loaded('redis') && extension_loaded('pdo_pgsql') ? 0 : 1);")
 
     def build(self, folder):
-        shutil.copy(f"{DRIVERS}/php/driver.php", folder)
-        return ["php", f"{folder}/driver.php"]
+        shutil.copy(f"{DRIVERS}/php/{self.driver}", folder)
+        return ["php", f"{folder}/{self.driver}"]
 
 
+def of_rows(language, recipe, driver):
+    """The same language with its recipe for values that are made from many rows."""
+    return type(f"{language.__name__}Rows", (language,), {"recipe": recipe, "driver": driver})
+
+
+ROWS = {
+    "python-rows": of_rows(Python, "row_tags.py", "rows.py"), "node-rows": of_rows(Node, "row_tags.mjs", "rows.mjs"),
+    "go-rows": of_rows(Go, "row_tags.go", "rows/main.go"), "java-rows": of_rows(Java, "RowTags.java", "Rows"),
+    "php-rows": of_rows(Php, "row_tags.php", "rows.php"),
+}
 LANGUAGES = {"python": Python, "node": Node, "go": Go, "java": Java, "php": Php}
 
 # The same scenarios for the packages. Each has a name of its own, for ctest.
@@ -193,7 +208,7 @@ PACKAGES = {
 
 def language_or_skip(name):
     """Fetched; a skip with its reason where that is not possible: Debian alone does not bring every language."""
-    one = {**LANGUAGES, **PACKAGES}[name]()
+    one = {**LANGUAGES, **ROWS, **PACKAGES}[name]()
     one.name = name
     try:
         one.fetch()

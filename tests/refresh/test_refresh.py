@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from harness import daemon, fixtures, oracle, process, servers, shop
+from harness import daemon, fixtures, load, oracle, process, servers, shop
 from harness.waiting import eventually
 
 VALUE = "name || '@' || price_cents"
@@ -85,46 +85,19 @@ def counted(evictd, outcome, rule="products"):
     return evictd.metrics().sum("evictd_refresh_total", outcome=outcome, cache="redis", rule=rule)
 
 
-class Load:
-    """Writers that change rows, and readers with leases, until the end of the block."""
+class Load(load.Load):
+    """Writers that change rows, and readers with leases."""
 
     def __init__(self, postgres, redis, seed, products):
-        self.postgres, self.redis, self.products = postgres, redis, products
-        self.stop = threading.Event()
+        self.products = products
         self.writes = self.loads = self.hits = 0
-        self.failure = None
-        self.threads = [threading.Thread(target=self._run, args=(work, random.Random(f"{seed}/{number}")))
-                        for number, work in enumerate([self._write, self._write, self._read, self._read])]
+        super().__init__(postgres, redis, seed, [self._write, self._write, self._read, self._read])
 
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join()
-        assert self.failure is None, self.failure
-
-    def _run(self, work, source):
-        try:
-            connection = self.postgres.connect()
-            with connection.cursor() as cursor:
-                while not self.stop.is_set():
-                    work(cursor, source)
-            connection.close()
-        except Exception as error:  # pylint: disable=broad-except
-            self.failure = error
-
-    def _write(self, cursor, source):
+    def _write(self, _connection, cursor, _client, source):
         cursor.execute("update products set price_cents = %s where id = %s", (source.randrange(10**6), source.randint(1, self.products)))
         self.writes += 1
 
-    def _read(self, cursor, source):
-        if not hasattr(self._local(), "cache"):
-            self._local().cache = self.redis.client()
-        cache = self._local().cache
+    def _read(self, _connection, cursor, cache, source):
         key = f"product:{source.randint(1, self.products)}"
         state, _, lease, _ = cache.fcall("evictd_get", 2, key, marker(key), "LEASE", 2000)
         if state in (b"fresh", b"busy") or lease is None:
@@ -134,11 +107,6 @@ class Load:
         value, token = cursor.fetchone()
         cache.fcall("evictd_fill", 2, key, marker(key), token, 600_000, value)
         self.loads += 1
-
-    _threads = threading.local()
-
-    def _local(self):
-        return self._threads
 
 
 def test_what_was_used_is_filled_anew_and_nothing_else(postgres, cache, make_evictd):
@@ -161,12 +129,12 @@ def test_values_are_true_under_writers_and_readers(postgres, redis, cache, make_
     products = 100
     evictd = make_evictd(rules()).start()
     fill(postgres, cache, range(1, products + 1))
-    with Load(postgres, redis, seed, products) as load:
+    with Load(postgres, redis, seed, products) as running:
         eventually("keys are filled anew under load", lambda: counted(evictd, "filled") >= (20_000 if fixtures.soak() else 500), 600)
     oracle.converge(postgres, evictd)
     eventually("nothing waits", lambda: evictd.metrics().sum("evictd_refresh_waiting") == 0)
     found = [product for product in range(1, products + 1) if value_of(cache, product) is not None]
-    assert len(found) > products / 2 and load.writes > 100 and load.hits > 100
+    assert len(found) > products / 2 and running.writes > 100 and running.hits > 100
     assert is_fresh(postgres, cache, found)
 
 

@@ -64,9 +64,12 @@ struct Cache {
   std::shared_ptr<FakeSink::Data> data = std::make_shared<FakeSink::Data>();
   std::optional<FakeSink::Data> dump;
   std::optional<FakeSink::Data> at_record;  // as it was when the last record was stored
+  std::optional<FakeSink::Data> at_confirmed;  // likewise, the last that replicas confirmed
   bool is_in_trouble = false;  // in a run without faults: the one that others must not feel
   // It lost data, or was parked: until its purge, markers do not speak for all that was applied before.
   bool is_forgetful = false;
+  std::size_t raised = 0;  // by so many transactions, at the last look
+  std::uint64_t carried = 0;  // acknowledged by the first record of its writer: others' word, which proves nothing to it
   std::uint64_t purged_through = 0;  // what was logged up to there is answered by a purge, not by its own deletes
   // Since when a daemon serves it: bounds of time are not those of restarts.
   SteadyTime served_since{};
@@ -187,6 +190,9 @@ class World {
       };
       if (!faults_) daemon.sinks.back()->room = daemon.sinks.back()->orders_per_turn = 64;
       daemon.sinks.back()->on_saved = [this, &cache] { saved(cache); };
+      daemon.sinks.back()->on_confirmed = [&cache](std::uint64_t sequence) {
+        if (cache.at_record && cache.at_record->record->sequence == sequence) cache.at_confirmed = cache.at_record;
+      };
       lane.name = cache.name;
       lane.sink = daemon.sinks.back().get();
       lane.tombstone_ttl = kTombstoneTtl;
@@ -212,6 +218,7 @@ class World {
         end_daemon(daemon, 0ms);
       }
     }
+    note_first_start();
     note_served();
     note_late_records();
     tell();
@@ -271,6 +278,14 @@ class World {
     std::set<Xid> seen;
     for (const int row : rows_of(name)) seen.insert(database_.select(row).begin(), database_.select(row).end());
     return seen;
+  }
+  // The same as looking for each of select(name): asked at every step for every value.
+  bool contains_all(const std::set<Xid>& contains, const std::string& name) const {
+    for (const int row : rows_of(name)) {
+      const std::set<Xid>& versions = database_.select(row);
+      if (!std::includes(contains.begin(), contains.end(), versions.begin(), versions.end())) return false;
+    }
+    return true;
   }
   static std::vector<std::string> tags_of(const std::string& name) {
     if (name.compare(0, 5, "list:") != 0) return {};
@@ -449,6 +464,8 @@ class World {
         if (&each == &daemon.sinks.back()) sink.server_up = now_.steady - SteadyTime(1h) < 500ms;
         continue;
       }
+      if (chance(8)) sink.lacks_replicas = true;
+      if (chance(30)) sink.lacks_replicas = false;
       if (chance(6)) sink.server_up = false;
       if (chance(caches_.size() > 1 ? 15 : 60)) sink.server_up = true;
       if (chance(20)) sink.room = 1 + static_cast<std::size_t>(pick(8));
@@ -461,6 +478,12 @@ class World {
     if (chance(4) && cache.at_record) {
       FakeSink::restore(*cache.data, *cache.at_record);
       log(fmt::format("{} restarts as of its last record", cache.name));
+    }
+    // A replica takes over that has the last record it confirmed, and nothing of what followed.
+    if (chance(4) && cache.at_confirmed) {
+      FakeSink::restore(*cache.data, *cache.at_confirmed);
+      cache.may_be_purged = true;  // a repair may have ended since
+      log(fmt::format("{} fails over to its last confirmed record, sequence {}", cache.name, cache.data->record->sequence));
     }
     if (chance(3)) {
       cache.dump = *cache.data;
@@ -520,7 +543,7 @@ class World {
       daemon.source->slot_taken = false;
       daemon.source->snapshot_delay_steps = 0;
       for (const auto& sink : daemon.sinks) {
-        sink->frozen = false;
+        sink->frozen = sink->lacks_replicas = false;
         sink->server_up = true;
         sink->room = faults_ ? 8 : 64;
         sink->steps_per_turn = 1;
@@ -550,6 +573,13 @@ class World {
 
   // A record that a daemon had on its way when it lost the slot may arrive after its successor has read what was there:
   // then there is somebody else's record where the successor knows another, and that is a rollback to it.
+  // What was committed before the slot existed comes never, and what was read before that is kept (on_first_start: keep).
+  void note_first_start() {
+    if (!slot_->exists || std::exchange(had_slot_, true)) return;
+    for (const Logged& logged : database_.log()) {
+      if (logged.end <= slot_->confirmed) before_the_slot_.insert(logged.xid);
+    }
+  }
   void note_late_records() {
     const void* holder = slot_->holder;
     if (holder == std::exchange(last_holder_, holder)) return;
@@ -642,7 +672,7 @@ class World {
     for (Daemon& daemon : daemons_) {
       if (daemon.flow) check(daemon);
     }
-    for (const Cache& cache : caches_) check(cache);
+    for (Cache& cache : caches_) check(cache);
     check_order();
   }
   // What applies to a value that was made of these rows: itself, its tag, or everything.
@@ -651,10 +681,12 @@ class World {
     if (name.compare(0, 5, "list:") == 0) return applied.count({"tag:group:" + name.substr(5), xid}) != 0;
     return applied.count({name, xid}) != 0;
   }
-  void check(const Cache& cache) {
+  void check(Cache& cache) {
     const FakeSink::Data& data = *cache.data;
     // A raised counter promises that the database shows what raised it. (A truncate raises twice.)
-    if (const auto counter = data.counters.find("ns:rows"); counter != data.counters.end()) {
+    const auto counter = data.counters.find("ns:rows");
+    const std::size_t raised = counter == data.counters.end() ? 0 : counter->second.raised_by.size();
+    if (std::exchange(cache.raised, raised) < raised) {
       for (const Xid xid : counter->second.raised_by) {
         if (!database_.is_visible(xid) && !database_.is_truncate(xid)) {
           violate(fmt::format("{}: the counter was raised for xid {} before it was visible", cache.name, number(xid)));
@@ -667,8 +699,9 @@ class World {
       violate(fmt::format("{} was purged, although it lost nothing and missed nothing", cache.name));
     }
     for (const auto& [name, cached] : data.cache) {
+      if (contains_all(cached.contains, name)) continue;
       for (const Xid xid : select(name)) {
-        if (cached.contains.count(xid) != 0) continue;
+        if (cached.contains.count(xid) != 0 || before_the_slot_.count(xid) != 0) continue;
         // G3: never older than an applied invalidation. (A Redis that went back to an old dump forgot renewals
         // and tombstones, and so did a commit that hung when the slot was lost; what that lets in is gone again when
         // the gap is repaired. One that was away for longer than a tombstone lives had nobody who renewed them.)
@@ -680,9 +713,7 @@ class World {
         // settling together, and the pace of snapshots and steps.
         if (faults_ || cache.is_in_trouble || !is_watched(name, cache, daemons_[0].rules)) continue;
         const auto stale = now_.steady - std::max(database_.visible_since(xid), cache.served_since);
-        // (No tombstone stands for a key that was not there to be purged: a checked reader that began before may fill it
-        // until the purge is made again, after the tombstones' time.)
-        const auto bound = (!checked_ ? kSettle + kSettle / 10 : is_purge(xid) ? kTombstoneTtl : 0ms) + kPace;
+        const auto bound = (checked_ ? 0ms : kSettle + kSettle / 10) + kPace;
         // The edge stands behind: a purge of it leaves when the cache below has applied the same.
         const bool may_wait_for_purges = is_purge(xid) || cache.name == "edge";
         if (stale > bound + (cache.name == "edge" ? kPace : 0ms) + (may_wait_for_purges ? kPurgeEvery : 0ms)) {
@@ -710,6 +741,7 @@ class World {
     if (caches_.size() < 3 || faults_) return;
     const FakeSink::Data& before = *caches_[0].data;
     const FakeSink::Data& edge = *caches_[2].data;
+    if (std::exchange(ordered_, edge.first_applied.size()) == edge.first_applied.size()) return;
     for (const auto& [applied, at] : edge.first_applied) {
       // (A walk carries every transaction of the batches that asked for it, and marks whatever it meets.)
       if (!touches(applied.second, applied.first)) continue;
@@ -741,8 +773,9 @@ class World {
     cache.at_record = *cache.data;
     const Record& record = *cache.data->record;
     const auto applied = record.applied.find("wal");
-    if (checked_ || applied == record.applied.end() || record.epoch.empty()) return;
     const auto acknowledged = record.acknowledged.find("wal");
+    if (record.sequence == 1) cache.carried = acknowledged == record.acknowledged.end() ? 0 : acknowledged->second;
+    if (checked_ || applied == record.applied.end() || record.epoch.empty()) return;
     for (const Logged& logged : database_.log()) {
       if (logged.end > applied->second || (acknowledged != record.acknowledged.end() && logged.end <= acknowledged->second)) continue;
       if (logged.end <= std::max(slot_->confirmed, cache.purged_through) || gone_.count(logged.xid) != 0) continue;
@@ -765,9 +798,9 @@ class World {
     if (slot_->holder != daemon.source.get() || record->writer != daemon.writer) return;
     if (record->source_instance != daemon.source->instance) return;
     std::uint64_t applied = 0;
-    for (const auto* known : {&record->applied, &record->acknowledged}) {
-      const auto found = known->find("wal");
-      if (found != known->end()) applied = std::max(applied, found->second);
+    if (const auto found = record->applied.find("wal"); found != record->applied.end()) applied = found->second;
+    if (const auto found = record->acknowledged.find("wal"); found != record->acknowledged.end() && found->second > cache.carried) {
+      applied = std::max(applied, found->second);
     }
     for (const Logged& logged : database_.log()) {
       if (xids.count(logged.xid) != 0 && logged.end > applied) return;
@@ -801,7 +834,7 @@ class World {
       for (const auto& [name, cached] : cache.data->cache) {
         if (!is_watched(name, cache, active->rules)) continue;
         for (const Xid xid : select(name)) {
-          if (cached.contains.count(xid) == 0) {
+          if (cached.contains.count(xid) == 0 && before_the_slot_.count(xid) == 0) {
             return violate(fmt::format("stale at the end: {} in {} lacks xid {}", name, cache.name, number(xid)));
           }
         }
@@ -829,6 +862,9 @@ class World {
   std::set<Xid> lost_in_progress_;  // logged and not visible when the slot, or a piece of the stream, was lost
   std::set<Xid> gone_;              // need not have been delivered
   std::uint64_t writers_ = 0;
+  bool had_slot_ = false;
+  std::set<Xid> before_the_slot_;
+  std::size_t ordered_ = 0;  // of what the edge applied first, at the last look
   const void* last_holder_ = nullptr;
   std::string instance_ = "server-1";
   int instances_ = 1;

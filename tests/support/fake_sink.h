@@ -21,6 +21,7 @@ namespace evictd::testing {
 
 class FakeSink final : public Sink {
  public:
+  static constexpr const char* kPurgedMarker = "evictd:purged";
   struct Cached {
     std::set<Xid> contains;  // the transactions whose change is in the value
     bool checked = false;
@@ -68,9 +69,14 @@ class FakeSink final : public Sink {
   // Told of each record that is stored.
   std::function<void()> on_saved;
 
+  // Told of each record that is confirmed.
+  std::function<void(std::uint64_t sequence)> on_confirmed;
+
   // ---- Faults
   bool server_up = true;
   bool frozen = false;               // takes orders, answers nothing
+  bool lacks_replicas = false;       // nobody confirms what is on record
+  std::size_t confirms_after = 0;    // so many steps later
   std::size_t orders_per_turn = 4;
   std::size_t steps_per_turn = 1;    // beyond 1: slow, most steps do nothing
   std::size_t room = 8;
@@ -106,7 +112,7 @@ class FakeSink final : public Sink {
 
   bool checked_fill(const std::string& key, const Snapshot& seen, std::set<Xid> contains,
                     const std::vector<std::string>& tags = {}) {
-    if (!allows(find_marker(key), seen)) return false;
+    if (!allows(find_marker(key), seen) || !allows(find_marker(kPurgedMarker), seen)) return false;
     for (const std::string& tag : tags) {
       if (!allows(find_marker("tag:" + tag), seen)) return false;
     }
@@ -142,6 +148,7 @@ class FakeSink final : public Sink {
     }
     if (frozen || ++turn_ < steps_per_turn) return;
     turn_ = 0;
+    confirm(handler);
     for (std::size_t i = 0; i < orders_per_turn && !under_way_.empty(); ++i) {
       const UnderWay next = std::move(under_way_.front());
       under_way_.pop_front();
@@ -152,6 +159,8 @@ class FakeSink final : public Sink {
         case UnderWay::kSave:
           save(next.record);
           handler.on_record_saved(next.number);
+          unconfirmed_ = next.number;
+          confirm(handler);
           break;
         case UnderWay::kLoad:
           handler.on_record_loaded(next.number, data.record);
@@ -196,6 +205,9 @@ class FakeSink final : public Sink {
     started_ = connected_ = false;
     under_way_.clear();
     walks_.clear();
+    unconfirmed_.reset();
+    asked_.reset();
+    told_missing_ = false;
   }
   SinkStatus status() const override { return SinkStatus{connected_, "fake", {}, {}, {}}; }
 
@@ -217,8 +229,24 @@ class FakeSink final : public Sink {
     data.record = record;
     if (on_saved) on_saved();
   }
+  void confirm(SinkHandler& handler) {
+    if (lacks_replicas != told_missing_ && (unconfirmed_ || told_missing_)) {
+      told_missing_ = lacks_replicas;
+      handler.on_replicas_missing(lacks_replicas ? std::optional(Error{ErrorKind::kConnection, "fake sink: nobody confirms it", ""}) : std::nullopt);
+    }
+    if (lacks_replicas) return;
+    if (!asked_) asked_ = unconfirmed_;
+    if (!asked_ || ++confirming_steps_ <= confirms_after) return;
+    confirming_steps_ = 0;
+    if (asked_ == unconfirmed_) unconfirmed_.reset();
+    if (on_confirmed) on_confirmed(*asked_);
+    handler.on_record_confirmed(*std::exchange(asked_, std::nullopt));
+  }
   void disconnect(SinkHandler& handler) {
     connected_ = false;
+    unconfirmed_.reset();
+    asked_.reset();
+    told_missing_ = false;
     const auto lost = std::exchange(under_way_, {});
     const auto lost_walks = std::exchange(walks_, {});
     handler.on_sink_disconnected(Error{ErrorKind::kConnection, "fake sink: connection lost", ""}, "connection");
@@ -342,6 +370,8 @@ class FakeSink final : public Sink {
       ++counts.replayed;
       return;
     }
+    // For keys that are absent now: every fill looks here as well.
+    if (how.trusts_filled && !pattern.is_bump) leave_tombstone(how, kPurgedMarker);
     if (pattern.is_bump) {
       for (auto& [name, counter] : data.counters) {
         if (matches(glob, name)) ++counter.number;
@@ -421,6 +451,13 @@ class FakeSink final : public Sink {
       }
       if (order.act == Act::kSettle && marker != nullptr && marker->is_tombstone) return;
     }
+    leave_tombstone(how, name);
+  }
+
+  void leave_tombstone(const How& how, const std::string& name) {
+    const Order& order = how.order;
+    const std::set<Xid>& xids = how.xids;
+    const Marker* marker = find_marker(name);
     Marker tombstone;
     tombstone.is_tombstone = true;
     if (marker != nullptr && marker->is_tombstone && marker->epoch == context_.epoch) tombstone = *marker;
@@ -442,6 +479,10 @@ class FakeSink final : public Sink {
   SteadyTime now_{};
   std::deque<UnderWay> under_way_;
   std::deque<Walk> walks_;
+  std::optional<std::uint64_t> unconfirmed_;  // the last record that is stored, if nobody confirmed it
+  std::optional<std::uint64_t> asked_;        // the one that is being confirmed
+  std::size_t confirming_steps_ = 0;
+  bool told_missing_ = false;
   std::size_t turn_ = 0;
   bool started_ = false, connected_ = false, cut_ = false;
   int seen_instance_ = 0;

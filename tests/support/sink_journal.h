@@ -38,6 +38,11 @@ class SinkJournal final : public SinkHandler {
     lost.insert(ticket);
   }
   void on_record_saved(std::uint64_t sequence) override { records_saved.push_back(sequence); }
+  void on_record_confirmed(std::uint64_t sequence) override {
+    EXPECT_FALSE(records_saved.empty()) << "confirmed, and not saved";
+    records_confirmed.push_back(sequence);
+  }
+  void on_replicas_missing(const std::optional<Error>& error) override { replicas_missing.push_back(error); }
   void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) override {
     records_loaded[sequence] = record;
   }
@@ -51,6 +56,8 @@ class SinkJournal final : public SinkHandler {
   std::map<Ticket, Outcome> done;
   std::set<Ticket> lost;
   std::vector<std::uint64_t> records_saved;
+  std::vector<std::uint64_t> records_confirmed;
+  std::vector<std::optional<Error>> replicas_missing;
   std::map<std::uint64_t, std::optional<Record>> records_loaded;
 };
 

@@ -136,7 +136,7 @@ int audit_command(const CommandLine& request) {
                         ""});
   }
   Result<std::unique_ptr<AuditDatabase>> database =
-      AuditDatabase::open((*config)->postgres->url.reveal(), (*config)->postgres->client_encoding, *rules);
+      AuditDatabase::open(database_address(**config), *rules);
   if (!database) return report(database.error());
 
   std::vector<std::string> notes;

@@ -39,16 +39,22 @@ int print_sql(const Config& config, const RuleSet& rules) {
 // For whoever owns Redis. Standard output has nothing but commands, for redis-cli.
 int print_acl(const Config& config, const RuleSet& rules) {
   for (const CacheSettings& cache : config.caches) {
-    const Result<RedisAddress> address = parse_redis_url(cache.redis.url.reveal());
-    if (!address) return report(address.error());
+    if (cache.edge) continue;
+    const Result<std::vector<RedisAddress>> addresses = parse_redis_urls(cache.redis.url.reveal());
+    if (!addresses) return report(addresses.error());
+    const RedisAddress& address = addresses->front();
     std::vector<const RuleInfo*> concerned;
     for (const RuleInfo& rule : rules.rules()) {
       if (acts_on(rule, cache.name)) concerned.push_back(&rule);
     }
-    const RedisAcl acl = redis_acl(address->user.empty() || address->user == "default" ? "evictd" : address->user, concerned);
+    const bool is_cluster = addresses->size() > 1 || is_cluster_by_its_own_word(redis_options(config, cache));
+    const RedisAcl acl = redis_acl(address.user.empty() || address.user == "default" ? "evictd" : address.user, concerned,
+                                   {is_cluster, cache.redis.replicas_ack > 0});
     std::fprintf(stderr, "# %sput the password in place of PASSWORD; the second line is for 'evictd check' alone.\n"
-                 "# Redis 6 has no functions: leave '+fcall +function|load' out.\n",
-                 config.caches.size() > 1 ? ("cache '" + cache.name + "': ").c_str() : "");
+                 "# Redis 6 has no functions: leave '+fcall +function|load' out.\n%s",
+                 config.caches.size() > 1 ? ("cache '" + cache.name + "': ").c_str() : "",
+                 is_cluster ? "# A cluster: on each of its nodes, replicas too.\n"
+                            : "# For a cluster, name several of its nodes in 'redis: url:'.\n");
     fmt::print("{}\n{}\n", acl.daemon, acl.check);
     std::fflush(stdout);
   }
@@ -58,9 +64,9 @@ int print_acl(const Config& config, const RuleSet& rules) {
 // A vector of each table that rules compare by similarity, against the dimensions of the index.
 Findings check_dimensions(const Config& config, const RuleSet& rules, const CacheSettings& cache) {
   Findings findings;
-  const Secret& url = postgres_url(config);
+  const DatabaseAddress database = database_address(config);
   for (const RuleInfo& rule : rules.rules()) {
-    if (url.empty() || !acts_on(rule, cache.name)) continue;
+    if (database.url.empty() || !acts_on(rule, cache.name)) continue;
     for (const SemanticInfo& entry : rule.semantic) {
       if (!entry.is_near()) continue;
       const Result<std::unique_ptr<BlockingClient>> client = BlockingClient::open(redis_options(config, cache));
@@ -71,7 +77,7 @@ Findings check_dimensions(const Config& config, const RuleSet& rules, const Cach
       wanted.page = 1;
       wanted.where = quoted_name(entry.near) + " is not null";
       if (dimensions == 0) continue;  // told by whoever looks at the index
-      const Result<std::unique_ptr<LiveRows>> live = LiveRows::open(url.reveal(), wanted);
+      const Result<std::unique_ptr<LiveRows>> live = LiveRows::open(database, wanted);
       if (!live) continue;  // told by whoever looks at the table
       const Result<std::vector<std::vector<Value>>> rows = (*live)->next();
       const std::vector<Column>& columns = (*live)->relation().columns;
@@ -112,7 +118,7 @@ int check_command(const CommandLine& request) {
     if (!record) record = read_record(redis_options(**config, cache));
   }
   Findings source = check_source(**config, *rules, record ? &*record : nullptr);
-  if (!postgres_url(**config).empty()) {
+  if (!database_address(**config).url.empty()) {
     for (Finding& finding : check_refresh(refresh_database_options(**config), *rules)) source.push_back(std::move(finding));
   }
   sections.push_back({source_text(**config), std::move(source)});

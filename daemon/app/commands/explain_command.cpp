@@ -71,11 +71,11 @@ int explain_live_rows(const CommandLine& request) {
   wanted.table = table->qualified();
   wanted.where = request.where;
   wanted.page = request.limit;
-  const Secret& url = postgres_url(**config);
-  if (url.empty()) {
+  const DatabaseAddress database = database_address(**config);
+  if (database.url.empty()) {
     return report(Error{ErrorKind::kUsage, "'--from-table' needs PostgreSQL", "set postgres.url, or kafka.postgres_url"});
   }
-  Result<std::unique_ptr<LiveRows>> live = LiveRows::open(url.reveal(), wanted);
+  Result<std::unique_ptr<LiveRows>> live = LiveRows::open(database, wanted);
   if (!live) return report(live.error());
   const Result<std::vector<std::vector<Value>>> rows = (*live)->next();
   if (!rows) return report(rows.error());

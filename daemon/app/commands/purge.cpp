@@ -76,13 +76,12 @@ Result<Patterns> patterns_of(const CommandLine& request, const RuleSet& rules) {
 // A snapshot taken now: fills that began earlier are refused where it is known. Nothing when the
 // database does not answer in time, with the reason.
 std::optional<Snapshot> snapshot_now(const Config& config, std::string& problem) {
-  const Secret& url = config.postgres ? config.postgres->url : config.kafka->postgres_url;
-  if (url.empty()) {
+  const DatabaseAddress database = database_address(config);
+  if (database.url.empty()) {
     problem = "no PostgreSQL is configured";
     return std::nullopt;
   }
-  Result<std::unique_ptr<SnapshotPoll>> poll =
-      make_snapshot_poll(url, config.postgres ? config.postgres->credential : CredentialSource{});
+  Result<std::unique_ptr<SnapshotPoll>> poll = make_snapshot_poll(database);
   if (!poll) {
     problem = poll.error().text;
     return std::nullopt;
@@ -209,7 +208,7 @@ Result<std::size_t> gather_rows(const Config& config, const CommandLine& request
   wanted.table = table;
   wanted.where = request.where;
   wanted.since = request.since;
-  Result<std::unique_ptr<LiveRows>> live = LiveRows::open(postgres_url(config).reveal(), wanted);
+  Result<std::unique_ptr<LiveRows>> live = LiveRows::open(database_address(config), wanted);
   if (!live) return tl::unexpected(live.error());
   std::size_t count = 0;
   while (true) {
@@ -241,7 +240,7 @@ void print_rows_outcome(const RuleInfo& rule, Target target, const Counts& count
 
 // The keys of rows that are in the tables now.
 int purge_rows(const CommandLine& request, const Config& config, const RuleSet& rules) {
-  if (postgres_url(config).empty()) {
+  if (database_address(config).url.empty()) {
     return report(Error{ErrorKind::kUsage, "'--where' and '--since' need PostgreSQL", "set postgres.url, or kafka.postgres_url"});
   }
   std::vector<std::string> tables = rules.tables();

@@ -21,8 +21,7 @@ Result<std::unique_ptr<HttpServer>> start_http(const Config& config, const Statu
 std::unique_ptr<AuditThread> start_audit(const Config& config) {
   if (config.audit_rate == 0) return nullptr;
   AuditThread::Options options;
-  options.postgres_url = config.postgres->url.reveal();
-  options.client_encoding = config.postgres->client_encoding;
+  options.database = database_address(config);
   for (const CacheSettings& cache : config.caches) options.caches.push_back({cache.name, redis_options(config, cache)});
   options.questions_per_second = static_cast<double>(config.audit_rate);
   // By value: a thread that is left behind at the end outlives everything else.

@@ -55,6 +55,7 @@ class SinkRun final : public SinkHandler {
   }
   void on_lost(Ticket) override { under_way_ = false; }
   void on_record_saved(std::uint64_t) override {}
+  void on_record_confirmed(std::uint64_t) override {}
   void on_record_loaded(std::uint64_t, const std::optional<Record>&) override {}
 
  private:

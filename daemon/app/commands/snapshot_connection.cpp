@@ -42,18 +42,15 @@ class LookupConnection final : public LookupSession {
 
 }  // namespace
 
-Result<std::unique_ptr<LookupSession>> make_lookup_session(const Secret& url) {
-  Result<Conninfo> conninfo = Conninfo::parse(url.reveal());
+Result<std::unique_ptr<LookupSession>> make_lookup_session(const DatabaseAddress& database) {
+  Result<Conninfo> conninfo = Conninfo::of(database, "evictd lookups");
   if (!conninfo) return tl::unexpected(conninfo.error());
-  conninfo->pin_session("evictd lookups", "");
   return std::make_unique<LookupConnection>(*conninfo);
 }
 
-Result<std::unique_ptr<SnapshotPoll>> make_snapshot_poll(const Secret& url, const CredentialSource& credential) {
-  Result<Conninfo> conninfo = Conninfo::parse(url.reveal());
+Result<std::unique_ptr<SnapshotPoll>> make_snapshot_poll(const DatabaseAddress& database) {
+  Result<Conninfo> conninfo = Conninfo::of(database, "evictd snapshots");
   if (!conninfo) return tl::unexpected(conninfo.error());
-  conninfo->use(credential);
-  conninfo->pin_session("evictd snapshots", "");
   return std::make_unique<SnapshotConnection>(std::move(*conninfo));
 }
 

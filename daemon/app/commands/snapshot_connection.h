@@ -4,16 +4,15 @@
 
 #include <memory>
 
-#include "daemon/base/secret.h"
 #include "daemon/interface/lookup.h"
 #include "daemon/interface/snapshot_poll.h"
-#include "daemon/net/credential.h"
+#include "daemon/sources/postgres/conninfo.h"
 #include "mapping/error.h"
 
 namespace evictd {
 
 // kUsage when the URL cannot be read.
-Result<std::unique_ptr<SnapshotPoll>> make_snapshot_poll(const Secret& url, const CredentialSource& credential = {});
-Result<std::unique_ptr<LookupSession>> make_lookup_session(const Secret& url);
+Result<std::unique_ptr<SnapshotPoll>> make_snapshot_poll(const DatabaseAddress& database);
+Result<std::unique_ptr<LookupSession>> make_lookup_session(const DatabaseAddress& database);
 
 }  // namespace evictd

@@ -195,7 +195,7 @@ int warm_command(const CommandLine& request) {
     wanted.table = rules->rules()[rule_of_rows(*rules, *rule)].qualified_table();
     wanted.where = request.where;
     wanted.page = kRowsPerPage;
-    Result<std::unique_ptr<LiveRows>> rows = LiveRows::open(postgres_url(**config).reveal(), wanted);
+    Result<std::unique_ptr<LiveRows>> rows = LiveRows::open(database_address(**config), wanted);
     if (!rows) return report(rows.error());
     Warming warming(*rules, *rule, request.per_second.value_or(info.refresh.per_second), **database, **there, signals);
     const Result<void> done = warming.run(**rows);

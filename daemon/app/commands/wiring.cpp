@@ -9,6 +9,7 @@
 #include "daemon/app/check_nulls.h"
 #include "daemon/sources/postgres/catalogue.h"
 #include "daemon/sources/postgres/doctor/check.h"
+#include "daemon/sources/postgres/doctor/check_lookups.h"
 #include "daemon/sources/postgres/conninfo.h"
 #include "daemon/sources/postgres/table_tree.h"
 #include "daemon/sinks/redis/url.h"
@@ -29,6 +30,11 @@ std::string postgres_text(const Secret& url) {
   const std::string database = conninfo->get("dbname");
   return database.empty() ? conninfo->server() : conninfo->server() + "/" + database;
 }
+
+DatabaseAddress address_of(const PostgresSettings& settings) { return {settings.url, settings.credential, settings.client_encoding}; }
+
+// Beside Kafka: its password is in the url, or in libpq's own password file.
+DatabaseAddress address_of(const KafkaSettings& settings) { return {settings.postgres_url, {}, ""}; }
 
 #ifdef EVICTD_WITH_KAFKA
 KafkaOptions kafka_options(const KafkaSettings& settings) {
@@ -54,15 +60,22 @@ KafkaOptions kafka_options(const KafkaSettings& settings) {
   options.dead_letter_bytes_max = settings.dead_letter_bytes_max;
   options.revoke_drain = settings.revoke_drain;
   options.connect_url = settings.connect_url;
+  options.registry.url = settings.registry.url;
+  options.registry.user = settings.registry.user;
+  options.registry.password = settings.registry.password;
+  options.registry.credential = settings.registry.credential;
+  options.registry.ca = settings.registry.ca;
+  options.registry.id = settings.registry.id_bytes == 0   ? IdWidth::kAuto
+                        : settings.registry.id_bytes == 4 ? IdWidth::kFour
+                                                          : IdWidth::kEight;
   return options;
 }
 #endif
 
 #ifdef EVICTD_WITH_KAFKA
-Result<AskTableTree> make_table_tree(const Secret& url) {
-  Result<Conninfo> conninfo = Conninfo::parse(url.reveal());
+Result<AskTableTree> make_table_tree(const DatabaseAddress& database) {
+  Result<Conninfo> conninfo = Conninfo::of(database, "evictd tables");
   if (!conninfo) return tl::unexpected(conninfo.error());
-  conninfo->pin_session("evictd tables", "");
   return ask_table_tree(*conninfo, "dbz_publication");  // as Debezium calls its own, where nobody says otherwise
 }
 #endif
@@ -78,13 +91,13 @@ Result<std::unique_ptr<Source>> kafka_source(const KafkaSettings& settings) {
   AskTableTree tables;
   std::unique_ptr<LookupSession> lookups;
   if (!settings.postgres_url.empty()) {
-    Result<std::unique_ptr<SnapshotPoll>> made = make_snapshot_poll(settings.postgres_url);
+    Result<std::unique_ptr<SnapshotPoll>> made = make_snapshot_poll(address_of(settings));
     if (!made) return tl::unexpected(made.error());
     snapshots = std::move(*made);
-    Result<AskTableTree> asked = make_table_tree(settings.postgres_url);
+    Result<AskTableTree> asked = make_table_tree(address_of(settings));
     if (!asked) return tl::unexpected(asked.error());
     tables = std::move(*asked);
-    Result<std::unique_ptr<LookupSession>> session = make_lookup_session(settings.postgres_url);
+    Result<std::unique_ptr<LookupSession>> session = make_lookup_session(address_of(settings));
     if (!session) return tl::unexpected(session.error());
     lookups = std::move(*session);
   }
@@ -124,6 +137,8 @@ RedisOptions redis_options(const Config& config, const CacheSettings& cache) {
   options.tombstone_ttl = settings.tombstone_ttl;
   options.connect_timeout = settings.timeout;
   options.command_timeout = settings.timeout;
+  options.replicas_ack = settings.replicas_ack;
+  options.replicas_timeout = settings.replicas_timeout;
   options.record_name = config.record_name();
   options.tls_ca_file = settings.tls_ca;
   options.tls_cert_file = settings.tls_cert;
@@ -133,11 +148,7 @@ RedisOptions redis_options(const Config& config, const CacheSettings& cache) {
 
 RefreshDatabaseOptions refresh_database_options(const Config& config) {
   RefreshDatabaseOptions options;
-  options.url = postgres_url(config).reveal();
-  if (config.postgres) {
-    options.credential = config.postgres->credential;
-    options.client_encoding = config.postgres->client_encoding;
-  }
+  options.database = database_address(config);
   return options;
 }
 
@@ -195,10 +206,8 @@ namespace {
 
 // Nothing when the server cannot be asked: check_postgres says why.
 Findings check_postgres_nulls(const PostgresSettings& settings, const RuleSet& rules) {
-  Result<Conninfo> conninfo = Conninfo::parse(settings.url.reveal());
+  Result<Conninfo> conninfo = Conninfo::of(address_of(settings), "evictd check");
   if (!conninfo) return {};
-  conninfo->use(settings.credential);
-  conninfo->pin_session("evictd check", settings.client_encoding);
   Catalogue catalogue(std::move(*conninfo));
   const Result<Facts> facts =
       catalogue.read_facts(Subject{settings.slot, settings.publication, rules.tables(), true});
@@ -230,17 +239,21 @@ Findings check_source(const Config& config, const RuleSet& rules, const Record* 
   }
   AskTableTree tables;
   if (!config.kafka->postgres_url.empty()) {
-    if (Result<AskTableTree> made = make_table_tree(config.kafka->postgres_url)) tables = std::move(*made);
+    if (Result<AskTableTree> made = make_table_tree(database_address(config))) tables = std::move(*made);
   }
-  return check_kafka(options, rules, tables);
+  Findings findings = check_kafka(options, rules, tables);
+  if (!config.kafka->postgres_url.empty()) {
+    for (Finding& finding : check_lookups_at(database_address(config), rules)) findings.push_back(std::move(finding));
+  }
+  return findings;
 #else
   return {{"CF001", Severity::kError, config.kafka->place.to_string(),
            "this evictd was built without Kafka", "build it with -DEVICTD_KAFKA=ON"}};
 #endif
 }
 
-const Secret& postgres_url(const Config& config) {
-  return config.postgres ? config.postgres->url : config.kafka->postgres_url;
+DatabaseAddress database_address(const Config& config) {
+  return config.postgres ? address_of(*config.postgres) : address_of(*config.kafka);
 }
 
 std::string source_text(const Config& config) {

@@ -21,7 +21,7 @@ namespace evictd {
 PostgresOptions postgres_options(const Config& config, const RuleSet& rules);
 // REQUIRES: !cache.edge.
 RedisOptions redis_options(const Config& config, const CacheSettings& cache);
-// Of the database that postgres_url() names.
+// Of the database of database_address().
 RefreshDatabaseOptions refresh_database_options(const Config& config);
 // REQUIRES: cache.edge.
 HttpSinkOptions edge_options(const CacheSettings& cache);
@@ -36,8 +36,8 @@ Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet&
 // `record`: what the cache has on record, when it could be read.
 Findings check_source(const Config& config, const RuleSet& rules, const Record* record);
 
-// The database whose rows can be asked; empty where none is configured.
-const Secret& postgres_url(const Config& config);
+// The database whose rows can be asked; its url is empty where none is configured.
+DatabaseAddress database_address(const Config& config);
 
 // For people, without secrets: "PostgreSQL localhost:5432/shop, slot 'evictd', publication
 // 'evictd'".

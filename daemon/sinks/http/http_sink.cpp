@@ -24,7 +24,9 @@ struct StoreEvents final : SinkHandler {
   std::optional<SinkConnected> connected;
   std::optional<std::pair<Error, std::string_view>> disconnected;
   std::optional<Error> failed;
+  std::optional<std::optional<Error>> replicas_missing;
   std::vector<std::uint64_t> saved;
+  std::vector<std::uint64_t> confirmed;
   std::vector<std::pair<std::uint64_t, std::optional<Record>>> loaded;
 
   void on_sink_connected(const SinkConnected& now) override { connected = now; }
@@ -35,7 +37,9 @@ struct StoreEvents final : SinkHandler {
   void on_sink_failed(const Error& error) override { failed = error; }
   void on_done(Ticket, const Outcome&) override {}
   void on_lost(Ticket) override {}
+  void on_replicas_missing(const std::optional<Error>& error) override { replicas_missing = error; }
   void on_record_saved(std::uint64_t sequence) override { saved.push_back(sequence); }
+  void on_record_confirmed(std::uint64_t sequence) override { confirmed.push_back(sequence); }
   void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) override {
     loaded.emplace_back(sequence, record);
   }
@@ -143,6 +147,7 @@ class HttpSink final : public Sink {
     status.connected = announced_;
     status.state = state_text();
     if (problem_) status.problem = problem_->text;
+    status.held_up = store_->status().held_up;
     EdgeStatus& edge = status.edge.emplace();
     edge.requests = {{"done", counts_.done}, {"partly", counts_.partly}, {"throttled", counts_.throttled},
                      {"refused", counts_.refused}, {"failed", counts_.failed}};
@@ -422,6 +427,8 @@ class HttpSink final : public Sink {
       has_record_ = true;  // read just now
     }
     for (const std::uint64_t sequence : events.saved) handler.on_record_saved(sequence);
+    for (const std::uint64_t sequence : events.confirmed) handler.on_record_confirmed(sequence);
+    if (events.replicas_missing) handler.on_replicas_missing(*events.replicas_missing);
     for (auto& [sequence, record] : events.loaded) {
       if ((sequence & kOwnLoad) == 0) {
         if (announced_) handler.on_record_loaded(sequence, record);

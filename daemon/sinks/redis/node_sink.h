@@ -14,6 +14,7 @@ namespace evictd {
 struct NodeOptions {
   NodeRole role = NodeRole::kAlone;
   std::string probe_key = "evictd:probe";  // kShard: in a slot of its own
+  std::string record_key = {};             // where save_record() writes; empty: by the names of RedisOptions
 };
 
 class NodeSink : public Sink {

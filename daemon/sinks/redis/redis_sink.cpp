@@ -16,6 +16,7 @@
 #include "daemon/sinks/redis/topology/sentinel_link.h"
 #include "daemon/sinks/redis/transport.h"
 #include "daemon/sinks/redis/url.h"
+#include "daemon/sinks/redis/witness.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -201,6 +202,7 @@ class RedisSink final : public NodeSink {
     }
     report_progress(handler, now.steady);
     report_waiting(handler);
+    if (!ask_replicas(now, handler)) return;
     if (session_ && session_->is_ready()) {
       pump(now.steady);
       if (now.steady >= info_due_) ask_info(now.steady);
@@ -227,6 +229,7 @@ class RedisSink final : public NodeSink {
     if (const auto since = session_->waiting_since())
       waiting.wake_at(*since + options_.command_timeout);
     if (!session_->is_ready()) return;
+    if (witness_) witness_->wait_for(waiting);
     waiting.wake_at(info_due_);
     if (!asking_) waiting.wake_at(renew_due_);
     if (housekeeping_.later) waiting.wake_at(record_retry_due_);
@@ -299,6 +302,7 @@ class RedisSink final : public NodeSink {
     session_.reset();
     broken_.reset();
     asking_.reset();
+    witness_.reset();
     announced_ = false;
     started_ = false;
     stopped_ = true;
@@ -323,6 +327,7 @@ class RedisSink final : public NodeSink {
     for (const auto& work : works_) {
       if (std::string problem = work->problem(); !problem.empty()) status.held_up = std::move(problem);
     }
+    if (replicas_missing_) status.held_up = replicas_missing_->text;
     if (status.held_up && !status.problem) status.problem = status.held_up;
     if (const SemanticCounts& counts = shared_.semantic; counts.is_used) {
       status.semantic = {{"searches", counts.searches},        {"keys_deleted", counts.keys},         {"over_limit", counts.over_limit},
@@ -333,7 +338,7 @@ class RedisSink final : public NodeSink {
   }
 
  private:
-  std::string record_key() const { return evictd::record_key(options_.record_name, options_.record_of); }
+  std::string record_key() const { return node_.record_key.empty() ? evictd::record_key(options_.record_name, options_.record_of) : node_.record_key; }
   bool is_connected() const { return announced_ && session_ && session_->is_ready(); }
   std::size_t pending_bytes() const { return session_ ? session_->output().size() - written_ : 0; }
   bool has_output() const { return pending_bytes() > 0; }
@@ -577,15 +582,47 @@ class RedisSink final : public NodeSink {
     for (const auto& work : finished) handler.on_done(work->ticket(), work->outcome());
     for (const std::uint64_t sequence : std::exchange(housekeeping_.saved, {})) {
       handler.on_record_saved(sequence);
+      if (options_.replicas_ack == 0) {
+        handler.on_record_confirmed(sequence);
+      } else {
+        unconfirmed_ = sequence;
+      }
     }
     for (const auto& [sequence, record] : std::exchange(housekeeping_.loaded, {})) {
       handler.on_record_loaded(sequence, record);
     }
   }
 
-  // What a rule says of `on_overflow: stop`.
+  // Whether they have what is on record. False: nobody will ever tell.
+  bool ask_replicas(Now now, SinkHandler& handler) {
+    if (!is_connected() || options_.replicas_ack == 0) return true;
+    if (unconfirmed_) {
+      if (!witness_) witness_ = std::make_unique<Witness>(options_, address_, node_.role, std::string(), shared_.context);
+      witness_->ask(session_->connected().instance, *std::exchange(unconfirmed_, std::nullopt), now);
+    }
+    if (!witness_) return true;
+    witness_->step(now);
+    if (witness_->refusal() && !was_ever_confirmed_) {
+      shared_.fatal = witness_->refusal();
+      fail(handler);
+      return false;
+    }
+    if (const auto sequence = witness_->take_confirmed()) {
+      was_ever_confirmed_ = true;
+      handler.on_record_confirmed(*sequence);
+    }
+    std::optional<Error> missing = witness_->problem();
+    const bool is_told = missing.has_value() == replicas_missing_.has_value() && (!missing || missing->text == replicas_missing_->text);
+    replicas_missing_ = std::move(missing);
+    if (!is_told) handler.on_replicas_missing(replicas_missing_);
+    return true;
+  }
+
+  // What a rule says of `on_overflow: stop`, or a server of a setting.
   void fail(SinkHandler& handler) {
     const Error error = *std::exchange(shared_.fatal, std::nullopt);
+    witness_.reset();
+    replicas_missing_.reset();
     transport_.close();
     if (sentinels_) sentinels_->stop();
     session_.reset();
@@ -645,6 +682,9 @@ class RedisSink final : public NodeSink {
     password_problem_.clear();
     renew_due_ = SteadyTime::max();
     broken_.reset();
+    witness_.reset();
+    unconfirmed_.reset();
+    replicas_missing_.reset();
     written_ = 0;
     // A connection that ends as soon as it is used must not come back at full speed for ever.
     if (announced_ && now - announced_at_ >= options_.backoff_max) backoff_ = options_.backoff_first;
@@ -773,6 +813,10 @@ class RedisSink final : public NodeSink {
   std::size_t bulk_works_ = 0;       // of works_
   std::size_t under_way_bytes_ = 0;  // of works_
   Housekeeping housekeeping_;
+  std::unique_ptr<Witness> witness_;            // of this connection
+  std::optional<std::uint64_t> unconfirmed_;    // a record that it is to be asked about
+  std::optional<Error> replicas_missing_;       // as it was told
+  bool was_ever_confirmed_ = false;
 
   bool started_ = false;
   bool stopped_ = false;

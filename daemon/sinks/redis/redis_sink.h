@@ -7,6 +7,7 @@
 //   replies.h     what each reply must look like before it is believed
 //   session.h     the state machine of one connection: sign-in, inspection, matching replies to commands
 //   redis_work.h  what a Command becomes: script calls; walk.h: walks of tags; patterns.h: walks of patterns
+//   witness.h     whether its replicas have what was written there
 //   redis_sink    reconnection, timeouts, limits, and the SinkHandler's calls, for one server (node_sink.h)
 //   cluster/      many of them as one sink
 // Only transport.cpp knows sockets and OpenSSL.
@@ -58,6 +59,11 @@ struct RedisOptions {
   // Whether some rule may touch this key, by the rules of the moment; empty: any. Members of a tag's set are asked for:
   // whoever may write the set may name any key of Redis there. Called in the loop thread, for each member.
   std::function<bool(std::string_view key)> may_touch;
+
+  // A record is confirmed when so many replicas of the server have it; 0: when it is stored.
+  std::size_t replicas_ack = 0;
+  // Until those that are missing are told of.
+  std::chrono::milliseconds replicas_timeout{1'000};
 
   // Which record this evictd owns: the slot name (letters, digits, '_', '-').
   std::string record_name = "evictd";

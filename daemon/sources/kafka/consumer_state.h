@@ -1,12 +1,15 @@
 // The inside of the Kafka source, split over
 //   kafka_source.cpp     opening, assignment, revocation, closing
 //   kafka_delivery.cpp   records into transactions
+//   kafka_schemas.cpp    records that wait for the schema registry
+//   kafka_tables.cpp     what the database says of tables
 //
 //   idle -> opening -> judging -> joining -> streaming -> closing -> opening ...
 //              |    (proceed)    (first assignment)   \-> stopped
 //              \-> failed
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <optional>
 #include <set>
@@ -107,6 +110,12 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   bool waits_for_tables() const { return ask_table_tree_ && (!tree_is_known_ || !to_place_.empty()); }
   std::string tables_problem() const;
   std::vector<std::string> tables_of_topic(const std::string& topic, bool& known) const;
+  // ---- kafka_schemas.cpp
+  bool must_wait_for_schemas(const std::vector<EnvelopeDecoder::NeededSchema>& missing, const KafkaRecord& record,
+                             const TopicPartition& at);
+  void forget_registry_problem();
+  bool waits_for_registry() const { return asking_registry_ || ask_registry_at_ != SteadyTime::max(); }
+  // ---- kafka_delivery.cpp, again
   Xid xid_of(const Decoded& decoded, const KafkaRecord& record, Partition& partition);
   Xid unique_xid(Partition& partition, std::int64_t offset, std::int64_t timestamp_ms);
   void take_snapshots();
@@ -117,6 +126,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   const KafkaOptions options_;
   std::unique_ptr<SnapshotPoll> snapshots_;
   std::unique_ptr<LookupSession> lookups_;
+  SchemaStore schemas_;
   EnvelopeDecoder decoder_;
   DeadLetters dead_letters_;
   std::set<std::string> mapped_tables_;
@@ -180,9 +190,17 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   SteadyTime ask_for_tables_at_ = SteadyTime::min();
   std::string tables_problem_;
 
+  // Why the first record waits, and until when the registry is left alone.
+  std::string registry_problem_;
+  bool asking_registry_ = false;
+  SteadyTime ask_registry_at_ = SteadyTime::max();
+  std::chrono::milliseconds registry_backoff_{0};
+  const std::shared_ptr<std::atomic<bool>> registry_is_cancelled_ = std::make_shared<std::atomic<bool>>(false);
+
   // Last: joined before what their jobs use is destroyed.
   HelperThread helper_;
   HelperThread database_helper_;
+  HelperThread registry_helper_;
 };
 
 }  // namespace evictd

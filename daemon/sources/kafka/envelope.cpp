@@ -12,7 +12,6 @@
 namespace evictd {
 namespace {
 
-constexpr std::string_view kHeartbeatPrefix = "__debezium-heartbeat";
 
 std::optional<std::int64_t> integer(const JsonValue* json) {
   if (json == nullptr || (json->kind != JsonKind::kNumber && json->kind != JsonKind::kString)) {
@@ -151,7 +150,7 @@ Result<Decoded> EnvelopeDecoder::decode_record(const KafkaRecord& record) {
   arena_.reset();
   if (topic.is_heartbeat) return not_a_change(RecordKind::kHeartbeat);
   if (!record.value) return decode_tombstone(record, topic);
-  const auto has_payload = open_value(topic, *record.value);
+  const auto has_payload = open_value(topic, record);
   if (!has_payload) return tl::unexpected(has_payload.error());
   if (!*has_payload) return decode_tombstone(record, topic);  // {"schema":null,"payload":null}
   auto decoded = decode_value(record, topic);
@@ -173,16 +172,32 @@ Result<void> EnvelopeDecoder::read_payload(std::string_view text) {
 // Finds the payload and reads it; learns the schema in front of it. The schema of a topic repeats in
 // every record; it is several times as long as the row, so that comparing it beats reading it.
 // False: it is null, the record is a tombstone.
-Result<bool> EnvelopeDecoder::open_value(Topic& topic, std::string_view value) {
-  if (value.empty()) return fail(ErrorKind::kData, "expected a JSON object, got an empty value");
-  if (value[0] == '\0' || value[0] == '\1') {
-    return fail(
-        ErrorKind::kData,
-        fmt::format("expected JSON, got the framing of Avro or Protobuf (first byte {:#04x})",
-                    static_cast<unsigned>(value[0])),
-        "set value.converter and key.converter of the connector to "
-        "org.apache.kafka.connect.json.JsonConverter");
+Result<bool> EnvelopeDecoder::open_value(Topic& topic, const KafkaRecord& record) {
+  const Unframed value = unframed(*record.value, record.schemas.value);
+  if (value.kind == Unframed::Kind::kBare || value.kind == Unframed::Kind::kJson) return open_json(topic, value.bytes);
+  return open_avro(topic, value);
+}
+
+Result<bool> EnvelopeDecoder::open_avro(Topic& topic, const Unframed& value) {
+  std::shared_ptr<const AvroSchema> schema;
+  const auto json = transcode(value, value_json_, schema);
+  if (!json) return tl::unexpected(json.error());
+  if (schema == nullptr) return open_json(topic, *json);
+  if (*json == "null") return false;
+  if (topic.avro != schema) {
+    topic.forget_types();
+    topic.types = schema->row_types();
+    topic.avro = std::move(schema);
   }
+  topic.traits.with_schema = true;
+  topic.traits.is_avro_without_names = !topic.avro->names_types();
+  if (!json->starts_with('{')) return fail(ErrorKind::kData, "expected a record as the value, got another type of Avro's");
+  if (auto read = read_payload(value_text_.assign(*json)); !read) return tl::unexpected(read.error());
+  return true;
+}
+
+Result<bool> EnvelopeDecoder::open_json(Topic& topic, std::string_view value) {
+  if (value.empty()) return fail(ErrorKind::kData, "expected a JSON object, got an empty value");
   const std::string_view prefix = topic.value_prefix;
   if (!prefix.empty() && value.size() > prefix.size() + 1 && value.starts_with(prefix) &&
       value[prefix.size()] == '{' && value.back() == '}') {
@@ -267,9 +282,10 @@ Result<Decoded> EnvelopeDecoder::decode_value(const KafkaRecord& record, Topic& 
         "use org.apache.kafka.connect.json.JsonConverter instead of the CloudEvents converter");
   }
   // `topic.heartbeat.prefix` may be another one than the default.
-  if (payload_.fields().size() == 1 && payload_.fields()[0].name == "ts_ms" && record.key &&
-      record.key->find("\"serverName\"") != std::string_view::npos) {
-    return not_a_change(RecordKind::kHeartbeat);
+  if (payload_.fields().size() == 1 && payload_.fields()[0].name == "ts_ms" && record.key) {
+    std::shared_ptr<const AvroSchema> schema;
+    const auto key = key_json(record, schema);
+    if (key && key->find("\"serverName\"") != std::string_view::npos) return not_a_change(RecordKind::kHeartbeat);
   }
   if (payload_.find("status") != nullptr && payload_.find("id") != nullptr &&
       payload_.find("event_count") != nullptr && record.topic.ends_with(".transaction")) {

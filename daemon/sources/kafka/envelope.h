@@ -1,6 +1,7 @@
 // Decodes Debezium change events: one Kafka record in, at most one change out. Pure.
 //
-// Accepts, record by record: the JSON converter's form with and without a schema, in key and value;
+// Accepts, record by record: the JSON converter's form with and without a schema, in key and value; Avro, and JSON in the frame of
+// a schema registry (wire_format.h), where use_registry() was called;
 // the envelope (before, after, source, op), and rows flattened by ExtractNewRecordState. Rests on:
 // Debezium documentation, "Data change events" of each connector, and "New Record State
 // Extraction".
@@ -28,6 +29,8 @@
 #include "daemon/base/clock.h"
 #include "daemon/sources/kafka/field_type.h"
 #include "daemon/sources/kafka/json_level.h"
+#include "daemon/sources/kafka/schema_store.h"
+#include "daemon/sources/kafka/wire_format.h"
 #include "mapping/change.h"
 #include "mapping/error.h"
 
@@ -41,6 +44,7 @@ struct KafkaRecord {
   std::optional<std::string_view> key;
   std::optional<std::string_view> value;
   std::int64_t timestamp_ms = 0;
+  SchemaHeaders schemas;  // what its headers say, where a registry is used
 };
 
 enum class RecordKind : std::uint8_t {
@@ -67,6 +71,7 @@ struct Decoded {
 struct TopicTraits {
   bool with_schema = false;
   bool flattened = false;
+  bool is_avro_without_names = false;  // a schema that does not name Connect's types
   bool has_old_rows = false;  // some update came with an old row
   bool has_commit_times = false;
   bool has_transactions = false;  // some record named one of PostgreSQL
@@ -78,6 +83,16 @@ class EnvelopeDecoder {
  public:
   EnvelopeDecoder();
   ~EnvelopeDecoder();
+
+  // `store` must outlive the decoder. Without it, what is not JSON is refused.
+  void use_registry(SchemaStore* store, IdWidth width);
+  // The schemas that decode() needs and the store has not: empty, or what to ask the registry for first.
+  struct NeededSchema {
+    std::uint64_t id = 0;
+    int id_bytes = 0;          // as it was read; 0: from a header
+    std::uint64_t other_id = 0;  // as it would be, were the ids of the other width; 0: that cannot be
+  };
+  std::vector<NeededSchema> missing_schemas(const KafkaRecord& record) const;
 
   // kData: the record cannot be understood; the text says what was expected and what was found.
   Result<Decoded> decode(const KafkaRecord& record);
@@ -120,7 +135,13 @@ class EnvelopeDecoder {
   Result<Decoded> decode_flattened(const KafkaRecord& record, Topic& topic);
   Result<Decoded> decode_tombstone(const KafkaRecord& record, Topic& topic);
   void read_source(Decoded& decoded);
-  Result<bool> open_value(Topic& topic, std::string_view value);
+  Result<bool> open_value(Topic& topic, const KafkaRecord& record);
+  Result<bool> open_avro(Topic& topic, const Unframed& value);
+  Result<bool> open_json(Topic& topic, std::string_view value);
+  // The JSON of what was framed, or empty: it was none. `schema`: what it was written with, where that is Avro.
+  Result<std::string_view> transcode(const Unframed& framed, std::string& json, std::shared_ptr<const AvroSchema>& schema);
+  Unframed unframed(std::string_view bytes, const SchemaHeader& header) const;
+  Result<std::string_view> key_json(const KafkaRecord& record, std::shared_ptr<const AvroSchema>& schema);
   Result<void> read_payload(std::string_view text);
   Result<void> learn_schema(Topic& topic, std::string_view schema_json);
   Result<void> read_key(const KafkaRecord& record, Topic& topic);
@@ -142,6 +163,11 @@ class EnvelopeDecoder {
   Result<void> learn_identity(const KafkaRecord& record, Topic& topic, Table& table);
   void replace_relation(Table& table, std::unique_ptr<Relation> relation);
   Result<Value> document_value(const JsonValue& json);
+
+  SchemaStore* schemas_ = nullptr;
+  IdWidth id_width_ = IdWidth::kAuto;
+  std::string value_json_;  // of Avro
+  std::string key_json_;
 
   std::unordered_map<std::string, std::unique_ptr<Topic>> topics_;
   Topic* last_topic_ = nullptr;

@@ -180,12 +180,21 @@ Result<void> EnvelopeDecoder::learn_identity(const KafkaRecord& record, Topic& t
 
 // Leaves the fields of the key, with or without schema, in key_.
 Result<void> EnvelopeDecoder::read_key(const KafkaRecord& record, Topic& topic) {
-  if (!record.key || record.key->empty() || record.key->front() != '{') {
-    return fail(ErrorKind::kData, "expected a JSON object as the key");
-  }
-  const std::string_view text = key_text_.assign(*record.key);
+  std::shared_ptr<const AvroSchema> schema_of_key;
+  auto json = key_json(record, schema_of_key);
+  if (!json) return tl::unexpected(std::move(json.error()).within("key"));
+  if (!json->starts_with('{')) return fail(ErrorKind::kData, "expected a JSON object as the key");
+  const std::string_view text = key_text_.assign(*json);
   if (auto read = key_.read_object(text); !read)
     return tl::unexpected(std::move(read.error()).within("key"));
+  if (schema_of_key != nullptr) {
+    if (topic.key_avro == schema_of_key) return {};
+    topic.key_types = schema_of_key->own_types();
+    topic.key_avro = std::move(schema_of_key);
+    topic.key_schema_json.clear();
+    ++topic.types_generation;
+    return {};
+  }
   const JsonValue* payload = key_.find("payload");
   if (key_.fields().size() != 2 || key_.find("schema") == nullptr || payload == nullptr) return {};
   if (payload->kind != JsonKind::kObject)
@@ -196,6 +205,7 @@ Result<void> EnvelopeDecoder::read_key(const KafkaRecord& record, Topic& topic) 
     auto types = read_struct_types(schema->text);
     if (!types) return tl::unexpected(std::move(types.error()).within("key"));
     topic.key_schema_json = schema->text;
+    topic.key_avro.reset();
     topic.key_types = std::move(*types);
     ++topic.types_generation;
   }

@@ -16,6 +16,8 @@ namespace evictd {
 inline constexpr std::size_t kColumnsMax = 4096;
 inline constexpr std::size_t kTablesPerTopicMax = 1024;
 
+inline constexpr std::string_view kHeartbeatPrefix = "__debezium-heartbeat";
+
 // PostgreSQL's replica identity, as far as the events show it.
 enum class Identity : std::uint8_t {
   kUnknown,
@@ -46,9 +48,11 @@ struct EnvelopeDecoder::Topic {
   // {"schema":...,"payload": as the last record with a schema began.
   std::string value_prefix;
   std::string schema_json;
+  std::shared_ptr<const AvroSchema> avro;            // of the last record, where it was Avro; `types` are its
   std::unordered_map<std::string, FieldType> types;  // by column; empty without schema
   std::uint64_t types_generation = 1;
   std::string key_schema_json;
+  std::shared_ptr<const AvroSchema> key_avro;  // `key_types` are its
   std::unordered_map<std::string, FieldType> key_types;  // where the value's schema does not say
   std::map<std::pair<std::string, std::string>, std::unique_ptr<Table>> tables;
   Table* last_table = nullptr;
@@ -73,6 +77,7 @@ struct EnvelopeDecoder::Topic {
     types.clear();
     schema_json.clear();
     value_prefix.clear();
+    avro.reset();
     ++types_generation;
   }
 };

@@ -78,12 +78,7 @@ Result<FieldType> read_type(std::string_view schema_json, int depth) {
   }
   if (const JsonValue* logical_name = schema.find("name");
       logical_name != nullptr && logical_name->kind == JsonKind::kString) {
-    for (const Logical& logical : kLogicals) {
-      if (logical.name == logical_name->text) {
-        type.kind = logical.kind;
-        type.unit = logical.unit;
-      }
-    }
+    take_logical_name(logical_name->text, type);
   }
   if (const JsonValue* parameters = schema.find("parameters");
       parameters != nullptr && parameters->kind == JsonKind::kObject) {
@@ -366,6 +361,14 @@ bool FieldType::operator==(const FieldType& other) const {
     return false;
   if ((element == nullptr) != (other.element == nullptr)) return false;
   return element == nullptr || *element == *other.element;
+}
+
+bool take_logical_name(std::string_view name, FieldType& type) {
+  const auto* found = std::find_if(std::begin(kLogicals), std::end(kLogicals), [&](const Logical& one) { return one.name == name; });
+  if (found == std::end(kLogicals)) return false;
+  type.kind = found->kind;
+  type.unit = found->unit;
+  return true;
 }
 
 Result<FieldType> read_field_type(std::string_view schema_json) {

@@ -63,6 +63,9 @@ struct FieldType {
   bool operator==(const FieldType& other) const;
 };
 
+// Takes the kind and unit that a logical name gives to a plain type. False: it means what the plain type says.
+bool take_logical_name(std::string_view name, FieldType& type);
+
 // From one member of a struct schema's "fields" (or an array's "items"). Unknown logical names fall
 // back to their plain Connect type.
 Result<FieldType> read_field_type(std::string_view schema_json);

@@ -244,6 +244,7 @@ struct KafkaClient::Impl {
   std::size_t read_bytes = 0, read_records = 0;
   std::size_t half_bytes = 0, half_records = 0;
   KafkaRecord record;
+  bool reads_headers = false;  // they are parsed when asked for
   // Assigned partitions by topic handle: records of others are dropped.
   std::map<TopicPartition, std::int64_t> assigned;
   rd_kafka_topic_t* last_topic = nullptr;
@@ -366,6 +367,7 @@ Result<std::unique_ptr<KafkaClient>> KafkaClient::make(const KafkaOptions& optio
   if (!conf) return tl::unexpected(conf.error());
   auto impl = std::make_unique<Impl>();
   impl->options = options;
+  impl->reads_headers = options.registry.is_set();
   impl->event_descriptor = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (impl->event_descriptor < 0) return fail(ErrorKind::kFatal, "cannot create an eventfd");
   rd_kafka_conf_set_opaque(conf->get(), impl.get());
@@ -465,6 +467,19 @@ void KafkaClient::serve_events(KafkaClientHandler& handler) {
   impl_->handler = nullptr;
 }
 
+SchemaHeaders schema_headers(const rd_kafka_message_t& message) {
+  SchemaHeaders found;
+  rd_kafka_headers_t* headers = nullptr;  // the message's own
+  if (rd_kafka_message_headers(&message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) return found;
+  const char* name = nullptr;
+  const void* bytes = nullptr;
+  std::size_t size = 0;
+  for (std::size_t at = 0; rd_kafka_header_get_all(headers, at, &name, &bytes, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; ++at) {
+    if (bytes != nullptr) take_header(name, {static_cast<const char*>(bytes), size}, found);
+  }
+  return found;
+}
+
 const KafkaRecord* KafkaClient::front(KafkaClientHandler& handler) {
   Impl& impl = *impl_;
   for (;;) {
@@ -500,6 +515,7 @@ const KafkaRecord* KafkaClient::front(KafkaClientHandler& handler) {
     record.value = bytes(message.payload, message.len);
     const std::int64_t timestamp = rd_kafka_message_timestamp(&message, nullptr);
     record.timestamp_ms = timestamp > 0 ? timestamp : 0;
+    if (impl.reads_headers) record.schemas = schema_headers(message);
     return &record;
   }
 }

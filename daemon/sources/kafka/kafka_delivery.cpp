@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "daemon/sources/kafka/consumer_state.h"
+#include "daemon/sources/kafka/wanted_topic.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -15,7 +16,7 @@ constexpr std::size_t kRecordOverhead = 64;
 }  // namespace
 
 void KafkaSource::deliver(std::size_t bytes_max) {
-  if (bytes_max == 0 || waits_for_database()) return;
+  if (bytes_max == 0 || waits_for_database() || waits_for_registry()) return;
   for (Partition* partition : partitions_.assigned()) {
     if (partition->assignment->missing) deliver_missing(*partition);
   }
@@ -39,6 +40,12 @@ bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
   const std::int64_t next = record.offset + 1;
   Assignment& assignment = *partition.assignment;
   partition.topic->refused.clear();
+  const auto missing = decoder_.missing_schemas(record);
+  if (!missing.empty() && is_control_topic(partition.at.topic, mapped_tables_)) {
+    assignment.delivered = next;  // of no rule's concern
+    return true;
+  }
+  if (must_wait_for_schemas(missing, record, partition.at)) return false;
   const auto decoded = decoder_.decode(record);
   report_retired();
   if (!decoded) {

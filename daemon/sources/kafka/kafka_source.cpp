@@ -63,9 +63,12 @@ KafkaSource::KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> sna
       snapshots_(std::move(snapshots)),
       lookups_(std::move(lookups)),
       dead_letters_(options_.dead_letter_file, options_.dead_letter_bytes_max),
-      ask_table_tree_(std::move(ask_table_tree)) {}
+      ask_table_tree_(std::move(ask_table_tree)) {
+  if (options_.registry.is_set()) decoder_.use_registry(&schemas_, options_.registry.id);
+}
 
 KafkaSource::~KafkaSource() {
+  registry_is_cancelled_->store(true);
   if (client_) client_->close();
 }
 
@@ -418,6 +421,7 @@ void KafkaSource::drain() {
 }
 
 void KafkaSource::give_back(const std::vector<TopicPartition>& partitions) {
+  forget_registry_problem();  // the record that waits may be of one of them; else it waits again
   const std::vector<TopicPartition> given = partitions;  // may be to_give_back_ itself
   partitions_.unassign(given);
   const auto& assigned = partitions_.assigned();
@@ -612,6 +616,7 @@ void KafkaSource::close(State next) {
   to_assign_.reset();
   if (give_back_at_ != SteadyTime::max()) give_back(to_give_back_);
   partitions_.unassign_all();
+  forget_registry_problem();
   for (auto& [name, topic] : partitions_.topics()) topic.refused.clear();
   looking_up_ = false;
   look_up_at_ = SteadyTime::max();
@@ -631,8 +636,10 @@ void KafkaSource::close(State next) {
 
 bool KafkaSource::stop(Now now) {
   now_ = now;
+  registry_is_cancelled_->store(true);
   helper_.finish();
   database_helper_.finish();
+  registry_helper_.finish();
   if (state_ == State::kStopped || state_ == State::kIdle) return true;
   if (state_ == State::kFailed) return true;
   if (state_ == State::kClosing) {
@@ -680,6 +687,8 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
   handler_ = &handler;
   helper_.finish();
   database_helper_.finish();
+  registry_helper_.finish();
+  if (now.steady >= ask_registry_at_) ask_registry_at_ = SteadyTime::max();
   ask_for_tables();
   take_snapshots();
   take_found();
@@ -717,6 +726,8 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
 void KafkaSource::wait_for(Waiting& waiting, bool want_data) {
   waiting.descriptors.push_back({helper_.descriptor(), POLLIN, 0});
   waiting.descriptors.push_back({database_helper_.descriptor(), POLLIN, 0});
+  waiting.descriptors.push_back({registry_helper_.descriptor(), POLLIN, 0});
+  waiting.wake_at(ask_registry_at_);
   if (ask_table_tree_ && !asking_for_tables_) waiting.wake_at(ask_for_tables_at_);
   if (snapshots_) snapshots_->wait_for(waiting);
   if (lookups_) lookups_->wait_for(waiting);
@@ -724,7 +735,7 @@ void KafkaSource::wait_for(Waiting& waiting, bool want_data) {
   if (state_ == State::kJudging && may_proceed_) waiting.wake_at(SteadyTime::min());
   if (!client_) return;
   waiting.descriptors.push_back({client_->descriptor(), POLLIN, 0});
-  if (want_data && client_->may_have_more() && !waits_for_database()) waiting.wake_at(now_.steady);
+  if (want_data && client_->may_have_more() && !waits_for_database() && !waits_for_registry()) waiting.wake_at(now_.steady);
   waiting.wake_at(give_back_at_);
   waiting.wake_at(look_up_at_);
   if (!probing_) waiting.wake_at(probe_at_);
@@ -754,7 +765,7 @@ SourceStatus KafkaSource::status() const {
   const auto& topics = partitions_.topics();
   const auto refused = std::find_if(topics.begin(), topics.end(),
                                     [](const auto& entry) { return !entry.second.refused.empty(); });
-  status.connected = state_ == State::kStreaming && broker_problem_.empty() && refused == topics.end();
+  status.connected = state_ == State::kStreaming && broker_problem_.empty() && refused == topics.end() && registry_problem_.empty();
   status.active = !partitions_.assigned().empty();
   switch (state_) {
     case State::kIdle:
@@ -788,6 +799,10 @@ SourceStatus KafkaSource::status() const {
     status.problem = late;
   } else if (const auto database_late = late_text(database_helper_, now_); !database_late.empty()) {
     status.problem = database_late;
+  } else if (!registry_problem_.empty()) {
+    status.problem = registry_problem_;
+  } else if (const auto registry_late = late_text(registry_helper_, now_); !registry_late.empty()) {
+    status.problem = registry_late;
   } else if (refused != topics.end()) {
     status.problem = refused->second.refused;
   } else if (!topic_problem_.empty()) {

@@ -19,6 +19,7 @@
 #include "daemon/interface/snapshot_poll.h"
 #include "daemon/interface/source.h"
 #include "daemon/interface/table_tree.h"
+#include "daemon/sources/kafka/registry_client.h"
 
 namespace evictd {
 
@@ -48,6 +49,8 @@ struct KafkaOptions {
   std::chrono::milliseconds revoke_drain{5000};
   // Base URL of Kafka Connect's REST interface, for `evictd check` only; empty: not asked.
   std::string connect_url;
+  // Where the schemas of Avro come from. A record whose schema it does not give stops the reading, until it does.
+  RegistryOptions registry;
 };
 
 // Refuses properties that contradict evictd's guarantees ("enable.auto.offset.store"), unknown ones

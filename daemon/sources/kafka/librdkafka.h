@@ -21,4 +21,7 @@ Result<KafkaConf> make_kafka_conf(const KafkaOptions& options);
 // What to do about a code of the library, and its text in one line.
 Error kafka_error(rd_kafka_resp_err_t code, const char* detail);
 
+// Of a record with headers; a look at each of them.
+SchemaHeaders schema_headers(const rd_kafka_message_t& message);
+
 }  // namespace evictd

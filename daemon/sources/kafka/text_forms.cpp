@@ -277,6 +277,38 @@ std::optional<std::string> decode_base64(std::string_view text) {
   return bytes;
 }
 
+void append_base64(std::string_view bytes, std::string& text) {
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  text.reserve(text.size() + (bytes.size() + 2) / 3 * 4);
+  for (std::size_t at = 0; at < bytes.size(); at += 3) {
+    std::uint32_t bits = 0;
+    for (std::size_t i = at; i < at + 3; ++i) bits = bits << 8 | (i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0U);
+    for (std::size_t i = 0; i < 4; ++i) text += at + i > bytes.size() ? '=' : kDigits[bits >> (18 - 6 * i) & 0x3f];
+  }
+}
+
+void append_json_text(std::string_view text, std::string& json) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  json += '"';
+  std::size_t plain = 0;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const auto c = static_cast<unsigned char>(text[at]);
+    if (c >= 0x20 && c != '"' && c != '\\') continue;
+    json.append(text, plain, at - plain);
+    plain = at + 1;
+    if (c >= 0x20) {
+      json += '\\';
+      json += static_cast<char>(c);
+    } else {
+      json += "\\u00";
+      json += kHex[c >> 4];
+      json += kHex[c & 0xf];
+    }
+  }
+  json.append(text, plain);
+  json += '"';
+}
+
 std::string bytea_text(std::string_view bytes) {
   constexpr std::string_view kHex = "0123456789abcdef";
   std::string text = "\\x";

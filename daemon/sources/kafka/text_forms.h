@@ -11,6 +11,10 @@ namespace evictd {
 // Standard alphabet, padding optional. Empty when it is not base64.
 std::optional<std::string> decode_base64(std::string_view text);
 
+void append_base64(std::string_view bytes, std::string& text);
+// In quotes, escaped. What is not UTF-8 stays as it is.
+void append_json_text(std::string_view text, std::string& json);
+
 // "\xdeadbeef"
 std::string bytea_text(std::string_view bytes);
 

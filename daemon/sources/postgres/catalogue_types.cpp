@@ -13,7 +13,11 @@ constexpr Oid kGenericTypesMin = 10'000;
 Oid CatalogueTypes::base_of(Oid type) const {
   for (auto found = types_.find(type); found != types_.end() && found->second.kind == 'd'; found = types_.find(type))
     type = found->second.base;
-  return type;
+  const auto array = types_.find(type);
+  if (array == types_.end() || array->second.kind != 'b' || array->second.base == 0) return type;
+  const auto element = types_.find(base_of(array->second.base));
+  const bool is_of_domain = element != types_.end() && element->first != array->second.base && element->second.array != 0;
+  return is_of_domain ? element->second.array : type;
 }
 
 std::vector<std::string> CatalogueTypes::labels_of(Oid type) const {
@@ -43,21 +47,29 @@ CatalogueTypes read_types(CatalogueSession& session, const std::set<Oid>& types)
     if (type >= kGenericTypesMin) wanted += fmt::format("{}{}", wanted.empty() ? "" : ",", type);
   }
   if (wanted.empty()) return CatalogueTypes({});
+  const std::string multirange =
+      session.version() < 140000 ? "" : " union all select r.rngtypid from pg_range r where t.typtype = 'm' and r.rngmultitypid = t.oid";
   const std::string made_of = fmt::format(
       "with recursive made_of(type) as (select oid from pg_type where oid in ({})"
       " union select below.type from made_of m join pg_type t on t.oid = m.type cross join lateral ("
       "  select t.typbasetype where t.typtype = 'd'"
       "  union all select t.typelem where t.typtype = 'b' and t.typlen = -1 and t.typelem <> 0"
+      "  union all select r.rngsubtype from pg_range r where t.typtype = 'r' and r.rngtypid = t.oid{}"
       "  union all select a.atttypid from pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid"
       "   and a.attnum > 0 and not a.attisdropped) below(type))",
-      wanted);
+      wanted, multirange);
+  const std::string of_multirange =
+      session.version() < 140000 ? "" : "  when t.typtype = 'm' then (select r.rngtypid from pg_range r where r.rngmultitypid = t.oid)";
   for (const auto& row : session.query(
            made_of + " select t.oid, t.typtype, case when t.typtype = 'd' then t.typbasetype"
-                     "  when t.typtype = 'b' and t.typlen = -1 then t.typelem else 0 end"
+                     "  when t.typtype = 'b' and t.typlen = -1 then t.typelem"
+                     "  when t.typtype = 'r' then (select r.rngsubtype from pg_range r where r.rngtypid = t.oid)" +
+           of_multirange + " else 0 end, t.typarray"
                      " from made_of m join pg_type t on t.oid = m.type")) {
     CatalogueTypes::Type& type = result[static_cast<Oid>(std::stoul(row[0]))];
     type.kind = row[1].at(0);
     type.base = static_cast<Oid>(std::stoul(row[2]));
+    type.array = static_cast<Oid>(std::stoul(row[3]));
   }
   for (const auto& row : session.query(
            made_of + " select t.oid, a.attnum || ':' || a.attname, a.atttypid from made_of m join pg_type t"

@@ -14,14 +14,16 @@ class CatalogueTypes {
  public:
   struct Type {
     char kind = 'b';  // pg_type.typtype
-    Oid base = 0;     // of a domain; of an array: its elements
+    Oid base = 0;     // of a domain; of an array or a range: its elements; of a multirange: its range
+    Oid array = 0;    // the type of arrays of it
     std::vector<std::pair<std::string, Oid>> attributes;  // of a composite type, "number:name"
     std::map<Oid, std::string> labels;                    // of an enum
   };
 
   explicit CatalogueTypes(std::map<Oid, Type> types) : types_(std::move(types)) {}
 
-  // Whose text its values have: of a domain, the first type below it that is none; of any other, itself.
+  // Whose text its values have: of a domain, the first type below it that is none; of an array of a domain, the array of
+  // that type; of any other, itself.
   Oid base_of(Oid type) const;
   // Of an enum; empty for any other type.
   std::vector<std::string> labels_of(Oid type) const;

@@ -92,6 +92,14 @@ Result<Conninfo> Conninfo::parse(const std::string& url) {
   return conninfo;
 }
 
+Result<Conninfo> Conninfo::of(const DatabaseAddress& address, const std::string& application_name) {
+  Result<Conninfo> conninfo = parse(address.url.reveal());
+  if (!conninfo) return conninfo;
+  conninfo->use(address.credential);
+  conninfo->pin_session(application_name, address.client_encoding);
+  return conninfo;
+}
+
 std::string Conninfo::get(const std::string& keyword) const {
   const auto found = values_.find(keyword);
   return found == values_.end() ? std::string() : found->second;

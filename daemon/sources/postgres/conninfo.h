@@ -7,15 +7,25 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/base/secret.h"
 #include "daemon/net/credential.h"
 #include "mapping/error.h"
 
 namespace evictd {
 
+// Whatever it takes to sign in to a database, as configured.
+struct DatabaseAddress {
+  Secret url;                   // empty: none is configured
+  CredentialSource credential;  // where the password is, if it is not in the url
+  std::string client_encoding;  // empty: the database's own
+};
+
 class Conninfo {
  public:
   // kUsage when libpq cannot read it; the text never repeats what was given.
   static Result<Conninfo> parse(const std::string& url);
+  // For a session of evictd's: with the credential, and pinned (pin_session).
+  static Result<Conninfo> of(const DatabaseAddress& address, const std::string& application_name);
 
   // Sets a libpq keyword, whatever the user said.
   void set(const std::string& keyword, const std::string& value) { values_[keyword] = value; }

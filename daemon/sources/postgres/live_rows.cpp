@@ -45,10 +45,9 @@ struct LiveRows::Impl {
 LiveRows::LiveRows(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 LiveRows::~LiveRows() = default;
 
-Result<std::unique_ptr<LiveRows>> LiveRows::open(const std::string& url, const LiveRowsWanted& wanted) {
-  Result<Conninfo> conninfo = Conninfo::parse(url);
+Result<std::unique_ptr<LiveRows>> LiveRows::open(const DatabaseAddress& database, const LiveRowsWanted& wanted) {
+  Result<Conninfo> conninfo = Conninfo::of(database, "evictd rows");
   if (!conninfo) return tl::unexpected(conninfo.error());
-  conninfo->pin_session("evictd rows", "");
   auto impl = std::make_unique<Impl>(std::move(*conninfo), wanted);
   const Result<Facts> facts = Catalogue(impl->conninfo, kAnswerMax, true).read_facts(Subject{"", "", {wanted.table}, true});
   if (!facts) return tl::unexpected(facts.error());

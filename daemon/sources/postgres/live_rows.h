@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/sources/postgres/conninfo.h"
 #include "mapping/change.h"
 #include "mapping/error.h"
 
@@ -23,8 +24,8 @@ struct LiveRowsWanted {
 
 class LiveRows {
  public:
-  // `url` as in postgres.url. kUsage for a table that does not exist, or SQL that the server does not understand.
-  static Result<std::unique_ptr<LiveRows>> open(const std::string& url, const LiveRowsWanted& wanted);
+  // kUsage for a table that does not exist, or SQL that the server does not understand.
+  static Result<std::unique_ptr<LiveRows>> open(const DatabaseAddress& database, const LiveRowsWanted& wanted);
   ~LiveRows();
   LiveRows(const LiveRows&) = delete;
   LiveRows& operator=(const LiveRows&) = delete;

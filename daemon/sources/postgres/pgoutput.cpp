@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cstring>
@@ -152,6 +153,7 @@ Result<void> PgoutputDecoder::decode(Lsn start, std::string_view message,
   Cursor cursor(message);
   const char type = cursor.letter();
   if (!cursor.ok()) return fail(ErrorKind::kData, "pgoutput message is empty");
+  if (type != 'R' && type != 'Y') described_before_ = 0;
   switch (type) {
     case 'I':
     case 'U':
@@ -254,17 +256,60 @@ Result<void> PgoutputDecoder::decode_relation(Cursor& cursor, PgoutputReceiver& 
     relation.table = names->second.front().table;
     relation.also.assign(names->second.begin() + 1, names->second.end());
   }
+  learn_of_partition(shape, receiver);
+  described_before_ = relation.id;
+  weaken(shape);
+  describe(std::move(shape), receiver);
+  return {};
+}
+
+void PgoutputDecoder::describe(Shape shape, PgoutputReceiver& receiver) {
+  Relation& relation = *shape.relation;
   const auto found = shapes_.find(relation.id);
   if (found != shapes_.end()) {
-    if (found->second.is_full == shape.is_full && is_same_shape(*found->second.relation, relation))
-      return {};
+    if (found->second.is_full == shape.is_full && is_same_shape(*found->second.relation, relation)) return;
     receiver.on_relation_gone(*found->second.relation);
   }
   relation.generation = next_generation();
   last_oid_ = 0;
   last_shape_ = nullptr;
   shapes_[relation.id] = std::move(shape);
-  return {};
+}
+
+void PgoutputDecoder::weaken(Shape& shape) const {
+  const auto of_root = not_logged_.find(shape.relation->id);
+  if (of_root == not_logged_.end()) return;
+  for (const auto& [leaf, names] : of_root->second) {
+    for (Column& column : shape.relation->columns) {
+      if (!column.in_identity || !names.contains(column.name)) continue;
+      column.in_identity = false;
+      shape.is_full = false;
+    }
+  }
+}
+
+// Tables that are truncated together are described one after the other as well; what one of them lacks is then missed in the
+// other, too: in doubt a value was not sent.
+void PgoutputDecoder::learn_of_partition(const Shape& leaf, PgoutputReceiver& receiver) {
+  const Oid root = std::exchange(described_before_, 0);
+  const auto found = shapes_.find(root);
+  if (found == shapes_.end() || root == leaf.relation->id) return;
+  const Relation& above = *found->second.relation;
+  const auto is_above = [&](const std::string& schema, const std::string& table) { return schema == above.schema && table == above.table; };
+  const bool is_below = is_above(leaf.relation->schema, leaf.relation->table) ||
+                        std::any_of(leaf.relation->also.begin(), leaf.relation->also.end(),
+                                    [&](const TableName& name) { return is_above(name.schema, name.table); });
+  if (!is_below) return;
+  std::set<std::string> lacks;
+  for (const Column& column : above.columns) {
+    const auto same = std::find_if(leaf.relation->columns.begin(), leaf.relation->columns.end(),
+                                   [&](const Column& one) { return one.name == column.name; });
+    if (same == leaf.relation->columns.end() || !same->in_identity) lacks.insert(column.name);
+  }
+  not_logged_[root][leaf.relation->id] = std::move(lacks);
+  Shape weaker{std::make_unique<Relation>(above), found->second.is_full};
+  weaken(weaker);
+  describe(std::move(weaker), receiver);
 }
 
 Result<const PgoutputDecoder::Shape*> PgoutputDecoder::shape_of(Oid relation, char type) {
@@ -282,7 +327,8 @@ Result<const PgoutputDecoder::Shape*> PgoutputDecoder::shape_of(Oid relation, ch
 // unchanged and stored out of line; 't' text; and our own for what was left out of a row that is too large.
 //
 //   tuple   'n' of a key column   'n' of another column
-//   N, O    null                  null
+//   N       null                  null
+//   O       null                  not sent (there is one only below a root: not_logged_)
 //   K       null                  not sent
 bool PgoutputDecoder::read_row(Cursor& cursor, const Shape& shape, char kind,
                                std::vector<Value>& row) {
@@ -299,7 +345,7 @@ bool PgoutputDecoder::read_row(Cursor& cursor, const Shape& shape, char kind,
         break;
       case 'n':
         value.state =
-            kind == 'K' && !columns[i].in_identity ? ValueState::kNotSent : ValueState::kNull;
+            kind != 'N' && !columns[i].in_identity ? ValueState::kNotSent : ValueState::kNull;
         break;
       case 'u':
         value.state = ValueState::kUnchanged;

@@ -9,8 +9,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -92,6 +94,11 @@ class PgoutputDecoder {
   Result<void> decode_begin(Cursor& cursor, PgoutputReceiver& receiver);
   Result<void> decode_commit(Lsn start, Cursor& cursor, PgoutputReceiver& receiver);
   Result<void> decode_relation(Cursor& cursor, PgoutputReceiver& receiver);
+  // Puts a description in force, in place of the one before it.
+  void describe(Shape shape, PgoutputReceiver& receiver);
+  // Of a root, the columns that the rows of some partition come without: see below.
+  void weaken(Shape& shape) const;
+  void learn_of_partition(const Shape& leaf, PgoutputReceiver& receiver);
   Result<void> decode_row(char type, Cursor& cursor, PgoutputReceiver& receiver);
   Result<void> decode_truncate(Cursor& cursor, PgoutputReceiver& receiver);
   Result<void> decode_message(Cursor& cursor, PgoutputReceiver& receiver);
@@ -101,6 +108,12 @@ class PgoutputDecoder {
   ValueType element_of(Oid type) const;
 
   std::unordered_map<Oid, Shape> shapes_;
+  // With publish_via_partition_root the rows of a partition come under its root's description, but what of an old row is
+  // logged is decided by the partition's own replica identity: columns beyond it come as null. Both are described one right
+  // after the other, root first, before the first row of each partition. By root and partition: columns of the root's
+  // identity that are not logged. (src/backend/replication/pgoutput/pgoutput.c, maybe_send_schema.)
+  std::unordered_map<Oid, std::map<Oid, std::set<std::string>>> not_logged_;
+  Oid described_before_ = 0;  // the last message but for those of types described this one
   std::unordered_map<Oid, std::vector<TableName>> names_;
   std::unordered_map<Oid, Oid> base_types_;
   std::vector<Value> old_row_;

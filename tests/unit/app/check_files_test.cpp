@@ -1,6 +1,9 @@
 #include "daemon/app/check_files.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
 
 #include "daemon/app/check_nulls.h"
 
@@ -41,6 +44,17 @@ TEST(CheckFiles, PlaceholdersThatTouch) {
             "can make the same key\n"
             "    fix: put a separator between them, for example ':'\n"
             "0 errors, 1 warning\n");
+}
+
+TEST(CheckFiles, PlaceholdersOfOtherLanguages) {
+  EXPECT_EQ(checked("- {table: users, keys: [\"user:%s\", \"u:{{id}}\", \"{{{id}}}:cart:100%\", \"users:all\"], tags: [\"t:$id\"]}\n"),
+            "files\n"
+            "  CF009 warning  rule 'public.users' (rules.yaml:1:3)\n"
+            "    'user:%s' has no placeholder: every change deletes 'user:%s', and nothing else\n"
+            "    'u:{{id}}' has no placeholder: every change deletes 'u:{id}', and nothing else\n"
+            "    't:$id' has no placeholder: every change deletes 't:$id', and nothing else\n"
+            "    fix: write {column}, in single braces, where the value of a column belongs\n"
+            "0 errors, 3 warnings\n");
 }
 
 TEST(CheckFiles, TheSameTemplateTwice) {
@@ -130,6 +144,53 @@ TEST(CheckFiles, ExitCodeTellsWhatToDo) {
   away.is_unreachable = true;
   EXPECT_EQ(check_exit_code({{"a", {away}}, {"b", {{"Y", Severity::kError, "o", "c", "f"}}}}), 2);
   EXPECT_EQ(check_exit_code({}), 0);
+}
+
+// A step for each table: nothing of it is said twice, and a first check has to fit a screen all the same.
+TEST(CheckText, ThirtyFindingsOfTwentyFourRulesFitOneScreen) {
+  Findings files{{"CF008", Severity::kWarning, "evictd.yaml:4:3", "others reach the port", "listen on a loopback address"}};
+  Findings postgres;
+  for (int i = 1; i <= 24; ++i) {
+    const std::string table = "public.t" + std::to_string(i);
+    postgres.push_back({"PG019", Severity::kWarning, "rules.yaml:" + std::to_string(i) + ":3", "key of '" + table + "' needs the old 'slug'",
+                        "ALTER TABLE " + table + " REPLICA IDENTITY FULL;"});
+  }
+  postgres.push_back({"PG009", Severity::kWarning, "max_slot_wal_keep_size", "no limit", "set one"});
+  postgres.push_back({"PG015", Severity::kError, "rules.yaml:30:3", "table 'public.gone' does not exist", "create it"});
+  Findings redis{{"RD002", Severity::kError, "cache:6379", "no right", "give it"}, {"RD009", Severity::kWarning, "rules.yaml:1:3", "matches nothing", ""}};
+  const std::string text = check_text({{"files", files}, {"PostgreSQL", postgres}, {"Redis", redis}});
+  EXPECT_EQ(text,
+            "files\n"
+            "  CF008 warning  evictd.yaml:4:3\n"
+            "    others reach the port\n"
+            "    fix: listen on a loopback address\n"
+            "PostgreSQL\n"
+            "  PG019 warning  rules.yaml:1:3, rules.yaml:2:3, rules.yaml:3:3, rules.yaml:4:3 and 20 more\n"
+            "    key of 'public.t1' needs the old 'slug' (and 23 more like it)\n"
+            "    fix: ALTER TABLE public.t1 REPLICA IDENTITY FULL; (and 23 more like it)\n"
+            "  PG009 warning  max_slot_wal_keep_size\n"
+            "    no limit\n"
+            "    fix: set one\n"
+            "  PG015 error  rules.yaml:30:3\n"
+            "    table 'public.gone' does not exist\n"
+            "    fix: create it\n"
+            "Redis\n"
+            "  RD002 error  cache:6379\n"
+            "    no right\n"
+            "    fix: give it\n"
+            "  RD009 warning  rules.yaml:1:3\n"
+            "    matches nothing\n"
+            "gathered by kind: all of it with --json, what PostgreSQL lacks as one script with --sql\n"
+            "2 errors, 27 warnings\n");
+}
+
+TEST(CheckText, WhatFitsAScreenIsSaidWhole) {
+  Findings findings;
+  for (int i = 1; i <= 16; ++i)
+    findings.push_back({"PG019", Severity::kWarning, "rules.yaml:1:" + std::to_string(i), "needs it", "ALTER TABLE t" + std::to_string(i)});
+  const std::string text = check_text({{"PostgreSQL", findings}});
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 50);
+  EXPECT_THAT(text, testing::HasSubstr("fix: ALTER TABLE t16\n"));
 }
 
 TEST(CheckText, OneStepThatMendsManyFindingsIsSaidOnce) {

@@ -135,7 +135,7 @@ TEST_F(Cli, AMissingConfigurationIsExitCodeTwo) {
   EXPECT_EQ(missing.exit_code, 2);
   EXPECT_EQ(missing.err,
             "cannot read the configuration 'evictd.yaml': No such file or directory\n"
-            "hint: name it with -c FILE; deploy/evictd.yaml is an example with comments\n");
+            "hint: name it with -c FILE, or let 'evictd init' propose one\n");
 }
 
 TEST_F(Cli, CheckOffline) {

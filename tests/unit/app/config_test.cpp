@@ -72,6 +72,8 @@ redis:
   url: rediss://cache.example:6380/2
   tombstone_ttl: 2m
   timeout: 1500ms
+  replicas_ack: 2
+  replicas_timeout: 3s
   tls: {ca: ca.pem, cert: cert.pem, key: key.pem}
 http: {listen: "[::1]:9999"}
 log: {level: warning, format: json}
@@ -150,6 +152,47 @@ rules: rules.yaml
   EXPECT_EQ(kafka.revoke_drain, milliseconds(2000));
   EXPECT_EQ(kafka.postgres_url.reveal(), "host=db dbname=shop");
   EXPECT_EQ((*config)->record_name(), "evictd-shop");
+  EXPECT_EQ(kafka.registry.url, "") << "there is none";
+}
+
+std::string with_registry(const std::string& registry) {
+  return "kafka:\n  brokers: b\n  topics: [t]\n  registry: " + registry + "\nredis: {url: redis://localhost}\nrules: rules.yaml\n";
+}
+
+TEST(Config, ReadsTheSchemaRegistry) {
+  const auto registry_of = [](const std::string& text) {
+    const Result<ValidConfig> config = parse_config(with_registry(text), "/etc/evictd.yaml", environment_of({{"P", "from the environment"}}));
+    EXPECT_TRUE(config) << config.error().to_string();
+    return config ? (*config)->kafka->registry : KafkaSettings::Registry{};
+  };
+  const auto whole = registry_of("{url: 'https://us%40er:p%2Fw%3A@registry:8081/apis/ccompat/v7/', ca: ca.pem, id: 8}");
+  EXPECT_EQ(whole.url, "https://registry:8081/apis/ccompat/v7") << "without what must not be shown";
+  EXPECT_EQ(whole.user, "us@er");
+  EXPECT_EQ(whole.password.reveal(), "p/w:");
+  EXPECT_EQ(whole.ca, "/etc/ca.pem");
+  EXPECT_EQ(whole.id_bytes, 8);
+  EXPECT_EQ(registry_of("{url: 'http://registry'}").id_bytes, 0);
+  EXPECT_EQ(registry_of("{url: 'http://registry', user: u, password: '${P}', id: 4}").password.reveal(), "from the environment");
+  EXPECT_EQ(registry_of("{url: 'http://u@registry', password_file: secret, id: auto}").credential.file, "/etc/secret");
+}
+
+TEST(Config, RefusesARegistryThatCannotBeMeant) {
+  const auto error_of = [](const std::string& text) {
+    const Result<ValidConfig> config = parse_config(with_registry(text), "evictd.yaml", no_environment);
+    const std::string error = config ? "accepted" : config.error().text;
+    EXPECT_THAT(error, testing::Not(testing::HasSubstr("hunter2")));
+    return error;
+  };
+  for (const char* url : {"registry:8081", "http://", "https://u:hunter2@", "http://u:hunter2@r/x?y=hunter2", "http://u:hun/ter2@r", "ftp://r"}) {
+    EXPECT_THAT(error_of(fmt::format("{{url: '{}'}}", url)), testing::HasSubstr("expected the http:// or https:// url of a schema registry")) << url;
+  }
+  EXPECT_THAT(error_of("{user: u}"), testing::HasSubstr("missing setting 'url' in 'registry'"));
+  EXPECT_THAT(error_of("{url: 'http://r', password: hunter2}"), testing::HasSubstr("a password is set, and no 'user'"));
+  EXPECT_THAT(error_of("{url: 'http://u:hunter2@r', password: other}"), testing::HasSubstr("'url' has a password too"));
+  EXPECT_THAT(error_of("{url: 'http://u@r', user: v}"), testing::HasSubstr("'url' has a user too"));
+  EXPECT_THAT(error_of("{url: 'http://r', user: u, password: hunter2, password_file: f}"), testing::HasSubstr("exclude one another"));
+  EXPECT_THAT(error_of("{url: 'http://r', id: 6}"), testing::HasSubstr("'id'"));
+  EXPECT_THAT(error_of("{url: 'http://r', token: hunter2}"), testing::HasSubstr("unknown setting 'token' in 'registry'"));
 }
 
 // The configuration with an edge beside a Redis; `edge` begins in line 4, column 9.
@@ -297,12 +340,25 @@ INSTANTIATE_TEST_SUITE_P(
         WrongConfig{"SentinelWithAUrl", with_redis("sentinels: ['redis://s1:26379']"),
                     "evictd.yaml:4:14: 'sentinels': expected host:port, got 'redis://s1:26379'\n"
                     "hint: for example sentinel-1:26379"},
+        WrongConfig{"SentinelWithAPassword", with_redis("sentinels: ['redis://:hunter2@s1:26379']"),
+                    "evictd.yaml:4:14: 'sentinels': expected host:port, got one with a user\n"
+                    "hint: for example sentinel-1:26379; the password of the Sentinels is 'sentinel_password'"},
+        WrongConfig{"RedisIsAUrl", "postgres: {url: postgresql://localhost/shop}\nredis: redis://:hunter2@h/0\nrules: rules.yaml\n",
+                    "evictd.yaml:2:8: 'redis': expected a map of settings, got a URL\n"
+                    "hint: write it as {url: ...}"},
         WrongConfig{"NoSentinels", with_redis("sentinels: []"),
                     "evictd.yaml:4:14: 'sentinels': expected at least one host:port, got an empty list\n"
                     "hint: for example: sentinels: [s1:26379, s2:26379, s3:26379]"},
         WrongConfig{"SentinelPasswordAlone", with_redis("sentinel_password: x"),
                     "evictd.yaml:4:22: 'sentinel_password': expected 'sentinels' beside it, got none\n"
                     "hint: the password of Redis itself belongs into 'url'"},
+        WrongConfig{"NoReplicaIsAskedFor", with_redis("replicas_ack: 0"),
+                    "evictd.yaml:4:17: 'replicas_ack': expected a whole number from 1 to 100, got '0'"},
+        WrongConfig{"ReplicasAreNoNumber", with_redis("replicas_ack: all"),
+                    "evictd.yaml:4:17: 'replicas_ack': expected a whole number from 1 to 100, got 'all'"},
+        WrongConfig{"ReplicasTimeoutAlone", with_redis("replicas_timeout: 1s"),
+                    "evictd.yaml:4:21: 'replicas_timeout': expected 'replicas_ack' beside it, got none\n"
+                    "hint: replicas_ack: 1 waits for one replica"},
         WrongConfig{"TlsWithoutTls", with_redis("tls: {ca: ca.pem}"),
                     "evictd.yaml:4:3: 'tls' is set, but 'url' is not a rediss:// URL\n"
                     "hint: write rediss:// for a connection with TLS, or remove 'tls'"},
@@ -391,7 +447,7 @@ TEST(Config, SaysWhyAFileCannotBeRead) {
   ASSERT_FALSE(config);
   EXPECT_EQ(config.error().to_string(),
             "cannot read the configuration '/nonexistent/evictd.yaml': No such file or directory\n"
-            "hint: name it with -c FILE; deploy/evictd.yaml is an example with comments");
+            "hint: name it with -c FILE, or let 'evictd init' propose one");
   const Result<std::string> folder = read_text_file("/", "configuration");
   ASSERT_FALSE(folder);
   EXPECT_EQ(folder.error().text, "cannot read the configuration '/': Is a directory");

@@ -23,7 +23,9 @@ class Inner final : public Sink {
     handler.on_sink_trouble({}, "moved");
     handler.on_done(1, {});
     handler.on_lost(2);
+    handler.on_replicas_missing(std::nullopt);
     handler.on_record_saved(3);
+    handler.on_record_confirmed(3);
     handler.on_record_loaded(4, std::nullopt);
     handler.on_sink_disconnected({}, "io");
     handler.on_sink_failed({});
@@ -52,7 +54,9 @@ class Handler final : public SinkHandler {
   void on_sink_trouble(const Error&, std::string_view) override { told.emplace_back("trouble"); }
   void on_done(Ticket, const Outcome&) override { told.emplace_back("done"); }
   void on_lost(Ticket) override { told.emplace_back("lost"); }
+  void on_replicas_missing(const std::optional<Error>&) override { told.emplace_back("replicas"); }
   void on_record_saved(std::uint64_t) override { told.emplace_back("saved"); }
+  void on_record_confirmed(std::uint64_t) override { told.emplace_back("confirmed"); }
   void on_record_loaded(std::uint64_t, const std::optional<Record>&) override { told.emplace_back("loaded"); }
 };
 
@@ -81,7 +85,7 @@ TEST(ForwardingSink, HandsEverythingOn) {
   EXPECT_EQ(sink->status().state, "inner");
   EXPECT_THAT(called, ElementsAre("traits", "start", "step", "wait_for", "set_context", "has_room", "submit", "save_record", "load_record",
                                   "lost_parts", "stop", "status"));
-  EXPECT_THAT(handler.told, ElementsAre("connected", "trouble", "done", "lost", "saved", "loaded", "disconnected", "failed"));
+  EXPECT_THAT(handler.told, ElementsAre("connected", "trouble", "done", "lost", "replicas", "saved", "confirmed", "loaded", "disconnected", "failed"));
 }
 
 }  // namespace

@@ -40,7 +40,11 @@ class FakeEdge final : public Sink {
       for (const auto& [ticket, order] : std::exchange(orders_, {})) handler.on_lost(ticket);
     }
     if (!connected_) return;
-    if (saving_) handler.on_record_saved((record_ = std::exchange(saving_, std::nullopt))->sequence);
+    if (saving_) {
+      record_ = std::exchange(saving_, std::nullopt);
+      handler.on_record_saved(record_->sequence);
+      handler.on_record_confirmed(record_->sequence);
+    }
     if (load_) handler.on_record_loaded(*std::exchange(load_, std::nullopt), record_);
     for (const auto& [ticket, order] : std::exchange(orders_, {})) {
       Outcome outcome;

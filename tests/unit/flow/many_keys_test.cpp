@@ -5,11 +5,7 @@
 #include <algorithm>
 
 #include "daemon/flow/batch_builder.h"
-#include "daemon/flow/flow.h"
-#include "tests/support/fake_database.h"
-#include "tests/support/fake_sink.h"
-#include "tests/support/fake_source.h"
-#include "tests/support/null_observer.h"
+#include "tests/support/flow_run.h"
 
 namespace evictd::testing {
 namespace {
@@ -25,63 +21,27 @@ TEST(ManyKeys, OfOneChangeBecomeSeveralBatches) {  // G8
     for (int key = 0; key < kKeys; ++key) text += fmt::format("{}'r{}k{}:{{id}}'", key == 0 ? "" : ", ", rule, key);
     text += "]}\n";
   }
-  auto rules = RuleSet::parse(text, "rules.yaml");
-  ASSERT_TRUE(rules.has_value());
-  FakeDatabase database(12);
-  FakeSource source(database);
-  FakeSink sink(5s);
-  NullObserver observer;
-  Flow flow(std::move(*rules), source, one_cache(sink), observer, FlowOptions{});
-  Now now;
-  now.steady = SteadyTime(1h);
-  now.system = SystemTime(1h);
-  const auto run = [&](std::chrono::milliseconds time) {
-    for (auto left = time; left > 0ms; left -= 10ms) {
-      now.steady += 10ms;
-      now.system += 10ms;
-      flow.step(now);
-    }
-  };
-  flow.start(now);
-  run(100ms);
-  const Xid xid = database.commit({7}, false, now.system).xid;
-  database.make_visible(xid, now.steady);
-  run(10s);
-  EXPECT_GE(source.confirmed(), database.log_end());
+  FlowRun world(text);
+  world.run(100ms);
+  const Xid xid = world.write(7);
+  world.run(10s);
+  EXPECT_GE(world.source.confirmed(), world.database.log_end());
   for (int rule = 0; rule < kRules; ++rule) {
     for (int key = 0; key < kKeys; ++key) {
-      ASSERT_TRUE(sink.data.first_applied.contains({fmt::format("r{}k{}:7", rule, key), xid}));
+      ASSERT_TRUE(world.sink.data.first_applied.contains({fmt::format("r{}k{}:7", rule, key), xid}));
     }
   }
 }
 
 // A value that is there never ends the daemon, whatever it is: only one that was not sent may.
 TEST(StrangeValue, DoesNotStopARuleThatStopsForMissingOnes) {
-  auto rules = RuleSet::parse(R"([{table: public.rows, keys: ["d:{id|date('%Y')}", 'row:{id}'], on_missing: stop}])", "rules.yaml");
-  ASSERT_TRUE(rules.has_value());
-  FakeDatabase database(12);
-  FakeSource source(database);
-  FakeSink sink(5s);
-  NullObserver observer;
-  Flow flow(std::move(*rules), source, one_cache(sink), observer, FlowOptions{});
-  Now now;
-  now.steady = SteadyTime(1h);
-  now.system = SystemTime(1h);
-  const auto run = [&](std::chrono::milliseconds time) {
-    for (auto left = time; left > 0ms; left -= 10ms) {
-      now.steady += 10ms;
-      now.system += 10ms;
-      flow.step(now);
-    }
-  };
-  flow.start(now);
-  run(100ms);
-  const Xid xid = database.commit({7}, false, now.system).xid;
-  database.make_visible(xid, now.steady);
-  run(10s);
-  EXPECT_FALSE(flow.failure());
-  EXPECT_GE(source.confirmed(), database.log_end());
-  EXPECT_TRUE(sink.data.first_applied.contains({"row:7", xid}));
+  FlowRun world(R"([{table: public.rows, keys: ["d:{id|date('%Y')}", 'row:{id}'], on_missing: stop}])");
+  world.run(100ms);
+  const Xid xid = world.write(7);
+  world.run(10s);
+  EXPECT_FALSE(world.flow->failure());
+  EXPECT_GE(world.source.confirmed(), world.database.log_end());
+  EXPECT_TRUE(world.sink.data.first_applied.contains({"row:7", xid}));
 }
 
 // One key changed all the time is one item of one command, with all its transactions.

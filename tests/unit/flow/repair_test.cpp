@@ -1,7 +1,10 @@
-// Repairs: what a walk asks of fills, and what it waits for.
+// What a repair walks, and when.
+#include "daemon/flow/repair.h"
+
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "daemon/flow/repair.h"
+#include "mapping/rules.h"
 
 namespace evictd::testing {
 namespace {
@@ -11,62 +14,104 @@ using namespace std::chrono_literals;
 class RepairsTest : public ::testing::Test {
  protected:
   RepairsTest() {
-    conditions_.is_streaming = true;
+    auto rules = RuleSet::parse("- {table: public.items, keys: ['item:{id}'], fill: checked}\n", "rules.yaml");
+    EXPECT_TRUE(rules.has_value());
+    rules_ = std::make_shared<const RuleSet>(std::move(*rules));
+    conditions_.is_streaming = conditions_.has_snapshots = true;
     conditions_.snapshot = &snapshot_;
-    conditions_.rules = std::make_shared<const RuleSet>(*RuleSet::parse("- {table: public.rows, tags: ['all'], tags_mode: lazy, fill: checked}\n", "rules.yaml"));
+    conditions_.rules = rules_;
     conditions_.acts = &acts_;
   }
-  const Repairs::Walk* next(std::chrono::milliseconds after) {
-    now_ += after;
-    return repairs_.next(now_, conditions_);
-  }
-  void snapshot(const char* text) {
-    snapshot_ = *Snapshot::parse(text);
+
+  void hear(std::uint64_t xmax) {  // a snapshot that was asked for now
+    snapshot_ = Snapshot::parse(std::to_string(xmax) + ":" + std::to_string(xmax) + ":").value();
+    conditions_.snapshot_asked_at = now_;
     repairs_.snapshot(*snapshot_, now_);
   }
 
-  Repairs repairs_{{5s, "redis"}};
-  std::optional<Snapshot> snapshot_ = *Snapshot::parse("10:10:");
-  std::vector<bool> acts_{true};
+  void open(const char* reason) {
+    Repairs::Wanted wanted;
+    wanted.reason = reason;
+    repairs_.open(std::move(wanted), now_);
+  }
+
+  const Repairs::Walk* next() { return repairs_.next(now_, conditions_); }
+
+  // The walk that is due, done. Not when there is none.
+  bool walk() {
+    if (next() == nullptr) return false;
+    repairs_.done(now_);
+    return true;
+  }
+
+  SteadyTime now_ = SteadyTime(1h);
+  std::shared_ptr<const RuleSet> rules_;
+  std::vector<bool> acts_ = {true};
+  std::optional<Snapshot> snapshot_;
   Repairs::Conditions conditions_;
-  SteadyTime now_{1h};
+  Repairs repairs_{{60s, "cache"}};
 };
 
-// What is missed in the middle of the stream was committed after the snapshot that is at hand.
-TEST_F(RepairsTest, TheSecondWalkAsksForWhatASnapshotFromAfterTheGapHasSeen) {
-  repairs_.open({"out_of_range", {}});
-  ASSERT_NE(next(0ms), nullptr) << "the first walk waits for nobody";
-  EXPECT_EQ(repairs_.walk()->floor, Xid{9});
-  repairs_.done(now_);
-  EXPECT_TRUE(repairs_.waits_for_visibility()) << "a younger one is asked for";
-  snapshot("10:10:");  // may have been under way
-  snapshot("11:13:11");
-  EXPECT_EQ(next(2s), nullptr) << "11 may be one that was missed, and hangs";
-  snapshot("13:13:");
+// A value that was read after an older snapshot and before the gap was found lacks changes whose tombstones are lost.
+TEST_F(RepairsTest, TheFloorOfFillsIsOfASnapshotThatWasAskedForWhenTheGapWasFound) {
+  hear(100);
+  now_ += 10s;
+  open("redis_rollback");
+  EXPECT_EQ(next(), nullptr);
+  EXPECT_TRUE(repairs_.waits_for_visibility()) << "asks for one";
+  now_ += 10ms;
+  hear(200);
   EXPECT_FALSE(repairs_.waits_for_visibility());
-  const Repairs::Walk* second = next(2s);
-  ASSERT_NE(second, nullptr);
-  EXPECT_EQ(second->floor, Xid{12});
+  ASSERT_NE(next(), nullptr);
+  EXPECT_EQ(repairs_.walk()->floor, Xid{199});
 }
 
-TEST_F(RepairsTest, WithoutAYoungerSnapshotTheSecondWalkIsMadeAndOneMoreFollows) {
-  repairs_.open({"out_of_range", {}});
-  ASSERT_NE(next(0ms), nullptr);
-  repairs_.done(now_);
-  ASSERT_NE(next(2s), nullptr);
-  repairs_.done(now_);
-  EXPECT_EQ(repairs_.take_ready().size(), 1u);
-  ASSERT_NE(next(5s), nullptr) << "for slow readers";
-  repairs_.done(now_);
-  EXPECT_EQ(next(60s), nullptr);
-  EXPECT_TRUE(repairs_.take_closed().empty());
-  snapshot("13:13:");
-  snapshot("13:13:");
-  const Repairs::Walk* last = next(2s);
-  ASSERT_NE(last, nullptr);
-  EXPECT_EQ(last->floor, Xid{12});
-  repairs_.done(now_);
-  EXPECT_EQ(repairs_.take_closed().size(), 1u);
+TEST_F(RepairsTest, AGapThatJoinsOneWhichHasNotBegunWantsItsOwnSnapshot) {
+  open("redis_rollback");
+  hear(100);
+  now_ += 10ms;
+  open("schema_changed");
+  EXPECT_EQ(next(), nullptr);
+  hear(101);
+  EXPECT_NE(next(), nullptr);
+}
+
+TEST_F(RepairsTest, ACacheThatIsAnotherProcessAgainWantsASnapshotOfThen) {
+  open("redis_rollback");
+  hear(100);
+  ASSERT_TRUE(walk());
+  now_ += 10ms;
+  repairs_.begin_again(now_);
+  EXPECT_EQ(next(), nullptr);
+  hear(101);
+  ASSERT_NE(next(), nullptr);
+  EXPECT_EQ(repairs_.walk()->floor, Xid{100});
+}
+
+// Readers would miss all their keys a second time, a minute later.
+TEST_F(RepairsTest, ValuesThatReadersFilledAfterwardsAreLeftAlone) {
+  open("slot_missing");
+  hear(100);
+  ASSERT_TRUE(walk());
+  now_ += 1s;
+  ASSERT_TRUE(walk());
+  EXPECT_THAT(repairs_.take_closed(), ::testing::ElementsAre("slot_missing"));
+  EXPECT_EQ(repairs_.wake_at(), SteadyTime::max());
+}
+
+TEST_F(RepairsTest, WithoutSnapshotsSlowReadersFillsArePurgedAfterTheTimeOfATombstone) {
+  conditions_.has_snapshots = false;
+  open("offsets_lost");
+  ASSERT_TRUE(walk());
+  now_ += 1s;
+  ASSERT_TRUE(walk());
+  EXPECT_THAT(repairs_.take_ready(), ::testing::ElementsAre("offsets_lost"));
+  EXPECT_THAT(repairs_.take_closed(), ::testing::IsEmpty());
+  now_ += 58s;
+  EXPECT_EQ(next(), nullptr);
+  now_ += 1s;
+  ASSERT_TRUE(walk());
+  EXPECT_THAT(repairs_.take_closed(), ::testing::ElementsAre("offsets_lost"));
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ TEST(RuleErrors, TheFileAsAWhole) {
       error_of("rule: []"),
       "rules.yaml:1:1: unknown setting 'rule' in the rules file\nhint: did you mean 'rules'?");
   EXPECT_EQ(error_of("defaults: {}"), "rules.yaml:1:1: missing setting 'rules' in the rules file");
-  EXPECT_EQ(error_of("- hello"), "rules.yaml:1:3: expected a map of settings, got 'hello'");
+  EXPECT_EQ(error_of("- hello"), "rules.yaml:1:3: expected a map of settings, got a text");
   std::string many;
   for (std::size_t i = 0; i <= kRulesMax; ++i) many += "- {table: a, purge: ['a']}\n";
   EXPECT_EQ(error_of(many), "rules.yaml:1:1: expected at most 1000 rules, got 1001");

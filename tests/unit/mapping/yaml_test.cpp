@@ -334,6 +334,22 @@ TEST(YamlMap, AnythingButAMapIsAnError) {
             "f.yaml:1:4: 'x': expected a map of settings, got a list");
 }
 
+// Written in place of a server's settings: its URL or its token, which no message may repeat.
+TEST(YamlMap, ATextInPlaceOfAMapIsNotRepeated) {
+  const auto error_of = [](const std::string& text) {
+    const YamlNode root = parsed(text);
+    return YamlMap(root.entries[0].value, "the test").finish().error();
+  };
+  EXPECT_EQ(error_of("redis: redis://u:hunter2@h/0\n").text, "f.yaml:1:8: 'redis': expected a map of settings, got a URL");
+  EXPECT_EQ(error_of("redis: redis://u:hunter2@h/0\n").hint, "write it as {url: ...}");
+  EXPECT_EQ(error_of("fastly: hunter2\n").to_string(), "f.yaml:1:9: 'fastly': expected a map of settings, got a text");
+}
+
+TEST(YamlValues, AUrlIsNotRepeated) {
+  EXPECT_EQ(describe(parsed("x: redis://u:hunter2@h/0\n").entries[0].value), "a URL");
+  EXPECT_EQ(describe(parsed("x: hello\n").entries[0].value), "'hello'");
+}
+
 TEST(YamlMap, ErrorsOfTheCallerAreOrderedLikeTheOthers) {
   const YamlNode root = parsed("a: 1\nb: 2\n");
   YamlMap map(root, "the test");

@@ -10,6 +10,7 @@
 #include "daemon/sinks/redis/node_sink.h"
 #include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/topology/record_copies.h"
+#include "daemon/sinks/redis/witness.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -72,6 +73,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
       pump_orders();
       finish_orders();
     }
+    if (is_up_) ask_replicas();
     tell_trouble();
     for (auto& [at, node] : nodes_) node->sink->send_now();
     if (observer_) observer_->sink->send_now();
@@ -97,6 +99,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     if (observer_ && is_observer_lost()) waiting.wake_at(next_observer_);
     if (observer_ && !observer_->is_connected) waiting.wake_at(observed_since_ + kObserverTimeout);
     for (const auto& [id, order] : orders_) waiting.wake_at(order->wake_at());
+    for (const auto& [at, witness] : witnesses_) witness->wait_for(waiting);
   }
 
   void set_context(const SinkContext& context) override {
@@ -159,6 +162,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   void stop() override {
     for (auto& [at, node] : nodes_) node->sink->stop();
     if (observer_) observer_->sink->stop();
+    forget_questions();
     nodes_.clear();
     observer_.reset();
     orders_.clear();
@@ -186,6 +190,8 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     } else if (trouble_) {
       status.problem = trouble_->text;
     }
+    if (replicas_missing_) status.held_up = replicas_missing_->text;
+    if (status.held_up && !status.problem) status.problem = status.held_up;
     return status;
   }
 
@@ -226,6 +232,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     void on_done(Ticket, const Outcome&) override {}
     void on_lost(Ticket) override { lost(); }
     void on_record_saved(std::uint64_t) override {}
+    void on_record_confirmed(std::uint64_t) override {}
     void on_record_loaded(std::uint64_t, const std::optional<Record>&) override {}
     void lost() {
       if (std::exchange(is_connected, false)) owner.disconnected(*this);
@@ -260,6 +267,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     auto node = std::make_unique<Node>(*this, HostPort{address.host, address.port});
     RedisOptions options = options_;
     options.sentinels.clear();
+    options.replicas_ack = 0;  // asked for all of them together
     options.backoff_max = std::min<std::chrono::milliseconds>(options.backoff_max, std::chrono::seconds(1));
     if (role.role == NodeRole::kObserver) {
       options.command_timeout = std::min<std::chrono::milliseconds>(options.command_timeout, kObserverTimeout);
@@ -420,6 +428,8 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
         continue;
       }
       hold_queue(*node->second);
+      witnesses_.erase(node->first);  // what its slots hold is where they are now
+      confirming_.erase(node->first);
       node->second->sink->stop();
       node = nodes_.erase(node);
     }
@@ -574,6 +584,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     for (const auto& [id, order] : orders_) lost.push_back(order->ticket());
     orders_.clear();
     saving_.clear();
+    forget_questions();
     bulk_orders_ = unpumped_ = 0;
     held_.clear();
     held_bytes_ = 0;
@@ -730,7 +741,67 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     }
     const std::optional<std::uint64_t> saved = std::exchange(saved_, std::nullopt);
     for (const auto& order : finished) handler_->on_done(order->ticket(), order->outcome());
-    if (saved) handler_->on_record_saved(*saved);
+    if (!saved) return;
+    handler_->on_record_saved(*saved);
+    unconfirmed_ = *saved;
+    if (options_.replicas_ack == 0) confirm(*saved);
+  }
+
+  // ------------------------------------------------------------- Replicas
+
+  // Everything that was answered up to the record `sequence` is where it has to be.
+  void confirm(std::uint64_t sequence) {
+    confirming_sequence_.reset();
+    if (unconfirmed_ == sequence) unconfirmed_.reset();
+    stored_ = StoredRecord{writer_, sequence};
+    handler_->on_record_confirmed(sequence);
+  }
+
+  // Each node that may have been written to since: the masters, and those that ASK named.
+  void ask_replicas() {
+    if (options_.replicas_ack == 0) return;
+    if (unconfirmed_ && !confirming_sequence_) {
+      confirming_sequence_ = unconfirmed_;
+      for (const auto& [at, node] : nodes_) {
+        if (node->instance.empty()) continue;  // never met
+        std::unique_ptr<Witness>& witness = witnesses_[at];
+        if (!witness) {
+          const SlotSet slots = map_.slots_of(at);
+          const Slot slot = slots.any() ? copy_slot(slots, find_slot(at)) : Slot{0};
+          witness = std::make_unique<Witness>(options_, address_of(at), NodeRole::kShard, slot_tag(slot), shared_.context);
+        }
+        witness->ask(node->instance, *confirming_sequence_, now_);
+        confirming_.insert(at);
+      }
+    }
+    std::optional<Error> missing;
+    std::size_t others = 0;
+    for (const auto& [at, witness] : witnesses_) {
+      witness->step(now_);
+      if (witness->refusal() && !was_ever_confirmed_) failure_ = witness->refusal();
+      if (const auto sequence = witness->take_confirmed(); sequence && sequence == confirming_sequence_) confirming_.erase(at);
+      if (auto problem = witness->problem()) {
+        if (missing) ++others;
+        if (!missing) missing = std::move(problem);
+      }
+    }
+    if (confirming_sequence_ && confirming_.empty()) {
+      was_ever_confirmed_ = true;
+      confirm(*confirming_sequence_);
+    }
+    if (others > 0) missing->text += " (and " + std::to_string(others) + " more of the cluster's masters)";
+    const bool is_told = missing.has_value() == replicas_missing_.has_value() && (!missing || missing->text == replicas_missing_->text);
+    replicas_missing_ = std::move(missing);
+    if (!is_told) handler_->on_replicas_missing(replicas_missing_);
+  }
+
+  void forget_questions() {
+    witnesses_.clear();
+    confirming_.clear();
+    confirming_sequence_.reset();
+    unconfirmed_.reset();
+    saved_.reset();
+    replicas_missing_.reset();
   }
 
   // ------------------------------------------------------------- The record
@@ -766,7 +837,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     if (!is_stored) return false;
     saving_.erase(copy);
     if (!save_ || --save_->under_way > 0) return true;
-    stored_ = StoredRecord{save_->writer, save_->sequence};
+    writer_ = save_->writer;
     saved_ = save_->sequence;
     save_.reset();
     return true;
@@ -882,7 +953,14 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   std::map<std::uint64_t, std::pair<Way, Copy>> saving_;  // by tag
   std::uint64_t next_copy_ = 0;
   std::optional<std::uint64_t> saved_;
-  std::optional<StoredRecord> stored_;
+  std::string writer_;                   // of what is stored
+  std::optional<StoredRecord> stored_;   // and confirmed
+  std::optional<std::uint64_t> unconfirmed_;  // the last record that is stored, until then
+  std::map<HostPort, std::unique_ptr<Witness>, NodeLess> witnesses_;
+  std::optional<std::uint64_t> confirming_sequence_;  // what they are asked about
+  std::set<HostPort, NodeLess> confirming_;           // who has not answered yet
+  std::optional<Error> replicas_missing_;             // as it was told
+  bool was_ever_confirmed_ = false;
   std::map<HostPort, Slot, NodeLess> copy_slots_;
   bool is_loading_ = false;  // asked, and not all answered
   SteadyTime load_due_ = SteadyTime::min();

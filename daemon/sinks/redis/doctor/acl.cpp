@@ -42,7 +42,7 @@ bool any(const std::vector<const RuleInfo*>& rules, Condition condition) {
 
 }  // namespace
 
-RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& rules) {
+RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& rules, const RedisAclNeeds& needs) {
   // evictd's own keys first: markers, the record, its probe.
   std::set<std::string> keys;
   std::set<std::string> channels;
@@ -92,6 +92,8 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
   if (has_engine(SemanticEngine::kVset)) acl.daemon += " +vinfo +vsim +vrem +vrandmember +renamenx";
   if (has_engine(SemanticEngine::kSearch)) acl.daemon += " +ft.info +ft.search";
   if (!channels.empty()) acl.daemon += " +eval +incr +publish";
+  if (needs.has_replicas_ack) acl.daemon += " +wait";
+  if (needs.is_cluster) acl.daemon += " +cluster|info +cluster|slots +cluster|nodes +asking";
   acl.check = "ACL SETUSER " + quoted(user) +
               " +acl|whoami +acl|dryrun +command|info +config|get +eval +ping +randomkey +scard +type";
   return acl;

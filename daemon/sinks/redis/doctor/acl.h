@@ -13,7 +13,13 @@ struct RedisAcl {
   std::string check;   // what `evictd check` asks besides, for the same user
 };
 
+// What the cache is, besides its rules.
+struct RedisAclNeeds {
+  bool is_cluster = false;
+  bool has_replicas_ack = false;
+};
+
 // `rules`: those that act on this cache.
-RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& rules);
+RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& rules, const RedisAclNeeds& needs = {});
 
 }  // namespace evictd

@@ -85,6 +85,7 @@ class RedisCheck {
     if (check_write() && needs_scripts()) check_scripts();
     check_memory();
     check_persistence();
+    check_replicas();
   }
 
   // All slots are served, and every master is what one server would have to be.
@@ -335,6 +336,7 @@ class RedisCheck {
       }
     }
     std::set<std::string> missing;
+    if (is_cluster_) check_cluster_rights(user.text);
     for (const auto& [key, use] : keys) {
       for (const std::vector<std::string>& command : commands_on(key, use.takes_script, use.is_tag_set)) {
         std::vector<std::string> arguments = {"ACL", "DRYRUN", user.text};
@@ -353,6 +355,19 @@ class RedisCheck {
       }
     }
     check_foreign_keys(user.text);
+  }
+
+  // Of no key.
+  void check_cluster_rights(const std::string& user) {
+    for (const std::vector<std::string>& command :
+         {std::vector<std::string>{"CLUSTER", "INFO"}, {"CLUSTER", "SLOTS"}, {"CLUSTER", "NODES"}, {"ASKING"}}) {
+      std::vector<std::string> arguments = {"ACL", "DRYRUN", user};
+      arguments.insert(arguments.end(), command.begin(), command.end());
+      const Reply reply = ask(arguments);
+      if (reply.is_ok() || reply.is_error()) continue;
+      add("RD003", Severity::kError, where_, "user '" + user + "' may not run " + command[0] + (command.size() > 1 ? " " + command[1] : ""),
+          "'evictd check --acl' prints the user that the rules need (docs/redis.md)");
+    }
   }
 
   bool needs_scripts() const {
@@ -471,6 +486,25 @@ class RedisCheck {
               " connected); evictd notices the change and repairs",
           "set 'min-replicas-to-write' and 'min-replicas-max-lag' to bound it");
     }
+  }
+
+  // With too few of them evictd runs, and acknowledges nothing.
+  void check_replicas() {
+    if (options_.replicas_ack == 0) return;
+    const std::string wanted = "'replicas_ack' asks for " + std::to_string(options_.replicas_ack);
+    // Asks for none, so it answers at once.
+    if (const Reply reply = ask({"WAIT", "0", "1"}); reply.kind != Reply::Kind::kInteger) {
+      add("RD022", Severity::kError, where_, wanted + ", and WAIT was refused: " + (reply.is_error() ? "'" + reply.text + "'" : "an answer of another kind"),
+          "allow '+wait' to evictd's user, or leave 'replicas_ack' out");
+      return;
+    }
+    std::size_t online = 0;
+    for (std::size_t at = info_.find("state=online"); at != std::string::npos; at = info_.find("state=online", at + 1)) ++online;
+    if (online >= options_.replicas_ack) return;
+    add("RD022", Severity::kError, where_,
+        wanted + (options_.replicas_ack == 1 ? " replica, and " : " replicas, and ") + std::to_string(online) +
+            (online == 1 ? " is in step" : " are in step") + ": nothing would be acknowledged",
+        "start a replica, or lower 'replicas_ack'");
   }
 
   // A sample of the key space, once for all patterns.
@@ -633,6 +667,21 @@ std::optional<Record> read_copies(const RedisOptions& options, const std::string
 
 Findings check_redis(const RedisOptions& options, const RuleSet& rules) {
   return RedisCheck(options, rules).run();
+}
+
+bool is_cluster_by_its_own_word(RedisOptions options) {
+  options.connect_timeout = options.command_timeout = std::chrono::seconds(1);
+  const auto address = parse_redis_url(options.url);
+  if (!address || !options.sentinels.empty() || !address->socket_path.empty()) return false;
+  // The user may be the one that is to be made: a sign-in that fails would be in the server's log.
+  const std::string host = address->host.find(':') == std::string::npos ? address->host : "[" + address->host + "]";
+  options.url = (address->tls ? "rediss://" : "redis://") + host + ":" + std::to_string(address->port);
+  options.credential = {};
+  const auto client = BlockingClient::open(options);
+  if (!client) return false;
+  const auto reply = (*client)->command({"INFO"});
+  const auto info = reply && reply->kind == Reply::Kind::kText ? parse_server_info(reply->text) : std::nullopt;
+  return info && info->is_cluster;
 }
 
 std::optional<Record> read_record(const RedisOptions& options) {

@@ -16,6 +16,7 @@
 //   RD018 info     an index of vectors, as it is; a warning where a rule has to read all of it
 //   RD019 warning  this version of Redis may crash when elements are removed
 //   RD013 error    a command that rules need is not there (renamed, or another server)
+//   RD022 error    fewer replicas than 'replicas_ack' asks for, or nobody who tells of them
 #pragma once
 
 #include <optional>
@@ -28,6 +29,10 @@
 namespace evictd {
 
 Findings check_redis(const RedisOptions& options, const RuleSet& rules);
+
+// One address that turns out to be a node of a cluster. Asked without signing in: false when nobody answers within a second, or
+// does not tell strangers.
+bool is_cluster_by_its_own_word(RedisOptions options);
 
 // What is on record there; nothing when there is none, or it cannot be read: check_redis says why. Blocks.
 std::optional<Record> read_record(const RedisOptions& options);

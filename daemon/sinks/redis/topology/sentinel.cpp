@@ -15,7 +15,10 @@ Result<HostPort> parse_host_port(std::string_view text, std::uint16_t default_po
   HostPort made{{}, default_port};
   std::string_view port;
   const auto wrong = [text] {
-    return fail(ErrorKind::kUsage, "expected host:port, got '" + std::string(text.substr(0, 100)) + "'", "for example sentinel-1:26379");
+    // What has a user may have a password, which no message repeats.
+    const bool has_user = text.find('@') != std::string_view::npos;
+    return fail(ErrorKind::kUsage, "expected host:port, got " + (has_user ? "one with a user" : "'" + std::string(text.substr(0, 100)) + "'"),
+                has_user ? "for example sentinel-1:26379; the password of the Sentinels is 'sentinel_password'" : "for example sentinel-1:26379");
   };
   if (text.starts_with('[')) {
     const std::size_t close = text.find(']');

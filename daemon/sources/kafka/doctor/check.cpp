@@ -70,6 +70,22 @@ void check_topic_settings(KafkaAdmin& admin, const std::string& topic, Findings&
   }
 }
 
+void check_registry(const RegistryOptions& options, const std::vector<KeptRecord>& records, SchemaStore& schemas, Findings& findings) {
+  const RegistryClient client(options);
+  if (const auto there = client.ping(); !there) {
+    findings.push_back({"KF010", Severity::kError, "kafka.registry", there.error().text, there.error().hint,
+                        there.error().kind == ErrorKind::kTransient});
+    return;
+  }
+  if (!options.user.empty() && options.url.starts_with("http://") && !options.url.starts_with("http://localhost") &&
+      !options.url.starts_with("http://127.")) {
+    findings.push_back({"KF010", Severity::kWarning, "kafka.registry",
+                        fmt::format("'{}' is asked without TLS: whoever stands in between can read the password, and change schemas", options.url),
+                        "use https://"});
+  }
+  check_schemas(records, [&](std::uint64_t id) { return client.schema(id); }, options.id, schemas, findings);
+}
+
 // Events that somebody forged delete what they like, or keep what is stale.
 void check_transport(KafkaAdmin& admin, const KafkaOptions& options, Findings& findings) {
   const std::string brokers = options.brokers + ",";
@@ -170,7 +186,10 @@ Findings check_kafka(const KafkaOptions& options, const RuleSet& rules, const As
   if (const auto offsets = (*client)->look_up(partitions); offsets) {
     check_offsets(*offsets, findings);
     if (auto records = (*admin)->last_records(*offsets, kRecordsOfPartition); records) {
-      if (check_records(*records, rules, findings) && !ask_table_tree) check_tables(nullptr, *topics, findings);
+      SchemaStore schemas;
+      SchemaStore* known = options.registry.is_set() ? &schemas : nullptr;
+      if (known != nullptr) check_registry(options.registry, *records, schemas, findings);
+      if (check_records(*records, rules, findings, known, options.registry.id) && !ask_table_tree) check_tables(nullptr, *topics, findings);
     } else {
       report("KF001", options.brokers, records.error());
     }

@@ -11,6 +11,9 @@
 namespace evictd {
 namespace {
 
+// Of as many schemas that cannot be had `check` speaks; each may take seconds.
+constexpr std::size_t kSchemasFailedMax = 3;
+
 std::string joined(const std::set<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "'" : ", '") + name + "'";
@@ -73,7 +76,7 @@ void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
 }
 
 bool check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
-                   Findings& findings) {
+                   Findings& findings, SchemaStore* schemas, IdWidth id_width) {
   bool is_postgres = false;
   std::map<std::string, Seen> topics;
   const auto tables = rules.tables();
@@ -88,13 +91,9 @@ bool check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
   for (const KeptRecord& kept : records) {
     Seen& seen = topics[kept.at.topic];
     seen.decoder.set_tables({tables.begin(), tables.end()});
-    KafkaRecord record;
-    record.topic = kept.at.topic;
-    record.partition = kept.at.partition;
-    record.offset = kept.offset;
-    record.key = kept.key;
-    record.value = kept.value;
-    record.timestamp_ms = kept.timestamp_ms;
+    if (schemas != nullptr) seen.decoder.use_registry(schemas, id_width);
+    const KafkaRecord record = kept.view();
+    if (!seen.decoder.missing_schemas(record).empty()) continue;  // KF010 tells
     const auto decoded = seen.decoder.decode(record);
     if (!decoded) {
       if (!std::exchange(seen.is_reported, true)) {
@@ -148,6 +147,12 @@ bool check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
                joined(seen.bare_numbers)),
            "set value.converter.schemas.enable=true, or time.precision.mode=isostring"});
     }
+    if (traits->is_avro_without_names) {
+      findings.push_back({"KF005", Severity::kWarning, topic,
+                          "its Avro schema does not name Debezium's types: keys hold the bare numbers of dates and times that have "
+                          "no type of Avro's own",
+                          "set connect.meta.data=true on the converter (Confluent's), or time.precision.mode=isostring"});
+    }
     if (traits->flattened) {
       findings.push_back({"KF005", Severity::kWarning, topic,
                           "is flattened by ExtractNewRecordState: old values are not sent, and a "
@@ -179,6 +184,38 @@ bool check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
     }
   }
   return is_postgres;
+}
+
+void check_schemas(const std::vector<KeptRecord>& records, const AskSchema& ask, IdWidth id_width, SchemaStore& schemas,
+                   Findings& findings) {
+  EnvelopeDecoder decoder;
+  decoder.use_registry(&schemas, id_width);
+  std::set<std::uint64_t> failed;
+  bool was_framed = false;
+  for (const KeptRecord& kept : records) {
+    for (const auto& needed : decoder.missing_schemas(kept.view())) {
+      was_framed = true;
+      if (failed.contains(needed.id) || failed.size() >= kSchemasFailedMax) continue;
+      auto schema = ask(needed.id);
+      if (schema) {
+        schemas.keep(needed.id, std::move(*schema));
+        continue;
+      }
+      failed.insert(needed.id);
+      Error& error = schema.error();
+      std::string hint = error.hint;
+      if (needed.other_id != 0) {
+        hint = fmt::format("the id was read from {} bytes, and is {} from {}: set kafka.registry.id if the converter writes those",
+                           needed.id_bytes, needed.other_id, needed.id_bytes == 4 ? 8 : 4);
+      }
+      findings.push_back({"KF010", Severity::kError, fmt::format("{} offset {}", kept.at.to_string(), kept.offset), error.text,
+                          hint.empty() ? "evictd stops before such a record until the registry has its schema" : hint,
+                          error.kind == ErrorKind::kTransient});
+    }
+  }
+  if (was_framed || schemas.size() > 0) return;
+  findings.push_back({"KF010", Severity::kInfo, "kafka.registry",
+                      "no record among the last ones names a schema: nothing was asked of the registry but whether it is there", ""});
 }
 
 void check_tables(const TableTree* tree, const std::map<std::string, std::int32_t>& topics, Findings& findings) {

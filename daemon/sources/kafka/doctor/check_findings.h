@@ -2,6 +2,7 @@
 // settings say. Pure.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -19,7 +20,13 @@ void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
                        const std::map<std::string, std::int32_t>& topics, Findings& findings);
 
 // KF005. At most one finding of a kind for each topic. True when some record came from PostgreSQL.
+// `schemas`: what the registry has given; null: there is none. Records whose schema is not there are left out.
 bool check_records(const std::vector<KeptRecord>& records, const RuleSet& rules,
+                   Findings& findings, SchemaStore* schemas = nullptr, IdWidth id_width = IdWidth::kAuto);
+
+// KF010. Asks the registry for the schemas of these records, and puts them into `schemas`.
+using AskSchema = std::function<Result<RegisteredSchema>(std::uint64_t id)>;
+void check_schemas(const std::vector<KeptRecord>& records, const AskSchema& ask, IdWidth id_width, SchemaStore& schemas,
                    Findings& findings);
 
 // KF008. `tree`: what the database says; null: nobody asks it.

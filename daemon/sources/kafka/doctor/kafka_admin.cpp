@@ -124,6 +124,18 @@ Result<std::vector<GroupMember>> KafkaAdmin::group_members() {
   return members;
 }
 
+KafkaRecord KeptRecord::view() const {
+  KafkaRecord record;
+  record.topic = at.topic;
+  record.partition = at.partition;
+  record.offset = offset;
+  record.key = key;
+  record.value = value;
+  record.timestamp_ms = timestamp_ms;
+  record.schemas = schemas;
+  return record;
+}
+
 Result<std::vector<KeptRecord>> KafkaAdmin::last_records(
     const std::vector<PartitionOffsets>& partitions, std::int64_t count) {
   rd_kafka_topic_partition_list_t* list =
@@ -157,6 +169,7 @@ Result<std::vector<KeptRecord>> KafkaAdmin::last_records(
       record.key = bytes(message->key, message->key_len);
       record.value = bytes(message->payload, message->len);
       record.timestamp_ms = std::max<std::int64_t>(0, rd_kafka_message_timestamp(message, nullptr));
+      record.schemas = schema_headers(*message);
     } else if (message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
       // Others the library tries again by itself.
       refused = kafka_error(message->err, nullptr);

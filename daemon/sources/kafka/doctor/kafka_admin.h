@@ -21,6 +21,9 @@ struct KeptRecord {
   std::optional<std::string> key;
   std::optional<std::string> value;
   std::int64_t timestamp_ms = 0;
+  SchemaHeaders schemas;
+
+  KafkaRecord view() const;  // of these texts
 };
 
 struct GroupMember {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <set>
 
@@ -11,6 +12,8 @@
 
 namespace evictd {
 namespace {
+
+constexpr std::chrono::seconds kPatience{10};
 
 std::string shown_table(const TableName& table) { return shown_name(table.schema) + "." + shown_name(table.table); }
 
@@ -115,6 +118,34 @@ void check_lookups(Catalogue& catalogue, const RuleSet& rules, const Facts& fact
       }
     }
   }
+}
+
+Findings check_lookups_at(const DatabaseAddress& database, const RuleSet& rules) {
+  if (std::all_of(rules.rules().begin(), rules.rules().end(), [](const RuleInfo& rule) { return rule.lookups.empty(); })) return {};
+  Findings findings;
+  Result<Conninfo> conninfo = Conninfo::of(database, "evictd check");
+  if (!conninfo) return {{"PG001", Severity::kError, "postgres_url", conninfo.error().text, conninfo.error().hint}};
+  Catalogue catalogue(*conninfo, kPatience, true);
+  const Result<Facts> facts = catalogue.read_facts(Subject{"", "", rules.tables(), true});
+  if (!facts) {
+    findings.push_back({"PG001", Severity::kError, conninfo->server(), "rows of joined tables cannot be looked up: " + facts.error().text,
+                        "check that PostgreSQL runs there and that postgres_url is right"});
+    return findings;
+  }
+  // What a rule begins with comes from the events; that the database has it as well, nobody else looks at.
+  for (const RuleInfo& rule : rules.rules()) {
+    for (const LookupInfo& lookup : rule.lookups) {
+      if (parameter_types(rule, lookup, *facts)) continue;
+      std::string columns;
+      for (const JoinStep::Match& match : lookup.steps[0].match) columns += (columns.empty() ? "" : ", ") + shown_name(match.from);
+      findings.push_back({"PG052", Severity::kError, lookup.place.to_string(),
+                          fmt::format("the database has no table '{}' with ({}), which lookups of rule '{}' begin with", rule.qualified_table(),
+                                      columns, rule.name),
+                          "see that postgres_url names the database of these events; a 'match' is {column of the joined table: column}"});
+    }
+  }
+  check_lookups(catalogue, rules, *facts, findings);
+  return findings;
 }
 
 }  // namespace evictd

@@ -14,6 +14,15 @@ namespace {
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
+bool wait_until(RedisClient& redis, const std::vector<std::string>& question, const char* told) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (redis.command(question).text.find(told) == std::string::npos) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  return true;
+}
+
 class CheckRedis : public ::testing::Test {
  protected:
   void SetUp() override { EVICTD_NEED_REDIS(); }
@@ -113,13 +122,21 @@ TEST_F(CheckRedis, Replica) {
                 ": this is a replica of '127.0.0.1' -> point 'redis: url:' at the master"});
 }
 
-bool wait_until_well(RedisClient& redis) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  while (redis.command({"CLUSTER", "INFO"}).text.find("cluster_state:ok") == std::string::npos) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
-  return true;
+bool wait_until_well(RedisClient& redis) { return wait_until(redis, {"CLUSTER", "INFO"}, "cluster_state:ok"); }
+
+TEST_F(CheckRedis, ReplicasThatAreAskedForAndNotThere) {
+  start();
+  const std::string rules = "- {table: public.products, keys: ['product:{id}']}";
+  EXPECT_THAT(findings(rules), IsEmpty()) << "nobody asks for one";
+  options_.replicas_ack = 1;
+  EXPECT_THAT(findings(rules), ::testing::ElementsAre("RD022 " + where() + ": 'replicas_ack' asks for 1 replica, and 0 are in step: nothing would be "
+                                                      "acknowledged -> start a replica, or lower 'replicas_ack'"));
+  redis().command({"ACL", "SETUSER", "default", "-wait"});
+  EXPECT_THAT(findings(rules), ::testing::ElementsAre(::testing::HasSubstr("RD022 " + where() + ": 'replicas_ack' asks for 1, and WAIT was refused: 'NOPERM")));
+  redis().command({"ACL", "SETUSER", "default", "+wait"});
+  RedisServer replica({"--replicaof", "127.0.0.1 " + std::to_string(server_->port())});
+  ASSERT_TRUE(wait_until(redis(), {"INFO", "replication"}, "state=online"));
+  EXPECT_THAT(findings(rules), ::testing::Each(::testing::Not(StartsWith("RD022"))));
 }
 
 TEST_F(CheckRedis, ClusterNode) {

@@ -8,6 +8,7 @@ namespace evictd {
 namespace {
 
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 RuleSet rules_from(std::string_view text) {
@@ -286,6 +287,41 @@ TEST(KafkaCheck, ConnectorsAreReadFromTheRestAnswer) {
   for (const char* url : {"http://me:s3cret@x:8083", "https://me:s3cret@x:8083/", "me:s3cret@x"}) {
     EXPECT_EQ(read_connectors(url).error().text, "expected 'http://host:port', got an address with a user or password");
   }
+}
+
+TEST(CheckSchemas, TellsOfEachSchemaThatTheRegistryHasNot) {
+  SchemaStore schemas;
+  std::vector<KeptRecord> records(3);
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    records[i].at = {"shop.public.items", 0};
+    records[i].offset = static_cast<std::int64_t>(i);
+  }
+  records[0].value = std::string("\0\0\0\0\1\2", 6);
+  records[1].value = std::string("\0\0\0\0\7\2\2\2\2\2", 10);
+  records[2].value = records[1].value;
+  std::vector<std::uint64_t> asked;
+  const auto ask = [&](std::uint64_t id) -> Result<RegisteredSchema> {
+    asked.push_back(id);
+    if (id == 7) return fail(ErrorKind::kUsage, "it has no schema 7");
+    return RegisteredSchema{nullptr, true, 1};
+  };
+  Findings findings;
+  check_schemas(records, ask, IdWidth::kAuto, schemas, findings);
+  EXPECT_THAT(texts(findings), ElementsAre("KF010 error shop.public.items[0] offset 1: it has no schema 7"));
+  EXPECT_THAT(findings[0].fix, HasSubstr("the id was read from 4 bytes, and is 30098457090 from 8"));
+  EXPECT_THAT(asked, ElementsAre(1u, 7u)) << "each once";
+  EXPECT_TRUE(schemas.has(1));
+}
+
+TEST(CheckSchemas, SaysThatNothingNamesASchema) {
+  SchemaStore schemas;
+  Findings findings;
+  KeptRecord record;
+  record.value = "{}";
+  check_schemas({record}, [](std::uint64_t) -> Result<RegisteredSchema> { return fail(ErrorKind::kUsage, "never asked"); }, IdWidth::kAuto,
+                schemas, findings);
+  EXPECT_THAT(texts(findings), ElementsAre("KF010 info kafka.registry: no record among the last ones names a schema: nothing was asked of "
+                                           "the registry but whether it is there"));
 }
 
 }  // namespace

@@ -1,0 +1,185 @@
+// `replicas_ack` with a real master and its replica, and with a cluster: what replicas lack is not confirmed, whatever else goes on.
+#include <gmock/gmock.h>
+
+#include "tests/support/redis_cluster.h"
+#include "tests/unit/sinks/redis/sink_fixture.h"
+
+namespace evictd::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+Record numbered(std::uint64_t sequence) {
+  Record record;
+  record.writer = "writer";
+  record.sequence = sequence;
+  record.epoch = "epoch/1";
+  return record;
+}
+
+void wait_for_replica(RedisServer& replica) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (replica.client().command({"INFO", "replication"}).text.find("master_link_status:up") == std::string::npos) {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "the replica is not in step";
+    ::poll(nullptr, 0, 20);
+  }
+}
+
+bool is_confirmed(DrivenSink& driven, std::uint64_t sequence) {
+  const auto& confirmed = driven.journal().records_confirmed;
+  return !confirmed.empty() && confirmed.back() == sequence;
+}
+
+class ReplicasSink : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    EVICTD_NEED_REDIS();
+    master_ = std::make_unique<RedisServer>(std::vector<std::string>{"--repl-diskless-sync-delay", "0"});
+    replica_ = std::make_unique<RedisServer>(std::vector<std::string>{"--replicaof", "127.0.0.1 " + std::to_string(master_->port())});
+    wait_for_replica(*replica_);
+  }
+  RedisOptions options() const {
+    RedisOptions made = options_for(*master_);
+    made.replicas_ack = 1;
+    made.replicas_timeout = std::chrono::milliseconds(200);
+    return made;
+  }
+  bool save(DrivenSink& driven, std::uint64_t sequence) {
+    driven.sink().save_record(numbered(sequence));
+    return driven.until([&] { return !driven.journal().records_saved.empty() && driven.journal().records_saved.back() == sequence; });
+  }
+
+  std::unique_ptr<RedisServer> master_;
+  std::unique_ptr<RedisServer> replica_;
+};
+
+TEST_F(ReplicasSink, ARecordIsConfirmedWhenTheReplicaHasAllThatWasDoneBefore) {
+  DrivenSink driven(options());
+  ASSERT_TRUE(driven.until_connected());
+  master_->client().set("k", "v");
+  driven.run(OrderBuilder(Act::kInvalidate).key("k", {10}));
+  ASSERT_TRUE(save(driven, 1));
+  ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 1); }));
+  EXPECT_FALSE(replica_->client().exists("k"));
+  EXPECT_TRUE(replica_->client().exists("evictd:record:evictd"));
+  EXPECT_FALSE(driven.sink().status().held_up);
+}
+
+TEST_F(ReplicasSink, WhatAReplicaThatStandsStillLacksIsNotConfirmedWhileDeletesGoOn) {
+  DrivenSink driven(options());
+  ASSERT_TRUE(driven.until_connected());
+  replica_->freeze();
+  ASSERT_TRUE(save(driven, 1));
+  ASSERT_TRUE(driven.until([&] { return !driven.journal().replicas_missing.empty(); }));
+  ASSERT_TRUE(driven.journal().replicas_missing.back());
+  EXPECT_THAT(driven.journal().replicas_missing.back()->text,
+              AllOf(HasSubstr("127.0.0.1:" + std::to_string(master_->port())), HasSubstr("0 of its replicas"), HasSubstr("asks for 1")));
+  EXPECT_EQ(driven.sink().status().held_up, driven.journal().replicas_missing.back()->text);
+  EXPECT_TRUE(driven.sink().status().connected);
+  for (std::uint64_t i = 0; i < 50; ++i) driven.run(OrderBuilder(Act::kInvalidate).key("k", {10 + i}));
+  // Whoever waits is another connection than the one that deletes.
+  ASSERT_TRUE(driven.until([&] { return master_->client().command({"INFO", "clients"}).text.find("blocked_clients:1") != std::string::npos; }));
+  const std::string clients = master_->client().command({"CLIENT", "LIST"}).text;
+  std::size_t waiting = 0, deleting = 0, at = 0;
+  while (at < clients.size()) {
+    const std::size_t end = std::min(clients.find('\n', at), clients.size());
+    const std::string line = clients.substr(at, end - at);
+    at = end + 1;
+    if (line.find("name=evictd") == std::string::npos) continue;
+    (line.find("cmd=wait") != std::string::npos ? waiting : deleting) += 1;
+  }
+  EXPECT_EQ(waiting, 1u) << clients;
+  EXPECT_EQ(deleting, 1u) << clients;
+  ASSERT_TRUE(save(driven, 2)) << "records go on, too";
+  EXPECT_TRUE(driven.journal().records_confirmed.empty());
+  replica_->thaw();
+  ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 2); }));
+  ASSERT_TRUE(driven.until([&] { return !driven.journal().replicas_missing.back(); }));
+  EXPECT_FALSE(driven.sink().status().held_up);
+  EXPECT_EQ(driven.journal().disconnects, 0);
+}
+
+TEST_F(ReplicasSink, AWitnessThatIsCutOffAsksAgain) {
+  DrivenSink driven(options());
+  ASSERT_TRUE(driven.until_connected());
+  replica_->freeze();
+  ASSERT_TRUE(save(driven, 1));
+  ASSERT_TRUE(driven.until([&] { return master_->client().command({"INFO", "clients"}).text.find("blocked_clients:1") != std::string::npos; }));
+  const std::string clients = master_->client().command({"CLIENT", "LIST"}).text;
+  const std::size_t waits = clients.find("cmd=wait");
+  ASSERT_NE(waits, std::string::npos) << clients;
+  const std::size_t line = clients.rfind("id=", waits);
+  const std::string id = clients.substr(line + 3, clients.find(' ', line) - line - 3);
+  EXPECT_EQ(master_->client().integer({"CLIENT", "KILL", "ID", id}), 1);
+  driven.run(OrderBuilder(Act::kInvalidate).key("k", {10}));
+  replica_->thaw();
+  ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 1); }));
+  EXPECT_EQ(driven.journal().disconnects, 0) << "the cache was never away";
+}
+
+TEST_F(ReplicasSink, AFullServerIsAskedAllTheSame) {
+  DrivenSink driven(options());
+  ASSERT_TRUE(driven.until_connected());
+  master_->client().set("filler", std::string(1'000'000, 'x'));
+  ASSERT_TRUE(master_->client().command({"CONFIG", "SET", "maxmemory", "100kb"}).is_ok());
+  EXPECT_THAT(master_->client().command({"SET", "k", "v"}).text, HasSubstr("OOM"));
+  ASSERT_TRUE(save(driven, 1));
+  ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 1); }));
+}
+
+TEST_F(ReplicasSink, AUserWhoMayNotWaitIsToldSoInOneSentence) {
+  ASSERT_TRUE(master_->client().command({"ACL", "SETUSER", "default", "-wait"}).is_ok());
+  DrivenSink driven(options());
+  ASSERT_TRUE(driven.until_connected());
+  driven.sink().save_record(numbered(1));
+  ASSERT_TRUE(driven.until([&] { return driven.journal().failed; }));
+  EXPECT_EQ(driven.journal().last_error.kind, ErrorKind::kUsage);
+  EXPECT_THAT(driven.journal().last_error.text, AllOf(HasSubstr("does not let this user run WAIT"), HasSubstr("replicas_ack"), Not(HasSubstr("\n"))));
+  EXPECT_THAT(driven.journal().last_error.hint, HasSubstr("+wait"));
+}
+
+TEST_F(ReplicasSink, MoreThanThereAreAreWaitedFor) {
+  RedisOptions two = options();
+  two.replicas_ack = 2;
+  DrivenSink driven(two);
+  ASSERT_TRUE(driven.until_connected());
+  ASSERT_TRUE(save(driven, 1));
+  ASSERT_TRUE(driven.until([&] {
+    const auto& missing = driven.journal().replicas_missing;
+    return !missing.empty() && missing.back() && missing.back()->text.find("1 of its replicas") != std::string::npos;
+  }));
+  EXPECT_THAT(driven.journal().replicas_missing.back()->text, HasSubstr("asks for 2"));
+  EXPECT_TRUE(driven.journal().records_confirmed.empty());
+}
+
+TEST(ReplicasOfACluster, EachMasterThatWasWrittenToIsAsked) {
+  EVICTD_NEED_REDIS();
+  RedisCluster cluster(3, 1);
+  RedisOptions options = options_for(cluster.node(0));
+  options.url = cluster.url();
+  options.replicas_ack = 1;
+  options.replicas_timeout = std::chrono::milliseconds(200);
+  DrivenSink driven(options);
+  ASSERT_TRUE(driven.until_connected()) << driven.journal().last_error.to_string();
+  driven.sink().save_record(numbered(1));
+  ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 1); }));
+  cluster.node(4).freeze();  // of the second master
+  driven.sink().save_record(numbered(2));
+  ASSERT_TRUE(driven.until([&] { return !driven.journal().replicas_missing.empty(); }));
+  ASSERT_TRUE(driven.journal().replicas_missing.back());
+  EXPECT_THAT(driven.journal().replicas_missing.back()->text,
+              AllOf(HasSubstr("127.0.0.1:" + std::to_string(cluster.node(1).port())), HasSubstr("0 of its replicas")));
+  EXPECT_EQ(driven.sink().status().held_up, driven.journal().replicas_missing.back()->text);
+  OrderBuilder order(Act::kInvalidate);
+  for (int i = 0; i < 100; ++i) order.key("k" + std::to_string(i), {10});
+  driven.run(order);
+  EXPECT_EQ(driven.journal().records_confirmed, (std::vector<std::uint64_t>{1}));
+  cluster.node(4).thaw();
+  ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 2); }));
+  EXPECT_FALSE(driven.sink().status().held_up);
+}
+
+}  // namespace
+}  // namespace evictd::testing
