@@ -37,6 +37,7 @@ using namespace std::chrono_literals;
 constexpr auto kSettle = 1000ms;
 constexpr auto kPurgeEvery = 20ms;
 constexpr auto kTombstoneTtl = 5000ms;
+constexpr auto kDrainMax = 2100ms;  // as the loop's: a part of the life of a tombstone
 constexpr auto kReaderMax = 600ms;  // less than settle, less than the tombstones
 constexpr auto kPace = 500ms;       // of snapshots and steps
 constexpr auto kParkAge = 6000ms;  // longer than a cache that fell behind waits to be sent it again
@@ -68,6 +69,7 @@ struct Cache {
   bool is_in_trouble = false;  // in a run without faults: the one that others must not feel
   // It lost data, or was parked: until its purge, markers do not speak for all that was applied before.
   bool is_forgetful = false;
+  std::optional<std::uint64_t> failed_over_at;  // what was logged by then; until evictd has called it a loss
   std::size_t raised = 0;  // by so many transactions, at the last look
   std::uint64_t carried = 0;  // acknowledged by the first record of its writer: others' word, which proves nothing to it
   std::uint64_t purged_through = 0;  // what was logged up to there is answered by a purge, not by its own deletes
@@ -87,6 +89,7 @@ struct Daemon {
   std::uint64_t last_source_steps = 0;
   SteadyTime starts_at{};
   bool is_stopping = false;
+  SteadyTime stopping_since{};
 };
 
 class World {
@@ -213,12 +216,14 @@ class World {
       daemon.flow->step(now_);
       if (daemon.flow->failure()) violate("failed: " + daemon.flow->failure()->to_string());
       note_parked(daemon);
-      if (daemon.is_stopping && daemon.flow->finished()) {
-        log("stopped");
+      // As Loop::kDrainMax: whoever stops does not renew for ever what it has not read again.
+      if (daemon.is_stopping && (daemon.flow->finished() || now_.steady - daemon.stopping_since > kDrainMax)) {
+        log(daemon.flow->finished() ? "stopped" : "stopped with work in hand");
         end_daemon(daemon, 0ms);
       }
     }
     note_first_start();
+    note_rollbacks();
     note_served();
     note_late_records();
     tell();
@@ -347,6 +352,7 @@ class World {
       if (chance(2)) {
         log("stop");
         daemon.is_stopping = true;
+        daemon.stopping_since = now_.steady;
         daemon.flow->stop(now_);
       } else if (chance(faults_ ? 4 : 1)) {
         log("kill -9");
@@ -483,6 +489,7 @@ class World {
     if (chance(4) && cache.at_confirmed) {
       FakeSink::restore(*cache.data, *cache.at_confirmed);
       cache.may_be_purged = true;  // a repair may have ended since
+      cache.failed_over_at = database_.log_end();
       log(fmt::format("{} fails over to its last confirmed record, sequence {}", cache.name, cache.data->record->sequence));
     }
     if (chance(3)) {
@@ -563,7 +570,9 @@ class World {
     return nullptr;
   }
   bool settled() const {
-    return readers_.empty() && appear_.empty() && slot_->confirmed >= database_.log_end() && ready_one() != nullptr;
+    // (Without snapshots a repair of checked rules ends tombstone_ttl after it was ready: README, "Not promised".)
+    const bool is_repaired = std::none_of(caches_.begin(), caches_.end(), [](const Cache& cache) { return cache.data->record && !cache.data->record->gaps.empty(); });
+    return readers_.empty() && appear_.empty() && slot_->confirmed >= database_.log_end() && ready_one() != nullptr && (has_snapshots() || is_repaired);
   }
 
   // ---- What must hold
@@ -573,6 +582,18 @@ class World {
 
   // A record that a daemon had on its way when it lost the slot may arrive after its successor has read what was there:
   // then there is somebody else's record where the successor knows another, and that is a rollback to it.
+  // A failover that evictd takes for a loss is answered by a purge of everything.
+  void note_rollbacks() {
+    for (const Daemon& daemon : daemons_) {
+      if (!daemon.flow) continue;
+      const FlowStatus status = daemon.flow->status();
+      for (std::size_t i = 0; i < caches_.size(); ++i) {
+        Cache& cache = caches_[i];
+        if (!cache.failed_over_at || !status.lanes[i].gaps.contains("redis_rollback")) continue;
+        cache.purged_through = std::max(cache.purged_through, *std::exchange(cache.failed_over_at, std::nullopt));
+      }
+    }
+  }
   // What was committed before the slot existed comes never, and what was read before that is kept (on_first_start: keep).
   void note_first_start() {
     if (!slot_->exists || std::exchange(had_slot_, true)) return;
