@@ -11,7 +11,7 @@ import psycopg2.extensions
 import pytest
 from blocks import block, blocks_of, documents, text_of
 
-from harness import daemon, process, servers
+from harness import daemon, process, servers, shop
 from harness.daemon import ROOT, Evictd, binary
 from harness.waiting import eventually
 
@@ -106,9 +106,7 @@ class Session(psycopg2.extensions.connection):
 @pytest.fixture(scope="module", name="postgres")
 def postgres_with_the_shop():
     server = servers.Postgres(process.temporary_folder("evictd-blocks-pg-")).start()
-    server.execute("create database shop", database="postgres")
-    with open(f"{ROOT}/deploy/shop.sql", encoding="utf-8") as sql:
-        server.execute(sql.read())
+    shop.create(server, ROOT)
     yield server
     server.stop("immediate")
 

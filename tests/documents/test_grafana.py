@@ -13,7 +13,7 @@ import urllib.request
 import pytest
 import yaml
 
-from harness import process, servers
+from harness import process, servers, shop
 from harness.daemon import ROOT, Evictd
 from harness.waiting import eventually
 
@@ -60,9 +60,7 @@ def prometheus_that_scraped():
             pytest.fail("no prometheus on the PATH: deploy/packages.sh install test")
         pytest.skip("no prometheus on the PATH")
     postgres = servers.Postgres(process.temporary_folder("evictd-grafana-pg-")).start()
-    postgres.execute("create database shop", database="postgres")
-    with open(f"{ROOT}/deploy/shop.sql", encoding="utf-8") as sql:
-        postgres.execute(sql.read())
+    shop.create(postgres, ROOT)
     cache = servers.Redis(process.temporary_folder("evictd-grafana-redis-")).start()
     with open(f"{ROOT}/deploy/rules.yaml", encoding="utf-8") as rules:
         daemon = Evictd(process.temporary_folder("evictd-grafana-"), postgres.url(), cache.url(), rules.read(),

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from harness import process, servers
+from harness import process, servers, shop
 from harness.daemon import ROOT, Evictd
 from harness.waiting import eventually
 
@@ -23,9 +23,7 @@ def sql_block():
 @pytest.fixture(name="postgres")
 def postgres_with_the_shop():
     server = servers.Postgres(process.temporary_folder("evictd-document-pg-")).start()
-    server.execute("create database shop", database="postgres")
-    with open(f"{ROOT}/deploy/shop.sql", encoding="utf-8") as sql:
-        server.execute(sql.read())
+    shop.create(server, ROOT)
     server.execute("alter table products replica identity default")
     yield server
     server.stop("immediate")

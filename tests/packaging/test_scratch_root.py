@@ -14,7 +14,7 @@ import pytest
 import scratch_root
 from package import BUILD, needs, packed, program_version, run
 
-from harness import process, servers
+from harness import process, servers, shop
 from harness.daemon import ROOT
 from harness.waiting import eventually
 
@@ -37,9 +37,7 @@ def plain_root_folder():
 @pytest.fixture(scope="module", name="database")
 def shop_database():
     server = servers.Postgres(process.temporary_folder("evictd-package-pg-")).start()
-    server.execute("create database shop", database="postgres")
-    with open(f"{ROOT}/deploy/shop.sql", encoding="utf-8") as sql:
-        server.execute(sql.read())
+    shop.create(server, ROOT)
     server.execute("create role evictd login replication; alter table products owner to evictd;"
                    "alter table categories owner to evictd; grant create on database shop to evictd")
     yield server

@@ -14,7 +14,6 @@
 //
 //   flow_simulation [--seed=N] [--runs=N] [--expect-failure] [--verbose]
 #include <fmt/format.h>
-#include <charconv>
 #include <cstdio>
 #include <functional>
 #include <map>
@@ -28,6 +27,7 @@
 #include "tests/support/fake_source.h"
 #include "tests/support/forwarding_source.h"
 #include "tests/support/null_observer.h"
+#include "tests/simulation/runs.h"
 
 namespace evictd::testing {
 namespace {
@@ -892,45 +892,7 @@ class World {
   std::string problem_;
 };
 
-std::uint64_t flag(int argc, char** argv, std::string_view name, std::uint64_t otherwise) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument.substr(0, name.size()) != name) continue;
-    std::from_chars(argument.data() + name.size(), argument.data() + argument.size(), otherwise);
-  }
-  return otherwise;
-}
-
-bool has(int argc, char** argv, std::string_view name) {
-  for (int i = 1; i < argc; ++i) {
-    if (argv[i] == name) return true;
-  }
-  return false;
-}
-
 }  // namespace
 }  // namespace evictd::testing
 
-int main(int argc, char** argv) {
-  using namespace evictd::testing;
-  const std::uint64_t first = flag(argc, argv, "--seed=", 1);
-  const std::uint64_t runs = flag(argc, argv, "--runs=", 1);
-  const bool expect_failure = has(argc, argv, "--expect-failure");
-  std::uint64_t failures = 0;
-  for (std::uint64_t seed = first; seed < first + runs; ++seed) {
-    World world(seed);
-    world.verbose = has(argc, argv, "--verbose");
-    const std::string problem = world.run();
-    if (problem.empty()) continue;
-    ++failures;
-    if (!expect_failure || failures == 1) std::printf("seed %lu: %s\n", static_cast<unsigned long>(seed), problem.c_str());
-    if (expect_failure || failures == 20) break;
-  }
-  std::printf("flow simulation: %lu runs from seed %lu, %lu failed\n", static_cast<unsigned long>(runs),
-              static_cast<unsigned long>(first), static_cast<unsigned long>(failures));
-  if (expect_failure) {
-    if (failures == 0) std::printf("expected a failure of the broken build, got none: the simulation proves nothing\n");
-    return failures == 0 ? 1 : 0;
-  }
-  return failures == 0 ? 0 : 1;
-}
+int main(int argc, char** argv) { return evictd::testing::run_worlds<evictd::testing::World>(argc, argv, "flow simulation"); }

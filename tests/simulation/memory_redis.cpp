@@ -722,9 +722,10 @@ Reply MemoryRedis::sadd(const Arguments& a) {
   return number(count);
 }
 
-Reply MemoryRedis::srem(const Arguments& a) {
+template <typename Members>
+Reply MemoryRedis::remove_members(const Arguments& a) {
   Reply wrong;
-  Set* set = find_as<Set>(a[1], wrong);
+  Members* set = find_as<Members>(a[1], wrong);
   if (wrong.is_error()) return wrong;
   if (set == nullptr) return number(0);
   std::int64_t count = 0;
@@ -732,6 +733,8 @@ Reply MemoryRedis::srem(const Arguments& a) {
   if (set->empty()) data_.keys.erase(a[1]);
   return number(count);
 }
+
+Reply MemoryRedis::srem(const Arguments& a) { return remove_members<Set>(a); }
 
 Reply MemoryRedis::smembers(const Arguments& a) {
   Reply wrong;
@@ -781,16 +784,7 @@ Reply MemoryRedis::zadd(const Arguments& a) {
   return number(added);
 }
 
-Reply MemoryRedis::zrem(const Arguments& a) {
-  Reply wrong;
-  SortedSet* set = find_as<SortedSet>(a[1], wrong);
-  if (wrong.is_error()) return wrong;
-  if (set == nullptr) return number(0);
-  std::int64_t count = 0;
-  for (std::size_t i = 2; i < a.size(); ++i) count += static_cast<std::int64_t>(set->erase(a[i]));
-  if (set->empty()) data_.keys.erase(a[1]);
-  return number(count);
-}
+Reply MemoryRedis::zrem(const Arguments& a) { return remove_members<SortedSet>(a); }
 
 Reply MemoryRedis::zrange(const Arguments& a) {
   const bool with_scores = a.size() == 5 && upper(a[4]) == "WITHSCORES";

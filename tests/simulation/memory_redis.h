@@ -111,6 +111,8 @@ class MemoryRedis {
   Reply incr(const Arguments&);
   Reply incrby(const Arguments&);
   Reply sadd(const Arguments&);
+  template <typename Members>
+  Reply remove_members(const Arguments& a);
   Reply srem(const Arguments&);
   Reply smembers(const Arguments&);
   Reply sscan(const Arguments&);

@@ -12,9 +12,8 @@
 // The oracle knows only rows: what was acknowledged is in every cached value from then on, while nothing was lost; at the end,
 // when everything healed, every cached value is its row as it is now; and no foreign key was ever touched.
 //
-//   redis_simulation [--seed=N] [--runs=N] [--expect-failure] [--verbose]      EVICTD_SOAK=1: a million runs
+// The command line is that of runs.h.
 #include <fmt/format.h>
-#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -32,6 +31,7 @@
 #include "tests/support/fake_source.h"
 #include "tests/support/forwarding_source.h"
 #include "tests/support/null_observer.h"
+#include "tests/simulation/runs.h"
 
 namespace evictd::testing {
 namespace {
@@ -49,7 +49,6 @@ constexpr const char* kCacheNames[] = {"eu", "us"};
 constexpr const char* kRecordName = "simulation";
 const SteadyTime kBegin = SteadyTime(1h);
 
-constexpr std::uint64_t kSoakRuns = 1'000'000;
 
 // What evictd must never touch, whatever it looks like.
 const std::map<std::string, MemoryRedis::Value>& foreign_keys() {
@@ -702,49 +701,7 @@ class World {
   std::string problem_;
 };
 
-std::uint64_t flag(int argc, char** argv, std::string_view name, std::uint64_t otherwise) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument.substr(0, name.size()) != name) continue;
-    std::from_chars(argument.data() + name.size(), argument.data() + argument.size(), otherwise);
-  }
-  return otherwise;
-}
-
-bool has(int argc, char** argv, std::string_view name) {
-  for (int i = 1; i < argc; ++i) {
-    if (argv[i] == name) return true;
-  }
-  return false;
-}
-
 }  // namespace
 }  // namespace evictd::testing
 
-int main(int argc, char** argv) {
-  using namespace evictd::testing;
-  const std::uint64_t first = flag(argc, argv, "--seed=", 1);
-  const bool expect_failure = has(argc, argv, "--expect-failure");
-  const char* soak = std::getenv("EVICTD_SOAK");
-  const bool is_soak = soak != nullptr && std::string_view(soak) == "1" && !expect_failure;
-  const std::uint64_t runs = is_soak ? kSoakRuns : flag(argc, argv, "--runs=", 1);
-  std::uint64_t failures = 0, done = 0, values = 0;
-  for (std::uint64_t seed = first; seed < first + runs; ++seed) {
-    World world(seed);
-    world.verbose = has(argc, argv, "--verbose");
-    const std::string problem = world.run();
-    values += world.values_compared;
-    if (++done % 10'000 == 0) std::printf("%lu runs, %lu failed\n", static_cast<unsigned long>(done), static_cast<unsigned long>(failures));
-    if (problem.empty()) continue;
-    ++failures;
-    std::printf("seed %lu: %s\n", static_cast<unsigned long>(seed), problem.c_str());
-    if (expect_failure || failures == 20) break;
-  }
-  std::printf("redis simulation: %lu runs from seed %lu, %lu values compared at their ends, %lu failed\n", static_cast<unsigned long>(done),
-              static_cast<unsigned long>(first), static_cast<unsigned long>(values), static_cast<unsigned long>(failures));
-  if (expect_failure) {
-    if (failures == 0) std::printf("expected a failure of the broken build, got none: the simulation proves nothing\n");
-    return failures == 0 ? 1 : 0;
-  }
-  return failures == 0 ? 0 : 1;
-}
+int main(int argc, char** argv) { return evictd::testing::run_worlds<evictd::testing::World>(argc, argv, "redis simulation"); }

@@ -1,10 +1,13 @@
-// A flow with one fake cache and a fake source, in fake time: what most tests of the flow begin with.
+// A flow with a fake source and fake caches, in fake time: what tests of the flow begin with.
 #pragma once
 
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "daemon/flow/flow.h"
 #include "tests/support/fake_database.h"
@@ -14,13 +17,19 @@
 
 namespace evictd::testing {
 
-struct FlowRun {
-  explicit FlowRun(const std::string& rules_text) : database(12), source(database), sink(std::chrono::seconds(5)) {
+// The caches are the test's own.
+struct FlowWorld {
+  FlowWorld() : database(12), source(database) {
     now.steady = SteadyTime(std::chrono::hours(1));
     now.system = SystemTime(std::chrono::hours(1));
-    auto rules = RuleSet::parse(rules_text, "rules.yaml");
+  }
+  static RuleSet rules_of(const std::string& text) {
+    auto rules = RuleSet::parse(text, "rules.yaml");
     EXPECT_TRUE(rules.has_value());
-    flow = std::make_unique<Flow>(std::move(*rules), source, one_cache(sink), observer, FlowOptions{});
+    return std::move(*rules);
+  }
+  void start(const std::string& rules, std::vector<LaneSpec> lanes, const FlowOptions& options = {}) {
+    flow = std::make_unique<Flow>(rules_of(rules), source, std::move(lanes), observer, options);
     flow->start(now);
   }
   void run(std::chrono::milliseconds time) {
@@ -29,6 +38,7 @@ struct FlowRun {
       now.steady += kStep;
       now.system += kStep;
       flow->step(now);
+      for (FlowEvent& event : flow->take_events()) said.push_back(std::move(event.text));
     }
   }
   // A transaction that is visible at once.
@@ -37,13 +47,22 @@ struct FlowRun {
     database.make_visible(xid, now.steady);
     return xid;
   }
+  LaneStatus status(std::size_t lane = 0) const { return flow->status().lanes[lane]; }
+  bool is_acknowledged() const { return source.confirmed() >= database.log_end(); }
 
   Now now;
   FakeDatabase database;
   FakeSource source;
-  FakeSink sink;
   NullObserver observer;
   std::unique_ptr<Flow> flow;
+  std::vector<std::string> said;
+};
+
+// With one cache, and started.
+struct FlowRun : FlowWorld {
+  explicit FlowRun(const std::string& rules) : sink(std::chrono::seconds(5)) { start(rules, one_cache(sink)); }
+
+  FakeSink sink;
 };
 
 }  // namespace evictd::testing

@@ -4,11 +4,7 @@
 
 #include <numeric>
 
-#include "daemon/flow/flow.h"
-#include "tests/support/fake_database.h"
-#include "tests/support/fake_sink.h"
-#include "tests/support/fake_source.h"
-#include "tests/support/null_observer.h"
+#include "tests/support/flow_run.h"
 
 namespace evictd::testing {
 namespace {
@@ -17,43 +13,21 @@ using namespace std::chrono_literals;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
-class Lanes : public ::testing::Test {
+class Lanes : public ::testing::Test, protected FlowWorld {
  protected:
-  Lanes() : database_(12), source_(database_), a_(5s), b_(5s) {
-    now_.steady = SteadyTime(1h);
-    now_.system = SystemTime(1h);
-  }
+  Lanes() : a_(5s), b_(5s) {}
   void start(ParkAfter park_after, const FlowOptions& options = {}) {
-    auto rules = RuleSet::parse("- {table: public.rows, keys: ['row:{id}'], tags: ['group:{grp}'], settle: 1s}\n", "rules.yaml");
-    ASSERT_TRUE(rules.has_value());
-    LaneSpec a{"a", &a_, {}, park_after, 5s};
-    LaneSpec b{"b", &b_, {}, park_after, 5s};
-    flow_ = std::make_unique<Flow>(std::move(*rules), source_, std::vector{a, b}, observer_, options);
-    flow_->start(now_);
+    const LaneSpec a{"a", &a_, {}, park_after, 5s}, b{"b", &b_, {}, park_after, 5s};
+    FlowWorld::start("- {table: public.rows, keys: ['row:{id}'], tags: ['group:{grp}'], settle: 1s}\n", {a, b}, options);
     run(3s);
-    ASSERT_THAT(flow_->status().not_ready, ElementsAre());
+    ASSERT_THAT(flow->status().not_ready, ElementsAre());
   }
-  void run(std::chrono::milliseconds time) {
-    for (auto left = time; left > 0ms; left -= 10ms) {
-      now_.steady += 10ms;
-      now_.system += 10ms;
-      flow_->step(now_);
-      for (FlowEvent& event : flow_->take_events()) said_.push_back(std::move(event.text));
-    }
-  }
-  void write(int row) { database_.make_visible(database_.commit({row}, false, now_.system).xid, now_.steady); }
-  LaneStatus status(std::size_t lane) { return flow_->status().lanes[lane]; }
 
-  Now now_;
-  FakeDatabase database_;
-  FakeSource source_;
   FakeSink a_;
   FakeSink b_;
-  NullObserver observer_;
-  std::unique_ptr<Flow> flow_;
-  std::vector<std::string> said_;
 };
 
 TEST_F(Lanes, TheLagOfAParkedCacheGoesOnUntilItIsPurged) {
@@ -67,15 +41,15 @@ TEST_F(Lanes, TheLagOfAParkedCacheGoesOnUntilItIsPurged) {
   EXPECT_EQ(status(0).lag, 0us);
   run(20s);
   EXPECT_GE(status(1).lag, 31s);
-  EXPECT_GE(source_.confirmed(), database_.log_end()) << "it holds the database up no longer";
-  EXPECT_THAT(flow_->status().not_ready, Contains(StartsWith("cache 'b': b is parked")));
+  EXPECT_GE(source.confirmed(), database.log_end()) << "it holds the database up no longer";
+  EXPECT_THAT(flow->status().not_ready, Contains(StartsWith("cache 'b': b is parked")));
   b_.server_up = true;
   while (!status(1).gaps.contains("parked")) run(10ms);
   EXPECT_GT(status(1).lag, 31s) << "not purged yet";
   run(10s);
-  EXPECT_THAT(flow_->status().not_ready, ElementsAre());
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
   EXPECT_EQ(status(1).lag, 0us);
-  EXPECT_THAT(said_, Contains(HasSubstr("cache 'b': repaired: parked")));
+  EXPECT_THAT(said, Contains(HasSubstr("cache 'b': repaired: parked")));
 }
 
 TEST_F(Lanes, TheLagOfACacheWhoseRecordIsNotKnownIsNotZero) {
@@ -84,8 +58,8 @@ TEST_F(Lanes, TheLagOfACacheWhoseRecordIsNotKnownIsNotZero) {
   ASSERT_TRUE(rules.has_value());
   LaneSpec a{"a", &a_, {}, {}, 5s};
   LaneSpec b{"b", &b_, {}, {}, 5s};
-  flow_ = std::make_unique<Flow>(std::move(*rules), source_, std::vector{a, b}, observer_, FlowOptions{});
-  flow_->start(now_);
+  flow = std::make_unique<Flow>(std::move(*rules), source, std::vector{a, b}, observer, FlowOptions{});
+  flow->start(now);
   run(10s);
   EXPECT_EQ(status(0).lag, 0us);
   EXPECT_GE(status(1).lag, 9s) << "nobody knows what it lacks";
@@ -105,19 +79,19 @@ TEST_F(Lanes, ACacheThatFallsBehindInTheMiddleOfAWalkGetsFurther) {
   run(1s);
   std::vector<int> all(12);
   std::iota(all.begin(), all.end(), 0);
-  database_.make_visible(database_.commit(all, true, now_.system).xid, now_.steady);
-  const std::uint64_t walked = database_.log_end();
+  database.make_visible(database.commit(all, true, now.system).xid, now.steady);
+  const std::uint64_t walked = database.log_end();
   for (int i = 0; i < 200; ++i) write(i % 12);
   run(5s);
   b_.server_up = true;
   b_.steps_per_turn = 60;
   b_.orders_per_turn = b_.room = 64;
   run(60s);
-  EXPECT_GT(source_.confirmed(), walked) << "it begins the same walks again and again";
+  EXPECT_GT(source.confirmed(), walked) << "it begins the same walks again and again";
   b_.steps_per_turn = 1;
   run(30s);
-  EXPECT_GE(source_.confirmed(), database_.log_end());
-  EXPECT_THAT(flow_->status().not_ready, ElementsAre());
+  EXPECT_GE(source.confirmed(), database.log_end());
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
 // It stays connected for as long as its timeout is: that alone does not make it one that can be followed again.
@@ -128,12 +102,12 @@ TEST_F(Lanes, AParkedCacheThatStandsStillIsNotTakenBackBeforeItAnswers) {
   run(20s);
   ASSERT_TRUE(status(1).is_connected);
   ASSERT_TRUE(status(1).is_parked);
-  EXPECT_GE(source_.confirmed(), database_.log_end());
+  EXPECT_GE(source.confirmed(), database.log_end());
   EXPECT_THAT(status(1).gaps, ElementsAre());
   b_.frozen = false;
   run(10s);
   EXPECT_FALSE(status(1).is_parked);
-  EXPECT_THAT(flow_->status().not_ready, ElementsAre());
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
 // The log that the slot keeps is kept for the one that is away.
@@ -143,7 +117,7 @@ TEST_F(Lanes, ACacheThatWorksIsNotParkedForWhatIsKeptForAnother) {
   write(1);
   run(3s);
   ASSERT_FALSE(status(1).is_parked);
-  source_.foreign_bytes = 2000;
+  source.foreign_bytes = 2000;
   for (int i = 0; i < 50; ++i) {
     write(i % 12);
     run(10ms);
@@ -155,20 +129,20 @@ TEST_F(Lanes, ACacheThatWorksIsNotParkedForWhatIsKeptForAnother) {
 
 TEST_F(Lanes, IsParkedBeforeTheSlotIsLost) {
   start({{}, {}, true});
-  source_.retained_bytes = 800 * 1000;
-  source_.safe_bytes = 200 * 1000;  // less than a quarter is left
+  source.retained_bytes = 800 * 1000;
+  source.safe_bytes = 200 * 1000;  // less than a quarter is left
   write(1);
   run(3s);
   EXPECT_FALSE(status(0).is_parked) << "both work: parking them would free nothing";
   EXPECT_FALSE(status(1).is_parked);
   b_.server_up = false;
-  source_.safe_bytes = 700 * 1000;
-  source_.retained_bytes = 300 * 1000;
+  source.safe_bytes = 700 * 1000;
+  source.retained_bytes = 300 * 1000;
   write(1);
   run(3s);
   EXPECT_FALSE(status(1).is_parked) << "however small the limit is, there is time";
-  source_.safe_bytes = 200 * 1000;
-  source_.retained_bytes = 800 * 1000;
+  source.safe_bytes = 200 * 1000;
+  source.retained_bytes = 800 * 1000;
   run(1s);
   EXPECT_TRUE(status(1).is_parked);
   EXPECT_FALSE(status(0).is_parked);
@@ -178,9 +152,35 @@ TEST_F(Lanes, WhatIsSaidOfACacheNamesIt) {
   start({10s, {}, true});
   b_.server_up = false;
   run(1s);
-  EXPECT_THAT(said_, Contains("cache 'a': a connected"));
-  EXPECT_THAT(said_, Contains(StartsWith("cache 'b': ")));
-  EXPECT_THAT(flow_->status().not_ready, ElementsAre("cache 'b': b is not connected"));
+  EXPECT_THAT(said, Contains("cache 'a': a connected"));
+  EXPECT_THAT(said, Contains(StartsWith("cache 'b': ")));
+  EXPECT_THAT(flow->status().not_ready, ElementsAre("cache 'b': b is not connected"));
+}
+
+// What a restarted server had to send again came in the connection before: nothing of it is awaited in the next one.
+TEST_F(Lanes, OneThatIsAwayExpectsNothingOfAnEarlierConnection) {
+  start({});
+  write(1);
+  run(300ms);  // applied, and on record; its settle is still owed
+  ASSERT_FALSE(is_acknowledged());
+  source.server_up = false;
+  run(100ms);
+  source.instance = "restarted";
+  source.server_up = true;
+  run(5s);
+  ASSERT_TRUE(is_acknowledged());
+  b_.server_up = false;
+  run(100ms);
+  source.server_up = false;
+  run(100ms);
+  source.server_up = true;
+  run(1s);
+  write(2);
+  run(3s);
+  b_.server_up = true;
+  run(5s);
+  EXPECT_THAT(said, Not(Contains(HasSubstr("gap in the change stream"))));
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
 }  // namespace
