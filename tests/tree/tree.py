@@ -89,7 +89,7 @@ LIBRARIES = {
     "openssl/": {"mapping/filters.cpp", "daemon/sinks/redis/scripts.cpp", "daemon/sinks/redis/transport.cpp",
                  "daemon/sources/postgres/stream_wire.cpp"},
     "prometheus/": {"daemon/app/metrics.cpp", "daemon/app/metrics_status.h"},
-    "curl/": {"daemon/sinks/http/http_client.cpp", "daemon/sources/kafka/registry_client.cpp"},
+    "curl/": {"daemon/net/http_client.cpp"},
     "CLI/": {"daemon/app/command_line.cpp"},
     "hiredis/": set(),
     "libpq-fe": {"daemon/sources/postgres/connection.cpp", "daemon/sources/postgres/conninfo.cpp"},

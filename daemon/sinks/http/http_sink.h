@@ -3,7 +3,6 @@
 // How it is made:
 //   surrogate.h    one spelling of a key for each service; pure
 //   service.h      requests and answers of each service, limits, Retry-After; pure
-//   http_client.h  libcurl in the one loop; knows no service
 //   http_sink      batches, pace, retries, backoff, the record, the SinkHandler's calls
 //
 //   submit() ─► keys wanted, each once ─► requests of as many as the service takes ─► believed key by key ─► on_done()
@@ -25,7 +24,7 @@
 #include <vector>
 
 #include "daemon/interface/sink.h"
-#include "daemon/sinks/http/http_client.h"
+#include "daemon/net/http_client.h"
 #include "daemon/sinks/http/service.h"
 
 namespace evictd {

@@ -1,5 +1,5 @@
 // The services that hold responses and forget them by surrogate key: what is asked of each, and how far its answer is
-// believed. Pure: texts in, texts out; http_client.h carries them, http_sink.h decides when.
+// believed. Pure: texts in, texts out; net/http_client.h carries them, http_sink.h decides when.
 //
 //   fastly      POST /service/<id>/purge         {"surrogate_keys": [...]}     answers {"<key>": "<id of the purge>", ...}
 //   cloudflare  POST /client/v4/zones/<id>/purge_cache   {"tags": [...]}       answers {"success": true, "errors": []}
@@ -24,6 +24,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/secret.h"
+#include "daemon/net/http_client.h"
 #include "daemon/sinks/http/surrogate.h"
 
 namespace evictd {
@@ -69,19 +70,6 @@ struct ServiceOptions {
 ServiceOptions service_defaults(EdgeKind kind);
 
 // May hold credentials: never shown.
-struct HttpCall {
-  std::string method;
-  std::string url;
-  std::vector<std::pair<std::string, std::string>> headers;
-  std::string body;
-};
-
-struct HttpAnswer {
-  long status = 0;
-  std::map<std::string, std::string> headers;  // names in lower case
-  std::string body;
-};
-
 struct EdgeVerdict {
   enum class Kind : std::uint8_t {
     kDone,

@@ -1,4 +1,4 @@
-#include "daemon/sinks/http/http_client.h"
+#include "daemon/net/http_client.h"
 
 #include <curl/curl.h>
 #include <fmt/format.h>
@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 
+#include "daemon/base/poll.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -121,7 +122,8 @@ struct HttpClient::Impl {
       return one;
     }
     one.error_class = class_of(code);
-    if (!transfer.too_much.empty()) {
+    one.is_too_long = !transfer.too_much.empty();
+    if (one.is_too_long) {
       one.problem = fmt::format("the {} of the answer is longer than {} bytes", transfer.too_much,
                                 transfer.too_much == "body" ? options.body_bytes_max : options.header_bytes_max);
     } else if (code == CURLE_OPERATION_TIMEDOUT) {
@@ -190,7 +192,7 @@ void HttpClient::begin(std::uint64_t id, const HttpCall& call) {
   curl_easy_setopt(handle, CURLOPT_HEADERDATA, transfer.get());
   curl_easy_setopt(handle, CURLOPT_ERRORBUFFER, transfer->error);
   if (const CURLMcode added = curl_multi_add_handle(impl_->multi, handle); added != CURLM_OK) {
-    impl_->failed.push_back({id, std::nullopt, curl_multi_strerror(added), "connection"});
+    impl_->failed.push_back({id, std::nullopt, curl_multi_strerror(added), "connection", false});
     return;
   }
   impl_->transfers.emplace(handle, std::move(transfer));
@@ -236,5 +238,19 @@ void HttpClient::cancel_all() {
 }
 
 std::uint64_t HttpClient::connections() const { return impl_->connections; }
+
+HttpClient::Finished ask_http(const HttpCall& call, const HttpClientOptions& options, const std::atomic<bool>* is_cancelled) {
+  constexpr std::chrono::milliseconds kLook{200};  // whether it is cancelled
+  HttpClient client(options);
+  client.begin(0, call);
+  while (true) {
+    if (std::vector<HttpClient::Finished> finished = client.step(); !finished.empty()) return std::move(finished.front());
+    if (is_cancelled != nullptr && is_cancelled->load()) return {0, std::nullopt, "cancelled", "connection", false};
+    Waiting waiting;
+    client.wait_for(waiting);
+    waiting.wake_at(std::chrono::steady_clock::now() + kLook);
+    wait_for_any(waiting);
+  }
+}
 
 }  // namespace evictd

@@ -1,23 +1,39 @@
 // HTTP requests that do not block: libcurl's multi interface, in the loop that poll(2) turns. Connections are kept and
-// used again; TLS is verified; redirects are not followed; answers are bounded in bytes and in time.
+// used again; TLS is verified; redirects are not followed, for they would take credentials along; answers are bounded in bytes
+// and in time. And one request that blocks, for threads which may.
 //
 // One thread. Each request that was begun is told once by step(), unless cancel_all() forgets it.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "daemon/base/waiting.h"
-#include "daemon/sinks/http/service.h"
 #include "mapping/error.h"
 
 namespace evictd {
+
+struct HttpCall {
+  std::string method;
+  std::string url;
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+};
+
+struct HttpAnswer {
+  long status = 0;
+  std::map<std::string, std::string> headers;  // names in lower case
+  std::string body;
+};
 
 struct HttpClientOptions {
   std::string ca_file;  // empty: the system's authorities
@@ -38,8 +54,9 @@ class HttpClient {
   struct Finished {
     std::uint64_t id = 0;
     std::optional<HttpAnswer> answer;  // absent: there is none, or not a whole one
-    std::string problem;               // why not; may name what was sent: see Service::without_secrets()
+    std::string problem;               // why not; may name what was sent
     std::string_view error_class;      // "connection", "timeout", "tls", "protocol"
+    bool is_too_long = false;          // the answer broke a limit
   };
   std::vector<Finished> step();
   void wait_for(Waiting& waiting);
@@ -51,5 +68,9 @@ class HttpClient {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// One question and its answer, or why there is none. Blocks, for options.timeout at most; ends within a moment when
+// `*is_cancelled` becomes true (null: nobody cancels it).
+HttpClient::Finished ask_http(const HttpCall& call, const HttpClientOptions& options, const std::atomic<bool>* is_cancelled = nullptr);
 
 }  // namespace evictd
