@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "daemon/app/config_file.h"
+#include "daemon/base/text.h"
 #include "daemon/sources/postgres/conninfo.h"
 #include "daemon/sinks/redis/topology/sentinel.h"
 #include "daemon/sinks/redis/url.h"
@@ -170,22 +171,6 @@ void read_properties(YamlMap& map, KafkaSettings& settings) {
   map.take(properties.finish(), *node);
 }
 
-// "%40" -> "@"; as it is where that is no escape.
-std::string percent_decoded(std::string_view text) {
-  std::string decoded;
-  for (std::size_t at = 0; at < text.size(); ++at) {
-    unsigned byte = 0;
-    const char* digits = text.data() + at + 1;
-    if (text[at] == '%' && at + 2 < text.size() && std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
-      decoded += static_cast<char>(byte);
-      at += 2;
-    } else {
-      decoded += text[at];
-    }
-  }
-  return decoded;
-}
-
 // Its url may hold user and password: what is kept of it for messages does not.
 void read_registry(YamlMap& kafka, const std::filesystem::path& folder, KafkaSettings::Registry& settings) {
   const YamlNode* node = kafka.find("registry");
@@ -211,8 +196,12 @@ void read_registry(YamlMap& kafka, const std::filesystem::path& folder, KafkaSet
       if (has_user) {
         const std::string_view user = std::string_view(text).substr(scheme, at - scheme);
         const std::size_t colon = user.find(':');
-        settings.user = percent_decoded(user.substr(0, colon));
-        if (colon != std::string_view::npos) settings.password = Secret(percent_decoded(user.substr(colon + 1)));
+        std::string password;
+        if (!decode_percent(user.substr(0, colon), settings.user) ||
+            !decode_percent(colon == std::string_view::npos ? std::string_view() : user.substr(colon + 1), password)) {
+          take_at(map, "url", "a '%' in the user or password is not followed by two hex digits", "write '%' itself as %25");
+        }
+        settings.password = Secret(std::move(password));
         url_has_password = !settings.password.empty();
         text.erase(scheme, at + 1 - scheme);
       }

@@ -7,7 +7,7 @@
 #include "daemon/app/key_trace.h"
 #include "daemon/app/status_feed.h"
 #include "daemon/base/plain_text.h"
-#include "daemon/sinks/redis/text.h"
+#include "daemon/base/text.h"
 
 namespace evictd {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include "daemon/sinks/redis/text.h"
+#include "daemon/base/text.h"
 
 namespace evictd {
 namespace {

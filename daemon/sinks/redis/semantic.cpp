@@ -8,7 +8,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "daemon/sinks/redis/text.h"
+#include "daemon/base/text.h"
 #include "mapping/utf8.h"
 
 namespace evictd {

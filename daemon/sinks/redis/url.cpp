@@ -1,6 +1,6 @@
 #include "daemon/sinks/redis/url.h"
 
-#include "daemon/sinks/redis/text.h"
+#include "daemon/base/text.h"
 
 namespace evictd {
 namespace {

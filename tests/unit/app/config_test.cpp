@@ -186,6 +186,7 @@ TEST(Config, RefusesARegistryThatCannotBeMeant) {
   for (const char* url : {"registry:8081", "http://", "https://u:hunter2@", "http://u:hunter2@r/x?y=hunter2", "http://u:hun/ter2@r", "ftp://r"}) {
     EXPECT_THAT(error_of(fmt::format("{{url: '{}'}}", url)), testing::HasSubstr("expected the http:// or https:// url of a schema registry")) << url;
   }
+  EXPECT_THAT(error_of("{url: 'http://u:hunter%2@r'}"), testing::HasSubstr("is not followed by two hex digits"));
   EXPECT_THAT(error_of("{user: u}"), testing::HasSubstr("missing setting 'url' in 'registry'"));
   EXPECT_THAT(error_of("{url: 'http://r', password: hunter2}"), testing::HasSubstr("a password is set, and no 'user'"));
   EXPECT_THAT(error_of("{url: 'http://u:hunter2@r', password: other}"), testing::HasSubstr("'url' has a password too"));

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "daemon/sinks/redis/record_text.h"
-#include "daemon/sinks/redis/text.h"
+#include "daemon/base/text.h"
 #include "mapping/check.h"
 
 namespace evictd {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "daemon/sinks/redis/text.h"
+#include "daemon/base/text.h"
 
 namespace evictd {
 

@@ -1,4 +1,4 @@
-// Small readings of text that the room needs in more than one place. Pure.
+// Small readings of text that more than one room needs. Pure.
 #pragma once
 
 #include <charconv>
