@@ -70,3 +70,14 @@ def test_a_label_of_an_enum_below_a_range_is_renamed(server, cache, make_evictd)
                    "create table t (id int primary key, r sizes); insert into t values (1, '[s,m]')")
     evictd = make_evictd(rules="- {table: t, keys: ['t:{id}'], settle: 200ms}\n", postgres_url=server.url()).start()
     goes(server, cache, evictd, "alter type size rename value 's' to 'small'", "t:1")
+
+
+def test_a_partition_that_logs_all_by_now_is_believed_again(server, cache, make_evictd):
+    server.execute(EVENTS + "alter table ev replica identity full;" + PUBLICATION)
+    evictd = make_evictd(rules=BOTH, postgres_url=server.url()).start()
+    goes(server, cache, evictd, "update ev set slug = 'y' where id = 1", "s:a")
+    server.execute("alter table ev1 replica identity full")
+    goes(server, cache, evictd, "update ev set slug = 'z' where id = 2", "s:b", "ev:2")
+    cache.set("s:c", "of another row")
+    goes(server, cache, evictd, "update ev set slug = 'w' where id = 1", "s:y", "ev:1")
+    assert cache.exists("s:c"), "by key, and no longer by pattern"

@@ -153,7 +153,7 @@ Result<void> PgoutputDecoder::decode(Lsn start, std::string_view message,
   Cursor cursor(message);
   const char type = cursor.letter();
   if (!cursor.ok()) return fail(ErrorKind::kData, "pgoutput message is empty");
-  if (type != 'R' && type != 'Y') described_before_ = 0;
+  if (type != 'R' && type != 'Y') described_before_.reset();
   switch (type) {
     case 'I':
     case 'U':
@@ -257,7 +257,7 @@ Result<void> PgoutputDecoder::decode_relation(Cursor& cursor, PgoutputReceiver& 
     relation.also.assign(names->second.begin() + 1, names->second.end());
   }
   learn_of_partition(shape, receiver);
-  described_before_ = relation.id;
+  described_before_ = Shape{std::make_unique<Relation>(relation), shape.is_full};
   weaken(shape);
   describe(std::move(shape), receiver);
   return {};
@@ -291,10 +291,9 @@ void PgoutputDecoder::weaken(Shape& shape) const {
 // Tables that are truncated together are described one after the other as well; what one of them lacks is then missed in the
 // other, too: in doubt a value was not sent.
 void PgoutputDecoder::learn_of_partition(const Shape& leaf, PgoutputReceiver& receiver) {
-  const Oid root = std::exchange(described_before_, 0);
-  const auto found = shapes_.find(root);
-  if (found == shapes_.end() || root == leaf.relation->id) return;
-  const Relation& above = *found->second.relation;
+  std::optional<Shape> root = std::exchange(described_before_, std::nullopt);
+  if (!root || root->relation->id == leaf.relation->id) return;
+  const Relation& above = *root->relation;
   const auto is_above = [&](const std::string& schema, const std::string& table) { return schema == above.schema && table == above.table; };
   const bool is_below = is_above(leaf.relation->schema, leaf.relation->table) ||
                         std::any_of(leaf.relation->also.begin(), leaf.relation->also.end(),
@@ -302,14 +301,19 @@ void PgoutputDecoder::learn_of_partition(const Shape& leaf, PgoutputReceiver& re
   if (!is_below) return;
   std::set<std::string> lacks;
   for (const Column& column : above.columns) {
-    const auto same = std::find_if(leaf.relation->columns.begin(), leaf.relation->columns.end(),
-                                   [&](const Column& one) { return one.name == column.name; });
-    if (same == leaf.relation->columns.end() || !same->in_identity) lacks.insert(column.name);
+    if (column.in_identity) lacks.insert(column.name);
   }
-  not_logged_[root][leaf.relation->id] = std::move(lacks);
-  Shape weaker{std::make_unique<Relation>(above), found->second.is_full};
-  weaken(weaker);
-  describe(std::move(weaker), receiver);
+  for (const Column& column : leaf.relation->columns) {
+    if (column.in_identity) lacks.erase(column.name);
+  }
+  std::map<Oid, std::set<std::string>>& of_root = not_logged_[above.id];
+  if (!lacks.empty()) {
+    of_root[leaf.relation->id] = std::move(lacks);
+  } else if (of_root.erase(leaf.relation->id) == 0) {
+    return;  // as nearly always
+  }
+  weaken(*root);
+  describe(std::move(*root), receiver);
 }
 
 Result<const PgoutputDecoder::Shape*> PgoutputDecoder::shape_of(Oid relation, char type) {

@@ -111,9 +111,10 @@ class PgoutputDecoder {
   // With publish_via_partition_root the rows of a partition come under its root's description, but what of an old row is
   // logged is decided by the partition's own replica identity: columns beyond it come as null. Both are described one right
   // after the other, root first, before the first row of each partition. By root and partition: columns of the root's
-  // identity that are not logged. (src/backend/replication/pgoutput/pgoutput.c, maybe_send_schema.)
+  // identity that are not logged, where there are any. (src/backend/replication/pgoutput/pgoutput.c, maybe_send_schema.)
   std::unordered_map<Oid, std::map<Oid, std::set<std::string>>> not_logged_;
-  Oid described_before_ = 0;  // the last message but for those of types described this one
+  // What the last message but for those of types described, by its own word.
+  std::optional<Shape> described_before_;
   std::unordered_map<Oid, std::vector<TableName>> names_;
   std::unordered_map<Oid, Oid> base_types_;
   std::vector<Value> old_row_;
