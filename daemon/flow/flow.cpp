@@ -122,6 +122,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   // IntakeOut
   void on_batch(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at) override;
   void on_visible(std::uint64_t number, SteadyTime since) override;
+  void on_partly_visible(std::uint64_t number, SteadyTime since) override;
   void on_unmappable_stop(const Error& error) override { failure_ = error; }
 
   // LookupsOut
@@ -330,7 +331,7 @@ void Flow::Impl::on_gap(const Gap& gap) {
 
 void Flow::Impl::on_begin(const TransactionBegin& begin) {
   commit_time_ = begin.commit_time;
-  intake_.begin(begin);
+  intake_.begin(begin, now_);
 }
 
 // Transactions come in the order of their commits: up to this one's everything was received, and of a backlog no more.
@@ -411,6 +412,10 @@ void Flow::Impl::on_batch(std::shared_ptr<const Batch> batch, std::optional<Stea
 void Flow::Impl::on_visible(std::uint64_t number, SteadyTime since) {
   for (Entry& entry : lanes_) entry.lane->became_visible(number, since, now_);
   lookups_.became_visible(number, since, now_);
+}
+
+void Flow::Impl::on_partly_visible(std::uint64_t number, SteadyTime since) {
+  for (Entry& entry : lanes_) entry.lane->became_partly_visible(number, since, now_);
 }
 
 void Flow::Impl::on_found(std::shared_ptr<const Batch> found, SteadyTime visible_at, std::uint64_t of) {

@@ -50,7 +50,12 @@ void Intake::cut_off(Now now) {
   close(now);
 }
 
-void Intake::begin(const TransactionBegin& begin) {
+// A batch settles when all of it is visible. A commit that waits (for a standby that must confirm it, perhaps for hours) and
+// that a redelivery brings together with others must not keep them from it: G4 counts for each from its own visibility.
+void Intake::begin(const TransactionBegin& begin, Now now) {
+  const std::optional<Snapshot>& latest = visibility_.latest();
+  is_alone_ = latest && begin.xid < latest->xmax() && !latest->sees(begin.xid);
+  if (is_alone_) close(now);
   builder_.begin(begin);
   ++transaction_;
 }
@@ -87,7 +92,7 @@ void Intake::unknown_change(const UnknownChange& change, Now now) {
 void Intake::commit(const Position& end, Now now) {
   if (builder_.empty()) open_since_ = now.steady;
   builder_.commit(end);
-  if (builder_.full()) close(now);
+  if (std::exchange(is_alone_, false) || builder_.full()) close(now);
 }
 
 void Intake::relation_gone(const Relation& relation) {
@@ -106,6 +111,10 @@ void Intake::snapshot(const Snapshot& snapshot, Now now) {
       helped = true;
       out_.on_visible(waiting.batch->number, *since);
     } else {
+      if (visibility_.grew(*waiting.batch, waiting.looked)) {
+        helped = true;
+        out_.on_partly_visible(waiting.batch->number, visibility_.latest_at());
+      }
       if (&invisible_[kept] != &waiting) invisible_[kept] = std::move(waiting);
       ++kept;
     }
@@ -124,11 +133,13 @@ void Intake::close(Now now) {
   Visibility::Looked looked;
   const bool is_idle = batch->parts.empty() && batch->purges.empty() && batch->lookups.empty();
   const auto visible_at = is_idle ? std::optional(now.steady) : visibility_.look(*batch, looked, now.steady);
+  const bool is_partly = !visible_at && visibility_.grew(*batch, looked);
   if (!visible_at) {
     invisible_.push_back({batch, looked});
     if (!batch->lookups.empty()) visibility_.hurry(true);
   }
   out_.on_batch(batch, visible_at);
+  if (is_partly) out_.on_partly_visible(batch->number, visibility_.latest_at());
 }
 
 // At each step: it must not cost more with a thousand tables than with one.

@@ -30,6 +30,9 @@ class IntakeOut {
   // `visible_at`: since when at the latest all its transactions are visible; absent: on_visible() tells.
   virtual void on_batch(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at) = 0;
   virtual void on_visible(std::uint64_t number, SteadyTime since) = 0;
+  // More of its transactions are visible than before, and others are not: one that hangs must not keep the rest from
+  // their second deletes (G4).
+  virtual void on_partly_visible(std::uint64_t number, SteadyTime since) = 0;
   // A rule says `on_missing: stop`, and its value was not sent.
   virtual void on_unmappable_stop(const Error& error) = 0;
 };
@@ -55,7 +58,7 @@ class Intake final : private InvalidationReceiver {
   void cut_off(Now now);
 
   // The source's words, see SourceHandler.
-  void begin(const TransactionBegin& begin);
+  void begin(const TransactionBegin& begin, Now now);
   void change(const Change& change, Now now);
   void unknown_change(const UnknownChange& change, Now now);
   void commit(const Position& end, Now now);
@@ -113,6 +116,7 @@ class Intake final : private InvalidationReceiver {
   Visibility visibility_;
   std::uint64_t session_ = 0;
   std::uint64_t last_number_ = 0;
+  bool is_alone_ = false;  // the transaction under way gets a batch of its own, see begin()
   SteadyTime open_since_{};
 
   // Batches not known to be visible, in order of arrival.

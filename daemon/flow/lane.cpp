@@ -255,7 +255,7 @@ void Lane::begin_batch(BatchWork& work) {
   for (std::uint32_t part = 0; part < work.parts.size(); ++part) {
     if (work.parts[part].act == Act::kSettle) {  // of a replay; it may be seen to be visible before it begins
       const bool waits = work.parts[part].state == PartState::kApplied && !work.parts[part].timer;
-      if (waits && work.visible_at) wait_for_timer(work, part, *work.visible_at + work.parts[part].settle);
+      if (waits) wait_for_settle(work, part);
     } else if (work.visible_at || !work.parts[part].waits_for_visibility) {
       enqueue(work, part);
     }
@@ -331,6 +331,7 @@ void Lane::submit(std::deque<Ready>& ready, Urgency urgency) {
     part.state = PartState::kUnderWay;
     owe(part);
     part.written_at = now_.steady;  // or a little later, by the clock of the cache
+    if (part.settles()) part.settled_for = now_.steady - part.settle;
     const Ticket ticket = next_ticket_++;
     tickets_[ticket] = next;
     sink.submit(ticket, order);
@@ -361,7 +362,11 @@ void Lane::on_done(Ticket ticket, const Outcome& outcome) {
       return;
     case Act::kSettle:
       observer_.settle_deletes(spec_.name, outcome);
-      finish_part(work, ready.part);
+      if (work.abandoned || (work.visible_at && *work.visible_at <= part.settled_for)) {
+        finish_part(work, ready.part);
+      } else {
+        wait_for_settle(work, ready.part);  // that was for some of its transactions only
+      }
       return;
     case Act::kRenew:
       if (part.last_renew || work.abandoned || (work.visible_at && *work.visible_at <= part.written_at)) {
@@ -400,7 +405,7 @@ void Lane::first_act_done(Work& work, std::uint32_t number) {
   if (work.abandoned || part.is_settle) {
     finish_part(work, number);
   } else if (part.settles()) {
-    if (work.visible_at) wait_for_timer(work, number, *work.visible_at + part.settle);
+    wait_for_settle(work, number);
   } else if (part.target == Target::kCounters) {
     finish_part(work, number);
   } else if (!work.visible_at) {
@@ -440,8 +445,46 @@ void Lane::became_visible(std::uint64_t number, SteadyTime since, Now now) {
       if (!work->second->visible_at) all = false;
       if (work->second->visible_at) latest = std::max(latest, *work->second->visible_at);
     }
-    if (all) now_visible(*purge->second, latest);
+    if (all) {
+      now_visible(*purge->second, latest);
+    } else {
+      now_partly_visible(*purge->second, since);
+    }
   }
+}
+
+void Lane::became_partly_visible(std::uint64_t number, SteadyTime since, Now now) {
+  now_ = now;
+  const auto found = invisible_.find(number);
+  if (found == invisible_.end()) return;
+  BatchWork& batch = *found->second;
+  now_partly_visible(batch, since);
+  for (const auto& [id, purge] : purges_) {
+    if (purge->visible_at || std::find(purge->dependents.begin(), purge->dependents.end(), batch.id) == purge->dependents.end()) continue;
+    now_partly_visible(*purge, since);
+  }
+}
+
+void Lane::now_partly_visible(Work& work, SteadyTime since) {
+  work.partly_at = since;
+  const BatchWork* batch = work.as_batch();
+  if (work.abandoned || (batch != nullptr && !batch->begun)) return;
+  for (std::uint32_t number = 0; number < work.parts.size(); ++number) {
+    const Part& part = work.parts[number];
+    if (part.settles() && part.state == PartState::kApplied && !part.timer && !part.gated) wait_for_settle(work, number);
+  }
+}
+
+// A commit may hang for hours (for a standby that has to confirm it) beside others that readers have long seen. These get
+// their second delete in time; the part stays, and gets its last one when everything in it is visible. Where they become
+// visible one by one, a tenth of `settle` lies between two deletes.
+void Lane::wait_for_settle(Work& work, std::uint32_t number) {
+  const Part& part = work.parts[number];
+  if (work.visible_at) return wait_for_timer(work, number, *work.visible_at + part.settle);
+  if (!work.partly_at || *work.partly_at <= part.settled_for) return;
+  SteadyTime due = *work.partly_at + part.settle;
+  if (part.act == Act::kSettle && part.settled_for != SteadyTime::min()) due = std::max(due, part.written_at + part.settle / 10);
+  wait_for_timer(work, number, due);
 }
 
 // Called once for each work, when a snapshot shows that all its transactions are visible.
@@ -461,7 +504,7 @@ void Lane::now_visible(Work& work, SteadyTime since) {
     if (part.gated) gated_.erase(*part.gated);
     part.gated.reset();
     if (part.settles()) {
-      wait_for_timer(work, number, since + part.settle);
+      wait_for_settle(work, number);
     } else if (since <= part.written_at + kTombstoneMargin) {
       finish_part(work, number);
       if (!works_.contains(id)) return;
@@ -525,7 +568,7 @@ void Lane::run_timers() {
     part.timer.reset();
     if (part.state == PartState::kWaiting) {
       enqueue(*work, number);  // a purge that was held
-    } else if (const std::uint64_t behind = gate_number(*work); part.settles() && behind > settle_gate_) {
+    } else if (const std::uint64_t behind = gate_number(*work); part.settles() && work->visible_at && behind > settle_gate_) {
       part.gated = gated_.emplace(behind, std::pair(work, number));
     } else if (part.settles()) {
       settle(*work, number);

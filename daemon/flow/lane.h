@@ -11,6 +11,7 @@
 //
 //   fill: plain    delete ──► visible? ──► settle after visible ──► delete again ──► finished
 //                     ├─ visible for `settle` already when sent: it is its own settle, finished at once
+//                     ├─ visible in part: delete again `settle` after that, and wait on
 //                     └─ known to be applied (ledger): begins behind the first delete
 //   fill: checked  delete + tombstone ──► visible within the tombstone's margin: finished
 //                     └─ invisible: renew each half lifetime, once more when visible, finished
@@ -97,6 +98,8 @@ class Lane final : private SinkHandler {
   // Everything that was to be looked up for it has been taken.
   void looked_up(std::uint64_t of, Now now);
   void became_visible(std::uint64_t number, SteadyTime since, Now now);
+  // Some of it, and more than before.
+  void became_partly_visible(std::uint64_t number, SteadyTime since, Now now);
   void snapshot(const Snapshot& snapshot, Now now);
   // Nothing of this connection is still to come up to there; counts only when nothing of it is in hand.
   void keepalive(const Position& position);
@@ -206,6 +209,8 @@ class Lane final : private SinkHandler {
   void submit(std::deque<Ready>& ready, Urgency urgency);
   void first_act_done(Work& work, std::uint32_t part);
   void now_visible(Work& work, SteadyTime since);
+  void now_partly_visible(Work& work, SteadyTime since);
+  void wait_for_settle(Work& work, std::uint32_t part);
   void wait_for_timer(Work& work, std::uint32_t part, SteadyTime due);
   void run_timers();
   void settle(Work& work, std::uint32_t part);

@@ -56,6 +56,8 @@ void Lane::request_purge(const PatternRef& ref, BatchWork& dependent) {
   purge->dependents.push_back(dependent.id);
   // Visible when all who share it are.
   if (!dependent.visible_at) {
+    const auto partly_at = std::max(purge->visible_at, dependent.partly_at);
+    purge->partly_at = std::max(purge->partly_at, partly_at);
     purge->visible_at.reset();
   } else if (purge->dependents.size() == 1) {
     purge->visible_at = dependent.visible_at;
@@ -63,7 +65,7 @@ void Lane::request_purge(const PatternRef& ref, BatchWork& dependent) {
     purge->visible_at = std::max(*purge->visible_at, *dependent.visible_at);
   }
   if (is_replay) prepare_purge(*purge);
-  if (is_replay && purge->visible_at) wait_for_timer(*purge, 0, *purge->visible_at + purge->parts[0].settle);
+  if (is_replay) wait_for_settle(*purge, 0);
 }
 
 // Whoever can make a rule purge (by a row whose value is not sent, or by any row of a rule with `purge:`) must not be able

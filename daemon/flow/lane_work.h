@@ -28,6 +28,8 @@ struct Lane::Part {
   // slowest reader that is promised anything, tombstone_ttl.
   std::chrono::milliseconds settle{0};
   bool settles() const { return settle.count() > 0; }
+  // What was visible by then has had its delete, or its second one, late enough. Where it settles.
+  SteadyTime settled_for = SteadyTime::min();
 };
 
 struct Lane::Work {
@@ -39,6 +41,7 @@ struct Lane::Work {
   std::uint32_t unfinished = 0;  // parts (and purges depended on) that are not finished
   bool abandoned = false;        // will be delivered again, or purged: ends as soon as nothing of it is under way
   std::optional<SteadyTime> visible_at;  // since when at the latest all its transactions are visible
+  std::optional<SteadyTime> partly_at;   // before that: since when the latest of those that are
 
   Work() = default;
   Work(const Work&) = delete;

@@ -1,6 +1,7 @@
 #include "daemon/flow/visibility.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace evictd {
 
@@ -45,6 +46,13 @@ std::optional<SteadyTime> Visibility::look(const Batch& batch, Looked& looked, S
     if (std::all_of(xids.begin(), xids.end(), sees)) return received.at;
   }
   return latest_at_;
+}
+
+bool Visibility::grew(const Batch& batch, Looked& looked) const {
+  if (!latest_) return false;
+  const auto visible = static_cast<std::size_t>(std::count_if(
+      batch.xids.begin(), batch.xids.end(), [this](Xid xid) { return is_opaque(xid) || latest_->sees(xid); }));
+  return std::exchange(looked.visible, visible) < visible && visible < batch.xids.size();
 }
 
 bool Visibility::poll_is_due(bool waiting, SteadyTime now) const {

@@ -33,12 +33,18 @@ class Visibility {
 
   // What is not yet known to be visible of a batch: looked at again with each snapshot.
   struct Looked {
-    std::size_t seen = 0;  // its first so many transactions are visible
+    std::size_t seen = 0;     // its first so many transactions are visible
+    std::size_t visible = 0;  // so many in all, when grew() was asked last
   };
   // Since when at the latest everything in the batch is visible; absent: not known to be.
   std::optional<SteadyTime> look(const Batch& batch, Looked& looked, SteadyTime now) const;
 
+  // Whether more of its transactions are visible than when this was asked last, and others are not; since latest_at() at
+  // the latest. Costs a look at each of them.
+  bool grew(const Batch& batch, Looked& looked) const;
+
   const std::optional<Snapshot>& latest() const { return latest_; }
+  SteadyTime latest_at() const { return latest_at_; }
   // When the latest one was asked for: what was visible then is visible in it.
   SteadyTime latest_asked_at() const { return latest_asked_at_; }
 

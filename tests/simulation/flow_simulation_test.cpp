@@ -849,6 +849,10 @@ class World {
         const FlowStatus status = daemon.flow->status();
         text += fmt::format("; {} transactions in flight, {}", status.inflight_transactions, fmt::join(status.not_ready, ", "));
       }
+      text += fmt::format("; {} readers, {} commits hang, snapshots: {}", readers_.size(), appear_.size(), has_snapshots());
+      for (const Cache& cache : caches_) {
+        if (cache.data->record && !cache.data->record->gaps.empty()) text += fmt::format("; {} gaps on record of {}", cache.data->record->gaps.size(), cache.name);
+      }
       return violate(text);
     }
     for (const Cache& cache : caches_) {

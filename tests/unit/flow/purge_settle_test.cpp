@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+#include <utility>
+
 #include "tests/support/flow_run.h"
 
 namespace evictd::testing {
@@ -72,6 +75,82 @@ TEST_F(PurgeEvery, APurgeAloneIsNotHeld) {
   run(100ms);
   EXPECT_EQ(observer.walks, 2);
   EXPECT_EQ(observer.purges_held, 0);
+}
+
+// A commit may wait for hours for a standby that has to confirm it; its neighbours are visible meanwhile.
+class HangingCommit : public ::testing::Test, protected FlowRun {
+ protected:
+  explicit HangingCommit(const char* rules = "- {table: public.rows, keys: ['row:{id}'], purge: ['list:*'], fill: plain, settle: 1s}\n")
+      : FlowRun(rules) {}
+
+  void commit_two() {
+    row = database.select(0);
+    hanging = database.commit({1}, false, now.system).xid;
+    const Xid visible = database.commit({0}, false, now.system).xid;
+    database.make_visible(visible, now.steady);
+  }
+  void expect_the_visible_one_settles_in_time() {
+    run(900ms);
+    sink.plain_set("row:0", row);
+    sink.plain_set("list:0", row);
+    run(300ms);
+    EXPECT_EQ(sink.data.cache.count("row:0"), 0u) << "stale for more than settle and a tenth";
+    EXPECT_EQ(sink.data.cache.count("list:0"), 0u) << "stale for more than settle and a tenth";
+    EXPECT_FALSE(is_acknowledged());
+    // And the hanging one, when it is over.
+    const auto old_row = database.select(1);
+    run(5s);
+    database.make_visible(hanging, now.steady);
+    run(900ms);
+    sink.plain_set("row:1", old_row);
+    run(300ms);
+    EXPECT_EQ(sink.data.cache.count("row:1"), 0u);
+    run(2s);
+    EXPECT_TRUE(is_acknowledged());
+  }
+
+  std::set<Xid> row;
+  Xid hanging{};
+};
+
+TEST_F(HangingCommit, KeepsNoneOfItsBatchFromTheirSecondDelete) {  // G4
+  run(100ms);
+  commit_two();
+  expect_the_visible_one_settles_in_time();
+}
+
+TEST_F(HangingCommit, KeepsNoneThatComeWithItAgainAfterARestart) {  // G4
+  run(100ms);
+  commit_two();
+  run(20ms);
+  source.restart(now);
+  run(10ms);
+  expect_the_visible_one_settles_in_time();
+}
+
+class HangingCommitBesideCounters : public HangingCommit {
+ protected:
+  HangingCommitBesideCounters() : HangingCommit("- {table: public.rows, keys: ['row:{id}'], bump: ['ns:{id}'], fill: plain}\n") {}
+};
+
+// Counters are raised once their transaction is visible: what is known to hang when it comes has a batch of its own.
+TEST_F(HangingCommitBesideCounters, KeepsNoneThatComeWithItAgainFromBeingRaised) {
+  run(100ms);
+  source.server_up = false;
+  run(20ms);
+  for (int other = 2; other < 6; ++other) write(other);  // the cache is busy with these: what follows is gathered
+  commit_two();
+  // The real source has a snapshot before it streams.
+  const std::size_t changes = std::exchange(source.changes_per_step, 0);
+  source.server_up = true;
+  run(100ms);
+  source.changes_per_step = changes;
+  run(500ms);
+  EXPECT_EQ(sink.data.counters["ns:0"].number, 1u);
+  EXPECT_EQ(sink.data.counters["ns:1"].number, 0u);
+  database.make_visible(hanging, now.steady);
+  run(500ms);
+  EXPECT_EQ(sink.data.counters["ns:1"].number, 1u);
 }
 
 }  // namespace
