@@ -329,7 +329,7 @@ class Lane final : private SinkHandler {
   std::uint64_t session_ = 0;
   std::optional<SourceConnected> streaming_;  // since when the record speaks of it; absent: not judged yet
   Judging judging_ = Judging::kNone;
-  std::optional<SourceFacts> facts_;  // judged against as soon as the record is known
+  std::optional<SourceFacts> facts_;  // judged against as soon as the record is known; kept until the source streams
   std::set<std::string> anothers_gaps_;  // on the record that was read, which another process wrote; until they are judged
   std::uint64_t load_ = 0;            // the newest read of the record; older answers are ignored
   std::optional<SteadyTime> lacks_since_;

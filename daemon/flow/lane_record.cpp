@@ -64,7 +64,9 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
     }
     note_what_is_left(found);
     tell_sink();
-    if (judging_ != Judging::kNone && facts_) {
+    // A judgement holds for the record it was made by: until the source streams, a cache may come back with another.
+    const bool is_judged = judging_ == Judging::kDone && found == Ledger::Found::kOurs;
+    if (judging_ != Judging::kNone && facts_ && !is_judged) {
       judging_ = Judging::kDone;
       judge_now();
     }
@@ -171,7 +173,7 @@ void Lane::note_what_is_left(Ledger::Found found) {
 
 // What this cache has missed of what the source can still send, by its record.
 void Lane::judge_now() {
-  const SourceFacts facts = *std::exchange(facts_, std::nullopt);
+  const SourceFacts& facts = *facts_;
   const std::set<std::string> inherited = ledger_.gaps();
   const std::set<std::string> ours = repairs_.reasons(true);
   for (const Gap& gap : ledger_.judge(facts)) {
@@ -218,6 +220,7 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
   snapshot_.reset();
   ledger_.forget_awaited();
   if (judging_ != Judging::kDone || !ledger_.is_known()) return;  // judged when its record is known
+  facts_.reset();
   const bool first_start = ledger_.is_first_start();
   if (!first_start && ledger_.record().epoch != connected.epoch) repairs_.forget_other_history(now.steady);
   // What is still in hand of another history says nothing of this one.

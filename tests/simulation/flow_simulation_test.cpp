@@ -570,9 +570,9 @@ class World {
     return nullptr;
   }
   bool settled() const {
-    // (Without snapshots a repair of checked rules ends tombstone_ttl after it was ready: README, "Not promised".)
+    // A repair may end after it is ready; and then nothing may be left of it, or the next process makes it again.
     const bool is_repaired = std::none_of(caches_.begin(), caches_.end(), [](const Cache& cache) { return cache.data->record && !cache.data->record->gaps.empty(); });
-    return readers_.empty() && appear_.empty() && slot_->confirmed >= database_.log_end() && ready_one() != nullptr && (has_snapshots() || is_repaired);
+    return readers_.empty() && appear_.empty() && slot_->confirmed >= database_.log_end() && ready_one() != nullptr && is_repaired;
   }
 
   // ---- What must hold
@@ -851,7 +851,7 @@ class World {
       }
       text += fmt::format("; {} readers, {} commits hang, snapshots: {}", readers_.size(), appear_.size(), has_snapshots());
       for (const Cache& cache : caches_) {
-        if (cache.data->record && !cache.data->record->gaps.empty()) text += fmt::format("; {} gaps on record of {}", cache.data->record->gaps.size(), cache.name);
+        if (cache.data->record && !cache.data->record->gaps.empty()) text += fmt::format("; on record of {}: {}", cache.name, fmt::join(cache.data->record->gaps, ", "));
       }
       return violate(text);
     }

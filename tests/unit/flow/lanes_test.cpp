@@ -110,6 +110,28 @@ TEST_F(Lanes, AParkedCacheThatStandsStillIsNotTakenBackBeforeItAnswers) {
   EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
+// While the records of other caches are still awaited.
+TEST_F(Lanes, ACacheThatIsSetBackAfterItWasJudgedIsJudgedAgain) {  // G6
+  start({});
+  write(1);
+  run(3s);
+  const FakeSink::Data older = a_.data;
+  for (int i = 0; i < 5; ++i) write(2);
+  run(3s);
+  ASSERT_TRUE(is_acknowledged());
+  b_.frozen = true;
+  source.restart(now);
+  run(200ms);
+  ASSERT_FALSE(source.connected()) << "b's record is not known yet";
+  FakeSink::restore(a_.data, older);
+  a_.plain_set("row:2", {});
+  run(200ms);
+  b_.frozen = false;
+  run(10s);
+  EXPECT_FALSE(a_.data.cache.contains("row:2")) << "stale for ever, and ready";
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+}
+
 // The log that the slot keeps is kept for the one that is away.
 TEST_F(Lanes, ACacheThatWorksIsNotParkedForWhatIsKeptForAnother) {
   start({{}, 1000, true});
