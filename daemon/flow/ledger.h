@@ -54,6 +54,8 @@ class Ledger {
   // source it becomes what we know. `is_same_process`: the cache is the one we know, so it has lost nothing; without that,
   // a record that a peer wrote (SourceConnected::is_shared) cannot be told from a rollback.
   Found found(const std::optional<Record>& stored, bool is_same_process = false);
+  // What was found last comes before what this process knew to be on record, whoever wrote either: the cache has older data.
+  bool fell_back() const { return fell_back_; }
   // Something was found() in this cache: judge() has a meaning.
   bool is_known() const { return is_known_; }
 
@@ -138,6 +140,7 @@ class Ledger {
 
   Record record_;           // as it should stand
   bool is_known_ = false;
+  bool fell_back_ = false;
   bool holds_ = false;
   bool is_shared_ = false;  // see SourceConnected
   bool is_dirty_ = false;   // something that must not wait has changed
