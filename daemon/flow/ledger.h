@@ -15,6 +15,9 @@
 //   a peer works         release()          what we know is old, nothing of it is written; the next found() adopts
 //   streams are taken up use_streams()      their names are on record before anything of them is applied
 //
+// Sequences go on from whoever wrote before (Record::sequence), so a record that comes before one that we knew is older data,
+// whoever held the source meanwhile: fell_back().
+//
 // A record is "ours" if it may be the last, by writer and sequence: the last one known to be stored (ours, or the one we
 // adopted), or any of ours sent since. Contents are never compared: they are made of what we know and would follow it. An older
 // sequence of ours, or, while we hold the source, anybody else's record is a cache that came back with old data.
