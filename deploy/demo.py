@@ -1,5 +1,9 @@
 """The part of the demo that runs; started by demo.sh, which builds and explains."""
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until perform() knows better: Ctrl-C ends it without a word
+
 import os
 import shutil
 import subprocess

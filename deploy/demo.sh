@@ -49,4 +49,5 @@ script=deploy/demo.py
 if [ "$kafka" = 1 ]; then script=deploy/demo_kafka.py; fi
 if [ "$semantic" = 1 ]; then script=deploy/demo_semantic.py; fi
 if [ "$edge" = 1 ]; then script=deploy/demo_edge.py; fi
+trap '' INT  # which Python keeps until the script says otherwise: no traceback of its own start
 exec /usr/bin/python3 "$script" "$@"

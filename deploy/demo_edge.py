@@ -2,6 +2,10 @@
 
 import http.client
 import json
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until perform() knows better: Ctrl-C ends it without a word
+
 import os
 import random
 import socket

@@ -1,5 +1,9 @@
 """The Kafka part of the demo: demo.sh --kafka. PostgreSQL -> Debezium -> Kafka -> two evictd of one group -> Redis."""
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until perform() knows better: Ctrl-C ends it without a word
+
 import os
 import sys
 

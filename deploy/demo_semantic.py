@@ -1,6 +1,10 @@
 """The demo of a semantic cache; started by demo.sh --semantic. The vectors are made by hand: what each question is about."""
 
 import math
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until perform() knows better: Ctrl-C ends it without a word
+
 import os
 import sys
 import time

@@ -1,5 +1,6 @@
 #include "mapping/column_use.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -90,6 +91,20 @@ Verdict judge_numeric(std::string_view text, std::optional<int> scale) {
                                 *scale, written)};
 }
 
+// Printed as short as it may be.
+Verdict judge_float(std::string_view text) {
+  if (text == "NaN" || text == "Infinity" || text == "-Infinity") return std::nullopt;
+  const std::optional<Bound> number = Bound::parse(text);
+  if (!number || number->kind() != Bound::Kind::kNumber) {
+    std::string hint = comparison_hint(text);
+    return Impossible{hint.empty() ? "its values are numbers" : hint};
+  }
+  const std::string_view digits = text.substr(text.starts_with('-') ? 1 : 0);
+  const bool has_zeros = text.find('.') != std::string_view::npos && text.find_first_of("eE") == std::string_view::npos && (text.ends_with('0') || text.ends_with('.'));
+  const bool is_printed_so = !digits.empty() && is_digit(digits[0]) && !has_zeros && (digits.size() == 1 || digits[0] != '0' || !is_digit(digits[1]));
+  return is_printed_so ? Verdict() : Impossible{"its values are written as short as they may be, such as '0.5' or '7'; {gte: ..., lte: ...} compares by value"};
+}
+
 Verdict judge_uuid(std::string_view text) {
   constexpr std::string_view kShape = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
   bool fits = text.size() == kShape.size();
@@ -145,6 +160,66 @@ Verdict judge_bytea(std::string_view text) {
   return fits ? Verdict() : Impossible{"its values are lower-case hex, such as 'deadbeef'"};
 }
 
+bool is_time_of_day(std::string_view text) {
+  constexpr std::string_view kShape = "00:00:00";
+  if (text.size() < kShape.size()) return false;
+  for (std::size_t i = 0; i < kShape.size(); ++i) {
+    if (kShape[i] == '0' ? !is_digit(text[i]) : text[i] != ':') return false;
+  }
+  text.remove_prefix(kShape.size());
+  return text.empty() || (text.size() <= 7 && text[0] == '.' && all_digits(text.substr(1)) && !text.ends_with('0'));
+}
+
+Verdict judge_time_of_day(std::string_view text, bool has_zone) {
+  const std::size_t zone = has_zone ? std::min(text.find_first_of("+-"), text.size()) : text.size();
+  const bool zone_fits = has_zone == (zone < text.size()) && (!has_zone || (text.size() >= zone + 3 && is_digit(text[zone + 1]) && is_digit(text[zone + 2])));
+  if (zone_fits && is_time_of_day(text.substr(0, zone))) return std::nullopt;
+  return Impossible{fmt::format("its values are such as '09:00:00{}' or '09:00:00.5{}'", has_zone ? "+00" : "", has_zone ? "+00" : "")};
+}
+
+// As PostgreSQL prints them: an inet without the mask that every single address has, a cidr always with one.
+Verdict judge_network(std::string_view text, bool is_cidr) {
+  const std::size_t slash = std::min(text.find('/'), text.size());
+  const std::string address(text.substr(0, slash));
+  const bool has_mask = slash < text.size();
+  const int family = address.find(':') == std::string::npos ? AF_INET : AF_INET6;
+  const unsigned bits = family == AF_INET ? 32 : 128;
+  unsigned char parsed[16];
+  char printed[INET6_ADDRSTRLEN];
+  bool fits = inet_pton(family, address.c_str(), parsed) == 1 && inet_ntop(family, parsed, printed, sizeof printed) != nullptr && address == printed;
+  if (has_mask) {
+    const std::string_view mask = text.substr(slash + 1);
+    unsigned number = 0;
+    fits = fits && is_whole(mask) && std::from_chars(mask.data(), mask.data() + mask.size(), number).ec == std::errc() &&
+           number <= (is_cidr ? bits : bits - 1);
+  }
+  if (fits && (has_mask || !is_cidr)) return std::nullopt;
+  return Impossible{is_cidr ? "its values are such as '10.0.0.0/8', always with a mask" : "its values are such as '10.0.0.1', or '10.0.0.1/8' where the mask is not that of one address"};
+}
+
+Verdict judge_macaddr(std::string_view text, std::size_t bytes) {
+  bool fits = text.size() == 3 * bytes - 1;
+  for (std::size_t i = 0; fits && i < text.size(); ++i) {
+    fits = i % 3 == 2 ? text[i] == ':' : is_digit(text[i]) || (text[i] >= 'a' && text[i] <= 'f');
+  }
+  return fits ? Verdict() : Impossible{"its values are such as '08:00:2b:01:02:03', in lower case"};
+}
+
+Verdict judge_bits(std::string_view text, const ColumnType& type) {
+  const bool are_bits = std::all_of(text.begin(), text.end(), [](char c) { return c == '0' || c == '1'; });
+  const bool fits = are_bits && (!type.length || (type.is_padded ? text.size() == *type.length : text.size() <= *type.length));
+  if (fits) return std::nullopt;
+  if (!type.length) return Impossible{"its values are bits, such as '101'"};
+  return Impossible{fmt::format("its values are {}{} bits, such as '{}'", type.is_padded ? "" : "at most ", *type.length,
+                                std::string(std::min<std::size_t>(*type.length, 8), '1'))};
+}
+
+Verdict judge_oid(std::string_view text) {
+  std::uint64_t number = 0;
+  const bool fits = is_whole(text) && std::from_chars(text.data(), text.data() + text.size(), number).ec == std::errc() && number <= UINT32_MAX;
+  return fits ? Verdict() : Impossible{"its values are numbers from 0 to 4294967295"};
+}
+
 Verdict judge_value(const std::string& text, const ColumnType& type) {
   switch (type.family) {
     case Family::kBoolean:
@@ -153,11 +228,8 @@ Verdict judge_value(const std::string& text, const ColumnType& type) {
       return judge_integer(text, type.bytes);
     case Family::kNumeric:
       return judge_numeric(text, type.scale);
-    case Family::kFloat: {
-      const std::optional<Bound> number = Bound::parse(text);
-      const bool is_number = (number && number->kind() == Bound::Kind::kNumber) || text == "NaN" || text == "Infinity" || text == "-Infinity";
-      return is_number ? Verdict() : Impossible{comparison_hint(text).empty() ? "its values are numbers" : comparison_hint(text)};
-    }
+    case Family::kFloat:
+      return judge_float(text);
     case Family::kUuid:
       return judge_uuid(text);
     case Family::kDate:
@@ -178,6 +250,17 @@ Verdict judge_value(const std::string& text, const ColumnType& type) {
     }
     case Family::kText:
       return judge_text(text, type);
+    case Family::kTime:
+      return judge_time_of_day(text, type.has_zone);
+    case Family::kInet:
+    case Family::kCidr:
+      return judge_network(text, type.family == Family::kCidr);
+    case Family::kMacaddr:
+      return judge_macaddr(text, type.bytes);
+    case Family::kBits:
+      return judge_bits(text, type);
+    case Family::kOid:
+      return judge_oid(text);
     case Family::kUnknown:
     case Family::kOther:
       return std::nullopt;
@@ -216,8 +299,14 @@ class Judge {
   void judge_one(const std::string& value, bool is_certain) {
     if (Verdict verdict = judge_value(value, type_)) {
       add(is_certain, fmt::format("is never '{}'", printable(value)), std::move(verdict->hint));
+    } else if (type_.family == Family::kNumeric && !type_.scale && is_digit(value.back())) {
+      add(false, fmt::format("is compared with '{}' as a text, which '{}0' is not", printable(value), value.find('.') == std::string::npos ? value + "." : value),
+          fmt::format("{{gte: {0}, lte: {0}}} compares by value", printable(value)));
     } else if (std::string hint = comparison_hint(value); type_.family == Family::kText && !hint.empty()) {
       add(false, fmt::format("is compared with the text '{}'", printable(value)), hint + " if a comparison is meant");
+    } else if (!type_.equal_by.empty() && std::any_of(value.begin(), value.end(), [](char c) { return !is_digit(c); })) {
+      add(false, fmt::format("is compared with '{}' letter by letter, and {} makes others equal to it", printable(value), type_.equal_by),
+          "name each text that rows may hold, or leave the condition out");
     }
   }
 

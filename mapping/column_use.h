@@ -43,14 +43,22 @@ struct ColumnType {
     kJson,
     kArray,
     kEnum,
-    kOther,  // a type with a text of its own that is no JSON, date or number: time, inet, interval ...
+    kTime,      // without a date
+    kInet,
+    kCidr,
+    kMacaddr,
+    kBits,      // bit, bit varying
+    kOid,
+    kOther,  // a type with a text of its own that is no JSON, date or number: interval, money ...
   };
   Family family = Family::kUnknown;
   std::string name;                  // "numeric(10,2)", for messages
-  std::size_t bytes = 0;             // of an integer: 2, 4, 8
+  std::size_t bytes = 0;             // of an integer: 2, 4, 8; of a hardware address: 6, 8
   std::optional<int> scale;          // of a numeric: digits after the point
-  std::optional<std::size_t> length; // of a text, in characters
-  bool is_padded = false;            // char(n): always that long
+  std::optional<std::size_t> length; // of a text, in characters; of bits
+  bool is_padded = false;            // char(n), bit(n): always that long
+  bool has_zone = false;             // of a time without a date
+  std::string equal_by;              // why two texts may be equal to the database and not the same: "citext"; empty: they are not
   std::vector<std::string> labels;   // of an enum
 };
 

@@ -36,6 +36,66 @@ std::optional<std::size_t> array_index(std::string_view step) {
   return index;
 }
 
+// Of a JSON text between its quotes. PostgreSQL's json takes "\ud800", half of a character, which the library refuses: it is
+// three bytes here, as UTF-8 would write it if it could, and so equal to nothing but itself. Nothing: no JSON.
+std::optional<std::string> unescaped_with_halves(std::string_view raw) {
+  const auto read_unit = [&](std::size_t at) -> std::optional<std::uint32_t> {
+    if (at + 6 > raw.size() || raw[at] != '\\' || raw[at + 1] != 'u') return std::nullopt;
+    std::uint32_t unit = 0;
+    const auto [end, error] = std::from_chars(raw.data() + at + 2, raw.data() + at + 6, unit, 16);
+    return error == std::errc() && end == raw.data() + at + 6 ? std::optional(unit) : std::nullopt;
+  };
+  std::string out;
+  for (std::size_t at = 0; at < raw.size();) {
+    if (raw[at] != '\\') {
+      out += raw[at++];
+      continue;
+    }
+    if (at + 1 == raw.size()) return std::nullopt;
+    constexpr std::string_view kSigns = "\"\\/bfnrt";
+    constexpr std::string_view kMeant = "\"\\/\b\f\n\r\t";
+    if (const std::size_t sign = kSigns.find(raw[at + 1]); sign != std::string_view::npos) {
+      out += kMeant[sign];
+      at += 2;
+      continue;
+    }
+    auto unit = read_unit(at);
+    if (!unit) return std::nullopt;
+    at += 6;
+    std::uint32_t code = *unit;
+    if (code >= 0xd800 && code < 0xdc00) {
+      if (const auto low = read_unit(at); low && *low >= 0xdc00 && *low < 0xe000) {
+        code = 0x10000 + ((code - 0xd800) << 10) + (*low - 0xdc00);
+        at += 6;
+      }
+    }
+    const auto put = [&out](std::uint32_t byte) { out += static_cast<char>(byte); };
+    if (code < 0x80) {
+      put(code);
+    } else if (code < 0x800) {
+      put(0xc0 | code >> 6), put(0x80 | (code & 0x3f));
+    } else if (code < 0x10000) {
+      put(0xe0 | code >> 12), put(0x80 | (code >> 6 & 0x3f)), put(0x80 | (code & 0x3f));
+    } else {
+      put(0xf0 | code >> 18), put(0x80 | (code >> 12 & 0x3f)), put(0x80 | (code >> 6 & 0x3f)), put(0x80 | (code & 0x3f));
+    }
+  }
+  return out;
+}
+
+// The name of a field; `room` holds it where the library cannot tell.
+std::string_view name_of(ondemand::field& field, std::string& room) {
+  const char* raw = field.key().raw();  // it begins behind its quote, and the library has found that it ends
+  std::string_view name;
+  if (field.unescaped_key().get(name) == simdjson::SUCCESS) return name;
+  const char* end = raw;
+  while (*end != '"') end += *end == '\\' ? 2 : 1;
+  auto with_halves = unescaped_with_halves(std::string_view(raw, static_cast<std::size_t>(end - raw)));
+  if (!with_halves) throw simdjson::simdjson_error(simdjson::STRING_ERROR);
+  room = std::move(*with_halves);
+  return room;
+}
+
 // The value as a text in which equal values are equal texts. Throws on what is no JSON.
 void append_normal(ondemand::value value, std::string& out, int depth) {
   if (depth > kNormalDepthMax) throw simdjson::simdjson_error(simdjson::DEPTH_ERROR);
@@ -48,8 +108,9 @@ void append_normal(ondemand::value value, std::string& out, int depth) {
   switch (value.type()) {
     case ondemand::json_type::object: {
       std::map<std::string, std::string> fields;
-      for (auto field : value.get_object()) {
-        std::string name(std::string_view(field.unescaped_key()));
+      for (ondemand::field field : value.get_object()) {
+        std::string room;
+        std::string name(name_of(field, room));
         std::string text;
         append_normal(field.value(), text, depth + 1);
         fields.insert_or_assign(std::move(name), std::move(text));
@@ -70,8 +131,14 @@ void append_normal(ondemand::value value, std::string& out, int depth) {
       }
       out += ']';
       return;
-    case ondemand::json_type::string:
-      return append_text(std::string_view(value.get_string()));
+    case ondemand::json_type::string: {
+      const std::string_view token = trimmed(value.raw_json_token());
+      std::string_view text;
+      if (value.get_string().get(text) == simdjson::SUCCESS) return append_text(text);
+      const auto with_halves = unescaped_with_halves(token.substr(1, token.size() - 2));
+      if (!with_halves) throw simdjson::simdjson_error(simdjson::STRING_ERROR);
+      return append_text(*with_halves);
+    }
     case ondemand::json_type::boolean:
       out += bool(value.get_bool()) ? 't' : 'f';
       return;
@@ -150,11 +217,12 @@ struct JsonReader::Impl {
   // The raw text at one step below `text`; empty when there is nothing. Throws on invalid JSON.
   std::string_view step_into(std::string_view text, const std::string& step) {
     std::string_view found;
+    std::string room;
     ondemand::document document = parser.iterate(padded(text));
     switch (document.type()) {
       case ondemand::json_type::object:
-        for (auto field : document.get_object()) {
-          const bool wanted = std::string_view(field.unescaped_key()) == step;
+        for (ondemand::field field : document.get_object()) {
+          const bool wanted = name_of(field, room) == step;
           const std::string_view raw = simdjson::to_json_string(field.value());
           if (wanted) found = raw;
         }

@@ -107,25 +107,33 @@ void read_arguments(YamlMap& map, const YamlNode& node, std::vector<std::string>
   }
 }
 
+struct CredentialNames {
+  std::string_view url = "url";
+  std::string_view file = "password_file";
+  std::string_view command = "password_command";
+};
+
 // 'password_file' or 'password_command', in place of a password in 'url'.
-void read_credential(YamlMap& map, bool url_has_password, const std::filesystem::path& folder, CredentialSource& source) {
-  const bool has_file = map.read("password_file", source.file);
-  const YamlNode* command = map.find("password_command");
+void read_credential(YamlMap& map, bool url_has_password, const std::filesystem::path& folder, CredentialSource& source,
+                     const CredentialNames& names = {}) {
+  const auto& [url_name, file_name, command_name] = names;
+  const bool has_file = map.read(file_name, source.file);
+  const YamlNode* command = map.find(command_name);
   const bool has_command = command != nullptr;
   if (has_command) read_arguments(map, *command, source.command);
-  if (has_file && source.file.empty()) take_at(map, "password_file", "expected the name of a file, got an empty text");
+  if (has_file && source.file.empty()) take_at(map, file_name, "expected the name of a file, got an empty text");
   if (has_file && !source.file.empty()) source.file = (folder / source.file).string();
   if (has_command && command->kind == YamlNode::Kind::kList && (source.command.empty() || source.command.front().empty())) {
-    take_at(map, "password_command", "expected a program and its arguments, got an empty list",
+    take_at(map, command_name, "expected a program and its arguments, got an empty list",
             "for example [\"vault\", \"read\", \"-field=password\", \"database/creds/evictd\"]");
   }
   if (has_file && has_command) {
-    take_at(map, "password_command", "'password_command' and 'password_file' exclude one another", "keep the one that is meant");
+    take_at(map, command_name, fmt::format("'{}' and '{}' exclude one another", command_name, file_name), "keep the one that is meant");
   }
   if ((has_file || has_command) && url_has_password) {
-    take_at(map, has_file ? "password_file" : "password_command",
-            std::string(has_file ? "'password_file'" : "'password_command'") + " is set, and 'url' has a password too",
-            "take the password out of 'url': postgresql://evictd@localhost/shop, redis://evictd@localhost:6379/0");
+    take_at(map, has_file ? file_name : command_name,
+            fmt::format("'{}' is set, and '{}' has a password too", has_file ? file_name : command_name, url_name),
+            fmt::format("take the password out of '{}': postgresql://evictd@localhost/shop, redis://evictd@localhost:6379/0", url_name));
   }
 }
 
@@ -255,6 +263,13 @@ void read_kafka(YamlMap& root, Config& config, const std::filesystem::path& fold
   map.read("connect_url", settings.connect_url);
   read_registry(map, folder, settings.registry);
   read_postgres_url(map, "postgres_url", settings.postgres_url);
+  const Result<Conninfo> conninfo = Conninfo::parse(settings.postgres_url.reveal());
+  read_credential(map, conninfo && !conninfo->get("password").empty(), folder, settings.postgres_credential,
+                  {"postgres_url", "postgres_password_file", "postgres_password_command"});
+  for (const char* name : {"postgres_password_file", "postgres_password_command"}) {
+    if (map.find(name) == nullptr || map.find("postgres_url") != nullptr) continue;
+    take_at(map, name, "expected 'postgres_url' beside it, got none", "the database that Debezium reads: postgresql://evictd@localhost/shop");
+  }
   root.take(map.finish(), *node);
 }
 

@@ -56,6 +56,7 @@ struct KafkaSettings {
     int id_bytes = 0;  // 0: auto
   } registry;
   Secret postgres_url;
+  CredentialSource postgres_credential;
   Place place;
 };
 

@@ -57,7 +57,7 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
     // What another process left is read anew when the source is ours to judge; repairs of what was found before and not
     // begun are found again then.
     if (knew) repairs_.drop_unbegun();
-    if (is_another_process) {
+    if (is_another_process || ledger_.fell_back()) {
       forget_unrecorded();
       repairs_.begin_again(now_.steady);
       if (streaming_) wants_redelivery_ = true;
@@ -186,6 +186,12 @@ void Lane::judge_now() {
                     "the cached values it may have touched are purged now; evictd reports ready when that is done");
     }
     open_repair({gap.reason, gap.tables, !gap.is_expected, true});
+  }
+  // Nobody held the source when the cache lost what came after.
+  if (ledger_.fell_back() && !repairs_.reasons(true).contains("redis_rollback")) {
+    events_.error("gap (redis_rollback): the cache came back with older data than it had",
+                  "all it may hold is purged now; evictd reports ready when that is done");
+    open_repair({"redis_rollback", {}, true, true});
   }
   const std::set<std::string> anothers = std::exchange(anothers_gaps_, {});
   for (const std::string& reason : inherited) {
@@ -382,6 +388,7 @@ void Lane::tell_sink() {
   context.snapshot = snapshot_;
   context.channels = channels_;
   context.is_deletes_only = is_deletes_only_;
+  context.is_record_ours_alone = streaming_ && !streaming_->is_shared;
   context.needs_one_server = needs_one_server_;
   spec_.sink->set_context(context);
 }

@@ -34,7 +34,7 @@ void judge_tables(const Record& record, const SourceFacts& facts, std::vector<Ga
     add(std::move(gap), reason == "table_recreated"      ? "dropped and created anew"
                         : reason == "unpublished"        ? "not all of it was in the publication for a time"
                         : reason == "partitions_changed" ? "partitions or children were attached or removed"
-                                                         : "columns or storage were altered, which may change values without a row in the stream");
+                                                         : "names, columns or storage were altered, which may change values without a row in the stream");
   }
   if (!added.tables.empty()) add(std::move(added), "the rules name tables that were not followed until now");
 }
@@ -55,6 +55,8 @@ Ledger::Found Ledger::found(const std::optional<Record>& stored, bool is_same_pr
       stored && stored->writer == writer_ && stored->sequence > unsure_after_ && stored->sequence <= sent_;
   const bool is_as_good = holds_ && stored && stored->writer == writer_ && confirmed_ != 0 &&
                           stored->sequence >= std::max(confirmed_, as_good_from_) && stored->sequence <= sent_;
+  const bool is_as_good_as_last = stored && stored->writer == writer_ && confirmed_ != 0 && stored->sequence >= std::max(confirmed_, as_good_from_);
+  fell_back_ = was_known && !is_shared_ && last_ && !may_be_last && !is_as_good_as_last && (stored ? stored->sequence : 0) < last_->sequence;
   if (was_known && (may_be_last || is_as_good || written == last_)) {
     under_way_ = 0;
     if (!unconfirmed_.empty()) is_dirty_ = true;  // whoever was asked is gone with the connection: the next one is asked about
@@ -67,6 +69,7 @@ Ledger::Found Ledger::found(const std::optional<Record>& stored, bool is_same_pr
   }
   last_ = written;
   under_way_ = 0;
+  if (stored) sent_ = std::max(sent_, stored->sequence);
   unsure_after_ = sent_;
   as_good_from_ = sent_ + 1;
   if (holds_ && was_known && is_shared_ && is_same_process && stored) {

@@ -15,6 +15,9 @@
 //   a peer works         release()          what we know is old, nothing of it is written; the next found() adopts
 //   streams are taken up use_streams()      their names are on record before anything of them is applied
 //
+// Sequences go on from whoever wrote before (Record::sequence), so a record that comes before one that we knew is older data,
+// whoever held the source meanwhile: fell_back().
+//
 // A record is "ours" if it may be the last, by writer and sequence: the last one known to be stored (ours, or the one we
 // adopted), or any of ours sent since. Contents are never compared: they are made of what we know and would follow it. An older
 // sequence of ours, or, while we hold the source, anybody else's record is a cache that came back with old data.
@@ -54,6 +57,8 @@ class Ledger {
   // source it becomes what we know. `is_same_process`: the cache is the one we know, so it has lost nothing; without that,
   // a record that a peer wrote (SourceConnected::is_shared) cannot be told from a rollback.
   Found found(const std::optional<Record>& stored, bool is_same_process = false);
+  // What was found last comes before what this process knew to be on record, whoever wrote either: the cache has older data.
+  bool fell_back() const { return fell_back_; }
   // Something was found() in this cache: judge() has a meaning.
   bool is_known() const { return is_known_; }
 
@@ -138,6 +143,7 @@ class Ledger {
 
   Record record_;           // as it should stand
   bool is_known_ = false;
+  bool fell_back_ = false;
   bool holds_ = false;
   bool is_shared_ = false;  // see SourceConnected
   bool is_dirty_ = false;   // something that must not wait has changed

@@ -13,6 +13,9 @@ constexpr std::chrono::milliseconds kSettleMin{1000};
 
 bool has_snapshot(const Repairs::Conditions& conditions) { return conditions.snapshot != nullptr && *conditions.snapshot; }
 
+// What every fill has to have seen.
+Xid floor_of(const Repairs::Conditions& conditions) { return Xid{number((*conditions.snapshot)->xmax()) - 1}; }
+
 }  // namespace
 
 void Repairs::open(Wanted wanted, SteadyTime now) {
@@ -90,7 +93,7 @@ void Repairs::begin(Repair& repair, SteadyTime now, const Conditions& conditions
   }
   if (has_snapshot(conditions)) {
     repair.hanging = (*conditions.snapshot)->in_progress();
-    repair.floor = Xid{number((*conditions.snapshot)->xmax()) - 1};
+    repair.floor = floor_of(conditions);
   }
   if (repair.hanging.empty()) repair.visible_at = now;
   repair.began_at = now;
@@ -150,14 +153,24 @@ const Repairs::Walk* Repairs::next(SteadyTime now, const Conditions& conditions)
     }
     const auto at = due(repair);
     if (!at || *at > now) continue;
-    walking_ = index;
     if (repair.state == State::kSettling) {
+      // It began while there was nobody to give a snapshot (a source that connects anew), and there is by now: the second
+      // walk leaves the floor, and what readers of before filled meanwhile goes.
+      const bool lacks_floor = repair.floor == Xid{} && !repair.checked.empty() && conditions.has_snapshots;
+      if (lacks_floor && !(has_snapshot(conditions) && conditions.snapshot_asked_at >= repair.opened_at)) {
+        wants_snapshot_ = repair.waits_for_floor = true;
+        continue;
+      }
+      repair.waits_for_floor = false;
+      if (lacks_floor) repair.floor = floor_of(conditions);
+      walking_ = index;
       repair.state = State::kSecond;
       // What still hangs is purged once more when it becomes visible.
       repair.is_late_for_hanging = !repair.visible_at;
-      make_walk(repair, repair.patterns, Act::kSettle, now);
+      make_walk(repair, repair.patterns, lacks_floor ? Act::kInvalidate : Act::kSettle, now);
       return walk_.get();
     }
+    walking_ = index;
     if (repair.readers_at && *repair.readers_at <= now) {
       repair.late_under_way = Repair::Late::kReaders;
       make_walk(repair, repair.checked, Act::kSettle, now);
@@ -271,7 +284,7 @@ SteadyTime Repairs::wake_at() const {
   SteadyTime earliest = SteadyTime::max();
   if (walk_) return earliest;
   for (const Repair& repair : repairs_) {
-    if (const auto at = due(repair)) earliest = std::min(earliest, *at);
+    if (const auto at = due(repair); at && !repair.waits_for_floor) earliest = std::min(earliest, *at);
   }
   return earliest;
 }

@@ -115,6 +115,7 @@ class Repairs {
     // Late walks still to come: of readers (by the clock), of hanging commits (when visible, plus settle).
     std::optional<SteadyTime> readers_at;
     bool is_late_for_hanging = false;
+    bool waits_for_floor = false;  // of the second walk: a snapshot is asked for
     std::vector<PatternRef> checked;        // patterns of `fill: checked`
     enum class Late { kNone, kReaders, kHanging } late_under_way = Late::kNone;
   };

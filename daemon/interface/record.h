@@ -18,7 +18,8 @@ namespace evictd {
 struct Record {
   // Who wrote it: a random id of the process, 16 hexadecimal digits. Empty: nobody yet.
   std::string writer;
-  // Counts what this writer saved. A cache that has lost nothing comes back with the last one saved or sent.
+  // Counts what was saved, on from the record that the writer found: of two records of one cache the one with the higher
+  // sequence came later, whoever wrote it. A cache that has lost nothing comes back with the last one saved or sent.
   std::uint64_t sequence = 0;
 
   Epoch epoch;

@@ -247,10 +247,10 @@ def rules_schema():
             "anyOf": [{"$ref": "#/$defs/rules_file"}, {"$ref": "#/$defs/rules"}], "$defs": definitions()}
 
 
-def credential():
+def credential(prefix=""):
     return {
-        "password_file": dict(FILLED, description="read at every connect: the password on one line, or {\"password\", \"expires\"}"),
-        "password_command": {"type": "array", "items": TEXT, "minItems": 1,
+        prefix + "password_file": dict(FILLED, description="read at every connect: the password on one line, or {\"password\", \"expires\"}"),
+        prefix + "password_command": {"type": "array", "items": TEXT, "minItems": 1,
                              "description": "a program and its arguments, run at every connect without a shell; prints what a password_file holds"},
     }
 
@@ -359,7 +359,9 @@ def kafka():
             **{"not": {"anyOf": [{"required": list(pair)} for pair in (
                 ("password", "password_file"), ("password", "password_command"), ("password_file", "password_command"))]}}),
         "postgres_url": dict(FILLED, description="the source database, asked which transactions are visible"),
-    }, ["brokers", "topics"], "Debezium's events as the source, instead of postgres")
+        **credential("postgres_"),
+    }, ["brokers", "topics"], "Debezium's events as the source, instead of postgres",
+        dependentRequired={name: ["postgres_url"] for name in credential("postgres_")}, **{"not": {"required": list(credential("postgres_"))}})
 
 
 def config_schema():

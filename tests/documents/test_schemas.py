@@ -25,7 +25,7 @@ BEYOND = [
     r"another rule has the name|the column '.*'$|does not use the column|is not a rediss:// URL|has no effect|exclude one another|would act on no update ever|"
     r"cannot be kept complete|is a join: expected|no join has the name|steps are a circle|begins at two tables|'ignore_changed' names",
     r"'settle': expected more than 0ms|needs 'fill: (?:checked|plain)'|needs 'engine: search'|expected one '\.\*'",  # `fill` may come from `defaults`
-    r"'url' has a user too|'url' has a password too|a password is set, and no 'user'",
+    r"'url' has a user too|'(?:postgres_)?url' has a password too|a password is set, and no 'user'",
     # How a number was written is gone once YAML has read it.
     r"got '(?:\+1|0x10|1e3)'",
     r"which is no cache|stands behind itself|stands behind no Redis",

@@ -198,24 +198,24 @@ def test_restarted_from_an_older_dump(postgres, make_redis, make_evictd):
     oracle.assert_true_cache(postgres, cache)
 
 
-def test_what_is_flushed_or_swapped_behind_its_back_is_purged_by_hand(postgres, redis, cache, make_evictd):
-    """As README advises, to the letter."""
+@pytest.mark.parametrize("how", ["flush", "swap"])
+def test_what_is_flushed_or_swapped_under_an_open_connection_is_noticed(postgres, redis, cache, make_evictd, how):
     evictd = make_evictd(rules="- {table: products, keys: ['product:{id}'], fill: checked}\n").start()
     token = postgres.value("select pg_current_snapshot()::text")
     postgres.execute("update products set name = 'new' where id = 1")
     oracle.wait_until_acknowledged(postgres, evictd.slot)
 
-    def fill():
-        return cache.execute_command("FCALL", "evictd_fill", 2, "product:1", "evictd:{product:1}", token, 600_000, "old")
+    def fill(with_token=token):
+        return cache.execute_command("FCALL", "evictd_fill", 2, "product:1", "evictd:{product:1}", with_token, 600_000, "a name")
 
     assert fill() == 0, "too old"
     other = redis.client(1)
-    cache.flushdb()
     other.set("product:2", "of another time")
-    cache.execute_command("SWAPDB", 0, 1)
-    purged = evictd.command("purge", "--table", "products")
-    assert purged.returncode == 0, purged.stderr
-    assert not cache.exists("product:2")
-    assert fill() == 0, "its tombstone is back"
-    fresh = postgres.value("select pg_current_snapshot()::text")
-    assert cache.execute_command("FCALL", "evictd_fill", 2, "product:1", "evictd:{product:1}", fresh, 600_000, "new") == 1
+    cache.execute_command(*{"flush": ["FLUSHDB"], "swap": ["SWAPDB", 0, 1]}[how])
+    fill()  # taken: its tombstone is gone
+    eventually("it is noticed", lambda: evictd.metrics().sum("evictd_gaps_total", reason="redis_rollback") == 1, 20)
+    evictd.wait_until_ready()
+    assert not cache.exists("product:1", "product:2")
+    assert fill() == 0, "too old for what was purged"
+    assert fill(postgres.value("select pg_current_snapshot()::text")) == 1
+    assert "was flushed, swapped or loaded anew" in evictd.log_text()

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from harness import daemon, servers, vectors
@@ -56,6 +57,33 @@ def test_an_ended_demo_leaves_nothing_behind(tmp_path):
         running.wait()
     assert not os.path.exists(folder)
     assert not processes_naming(folder)
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.15, 0.3, 0.6, 1.0])
+def test_an_interrupt_at_its_start_prints_no_traceback(tmp_path, delay):
+    output = tmp_path / "output"
+
+    def as_demo_sh_does():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    with open(output, "wb") as file:
+        running = subprocess.Popen(DEMO, env=environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=file, preexec_fn=as_demo_sh_does)
+    try:
+        time.sleep(delay)
+
+        def ends():
+            running.send_signal(signal.SIGINT)
+            return running.poll() is not None
+
+        eventually("it has ended", ends, 30, every=0.1)
+    finally:
+        running.kill()
+        running.wait()
+    said = output.read_text()
+    assert "Traceback" not in said and "failed" not in said, said
+    assert running.returncode in (130, -signal.SIGINT)
+    folder = re.search(r"log +(\S+)/evictd\.log", said)
+    assert folder is None or not os.path.exists(folder.group(1))
 
 
 def test_an_unknown_option_is_refused_with_a_hint():

@@ -602,10 +602,12 @@ Reply MemoryRedis::mget(const Arguments& a) {
 
 Reply MemoryRedis::set(const Arguments& a) {
   std::int64_t expires = 0;
-  bool keeps = false, if_absent = false, if_there = false;
+  bool keeps = false, if_absent = false, if_there = false, tells_former = false;
   for (std::size_t i = 3; i < a.size(); ++i) {
     const std::string option = upper(a[i]);
-    if (option == "NX") {
+    if (option == "GET") {
+      tells_former = true;
+    } else if (option == "NX") {
       if_absent = true;
     } else if (option == "XX") {
       if_there = true;
@@ -622,10 +624,17 @@ Reply MemoryRedis::set(const Arguments& a) {
   }
   if ((if_absent && if_there) || (keeps && expires != 0)) return failed(kSyntax);
   const Value* there = find(a[1]);
-  if ((if_absent && there != nullptr) || (if_there && there == nullptr)) return nil();
+  Reply former = ok();
+  if (tells_former) {
+    Reply wrong;
+    const auto* value = there == nullptr ? nullptr : find_as<std::string>(a[1], wrong);
+    if (there != nullptr && value == nullptr) return wrong;
+    former = value == nullptr ? nil() : text_of(*value);
+  }
+  if ((if_absent && there != nullptr) || (if_there && there == nullptr)) return tells_former ? former : nil();
   if (keeps && there != nullptr) expires = there->expires_ms;
   data_.keys[a[1]] = Value{a[2], expires};
-  return ok();
+  return former;
 }
 
 Reply MemoryRedis::unlink(const Arguments& a) {

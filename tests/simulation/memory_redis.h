@@ -57,6 +57,8 @@ class MemoryRedis {
 
   // Another process: scripts are forgotten, cursors mean nothing any more, functions are those of the data.
   void restart(Data data);
+  // The same process and connections, with other keys: FLUSHDB, SWAPDB, a dump that is loaded.
+  void exchange(Data data) { data_.keys = std::move(data.keys); }
   const Data& data() const { return data_; }
   const std::string& run_id() const { return run_id_; }
   // Whether a key is there now.

@@ -134,7 +134,7 @@ TEST_F(MemoryRedisTest, CommandsAtRandomHaveTheSameReplies) {
       case 2: same({"SET", key, text}); break;
       case 3: same({"SET", key, text, "PX", one_of(kLives)}); break;
       case 4: same({"set", key, text, "KEEPTTL"}); break;
-      case 5: same({"SET", key, text, pick(2) == 0 ? "NX" : "XX", "PX", one_of(kLives)}); break;
+      case 5: pick(3) == 0 ? same({"SET", key, text, "GET"}) : same({"SET", key, text, pick(2) == 0 ? "NX" : "XX", "PX", one_of(kLives)}); break;
       case 6: same({"UNLINK", key, other}); break;
       case 7: same({"EXISTS", key, key, other}); break;
       case 8:

@@ -7,7 +7,7 @@
 // kind fill the caches, slowly: plain, listed under a tag, checked, leased, of values that are kept stale, of lazy tags, and
 // under a number that `bump` raises. Servers are slow, freeze, are away, cut connections before or after they carried out what
 // is on its way, forget scripts, and restart with their data, with what they had at their last record, with older data, or
-// with none. The slot is lost, or a piece of the stream. Daemons are stopped, killed, killed between two pages of a cursor.
+// with none, or have other data from one moment to the next. The slot is lost, or a piece of the stream. Daemons are stopped, killed, killed between two pages of a cursor.
 //
 // The oracle knows only rows: what was acknowledged is in every cached value from then on, while nothing was lost; at the end,
 // when everything healed, every cached value is its row as it is now; and no foreign key was ever touched.
@@ -496,7 +496,10 @@ class World {
       cache.is_doubtful = true;
     }
     if (!chance(2)) return;
-    if (chance(300)) {
+    if (chance(400)) {
+      log("{} has other data under its open connections", cache.name);
+      server.redis.exchange(cache.dump && chance(500) ? *cache.dump : MemoryRedis::Data{foreign_keys(), {}});
+    } else if (chance(300)) {
       log("{} restarts empty", cache.name);
       server.restart({foreign_keys(), {}});
     } else if (cache.dump) {
@@ -525,8 +528,13 @@ class World {
   void last_loss() {
     for (Cache& cache : caches_) {
       if (!loses_data_ || !cache.dump || chance(500)) continue;
-      log("{} restarts with older data at last", cache.name);
-      cache.server->restart(*cache.dump);
+      if (chance(400)) {
+        log("{} has older data under its open connections at last", cache.name);
+        cache.server->redis.exchange(*cache.dump);
+      } else {
+        log("{} restarts with older data at last", cache.name);
+        cache.server->restart(*cache.dump);
+      }
       cache.is_doubtful = true;
     }
     if (loses_stream_ && slot_->exists && !slot_->lost && chance(300)) lose_slot();
@@ -580,7 +588,7 @@ class World {
       log("  {} <-{}", cache.name, text);
     }
     const std::string record = record_key(kRecordName);
-    const bool is_record = (command.size() == 5 && command[3] == record) || (command.size() == 3 && command[0] == "SET" && command[1] == record);
+    const bool is_record = (command.size() >= 5 && command[3] == record) || (command.size() >= 3 && command[0] == "SET" && command[1] == record);
     if (is_record && loses_data_) cache.at_record = cache.server->redis.data();
   }
 

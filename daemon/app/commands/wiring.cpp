@@ -33,8 +33,7 @@ std::string postgres_text(const Secret& url) {
 
 DatabaseAddress address_of(const PostgresSettings& settings) { return {settings.url, settings.credential, settings.client_encoding}; }
 
-// Beside Kafka: its password is in the url, or in libpq's own password file.
-DatabaseAddress address_of(const KafkaSettings& settings) { return {settings.postgres_url, {}, ""}; }
+DatabaseAddress address_of(const KafkaSettings& settings) { return {settings.postgres_url, settings.postgres_credential, ""}; }
 
 #ifdef EVICTD_WITH_KAFKA
 KafkaOptions kafka_options(const KafkaSettings& settings) {

@@ -46,7 +46,11 @@ struct BlockingClient::Impl {
       auto state = transport.advance();
       if (!state) return tl::unexpected(state.error());
       if (*state == Transport::State::kOpen) return {};
-      if (!wait(deadline, false)) return timed_out("answer");
+      if (wait(deadline, false)) continue;
+      if (*state != Transport::State::kHandshaking) return timed_out("answer");
+      return fail(ErrorKind::kConnection,
+                  "no TLS handshake with redis at '" + address.to_string() + "' within " + std::to_string(options.connect_timeout.count()) + "ms",
+                  std::string(kNoTlsHint));
     }
   }
 

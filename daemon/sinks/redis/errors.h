@@ -39,6 +39,9 @@ bool is_key_forbidden(std::string_view reply);
 // The reply as an Error, with what helps. kUsage when a person must act, otherwise kConnection.
 Error redis_error(std::string_view reply);
 
+// Of a connection whose TLS handshake is not answered.
+inline constexpr std::string_view kNoTlsHint = "is this port a TLS port? 'rediss://' is for those only";
+
 // Classes that no reply stands for.
 inline constexpr std::string_view kClassConnection = "connection";
 inline constexpr std::string_view kClassTimeout = "timeout";
@@ -47,5 +50,6 @@ inline constexpr std::string_view kClassTls = "tls";
 inline constexpr std::string_view kClassAuth = "auth";  // also of a reply: no password could be had
 inline constexpr std::string_view kClassCluster = "cluster";
 inline constexpr std::string_view kClassMoved = "moved";  // another server is the master now
+inline constexpr std::string_view kClassSetBack = "set_back";  // the data was exchanged under an open connection
 
 }  // namespace evictd

@@ -3,7 +3,7 @@
 //
 //   evictd-record 3
 //   writer 9f86d081884c7d65
-//   sequence 4711                  (counts the writer's saves)
+//   sequence 4711                  (counts saves, on from the record before)
 //   epoch 7312345678901234567/1
 //   instance 1700000000            (see SourceConnected::instance; may be empty)
 //   epoch_since 1700000000000

@@ -27,7 +27,6 @@ constexpr std::chrono::seconds kInfoInterval{10};
 // How long /status tells of a full Redis after it last refused a tombstone.
 constexpr std::chrono::seconds kFullShown{30};
 constexpr std::size_t kReadBytes = 64 * 1024;
-constexpr std::string_view kNoTlsHint = "is this port a TLS port? 'rediss://' is for those only";
 constexpr std::chrono::seconds kRecordRetry{1};
 // A password is renewed in the last fifth of its life, but not more than this before its end; and tried for this often.
 constexpr std::chrono::seconds kRenewBefore{60};
@@ -46,7 +45,11 @@ class Housekeeping final : public ReplyReceiver {
   struct Loaded {
     std::uint64_t sequence = 0;
     std::optional<Record> record;
+    bool is_unreadable = false;
   };
+
+  // 0: none.
+  static std::uint64_t sequence_of(const std::optional<Record>& record) { return record ? record->sequence : 0; }
 
   // By a script a full Redis takes it as well. Where the rules ask for deletes only, scripts may be forbidden: then it is
   // SET, a script only if Redis is full, and SET again later.
@@ -54,6 +57,7 @@ class Housekeeping final : public ReplyReceiver {
     std::uint64_t sequence = 0;
     std::string text;
     enum class Way { kScript, kSet, kScriptIfAllowed } way = Way::kScript;
+    std::optional<std::uint64_t> former = {};  // the sequence that what is there has to have; nothing: whatever it is
   };
 
   bool on_reply(std::uint64_t tag, Reply&& reply) override {
@@ -71,17 +75,7 @@ class Housekeeping final : public ReplyReceiver {
     }
     const auto found = saving.find(tag);
     if (found == saving.end()) return false;
-    // A script replies the length of the text that is stored now.
-    const bool is_stored = found->second.way == Saving::Way::kSet
-                               ? reply.is_ok()
-                               : reply.kind == Reply::Kind::kInteger &&
-                                     reply.integer == static_cast<std::int64_t>(found->second.text.size());
-    if (!is_stored) return false;
-    is_record_refused = false;
-    saved.push_back(found->second.sequence);
-    saving.erase(found);
-    reloads_ = 0;
-    return true;
+    return take_saved(found, reply);
   }
 
   bool on_error(std::uint64_t tag, std::string_view text, std::string& about) override {
@@ -95,6 +89,17 @@ class Housekeeping final : public ReplyReceiver {
     }
     const auto found = saving.find(tag);
     if (found == saving.end()) return false;
+    if (found->second.former && text.find("WRONGTYPE") != std::string_view::npos) {
+      is_set_back = true;  // it is no text any more
+      saving.erase(found);
+      return true;
+    }
+    if (found->second.way == Saving::Way::kSet && found->second.former && text.starts_with("ERR syntax error")) {
+      has_set_get = false;  // Redis before 6.2
+      refused = std::move(found->second);
+      saving.erase(found);
+      return true;
+    }
     if (found->second.way == Saving::Way::kSet && classify_redis_error(text).name == "oom") {
       refused = std::move(found->second);
       refused->way = Saving::Way::kScriptIfAllowed;
@@ -124,13 +129,49 @@ class Housekeeping final : public ReplyReceiver {
   std::optional<Saving> refused;
   std::optional<Saving> later;  // neither SET nor a script could store it
   bool is_record_refused = false;
+  std::optional<std::uint64_t> former;  // sequence of the record that is there; nothing: not known
+  bool has_set_get = true;         // SET ... GET is known
+  bool is_set_back = false;        // another record was there
+  std::optional<std::optional<Record>> overwritten;  // which one, where it is no more
   std::optional<std::string> renewal;  // of the password: its answer came; what the server refuses it with, if it does
-  std::vector<std::uint64_t> saved;
+  std::vector<std::uint64_t> saved;  // sequences
   std::map<std::uint64_t, std::uint64_t> loading;  // tag -> sequence
   std::vector<Loaded> loaded;
 
  private:
   static constexpr std::uint64_t kChannelsMax = 1'000'000;
+
+  // A script replies the length of the text that is stored now, or that another record is there; SET ... GET what was there.
+  bool take_saved(std::map<std::uint64_t, Saving>::iterator found, const Reply& reply) {
+    const Saving& asked = found->second;
+    if (asked.way == Saving::Way::kSet && asked.former) {
+      if (!is_text_or_nil(reply)) return false;
+      std::optional<Record> there;
+      if (reply.kind == Reply::Kind::kText) {
+        if (auto record = record_from_text(reply.text)) there = std::move(*record);
+      }
+      if (sequence_of(there) < *asked.former) {
+        is_set_back = true;
+        overwritten = std::move(there);
+      }
+    } else if (asked.way == Saving::Way::kSet) {
+      if (!reply.is_ok()) return false;
+    } else if (reply.kind != Reply::Kind::kInteger) {
+      return false;
+    } else if (reply.integer == -1 && asked.former) {
+      is_set_back = true;
+    } else if (reply.integer != static_cast<std::int64_t>(asked.text.size())) {
+      return false;
+    }
+    if (!is_set_back) {
+      is_record_refused = false;
+      former = asked.sequence;
+      saved.push_back(asked.sequence);
+    }
+    saving.erase(found);
+    reloads_ = 0;
+    return true;
+  }
 
   bool take_info(const Reply& reply) {
     auto read = reply.kind == Reply::Kind::kText ? parse_server_info(reply.text) : std::nullopt;
@@ -151,7 +192,11 @@ class Housekeeping final : public ReplyReceiver {
     Loaded& answer = loaded.emplace_back(Loaded{asked->second, std::nullopt});
     loading.erase(asked);
     if (reply.kind != Reply::Kind::kText) return;
-    if (auto record = record_from_text(reply.text)) answer.record = std::move(*record);
+    if (auto record = record_from_text(reply.text)) {
+      answer.record = std::move(*record);
+    } else {
+      answer.is_unreadable = true;
+    }
   }
 
   std::size_t reloads_ = 0;  // in a row
@@ -444,6 +489,15 @@ class RedisSink final : public NodeSink {
             kClassMoved};
   }
 
+  // A flush, SWAPDB, a dump that is loaded into a running server: the connection outlives them, the data does not. Connected
+  // anew, it is judged like a server that came back.
+  SessionFailure set_back_failure() const {
+    return {Error{ErrorKind::kConnection,
+                  "the data of redis at '" + address_.to_string() +
+                      "' was flushed, swapped or loaded anew: the record in it is not the one that was written last", {}},
+            kClassSetBack};
+  }
+
   void open(SteadyTime now) {
     last_now_ = now;
     opened_at_ = now;
@@ -588,9 +642,12 @@ class RedisSink final : public NodeSink {
         unconfirmed_ = sequence;
       }
     }
-    for (const auto& [sequence, record] : std::exchange(housekeeping_.loaded, {})) {
+    for (const auto& [sequence, record, is_unreadable] : std::exchange(housekeeping_.loaded, {})) {
+      housekeeping_.former.reset();
+      if (!is_unreadable) housekeeping_.former = Housekeeping::sequence_of(record);
       handler.on_record_loaded(sequence, record);
     }
+    if (housekeeping_.is_set_back) broken_ = set_back_failure();
   }
 
   // Whether they have what is on record. False: nobody will ever tell.
@@ -641,7 +698,11 @@ class RedisSink final : public NodeSink {
     announced_at_ = now;
     info_due_ = now;  // readers' counts at once
     tell_subscribers_to_drop_all(now);
-    handler.on_sink_connected(session_->connected());
+    SinkConnected connected = session_->connected();
+    if (!session_->record_problem()) housekeeping_.former = Housekeeping::sequence_of(connected.record);
+    // What was there before we wrote over it is what has to be judged.
+    if (overwritten_) connected.record = *std::exchange(overwritten_, std::nullopt);
+    handler.on_sink_connected(connected);
   }
 
   // The text itself instead of its hash: once per connection, and never told NOSCRIPT.
@@ -689,7 +750,10 @@ class RedisSink final : public NodeSink {
     // A connection that ends as soon as it is used must not come back at full speed for ever.
     if (announced_ && now - announced_at_ >= options_.backoff_max) backoff_ = options_.backoff_first;
     announced_ = false;
+    if (housekeeping_.overwritten) overwritten_ = std::move(*housekeeping_.overwritten);
+    const bool has_set_get = housekeeping_.has_set_get;
     housekeeping_ = Housekeeping();
+    housekeeping_.has_set_get = has_set_get;
     record_retry_due_ = SteadyTime::min();
     const std::vector<Ticket> lost = end_works();
 
@@ -747,17 +811,23 @@ class RedisSink final : public NodeSink {
   }
 
   void send_record(Housekeeping::Saving saving) {
+    using Way = Housekeeping::Saving::Way;
     std::string& out = session_->output();
-    switch (saving.way) {
-      case Housekeeping::Saving::Way::kScript:
-        append_command(out, {"EVALSHA", script(Script::kSaveRecord).sha1, "1", record_key(), saving.text});
-        break;
-      case Housekeeping::Saving::Way::kSet:
-        append_command(out, {"SET", record_key(), saving.text});
-        break;
-      case Housekeeping::Saving::Way::kScriptIfAllowed:
-        append_command(out, {"EVAL", script(Script::kSaveRecord).text, "1", record_key(), saving.text});
-        break;
+    saving.former.reset();
+    if (shared_.context.is_record_ours_alone && (saving.way != Way::kSet || housekeeping_.has_set_get)) saving.former = housekeeping_.former;
+    if (saving.way == Way::kSet) {
+      append_command_head(out, saving.former ? 4 : 3);
+      for (const std::string& argument : {std::string("SET"), record_key(), saving.text}) append_argument(out, argument);
+      if (saving.former) append_argument(out, "GET");
+    } else {
+      const ScriptText& text = script(Script::kSaveRecord);
+      append_command_head(out, saving.former ? 6 : 5);
+      append_argument(out, saving.way == Way::kScript ? "EVALSHA" : "EVAL");
+      append_argument(out, saving.way == Way::kScript ? text.sha1 : text.text);
+      append_argument(out, "1");
+      append_argument(out, record_key());
+      append_argument(out, saving.text);
+      if (saving.former) append_argument(out, *saving.former);
     }
     const std::uint64_t tag = ++housekeeping_.last_tag;
     housekeeping_.saving.emplace(tag, std::move(saving));
@@ -813,6 +883,7 @@ class RedisSink final : public NodeSink {
   std::size_t bulk_works_ = 0;       // of works_
   std::size_t under_way_bytes_ = 0;  // of works_
   Housekeeping housekeeping_;
+  std::optional<std::optional<Record>> overwritten_;  // by the last connection: what the next one is to tell
   std::unique_ptr<Witness> witness_;            // of this connection
   std::optional<std::uint64_t> unconfirmed_;    // a record that it is to be asked about
   std::optional<Error> replicas_missing_;       // as it was told

@@ -218,11 +218,18 @@ Result<bool> EnvelopeDecoder::open_json(Topic& topic, std::string_view value) {
   const auto& fields = payload_.fields();
   const JsonValue* schema = payload_.find("schema");
   const JsonValue* payload = payload_.find("payload");
+  // Apicurio's ExtJsonConverter, in its readable form: the schema lies in the registry, the payload is JSON without one. A row
+  // of two columns of these names has no object in either.
+  if (fields.size() == 2 && payload_.find("schemaId") != nullptr && payload != nullptr &&
+      (payload->kind == JsonKind::kObject || payload->kind == JsonKind::kNull)) {
+    topic.go_without_schema();
+    if (payload->kind == JsonKind::kNull) return false;
+    if (auto read = read_payload(payload->text); !read) return tl::unexpected(read.error());
+    return true;
+  }
   if (fields.size() != 2 || schema == nullptr || payload == nullptr ||
       (schema->kind != JsonKind::kObject && schema->kind != JsonKind::kNull)) {
-    if (!topic.types.empty()) topic.forget_types();
-    topic.value_prefix.clear();
-    topic.traits.with_schema = false;
+    topic.go_without_schema();
     return true;
   }
   if (payload->kind == JsonKind::kNull) return false;

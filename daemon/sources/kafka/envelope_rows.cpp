@@ -196,7 +196,10 @@ Result<void> EnvelopeDecoder::read_key(const KafkaRecord& record, Topic& topic) 
     return {};
   }
   const JsonValue* payload = key_.find("payload");
-  if (key_.fields().size() != 2 || key_.find("schema") == nullptr || payload == nullptr) return {};
+  if (key_.fields().size() != 2 || payload == nullptr) return {};
+  // Apicurio's ExtJsonConverter: see open_json().
+  if (key_.find("schemaId") != nullptr) return payload->kind == JsonKind::kObject ? key_.read_object(payload->text) : Result<void>();
+  if (key_.find("schema") == nullptr) return {};
   if (payload->kind != JsonKind::kObject)
     return fail(ErrorKind::kData, "expected an object as the key's payload");
   const std::string_view payload_text = payload->text;

@@ -80,6 +80,13 @@ struct EnvelopeDecoder::Topic {
     avro.reset();
     ++types_generation;
   }
+
+  // The last record came without one.
+  void go_without_schema() {
+    if (!types.empty()) forget_types();
+    value_prefix.clear();
+    traits.with_schema = false;
+  }
 };
 
 }  // namespace evictd

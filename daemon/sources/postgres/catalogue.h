@@ -58,6 +58,11 @@ struct PublicationFacts {
   std::string mark;  // the row of the catalogue and who wrote it: "16390:731"
 };
 
+struct EnumLabel {
+  std::string text;
+  std::string written_by;  // xmin of its row in pg_enum
+};
+
 struct ColumnFacts {
   std::string name;
   Oid type = 0;
@@ -72,7 +77,11 @@ struct ColumnFacts {
   int modifier = -1;         // pg_attribute.atttypmod, of a type that is no domain
   char category = '\0';      // pg_type.typcategory: 'A' an array, 'E' an enum
   std::vector<std::string> enum_labels;
+  std::string base_type_name;  // pg_type.typname of base_type
+  bool has_loose_collation = false;  // not deterministic: other texts may be equal
   std::string type_text;     // the type and what it is made of (catalogue_types.h)
+  std::uint32_t written_by = 0;  // xmin of its row in pg_attribute, which a rename writes anew, and one back once more
+  std::string traits;            // what that row says besides its name and type: defaults, rights, statistics
 };
 
 // One relation that holds rows: a plain table, a leaf partition, an inheritance child.
@@ -91,13 +100,15 @@ struct RelationFacts {
   Oid file = 0;               // pg_class.relfilenode
   Oid toast = 0;              // pg_class.reltoastrelid
   std::uint32_t written_by = 0;   // xmin of its row in pg_class
+  std::uint32_t named_by = 0;     // xmin of its row type, which is written anew with its name, its schema or its owner only
+  Oid owner = 0;
   std::string parents;            // rows of pg_inherits and who wrote them: "16384:731"
   std::string publication_marks;  // rows of the catalogue that publish it, likewise
   bool has_inherited_marks = false;  // some of them are those of a partitioned table above it
   Oid published_as = 0;  // with publish_via_partition_root: the relation under which its changes are sent
   std::string row_filter;
   std::vector<ColumnFacts> columns;
-  std::map<Oid, std::string> labels;  // of the enums that its columns are made of
+  std::map<Oid, EnumLabel> labels;  // of the enums that its columns are made of
 
   const ColumnFacts* find_column(std::string_view column) const;
   // False: publishing its updates would make the application's UPDATE and DELETE fail.

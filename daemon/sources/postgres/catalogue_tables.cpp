@@ -35,17 +35,22 @@ void read_columns(CatalogueSession& session, const Subject& subject, Relations& 
   const auto rows = session.query(fmt::format(
       "select a.attrelid, a.attname, a.atttypid, a.attnum,"
       " c.relreplident = 'f' or exists (select from pg_index i where i.indrelid = a.attrelid"
-      "   and a.attnum = any (i.indkey) and ((c.relreplident = 'd' and i.indisprimary)"
-      "   or (c.relreplident = 'i' and i.indisreplident))),"
+      // As the server sees it: a key that is DEFERRABLE, or whose index is invalid, identifies nothing.
+      "   and a.attnum = any (i.indkey) and i.indisvalid and i.indimmediate"
+      "   and ((c.relreplident = 'd' and i.indisprimary) or (c.relreplident = 'i' and i.indisreplident))),"
       " {}, not a.attnotnull, a.attstorage in ('x', 'e', 'm') and a.attlen < 0, {},"
-      " format_type(a.atttypid, a.atttypmod), a.atttypmod, t.typcategory"
+      " format_type(a.atttypid, a.atttypmod), a.atttypmod, t.typcategory, a.xmin, t.typname, {},"
+      // What else its row says: who altered that has written the row as well.
+      " concat_ws(' ', a.attnotnull, a.atthasdef, a.attstattarget, a.attstorage,"
+      "  a.attislocal, a.attinhcount, a.attacl::text, a.attoptions::text{})"
       " from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = "
       "c.relnamespace join pg_type t on t.oid = a.atttypid{}"
       " where a.attrelid in ({}) and a.attnum > 0 and not a.attisdropped order by a.attrelid, "
       "a.attnum",
       version >= 120000 ? "a.attgenerated <> ''" : "false",
-      version >= 150000 ? "l.attnames is null or a.attname = any (l.attnames)" : "true", lists,
-      oid_list(relations)));
+      version >= 150000 ? "l.attnames is null or a.attname = any (l.attnames)" : "true",
+      version >= 120000 ? "exists (select from pg_collation o where o.oid = a.attcollation and not o.collisdeterministic)" : "false",
+      version >= 140000 ? ", a.atthasmissing, a.attidentity, a.attgenerated, a.attcompression" : "", lists, oid_list(relations)));
   std::set<Oid> used;
   for (const auto& row : rows) used.insert(oid_of(row[2]));
   const CatalogueTypes types = read_types(session, used);
@@ -65,6 +70,10 @@ void read_columns(CatalogueSession& session, const Subject& subject, Relations& 
     column.type_name = row[9];
     if (column.base_type == column.type) column.modifier = std::stoi(row[10]);
     column.category = row[11].at(0);
+    column.written_by = static_cast<std::uint32_t>(std::stoul(row[12]));
+    column.base_type_name = types.name_of(column.base_type, row[13]);
+    column.has_loose_collation = row[14] == "t";
+    column.traits = row[15];
     column.enum_labels = types.labels_of(column.base_type);
     relation.columns.push_back(std::move(column));
   }
@@ -133,7 +142,7 @@ std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const S
       "  exists (select from pg_inherits i join pg_type y on y.oid = c.reltype"
       "   where i.inhrelid = t.relation and i.xmin = y.xmin"
       "   and not exists (select from pg_attribute a where a.attrelid = t.relation and a.attnum > 0"
-      "    and a.xmin = i.xmin and a.cmin = i.cmin))"
+      "    and a.xmin = i.xmin and a.cmin = i.cmin)), c.relowner, (select y.xmin from pg_type y where y.oid = c.reltype)"
       " from tree t join pg_class c on c.oid = t.relation join pg_namespace n on n.oid = "
       "c.relnamespace"
       " left join published p on p.schemaname = n.nspname and p.tablename = c.relname"
@@ -160,6 +169,8 @@ std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const S
     facts.is_owned = row[13] == "t";
     facts.parents = row[14];
     facts.is_born_partition = row[15] == "t";
+    facts.owner = oid_of(row[16]);
+    facts.named_by = row[17].empty() ? 0 : static_cast<std::uint32_t>(std::stoul(row[17]));
     nodes.emplace_back(oid_of(row[0]), facts.oid);
     relations.emplace(facts.oid, std::move(facts));
   }

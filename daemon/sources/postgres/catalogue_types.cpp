@@ -20,16 +20,21 @@ Oid CatalogueTypes::base_of(Oid type) const {
   return is_of_domain ? element->second.array : type;
 }
 
+std::string CatalogueTypes::name_of(Oid type, const std::string& otherwise) const {
+  const auto found = types_.find(type);
+  return found == types_.end() ? otherwise : found->second.name;
+}
+
 std::vector<std::string> CatalogueTypes::labels_of(Oid type) const {
   std::vector<std::string> labels;
   if (const auto found = types_.find(type); found != types_.end()) {
-    for (const auto& [oid, label] : found->second.labels) labels.push_back(label);
+    for (const auto& [oid, label] : found->second.labels) labels.push_back(label.text);
   }
   return labels;
 }
 
 // Ends: a type cannot contain itself, nor a domain over itself.
-std::string CatalogueTypes::text_of(Oid type, std::map<Oid, std::string>& labels) const {
+std::string CatalogueTypes::text_of(Oid type, Labels& labels) const {
   const auto found = types_.find(type);
   std::string text = std::to_string(type);
   if (found == types_.end()) return text;
@@ -64,23 +69,24 @@ CatalogueTypes read_types(CatalogueSession& session, const std::set<Oid>& types)
            made_of + " select t.oid, t.typtype, case when t.typtype = 'd' then t.typbasetype"
                      "  when t.typtype = 'b' and t.typlen = -1 then t.typelem"
                      "  when t.typtype = 'r' then (select r.rngsubtype from pg_range r where r.rngtypid = t.oid)" +
-           of_multirange + " else 0 end, t.typarray"
+           of_multirange + " else 0 end, t.typarray, t.typname"
                      " from made_of m join pg_type t on t.oid = m.type")) {
     CatalogueTypes::Type& type = result[static_cast<Oid>(std::stoul(row[0]))];
     type.kind = row[1].at(0);
     type.base = static_cast<Oid>(std::stoul(row[2]));
     type.array = static_cast<Oid>(std::stoul(row[3]));
+    type.name = row[4];
   }
   for (const auto& row : session.query(
-           made_of + " select t.oid, a.attnum || ':' || a.attname, a.atttypid from made_of m join pg_type t"
+           made_of + " select t.oid, a.attnum || ':' || a.attname || ':' || a.xmin, a.atttypid from made_of m join pg_type t"
                      " on t.oid = m.type and t.typtype = 'c' join pg_attribute a on a.attrelid = t.typrelid"
                      " where a.attnum > 0 and not a.attisdropped order by t.oid, a.attnum")) {
     result[static_cast<Oid>(std::stoul(row[0]))].attributes.emplace_back(row[1],
                                                                          static_cast<Oid>(std::stoul(row[2])));
   }
   for (const auto& row : session.query(
-           made_of + " select e.enumtypid, e.oid, e.enumlabel from made_of m join pg_enum e on e.enumtypid = m.type")) {
-    result[static_cast<Oid>(std::stoul(row[0]))].labels[static_cast<Oid>(std::stoul(row[1]))] = row[2];
+           made_of + " select e.enumtypid, e.oid, e.enumlabel, e.xmin from made_of m join pg_enum e on e.enumtypid = m.type")) {
+    result[static_cast<Oid>(std::stoul(row[0]))].labels[static_cast<Oid>(std::stoul(row[1]))] = {row[2], row[3]};
   }
   return CatalogueTypes(std::move(result));
 }

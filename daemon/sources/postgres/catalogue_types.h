@@ -12,12 +12,14 @@ namespace evictd {
 
 class CatalogueTypes {
  public:
+  using Labels = std::map<Oid, EnumLabel>;
   struct Type {
     char kind = 'b';  // pg_type.typtype
     Oid base = 0;     // of a domain; of an array or a range: its elements; of a multirange: its range
     Oid array = 0;    // the type of arrays of it
-    std::vector<std::pair<std::string, Oid>> attributes;  // of a composite type, "number:name"
-    std::map<Oid, std::string> labels;                    // of an enum
+    std::string name;
+    std::vector<std::pair<std::string, Oid>> attributes;  // of a composite type, "number:name:writer"
+    Labels labels;                                        // of an enum
   };
 
   explicit CatalogueTypes(std::map<Oid, Type> types) : types_(std::move(types)) {}
@@ -25,10 +27,12 @@ class CatalogueTypes {
   // Whose text its values have: of a domain, the first type below it that is none; of an array of a domain, the array of
   // that type; of any other, itself.
   Oid base_of(Oid type) const;
+  // Its bare name; `otherwise`: of a type that is no domain's base.
+  std::string name_of(Oid type, const std::string& otherwise) const;
   // Of an enum; empty for any other type.
   std::vector<std::string> labels_of(Oid type) const;
   // Equal for two looks only when values have the same text in both; enum labels apart, which are added to `labels`.
-  std::string text_of(Oid type, std::map<Oid, std::string>& labels) const;
+  std::string text_of(Oid type, Labels& labels) const;
 
  private:
   std::map<Oid, Type> types_;

@@ -243,6 +243,12 @@ ColumnType column_type(const ColumnFacts& column) {
   const int modifier = column.modifier;
   constexpr int kHeader = 4;  // what a modifier is larger by
   if (column.type_name.empty()) return type;
+  if (column.has_loose_collation) type.equal_by = "its collation";
+  if (column.base_type_name == "citext") {
+    type.family = Family::kText;
+    type.equal_by = "citext";
+    return type;
+  }
   switch (column.base_type) {
     case 16:
       type.family = Family::kBoolean;
@@ -291,15 +297,31 @@ ColumnType column_type(const ColumnFacts& column) {
     case 2950:
       type.family = Family::kUuid;
       return type;
-    case 869:   // inet, cidr, macaddr
+    case 26:
+      type.family = Family::kOid;
+      return type;
+    case 869:
     case 650:
+      type.family = column.base_type == 869 ? Family::kInet : Family::kCidr;
+      return type;
     case 829:
-    case 1083:  // time, timetz, interval, money, bit
+    case 774:
+      type.family = Family::kMacaddr;
+      type.bytes = column.base_type == 829 ? 6 : 8;
+      return type;
+    case 1083:
     case 1266:
-    case 1186:
-    case 790:
+      type.family = Family::kTime;
+      type.has_zone = column.base_type == 1266;
+      return type;
     case 1560:
     case 1562:
+      type.family = Family::kBits;
+      if (modifier > 0) type.length = static_cast<std::size_t>(modifier);  // without a header
+      type.is_padded = column.base_type == 1560 && type.length;
+      return type;
+    case 1186:  // interval, money
+    case 790:
       type.family = Family::kOther;
       return type;
     default:

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+#include <optional>
 #include <vector>
 
 namespace evictd {
@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::uint64_t kFnvOffset = 14'695'981'039'346'656'037u;
 constexpr std::uint64_t kFnvPrime = 1'099'511'628'211u;
-constexpr std::size_t kParts = 6;
+constexpr std::size_t kParts = 8;
 
 // A hash that goes on from the one before: the hash of a list is also the hash of each of its beginnings, which is
 // how a list that has only grown is told from one that has changed.
@@ -34,6 +34,7 @@ std::vector<std::string> beginnings(const std::vector<std::string>& elements) {
 struct Lists {
   std::vector<const RelationFacts*> relations;  // the table, then what lies below it, oldest first
   std::vector<std::string> members, publication, columns, labels, storage;
+  std::vector<std::string> names, traits;  // of the table, then of each column
 };
 
 Lists lists_of(const TableFacts& table, const PublicationFacts& publication) {
@@ -50,9 +51,14 @@ Lists lists_of(const TableFacts& table, const PublicationFacts& publication) {
                                             relation->publication_marks));
     lists.storage.push_back(fmt::format("{} {}", relation->oid, storage_mark(*relation, publication)));
   }
-  for (const ColumnFacts& column : table.table.columns)
+  lists.names.push_back(std::to_string(table.table.named_by));
+  lists.traits.push_back(std::to_string(table.table.owner));
+  for (const ColumnFacts& column : table.table.columns) {
     lists.columns.push_back(fmt::format("{} {} {}", column.number, column.name, column.type_text));
-  for (const auto& [oid, label] : table.table.labels) lists.labels.push_back(fmt::format("{} {}", oid, label));
+    lists.names.push_back(std::to_string(column.written_by));
+    lists.traits.push_back(column.traits);
+  }
+  for (const auto& [oid, label] : table.table.labels) lists.labels.push_back(fmt::format("{} {} {}", oid, label.text, label.written_by));
   return lists;
 }
 
@@ -63,8 +69,11 @@ bool is_followed_from_birth(const RelationFacts& relation, const TableFacts& tab
           relation.has_inherited_marks);
 }
 
-bool contains(const std::vector<std::string>& list, const std::string& text) {
-  return std::find(list.begin(), list.end(), text) != list.end();
+// Which beginning `hash` is; none: of another list.
+std::optional<std::size_t> find_beginning(const std::vector<std::string>& list, const std::string& hash) {
+  const auto all = beginnings(list);
+  const auto found = std::find(all.begin(), all.end(), hash);
+  return found == all.end() ? std::nullopt : std::optional<std::size_t>(found - all.begin());
 }
 
 }  // namespace
@@ -77,9 +86,10 @@ std::string storage_mark(const RelationFacts& relation, const PublicationFacts& 
 
 std::string table_digest(const TableFacts& table, const PublicationFacts& publication) {
   const Lists lists = lists_of(table, publication);
-  return fmt::format("{}/{}/{}/{}/{}/{}", table.table.oid, beginnings(lists.members).back(),
+  return fmt::format("{}/{}/{}/{}/{}/{}/{}/{}", table.table.oid, beginnings(lists.members).back(),
                      beginnings(lists.publication).back(), beginnings(lists.columns).back(),
-                     beginnings(lists.labels).back(), beginnings(lists.storage).back());
+                     beginnings(lists.labels).back(), beginnings(lists.storage).back(), beginnings(lists.names).back(),
+                     beginnings(lists.traits).back());
 }
 
 TableVerdict compare_digest(const std::string& before, const TableFacts& now, const PublicationFacts& publication) {
@@ -93,7 +103,7 @@ TableVerdict compare_digest(const std::string& before, const TableFacts& now, co
     }
   }
   if (parts[0] != std::to_string(now.table.oid)) return TableVerdict::kRecreated;
-  if (parts.size() != kParts) return TableVerdict::kGrown;  // of an evictd that kept no more
+  if (parts.size() != kParts) return TableVerdict::kGrown;  // of an evictd that kept less
   const Lists lists = lists_of(now, publication);
   const auto members = beginnings(lists.members);
   // Without the newest members, as long as those were followed from their first row.
@@ -103,11 +113,14 @@ TableVerdict compare_digest(const std::string& before, const TableFacts& now, co
     --known;
   }
   if (beginnings(lists.publication)[known] != parts[2]) return TableVerdict::kPublication;
-  if (!contains(beginnings(lists.columns), parts[3]) || !contains(beginnings(lists.labels), parts[4]) ||
-      beginnings(lists.storage)[known] != parts[5]) {
+  const auto columns = find_beginning(lists.columns, parts[3]);
+  if (!columns || !find_beginning(lists.labels, parts[4]) || beginnings(lists.storage)[known] != parts[5]) {
     return TableVerdict::kChanged;
   }
-  return TableVerdict::kGrown;
+  const std::size_t named = *columns + 1;  // the table itself is the first
+  const bool is_written_anew = beginnings(lists.names)[named] != parts[6];
+  const bool is_explained = beginnings(lists.traits)[named] != parts[7];
+  return is_written_anew && !is_explained ? TableVerdict::kChanged : TableVerdict::kGrown;
 }
 
 }  // namespace evictd

@@ -2,16 +2,21 @@
 // change of the table's values came through the stream, down to the transactions that wrote the catalogue's rows, so
 // that what was changed and put back between two looks is seen as well. Pure.
 //
-//   <oid>/<members>/<publication>/<columns>/<labels>/<storage>      each but the first a hash, 16 hexadecimal digits
+//   <oid>/<members>/<publication>/<columns>/<labels>/<storage>/<names>/<traits>      each but the first a hash, 16 hexadecimal digits
 //
 // members      which relations lie below it, and the rows of pg_inherits that say so
 // publication  whether and by which rows of pg_publication* each of them is published, with which operations
 // columns      number, name and type of each column, with what domains, arrays and composite types are made of
 // labels       of the enums among these types
 // storage      whether each relation is logged, and which storage it has (see storage_mark)
+// names        who wrote what names the table and its columns: a name that was changed and put back is known by it
+// traits       what else is written there and says nothing of values (an owner, rights, defaults, NOT NULL, statistics)
 //
-// Not part of it, since the stream tells it exactly: the replica identity. Nor what says nothing of values: owners,
-// rights, statistics, indexes, constraints, defaults.
+// A name is taken for changed and put back when `names` differs and `traits` does not. (Where both do, something was altered
+// that explains it; a rename in the same few seconds is then not seen.)
+//
+// Not part of it, since the stream tells it exactly: the replica identity. Nor what says nothing of values: indexes,
+// constraints. Nor the name of the schema, whose row is written by each GRANT, also by one that changes nothing.
 #pragma once
 
 #include <map>

@@ -136,6 +136,7 @@ kafka:
   dead_letter_max: 1MiB
   revoke_drain: 2s
   postgres_url: host=db dbname=shop
+  postgres_password_file: database-password
 redis: {url: redis://localhost}
 rules: rules.yaml
 )",
@@ -151,8 +152,25 @@ rules: rules.yaml
   EXPECT_EQ(kafka.dead_letter_bytes_max, 1024u * 1024);
   EXPECT_EQ(kafka.revoke_drain, milliseconds(2000));
   EXPECT_EQ(kafka.postgres_url.reveal(), "host=db dbname=shop");
+  EXPECT_EQ(kafka.postgres_credential.file, "/etc/database-password");
   EXPECT_EQ((*config)->record_name(), "evictd-shop");
   EXPECT_EQ(kafka.registry.url, "") << "there is none";
+}
+
+TEST(Config, RefusesAPasswordOfTheDatabaseBesideKafkaThatCannotBeMeant) {
+  const auto error_of = [](const std::string& lines) {
+    const Result<ValidConfig> config = parse_config("kafka:\n  brokers: b\n  topics: [t]\n" + lines + "redis: {url: redis://localhost}\nrules: rules.yaml\n",
+                                                    "evictd.yaml", no_environment);
+    const std::string error = config ? "accepted" : config.error().text;
+    EXPECT_THAT(error, testing::Not(testing::HasSubstr("hunter2")));
+    return error;
+  };
+  EXPECT_EQ(error_of("  postgres_url: host=db\n  postgres_password_command: [cat, p]\n"), "accepted");
+  EXPECT_EQ(error_of("  postgres_url: host=db password=hunter2\n  postgres_password_file: p\n"),
+            "evictd.yaml:5:27: 'postgres_password_file': 'postgres_password_file' is set, and 'postgres_url' has a password too");
+  EXPECT_EQ(error_of("  postgres_password_file: p\n"), "evictd.yaml:4:27: 'postgres_password_file': expected 'postgres_url' beside it, got none");
+  EXPECT_THAT(error_of("  postgres_url: host=db\n  postgres_password_file: p\n  postgres_password_command: [cat, p]\n"),
+              testing::HasSubstr("'postgres_password_command' and 'postgres_password_file' exclude one another"));
 }
 
 std::string with_registry(const std::string& registry) {

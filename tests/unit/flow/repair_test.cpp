@@ -99,6 +99,27 @@ TEST_F(RepairsTest, ValuesThatReadersFilledAfterwardsAreLeftAlone) {
   EXPECT_EQ(repairs_.wake_at(), SteadyTime::max());
 }
 
+// The source connects anew just then: the first walk does not wait for it, the second leaves the floor.
+TEST_F(RepairsTest, ARepairThatBeganWithoutASnapshotHasItsFloorAtTheSecondWalk) {
+  conditions_.has_snapshots = false;
+  open("redis_rollback");
+  ASSERT_NE(next(), nullptr);
+  EXPECT_EQ(repairs_.walk()->floor, Xid{});
+  repairs_.done(now_);
+  conditions_.has_snapshots = true;
+  now_ += 1s;
+  EXPECT_EQ(next(), nullptr) << "a snapshot of now is asked for";
+  EXPECT_TRUE(repairs_.waits_for_visibility());
+  EXPECT_EQ(repairs_.wake_at(), SteadyTime::max()) << "and nothing turns until it is there";
+  hear(200);
+  ASSERT_NE(next(), nullptr);
+  EXPECT_EQ(repairs_.walk()->floor, Xid{199});
+  EXPECT_EQ(repairs_.walk()->act, Act::kInvalidate) << "with tombstones for what is not there";
+  repairs_.done(now_);
+  EXPECT_THAT(repairs_.take_ready(), ::testing::ElementsAre("redis_rollback"));
+  EXPECT_THAT(repairs_.take_closed(), ::testing::ElementsAre("redis_rollback")) << "and nothing is purged a minute later";
+}
+
 TEST_F(RepairsTest, WithoutSnapshotsSlowReadersFillsArePurgedAfterTheTimeOfATombstone) {
   conditions_.has_snapshots = false;
   open("offsets_lost");

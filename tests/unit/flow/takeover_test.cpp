@@ -254,6 +254,30 @@ TEST_F(TakeOver, AnOlderRecordNoneAndAnothersAreRollbacks) {
   }
 }
 
+// The source connects anew while the cache is away: whoever knew more than the record says has a cache with older data, also
+// where the source can send all that the record lacks.
+TEST_F(TakeOver, AnOlderRecordThatIsFoundWhileNobodyHoldsTheSourceIsARollback) {
+  auto daemon = start();
+  until({daemon.get()}, [&] { return is_ready(*daemon); });
+  commit(1);
+  until({daemon.get()}, [&] { return all_acknowledged(); });
+  FakeSink::Data dump = *redis;
+  --dump.record->sequence;
+  daemon->sink->server_up = false;
+  daemon->source->server_up = false;
+  until({daemon.get()}, [&] { return !daemon->sink->connected(); });
+  for (int i = 0; i < 20; ++i) turn(*daemon);
+  daemon->source->server_up = true;
+  for (int i = 0; i < 100; ++i) turn(*daemon);
+  dump.instance = redis->instance;  // the same process: its data was exchanged
+  *redis = dump;
+  redis->cache["row:2"] = {{}, false};
+  daemon->sink->server_up = true;
+  until({daemon.get()}, [&] { return observer.gaps == 1 && is_ready(*daemon); });
+  EXPECT_FALSE(redis->cache.contains("row:2")) << daemon->said;
+  EXPECT_NE(daemon->said.find("redis_rollback"), std::string::npos) << daemon->said;
+}
+
 // The walks that were answered may be undone with the process; the record says that they are owed.
 TEST_F(TakeOver, ARepairBeginsAnewWhenRedisComesBackWithTheGapOnRecord) {
   auto daemon = start();

@@ -50,7 +50,11 @@ TEST(TypeDoubts, Numbers) {
   EXPECT_THAT(where("'>0'", integer), ElementsAre("error: where: 'c' is never '>0': its type is smallint (write {gt: 0})"));
   EXPECT_THAT(where("'>= 5'", integer), ElementsAre("error: where: 'c' is never '>= 5': its type is smallint (write {gte: 5})"));
   ColumnType numeric = type(Family::kNumeric, "numeric");
-  EXPECT_THAT(where("[0, 7, 1.5, 1.50, -0.01, NaN, Infinity]", numeric), IsEmpty());
+  // Without a scale each value keeps the digits that it was written with.
+  EXPECT_THAT(where("[NaN, Infinity]", numeric), IsEmpty());
+  EXPECT_EQ(where("[0, 1.50, -0.01]", numeric).size(), 3u);
+  EXPECT_THAT(where("[7]", numeric), ElementsAre("warning: where: 'c' is compared with '7' as a text, which '7.0' is not: its type is numeric "
+                                                 "({gte: 7, lte: 7} compares by value)"));
   EXPECT_EQ(where("[abc, 1e3, '.5', '1.']", numeric).size(), 4u);
   numeric.name = "numeric(10,2)";
   numeric.scale = 2;
@@ -58,7 +62,8 @@ TEST(TypeDoubts, Numbers) {
   EXPECT_THAT(where("1.5", numeric), ElementsAre("error: where: 'c' is never '1.5': its type is numeric(10,2) (its values have 2 digits "
                                                  "after the point, such as '1.50'; {gte: ..., lte: ...} compares by value)"));
   EXPECT_EQ(where("7", numeric).size(), 1u);
-  EXPECT_THAT(where("[1e-7, NaN, 0.5]", type(Family::kFloat, "real")), IsEmpty());
+  EXPECT_THAT(where("[1e-7, NaN, 0.5, 7, -0.25]", type(Family::kFloat, "real")), IsEmpty());
+  EXPECT_EQ(where("['0.50', '7.0', '.5', '07']", type(Family::kFloat, "real")).size(), 4u);
   EXPECT_EQ(where("abc", type(Family::kFloat, "real")).size(), 1u);
 }
 
@@ -99,6 +104,42 @@ TEST(TypeDoubts, OtherTypes) {
   EXPECT_EQ(where("a", varchar).size(), 1u);
   for (const Family family : {Family::kUnknown, Family::kOther, Family::kText})
     EXPECT_THAT(where("[anything, 1, '{']", type(family, "x")), IsEmpty());
+}
+
+TEST(TypeDoubts, TypesWithATextOfTheirOwn) {
+  const ColumnType inet = type(Family::kInet, "inet"), cidr = type(Family::kCidr, "cidr");
+  EXPECT_THAT(where("['10.0.0.1', '10.0.0.1/8', '::1', 'fe80::/10', '::ffff:1.2.3.4']", inet), IsEmpty());
+  EXPECT_EQ(where("['10.0.0.1/32', '10.0.0.01', '10.1', '::1/128', 'FE80::1', 'fe80:0:0:0:0:0:0:1', localhost, '']", inet).size(), 8u);
+  EXPECT_THAT(where("['10.0.0.0/8', '10.0.0.1/32', '::/0']", cidr), IsEmpty());
+  EXPECT_EQ(where("['10.0.0.0', '10.0.0.0/33', '10.0.0.0/08']", cidr).size(), 3u);
+  ColumnType time = type(Family::kTime, "time without time zone");
+  EXPECT_THAT(where("['09:00:00', '24:00:00', '09:00:00.5', '09:00:00.123456']", time), IsEmpty());
+  EXPECT_THAT(where("['9:00']", time),
+              ElementsAre("error: where: 'c' is never '9:00': its type is time without time zone (its values are such as '09:00:00' or '09:00:00.5')"));
+  EXPECT_EQ(where("['09:00', '09:00:00.50', '09:00:00+00', noon]", time).size(), 4u);
+  time.has_zone = true;
+  EXPECT_THAT(where("['09:00:00+00', '09:00:00.5-03:30']", time), IsEmpty());
+  EXPECT_EQ(where("['09:00:00', '09:00:00Z', '09:00:00+0']", time).size(), 3u);
+  ColumnType mac = type(Family::kMacaddr, "macaddr");
+  mac.bytes = 6;
+  EXPECT_THAT(where("['08:00:2b:01:02:03']", mac), IsEmpty());
+  EXPECT_EQ(where("['08-00-2b-01-02-03', '08:00:2B:01:02:03', '08:00:2b:01:02', '']", mac).size(), 4u);
+  ColumnType bits = type(Family::kBits, "bit varying(3)");
+  EXPECT_THAT(where("['', '1', '10101']", bits), IsEmpty());
+  bits.length = 3;
+  EXPECT_EQ(where("['101', '1', '1010', B101, '2']", bits).size(), 3u);
+  bits.is_padded = true;
+  EXPECT_EQ(where("['101', '1', '1010']", bits).size(), 2u);
+  EXPECT_THAT(where("['0', '4294967295']", type(Family::kOid, "oid")), IsEmpty());
+  EXPECT_EQ(where("['-1', '4294967296', '007', pg_class]", type(Family::kOid, "oid")).size(), 4u);
+}
+
+TEST(TypeDoubts, TextsThatAreEqualToTheDatabaseAndNotTheSame) {
+  ColumnType loose = type(Family::kText, "citext");
+  loose.equal_by = "citext";
+  EXPECT_THAT(where("[Draft, '7']", loose),
+              ElementsAre("warning: where: 'c' is compared with 'Draft' letter by letter, and citext makes others equal to it: its type is citext "
+                          "(name each text that rows may hold, or leave the condition out)"));
 }
 
 TEST(TypeDoubts, ATextThatLooksLikeAComparisonIsOnlySuspicious) {

@@ -81,6 +81,17 @@ TEST(JsonPath, TextThatIsNotJsonIsInvalid) {
   EXPECT_EQ(find("{\"a\": \"\xff\"}", {"a"}), "invalid");
 }
 
+// As PostgreSQL's json takes it, and jsonb does not.
+TEST(JsonPath, HalfOfACharacterHidesNothingElse) {
+  EXPECT_EQ(find(R"({"\ud800": 1, "slug": "x"})", {"slug"}), "x");
+  EXPECT_EQ(find(R"({"slug": "x", "a\"\udc00": {"slug": "y"}, "b": 1})", {"slug"}), "x");
+  EXPECT_EQ(find(R"({"a": {"\ud83d\u0041": 1, "n": 7}})", {"a", "n"}), "7");
+  EXPECT_EQ(find(R"({"s": "\ud800", "slug": "x"})", {"slug"}), "x");
+  EXPECT_EQ(find(R"({"s": "\ud800", "slug": "x"})", {"s"}), "invalid") << "a key that nobody can have";
+  EXPECT_EQ(find(R"({"\x": 1, "slug": "x"})", {"slug"}), "invalid");
+  EXPECT_EQ(find(R"({"\ud8": 1, "slug": "x"})", {"slug"}), "invalid");
+}
+
 TEST(JsonPath, DeepJsonEndsWithoutHarm) {
   const std::string deep = std::string(100'000, '[') + std::string(100'000, ']');
   EXPECT_EQ(find(deep, std::vector<std::string>(kJsonPathStepsMax, "0")).substr(0, 2), "[[");
@@ -102,6 +113,13 @@ TEST(JsonPath, TheSameJsonMayBeWrittenInManyWays) {
   EXPECT_TRUE(same(R"("\u00e4")", "\"\xc3\xa4\""));
   EXPECT_TRUE(same(R"({"a": 1, "a": 2})", R"({"a": 2})"));
   EXPECT_TRUE(same("123456789012345678901234567890", "123456789012345678901234567890.0"));
+}
+
+TEST(JsonPath, HalvesOfCharactersAreThemselves) {
+  EXPECT_TRUE(same(R"({"\ud800": "\uDC00 x"})", R"({"\uD800":"\udc00\u0020x"})"));
+  EXPECT_FALSE(same(R"({"\ud800": 1})", R"({"\ud801": 1})"));
+  EXPECT_FALSE(same(R"(["\ud800"])", R"(["\ud801"])"));
+  EXPECT_TRUE(same(R"({"\ud800\u0020\ud83d\ude00": 1})", "{\"\\ud800 \xf0\x9f\x98\x80\": 1}"));
 }
 
 TEST(JsonPath, OtherJsonIsNotTheSame) {

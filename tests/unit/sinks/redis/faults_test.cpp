@@ -6,6 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "daemon/sinks/redis/record_text.h"
 #include "tests/unit/sinks/redis/sink_fixture.h"
 
 namespace evictd::testing {
@@ -215,6 +216,95 @@ TEST_F(FaultsTest, StatusTellsEvictedKeysAndFills) {
   EXPECT_EQ(driven_->sink().status().evicted_keys, 0u);
   EXPECT_EQ(driven_->sink().status().fills.front(),
             (std::pair<std::string, std::uint64_t>("stored", 0)));
+}
+
+SinkContext of_one_writer() {
+  SinkContext context{"epoch/1", milliseconds(0)};
+  context.is_record_ours_alone = true;
+  return context;
+}
+
+// The connection outlives it: nothing but the record tells.
+TEST_F(FaultsTest, DataThatWasExchangedUnderAnOpenConnectionIsJudgedLikeAServerThatCameBack) {
+  connect();
+  driven_->sink().set_context(of_one_writer());
+  Record record = numbered(Record{}, 1);
+  record.writer = "ours";
+  server_->client().command({"SELECT", "1"});
+  server_->client().command({"SET", record_key("evictd"), record_to_text(record)});
+  server_->client().command({"SELECT", "0"});
+  const auto save = [&](std::uint64_t sequence) {
+    record.sequence = sequence;
+    const auto saved = journal().records_saved.size();
+    const int ended = journal().disconnects;
+    driven_->sink().save_record(record);
+    EXPECT_TRUE(driven_->until([&] { return journal().records_saved.size() > saved || journal().disconnects > ended; }));
+    return journal().records_saved.size() > saved;
+  };
+  EXPECT_TRUE(save(1));
+  EXPECT_TRUE(save(2));
+  struct {
+    std::vector<std::string> command;
+    std::optional<std::uint64_t> there;  // sequence of the record that it brings; 0: none
+  } exchanges[] = {
+      {{"FLUSHDB"}, 0},
+      {{"SWAPDB", "0", "1"}, 1},
+      {{"DEL", record_key("evictd")}, 0},
+      {{"SET", record_key("evictd"), "something else"}, 0},
+      {{"LPUSH", record_key("evictd") + ":list", "x"}, {}},
+      {{"RENAME", record_key("evictd") + ":list", record_key("evictd")}, 0},
+  };
+  std::uint64_t sequence = 2;
+  for (const auto& exchange : exchanges) {
+    server_->client().command(exchange.command);
+    if (!exchange.there) continue;
+    EXPECT_FALSE(save(++sequence)) << exchange.command.front();
+    EXPECT_EQ(journal().last_class, "set_back");
+    EXPECT_THAT(journal().last_error.text, HasSubstr("was flushed, swapped or loaded anew: the record in it is not the one that was written last"));
+    const int connects = journal().connects;
+    ASSERT_TRUE(driven_->until([&] { return journal().connects > connects || driven_->sink().status().connected; }));
+    const auto& found = journal().last_connected.record;  // and so it is judged
+    EXPECT_EQ(found ? found->sequence : 0, *exchange.there) << exchange.command.front();
+    EXPECT_TRUE(save(++sequence)) << "known from here on";
+  }
+  // An older one of ours: a dump that was loaded, a database that was swapped in.
+  Record older = record;
+  older.sequence = 1;
+  server_->client().command({"SET", record_key("evictd"), record_to_text(older)});
+  EXPECT_FALSE(save(++sequence));
+  ASSERT_TRUE(driven_->until([&] { return driven_->sink().status().connected; }));
+  ASSERT_TRUE(journal().last_connected.record.has_value());
+  EXPECT_EQ(journal().last_connected.record->sequence, 1u);
+}
+
+// Whoever wrote it before us may have had one more under way; an earlier one of theirs is from another time.
+TEST_F(FaultsTest, ALaterRecordOfAnothersIsNoExchange) {
+  Record former = numbered(Record{}, 7);
+  former.writer = "theirs";
+  server_->client().set(record_key("evictd"), record_to_text(former));
+  connect();
+  driven_->sink().set_context(of_one_writer());
+  former.sequence = 8;
+  server_->client().set(record_key("evictd"), record_to_text(former));
+  driven_->sink().save_record(numbered(Record{}, 8));
+  EXPECT_TRUE(driven_->until([&] { return !journal().records_saved.empty(); }));
+  EXPECT_EQ(journal().disconnects, 0);
+  former.sequence = 7;
+  server_->client().set(record_key("evictd"), record_to_text(former));
+  driven_->sink().save_record(numbered(Record{}, 9));
+  EXPECT_TRUE(driven_->until([&] { return journal().disconnects == 1; }));
+}
+
+TEST_F(FaultsTest, ARecordThatOthersWriteTooIsNotCompared) {
+  connect();
+  driven_->sink().save_record(numbered(Record{}, 1));
+  ASSERT_TRUE(driven_->until([&] { return journal().records_saved.size() == 1; }));
+  Record theirs = numbered(Record{}, 3);
+  theirs.writer = "theirs";
+  server_->client().set(record_key("evictd"), record_to_text(theirs));
+  driven_->sink().save_record(numbered(Record{}, 2));
+  EXPECT_TRUE(driven_->until([&] { return journal().records_saved.size() == 2; }));
+  EXPECT_EQ(journal().disconnects, 0);
 }
 
 TEST_F(FaultsTest, RecordIsNobodysMarker) {

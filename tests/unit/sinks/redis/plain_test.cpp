@@ -1,6 +1,7 @@
 // Rules that ask for deletes only: ordinary commands, no marker, no script, also where scripts are forbidden.
 #include <gmock/gmock.h>
 
+#include "daemon/sinks/redis/record_text.h"
 #include "tests/unit/sinks/redis/sink_fixture.h"
 
 namespace evictd::testing {
@@ -166,6 +167,38 @@ TEST_F(WithoutScripts, KeysAreDeletedAndTheRecordIsKept) {
   EXPECT_THAT(redis().get("evictd:record:evictd"), HasSubstr("applied 99 wal"));
   EXPECT_EQ(driven_->sink().status().state, "ready");
   EXPECT_THAT(redis().command({"INFO", "commandstats"}).text, Not(HasSubstr("cmdstat_script|load:calls")));
+}
+
+// The record is written over before that is seen: what was there is told all the same.
+TEST_F(WithoutScripts, DataThatWasExchangedUnderAnOpenConnectionIsJudgedByTheRecordThatWasThere) {
+  SinkContext context = deletes_only();
+  context.is_record_ours_alone = true;
+  driven_->sink().set_context(context);
+  SinkJournal& journal = driven_->journal();
+  Record record;
+  record.writer = "ours";
+  for (record.sequence = 1; record.sequence <= 2; ++record.sequence) {
+    driven_->sink().save_record(record);
+    ASSERT_TRUE(driven_->until([&] { return journal.records_saved.size() == record.sequence; }));
+  }
+  Record older = record;
+  older.sequence = 1;
+  redis().set("evictd:record:evictd", record_to_text(older));
+  driven_->sink().save_record(record);
+  ASSERT_TRUE(driven_->until([&] { return journal.disconnects == 1; }));
+  EXPECT_EQ(journal.last_class, "set_back");
+  EXPECT_EQ(journal.records_saved.size(), 2u);
+  ASSERT_TRUE(driven_->until([&] { return journal.connects == 2; }));
+  ASSERT_TRUE(journal.last_connected.record.has_value());
+  EXPECT_EQ(journal.last_connected.record->sequence, 1u) << "and not the 3 that lies there now";
+  ++record.sequence;
+  driven_->sink().save_record(record);
+  ASSERT_TRUE(driven_->until([&] { return journal.records_saved.size() == 3; }));
+  redis().command({"FLUSHDB"});
+  ++record.sequence;
+  driven_->sink().save_record(record);
+  ASSERT_TRUE(driven_->until([&] { return journal.connects == 3; }));
+  EXPECT_FALSE(journal.last_connected.record.has_value());
 }
 
 // A full Redis takes no SET, and here no script that may pass its limit: told, and tried again until it is stored.

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "daemon/sinks/redis/blocking_client.h"
 #include "tests/unit/sinks/redis/sink_fixture.h"
 
 namespace evictd::testing {
@@ -111,6 +112,15 @@ TEST_F(TlsTest, PlainPortIsNamedAsTheLikelyCause) {
   EXPECT_THAT(error, HasSubstr("no TLS"));
   EXPECT_THAT(error, HasSubstr("redis at 'localhost:" + std::to_string(server_->port()) + "'"));
   EXPECT_THAT(error, HasSubstr("hint: is this port a TLS port? 'rediss://' is for those only"));
+}
+
+TEST_F(TlsTest, APlainPortIsNamedToWhoeverAsksOnceToo) {
+  options_.url = "rediss://localhost:" + std::to_string(server_->port());
+  options_.connect_timeout = std::chrono::milliseconds(500);
+  const auto client = BlockingClient::open(options_);
+  ASSERT_FALSE(client);
+  EXPECT_THAT(client.error().to_string(), HasSubstr("no TLS handshake with redis at 'localhost:"));
+  EXPECT_THAT(client.error().to_string(), HasSubstr("is this port a TLS port? 'rediss://' is for those only"));
 }
 
 TEST_F(TlsTest, TlsPortIsNamedAsTheLikelyCause) {

@@ -349,6 +349,22 @@ TEST_F(Envelope, FlattenedRowsAreUpdatesWithoutOldRow) {
   EXPECT_EQ(decode(std::nullopt, "null"), "error: expected a key of a known table with an empty value");
 }
 
+// Apicurio's ExtJsonConverter, readable form.
+TEST_F(Envelope, ARecordThatNamesItsSchemaByNumberIsReadAsItsPayload) {
+  const auto named = [](std::string_view payload) { return fmt::format(R"({{"schemaId":7,"payload":{}}})", payload); };
+  const std::string key = named(R"({"id":1})");
+  EXPECT_EQ(decode(key, named(envelope("u", R"({"id":1,"name":"a"})", R"({"id":1,"name":"b"})"))),
+            "update public.products old{id='1' name='a'} new{id='1' name='b'}");
+  EXPECT_TRUE(last_->change.relation->columns[0].in_identity);
+  EXPECT_FALSE(decoder_.traits(kTopic)->with_schema);
+  EXPECT_FALSE(decoder_.traits(kTopic)->flattened);
+  EXPECT_EQ(decode(key, named(R"({"id":1,"name":"c"})")), "update public.products new{id='1' name='c'}");
+  EXPECT_EQ(decode(named(R"({"id":9})"), named("null")), "delete public.products old{id='9'}");
+  // A flattened row may have columns of these names; JSON comes as a text.
+  EXPECT_EQ(decode(R"({"schemaId":7})", R"({"schemaId":7,"payload":"{}"})", "shop.public.outbox"),
+            "update public.outbox new{schemaId='7' payload='{}'}");
+}
+
 TEST_F(Envelope, FlattenedRowsMayNameTheirTable) {
   EXPECT_EQ(decode(kKey, R"({"id":1,"__table":"orders","__schema":"sales"})", "all-events"),
             "update sales.orders new{id='1'}");

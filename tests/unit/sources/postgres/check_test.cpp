@@ -350,7 +350,8 @@ TEST_F(PostgresCheckTest, ConditionsAreHeldAgainstWhatTypesCanHold) {
       "create type state as enum ('draft', 'it''s live'); create domain flag as boolean; create domain flags as flag;"
       "create table typed (id int primary key, small smallint, big bigint, price numeric(10,2), any_number numeric, ratio real,"
       " live flags, state state, short varchar(3), code char(3), name text, day date, at timestamp, at_utc timestamptz, key uuid,"
-      " doc jsonb, raw bytea, labels text[], stay interval); alter table typed replica identity full");
+      " doc jsonb, raw bytea, labels text[], stay interval, clock time, zoned timetz, ip inet, net cidr, mac macaddr, mask bit(3), number oid);"
+      "alter table typed replica identity full");
   struct Try {
     const char* column;
     const char* possible;
@@ -359,7 +360,7 @@ TEST_F(PostgresCheckTest, ConditionsAreHeldAgainstWhatTypesCanHold) {
   for (const auto& [column, possible, impossible] : {Try{"small", "-5", "70000"},
                                                      {"big", "9223372036854775807", "1.0"},
                                                      {"price", "'1.50'", "'1.5'"},
-                                                     {"any_number", "'1.5'", "'1,5'"},
+                                                     {"any_number", "NaN", "'1,5'"},
                                                      {"ratio", "'1e+20'", "abc"},
                                                      {"live", "true", "yes"},
                                                      {"state", "\"it's live\"", "live"},
@@ -373,7 +374,14 @@ TEST_F(PostgresCheckTest, ConditionsAreHeldAgainstWhatTypesCanHold) {
                                                      {"doc", "'{\"a\":1}'", "'{a'"},
                                                      {"raw", "deadbeef", "'\\xdeadbeef'"},
                                                      {"labels", "'{a,b}'", "a"},
-                                                     {"stay", "'1 day'", nullptr}}) {
+                                                     {"stay", "'1 day'", nullptr},
+                                                     {"clock", "'09:00:00'", "'9:00'"},
+                                                     {"zoned", "'09:00:00+00'", "'09:00:00'"},
+                                                     {"ip", "'10.0.0.1'", "'10.0.0.1/32'"},
+                                                     {"net", "'10.0.0.0/8'", "'10.0.0.0'"},
+                                                     {"mac", "'08:00:2b:01:02:03'", "'08-00-2b-01-02-03'"},
+                                                     {"mask", "'101'", "'10'"},
+                                                     {"number", "'7'", "'-7'"}}) {
     const std::string rule = std::string("- {table: public.typed, keys: ['t:{id}'], where: {") + column + ": ";
     Findings found = check(rule + possible + "}}");
     EXPECT_EQ(find(found, "PG050"), nullptr) << column << " " << possible << " " << find(found, "PG050")->cause;
@@ -387,6 +395,19 @@ TEST_F(PostgresCheckTest, ConditionsAreHeldAgainstWhatTypesCanHold) {
   EXPECT_EQ(std::count_if(found.begin(), found.end(), [](const Finding& one) { return one.id == "PG050"; }), 2) << ids(found);
   const Findings misspelled = check("- {table: type, keys: ['t:{id}']}");
   EXPECT_EQ(find(misspelled, "PG015")->fix, "did you mean 'public.typed'?");
+}
+
+TEST_F(PostgresCheckTest, TextsThatTheDatabaseTakesForEqualAreDoubted) {
+  sql->run(
+      "create extension citext; create domain mail as citext; create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
+      "create table loosely (id int primary key, kind citext, mail mail, name text collate loose); alter table loosely replica identity full");
+  for (const char* column : {"kind", "mail", "name"}) {
+    const Findings found = check(std::string("- {table: loosely, keys: ['t:{id}'], where: {") + column + ": draft}}");
+    const Finding* finding = find(found, "PG050");
+    ASSERT_NE(finding, nullptr) << column;
+    EXPECT_EQ(finding->severity, Severity::kWarning) << column;
+    EXPECT_THAT(finding->cause, ::testing::HasSubstr(column == std::string("name") ? "its collation makes others equal to it" : "citext makes others equal to it"));
+  }
 }
 
 // The question itself is tried: what it lacks is what the server says.
