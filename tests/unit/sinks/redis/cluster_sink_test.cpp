@@ -376,10 +376,10 @@ TEST_F(ClusterSinkTest, AnnouncementsAreRefused) {
 TEST_F(ClusterSinkTest, WhatNeedsOneServerIsRefused) {
   driven_ = std::make_unique<DrivenSink>(options());
   SinkContext context;
-  context.needs_one_server = "refresh";
+  context.needs_one_server = "semantic";
   driven_->sink().set_context(context);
   ASSERT_TRUE(driven_->until([&] { return driven_->journal().failed; }));
-  EXPECT_EQ(driven_->journal().last_error.text, "a rule has 'refresh', and this Redis is a cluster, on which that is not there yet");
+  EXPECT_EQ(driven_->journal().last_error.text, "a rule has 'semantic', and this Redis is a cluster, on which that is not there yet");
   EXPECT_EQ(driven_->journal().connects, 0);
 }
 
