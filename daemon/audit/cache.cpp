@@ -1,14 +1,10 @@
 #include "daemon/audit/cache.h"
 
-#include <algorithm>
 #include <charconv>
-#include <set>
 
 #include "daemon/sinks/redis/cluster/blocking_cache.h"
 #include "daemon/sinks/redis/errors.h"
-#include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/scripts.h"
-#include "daemon/sinks/redis/topology/record_copies.h"
 
 namespace evictd {
 namespace {
@@ -36,39 +32,6 @@ tl::unexpected<Error> unexpected_reply(const std::string& command, const Reply& 
 struct AuditCache::Impl {
   std::unique_ptr<BlockingCache> cache;
   RedisOptions options;
-
-  // Of a cluster: the copies, judged as the daemon judges them.
-  Result<std::optional<Record>> judged_record() {
-    if (Result<void> looked = cache->look(); !looked) return tl::unexpected(looked.error());
-    std::set<Slot> slots;
-    for (std::size_t slot = 0; slot < kSlots; slot += kCopySlotStep) slots.insert(static_cast<Slot>(slot));
-    std::vector<ShardCopies> shards;
-    for (const HostPort& master : cache->masters()) {
-      shards.push_back({cache->slots().slots_of(master), {}});
-      slots.insert(copy_slot(shards.back().slots, std::nullopt));
-    }
-    const std::string name = record_key(options.record_name);
-    std::vector<KeyedCommand> commands;
-    for (const Slot slot : slots) {
-      const std::string key = copy_key(name, slot);
-      commands.push_back({key, {"GET", key}});
-    }
-    const Result<std::vector<Reply>> replies = cache->pipeline(commands);
-    if (!replies) return tl::unexpected(replies.error());
-    std::size_t next = 0;
-    for (const Slot slot : slots) {
-      const Reply& reply = (*replies)[next++];
-      if (reply.is_error() && !reply.text.starts_with("WRONGTYPE")) return unexpected_reply("GET", reply);
-      if (reply.kind != Reply::Kind::kText) continue;
-      std::optional<RecordCopy> copy = copy_from_text(reply.text);
-      const auto shard = std::find_if(shards.begin(), shards.end(), [&](const ShardCopies& one) { return one.slots.test(slot); });
-      if (copy && shard != shards.end()) shard->copies.push_back(std::move(*copy));
-    }
-    JudgedCopies judged = judge_copies(shards, std::nullopt);
-    // A master that has not what the others have is a gap, of which the daemon perhaps does not know yet.
-    if (judged.record && judged.lost.any()) judged.record->gaps.insert("redis_rollback");
-    return std::move(judged.record);
-  }
 };
 
 AuditCache::AuditCache() : impl_(std::make_unique<Impl>()) {}
@@ -84,15 +47,7 @@ Result<std::unique_ptr<AuditCache>> AuditCache::open(const RedisOptions& options
 }
 
 Result<std::optional<Record>> AuditCache::record() {
-  if (impl_->cache->is_cluster()) return impl_->judged_record();
-  const std::string key = record_key(impl_->options.record_name);
-  const Result<Reply> reply = impl_->cache->command(key, {"GET", key});
-  if (!reply) return tl::unexpected(reply.error());
-  if (reply->kind == Reply::Kind::kNil) return std::optional<Record>();
-  if (reply->kind != Reply::Kind::kText) return unexpected_reply("GET", *reply);
-  Result<Record> record = record_from_text(reply->text);
-  if (!record) return tl::unexpected(record.error());
-  return std::optional<Record>(std::move(*record));
+  return impl_->cache->record(record_key(impl_->options.record_name));
 }
 
 Result<std::vector<Presence>> AuditCache::look(const std::vector<std::string>& keys) {

@@ -2,7 +2,12 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <thread>
+
+#include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/record_text.h"
+#include "daemon/sinks/redis/topology/record_copies.h"
 
 namespace evictd {
 namespace {
@@ -10,6 +15,12 @@ namespace {
 // Before commands that were told to come again are sent again.
 constexpr std::chrono::milliseconds kAgainAfter{20};
 constexpr std::chrono::milliseconds kAgainMax{200};
+
+tl::unexpected<Error> unreadable(const Reply& reply) {
+  if (!reply.is_error()) return fail(ErrorKind::kConnection, "redis answered 'GET' of evictd's record with something else than a text");
+  Error error = redis_error(reply.text);
+  return tl::unexpected(std::move(error).within("GET"));
+}
 
 }  // namespace
 
@@ -162,6 +173,45 @@ Result<Reply> BlockingCache::command(const std::string& key, std::vector<std::st
   Result<std::vector<Reply>> replies = pipeline({{key, std::move(words)}});
   if (!replies) return tl::unexpected(replies.error());
   return std::move(replies->front());
+}
+
+Result<std::optional<Record>> BlockingCache::record(const std::string& record_key) {
+  if (!is_cluster()) {
+    const Result<Reply> reply = command(record_key, {"GET", record_key});
+    if (!reply) return tl::unexpected(reply.error());
+    if (reply->kind == Reply::Kind::kNil) return std::optional<Record>();
+    if (reply->kind != Reply::Kind::kText) return unreadable(*reply);
+    Result<Record> record = record_from_text(reply->text);
+    if (!record) return tl::unexpected(record.error());
+    return std::optional<Record>(std::move(*record));
+  }
+  if (Result<void> looked = look(); !looked) return tl::unexpected(looked.error());
+  std::set<Slot> slots;
+  for (std::size_t slot = 0; slot < kSlots; slot += kCopySlotStep) slots.insert(static_cast<Slot>(slot));
+  std::vector<ShardCopies> shards;
+  for (const HostPort& master : masters()) {
+    shards.push_back({impl_->map.slots_of(master), {}});
+    slots.insert(copy_slot(shards.back().slots, std::nullopt));
+  }
+  std::vector<KeyedCommand> commands;
+  for (const Slot slot : slots) {
+    const std::string key = copy_key(record_key, slot);
+    commands.push_back({key, {"GET", key}});
+  }
+  const Result<std::vector<Reply>> replies = pipeline(commands);
+  if (!replies) return tl::unexpected(replies.error());
+  std::size_t next = 0;
+  for (const Slot slot : slots) {
+    const Reply& reply = (*replies)[next++];
+    if (reply.is_error() && !reply.text.starts_with("WRONGTYPE")) return unreadable(reply);
+    if (reply.kind != Reply::Kind::kText) continue;
+    std::optional<RecordCopy> copy = copy_from_text(reply.text);
+    const auto shard = std::find_if(shards.begin(), shards.end(), [&](const ShardCopies& one) { return one.slots.test(slot); });
+    if (copy && shard != shards.end()) shard->copies.push_back(std::move(*copy));
+  }
+  JudgedCopies judged = judge_copies(shards, std::nullopt);
+  if (judged.record && judged.lost.any()) judged.record->gaps.insert("redis_rollback");
+  return std::move(judged.record);
 }
 
 Result<std::vector<Reply>> BlockingCache::pipeline_to(std::size_t master, const std::vector<std::vector<std::string>>& commands) {

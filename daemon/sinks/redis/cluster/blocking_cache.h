@@ -4,9 +4,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "daemon/interface/record.h"
 #include "daemon/sinks/redis/blocking_client.h"
 #include "daemon/sinks/redis/topology/slot_map.h"
 
@@ -31,6 +33,10 @@ class BlockingCache {
   // redirects stands there only when it still did at the deadline. An Error is a lost connection: of commands nothing is known.
   Result<std::vector<Reply>> pipeline(const std::vector<KeyedCommand>& commands);
   Result<Reply> command(const std::string& key, std::vector<std::string> words);
+
+  // What evictd keeps on record under this name; nothing when there is no record. Of a cluster: its copies, judged as the daemon judges them;
+  // where a master has not what the others have, 'redis_rollback' stands among the gaps, which the daemon may not have seen yet.
+  Result<std::optional<Record>> record(const std::string& record_key);
 
   // Of a cluster, as it was told last: masters, and what each serves. One server: one address.
   const std::vector<HostPort>& masters() const;

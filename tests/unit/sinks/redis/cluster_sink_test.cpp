@@ -1,6 +1,7 @@
 // The sink over a real Redis Cluster of three masters.
 #include <gmock/gmock.h>
 
+#include "daemon/sinks/redis/cluster/blocking_cache.h"
 #include "daemon/sinks/redis/scripts.h"
 #include "daemon/sinks/redis/topology/record_copies.h"
 #include "tests/support/redis_cluster.h"
@@ -411,6 +412,70 @@ TEST_F(ClusterSinkTest, AMasterWithoutItsCopyIsAPartThatIsPurgedAlone) {
   order.parts = parts;
   driven_->run(order);
   for (const std::string& key : keys("product:", 60)) EXPECT_EQ(is_cached(key), cluster_->owner_of(key) != 1) << key;
+}
+
+// What the audit goes by.
+TEST_F(ClusterSinkTest, WhoReadsTheRecordLearnsOfAMasterWithoutItsCopy) {
+  auto cache = BlockingCache::open(options());
+  ASSERT_TRUE(cache) << cache.error().to_string();
+  EXPECT_TRUE((*cache)->is_cluster());
+  const std::string name = record_key(options().record_name);
+  EXPECT_FALSE((*cache)->record(name)->has_value());
+  connect();
+  saved(3);
+  const auto whole = *(*cache)->record(name);
+  ASSERT_TRUE(whole);
+  EXPECT_EQ(whole->sequence, 3u);
+  EXPECT_THAT(whole->gaps, IsEmpty());
+  cluster_->node(1).client().command({"FLUSHALL"});
+  const auto part = *(*cache)->record(name);
+  ASSERT_TRUE(part);
+  EXPECT_THAT(part->gaps, ElementsAre("redis_rollback"));
+}
+
+TEST_F(ClusterSinkTest, ABlockingCallerFollowsASlotThatMoves) {
+  auto cache = BlockingCache::open(options());
+  ASSERT_TRUE(cache) << cache.error().to_string();
+  const std::size_t from = cluster_->owner_of("{s}"), to = (from + 1) % 3;
+  const auto set_all = [&](const std::string& value) {
+    std::vector<KeyedCommand> commands;
+    for (const std::string& key : keys("{s}", 4)) commands.push_back({key, {"SET", key, value}});
+    commands.push_back({"other", {"SET", "other", value}});
+    const auto replies = (*cache)->pipeline(commands);
+    ASSERT_TRUE(replies) << replies.error().to_string();
+    for (const Reply& reply : *replies) EXPECT_TRUE(reply.is_ok()) << reply.text;
+  };
+  set_all("1");
+  cluster_->open_slot(slot_of("{s}"), from, to);
+  cluster_->migrate_keys(slot_of("{s}"), from, to, 2);
+  set_all("2");  // ASK
+  cluster_->migrate_keys(slot_of("{s}"), from, to, 1000);
+  cluster_->close_slot(slot_of("{s}"), to);
+  set_all("3");  // MOVED
+  for (const std::string& key : keys("{s}", 4)) EXPECT_EQ(cluster_->node(to).client().get(key), "3");
+  cluster_->move_slot(slot_of("{s}"), to, from);
+  cluster_->wait_until_agreed();
+}
+
+// Which of its tries is the last one is told by the deadline alone.
+TEST_F(ClusterSinkTest, ABlockingCallerWaitsForKeysThatAreApart) {
+  RedisOptions made = options();
+  made.command_timeout = std::chrono::milliseconds(300);
+  auto cache = BlockingCache::open(made);
+  ASSERT_TRUE(cache) << cache.error().to_string();
+  set("{s}a");
+  const std::size_t from = cluster_->owner_of("{s}"), to = (from + 1) % 3;
+  cluster_->open_slot(slot_of("{s}"), from, to);
+  const auto apart = (*cache)->command("{s}a", {"MGET", "{s}a", "{s}b"});
+  ASSERT_TRUE(apart) << apart.error().to_string();
+  EXPECT_THAT(apart->text, StartsWith("TRYAGAIN")) << "at the deadline";
+  cluster_->migrate_keys(slot_of("{s}"), from, to, 1000);
+  cluster_->close_slot(slot_of("{s}"), to);
+  const auto whole = (*cache)->command("{s}a", {"MGET", "{s}a", "{s}b"});
+  ASSERT_TRUE(whole) << whole.error().to_string();
+  EXPECT_EQ(whole->elements.size(), 2u);
+  cluster_->move_slot(slot_of("{s}"), to, from);
+  cluster_->wait_until_agreed();
 }
 
 TEST_F(ClusterSinkTest, AMasterThatWasEmptiedWhileItRestartedIsFoundOut) {
