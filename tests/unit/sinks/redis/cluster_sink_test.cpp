@@ -143,7 +143,7 @@ TEST_F(ClusterSinkTest, KeysAreJudgedTogetherAsTheyAreAlone) {
       "f 5:5: 2000", "f 20:20: 2000", "f 20:20: 500", "f - 2000", "f v17 2000", "l - - l1:99", "rubbish", "t epoch/1 10 k", "t epoch/1 ~10", "t epoch/1 v17"};
   int number = 0;
   for (const Act act : {Act::kInvalidate, Act::kSettle, Act::kRenew}) {
-    for (const std::vector<std::uint64_t>& xids : std::vector<std::vector<std::uint64_t>>{{10}, {10, 11}}) {
+    for (const std::vector<std::uint64_t>& xids : std::vector<std::vector<std::uint64_t>>{{10}, {10, 11}, {}}) {
       for (const bool is_unconditional : {false, true}) {
         Outcome apart;
         OrderBuilder together(act);
@@ -158,6 +158,10 @@ TEST_F(ClusterSinkTest, KeysAreJudgedTogetherAsTheyAreAlone) {
           OrderBuilder one(act);
           one.key(alone, xids).trusting();
           together.key(joined, xids).trusting();
+          if (xids.empty()) {
+            one.row_version("17");
+            together.row_version("17");
+          }
           if (is_unconditional) {
             one.unconditional(30);
             together.unconditional(30);
