@@ -2,15 +2,15 @@
 
 #include <charconv>
 
-#include "daemon/sinks/redis/blocking_client.h"
+#include "daemon/sinks/redis/cluster/blocking_cache.h"
 #include "daemon/sinks/redis/errors.h"
-#include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/scripts.h"
 
 namespace evictd {
 namespace {
 
 constexpr const char* kPageKeys = "256";
+constexpr unsigned kCursorBits = 52;  // of one server's own; the master's number stands above
 constexpr std::string_view kOwnKeys = "evictd:";
 
 std::uint64_t number_of(std::string_view text) {
@@ -30,7 +30,7 @@ tl::unexpected<Error> unexpected_reply(const std::string& command, const Reply& 
 }  // namespace
 
 struct AuditCache::Impl {
-  std::unique_ptr<BlockingClient> client;
+  std::unique_ptr<BlockingCache> cache;
   RedisOptions options;
 };
 
@@ -38,48 +38,39 @@ AuditCache::AuditCache() : impl_(std::make_unique<Impl>()) {}
 AuditCache::~AuditCache() = default;
 
 Result<std::unique_ptr<AuditCache>> AuditCache::open(const RedisOptions& options) {
-  Result<std::unique_ptr<BlockingClient>> client = BlockingClient::open(options);
-  if (!client) return tl::unexpected(client.error());
-  if (const Result<Reply> slots = (*client)->command({"CLUSTER", "SLOTS"}); slots && !slots->is_error()) {
-    return fail(ErrorKind::kUsage, "redis at '" + (*client)->address().to_string() + "' is a node of a cluster, which the audit does not read yet",
-                "leave 'audit' out for this cache (docs/cluster.md)");
-  }
+  Result<std::unique_ptr<BlockingCache>> there = BlockingCache::open(options);
+  if (!there) return tl::unexpected(there.error());
   std::unique_ptr<AuditCache> cache(new AuditCache());
-  cache->impl_->client = std::move(*client);
+  cache->impl_->cache = std::move(*there);
   cache->impl_->options = options;
   return cache;
 }
 
 Result<std::optional<Record>> AuditCache::record() {
-  const Result<Reply> reply = impl_->client->command({"GET", record_key(impl_->options.record_name)});
-  if (!reply) return tl::unexpected(reply.error());
-  if (reply->kind == Reply::Kind::kNil) return std::optional<Record>();
-  if (reply->kind != Reply::Kind::kText) return unexpected_reply("GET", *reply);
-  Result<Record> record = record_from_text(reply->text);
-  if (!record) return tl::unexpected(record.error());
-  return std::optional<Record>(std::move(*record));
+  return impl_->cache->record(record_key(impl_->options.record_name));
 }
 
 Result<std::vector<Presence>> AuditCache::look(const std::vector<std::string>& keys) {
-  std::vector<std::vector<std::string>> commands;
+  constexpr std::size_t kEach = 4;  // commands
+  std::vector<KeyedCommand> commands;
   for (const std::string& key : keys) {
     std::string marker;
     append_marker_name(marker, key);
-    commands.push_back({"GET", marker});
-    commands.push_back({"GET", key});
-    commands.push_back({"PTTL", key});
+    commands.push_back({marker, {"GET", marker}});
+    commands.push_back({key, {"GET", key}});
+    commands.push_back({key, {"PTTL", key}});
+    commands.push_back({key, {"TIME"}});  // of the same server
   }
-  commands.push_back({"TIME"});
-  const Result<std::vector<Reply>> replies = impl_->client->pipeline(commands);
+  const Result<std::vector<Reply>> replies = impl_->cache->pipeline(commands);
   if (!replies) return tl::unexpected(replies.error());
-  const Reply& time = replies->back();
-  if (time.kind != Reply::Kind::kArray || time.elements.size() != 2) return unexpected_reply("TIME", time);
-  const auto now = static_cast<std::int64_t>(number_of(time.elements[0].text) * 1000 + number_of(time.elements[1].text) / 1000);
   std::vector<Presence> found(keys.size());
   for (std::size_t i = 0; i < keys.size(); ++i) {
-    const Reply& marker = (*replies)[3 * i];
-    const Reply& value = (*replies)[3 * i + 1];
-    const Reply& left = (*replies)[3 * i + 2];
+    const Reply& marker = (*replies)[kEach * i];
+    const Reply& value = (*replies)[kEach * i + 1];
+    const Reply& left = (*replies)[kEach * i + 2];
+    const Reply& time = (*replies)[kEach * i + 3];
+    if (time.kind != Reply::Kind::kArray || time.elements.size() != 2) return unexpected_reply("TIME", time);
+    const auto now = static_cast<std::int64_t>(number_of(time.elements[0].text) * 1000 + number_of(time.elements[1].text) / 1000);
     Presence& presence = found[i];
     if (marker.kind == Reply::Kind::kText) presence.marker = marker.text;
     if (marker.is_error() && !marker.text.starts_with("WRONGTYPE")) return unexpected_reply("GET", marker);
@@ -96,12 +87,22 @@ Result<std::vector<Presence>> AuditCache::look(const std::vector<std::string>& k
 }
 
 Result<AuditCache::Page> AuditCache::scan(const std::string& glob, std::uint64_t cursor) {
-  const Result<Reply> reply = impl_->client->command({"SCAN", std::to_string(cursor), "MATCH", glob, "COUNT", kPageKeys});
-  if (!reply) return tl::unexpected(reply.error());
-  if (reply->kind != Reply::Kind::kArray || reply->elements.size() != 2) return unexpected_reply("SCAN", *reply);
+  // Of a cluster one master after the other: which one stands above the server's own cursor. Keys that move meanwhile may be met twice,
+  // or in the next pass: the audit takes samples.
+  const bool is_cluster = impl_->cache->is_cluster();
+  const std::size_t masters = impl_->cache->masters().size();
+  const std::size_t master = is_cluster ? (cursor >> kCursorBits) % masters : 0;
+  const std::uint64_t own = is_cluster ? cursor & ((std::uint64_t{1} << kCursorBits) - 1) : cursor;
+  const Result<std::vector<Reply>> replies = impl_->cache->pipeline_to(master, {{"SCAN", std::to_string(own), "MATCH", glob, "COUNT", kPageKeys}});
+  if (!replies) return tl::unexpected(replies.error());
+  const Reply& reply = replies->front();
+  if (reply.kind != Reply::Kind::kArray || reply.elements.size() != 2) return unexpected_reply("SCAN", reply);
   Page page;
-  page.cursor = number_of(reply->elements[0].text);
-  for (const Reply& key : reply->elements[1].elements) {
+  page.cursor = number_of(reply.elements[0].text);
+  if (is_cluster && page.cursor >> kCursorBits != 0) return unexpected_reply("SCAN", reply);
+  if (is_cluster && page.cursor != 0) page.cursor |= std::uint64_t{master} << kCursorBits;
+  if (is_cluster && page.cursor == 0 && master + 1 < masters) page.cursor = std::uint64_t{master + 1} << kCursorBits;
+  for (const Reply& key : reply.elements[1].elements) {
     if (key.kind == Reply::Kind::kText && !key.text.starts_with(kOwnKeys)) page.keys.push_back(key.text);
   }
   return page;
@@ -121,7 +122,7 @@ Result<void> AuditCache::fix(const RuleInfo& rule, const std::string& key, const
     const std::string flags = is_told ? "iu|" + rule.announce : "iu";
     for (const std::string& argument : {epoch, lifetime, flags, std::string("0"), tokens}) command.push_back(argument);
   }
-  const Result<Reply> reply = impl_->client->command(command);
+  const Result<Reply> reply = impl_->cache->command(key, command);
   if (!reply) return tl::unexpected(reply.error());
   if (reply->is_error()) return unexpected_reply(command[0], *reply);
   return {};

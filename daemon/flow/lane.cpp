@@ -97,7 +97,6 @@ void Lane::use(std::shared_ptr<const RuleSet> rules, Now now) {
     acts_.push_back(acts_on(rule, spec_.name));
     if (acts_.back() && !asks_for_deletes_only(rule)) is_deletes_only_ = false;
     if (acts_.back() && !rule.semantic.empty()) needs_one_server_ = "semantic";
-    if (acts_.back() && rule.refresh.is_set()) needs_one_server_ = "refresh";
     if (rule.announce.empty() || !acts_.back()) continue;
     if (std::find(channels_.begin(), channels_.end(), rule.announce) == channels_.end()) {
       channels_.push_back(rule.announce);

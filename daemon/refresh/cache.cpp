@@ -1,8 +1,12 @@
 #include "daemon/refresh/cache.h"
 
-#include "daemon/sinks/redis/blocking_client.h"
+#include <algorithm>
+#include <set>
+
+#include "daemon/sinks/redis/cluster/blocking_cache.h"
 #include "daemon/sinks/redis/errors.h"
 #include "daemon/sinks/redis/scripts.h"
+#include "daemon/sinks/redis/topology/slots.h"
 
 namespace evictd {
 namespace {
@@ -21,29 +25,70 @@ bool is_full(const Reply& reply) { return reply.is_error() && reply.text.find("O
 }  // namespace
 
 struct RefreshCache::Impl {
-  std::unique_ptr<BlockingClient> client;
+  std::unique_ptr<BlockingCache> cache;
   RefreshScripts scripts;
 
-  // A call of a script: EVALSHA, and once more behind a SCRIPT LOAD where a server has forgotten it.
+  // Calls of a script, each {number of keys, first key, ...}: EVALSHA, and once more behind a SCRIPT LOAD where a server has forgotten it.
   Result<std::vector<Reply>> call(const ScriptText& script, std::vector<std::vector<std::string>> calls) {
+    std::vector<KeyedCommand> commands;
     for (std::vector<std::string>& one : calls) {
+      const std::string key = one[1];
       one.insert(one.begin(), script.sha1);
       one.insert(one.begin(), "EVALSHA");
+      commands.push_back({key, std::move(one)});
     }
-    Result<std::vector<Reply>> replies = client->pipeline(calls);
+    Result<std::vector<Reply>> replies = cache->pipeline(commands);
     if (!replies) return replies;
     std::vector<std::size_t> again;
-    std::vector<std::vector<std::string>> commands = {{"SCRIPT", "LOAD", script.text}};
+    std::vector<KeyedCommand> second;
+    std::set<std::string> loaded;
     for (std::size_t i = 0; i < replies->size(); ++i) {
       if (!(*replies)[i].is_error() || !(*replies)[i].text.starts_with("NOSCRIPT")) continue;
+      const std::string& key = commands[i].key;
+      const HostPort* at = cache->is_cluster() ? cache->slots().owner(slot_of(key)) : nullptr;
+      if (loaded.insert(at ? at->to_string() : std::string()).second) second.push_back({key, {"SCRIPT", "LOAD", script.text}});
       again.push_back(i);
-      commands.push_back(std::move(calls[i]));
     }
     if (again.empty()) return replies;
-    Result<std::vector<Reply>> second = client->pipeline(commands);
-    if (!second) return second;
-    for (std::size_t i = 0; i < again.size(); ++i) (*replies)[again[i]] = std::move((*second)[i + 1]);
+    const std::size_t loads = second.size();
+    for (const std::size_t i : again) second.push_back(std::move(commands[i]));
+    Result<std::vector<Reply>> answers = cache->pipeline(second);
+    if (!answers) return answers;
+    for (std::size_t i = 0; i < again.size(); ++i) (*replies)[again[i]] = std::move((*answers)[loads + i]);
     return replies;
+  }
+
+  // On a cluster a value's tags lie in other slots and are joined first, each in its own: whatever invalidates one of them then finds the
+  // key. Whether all of them were; a value with one that was not is left out, for it has not seen what that was invalidated for.
+  Result<std::vector<Filled>> join(const std::vector<RefreshValue>& values, const std::string& token, std::chrono::milliseconds ttl) {
+    std::vector<Filled> joined(values.size(), Filled::kStored);
+    std::vector<std::vector<std::string>> calls;
+    std::vector<std::size_t> of;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const auto add = [&](std::vector<std::string> keys) {
+        std::vector<std::string>& call = calls.emplace_back();
+        call.push_back(std::to_string(keys.size()));
+        call.insert(call.end(), keys.begin(), keys.end());
+        for (const std::string& argument : {values[i].key, std::to_string(ttl.count()), token}) call.push_back(argument);
+        of.push_back(i);
+      };
+      for (const std::string& tag : values[i].tags) add({std::string(kTagPrefix) + tag, marker_of(std::string(kTagPrefix) + tag)});
+      for (const std::string& tag : values[i].lazy_tags) add({marker_of(std::string(kTagPrefix) + tag)});
+    }
+    if (calls.empty()) return joined;
+    const Result<std::vector<Reply>> replies = call(scripts.join, std::move(calls));
+    if (!replies) return tl::unexpected(replies.error());
+    for (std::size_t i = 0; i < replies->size(); ++i) {
+      const Reply& reply = (*replies)[i];
+      if (is_full(reply)) {
+        joined[of[i]] = Filled::kRefused;
+      } else if (reply.kind != Reply::Kind::kInteger) {
+        return unusable("evictd_join", reply);
+      } else if (reply.integer != 1 && joined[of[i]] == Filled::kStored) {
+        joined[of[i]] = Filled::kRejected;
+      }
+    }
+    return joined;
   }
 
   // What no single key is to blame for: READONLY, LOADING, NOPERM ...
@@ -58,28 +103,33 @@ RefreshCache::RefreshCache() : impl_(std::make_unique<Impl>()) {}
 RefreshCache::~RefreshCache() = default;
 
 Result<std::unique_ptr<RefreshCache>> RefreshCache::open(const RedisOptions& options) {
-  Result<std::unique_ptr<BlockingClient>> client = BlockingClient::open(options);
-  if (!client) return tl::unexpected(client.error());
-  if (const Result<Reply> slots = (*client)->command({"CLUSTER", "SLOTS"}); slots && !slots->is_error()) {
-    return fail(ErrorKind::kUsage, "redis at '" + (*client)->address().to_string() + "' is a node of a cluster, which nothing fills yet",
-                "leave 'refresh' out for this cache (docs/cluster.md)");
-  }
+  Result<std::unique_ptr<BlockingCache>> there = BlockingCache::open(options);
+  if (!there) return tl::unexpected(there.error());
   std::unique_ptr<RefreshCache> cache(new RefreshCache());
-  cache->impl_->client = std::move(*client);
-  cache->impl_->scripts = refresh_scripts(options.tombstone_ttl);
+  cache->impl_->scripts = refresh_scripts(options.tombstone_ttl, (*there)->is_cluster());
+  cache->impl_->cache = std::move(*there);
   return cache;
 }
 
 Result<std::vector<RefreshCache::Claim>> RefreshCache::claim(const std::vector<std::string>& keys, std::chrono::milliseconds lease) {
   std::vector<std::vector<std::string>> calls;
   const std::string ms = std::to_string(lease.count());
-  for (const std::string& key : keys) calls.push_back({"2", key, marker_of(key), "LEASE", ms});
+  std::vector<Claim> claims(keys.size());
+  std::vector<std::size_t> called;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    std::string marker = marker_of(keys[i]);
+    if (impl_->cache->is_cluster() && slot_of(marker) != slot_of(keys[i])) {
+      claims[i].problem = "the key '" + keys[i].substr(0, kErrorsShown) + "' has a '}' and no hash tag, so that its marker lies in another slot of the cluster: nobody can fill it checked";
+      continue;
+    }
+    calls.push_back({"2", keys[i], std::move(marker), "LEASE", ms});
+    called.push_back(i);
+  }
   const Result<std::vector<Reply>> replies = impl_->call(impl_->scripts.get, std::move(calls));
   if (!replies) return tl::unexpected(replies.error());
-  std::vector<Claim> claims(keys.size());
-  for (std::size_t i = 0; i < keys.size(); ++i) {
+  for (std::size_t i = 0; i < called.size(); ++i) {
     const Reply& reply = (*replies)[i];
-    Claim& claim = claims[i];
+    Claim& claim = claims[called[i]];
     // A key of another type, which no reader of this rule can use either.
     if (is_full(reply) || (reply.is_error() && reply.text.find("WRONGTYPE") != std::string::npos)) {
       claim.problem = reply.text.substr(0, kErrorsShown);
@@ -102,17 +152,30 @@ Result<std::vector<RefreshCache::Claim>> RefreshCache::claim(const std::vector<s
 
 Result<std::vector<RefreshCache::Filled>> RefreshCache::fill(const RefreshInfo& refresh, const std::string& token, std::chrono::milliseconds age,
                                                              const std::vector<RefreshValue>& values) {
-  std::vector<Filled> filled;
-  for (std::size_t first = 0; first < values.size(); first += kFillsTogether) {
+  const bool is_cluster = impl_->cache->is_cluster();
+  std::vector<Filled> filled(values.size(), Filled::kStored);
+  if (is_cluster) {
+    Result<std::vector<Filled>> joined = impl_->join(values, token, refresh.ttl);
+    if (!joined) return joined;
+    filled = std::move(*joined);
+  }
+  std::vector<std::size_t> wanted;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (filled[i] == Filled::kStored) wanted.push_back(i);
+  }
+  for (std::size_t first = 0; first < wanted.size(); first += kFillsTogether) {
+    const std::size_t last = std::min(first + kFillsTogether, wanted.size());
     std::vector<std::vector<std::string>> calls;
-    for (std::size_t i = first; i < std::min(first + kFillsTogether, values.size()); ++i) {
-      const RefreshValue& value = values[i];
+    for (std::size_t i = first; i < last; ++i) {
+      const RefreshValue& value = values[wanted[i]];
       std::vector<std::string>& call = calls.emplace_back();
-      call.push_back(std::to_string(2 + value.tags.size() + value.lazy_tags.size()));
+      call.push_back(std::to_string(is_cluster ? 2 : 2 + value.tags.size() + value.lazy_tags.size()));
       call.push_back(value.key);
       call.push_back(marker_of(value.key));
-      for (const std::string& tag : value.tags) call.push_back(std::string(kTagPrefix) + tag);
-      for (const std::string& tag : value.lazy_tags) call.push_back(marker_of(std::string(kTagPrefix) + tag));
+      if (!is_cluster) {
+        for (const std::string& tag : value.tags) call.push_back(std::string(kTagPrefix) + tag);
+        for (const std::string& tag : value.lazy_tags) call.push_back(marker_of(std::string(kTagPrefix) + tag));
+      }
       for (const std::string& argument : {token, std::to_string(refresh.ttl.count()), *value.text, std::string("AGE"), std::to_string(age.count()),
                                           std::string("JITTER"), std::to_string(refresh.jitter)}) {
         call.push_back(argument);
@@ -120,11 +183,12 @@ Result<std::vector<RefreshCache::Filled>> RefreshCache::fill(const RefreshInfo& 
     }
     const Result<std::vector<Reply>> replies = impl_->call(impl_->scripts.fill, std::move(calls));
     if (!replies) return tl::unexpected(replies.error());
-    for (const Reply& reply : *replies) {
+    for (std::size_t i = first; i < last; ++i) {
+      const Reply& reply = (*replies)[i - first];
       if (is_full(reply)) {
-        filled.push_back(Filled::kRefused);
+        filled[wanted[i]] = Filled::kRefused;
       } else if (reply.kind == Reply::Kind::kInteger) {
-        filled.push_back(reply.integer == 1 ? Filled::kStored : Filled::kRejected);
+        filled[wanted[i]] = reply.integer == 1 ? Filled::kStored : Filled::kRejected;
       } else {
         return Impl::unusable("evictd_fill", reply);
       }
@@ -143,12 +207,13 @@ Result<void> RefreshCache::release(const std::vector<Lease>& leases) {
 }
 
 Result<std::size_t> RefreshCache::tell(const RuleInfo& rule, const std::vector<Told>& keys) {
-  std::vector<std::vector<std::string>> commands;
+  std::vector<KeyedCommand> commands;
+  const std::string& stream = rule.refresh.stream;
   for (const Told& one : keys) {
-    commands.push_back({"XADD", rule.refresh.stream, "MAXLEN", "~", std::to_string(rule.refresh.maxlen), "*", "key", one.key, "rule", rule.name,
-                        "version", one.version});
+    commands.push_back({stream, {"XADD", stream, "MAXLEN", "~", std::to_string(rule.refresh.maxlen), "*", "key", one.key, "rule", rule.name,
+                                 "version", one.version}});
   }
-  const Result<std::vector<Reply>> replies = impl_->client->pipeline(commands);
+  const Result<std::vector<Reply>> replies = impl_->cache->pipeline(commands);
   if (!replies) return tl::unexpected(replies.error());
   std::size_t refused = 0;
   for (const Reply& reply : *replies) {

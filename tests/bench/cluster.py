@@ -3,6 +3,7 @@ is a command of its own, sent to the master of its slot."""
 
 import statistics
 
+import latency
 import workload
 from harness import cluster as clusters
 from harness import daemon
@@ -29,8 +30,17 @@ def measure(bench, rows, publication, say):
         results[f"{name}, {fill}"].append(result)
         say(f"  round {number + 1}: {name}, {fill}: {result['rows_per_second']:,.0f} rows/s, Redis {result['redis_us_per_row']:.2f} us per key")
     bench.drop_slots()
+    bench.prepare(100_000)
+    latencies = {}
+    for fill in FILLS:
+        one = new_evictd(bench, cluster, fill, publication)
+        one.start()
+        latencies[fill] = latency.measure(bench.postgres, cluster.client(), one, bench.options.seconds)
+        assert one.stop() == 0
+        clear(cluster)
+    bench.drop_slots()
     cluster.stop()
-    return {"rows": rows, "rounds": results,
+    return {"rows": rows, "rounds": results, "latency": latencies,
             "median": {name: {key: statistics.median(one[key] for one in rounds) for key in rounds[0]} for name, rounds in results.items()}}
 
 
@@ -80,4 +90,7 @@ def table(report):
              f"  {'':32} {'rows/s':>9} {'CPU us/row':>11} {'Redis us/key':>13}"]
     for name, one in report["median"].items():
         lines.append(f"  {name:32} {one['rows_per_second']:>9,.0f} {one['cpu_us_per_row']:>11.2f} {one['redis_us_per_row']:>13.2f}")
+    for fill, one in report["latency"].items():
+        lines.append(f"  cluster, {fill}: at {one['transactions_per_second']:,.0f} transactions/s a key goes {one['histogram']['p50_ms']:.2f} ms (p50), "
+                     f"{one['histogram']['p99_ms']:.2f} ms (p99) after its commit")
     return lines

@@ -115,6 +115,20 @@ void RedisCluster::close_slot(unsigned slot, std::size_t to) {
   for (std::size_t i = 0; i < size(); ++i) {
     if (i != to) node(i).client().command({"CLUSTER", "SETSLOT", number, "NODE", ids_[to]});
   }
+  // The epoch that the new owner has taken is known to all: whoever takes one without knowing it takes the same, and which of the two has
+  // the slot then is never settled.
+  const auto epoch_of = [](const std::string& info) {
+    constexpr std::string_view kName = "cluster_current_epoch:";
+    const std::size_t begin = info.find(kName);
+    return begin == std::string::npos ? std::string() : info.substr(begin + kName.size(), info.find('\r', begin) - begin - kName.size());
+  };
+  until([&] {
+    const std::string wanted = epoch_of(node(to).client().command({"CLUSTER", "INFO"}).text);
+    for (std::size_t i = 0; i < size(); ++i) {
+      if (i != to && epoch_of(node(i).client().command({"CLUSTER", "INFO"}).text) != wanted) return false;
+    }
+    return !wanted.empty();
+  });
 }
 
 void RedisCluster::move_slot(unsigned slot, std::size_t from, std::size_t to) {

@@ -5,6 +5,7 @@ namespace evictd {
 
 extern const char kLua_marker[];
 extern const char kLua_invalidate[];
+extern const char kLua_scattered[];
 extern const char kLua_walk[];
 extern const char kLua_counter[];
 extern const char kLua_record[];

@@ -358,6 +358,12 @@ std::optional<std::vector<std::uint32_t>> add_outcome_with_hits(const Reply& rep
   return std::move(read->hits);
 }
 
+std::optional<ScatteredReply> add_outcome_of_scattered(const Reply& reply, std::size_t keys, bool with_hits, WorkShared& shared, Outcome& outcome) {
+  auto read = read_scattered(reply, keys, with_hits);
+  if (read) add_counts(read->counts, keys - read->elsewhere.size(), shared, outcome);
+  return read;
+}
+
 std::string command_flags(const Command& command, std::string_view more) {
   std::string flags(1, command.act == Act::kInvalidate ? 'i'
                        : command.act == Act::kSettle   ? 's'

@@ -15,6 +15,7 @@
 #include "daemon/sinks/redis/session.h"
 #include "daemon/interface/sink.h"
 #include "daemon/sinks/redis/command.h"
+#include "daemon/sinks/redis/replies.h"
 
 namespace evictd {
 
@@ -140,6 +141,8 @@ std::string about_key(std::string_view key, bool is_tag);
 bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome);
 // The same of a call with the flag 'h': the keys that were deleted, counted from 0.
 std::optional<std::vector<std::uint32_t>> add_outcome_with_hits(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome);
+// Of lua/scattered.lua: what was read of it, counted but for the keys that were not taken.
+std::optional<ScatteredReply> add_outcome_of_scattered(const Reply& reply, std::size_t keys, bool with_hits, WorkShared& shared, Outcome& outcome);
 // ARGV[3] of lua/invalidate.lua; `more`: flags of the call's own.
 std::string command_flags(const Command& command, std::string_view more = {});
 // The tokens of one item, as a marker holds them.

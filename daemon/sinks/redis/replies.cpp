@@ -53,6 +53,37 @@ std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t k
   return read;
 }
 
+namespace {
+
+// Numbers of keys, from 1, growing.
+std::optional<std::vector<std::uint32_t>> read_numbers(const Reply& reply, std::size_t keys) {
+  if (!is_array(reply)) return std::nullopt;
+  std::vector<std::uint32_t> numbers;
+  for (const Reply& element : reply.elements) {
+    const auto number = read_count(element, keys);
+    if (!number || *number == 0 || (!numbers.empty() && *number - 1 <= numbers.back())) return std::nullopt;
+    numbers.push_back(static_cast<std::uint32_t>(*number - 1));
+  }
+  return numbers;
+}
+
+}  // namespace
+
+std::optional<ScatteredReply> read_scattered(const Reply& reply, std::size_t keys, bool with_hits) {
+  constexpr std::size_t kCounts = 4;
+  if (!is_array(reply) || reply.elements.size() != kCounts + 2) return std::nullopt;
+  auto hits = read_numbers(reply.elements[kCounts], keys);
+  auto elsewhere = read_numbers(reply.elements[kCounts + 1], keys);
+  if (!hits || !elsewhere) return std::nullopt;
+  Reply counts;
+  counts.kind = Reply::Kind::kArray;
+  counts.elements.assign(reply.elements.begin(), reply.elements.begin() + kCounts);
+  auto read = read_invalidate(counts, keys - elsewhere->size());
+  if (!read || hits->size() != (with_hits ? read->deleted : 0)) return std::nullopt;
+  read->hits = std::move(*hits);
+  return ScatteredReply{std::move(*read), std::move(*elsewhere)};
+}
+
 std::optional<WalkReply> read_walk(const Reply& reply, std::size_t markers) {
   constexpr std::size_t kCounts = 2;
   if (!is_array(reply) || reply.elements.size() < kCounts) return std::nullopt;

@@ -27,6 +27,13 @@ struct InvalidateReply {
 // {deleted, kept, replayed, refused} about `keys` keys; `with_hits`: and behind them the number of each that was deleted.
 std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t keys, bool with_hits = false);
 
+// Of lua/scattered.lua, about `keys` keys: the counts and hits as above, and which keys the node did not take, from 0, growing.
+struct ScatteredReply {
+  InvalidateReply counts;
+  std::vector<std::uint32_t> elsewhere = {};
+};
+std::optional<ScatteredReply> read_scattered(const Reply& reply, std::size_t keys, bool with_hits);
+
 // {1 when every walk was finished before, tombstones refused, index of each marker whose walk was ...} of walk_begin and
 // walk_finish, about `markers` markers.
 struct WalkReply {

@@ -41,6 +41,7 @@ const std::array<ScriptText, kScriptCount>& scripts() {
         make(kLua_record, "save_record"), make(walk, "lazy_tags"),
         make(invalidate + kLua_counter, "raise"), make(invalidate + kLua_counter, "resync"),
         make(invalidate + kLua_plain, "delete_plainly"),
+        make(invalidate + kLua_scattered, "invalidate_scattered"),
     };
   }();
   return made;
@@ -74,9 +75,9 @@ std::vector<ReaderScript> reader_scripts(std::chrono::milliseconds tombstone_ttl
           {"evictd_invalidate", make(text, "write_invalidate")}};
 }
 
-RefreshScripts refresh_scripts(std::chrono::milliseconds tombstone_ttl) {
-  const std::string text = reader_text(tombstone_ttl, false);
-  return {make(text, "get"), make(text, "fill"), make(text + kLua_refresh, "release")};
+RefreshScripts refresh_scripts(std::chrono::milliseconds tombstone_ttl, bool is_cluster) {
+  const std::string text = reader_text(tombstone_ttl, is_cluster);
+  return {make(text, "get"), make(text, "fill"), make(text, "join"), make(text + kLua_refresh, "release")};
 }
 
 void append_marker_name(std::string& out, std::string_view key) {

@@ -20,9 +20,10 @@ enum class Script : std::uint8_t {
   kLazyTags,
   kRaise,
   kResync,
-  kPlain
+  kPlain,
+  kScattered
 };
-inline constexpr std::size_t kScriptCount = 9;
+inline constexpr std::size_t kScriptCount = 10;
 
 struct ScriptText {
   std::string text;
@@ -54,9 +55,10 @@ std::vector<ReaderScript> reader_scripts(std::chrono::milliseconds tombstone_ttl
 struct RefreshScripts {
   ScriptText get;
   ScriptText fill;
+  ScriptText join;     // of a cluster
   ScriptText release;  // lua/refresh.lua
 };
-RefreshScripts refresh_scripts(std::chrono::milliseconds tombstone_ttl);
+RefreshScripts refresh_scripts(std::chrono::milliseconds tombstone_ttl, bool is_cluster);
 
 // "evictd:{key}", or "evictd:key" when the key has a non-empty hash tag; appended to `out`.
 void append_marker_name(std::string& out, std::string_view key);

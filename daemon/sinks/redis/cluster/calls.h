@@ -1,4 +1,5 @@
-// Calls: single commands, each about one slot (or one node), and their way over a node's connection.
+// Calls: what is sent together to one node and answered one by one: a command about one slot, or, where a node is named, about what that
+// serves; or several commands, a reply each. And their way over a node's connection.
 //
 // A call that was not answered when its connection ended is still in its queue: it may or may not have been done, and is sent
 // again, which is safe (G2).
@@ -19,18 +20,21 @@ struct Call {
   std::uint64_t order = 0;  // whose it is
   std::uint64_t tag = 0;    // which one of it
   Slot slot = 0;
-  std::string bytes;             // the command, as it is sent
+  std::string bytes;             // the command, as it is sent; or several
   std::optional<Script> script;  // that it runs
   std::optional<HostPort> node;  // to this one, whatever it serves
   bool is_asking = false;        // `node` said ASK's target: behind ASKING
+  std::uint32_t commands = 1;    // in `bytes`, none of them a script then
+  std::uint32_t keys = 1;        // it is about: what it is to the node
 
-  HostPort served_by = {};  // of one that was answered
+  std::uint32_t answered = 0;  // of its commands, by this connection
+  HostPort served_by = {};     // of one that was answered
 };
 
 class CallAnswers {
  public:
   virtual ~CallAnswers() = default;
-  // As ReplyReceiver has them. After true, the call is over.
+  // As ReplyReceiver has them, for the command `call.answered` of the call. After true, that command is over.
   virtual bool on_call_reply(Call& call, Reply&& reply) = 0;
   virtual bool on_call_error(Call& call, std::string_view text, std::string& about) = 0;
 };
@@ -39,7 +43,27 @@ class CallAnswers {
 struct CallQueue {
   std::deque<Call> to_send;
   std::deque<Call> under_way;
-  std::size_t size() const { return to_send.size() + under_way.size(); }
+  std::size_t keys = 0;  // of both
+
+  void add(Call call) {
+    keys += call.keys;
+    to_send.push_back(std::move(call));
+  }
+  // A command of the first one under way is over.
+  void command_over() {
+    Call& call = under_way.front();
+    if (++call.answered < call.commands) return;
+    keys -= call.keys;
+    under_way.pop_front();
+  }
+  // All of them, in the order they came.
+  std::deque<Call> take_all() {
+    std::deque<Call> all = std::move(under_way);
+    for (Call& call : to_send) all.push_back(std::move(call));
+    for (Call& call : all) call.answered = 0;
+    *this = CallQueue();
+    return all;
+  }
 };
 
 // Everything that is asked of one node in one connection.
@@ -60,7 +84,7 @@ class CallPipe final : public RedisWork {
         session.expect(*this, kAsking, now);
       }
       session.output() += call.bytes;
-      session.expect(*this, kCall, now);
+      for (std::uint32_t i = 0; i < call.commands; ++i) session.expect(*this, kCall, now);
       queue_.under_way.push_back(std::move(call));
       queue_.to_send.pop_front();
     }
@@ -69,7 +93,7 @@ class CallPipe final : public RedisWork {
   bool on_reply(std::uint64_t tag, Reply&& reply) override {
     if (tag == kAsking) return reply.is_ok();
     if (!answers_.on_call_reply(queue_.under_way.front(), std::move(reply))) return false;
-    queue_.under_way.pop_front();
+    queue_.command_over();
     reloads_ = 0;
     return true;
   }
@@ -81,10 +105,11 @@ class CallPipe final : public RedisWork {
       ++reloads_;
       reload_ = call.script;
       queue_.to_send.push_front(std::move(call));
-    } else if (!answers_.on_call_error(call, text, about)) {
-      return false;
+      queue_.under_way.pop_front();
+      return true;
     }
-    queue_.under_way.pop_front();
+    if (!answers_.on_call_error(call, text, about)) return false;
+    queue_.command_over();
     return true;
   }
 

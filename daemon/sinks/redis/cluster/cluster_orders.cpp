@@ -17,6 +17,9 @@ namespace {
 
 // Calls of one order that wait for their answers.
 constexpr std::size_t kCallsMax = 2048;
+// Keys, and transactions of them, in one call. A master serves nobody else during a script call: about 1 ms.
+constexpr std::size_t kGatheredKeys = 256;
+constexpr std::size_t kGatheredXids = 1024;
 constexpr std::size_t kTagWalksMax = 16;
 
 std::string unlink_call(std::string_view key) {
@@ -47,24 +50,27 @@ struct KeyCall {
   std::optional<Script> script;
 };
 
+// Whether a key's marker is in another slot than the key.
+bool is_apart(std::string_view key) { return key.find('}') != std::string_view::npos && slot_of(marker_name_of(std::string(key))) != slot_of(key); }
+
 // Of one key: deleted, invalidated or raised. A key such as 'a}b' has its marker in another slot: no reader's function can work with
 // the two, so it is like a plain one; a counter of such a name forgets who raised it, and is raised again at a replay (a miss).
 KeyCall key_call(std::string_view key, const Command& command, bool is_plain, bool is_counter, std::string_view flags, std::string_view tokens,
                  const WorkShared& shared) {
-  const std::string marker = marker_name_of(key);
-  const bool is_apart = slot_of(marker) != slot_of(key);
-  if (is_counter && is_apart) {
+  if (is_counter && is_apart(key)) {
     KeyCall made;
     append_command(made.bytes, {"INCR", key});
     return made;
   }
-  if (is_plain || is_apart) return {unlink_call(key), std::nullopt};
+  if (is_plain || is_apart(key)) return {unlink_call(key), std::nullopt};
+  const std::string marker = marker_name_of(key);
   const Script which = is_counter ? Script::kRaise : Script::kInvalidate;
   return {script_call(which, {key, marker}, command, flags, tokens, shared), which};
 }
 
 // What one key's call says.
-bool add_one(const Call& call, bool is_counter, const Reply& reply, WorkShared& shared, Outcome& outcome) {
+bool add_one(const Call& call, const Command& command, bool is_counter, const Reply& reply, WorkShared& shared, Outcome& outcome) {
+  if (call.script && command.tells_hits) return add_outcome_with_hits(reply, 1, shared, outcome).has_value();
   if (call.script) return add_outcome(reply, 1, shared, outcome);
   if (is_counter) {
     if (reply.kind != Reply::Kind::kInteger) return false;
@@ -85,15 +91,24 @@ class KeysOrder final : public ClusterOrder {
   KeysOrder(Ticket ticket, std::uint64_t id, const Command& command, WorkShared& shared, ClusterRoutes& routes, std::string_view record_key)
       : ClusterOrder(ticket, id, shared, routes), command_(command), is_plain_(is_plain(command)), record_key_(record_key) {}
 
-  void pump(SteadyTime) override {
-    for (; next_ < command_.size() && under_way_ < kCallsMax; ++next_) call(next_);
+  void pump(SteadyTime now) override {
+    now_ = now;
+    if (!is_begun_) {
+      is_begun_ = true;
+      begin(now);
+    }
+    while (!alone_.empty() && under_way_ < kCallsMax) {
+      call_alone(alone_.back());
+      alone_.pop_back();
+    }
   }
 
-  bool on_reply(const Call& call, Reply&& reply, SteadyTime) override {
+  bool on_reply(const Call& call, Reply&& reply, SteadyTime now) override {
+    if (call.tag >= kGatheredTag) return on_gathered(call, reply, now);
     if (call.tag >= command_.size()) {  // of the record's copies
       if (!read_count(reply, 1)) return false;
       outcome_.deleted = std::max<std::uint64_t>(outcome_.deleted, static_cast<std::uint64_t>(reply.integer));
-    } else if (!add_one(call, command_.target == Target::kCounters, reply, shared_, outcome_)) {
+    } else if (!add_item(call, call.tag, reply, outcome_)) {
       return false;
     }
     --under_way_;
@@ -101,21 +116,170 @@ class KeysOrder final : public ClusterOrder {
   }
 
   bool on_error(const Call& call, std::string_view, std::string& about) override {
+    if (call.tag >= kGatheredTag) {
+      // Asked for alone, each says what is wrong with it.
+      Gathered& gathered = gathered_.at(call.tag);
+      if (!is_plain_) {
+        routes_.scattered().saw(0, gathered.items.size(), now_);
+        alone_.insert(alone_.end(), gathered.items.begin(), gathered.items.end());
+        gathered.items.clear();
+      } else {
+        if (call.answered == 0) gathered = {std::move(gathered.items)};
+        gathered.elsewhere.push_back(gathered.items[call.answered]);
+      }
+      end_if_last(call);
+      return true;
+    }
     if (call.tag < command_.size()) about = about_key(command_.text(call.tag), command_.target == Target::kTags);
     return false;
   }
 
-  bool is_finished() const override { return next_ == command_.size() && under_way_ == 0; }
+  // Its keys are others' now.
+  void on_gone(const Call& call) override {
+    const auto gathered = gathered_.find(call.tag);
+    if (gathered == gathered_.end()) return;
+    alone_.insert(alone_.end(), gathered->second.items.begin(), gathered->second.items.end());
+    gathered_.erase(gathered);
+    --under_way_;
+  }
+
+  bool is_finished() const override { return is_begun_ && alone_.empty() && under_way_ == 0; }
 
  private:
-  void call(std::size_t item) {
+  static constexpr std::uint64_t kGatheredTag = std::uint64_t{1} << 32;  // and beyond; items lie below
+
+  // Keys of one master, in one call.
+  struct Gathered {
+    std::vector<std::uint32_t> items;
+    // Of UNLINKs, which are answered one by one, and all again when the connection is lost in between.
+    Outcome outcome = {};
+    std::vector<std::uint32_t> elsewhere = {};
+  };
+
+  void begin(SteadyTime now) {
+    const bool is_gathered = command_.target == Target::kKeys &&
+                             (is_plain_ || (command_.grace.count() == 0 && routes_.scattered().may_try(now)));
+    struct Open {
+      const HostPort* master = nullptr;
+      std::vector<std::uint32_t> items;
+      std::size_t xids = 0;
+    };
+    std::vector<Open> open;
+    for (std::size_t i = 0; i < command_.size(); ++i) {
+      const std::string_view text = command_.text(i);
+      if (command_.target != Target::kTags && !command_.unconditional && is_own_key(text)) {
+        ++outcome_.absent;
+        ++shared_.skipped.own_keys;
+        continue;
+      }
+      const auto item = static_cast<std::uint32_t>(i);
+      const bool is_alone = !is_gathered || (command_.unconditional && text == record_key_) || (!is_plain_ && is_apart(text));
+      const HostPort* master = is_alone ? nullptr : routes_.slots().owner(slot_of(text));
+      if (master == nullptr) {
+        alone_.push_back(item);
+        continue;
+      }
+      auto one = std::find_if(open.begin(), open.end(), [&](const Open& known) { return known.master == master; });
+      if (one == open.end()) one = open.insert(open.end(), Open{master, {}, 0});
+      one->items.push_back(item);
+      one->xids += command_.items[i].xids_end - (i == 0 ? 0 : command_.items[i - 1].xids_end);
+      if (one->items.size() < kGatheredKeys && one->xids < kGatheredXids) continue;
+      call_together(*one->master, std::move(one->items));
+      one->items.clear();
+      one->xids = 0;
+    }
+    for (Open& one : open) {
+      if (one.items.size() == 1) {
+        alone_.push_back(one.items.front());
+      } else if (!one.items.empty()) {
+        call_together(*one.master, std::move(one.items));
+      }
+    }
+  }
+
+  void call_together(const HostPort& master, std::vector<std::uint32_t> items) {
+    Call call;
+    call.order = id_;
+    call.tag = next_gathered_++;
+    call.node = master;
+    call.keys = static_cast<std::uint32_t>(items.size());
+    if (is_plain_) {
+      call.commands = call.keys;
+      for (const std::uint32_t item : items) append_command(call.bytes, {"UNLINK", command_.text(item)});
+    } else {
+      call.script = Script::kScattered;
+      append_scattered(call.bytes, items);
+    }
+    ++under_way_;
+    gathered_.emplace(call.tag, Gathered{std::move(items)});
+    routes_.send(std::move(call));
+  }
+
+  void append_scattered(std::string& out, const std::vector<std::uint32_t>& items) {
+    // One text of tokens for all, where it is the same: a transaction of many rows.
+    std::string tokens;
+    std::vector<std::size_t> ends;
+    bool is_shared = true;
+    for (const std::uint32_t item : items) {
+      const std::size_t begin = tokens.size();
+      append_tokens(tokens, command_, item);
+      if (!ends.empty() && is_shared) is_shared = std::string_view(tokens).substr(begin) == std::string_view(tokens).substr(0, ends.front());
+      ends.push_back(tokens.size());
+    }
+    append_command_head(out, 3 + 5 + items.size() + (is_shared ? 1 : items.size()));
+    append_argument(out, "EVALSHA");
+    append_argument(out, script(Script::kScattered).sha1);
+    append_argument(out, std::size_t{0});
+    append_argument(out, shared_.context.epoch);
+    append_argument(out, shared_.lifetime);
+    append_argument(out, command_flags(command_));
+    append_argument(out, shared_.since);
+    append_argument(out, items.size());
+    for (const std::uint32_t item : items) append_argument(out, command_.text(item));
+    for (std::size_t i = 0; i < (is_shared ? 1 : items.size()); ++i) {
+      const std::size_t begin = i == 0 ? 0 : ends[i - 1];
+      append_argument(out, std::string_view(tokens).substr(begin, ends[i] - begin));
+    }
+  }
+
+  bool on_gathered(const Call& call, const Reply& reply, SteadyTime now) {
+    Gathered& gathered = gathered_.at(call.tag);
+    if (is_plain_) {
+      if (call.answered == 0) gathered = {std::move(gathered.items)};
+      if (!add_item(call, gathered.items[call.answered], reply, gathered.outcome)) return false;
+    } else {
+      const auto read = add_outcome_of_scattered(reply, gathered.items.size(), command_.tells_hits, shared_, outcome_);
+      if (!read) return false;
+      for (const std::uint32_t hit : read->counts.hits) outcome_.hits.push_back(gathered.items[hit]);
+      for (const std::uint32_t key : read->elsewhere) gathered.elsewhere.push_back(gathered.items[key]);
+      routes_.scattered().saw(gathered.items.size() - read->elsewhere.size(), gathered.items.size(), now);
+    }
+    end_if_last(call);
+    return true;
+  }
+
+  // A command of the call is over.
+  void end_if_last(const Call& call) {
+    if (call.answered + 1 < call.commands) return;
+    const auto gathered = gathered_.find(call.tag);
+    Gathered& done = gathered->second;
+    outcome_ += done.outcome;
+    outcome_.hits.insert(outcome_.hits.end(), done.outcome.hits.begin(), done.outcome.hits.end());
+    alone_.insert(alone_.end(), done.elsewhere.begin(), done.elsewhere.end());
+    gathered_.erase(gathered);
+    --under_way_;
+  }
+
+  bool add_item(const Call& call, std::size_t item, const Reply& reply, Outcome& outcome) {
+    const std::uint64_t before = outcome.deleted;
+    if (!add_one(call, command_, command_.target == Target::kCounters, reply, shared_, outcome)) return false;
+    if (command_.tells_hits && outcome.deleted > before) outcome.hits.push_back(static_cast<std::uint32_t>(item));
+    return true;
+  }
+
+  void call_alone(std::size_t item) {
     const std::string_view text = command_.text(item);
     if (command_.unconditional && text == record_key_) return drop_record();
-    if (command_.target != Target::kTags && !command_.unconditional && is_own_key(text)) {
-      ++outcome_.absent;
-      ++shared_.skipped.own_keys;
-      return;
-    }
     ++under_way_;
     std::string tokens;
     if (!is_plain_) append_tokens(tokens, command_, item);
@@ -142,8 +306,12 @@ class KeysOrder final : public ClusterOrder {
   const Command command_;
   const bool is_plain_;
   const std::string record_key_;
-  std::size_t next_ = 0;
-  std::size_t under_way_ = 0;
+  SteadyTime now_{};
+  bool is_begun_ = false;
+  std::vector<std::uint32_t> alone_;  // items that wait for a call of their own
+  std::map<std::uint64_t, Gathered> gathered_;  // under way, by the tag of their call
+  std::uint64_t next_gathered_ = kGatheredTag;
+  std::size_t under_way_ = 0;  // calls
 };
 
 // ------------------------------------------------------------- Tags
@@ -223,7 +391,7 @@ class TagWalk {
         if (!take_names(call, std::move(reply))) return false;
         break;
       case Stage::kPage:
-        if (!add_one(call, false, reply, shared_, outcome)) return false;
+        if (!add_one(call, command_, false, reply, shared_, outcome)) return false;
         member_done();
         return true;
       case Stage::kUnlink: {
@@ -448,7 +616,7 @@ class PatternsOrder final : public ClusterOrder {
       case kNameTag: {
         const std::size_t hunt = call.tag >> 24 & 0xffffff;
         Outcome outcome;
-        if (!add_one(call, hunts_[hunt].kind == HuntKind::kCounters, reply, shared_, outcome)) return false;
+        if (!add_one(call, hunts_[hunt].command(), hunts_[hunt].kind == HuntKind::kCounters, reply, shared_, outcome)) return false;
         count(hunt, outcome);
         --under_way_;
         name_done(call);

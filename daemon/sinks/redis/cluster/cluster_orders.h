@@ -2,7 +2,9 @@
 // calls, takes their answers, and is finished when the last one was a success. Who has which slot, redirections and connections
 // are the sink's (cluster_sink.h); of them it knows only that the topology may move while it walks.
 //
-//   keys, counters, lazy tags   one call for each: they lie in as many slots
+//   keys      those that one master serves, together: of checked rules in one script call (lua/scattered.lua), of plain ones in as many
+//             commands. One that it does not take then goes by a call of its own, which can be redirected
+//   counters, lazy tags   one call for each: they lie in as many slots
 //   tags      the tag's tombstone in the tag's slot, BEFORE its members are read; then a tombstone on each member in the
 //             member's slot; at the end a note in the tag's marker. No membership is taken away: nothing is atomic over two
 //             slots, and a fill or a plain reader may count on it. They end by themselves (evictd_join), or with their set
@@ -20,12 +22,34 @@
 
 namespace evictd {
 
+// Whether the servers take script calls about keys of several slots. Redis and Valkey do; a proxy or a service in between may let scripts
+// touch declared keys alone. Found out by trying, now and then.
+class ScatteredTrial {
+ public:
+  bool may_try(SteadyTime now) const { return now >= again_at_; }
+  // One of them was answered: `taken` of its `keys` were.
+  void saw(std::size_t taken, std::size_t keys, SteadyTime now) {
+    if (taken > 0) in_vain_ = 0;
+    if (taken == 0 && keys > 1 && ++in_vain_ >= kInVainMax) {
+      in_vain_ = 0;
+      again_at_ = now + kPause;
+    }
+  }
+
+ private:
+  static constexpr std::size_t kInVainMax = 8;  // in a row: all keys of some calls may be on the move
+  static constexpr std::chrono::seconds kPause{60};
+  std::size_t in_vain_ = 0;
+  SteadyTime again_at_ = SteadyTime::min();
+};
+
 // What an order needs of the cluster.
 class ClusterRoutes {
  public:
   virtual ~ClusterRoutes() = default;
   virtual void send(Call call) = 0;
   virtual const SlotMap& slots() const = 0;
+  virtual ScatteredTrial& scattered() = 0;
 };
 
 class ClusterOrder {

@@ -25,7 +25,7 @@ constexpr std::chrono::seconds kExtraKept{60};            // a node that ASK nam
 // Limits (G8).
 constexpr std::size_t kOrdersMax = 1024;
 constexpr std::size_t kHeldBytesMax = 8 * 1024 * 1024;  // of calls that wait for a node that is away
-constexpr std::size_t kBusyCallsMax = 8192;             // of all nodes that are there
+constexpr std::size_t kBusyKeysMax = 8192;              // that calls to nodes which are there are about
 
 // What calls belong to that are no order's.
 constexpr std::uint64_t kTopologyCalls = 0;
@@ -120,9 +120,9 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     if (orders_.size() >= kOrdersMax || held_bytes_ >= kHeldBytesMax) return false;
     std::size_t busy = 0;
     for (const auto& [at, node] : nodes_) {
-      if (node->is_connected) busy += node->queue.size();
+      if (node->is_connected) busy += node->queue.keys;
     }
-    return busy < kBusyCallsMax && unpumped_ < options_.commands_max;
+    return busy < kBusyKeysMax && unpumped_ < options_.commands_max;
   }
 
   void submit(Ticket ticket, const Order& order) override {
@@ -327,10 +327,10 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     looked_at_ = now_.steady;
     std::string bytes;
     append_command(bytes, {"CLUSTER", "INFO"});
-    observer_->queue.to_send.push_back(Call{kTopologyCalls, 0, 0, std::move(bytes), {}, observer_->at});
+    observer_->queue.add(Call{kTopologyCalls, 0, 0, std::move(bytes), {}, observer_->at});
     bytes.clear();
     append_command(bytes, {"CLUSTER", "SLOTS"});
-    observer_->queue.to_send.push_back(Call{kTopologyCalls, 1, 0, std::move(bytes), {}, observer_->at});
+    observer_->queue.add(Call{kTopologyCalls, 1, 0, std::move(bytes), {}, observer_->at});
   }
 
   bool is_observer_lost() const {
@@ -469,10 +469,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   }
 
   void hold_queue(Node& node) {
-    for (std::deque<Call>* calls : {&node.queue.under_way, &node.queue.to_send}) {
-      for (Call& call : *calls) hold(std::move(call));
-      calls->clear();
-    }
+    for (Call& call : node.queue.take_all()) hold(std::move(call));
   }
 
   void hold(Call call) {
@@ -621,9 +618,10 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
       return hold(std::move(call));
     }
     call.served_by = node->first;
-    node->second->queue.to_send.push_back(std::move(call));
+    node->second->queue.add(std::move(call));
   }
   const SlotMap& slots() const override { return map_; }
+  ScatteredTrial& scattered() override { return scattered_; }
 
   // What waits for a node, or was told to come again. In the order they came.
   void retry_held() {
@@ -655,7 +653,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   }
 
   bool on_call_error(Call& call, std::string_view text, std::string& about) override {
-    if (call.order != kTopologyCalls) {
+    if (call.order != kTopologyCalls && call.commands == 1) {
       if (auto redirect = read_redirect(text)) {
         follow(std::move(call), std::move(*redirect));
         return true;
@@ -943,6 +941,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   std::uint64_t next_order_ = kFirstOrder;
   std::size_t bulk_orders_ = 0;
   std::size_t unpumped_ = 0;
+  ScatteredTrial scattered_;
   std::list<Call> held_;
   std::size_t held_bytes_ = 0;
   SteadyTime retry_due_ = SteadyTime::min();

@@ -99,11 +99,9 @@ class RedisCheck {
       add("RD017", Severity::kError, where_, "this is a node of a Redis Cluster, and 'redis: sentinels:' is set", "a cluster needs no Sentinels: leave them out");
     }
     for (const RuleInfo& rule : rules_.rules()) {
-      for (const std::string_view setting : {rule.semantic.empty() ? "" : "semantic", rule.refresh.is_set() ? "refresh" : ""}) {
-        if (setting.empty()) continue;
-        add("RD017", Severity::kError, rule.place.to_string(),
-            "the rule has '" + std::string(setting) + "', which is not there yet on a Redis Cluster",
-            "leave '" + std::string(setting) + "' out of the rules that act on this cache");
+      if (!rule.semantic.empty()) {
+        add("RD017", Severity::kError, rule.place.to_string(), "the rule has 'semantic', which is not there yet on a Redis Cluster",
+            "leave 'semantic' out of the rules that act on this cache");
       }
       if (!has_channel(rule)) continue;
       add("RD017", Severity::kError, rule.place.to_string(), "the rule has 'announce', which cannot be counted on a Redis Cluster",

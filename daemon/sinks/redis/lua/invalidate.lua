@@ -189,9 +189,27 @@ end
 -- Transactions alone, as decide_quickly() wants them.
 local QUICK = '^~?%d[~%d,s]*$'
 
+-- What an invalidation does to a key whose marker is there.
+--   wanted    its tokens; `is_quick`: they are as QUICK says
+--   fresh     the text of a tombstone of them alone
+-- Returns 'kept', 'replayed', or 'delete', the marker's new text, and whether that may live longer than one written now.
+local function judge(text, wanted, is_quick, fresh, prefix, c)
+  local letter = not c.unconditional and string.byte(wanted)
+  if text == fresh and letter and letter ~= 94 and letter ~= 118 then
+    return 'replayed'  -- the tombstone of this very invalidation; a floor ('^', in front) or a row version proves none
+  end
+  if letter and is_quick then
+    local verdict, detail, keeps_lifetime = decide_quickly(text, wanted, prefix, c.act)
+    if verdict then return verdict, detail, keeps_lifetime end
+  end
+  local verdict, detail = decide(text, wanted, c)
+  -- A tombstone never gets shorter.
+  return verdict, detail, string.byte(text) == 116
+end
+
 -- `members`: nil, or a table that receives the keys that were deleted or absent.
 local function invalidate_keys(keys, first, n, args, c, members)
-  local call, pcall, find, byte = redis.call, redis.pcall, string.find, string.byte
+  local call, pcall, find = redis.call, redis.pcall, string.find
   local found = call('MGET', unpack(keys, first + n, first + 2 * n - 1))
   local shared = #args == 5 and args[5] or nil
   local prefix = 't ' .. c.epoch .. ' '
@@ -237,18 +255,7 @@ local function invalidate_keys(keys, first, n, args, c, members)
     local text = found[i]
     local verdict, detail, keeps_lifetime = 'delete', fresh or prefix .. wanted, false
     if text then
-      verdict = nil
-      local letter = not c.unconditional and byte(wanted)
-      if text == detail and letter and letter ~= 94 and letter ~= 118 then
-        verdict = 'replayed'  -- the tombstone of this very invalidation; a floor ('^', in front) or a row version proves none
-      elseif letter and (is_quick or not shared and find(wanted, QUICK)) then
-        verdict, detail, keeps_lifetime = decide_quickly(text, wanted, prefix, c.act)
-      end
-      if not verdict then
-        verdict, detail = decide(text, wanted, c)
-        -- A tombstone never gets shorter.
-        keeps_lifetime = byte(text) == 116
-      end
+      verdict, detail, keeps_lifetime = judge(text, wanted, is_quick or not shared and find(wanted, QUICK), detail, prefix, c)
     end
     -- What is kept or was done before is told as well: a process may hold the value before it, and it was perhaps a
     -- reader's fill or a writer's own invalidation that was here first. They tell nobody.

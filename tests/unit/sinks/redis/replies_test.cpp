@@ -55,6 +55,29 @@ TEST(Replies, CountsOfAnInvalidationMustFitItsKeys) {
   }
 }
 
+TEST(Replies, OfAScatteredCallKeysThatWereNotTakenCountForNothing) {
+  const auto whole = [](const std::vector<std::int64_t>& counts, const std::vector<std::int64_t>& hits, const std::vector<std::int64_t>& elsewhere) {
+    Reply reply = numbers(counts);
+    reply.elements.push_back(numbers(hits));
+    reply.elements.push_back(numbers(elsewhere));
+    return reply;
+  };
+  const auto read = read_scattered(whole({2, 1, 0, 1}, {1, 4}, {5}), 5, true);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->counts.deleted, 2u);
+  EXPECT_EQ(read->counts.hits, (std::vector<std::uint32_t>{0, 3}));
+  EXPECT_EQ(read->elsewhere, (std::vector<std::uint32_t>{4}));
+  EXPECT_TRUE(read_scattered(whole({2, 1, 0, 0}, {}, {}), 5, false));
+  EXPECT_FALSE(read_scattered(whole({2, 1, 0, 0}, {1, 4}, {5}), 5, false)) << "hits that nobody asked for";
+  EXPECT_FALSE(read_scattered(whole({2, 1, 0, 0}, {1}, {5}), 5, true)) << "one hit too few";
+  EXPECT_FALSE(read_scattered(whole({5, 0, 0, 0}, {1, 2, 3, 4, 5}, {5}), 5, true)) << "more than were taken";
+  EXPECT_FALSE(read_scattered(whole({0, 0, 0, 0}, {}, {5, 5}), 5, false));
+  EXPECT_FALSE(read_scattered(whole({0, 0, 0, 0}, {}, {6}), 5, false));
+  EXPECT_FALSE(read_scattered(whole({0, 0, 0, 0}, {}, {0}), 5, false));
+  EXPECT_FALSE(read_scattered(numbers({0, 0, 0, 0, 0, 0}), 5, false));
+  for (const std::string& lie : kLies) EXPECT_FALSE(read_scattered(parsed(lie), 5, false)) << lie;
+}
+
 TEST(Replies, HitsOfAnInvalidationAreItsDeletedKeysInOrder) {
   const auto read = read_invalidate(numbers({2, 1, 0, 0, 1, 5}), 5, true);
   ASSERT_TRUE(read);
