@@ -132,6 +132,7 @@ class Housekeeping final : public ReplyReceiver {
   std::optional<std::uint64_t> former;  // sequence of the record that is there; nothing: not known
   bool has_set_get = true;         // SET ... GET is known
   bool is_set_back = false;        // another record was there
+  bool is_anothers = false;        // another evictd writes it: nothing can be told by it
   std::optional<std::optional<Record>> overwritten;  // which one, where it is no more
   std::optional<std::string> renewal;  // of the password: its answer came; what the server refuses it with, if it does
   std::vector<std::uint64_t> saved;  // sequences
@@ -366,6 +367,9 @@ class RedisSink final : public NodeSink {
       status.problem = "redis is full: tombstones are refused, deletes work";
     } else if (status.connected && housekeeping_.is_record_refused) {
       status.problem = "redis is full: evictd's record is refused, deletes work; until it is stored, the database keeps what is not acknowledged";
+    } else if (status.connected && housekeeping_.is_anothers) {
+      status.problem = "another evictd, which follows another database, writes the same record, '" + record_key() +
+                       "': each purges what the other has; give one of them another name (postgres.slot) or another database of redis";
     } else if (!status.connected && reported_) {
       status.problem = reported_->text;
     }
@@ -494,7 +498,8 @@ class RedisSink final : public NodeSink {
   SessionFailure set_back_failure() const {
     return {Error{ErrorKind::kConnection,
                   "the data of redis at '" + address_.to_string() +
-                      "' was flushed, swapped or loaded anew: the record in it is not the one that was written last", {}},
+                      "' was flushed, swapped or loaded anew: the record in it is not the one that was written last",
+                  "or another evictd, with the same name, writes it: 'evictd check' tells"},
             kClassSetBack};
   }
 
@@ -702,6 +707,11 @@ class RedisSink final : public NodeSink {
     if (!session_->record_problem()) housekeeping_.former = Housekeeping::sequence_of(connected.record);
     // What was there before we wrote over it is what has to be judged.
     if (overwritten_) connected.record = *std::exchange(overwritten_, std::nullopt);
+    // Data that came in by one exchange may be of another history, too; but of one that is still written, every write of ours
+    // would find what is not ours, and purge.
+    const Epoch& ours = shared_.context.epoch;
+    housekeeping_.is_anothers = std::exchange(was_set_back_, false) && connected.record && !ours.empty() &&
+                                 !connected.record->epoch.empty() && connected.record->epoch != ours;
     handler.on_sink_connected(connected);
   }
 
@@ -751,6 +761,7 @@ class RedisSink final : public NodeSink {
     if (announced_ && now - announced_at_ >= options_.backoff_max) backoff_ = options_.backoff_first;
     announced_ = false;
     if (housekeeping_.overwritten) overwritten_ = std::move(*housekeeping_.overwritten);
+    was_set_back_ = was_set_back_ || housekeeping_.is_set_back;
     const bool has_set_get = housekeeping_.has_set_get;
     housekeeping_ = Housekeeping();
     housekeeping_.has_set_get = has_set_get;
@@ -814,7 +825,7 @@ class RedisSink final : public NodeSink {
     using Way = Housekeeping::Saving::Way;
     std::string& out = session_->output();
     saving.former.reset();
-    if (shared_.context.is_record_ours_alone && (saving.way != Way::kSet || housekeeping_.has_set_get)) saving.former = housekeeping_.former;
+    if (shared_.context.is_record_ours_alone && !housekeeping_.is_anothers && (saving.way != Way::kSet || housekeeping_.has_set_get)) saving.former = housekeeping_.former;
     if (saving.way == Way::kSet) {
       append_command_head(out, saving.former ? 4 : 3);
       for (const std::string& argument : {std::string("SET"), record_key(), saving.text}) append_argument(out, argument);
@@ -884,6 +895,7 @@ class RedisSink final : public NodeSink {
   std::size_t under_way_bytes_ = 0;  // of works_
   Housekeeping housekeeping_;
   std::optional<std::optional<Record>> overwritten_;  // by the last connection: what the next one is to tell
+  bool was_set_back_ = false;                   // why the last connection ended
   std::unique_ptr<Witness> witness_;            // of this connection
   std::optional<std::uint64_t> unconfirmed_;    // a record that it is to be asked about
   std::optional<Error> replicas_missing_;       // as it was told

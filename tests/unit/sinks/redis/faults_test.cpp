@@ -277,6 +277,34 @@ TEST_F(FaultsTest, DataThatWasExchangedUnderAnOpenConnectionIsJudgedLikeAServerT
   EXPECT_EQ(journal().last_connected.record->sequence, 1u);
 }
 
+// Two daemons of two databases, with the slot's default name, and one Redis: each write of the one is no reason for a purge by the other.
+TEST_F(FaultsTest, TheRecordOfAnotherDatabaseThatIsStillWrittenIsJudgedOnceAndTold) {
+  connect();
+  driven_->sink().set_context(of_one_writer());
+  Record record = numbered(Record{}, 8);
+  record.writer = "ours";
+  Record another = numbered(Record{}, 1);
+  another.writer = "theirs";
+  another.epoch = "another/1";
+  const auto save = [&] {
+    ++record.sequence;
+    const auto saved = journal().records_saved.size();
+    const int ended = journal().disconnects;
+    driven_->sink().save_record(record);
+    EXPECT_TRUE(driven_->until([&] { return journal().records_saved.size() > saved || journal().disconnects > ended; }));
+    return journal().records_saved.size() > saved;
+  };
+  EXPECT_TRUE(save());
+  server_->client().set(record_key("evictd"), record_to_text(another));
+  EXPECT_FALSE(save());
+  const int connects = journal().connects;
+  ASSERT_TRUE(driven_->until([&] { return journal().connects > connects || driven_->sink().status().connected; }));
+  EXPECT_THAT(driven_->sink().status().problem.value_or(""), HasSubstr("another evictd, which follows another database, writes the same record"));
+  EXPECT_TRUE(save());
+  server_->client().set(record_key("evictd"), record_to_text(another));
+  EXPECT_TRUE(save());
+}
+
 // Whoever wrote it before us may have had one more under way; an earlier one of theirs is from another time.
 TEST_F(FaultsTest, ALaterRecordOfAnothersIsNoExchange) {
   Record former = numbered(Record{}, 7);
