@@ -313,7 +313,26 @@ void read_sentinels(YamlMap& redis, RedisSettings& settings) {
   }
 }
 
-void read_redis(YamlMap& parent, const std::filesystem::path& folder, RedisSettings& settings) {
+void read_park_after(YamlMap& cache, ParkAfter& park_after) {
+  const YamlNode* node = cache.find("park_after");
+  if (node == nullptr) return;
+  park_after.age.reset();
+  if (node->kind == YamlNode::Kind::kText) {
+    if (node->text == "never") return;
+    take_at(cache, "park_after", "expected 'never' or a map, got " + describe(*node),
+            "for example: park_after: {age: 10m, wal: 10GiB}");
+    return;
+  }
+  YamlMap map(*node, "'park_after'");
+  milliseconds age{0};
+  if (map.read("age", age, kSecond, 7 * 24 * kHour)) park_after.age = age;
+  std::uint64_t bytes = 0;
+  if (map.read_size("wal", bytes, 16ULL * 1024 * 1024, 1ULL << 50)) park_after.wal_bytes = bytes;
+  cache.take(map.finish(), *node);
+}
+
+// `park_after`: of the only cache, whose settings have no other place; null: it stands beside them.
+void read_redis(YamlMap& parent, const std::filesystem::path& folder, RedisSettings& settings, ParkAfter* park_after) {
   const YamlNode* node = parent.require("redis");
   if (node == nullptr) return;
   YamlMap map(*node, "'redis'");
@@ -331,6 +350,12 @@ void read_redis(YamlMap& parent, const std::filesystem::path& folder, RedisSetti
     take_at(map, "replicas_timeout", "expected 'replicas_ack' beside it, got none", "replicas_ack: 1 waits for one replica");
   }
   read_tls(map, settings);
+  if (park_after != nullptr) {
+    read_park_after(map, *park_after);
+  } else if (map.has("park_after")) {
+    map.find("park_after");
+    take_at(map, "park_after", "expected 'park_after' beside 'redis', got it inside", "of several caches each has its own: eu: {redis: {...}, park_after: {age: 10m}}");
+  }
   parent.take(map.finish(), *node);
 }
 
@@ -539,7 +564,7 @@ void read_kind(YamlMap& map, const std::filesystem::path& folder, CacheSettings&
                                                         "'varnish' or 'http'", cache.name)));
     return;
   }
-  if (named[0] == "redis") return read_redis(map, folder, cache.redis);
+  if (named[0] == "redis") return read_redis(map, folder, cache.redis, nullptr);
   for (const EdgeKind kind : kEdgeKinds) {
     if (edge_kind_name(kind) == named[0]) read_edge(map, kind, cache.edge.emplace());
   }
@@ -584,22 +609,15 @@ bool is_cache_name(const std::string& name) {
          });
 }
 
-void read_park_after(YamlMap& cache, ParkAfter& park_after) {
-  const YamlNode* node = cache.find("park_after");
-  if (node == nullptr) return;
-  park_after.age.reset();
-  if (node->kind == YamlNode::Kind::kText) {
-    if (node->text == "never") return;
-    take_at(cache, "park_after", "expected 'never' or a map, got " + describe(*node),
-            "for example: park_after: {age: 10m, wal: 10GiB}");
-    return;
-  }
-  YamlMap map(*node, "'park_after'");
-  milliseconds age{0};
-  if (map.read("age", age, kSecond, 7 * 24 * kHour)) park_after.age = age;
-  std::uint64_t bytes = 0;
-  if (map.read_size("wal", bytes, 16ULL * 1024 * 1024, 1ULL << 50)) park_after.wal_bytes = bytes;
-  cache.take(map.finish(), *node);
+// By what is written: of two names of one server nothing is known here.
+bool is_same_redis(const CacheSettings& one, const CacheSettings& other) {
+  if (one.edge || other.edge || one.redis.sentinels != other.redis.sentinels) return false;
+  const Result<std::vector<RedisAddress>> mine = parse_redis_urls(one.redis.url.reveal());
+  const Result<std::vector<RedisAddress>> theirs = parse_redis_urls(other.redis.url.reveal());
+  if (!mine || !theirs || mine->empty() || theirs->empty()) return false;
+  const RedisAddress& first = mine->front();
+  const RedisAddress& second = theirs->front();
+  return first.host == second.host && first.port == second.port && first.socket_path == second.socket_path && first.database == second.database;
 }
 
 // A cache that stands behind itself would wait for ever.
@@ -625,7 +643,7 @@ void read_caches(YamlMap& root, const std::filesystem::path& folder, std::vector
     CacheSettings& only = caches.emplace_back();
     only.name = "redis";
     only.place = root.place_of("redis");
-    read_redis(root, folder, only.redis);
+    read_redis(root, folder, only.redis, &only.park_after);
     return;
   }
   if (root.has("redis")) {
@@ -659,9 +677,18 @@ void read_caches(YamlMap& root, const std::filesystem::path& folder, std::vector
     if (!only.has("park_after")) caches.front().park_after.age.reset();
   }
   if (caches.empty() || caches.size() > kCachesMax) {
-    take_at(root, "caches", fmt::format("expected 1 to {} caches, got {}", kCachesMax, caches.size()));
+    take_at(root, "caches", node->items.empty() ? fmt::format("expected 1 to {} caches, got {}", kCachesMax, caches.size())
+                                                   : "expected a map of caches by their names, got a list",
+            "for example: caches: {eu: {redis: {url: redis://eu/0}}, us: {redis: {url: redis://us/0}}}");
   }
   place_edges(map, caches);
+  for (auto cache = caches.begin(); cache != caches.end(); ++cache) {
+    const auto same = std::find_if(caches.begin(), cache, [&](const CacheSettings& other) { return is_same_redis(*cache, other); });
+    if (same == cache) continue;
+    map.take(fail_at(cache->place, fmt::format("cache '{}' is the same Redis and database as '{}'", cache->name, same->name),
+                     "two of one name would write one record: give one another database, as in redis://host/1, or take it out"),
+             cache->place);
+  }
   std::vector<std::string_view> names;
   for (const CacheSettings& cache : caches) names.push_back(cache.name);
   for (const CacheSettings& cache : caches) {
@@ -866,9 +893,16 @@ Result<RuleSet> load_rules(const Config& config) {
                      "set kafka.postgres_url to the database that Debezium reads");
     }
     for (const std::string& name : rule.caches) {
-      if (std::find(names.begin(), names.end(), name) != names.end()) continue;
-      return fail_at(rule.place, fmt::format("rule '{}' names the cache '{}', which the configuration does not have", rule.name, name),
-                     did_you_mean(name, names, "caches"));
+      const auto cache = std::find_if(config.caches.begin(), config.caches.end(), [&](const CacheSettings& one) { return one.name == name; });
+      if (cache == config.caches.end()) {
+        return fail_at(rule.place, fmt::format("rule '{}' names the cache '{}', which the configuration does not have", rule.name, name),
+                       did_you_mean(name, names, "caches"));
+      }
+      if (!rule.implied_via.empty() || (cache->edge ? rule.surrogate_digest != 0 : rule.digest != 0 || !rule.semantic.empty())) continue;
+      return fail_at(rule.place,
+                     cache->edge ? fmt::format("rule '{}' names the cache '{}', an edge, and has no 'surrogate_keys' for it", rule.name, name)
+                                 : fmt::format("rule '{}' names the cache '{}', a Redis, and has nothing but 'surrogate_keys'", rule.name, name),
+                     fmt::format("{}, or take '{}' out of its 'caches'", cache->edge ? "write 'surrogate_keys'" : "write 'keys' or 'tags'", name));
     }
     for (const CacheSettings& cache : config.caches) {
       if (cache.edge || !acts_on(rule, cache.name) || rule.settle < cache.redis.tombstone_ttl) continue;

@@ -258,8 +258,16 @@ def credential(prefix=""):
 NOT_BOTH = {"not": {"required": ["password_file", "password_command"]}}
 
 
-def redis():
+def park_after():
+    return {"anyOf": [{"const": "never"}, settings({
+        "age": duration(SECOND, 7 * 24 * HOUR, "of the oldest unacknowledged change", True),
+        "wal": size(16 << 20, 1 << 50, "that PostgreSQL keeps"),
+    })], "description": "when a cache that is away no longer holds the database up; it is purged when it returns"}
+
+
+def redis(more=None):
     return settings({
+        **(more or {}),
         "url": dict(FILLED, description="redis://user:password@host:port/db, rediss:// for TLS, unix://; host:port,host:port for some nodes of a cluster"),
         **credential(),
         "sentinels": texts({"type": ["string", "number", "boolean"], "pattern": maybe_variable(HOST_PORT)}, "host:port of each Sentinel; the host of 'url' is the master's name then"),
@@ -274,10 +282,6 @@ def redis():
 
 
 def caches():
-    park_after = {"anyOf": [{"const": "never"}, settings({
-        "age": duration(SECOND, 7 * 24 * HOUR, "of the oldest unacknowledged change", True),
-        "wal": size(16 << 20, 1 << 50, "that PostgreSQL keeps"),
-    })], "description": "when a cache that is away no longer holds the database up; it is purged when it returns"}
     base = dict(FILLED, description="where the API is, without a path")
     common_edge = {
         "rate": settings({"requests": number(1, 10_000, "so many"), "per": duration(SECOND, HOUR, "in this time", True, "1s"),
@@ -313,7 +317,7 @@ def caches():
     one = settings({
         "redis": redis(), **edges, **only_edges,
         "after": texts(TEXT, "the caches that this one is filled from", least=0),
-        "park_after": park_after,
+        "park_after": park_after(),
     }, oneOf=[{"required": [kind]} for kind in ("redis", *edges)],
        dependentSchemas={each: {"not": {"required": ["redis"]}} for each in only_edges}, null=False)
     return {"type": "object", "minProperties": 1, "maxProperties": 16, "propertyNames": {"pattern": "^[A-Za-z0-9_-]{1,40}$"},
@@ -368,7 +372,7 @@ def config_schema():
     listen = rf"^(?:off|(?:[^:]*|\[.*\]):{up_to(65535)})$"
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "evictd: configuration",
             **settings({
-                "postgres": postgres(), "kafka": kafka(), "redis": redis(), "caches": caches(),
+                "postgres": postgres(), "kafka": kafka(), "redis": redis({"park_after": park_after()}), "caches": caches(),
                 "http": settings({"listen": dict(text(listen, "", True), **{"description": "host:port, or off", "default": "127.0.0.1:9464"}),
                                   "show_keys": dict(YES_OR_NO, description="the status page tells the last decisions about a key", default=False)}),
                 "log": settings({"level": choice("what is logged", "debug", "info", "warning", "error", default="info", variables=True),

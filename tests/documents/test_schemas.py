@@ -28,7 +28,7 @@ BEYOND = [
     r"'url' has a user too|'(?:postgres_)?url' has a password too|a password is set, and no 'user'",
     # How a number was written is gone once YAML has read it.
     r"got '(?:\+1|0x10|1e3)'",
-    r"which is no cache|stands behind itself|stands behind no Redis",
+    r"the same Redis and database as|which is no cache|stands behind itself|stands behind no Redis",
     # The keys of the rule beside the query.
     r"expected a rule with one key|'query': expected \d+ parameters?",
     # Another language inside a text.

@@ -47,6 +47,19 @@ std::string with_root(const std::string& line) {
          line + "\n";
 }
 
+TEST(Config, TheOnlyCacheParksWhenItIsTold) {
+  const auto read = [](const std::string& line) {
+    const Result<ValidConfig> config = parse_config(with_redis(line), "evictd.yaml", no_environment);
+    EXPECT_TRUE(config) << config.error().to_string();
+    return config ? (*config)->caches.at(0).park_after : ParkAfter{};
+  };
+  EXPECT_FALSE(read("timeout: 1s").age);
+  EXPECT_FALSE(read("park_after: never").age);
+  const ParkAfter both = read("park_after: {age: 10m, wal: 10GiB}");
+  EXPECT_EQ(both.age, std::chrono::minutes(10));
+  EXPECT_EQ(both.wal_bytes, 10ULL << 30);
+}
+
 TEST(Config, SentinelsAndTheirPassword) {
   const Result<ValidConfig> config = parse_config(
       "postgres: {url: postgresql://localhost/shop}\n"
@@ -317,13 +330,27 @@ INSTANTIATE_TEST_SUITE_P(
         WrongConfig{"EdgeUrl", with_edge("{varnish: {url: 'edge:6081'}}"),
                     "evictd.yaml:4:25: 'url': expected an http:// or https:// url with a host\n"
                     "hint: for example http://edge:6081/"},
+        WrongConfig{"OneRedisUnderTwoNames", "postgres: {url: postgresql://localhost/shop}\ncaches:\n  a: {redis: {url: 'redis://r:6379/0'}}\n"
+                                             "  b: {redis: {url: 'redis://u:pw@r'}}\nrules: rules.yaml\n",
+                    "evictd.yaml:4:3: cache 'b' is the same Redis and database as 'a'\n"
+                    "hint: two of one name would write one record: give one another database, as in redis://host/1, or take it out"},
+        WrongConfig{"CachesAreAList", "postgres: {url: postgresql://localhost/shop}\ncaches: [{redis: {url: redis://r}}]\nrules: rules.yaml\n",
+                    "evictd.yaml:2:9: 'caches': expected a map of caches by their names, got a list\n"
+                    "hint: for example: caches: {eu: {redis: {url: redis://eu/0}}, us: {redis: {url: redis://us/0}}}"},
+        WrongConfig{"ParkAfterWithoutUnit", with_redis("park_after: {age: 10}"),
+                    "evictd.yaml:4:21: 'age': expected a duration, got '10'\n"
+                    "hint: write a whole number and a unit: 250ms, 1s, 5m or 1h"},
+        WrongConfig{"ParkAfterInsideOneOfSeveral", "postgres: {url: postgresql://localhost/shop}\ncaches:\n  a: {redis: {url: redis://a, park_after: never}}\n"
+                                                   "rules: rules.yaml\n",
+                    "evictd.yaml:3:43: 'park_after': expected 'park_after' beside 'redis', got it inside\n"
+                    "hint: of several caches each has its own: eu: {redis: {...}, park_after: {age: 10m}}"},
         WrongConfig{"EdgeOfTwoKinds", with_edge("{redis: {url: redis://localhost}, varnish: {url: 'http://v/'}}"),
                     "evictd.yaml:4:43: expected one kind of cache, got both 'redis' and 'varnish'\n"
                     "hint: give each a name of its own below 'caches'"},
         WrongConfig{"EdgeUnknown", with_edge("{fastlyy: {service: x1, token: t}}"),
                     "evictd.yaml:4:10: unknown setting 'fastlyy' in cache 'edge'\nhint: did you mean 'fastly'?"},
-        WrongConfig{"EdgeSettingOfARedis", with_edge("{redis: {url: redis://localhost}, origin_time: 1s}"),
-                    "evictd.yaml:4:43: unknown setting 'origin_time' in cache 'edge'\n"
+        WrongConfig{"EdgeSettingOfARedis", with_edge("{redis: {url: redis://another}, origin_time: 1s}"),
+                    "evictd.yaml:4:41: unknown setting 'origin_time' in cache 'edge'\n"
                     "hint: known settings: 'redis', 'after', 'park_after'"},
         WrongConfig{"EdgeOnGap", with_edge("{varnish: {url: 'http://v/'}, on_gap: some}"),
                     "evictd.yaml:4:47: 'on_gap': expected 'all', 'ignore' or {keys: [...]}, got 'some'\n"
@@ -589,6 +616,28 @@ TEST_F(RulesOfConfig, ACacheThatDoesNotExistIsRefused) {
   EXPECT_EQ(without_folder(rules.error().to_string()),
             "rules.yaml:1:3: rule 'public.products' names the cache 'eu', which the configuration does not have\n"
             "hint: known caches: 'redis'");
+}
+
+// Else nothing would be deleted anywhere, and every light be green.
+TEST_F(RulesOfConfig, ACacheThatCannotDoWhatTheRuleAsksIsRefused) {
+  const auto error_of = [&](const std::string& rule) {
+    write("evictd.yaml", "postgres: {url: 'postgresql://localhost/shop'}\ncaches:\n  a: {redis: {url: redis://a}}\n"
+                         "  e: {varnish: {url: 'http://e/'}, after: [a]}\nrules: [" + rule + "]\n");
+    const Result<RuleSet> rules = load();
+    return rules ? std::string() : without_folder(rules.error().to_string());
+  };
+  EXPECT_EQ(error_of("{table: t, keys: ['k:{id}'], caches: [e]}"),
+            "evictd.yaml:5:9: rule 'public.t' names the cache 'e', an edge, and has no 'surrogate_keys' for it\n"
+            "hint: write 'surrogate_keys', or take 'e' out of its 'caches'");
+  EXPECT_EQ(error_of("{table: t, surrogate_keys: ['k-{id}'], caches: [a]}"),
+            "evictd.yaml:5:9: rule 'public.t' names the cache 'a', a Redis, and has nothing but 'surrogate_keys'\n"
+            "hint: write 'keys' or 'tags', or take 'a' out of its 'caches'");
+  EXPECT_EQ(error_of("{table: t, keys: ['k:{id}'], surrogate_keys: ['k-{id}'], caches: [a, e]}"), "");
+  EXPECT_EQ(error_of("{table: t, tags: ['k:{id}'], caches: [a]}, {table: t, surrogate_keys: ['k-{id}'], caches: [e]}"), "");
+  EXPECT_EQ(error_of("{table: t, purge: ['k:*'], caches: [a]}"), "");
+  EXPECT_EQ(error_of("{table: t, bump: ['k'], caches: [a]}"), "");
+  EXPECT_EQ(error_of("{table: t, via: {o: {table: o, match: {id: o_id}}}, keys: ['k:{o.slug}'], caches: [a]}"), "");
+  EXPECT_EQ(error_of("{table: t, semantic: [{index: i, where: {source: 'd:{id}'}}], caches: [a]}"), "");
 }
 
 TEST_F(RulesOfConfig, ARefreshNeedsACacheThatItCanFillAndADatabaseThatItCanAsk) {
