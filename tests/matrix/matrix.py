@@ -27,7 +27,8 @@ SHORT = {
 ALL = {
     "postgresql": ["tests/integration", "tests/faults/test_gaps.py", "tests/faults/test_rows.py", "tests/faults/test_postgres_restarts.py",
                    "tests/unit/sources/postgres/postgres_tests"],
-    "redis": ["tests/integration", "tests/faults/test_redis_trouble.py", "tests/faults/test_several_caches.py", "tests/readers/test_race.py",
+    "redis": ["tests/integration", "tests/faults/test_redis_trouble.py", "tests/faults/test_several_caches.py", "tests/faults/test_cluster.py",
+              "tests/readers/test_race.py",
               "tests/unit/sinks/redis/redis_tests"],
 }
 

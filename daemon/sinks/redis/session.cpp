@@ -47,7 +47,8 @@ std::optional<ServerInfo> parse_server_info(std::string_view text) {
   const std::string_view role = info_field(text, "role");
   info.is_master = role.empty() || role == "master";
   info.is_loading = info_field(text, "loading") == "1";
-  info.is_cluster = info_field(text, "redis_mode") == "cluster";
+  // Valkey 9 calls it server_mode.
+  info.is_cluster = info_field(text, "redis_mode") == "cluster" || info_field(text, "server_mode") == "cluster";
   if (std::uint64_t evicted = 0; read_number(info_field(text, "evicted_keys"), evicted)) info.evicted_keys = evicted;
   return info;
 }

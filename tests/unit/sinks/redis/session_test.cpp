@@ -239,6 +239,13 @@ TEST_F(SessionTest, ClusterIsRefusedWithAReason) {
             "'/3' out of the url");
 }
 
+TEST(ParseServerInfo, AClusterOfValkeyIsOne) {
+  std::string text(kInfo);
+  EXPECT_FALSE(parse_server_info(text)->is_cluster);
+  text.replace(text.find("redis_mode:standalone"), 21, "server_mode:cluster");
+  EXPECT_TRUE(parse_server_info(text)->is_cluster);
+}
+
 TEST_F(SessionTest, SomethingElseThanRedisIsRefused) {
   info = "hello";
   Session session = make();
