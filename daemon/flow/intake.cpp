@@ -53,8 +53,7 @@ void Intake::cut_off(Now now) {
 // A batch settles when all of it is visible. A commit that waits (for a standby that must confirm it, perhaps for hours) and
 // that a redelivery brings together with others must not keep them from it: G4 counts for each from its own visibility.
 void Intake::begin(const TransactionBegin& begin, Now now) {
-  const std::optional<Snapshot>& latest = visibility_.latest();
-  is_alone_ = latest && begin.xid < latest->xmax() && !latest->sees(begin.xid);
+  is_alone_ = visibility_.is_hanging(begin, now.system);
   if (is_alone_) close(now);
   builder_.begin(begin);
   ++transaction_;
@@ -135,7 +134,7 @@ void Intake::close(Now now) {
   const auto visible_at = is_idle ? std::optional(now.steady) : visibility_.look(*batch, looked, now.steady);
   const bool is_partly = !visible_at && visibility_.grew(*batch, looked);
   if (!visible_at) {
-    invisible_.push_back({batch, looked});
+    invisible_.push_back({batch, std::move(looked)});
     if (!batch->lookups.empty()) visibility_.hurry(true);
   }
   out_.on_batch(batch, visible_at);

@@ -465,6 +465,9 @@ void Lane::became_partly_visible(std::uint64_t number, SteadyTime since, Now now
 }
 
 void Lane::now_partly_visible(Work& work, SteadyTime since) {
+  for (Part& part : work.parts) {
+    if (!work.partly_at || *work.partly_at <= part.settled_for) part.partly_since = since;
+  }
   work.partly_at = since;
   const BatchWork* batch = work.as_batch();
   if (work.abandoned || (batch != nullptr && !batch->begun)) return;
@@ -476,12 +479,12 @@ void Lane::now_partly_visible(Work& work, SteadyTime since) {
 
 // A commit may hang for hours (for a standby that has to confirm it) beside others that readers have long seen. These get
 // their second delete in time; the part stays, and gets its last one when everything in it is visible. Where they become
-// visible one by one, a tenth of `settle` lies between two deletes.
+// visible one by one, each has its own within a tenth of `settle` of the time it is due: a tenth lies between two deletes.
 void Lane::wait_for_settle(Work& work, std::uint32_t number) {
   const Part& part = work.parts[number];
   if (work.visible_at) return wait_for_timer(work, number, *work.visible_at + part.settle);
   if (!work.partly_at || *work.partly_at <= part.settled_for) return;
-  SteadyTime due = *work.partly_at + part.settle;
+  SteadyTime due = std::max(part.partly_since, part.settled_for) + part.settle;
   if (part.act == Act::kSettle && part.settled_for != SteadyTime::min()) due = std::max(due, part.written_at + part.settle / 10);
   wait_for_timer(work, number, due);
 }

@@ -57,6 +57,7 @@ void Lane::request_purge(const PatternRef& ref, BatchWork& dependent) {
   // Visible when all who share it are.
   if (!dependent.visible_at) {
     const auto partly_at = std::max(purge->visible_at, dependent.partly_at);
+    if (!purge->partly_at && partly_at) purge->parts[0].partly_since = *partly_at;
     purge->partly_at = std::max(purge->partly_at, partly_at);
     purge->visible_at.reset();
   } else if (purge->dependents.size() == 1) {

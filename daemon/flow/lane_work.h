@@ -30,6 +30,9 @@ struct Lane::Part {
   bool settles() const { return settle.count() > 0; }
   // What was visible by then has had its delete, or its second one, late enough. Where it settles.
   SteadyTime settled_for = SteadyTime::min();
+  // Of its transactions that became visible in part, while others hang: since when the first of those whose second delete
+  // may still be owed.
+  SteadyTime partly_since = SteadyTime::min();
 };
 
 struct Lane::Work {

@@ -1,7 +1,7 @@
 #include "daemon/flow/visibility.h"
 
 #include <algorithm>
-#include <utility>
+#include <iterator>
 
 namespace evictd {
 
@@ -50,9 +50,16 @@ std::optional<SteadyTime> Visibility::look(const Batch& batch, Looked& looked, S
 
 bool Visibility::grew(const Batch& batch, Looked& looked) const {
   if (!latest_) return false;
-  const auto visible = static_cast<std::size_t>(std::count_if(
-      batch.xids.begin(), batch.xids.end(), [this](Xid xid) { return is_opaque(xid) || latest_->sees(xid); }));
-  return std::exchange(looked.visible, visible) < visible && visible < batch.xids.size();
+  const auto is_visible = [this](Xid xid) { return is_opaque(xid) || latest_->sees(xid); };
+  if (looked.hanging) return std::erase_if(*looked.hanging, is_visible) > 0 && !looked.hanging->empty();
+  looked.hanging.emplace();
+  std::remove_copy_if(batch.xids.begin(), batch.xids.end(), std::back_inserter(*looked.hanging), is_visible);
+  return !looked.hanging->empty() && looked.hanging->size() < batch.xids.size();
+}
+
+bool Visibility::is_hanging(const TransactionBegin& begin, SystemTime now) const {
+  return latest_ && !is_opaque(begin.xid) && begin.xid < latest_->xmax() && !latest_->sees(begin.xid) &&
+         now - begin.commit_time >= kHangs;
 }
 
 bool Visibility::poll_is_due(bool waiting, SteadyTime now) const {

@@ -10,8 +10,10 @@
 #include <chrono>
 #include <deque>
 #include <optional>
+#include <vector>
 
 #include "daemon/base/clock.h"
+#include "daemon/interface/source.h"
 #include "daemon/interface/version.h"
 #include "daemon/flow/batch.h"
 
@@ -33,15 +35,20 @@ class Visibility {
 
   // What is not yet known to be visible of a batch: looked at again with each snapshot.
   struct Looked {
-    std::size_t seen = 0;     // its first so many transactions are visible
-    std::size_t visible = 0;  // so many in all, when grew() was asked last
+    std::size_t seen = 0;  // its first so many transactions are visible
+    // Those that grew() did not find visible when it was asked last; absent: not asked yet.
+    std::optional<std::vector<Xid>> hanging = {};
   };
   // Since when at the latest everything in the batch is visible; absent: not known to be.
   std::optional<SteadyTime> look(const Batch& batch, Looked& looked, SteadyTime now) const;
 
   // Whether more of its transactions are visible than when this was asked last, and others are not; since latest_at() at
-  // the latest. Costs a look at each of them.
+  // the latest. The first time it costs a look at each of them, then at those that hang.
   bool grew(const Batch& batch, Looked& looked) const;
+
+  // Whether a transaction that is now received waits for something after its commit (a standby that must confirm it).
+  // Every commit is invisible for a moment; one that is a second old has hung for longer than that.
+  bool is_hanging(const TransactionBegin& begin, SystemTime now) const;
 
   const std::optional<Snapshot>& latest() const { return latest_; }
   SteadyTime latest_at() const { return latest_at_; }
@@ -65,6 +72,7 @@ class Visibility {
   static constexpr int kIntervalFactorMax = 16;
   static constexpr std::chrono::milliseconds kHurried{1};
   static constexpr std::size_t kRemembered = 64;
+  static constexpr std::chrono::seconds kHangs{1};
 
   struct Received {
     SteadyTime at;
