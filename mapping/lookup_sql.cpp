@@ -42,6 +42,17 @@ std::string lookup_sql(const LookupInfo& lookup, const std::vector<std::string>&
       arrays, names, columns, tables, conditions, fan_out + 1);
 }
 
+std::set<std::string> columns_read(const LookupInfo& lookup, std::size_t step) {
+  std::set<std::string> columns;
+  for (const JoinStep::Match& match : lookup.steps[step].match) columns.insert(match.column);
+  if (step + 1 == lookup.steps.size()) {
+    columns.insert(lookup.columns.begin(), lookup.columns.end());
+  } else {
+    for (const JoinStep::Match& match : lookup.steps[step + 1].match) columns.insert(match.from);
+  }
+  return columns;
+}
+
 std::string array_literal(const std::vector<std::string_view>& values) {
   std::string text = "{";
   for (const std::string_view value : values) {

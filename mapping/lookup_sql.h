@@ -8,6 +8,7 @@
 // gets more rows than were asked for.
 #pragma once
 
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,9 @@ namespace evictd {
 
 // `parameter_types`: of LookupInfo::parameters(), as SQL writes them.
 std::string lookup_sql(const LookupInfo& lookup, const std::vector<std::string>& parameter_types, std::uint64_t fan_out);
+
+// The columns that it reads of the table of one step.
+std::set<std::string> columns_read(const LookupInfo& lookup, std::size_t step);
 
 // A parameter of that query: the values of one column as the text of an array.
 std::string array_literal(const std::vector<std::string_view>& values);

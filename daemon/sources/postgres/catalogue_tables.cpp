@@ -35,9 +35,7 @@ void read_columns(CatalogueSession& session, const Subject& subject, Relations& 
   const auto rows = session.query(fmt::format(
       "select a.attrelid, a.attname, a.atttypid, a.attnum,"
       " c.relreplident = 'f' or exists (select from pg_index i where i.indrelid = a.attrelid"
-      // As the server sees it: a key that is DEFERRABLE, or whose index is invalid, identifies nothing.
-      "   and a.attnum = any (i.indkey) and i.indisvalid and i.indimmediate"
-      "   and ((c.relreplident = 'd' and i.indisprimary) or (c.relreplident = 'i' and i.indisreplident))),"
+      "   and a.attnum = any (i.indkey) and {}),"
       " {}, not a.attnotnull, a.attstorage in ('x', 'e', 'm') and a.attlen < 0, {},"
       " format_type(a.atttypid, a.atttypmod), a.atttypmod, t.typcategory, a.xmin, t.typname, {},"
       // What else its row says: who altered that has written the row as well.
@@ -47,7 +45,7 @@ void read_columns(CatalogueSession& session, const Subject& subject, Relations& 
       "c.relnamespace join pg_type t on t.oid = a.atttypid{}"
       " where a.attrelid in ({}) and a.attnum > 0 and not a.attisdropped order by a.attrelid, "
       "a.attnum",
-      version >= 120000 ? "a.attgenerated <> ''" : "false",
+      kIsIdentity, version >= 120000 ? "a.attgenerated <> ''" : "false",
       version >= 150000 ? "l.attnames is null or a.attname = any (l.attnames)" : "true",
       version >= 120000 ? "exists (select from pg_collation o where o.oid = a.attcollation and not o.collisdeterministic)" : "false",
       version >= 140000 ? ", a.atthasmissing, a.attidentity, a.attgenerated, a.attcompression" : "", lists, oid_list(relations)));

@@ -70,6 +70,41 @@ def test_the_dbas_script_makes_the_next_check_clean(bare, redis, cache, folder):
         evictd.stop()
 
 
+JOINED = """
+- table: order_items
+  via:
+    order: {table: orders, match: {id: order_id}}
+    customer: {table: customers, match: {number: order.customer}}
+  keys: ["customer:{customer.name}"]
+"""
+
+
+def test_the_dbas_script_lets_joined_tables_be_read(bare, redis, cache, folder):
+    bare.execute("""create schema sales; create table customers (number int primary key, name text, secret text);
+        create table sales.orders (id int, customer int references customers, primary key (id) deferrable);
+        create table order_items (id int primary key, order_id int);
+        insert into customers values (5, 'ann'); insert into sales.orders values (1, 5)""")
+    rules = JOINED.replace("table: orders", "table: sales.orders")
+    evictd = Evictd(f"{folder}/evictd", bare.url(user="evictd"), redis.url(), rules)
+    script = evictd.command("check", "--sql").stdout
+    done = psql(bare, script, folder)
+    assert done.returncode == 0, done.stderr
+    after = evictd.command("check")
+    assert findings_of_postgres(after.stdout) == [], after.stdout + done.stdout
+    may = "select has_column_privilege('evictd', 'customers', '{}', 'select')"
+    assert bare.value(may.format("name")) and not bare.value(may.format("secret"))
+    again = psql(bare, script, folder)
+    assert again.returncode == 0 and not re.search(r"^(alter|grant|create (?!temporary))", again.stdout, re.M | re.I), again.stdout
+    # The application's writes go on, and what they touch is deleted.
+    evictd.start()
+    try:
+        cache.set("customer:ann", "old")
+        bare.execute("update sales.orders set customer = 5 where id = 1; insert into order_items values (1, 1)")
+        eventually("the joined row's key is gone", lambda: not cache.exists("customer:ann"))
+    finally:
+        evictd.stop()
+
+
 def test_the_dbas_script_mends_a_publication_that_is_there(bare, redis, cache, folder):
     bare.execute("create publication evictd for table only categories with (publish = 'insert')")
     evictd = Evictd(f"{folder}/evictd", bare.url(user="evictd"), redis.url(), RULES)

@@ -44,12 +44,7 @@ std::string grants(const LookupInfo& lookup) {
   std::string text;
   for (std::size_t step = 0; step < lookup.steps.size(); ++step) {
     std::set<std::string> columns;
-    for (const JoinStep::Match& match : lookup.steps[step].match) columns.insert(shown_name(match.column));
-    if (step + 1 < lookup.steps.size()) {
-      for (const JoinStep::Match& match : lookup.steps[step + 1].match) columns.insert(shown_name(match.from));
-    } else {
-      for (const std::string& column : lookup.columns) columns.insert(shown_name(column));
-    }
+    for (const std::string& column : columns_read(lookup, step)) columns.insert(shown_name(column));
     text += fmt::format("{}GRANT SELECT ({}) ON {} TO <role>;", text.empty() ? "" : " ", fmt::join(columns, ", "),
                         shown_table(lookup.steps[step].table));
   }

@@ -4,9 +4,11 @@
 
 #include <map>
 #include <set>
+#include <vector>
 
 #include "daemon/sources/postgres/conninfo.h"
 #include "daemon/sources/postgres/sql_text.h"
+#include "mapping/lookup_sql.h"
 
 namespace evictd {
 namespace {
@@ -24,10 +26,15 @@ std::string text_list(const std::set<std::string>& texts) {
   return list;
 }
 
+// A row of a VALUES list.
+std::string table_values(const std::string& schema, const std::string& table, const std::set<std::string>& columns) {
+  return fmt::format("({}, {}, array[{}]::text[])", quoted_text(schema), quoted_text(table), text_list(columns));
+}
+
 constexpr std::string_view kHead = R"(-- What PostgreSQL needs for evictd's rules. Run it with psql in {0}, as a superuser (on a hosted server:
 -- as its administrator). Each statement is run only where something is missing, and psql shows it before it runs it.
 -- What it does to your tables: REPLICA IDENTITY FULL where a rule needs old values (docs/postgres.md says what that costs).
--- It locks each of those tables for a moment; no table is rewritten and no row is read.
+-- It locks each of those tables for a moment; no table is rewritten{1}.
 \set ON_ERROR_STOP on
 \set QUIET on
 \pset tuples_only on
@@ -44,7 +51,7 @@ end $$;
 )";
 
 constexpr std::string_view kRole = R"(
--- The role. It reads no row of your tables by SQL.
+-- The role. {1}
 select format('select %L', '-- a new role: give it a password with \password ' || quote_ident({0}))
   where not exists (select from pg_roles where rolname = {0}) \gexec
 select format('select %L', made), made from (
@@ -63,7 +70,8 @@ select format('grant execute on function %s to %I', oid::regprocedure, {0}) from
   where proname = 'pg_logical_emit_message' and not has_function_privilege({0}, oid, 'execute')) as missing (made) \gexec
 )";
 
-// {0}: the values ('schema', 'table', array of columns whose old value is needed, array of those whose new value is).
+// {0}: the values ('schema', 'table', array of columns whose old value is needed, array of those whose new value is);
+// {1}: kIsIdentity.
 constexpr std::string_view kTables = R"(
 -- The tables that the rules name, with what lies below them.
 create temporary view evictd_named as
@@ -77,9 +85,8 @@ create temporary view evictd_tree as
     union
     select i.inhrelid, tree.old_values, tree.long_values from tree join pg_inherits i on i.inhparent = tree.oid)
   select tree.*, format('%I.%I', n.nspname, c.relname) as name, c.relkind, c.relreplident, c.relispartition,
-    (select coalesce(array_agg(a.attname::text), '{{}}') from pg_attribute a join pg_index x on x.indrelid = a.attrelid
-     and a.attnum = any (x.indkey) where a.attrelid = c.oid and (c.relreplident = 'd' and x.indisprimary
-     or c.relreplident = 'i' and x.indisreplident)) as identity
+    (select coalesce(array_agg(a.attname::text), '{{}}') from pg_attribute a join pg_index i on i.indrelid = a.attrelid
+     and a.attnum = any (i.indkey) where a.attrelid = c.oid and {1}) as identity
   from tree join pg_class c on c.oid = tree.oid join pg_namespace n on n.oid = c.relnamespace
   where c.relpersistence = 'p' and c.relkind in ('r', 'p');
 
@@ -109,6 +116,33 @@ select format('select %L', made), made from (
 select format('alter publication %I set (publish = ''insert, update, delete, truncate'')', {0}) from pg_publication
   where pubname = {0} and not (pubinsert and pubupdate and pubdelete and pubtruncate)) as missing (made) \gexec
 drop view evictd_wanted, evictd_tree, evictd_named;
+)";
+
+// {0}: the role; {1}: the values ('schema', 'table', array of columns that are read); {2}: ('schema', 'table', array of columns
+// that rows are looked up by).
+constexpr std::string_view kLookups = R"(
+-- Tables that rules join: rows are looked up in them by SQL, so the role reads these columns, and no others.
+select format('select %L', made), made from (
+select format('grant usage on schema %I to %I', n.nspname, {0}) from pg_namespace n
+  where n.nspname in (select v.schema_name from (values {1}) as v (schema_name, table_name, columns))
+  and not has_schema_privilege({0}, n.oid, 'usage')) as missing (made) \gexec
+select format('select %L', made), made from (
+select format('grant select (%s) on %I.%I to %I', string_agg(quote_ident(a.attname), ', ' order by a.attnum), n.nspname, c.relname, {0})
+  from (values {1}) as v (schema_name, table_name, columns) join pg_namespace n on n.nspname = v.schema_name
+  join pg_class c on c.relnamespace = n.oid and c.relname = v.table_name
+  join pg_attribute a on a.attrelid = c.oid and a.attname = any (v.columns) and a.attnum > 0
+  where not has_column_privilege({0}, c.oid, a.attnum, 'select') group by n.nspname, c.relname) as missing (made) \gexec
+-- An index where a lookup would read the whole table. Building it takes long on a large table; it waits for transactions that
+-- are under way, and no writer waits for it (for that of a partitioned table, writers do).
+set lock_timeout = 0;
+select format('select %L', made), made from (
+select format('create index%s on %I.%I (%s)', case when c.relkind = 'p' then '' else ' concurrently' end, n.nspname, c.relname,
+    (select string_agg(quote_ident(m), ', ') from unnest(v.columns) m))
+  from (values {2}) as v (schema_name, table_name, columns) join pg_namespace n on n.nspname = v.schema_name
+  join pg_class c on c.relnamespace = n.oid and c.relname = v.table_name
+  where not exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where i.indrelid = c.oid and i.indisvalid and i.indpred is null and a.attname = any (v.columns))
+  and c.relkind in ('r', 'p')) as missing (made) \gexec
 )";
 
 constexpr std::string_view kServer = R"(
@@ -144,17 +178,39 @@ Result<std::string> dba_script(const PostgresOptions& options, const RuleSet& ru
     if (need.on_update_old || need.on_delete_old) needed.old_values.insert(need.column);
     if (need.on_update_new) needed.long_values.insert(need.column);
   }
+  // Of each table that is joined: what is read of it, and what its rows are looked up by.
+  std::map<std::pair<std::string, std::string>, std::set<std::string>> read;
+  std::set<std::string> matched;
+  for (const RuleInfo& rule : rules.rules()) {
+    for (const LookupInfo& lookup : rule.lookups) {
+      for (std::size_t step = 0; step < lookup.steps.size(); ++step) {
+        const TableName& table = lookup.steps[step].table;
+        read[{table.schema, table.table}].merge(columns_read(lookup, step));
+        std::set<std::string> columns;
+        for (const JoinStep::Match& match : lookup.steps[step].match) columns.insert(match.column);
+        matched.insert(table_values(table.schema, table.table, columns));
+      }
+    }
+  }
   std::string values;
   for (const auto& [table, needed] : tables) {
     values += fmt::format("{}\n    ({}, {}, array[{}]::text[], array[{}]::text[])", values.empty() ? "" : ",",
                           quoted_text(table.first), quoted_text(table.second),
                           text_list(needed.old_values), text_list(needed.long_values));
   }
-  std::string script = fmt::format(kHead, database.empty() ? "the database of the rules" : fmt::format("database {}", shown_name(database)));
+  std::string script = fmt::format(kHead, database.empty() ? "the database of the rules" : fmt::format("database {}", shown_name(database)),
+                                   read.empty() ? " and no row is read" : "");
   if (!database.empty()) script += fmt::format(kGuard, quoted_text(database));
-  script += fmt::format(kRole, quoted_text(role));
-  script += fmt::format(kTables, values);
+  script += fmt::format(kRole, quoted_text(role),
+                        read.empty() ? "It reads no row of your tables by SQL."
+                                     : "It reads by SQL what rules join, and nothing else of your tables.");
+  script += fmt::format(kTables, values, kIsIdentity);
   script += fmt::format(kPublication, quoted_text(options.publication));
+  if (!read.empty()) {
+    std::vector<std::string> readable;
+    for (const auto& [table, columns] : read) readable.push_back(table_values(table.first, table.second, columns));
+    script += fmt::format(kLookups, quoted_text(role), fmt::join(readable, ", "), fmt::join(matched, ", "));
+  }
   script += kServer;
   return script;
 }

@@ -13,10 +13,11 @@ namespace {
 
 constexpr std::chrono::seconds kPatience{20};
 
+// {}: kIsIdentity
 constexpr const char* kTables =
     "select c.oid, n.nspname, c.relname, c.relpersistence = 'u',"
     " c.relkind = 'p' or c.relreplident = 'f' or exists (select from pg_index i where i.indrelid = c.oid"
-    "  and (c.relreplident = 'd' and i.indisprimary or c.relreplident = 'i' and i.indisreplident))"
+    "  and {})"
     " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
     " where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence <> 't'"
     " and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'"
@@ -49,7 +50,7 @@ Result<Survey> survey_database(const std::string& url) {
   const auto database = catalogue.query("select current_database()");
   if (!database) return tl::unexpected(database.error());
   survey.database = database->at(0).at(0);
-  const auto tables = catalogue.query(kTables);
+  const auto tables = catalogue.query(fmt::format(kTables, kIsIdentity));
   if (!tables) return tl::unexpected(tables.error());
   for (const auto& row : *tables) {
     by_oid[row[0]] = survey.tables.size();
