@@ -90,6 +90,7 @@ def show_load(postgres, redis, evictd, once):
     """A line a second until Ctrl-C, or ten of them."""
     running = shop.Shop(postgres, redis.client, seed=os.getpid(), writers=2, readers=2, writer_pause=0.002,
                         reader_pause=0.0005).start()
+    say("(lag: up to a second where a pattern's purge waits for the one before it, rules.yaml: purge_every)")
     say("second   writes/s   reads/s   from cache   deletes/s      lag   commit to delete: p50       p99")
     before, counts = evictd.metrics(), (0, 0, 0)
 

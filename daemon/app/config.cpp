@@ -686,7 +686,7 @@ void read_caches(YamlMap& root, const std::filesystem::path& folder, std::vector
     const auto same = std::find_if(caches.begin(), cache, [&](const CacheSettings& other) { return is_same_redis(*cache, other); });
     if (same == cache) continue;
     map.take(fail_at(cache->place, fmt::format("cache '{}' is the same Redis and database as '{}'", cache->name, same->name),
-                     "two of one name would write one record: give one another database, as in redis://host/1, or take it out"),
+                     "both would write one record there: give one another database, as in redis://host/1, or take it out"),
              cache->place);
   }
   std::vector<std::string_view> names;

@@ -8,6 +8,7 @@
 
 #include "daemon/sources/postgres/catalogue_session.h"
 #include "daemon/sources/postgres/catalogue_types.h"
+#include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
 namespace {

@@ -333,7 +333,7 @@ INSTANTIATE_TEST_SUITE_P(
         WrongConfig{"OneRedisUnderTwoNames", "postgres: {url: postgresql://localhost/shop}\ncaches:\n  a: {redis: {url: 'redis://r:6379/0'}}\n"
                                              "  b: {redis: {url: 'redis://u:pw@r'}}\nrules: rules.yaml\n",
                     "evictd.yaml:4:3: cache 'b' is the same Redis and database as 'a'\n"
-                    "hint: two of one name would write one record: give one another database, as in redis://host/1, or take it out"},
+                    "hint: both would write one record there: give one another database, as in redis://host/1, or take it out"},
         WrongConfig{"CachesAreAList", "postgres: {url: postgresql://localhost/shop}\ncaches: [{redis: {url: redis://r}}]\nrules: rules.yaml\n",
                     "evictd.yaml:2:9: 'caches': expected a map of caches by their names, got a list\n"
                     "hint: for example: caches: {eu: {redis: {url: redis://eu/0}}, us: {redis: {url: redis://us/0}}}"},

@@ -7,6 +7,7 @@
 
 #include "daemon/sources/postgres/catalogue.h"
 #include "daemon/sources/postgres/conninfo.h"
+#include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
 namespace {
