@@ -482,9 +482,12 @@ void Lane::now_partly_visible(Work& work, SteadyTime since) {
 // visible one by one, each has its own within a tenth of `settle` of the time it is due: a tenth lies between two deletes.
 void Lane::wait_for_settle(Work& work, std::uint32_t number) {
   const Part& part = work.parts[number];
-  if (work.visible_at) return wait_for_timer(work, number, *work.visible_at + part.settle);
-  if (!work.partly_at || *work.partly_at <= part.settled_for) return;
-  SteadyTime due = std::max(part.partly_since, part.settled_for) + part.settle;
+  const bool owes_some = work.partly_at && *work.partly_at > part.settled_for;
+  if (!owes_some && !work.visible_at) return;
+  const SteadyTime last = work.visible_at ? *work.visible_at : *work.partly_at;
+  // Also where all are visible by now: the first must not wait for the last, unless one delete is in time for both.
+  const SteadyTime first = owes_some ? std::max(part.partly_since, part.settled_for) : last;
+  SteadyTime due = (last - first <= part.settle / 10 ? last : first) + part.settle;
   if (part.act == Act::kSettle && part.settled_for != SteadyTime::min()) due = std::max(due, part.written_at + part.settle / 10);
   wait_for_timer(work, number, due);
 }

@@ -1,4 +1,4 @@
-// An observer that only counts gaps, walks and purges that were held.
+// An observer that only counts gaps, walks, second deletes and purges that were held.
 #pragma once
 
 #include <map>
@@ -12,7 +12,7 @@ class NullObserver final : public Observer {
  public:
   void changes(std::string_view, Operation, std::uint64_t) override {}
   void invalidations(std::string_view, const RuleInfo&, InvalidationKind, const Counts&) override {}
-  void settle_deletes(std::string_view, const Counts&) override {}
+  void settle_deletes(std::string_view, const Counts& counts) override { settled += counts.deleted + counts.absent + counts.kept + counts.replayed; }
   void unmappable(const RuleInfo&, UnmappableReason) override {}
   void gap(std::string_view cache, std::string_view) override {
     ++gaps;
@@ -23,6 +23,7 @@ class NullObserver final : public Observer {
   void invalidation_latency(std::string_view, std::chrono::microseconds) override {}
   void walked(std::string_view, const Walk&) override { ++walks; }
   void purge_held(std::string_view, const RuleInfo&) override { ++purges_held; }
+  std::uint64_t settled = 0;  // keys
   int gaps = 0;
   int walks = 0;
   int purges_held = 0;

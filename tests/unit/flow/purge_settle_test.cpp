@@ -161,6 +161,21 @@ TEST_F(HangingCommit, KeepsNoneOfManyThatBecomeVisibleOneByOneFromTheirSecondDel
   EXPECT_FALSE(is_acknowledged());
 }
 
+// Most are visible within a moment of each other: one second delete is in time for all of them.
+TEST_F(HangingCommit, OneSecondDeleteIsEnoughForThoseThatBecomeVisibleTogether) {
+  run(100ms);
+  std::vector<Xid> commits;
+  for (int other = 2; other < 8; ++other) commits.push_back(database.commit({other}, false, now.system).xid);
+  run(20ms);
+  for (const Xid xid : commits) {
+    database.make_visible(xid, now.steady);
+    run(10ms);
+  }
+  run(3s);
+  EXPECT_EQ(observer.settled, commits.size());
+  EXPECT_TRUE(is_acknowledged());
+}
+
 class HangingCommitBesideCounters : public HangingCommit {
  protected:
   HangingCommitBesideCounters() : HangingCommit("- {table: public.rows, keys: ['row:{id}'], bump: ['ns:{id}'], fill: plain}\n") {}
