@@ -23,6 +23,8 @@ SHORT = {
     "postgresql": ["tests/integration/test_reader_modes.py"],
     "redis": ["tests/integration/test_reader_modes.py"],
 }
+# What PostgreSQL has from 17 on.
+FROM_17 = ["tests/matrix/test_failover_slot.py"]
 # By what speaks to the server: folders and files of tests/, and programs of the build.
 ALL = {
     "postgresql": ["tests/integration", "tests/faults/test_gaps.py", "tests/faults/test_rows.py", "tests/faults/test_postgres_restarts.py",
@@ -31,6 +33,13 @@ ALL = {
               "tests/readers/test_race.py",
               "tests/unit/sinks/redis/redis_tests"],
 }
+
+
+def tests_of(name, is_all):
+    kind, _, version = name.partition("-")
+    if kind != "postgresql":
+        return (ALL if is_all else SHORT)["redis"]
+    return (ALL if is_all else SHORT)[kind] + (FROM_17 if int(version) >= 17 else [])
 
 
 def fetch(name):
@@ -88,8 +97,7 @@ def main():
         if programs is None:
             missing.append(name)
             continue
-        kind = "postgresql" if name.startswith("postgresql") else "redis"
-        for what in (ALL if is_all else SHORT)[kind]:
+        for what in tests_of(name, is_all):
             print(f"== {name}: {what}", flush=True)
             passed, counts, seconds = run(what, environment_of(name, programs))
             table.append((name, what, passed, counts, seconds))

@@ -201,9 +201,7 @@ Result<SlotFacts> Catalogue::read_slot(const std::string& slot) {
 Result<SlotStatistics> Catalogue::read_statistics(const std::string& slot) {
   return run<SlotStatistics>([&](CatalogueSession& session) {
     const auto rows = session.query(
-        fmt::format("select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else "
-                    "pg_current_wal_lsn() end,"
-                    " s.restart_lsn, {} from (select 1) one left join pg_replication_slots s on "
+        fmt::format("select pg_current_wal_lsn(), s.restart_lsn, {} from (select 1) one left join pg_replication_slots s on "
                     "s.slot_name = {}",
                     session.version() >= 130000 ? "s.safe_wal_size" : "null", session.quote(slot)));
     SlotStatistics statistics;

@@ -11,7 +11,6 @@
 namespace evictd {
 namespace {
 
-constexpr int kStandbyDecodingVersion = 160'000;
 std::optional<Error> unusable(const PlanInput& input) {
   const Facts& facts = *input.facts;
   const std::string& slot = input.options->slot;
@@ -20,8 +19,9 @@ std::optional<Error> unusable(const PlanInput& input) {
                  fmt::format("expected wal_level 'logical', got '{}'", facts.server.wal_level),
                  "ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL"};
   }
-  if (facts.server.is_standby && facts.server.version < kStandbyDecodingVersion) {
-    return Error{ErrorKind::kUsage, "expected a primary server, got a standby",
+  // Later ones decode on standbys too, which cannot keep G3, G4 and G6 (DESIGN.md). It may be about to become the primary.
+  if (facts.server.is_standby) {
+    return Error{ErrorKind::kConnection, "expected a primary server, got a standby",
                  "connect to the primary; with several hosts in postgres.url add "
                  "target_session_attrs=read-write"};
   }

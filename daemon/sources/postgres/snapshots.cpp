@@ -106,8 +106,7 @@ void Snapshots::step(Now now) {
                                ? "pg_current_snapshot"
                                : "txid_current_snapshot";
     connection_.send(std::string("prepare evictd_snapshot as select ") + function +
-                     "()::text, pg_is_in_recovery(), case when pg_is_in_recovery() then"
-                     " pg_last_wal_replay_lsn() else pg_current_wal_lsn() end");
+                     "()::text, pg_current_wal_lsn()");
     prepared_ = true;
     return;
   }
@@ -135,21 +134,15 @@ void Snapshots::step(Now now) {
 void Snapshots::read_answer(const PostgresConnection::Answer& answer) {
   if (!under_way_) return;  // of the preparation; its failure shows when the statement is used
   under_way_ = false;
-  if (answer.failure || answer.rows.size() != 1 || answer.rows[0].size() != 3) {
+  if (answer.failure || answer.rows.size() != 1 || answer.rows[0].size() != 2) {
     problem_ = answer.failure ? answer.failure->text : "expected one row";
     is_requested_ = true;
     connection_.close();
     return;
   }
   auto snapshot = Snapshot::parse(answer.rows[0][0]);
-  if (snapshot && answer.rows[0][1] == "t") {
-    // On a standby the list of transactions in progress is empty although there are some: only xmin
-    // holds.
-    const std::string xmin = std::to_string(number(snapshot->xmin()));
-    snapshot = Snapshot::parse(xmin + ":" + xmin + ":");
-  }
   problem_.clear();
-  const Lsn wal_end = Lsn::parse(answer.rows[0][2]).value_or(Lsn{});
+  const Lsn wal_end = Lsn::parse(answer.rows[0][1]).value_or(Lsn{});
   if (snapshot) answer_ = Answer{sent_, std::move(*snapshot), wal_end};
 }
 

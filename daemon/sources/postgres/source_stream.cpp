@@ -314,8 +314,7 @@ void PostgresSource::run_side_work() {
     statistics_at_ = now_.steady + kStatisticsInterval;
     read_statistics();
   }
-  const bool beats = options_.heartbeat.count() > 0 && !options_.temporary_slot &&
-                     !facts_.server.is_standby && facts_.server.version >= kMessagesVersion;
+  const bool beats = options_.heartbeat.count() > 0 && !options_.temporary_slot && facts_.server.version >= kMessagesVersion;
   if (!beats) {
     heartbeat_at_ = SteadyTime::max();
   } else if (now_.steady >= heartbeat_at_) {

@@ -56,7 +56,7 @@ Finding unreachable(const PostgresFailure& failure, const FailureContext& contex
   return finding;
 }
 
-void gather_limits(Catalogue& catalogue, CheckFacts& check, const PostgresOptions& options) {
+void gather_limits(Catalogue& catalogue, CheckFacts& check) {
   const auto rows = catalogue.query(
       "select (select count(*) from pg_replication_slots), (select setting from pg_settings where "
       "name = 'max_replication_slots'),"
@@ -66,7 +66,6 @@ void gather_limits(Catalogue& catalogue, CheckFacts& check, const PostgresOption
       " (select setting from pg_settings where name = 'max_slot_wal_keep_size'),"
       " (select setting from pg_settings where name = 'idle_replication_slot_timeout'),"
       " (select setting from pg_settings where name = 'synchronous_standby_names'),"
-      " exists (select from pg_replication_slots where slot_type = 'physical'),"
       " has_database_privilege(current_database(), 'CREATE')");
   if (!rows || rows->empty()) return;
   const auto& row = rows->front();
@@ -78,13 +77,7 @@ void gather_limits(Catalogue& catalogue, CheckFacts& check, const PostgresOption
   check.slot_wal_keep_mb = to_number(row[5], -1);
   check.idle_slot_timeout_s = to_number(row[6]);
   check.synchronous_standby_names = row[7];
-  check.has_standbys = row[8] == "t";
-  check.may_create = row[9] == "t";
-  if (check.facts.server.version >= 170'000) {
-    const auto failover = catalogue.query(
-        "select failover from pg_replication_slots where slot_name = " + quoted_text(options.slot));
-    if (failover && !failover->empty()) check.slot_failover = failover->front()[0] == "t";
-  }
+  check.may_create = row[8] == "t";
 }
 
 void gather_sessions(Catalogue& catalogue, CheckFacts& check) {
@@ -207,7 +200,7 @@ Findings check_postgres(const PostgresOptions& options, const RuleSet& rules,
     check.system = probe.identity().system;
     check.timeline = probe.identity().timeline;
   }
-  gather_limits(catalogue, check, options);
+  gather_limits(catalogue, check);
   if (!failure) --check.senders_used;  // our own try
   gather_sessions(catalogue, check);
   if (!check.facts.slot.exists) {

@@ -63,8 +63,9 @@ class Judge {
           fmt::format("ALTER ROLE {} REPLICATION;", quoted_name(server_.role)));
     }
     if (server_.is_standby) {
-      add("PG004", server_.version < 160'000 ? Severity::kError : Severity::kWarning, "server",
-          "expected a primary server, got a standby",
+      add("PG004", Severity::kError, "server",
+          "expected a primary server, got a standby, which shows commits that the primary still hides, and does not tell when "
+          "another primary, without what is cached, has taken over",
           "connect to the primary; with several hosts in postgres.url add "
           "target_session_attrs=read-write");
     }
@@ -158,12 +159,6 @@ class Judge {
       add("PG012", Severity::kError, slot_name(),
           "two_phase is on: changes would come before their commit",
           "drop the slot, evictd creates it as it needs it");
-    }
-    if (check_.slot_failover && !*check_.slot_failover && check_.has_standbys) {
-      add("PG013", Severity::kWarning, slot_name(),
-          "it does not exist on the standbys: a failover is a gap, and a purge",
-          "nothing if that is rare; otherwise ALTER_REPLICATION_SLOT ... (FAILOVER true) and "
-          "sync_replication_slots");
     }
   }
 

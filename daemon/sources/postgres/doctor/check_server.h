@@ -25,8 +25,6 @@ struct CheckFacts {
   int senders_used = 0, senders_max = 0;
   std::int64_t slot_wal_keep_mb = -1;    // max_slot_wal_keep_size; -1: no limit
   std::int64_t idle_slot_timeout_s = 0;  // PostgreSQL 18; 0: never
-  bool has_standbys = false;
-  std::optional<bool> slot_failover;         // PostgreSQL 17
   std::vector<std::string> pins_overridden;  // "DateStyle of role \"shop\""
   std::vector<std::string> pins_refused;     // settings that did not become what we asked for
   std::vector<std::string> asynchronous;     // where synchronous_commit is off
