@@ -82,9 +82,9 @@ def killed_right_after_an_acknowledgement(postgres, cache, evictd, proxy):
     evictd.start()
     keys = [f"item:{i}" for i in range(1, rows + 1)]
     cache.mset(dict.fromkeys(keys, "old"))
-    # About 1 MiB per second; the keys of this transaction are some 5 MiB on their way.
+    # About 400 KiB per second; the keys of this transaction are some 5 MiB on their way.
     proxy.tell("slice 16384")
-    proxy.tell("delay 16")
+    proxy.tell("delay 40")
     postgres.execute("update items set v = 1")
     oracle.wait_until_acknowledged(postgres, "evictd", 120)
     evictd.kill()

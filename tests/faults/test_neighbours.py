@@ -51,7 +51,7 @@ def test_a_second_daemon_stands_by_and_takes_over(postgres, redis, cache, make_e
     eventually("the second one stands by", lambda: "evictd_active 0" in second.metrics().text, 30)
     assert first.metrics().get("evictd_active") == 1
     # What a rollout asks: the one that stands by is as it should be, and is not the one that works.
-    assert second.http("/readyz") == (503, "standby: another process holds the slot\n")
+    eventually("its readiness says so", lambda: second.http("/readyz") == (503, "standby: another process holds the slot\n"))
     assert second.http("/readyz?standby=ok") == (200, "standby\n")
     assert first.http("/readyz?standby=ok") == (200, "ok\n")
     first.kill()
