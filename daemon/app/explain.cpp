@@ -34,7 +34,13 @@ std::string unmappable_text(UnmappableReason reason, std::string_view column) {
   return {};
 }
 
-constexpr std::size_t kValueShown = 60;  // bytes
+constexpr std::size_t kValueShown = 60;    // bytes
+constexpr std::size_t kJoinedShown = 100;  // rows that one lookup found
+
+// Not of what leads there, and of what is only said.
+bool is_invalidation(const ExplainReceiver::Line& line) {
+  return line.kind != "note" && line.kind != "lookup" && line.kind != "joined";
+}
 
 // Trailing space stays with a raw JSON token.
 std::string_view trimmed(std::string_view text) {
@@ -76,6 +82,24 @@ std::string printable_text(std::string_view text) {
   return out;
 }
 
+ExplainReceiver::ExplainReceiver(const RuleSet& rules, FindJoined find_joined)
+    : rules_(rules), find_joined_(std::move(find_joined)) {
+  if (find_joined_) found_mapper_ = std::make_unique<Mapper>(rules_);
+}
+
+ExplainReceiver::~ExplainReceiver() = default;
+
+void ExplainReceiver::add(Line line) {
+  if (is_of_lookup_) {
+    if (!found_.emplace(line.kind + ' ' + line.text, line.rule).second) return;
+    if (rows_shown_ > kJoinedShown) {
+      if (line.kind != "note") ++not_shown_;
+      return;
+    }
+  }
+  lines_.push_back(std::move(line));
+}
+
 std::string ExplainReceiver::rule_text(std::uint32_t rule) const {
   const RuleInfo& info = rules_.rules()[rule];
   return fmt::format("rule '{}' ({})", info.name, info.place.to_string());
@@ -90,15 +114,15 @@ void ExplainReceiver::key(std::uint32_t rule, std::string_view key) {
   const std::string then = !refresh.query.empty()   ? ", filled anew if it was cached"
                            : !refresh.stream.empty() ? fmt::format(", told to the stream '{}' if it was cached", printable_text(refresh.stream))
                                                      : "";
-  lines_.push_back({"key", std::move(text), rule_text(rule) + then});
+  add({"key", std::move(text), rule_text(rule) + then});
 }
 
 void ExplainReceiver::tag(std::uint32_t rule, std::string_view tag) {
-  lines_.push_back({"tag", printable_text(tag), rule_text(rule)});
+  add({"tag", printable_text(tag), rule_text(rule)});
 }
 
 void ExplainReceiver::bump(std::uint32_t rule, std::string_view counter) {
-  lines_.push_back({"bump", printable_text(counter), rule_text(rule)});
+  add({"bump", printable_text(counter), rule_text(rule)});
 }
 
 void ExplainReceiver::surrogate_key(std::uint32_t rule, std::string_view key) {
@@ -108,7 +132,7 @@ void ExplainReceiver::surrogate_key(std::uint32_t rule, std::string_view key) {
     const std::string one = spell_surrogate_key(key, kind);
     if (one != key) spelled += fmt::format("{}{}: {}", spelled.empty() ? "" : ", ", edge_kind_name(kind), one);
   }
-  lines_.push_back({"surrogate", printable_text(key) + (spelled.empty() ? "" : "  (" + spelled + ")"), rule_text(rule)});
+  add({"surrogate", printable_text(key) + (spelled.empty() ? "" : "  (" + spelled + ")"), rule_text(rule)});
 }
 
 void ExplainReceiver::semantic(std::uint32_t rule, std::string_view order) {
@@ -118,13 +142,12 @@ void ExplainReceiver::semantic(std::uint32_t rule, std::string_view order) {
   const SemanticInfo& info = entries[read->entry];
   std::string text = printable_text(semantic_order_text(info, *read));
   if (info.engine != SemanticEngine::kVset) text += fmt::format("  ({})", semantic_engine_name(info.engine));
-  lines_.push_back({"semantic", std::move(text), rule_text(rule)});
+  add({"semantic", std::move(text), rule_text(rule)});
   semantic_orders_.emplace_back(rule, order);
 }
 
 void ExplainReceiver::purge(std::uint32_t rule, std::uint32_t pattern) {
-  lines_.push_back(
-      {"purge", printable_text(rules_.rules()[rule].patterns[pattern].glob), rule_text(rule)});
+  add({"purge", printable_text(rules_.rules()[rule].patterns[pattern].glob), rule_text(rule)});
 }
 
 void ExplainReceiver::unmappable(std::uint32_t rule, UnmappableReason reason,
@@ -136,13 +159,15 @@ void ExplainReceiver::unmappable(std::uint32_t rule, UnmappableReason reason,
                      : on_missing == OnMissing::kPurge     ? "on_missing: purge"
                      : on_missing == OnMissing::kStop      ? "on_missing: stop, evictd would end here"
                                                            : "on_missing: ignore, nothing is deleted for it";
-  lines_.push_back(
-      {"note", fmt::format("{}; {}", unmappable_text(reason, column), then), rule_text(rule)});
+  add({"note", fmt::format("{}; {}", unmappable_text(reason, column), then), rule_text(rule)});
 }
 
 std::size_t ExplainReceiver::invalidations() const {
-  return static_cast<std::size_t>(std::count_if(
-      lines_.begin(), lines_.end(), [](const Line& line) { return line.kind != "note" && line.kind != "lookup"; }));
+  return not_shown_ + static_cast<std::size_t>(std::count_if(lines_.begin(), lines_.end(), [](const Line& line) { return is_invalidation(line); }));
+}
+
+bool ExplainReceiver::awaits_lookups() const {
+  return !find_joined_ && std::any_of(lines_.begin(), lines_.end(), [](const Line& line) { return line.kind == "lookup"; });
 }
 
 void ExplainReceiver::lookup(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) {
@@ -166,7 +191,56 @@ void ExplainReceiver::lookup(std::uint32_t rule, std::uint32_t lookup, std::span
                                                         : info.bump_templates[pattern - keys - tags];
     text += fmt::format("{} {}", pattern == wanted.templates[0] ? ":" : ",", printable_text(source));
   }
-  lines_.push_back({"lookup", std::move(text), rule_text(rule)});
+  Line line{"lookup", std::move(text), rule_text(rule)};
+  const auto is_same = [&](const Line& known) { return known.kind == line.kind && known.text == line.text && known.rule == line.rule; };
+  if (std::any_of(lines_.begin(), lines_.end(), is_same)) return;  // the old and the new row lead there
+  lines_.push_back(std::move(line));
+  if (!find_joined_) return;
+  is_of_lookup_ = true;
+  rows_shown_ = 0;
+  tell_joined(rule, lookup, values);
+  is_of_lookup_ = false;
+}
+
+// What the daemon does with an answer (flow/lookups.cpp), for a person.
+void ExplainReceiver::tell_joined(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) {
+  const RuleInfo& info = rules_.rules()[rule];
+  const std::string table = printable_text(info.lookups[lookup].steps.back().table.qualified());
+  const LookupAnswer answer = find_joined_(rule, lookup, values);
+  if (answer.outcome == LookupAnswer::Outcome::kFailed) {
+    return tell_all_purged(rule, lookup, fmt::format("the lookup fails: {}; evictd purges its patterns", printable_text(answer.problem)));
+  }
+  const bool is_too_much = answer.outcome == LookupAnswer::Outcome::kTooMuch;
+  if (is_too_much || answer.rows.size() > info.fan_out) {
+    const std::string much = is_too_much ? "it leads to more rows than one answer can hold"
+                                         : fmt::format("it leads to more than {} rows (fan_out)", info.fan_out);
+    if (info.on_overflow == OnOverflow::kStop) return add({"note", much + "; on_overflow: stop, evictd would end here", rule_text(rule)});
+    return tell_all_purged(rule, lookup, much + "; on_overflow: purge");
+  }
+  if (answer.rows.empty()) add({"note", fmt::format("no row of {} is there now: no key", table), rule_text(rule)});
+  found_mapper_->bind_found(rule, lookup, answer.found);
+  const std::size_t before = not_shown_;
+  for (const LookupAnswer::Row& row : answer.rows) {
+    if (++rows_shown_ <= kJoinedShown) {
+      std::string text = table;
+      for (std::size_t i = 0; i < row.values.size(); ++i) {
+        text += fmt::format(" {}={}", printable_text(answer.found.columns[i].name),
+                            row.values[i] ? printable_text(std::string_view(*row.values[i]).substr(0, kValueShown)) : "NULL");
+      }
+      lines_.push_back({"joined", std::move(text), ""});
+    }
+    std::vector<Value> found;
+    for (const auto& value : row.values) found.push_back(value ? Value{ValueState::kText, *value} : Value{ValueState::kNull, {}});
+    found_mapper_->map_found(found, *this);
+  }
+  if (rows_shown_ <= kJoinedShown) return;
+  lines_.push_back({"note", fmt::format("and {} more rows of {}, with {} more invalidations", rows_shown_ - kJoinedShown, table, not_shown_ - before),
+                    rule_text(rule)});
+}
+
+void ExplainReceiver::tell_all_purged(std::uint32_t rule, std::uint32_t lookup, std::string why) {
+  add({"note", std::move(why), rule_text(rule)});
+  for (const std::uint32_t pattern : rules_.rules()[rule].lookups[lookup].templates) purge(rule, pattern);
 }
 
 void ExplainReceiver::held_back(std::uint32_t rule, const HeldBack& why) {
@@ -387,18 +461,21 @@ std::string explain_text(std::string_view heading, const ExplainReceiver& receiv
   std::size_t kinds = 6;
   for (const ExplainReceiver::Line& line : receiver.lines()) {
     kinds = std::max(kinds, line.kind.size());
-    if (line.kind != "note" && line.kind != "lookup") width = std::max(width, std::min<std::size_t>(line.text.size(), 40));
+    if (is_invalidation(line)) width = std::max(width, std::min<std::size_t>(line.text.size(), 40));
   }
   for (const ExplainReceiver::Line& line : receiver.lines()) {
-    out += fmt::format("  {:<{}} {:<{}}  {}\n", line.kind, kinds, line.text, width, line.rule);
+    if (line.rule.empty()) {
+      out += fmt::format("  {:<{}} {}\n", line.kind, kinds, line.text);
+    } else {
+      out += fmt::format("  {:<{}} {:<{}}  {}\n", line.kind, kinds, line.text, width, line.rule);
+    }
   }
   for (const ExplainReceiver::Line& line : receiver.held_back()) {
     out += fmt::format("  {:<6} {}  {}\n", line.kind, line.text, line.rule);
   }
   for (const std::string& note : notes) out += fmt::format("  {:<6} {}\n", "note", note);
   const std::size_t count = receiver.invalidations();
-  const bool looks_up = std::any_of(receiver.lines().begin(), receiver.lines().end(),
-                                    [](const ExplainReceiver::Line& line) { return line.kind == "lookup"; });
+  const bool looks_up = receiver.awaits_lookups();
   const std::string known = fmt::format("{} invalidation{}", count, count == 1 ? "" : "s");
   if (count == 0) {
     out += looks_up ? "what the lookups find is deleted\n" : "nothing is deleted\n";

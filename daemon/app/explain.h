@@ -1,12 +1,18 @@
-// What one change would delete: for `evictd explain` and `evictd watch`. Pure.
+// What one change would delete: for `evictd explain` and `evictd watch`. Pure; what joined tables hold is asked of the caller.
 #pragma once
 
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "daemon/app/command_line.h"
+#include "daemon/interface/lookup.h"
 #include "mapping/mapper.h"
 #include "mapping/rules.h"
 
@@ -16,8 +22,13 @@ namespace evictd {
 //   key    product:1                rule 'public.products' (rules.yaml:3:5)
 class ExplainReceiver final : public InvalidationReceiver {
  public:
-  // `rules` must outlive the receiver.
-  explicit ExplainReceiver(const RuleSet& rules) : rules_(rules) {}
+  // What rules()[rule].lookups[lookup] leads to from these values of one row.
+  using FindJoined = std::function<LookupAnswer(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values)>;
+
+  // `rules` must outlive the receiver. With `find_joined`, what lookups find is told behind each of them; without, only what
+  // would be looked up.
+  explicit ExplainReceiver(const RuleSet& rules, FindJoined find_joined = {});
+  ~ExplainReceiver() override;
 
   void key(std::uint32_t rule, std::string_view key) override;
   void tag(std::uint32_t rule, std::string_view tag) override;
@@ -31,13 +42,14 @@ class ExplainReceiver final : public InvalidationReceiver {
   void held_back(std::uint32_t rule, const HeldBack& why) override;
 
   struct Line {
-    std::string kind;  // "key", "tag", "bump", "surrogate", "semantic", "purge", "lookup", "note"
+    std::string kind;  // "key", "tag", "bump", "surrogate", "semantic", "purge", "lookup", "joined", "note"
     std::string text;
     std::string rule;  // "rule 'public.products' (rules.yaml:3:5)"
   };
   const std::vector<Line>& lines() const { return lines_; }
   std::vector<Line> take_lines() { return std::move(lines_); }
-  std::size_t invalidations() const;  // those that are known without a lookup
+  std::size_t invalidations() const;  // those that are known
+  bool awaits_lookups() const;        // what some lookup leads to is not known
   // The semantic orders among them: the rule, and the order's text (mapping/semantic.h).
   const std::vector<std::pair<std::uint32_t, std::string>>& semantic_orders() const { return semantic_orders_; }
   // Notes too: why rules of the table, or templates of them, do nothing. Each once.
@@ -45,9 +57,20 @@ class ExplainReceiver final : public InvalidationReceiver {
 
  private:
   std::string rule_text(std::uint32_t rule) const;
+  void add(Line line);
+  void tell_joined(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values);
+  void tell_all_purged(std::uint32_t rule, std::uint32_t lookup, std::string why);
+
   const RuleSet& rules_;
+  FindJoined find_joined_;
+  std::unique_ptr<Mapper> found_mapper_;  // of what lookups find
   std::string row_version_;
   std::vector<Line> lines_;
+  // Of lookups: rows of different ways lead to the same keys.
+  bool is_of_lookup_ = false;
+  std::set<std::pair<std::string, std::string>> found_;  // kind and text, with the rule
+  std::size_t rows_shown_ = 0;
+  std::size_t not_shown_ = 0;  // invalidations beyond what is shown
   std::vector<Line> held_back_;
   std::vector<std::pair<std::uint32_t, std::string>> semantic_orders_;
 };

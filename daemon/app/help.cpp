@@ -91,7 +91,8 @@ constexpr std::string_view kExplain =
 
 Shows what one change of a row would delete, by which rule, and what holds the
 others back. The first form reads the rules only and connects to nothing; the
-second takes rows that are in the table now.
+second takes rows that are in the table now, and looks up the rows of joined
+tables ('via') that they lead to.
 
   -c, --config FILE    the configuration (default: evictd.yaml)
       --table TABLE    for example products or public.products
@@ -101,7 +102,8 @@ second takes rows that are in the table now.
       --new JSON       the new row; with --from-table what changes in the row
       --identity LIST  columns of the replica identity (default: id); an update
                        without --old left them as they are
-      --from-table TABLE  rows of this table; needs SELECT on it
+      --from-table TABLE  rows of this table, of a rule or joined by one; needs
+                       SELECT on it
       --where SQL      only these rows, for example 'id = 7'
       --limit COUNT    at most so many rows (default: 10)
 

@@ -142,6 +142,49 @@ def test_what_a_row_leads_to_goes(tables, cache, make_evictd):
     assert evictd.stop() == 0
 
 
+def test_explain_shows_the_rows_that_a_live_row_leads_to(tables, make_evictd):
+    evictd = make_evictd(rules=RULES)
+
+    def explained(table, where, *more):
+        """What is said of each row: kinds and texts, without the rules."""
+        done = evictd.command("explain", "--from-table", table, "--where", where, *more)
+        assert done.returncode == 0, done.stderr
+        lines = [line.strip().split("  rule '")[0] for line in done.stdout.splitlines() if line.startswith("  ")]
+        return [" ".join(line.split()) for line in lines if not line.startswith("lookup")], done.stdout
+
+    tables.execute("insert into items values (900, 900, 1); insert into orders values (50, 50)")
+    lines, text = explained("items", "id = 3")
+    assert lines == ["joined public.orders user_id=3", "key user:3:items"]
+    assert "lookup public.orders where id = '3': user:{order.user_id}:items" in text and text.endswith("1 invalidation\n")
+    # Over two tables, and from the one between.
+    for table in ("prices", "variants"):
+        assert explained(table, "id = 3")[0] == ["joined public.products slug=product-3", "key product:product-3:prices"]
+    # One to many.
+    lines, text = explained("categories", "id = 3")
+    assert [line for line in lines if line.startswith("key")] == [f"key product:product-{n}:page" for n in (3, 8, 13, 18)]
+    # A row of a joined table: its own keys, by each rule that it is joined in.
+    assert explained("products", "id = 3")[0] == ["key product:product-3:page", "key product:product-3:prices"]
+    # A changed one: from where it led, and to where it leads.
+    lines, _ = explained("variants", "id = 3", "--op", "update", "--new", '{"product_id": 9}')
+    assert [line for line in lines if line.startswith("key")] == ["key product:product-9:prices", "key product:product-3:prices"]
+    assert explained("items", "id = 900")[0] == ["note no row of public.orders is there now: no key"]
+
+
+def test_explain_says_what_a_lookup_lacks(tables, make_evictd):
+    tables.execute("create role looker login replication; grant select on items to looker")
+    evictd = make_evictd(rules=RULES, postgres_url=tables.url(user="looker"))
+    done = evictd.command("explain", "--from-table", "items", "--where", "id = 3")
+    assert done.returncode == 2 and "hint: GRANT USAGE ON SCHEMA public TO the role of postgres.url" in done.stderr, done.stderr
+    tables.execute("grant usage on schema public to looker")
+    done = evictd.command("explain", "--from-table", "items", "--where", "id = 3")
+    assert done.returncode == 0, done.stderr
+    assert "the lookup fails: " in done.stdout and "permission denied" in done.stdout and "purge  user:*:items" in done.stdout, done.stdout
+    # A database that is full of rows: fan_out is the rule's.
+    few = make_evictd(rules=RULES.replace('when_changed: [name]', 'fan_out: 2'))
+    done = few.command("explain", "--from-table", "categories", "--where", "id = 3")
+    assert "it leads to more than 2 rows (fan_out); on_overflow: purge" in done.stdout and "purge  product:*:page" in done.stdout, done.stdout
+
+
 def looked_up_while_commits_hang(tables, cache, evictd):
     """Two commits that nobody sees yet: an order goes to another user, an item comes to the order. Then the first one becomes
     visible, and a reader renders the new user's key without the item."""

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "daemon/app/commands/commands.h"
+#include "daemon/app/commands/live_lookups.h"
 #include "daemon/app/commands/wiring.h"
 #include "daemon/app/config.h"
 #include "daemon/app/explain.h"
@@ -35,8 +36,13 @@ std::string similarity_text(const Config& config, const RuleSet& rules, const Ex
 
 // One row that is in the table now.
 Result<std::string> explain_row(const CommandLine& request, const Config& config, const RuleSet& rules, Mapper& mapper, const Relation& relation,
-                                const std::vector<Value>& row) {
-  ExplainReceiver receiver(rules);
+                                const std::vector<Value>& row, LiveLookups& lookups) {
+  const auto find_joined = [&](std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) {
+    std::vector<std::vector<std::string>> of_one;
+    for (const std::string_view value : values) of_one.push_back({std::string(value)});
+    return lookups.ask(rule, lookup, std::move(of_one));
+  };
+  ExplainReceiver receiver(rules, find_joined);
   Change change;
   change.operation = request.has_operation ? request.operation : Operation::kDelete;
   change.relation = &relation;
@@ -63,8 +69,9 @@ Result<std::string> explain_row(const CommandLine& request, const Config& config
 int explain_live_rows(const CommandLine& request) {
   const Result<ValidConfig> config = load_config(request.config, process_environment);
   if (!config) return report(config.error());
-  const Result<RuleSet> rules = load_rules(**config);
-  if (!rules) return report(rules.error());
+  Result<RuleSet> loaded = load_rules(**config);
+  if (!loaded) return report(loaded.error());
+  const auto rules = std::make_shared<const RuleSet>(std::move(*loaded));
   LiveRowsWanted wanted;
   const Result<TableName> table = find_mapped_table(*rules, request.table);
   if (!table) return report(table.error());
@@ -77,11 +84,13 @@ int explain_live_rows(const CommandLine& request) {
   }
   Result<std::unique_ptr<LiveRows>> live = LiveRows::open(database, wanted);
   if (!live) return report(live.error());
+  const Result<std::unique_ptr<LiveLookups>> lookups = LiveLookups::open(database, rules);
+  if (!lookups) return report(lookups.error());
   const Result<std::vector<std::vector<Value>>> rows = (*live)->next();
   if (!rows) return report(rows.error());
   Mapper mapper(*rules);
   for (const std::vector<Value>& row : *rows) {
-    const Result<std::string> text = explain_row(request, **config, *rules, mapper, (*live)->relation(), row);
+    const Result<std::string> text = explain_row(request, **config, *rules, mapper, (*live)->relation(), row, **lookups);
     if (!text) return report(text.error());
     std::fputs(text->c_str(), stdout);
   }

@@ -20,6 +20,9 @@ Error explained(Error error, const LiveRowsWanted& wanted) {
       error.text.find("commit timestamp") != std::string::npos) {
     error.hint = "set track_commit_timestamp = on and restart PostgreSQL (it knows only what is written after that); or say "
                  "--where with a column of your own, or purge the whole --table";
+  } else if (error.text.find("permission denied for schema") != std::string::npos) {
+    const std::string schema = wanted.table.substr(0, wanted.table.find('.'));
+    error.hint = fmt::format("GRANT USAGE ON SCHEMA {} TO the role of postgres.url; or name another role there", schema);
   } else if (error.text.find("permission denied") != std::string::npos) {
     error.hint = fmt::format("GRANT SELECT ON {} TO the role of postgres.url; or name another role there", wanted.table);
   } else if (!wanted.where.empty() && error.kind == ErrorKind::kUsage) {

@@ -1,5 +1,6 @@
 #include "daemon/app/explain.h"
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 namespace evictd {
@@ -67,6 +68,94 @@ TEST(Explain, WhatIsLookedUpIsTold) {
             "insert of public.variants\n"
             "  lookup shop.products where id = '3': product:{product.slug}:page  rule 'public.prices via variant' (rules.yaml:3:5)\n"
             "what the lookups find is deleted\n");
+}
+
+// What a lookup finds, as the database would answer: so many rows with a slug each.
+LookupAnswer found_slugs(const std::vector<std::optional<std::string>>& slugs) {
+  LookupAnswer answer;
+  answer.outcome = LookupAnswer::Outcome::kFound;
+  Column slug;
+  slug.name = "slug";
+  answer.found.columns.push_back(slug);
+  for (const auto& text : slugs) answer.rows.push_back({0, {text}});
+  return answer;
+}
+
+// The page of a price's product, with the lookup's answer.
+std::string joined_text(const std::string& more, const LookupAnswer& answer, std::vector<std::string>* asked = nullptr,
+                        const std::string& old_row = R"({"id": 1, "product_id": 3})") {
+  const Result<RuleSet> rules = RuleSet::parse(R"(- table: prices
+  via: {product: {table: products, match: {id: product_id}}}
+  keys: ["product:{product.slug}:page"]
+)" + more, "rules.yaml");
+  EXPECT_TRUE(rules) << rules.error().to_string();
+  ExplainReceiver receiver(*rules, [&](std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) {
+    EXPECT_EQ(rules->rules()[rule].lookups[lookup].steps[0].alias, "product");
+    if (asked != nullptr) asked->emplace_back(values[0]);
+    return answer;
+  });
+  Result<ExplainedChange> change = ExplainedChange::make(request("prices", Operation::kUpdate, old_row, R"({"id": 1, "product_id": 3})"), *rules);
+  EXPECT_TRUE(change) << change.error().to_string();
+  Mapper mapper(*rules);
+  mapper.map(change->change(), receiver);
+  return explain_text("a row", receiver);
+}
+
+constexpr const char* kJoinedRule = "  rule 'public.prices' (rules.yaml:1:3)\n";
+const std::string kJoinedLookup = std::string("a row\n  lookup public.products where id = '3': product:{product.slug}:page") + kJoinedRule;
+
+TEST(Explain, WhatALookupFoundStandsBehindIt) {
+  std::vector<std::string> asked;
+  EXPECT_EQ(joined_text("", found_slugs({"red", std::nullopt, "blue", "red"}), &asked),
+            kJoinedLookup +
+                "  joined public.products slug=red\n"
+                "  key    product:red:page " + kJoinedRule +
+                "  joined public.products slug=NULL\n"
+                "  joined public.products slug=blue\n"
+                "  key    product:blue:page" + kJoinedRule +
+                "  joined public.products slug=red\n"
+                "  note   column 'slug' gives NULL or nothing: there is no such key" + kJoinedRule +
+                "2 invalidations\n");
+  EXPECT_EQ(asked, std::vector<std::string>{"3"});  // the old and the new row lead there: asked once
+}
+
+TEST(Explain, ALookupThatFindsNothingSaysSo) {
+  EXPECT_EQ(joined_text("", found_slugs({})),
+            kJoinedLookup + "  note   no row of public.products is there now: no key" + kJoinedRule + "nothing is deleted\n");
+}
+
+TEST(Explain, BothRowsOfAnUpdateAreLookedUp) {
+  std::vector<std::string> asked;
+  joined_text("", found_slugs({"red"}), &asked, R"({"id": 1, "product_id": 4})");
+  EXPECT_EQ(asked, (std::vector<std::string>{"3", "4"}));
+}
+
+TEST(Explain, MoreRowsThanFanOutPurge) {
+  const LookupAnswer three = found_slugs({"a", "b", "c"});
+  EXPECT_EQ(joined_text("  fan_out: 2\n", three),
+            kJoinedLookup + "  note   it leads to more than 2 rows (fan_out); on_overflow: purge" + kJoinedRule +
+                "  purge  product:*:page" + kJoinedRule + "1 invalidation\n");
+  EXPECT_EQ(joined_text("  fan_out: 2\n  on_overflow: stop\n", three),
+            kJoinedLookup + "  note   it leads to more than 2 rows (fan_out); on_overflow: stop, evictd would end here" + kJoinedRule +
+                "nothing is deleted\n");
+}
+
+TEST(Explain, AFailedLookupSaysWhyAndWhatIsPurged) {
+  LookupAnswer failed;
+  failed.problem = "permission denied for table products";
+  EXPECT_EQ(joined_text("", failed),
+            kJoinedLookup + "  note   the lookup fails: permission denied for table products; evictd purges its patterns" + kJoinedRule +
+                "  purge  product:*:page" + kJoinedRule + "1 invalidation\n");
+}
+
+TEST(Explain, OfManyJoinedRowsTheFirstAreShownAndAllAreCounted) {
+  std::vector<std::optional<std::string>> slugs;
+  for (int i = 0; i < 130; ++i) slugs.emplace_back(fmt::format("s{}", i / 2));  // each twice
+  const std::string text = joined_text("", found_slugs(slugs));
+  EXPECT_NE(text.find("  key    product:s49:page"), std::string::npos) << text;
+  EXPECT_EQ(text.find("product:s50:page"), std::string::npos) << text;
+  EXPECT_NE(text.find("  note   and 30 more rows of public.products, with 15 more invalidations"), std::string::npos) << text;
+  EXPECT_TRUE(text.ends_with("\n65 invalidations\n")) << text;
 }
 
 TEST(Explain, ValuesThatAreNotGivenAreNotSent) {
