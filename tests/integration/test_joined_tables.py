@@ -185,6 +185,34 @@ def test_explain_says_what_a_lookup_lacks(tables, make_evictd):
     assert "it leads to more than 2 rows (fan_out); on_overflow: purge" in done.stdout and "purge  product:*:page" in done.stdout, done.stdout
 
 
+def test_a_purge_of_rows_deletes_what_they_lead_to(tables, cache, make_evictd):
+    evictd = make_evictd(rules=RULES)
+    cursor = tables.connect().cursor()
+    near = [f"user:{n}:items" for n in range(10)] + [f"product:product-{n}:{kind}" for n in range(20) for kind in ("page", "prices")]
+
+    def purged(table, where, *keys):
+        """Of all keys exactly these go."""
+        for key in near:
+            fill(cache, cursor, key)
+        done = evictd.command("purge", "--table", table, "--where", where)
+        assert done.returncode == 0, done.stderr
+        assert sorted(key for key in near if not cache.exists(key)) == sorted(keys), done.stdout
+        return done
+
+    assert "rule 'public.items' keys  deleted 1, already gone 0" in purged("items", "id = 3", "user:3:items").stdout
+    purged("categories", "id in (2, 3)", *[f"product:product-{n}:page" for n in range(20) if n % 5 in (2, 3)])
+    purged("variants", "id = 3", "product:product-3:prices")
+    purged("products", "id = 3", "product:product-3:page", "product:product-3:prices")
+    # Beyond fan_out, and without the right to look, it is the pattern.
+    evictd = make_evictd(rules=RULES.replace("when_changed: [name]", "fan_out: 2"))
+    done = purged("categories", "id = 2", *[f"product:product-{n}:page" for n in range(20)])
+    assert "rule 'public.categories': a row leads to more than 2 joined rows, so its patterns are purged" in done.stderr, done.stderr
+    tables.execute("create role looker login replication; grant usage on schema public to looker; grant select on items to looker")
+    evictd = make_evictd(rules=RULES, postgres_url=tables.url(user="looker"))
+    done = purged("items", "id = 3", *[f"user:{n}:items" for n in range(10)])
+    assert "rule 'public.items': its joined rows cannot be looked up, so its patterns are purged: permission denied" in done.stderr, done.stderr
+
+
 def looked_up_while_commits_hang(tables, cache, evictd):
     """Two commits that nobody sees yet: an order goes to another user, an item comes to the order. Then the first one becomes
     visible, and a reader renders the new user's key without the item."""

@@ -3,10 +3,16 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <memory>
 #include <set>
+#include <span>
+#include <string>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "daemon/app/commands/commands.h"
+#include "daemon/app/commands/live_lookups.h"
 #include "daemon/app/commands/sink_run.h"
 #include "daemon/app/commands/snapshot_connection.h"
 #include "daemon/app/commands/wiring.h"
@@ -154,16 +160,40 @@ class RowKeys final : public InvalidationReceiver {
   void semantic(std::uint32_t rule, std::string_view order) override { add(rule, Target::kSemantic, order); }
   void row_version(std::uint32_t, std::string_view) override {}
   void purge(std::uint32_t rule, std::uint32_t pattern) override { patterns_.emplace(rule, pattern); }
-  void lookup(std::uint32_t rule, std::uint32_t, std::span<const std::string_view>) override {
-    problems_.insert(fmt::format("rule '{}': its keys of joined tables are left alone; 'evictd purge --table {}' purges them by pattern",
-                                 rules_.rules()[rule].name, rules_.rules()[rule].table));
+  void lookup(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) override {
+    if (lookups_[{rule, lookup}].emplace(values.begin(), values.end()).second) ++size_;
   }
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override {
     problems_.insert(fmt::format("rule '{}': column '{}': {}", rules_.rules()[rule].name, column, unmappable_reason_name(reason)));
   }
 
+  // What joined rows give, of the lookups that were gathered.
+  Result<void> look_up(LiveLookups& database, Mapper& mapper) {
+    for (auto& [about, values] : std::exchange(lookups_, {})) {
+      std::vector<std::vector<std::string>> items(values.begin(), values.end());
+      std::size_t at_once = kLookupItemsMax;
+      for (std::size_t begin = 0; begin < items.size();) {
+        const std::size_t count = std::min(at_once, items.size() - begin);
+        const LookupAnswer answer = ask(database, about, std::span(items).subspan(begin, count));
+        if (answer.outcome == LookupAnswer::Outcome::kTooMuch && count > 1) {
+          at_once = count / 2;
+          continue;
+        }
+        take_found(about, answer, count, mapper);
+        begin += count;
+        if (Result<void> few = require_few(rules_.rules()[about.first].qualified_table()); !few) return few;
+      }
+    }
+    return {};
+  }
+
+  Result<void> require_few(const std::string& table) const {
+    if (size_ <= kRowKeysMax) return {};
+    return fail(ErrorKind::kUsage, fmt::format("more than {} keys: they are better purged by pattern", kRowKeysMax),
+                fmt::format("evictd purge --table {}", table));
+  }
+
   const RuleSet& rules() const { return rules_; }
-  std::size_t size() const { return size_; }
   const std::set<std::string>& problems() const { return problems_; }
   // Of rules with 'purge:': the rule, and which of its patterns.
   const std::set<std::pair<std::uint32_t, std::uint32_t>>& patterns() const { return patterns_; }
@@ -195,7 +225,41 @@ class RowKeys final : public InvalidationReceiver {
   void add(std::uint32_t rule, Target target, std::string_view text) {
     if (texts_[{rule, target}].emplace(text).second) ++size_;
   }
+  using Lookup = std::pair<std::uint32_t, std::uint32_t>;  // rule, and which of its lookups
+
+  static LookupAnswer ask(LiveLookups& database, const Lookup& about, std::span<const std::vector<std::string>> items) {
+    std::vector<std::vector<std::string>> columns(items[0].size());
+    for (const std::vector<std::string>& item : items) {
+      for (std::size_t column = 0; column < item.size(); ++column) columns[column].push_back(item[column]);
+    }
+    return database.ask(about.first, about.second, std::move(columns));
+  }
+
+  // As the daemon does it (flow/lookups.cpp): what leads to too much, or cannot be looked up, goes by pattern.
+  void take_found(const Lookup& about, const LookupAnswer& answer, std::size_t items, Mapper& mapper) {
+    const RuleInfo& rule = rules_.rules()[about.first];
+    std::vector<std::size_t> rows(items, 0);
+    for (const LookupAnswer::Row& row : answer.rows) ++rows.at(row.item);
+    const bool is_over = std::any_of(rows.begin(), rows.end(), [&](std::size_t count) { return count > rule.fan_out; });
+    if (answer.outcome != LookupAnswer::Outcome::kFound || is_over) {
+      for (const std::uint32_t pattern : rule.lookups[about.second].templates) purge(about.first, pattern);
+      problems_.insert(answer.outcome == LookupAnswer::Outcome::kFailed
+                           ? fmt::format("rule '{}': its joined rows cannot be looked up, so its patterns are purged: {}", rule.name, answer.problem)
+                           : fmt::format("rule '{}': a row leads to more than {} joined rows, so its patterns are purged", rule.name, rule.fan_out));
+    }
+    if (answer.outcome != LookupAnswer::Outcome::kFound) return;
+    mapper.bind_found(about.first, about.second, answer.found);
+    std::vector<Value> values;
+    for (const LookupAnswer::Row& row : answer.rows) {
+      if (rows[row.item] > rule.fan_out) continue;
+      values.clear();
+      for (const auto& value : row.values) values.push_back(value ? Value{ValueState::kText, *value} : Value{ValueState::kNull, {}});
+      mapper.map_found(values, *this);
+    }
+  }
+
   const RuleSet& rules_;
+  std::map<Lookup, std::set<std::vector<std::string>>> lookups_;
   std::map<std::pair<std::uint32_t, Target>, std::unordered_set<std::string>> texts_;
   std::set<std::string> problems_;
   std::set<std::pair<std::uint32_t, std::uint32_t>> patterns_;
@@ -217,10 +281,7 @@ Result<std::size_t> gather_rows(const Config& config, const CommandLine& request
     if (rows->empty()) break;
     for (const std::vector<Value>& row : *rows) map_row(keys.rules(), mapper, (*live)->relation(), row, keys);
     count += rows->size();
-    if (keys.size() > kRowKeysMax) {
-      return fail(ErrorKind::kUsage, fmt::format("more than {} keys: they are better purged by pattern", kRowKeysMax),
-                  fmt::format("evictd purge --table {}", table));
-    }
+    if (Result<void> few = keys.require_few(table); !few) return tl::unexpected(few.error());
   }
   return count;
 }
@@ -239,7 +300,8 @@ void print_rows_outcome(const RuleInfo& rule, Target target, const Counts& count
 }
 
 // The keys of rows that are in the tables now.
-int purge_rows(const CommandLine& request, const Config& config, const RuleSet& rules) {
+int purge_rows(const CommandLine& request, const Config& config, const std::shared_ptr<const RuleSet>& shared_rules) {
+  const RuleSet& rules = *shared_rules;
   if (database_address(config).url.empty()) {
     return report(Error{ErrorKind::kUsage, "'--where' and '--since' need PostgreSQL", "set postgres.url, or kafka.postgres_url"});
   }
@@ -256,6 +318,10 @@ int purge_rows(const CommandLine& request, const Config& config, const RuleSet& 
     if (!count) return report(count.error());
     fmt::print("{} row{} of {}\n", *count, *count == 1 ? "" : "s", table);
   }
+  const Result<std::unique_ptr<LiveLookups>> lookups = LiveLookups::open(database_address(config), shared_rules);
+  if (!lookups) return report(lookups.error());
+  Mapper found_mapper(rules);
+  if (const Result<void> done = keys.look_up(**lookups, found_mapper); !done) return report(done.error());
   for (const std::string& problem : keys.problems()) std::fprintf(stderr, "warning: %s\n", printable_text(problem).c_str());
   const std::vector<RowKeys::Batch> batches = keys.take_batches();
   const Xid floor = floor_now(config);
@@ -301,9 +367,10 @@ int purge_rows(const CommandLine& request, const Config& config, const RuleSet& 
 int purge_command(const CommandLine& request) {
   const Result<ValidConfig> config = load_config(request.config, process_environment);
   if (!config) return report(config.error());
-  const Result<RuleSet> rules = load_rules(**config);
-  if (!rules) return report(rules.error());
-  if (!request.where.empty() || request.since) return purge_rows(request, **config, *rules);
+  Result<RuleSet> loaded = load_rules(**config);
+  if (!loaded) return report(loaded.error());
+  const auto rules = std::make_shared<const RuleSet>(std::move(*loaded));
+  if (!request.where.empty() || request.since) return purge_rows(request, **config, rules);
   Result<Patterns> patterns = patterns_of(request, *rules);
   if (!patterns) return report(patterns.error());
   const Xid floor = floor_now(**config);
