@@ -36,7 +36,7 @@ Result<std::vector<RuleCase>> parse_rule_cases(std::string_view text, const std:
 struct RuleCasesResult {
   std::size_t passed = 0;
   std::size_t failed = 0;
-  std::string text;  // a line for each case, and for each that failed what is missing and what is too much
+  std::string text;  // a line for each case, for each that failed what is missing and what is too much, and what was not compared
 };
 
 // A case that names a table without a rule is an error, as in `explain`.

@@ -20,6 +20,7 @@ constexpr const char* kRules = R"(
   on_missing: stop
 - {name: sold out, table: stock, where: {count: {crosses: 0}}, ignore_changed: [seen], keys: ["stock:{id}"]}
 - {name: labels, table: labels, tags: ["label:{names.*}"]}
+- {name: pages, table: sections, via: {page: {table: pages, match: {id: page_id}}}, keys: ["page:{page.slug}", "section:{id}"]}
 )";
 
 RuleCasesResult run(const std::string& cases) {
@@ -42,6 +43,15 @@ TEST(RuleCases, AChangeMakesTheKeysOfBothRows) {
   EXPECT_EQ(result.text, "ok    a slug is renamed\n");
   EXPECT_EQ(result.passed, 1u);
   EXPECT_EQ(result.failed, 0u);
+}
+
+TEST(RuleCases, KeysOfJoinedTablesAreSaidNotToBeCompared) {
+  const std::string note = "    note     rule 'pages' looks for rows of joined tables, and a case has none: those keys are not compared\n";
+  EXPECT_EQ(run("- {table: sections, new: {id: 1, page_id: 2}, keys: ['section:1']}").text, "ok    insert of sections\n" + note);
+  EXPECT_EQ(run("- {table: sections, new: {id: 1, page_id: 2}, keys: ['section:1', 'page:a']}").text,
+            "FAIL  insert of sections (cases.yaml:1:3)\n    missing  key    page:a   no rule makes it\n" + note);
+  // The joined table's own change is compared.
+  EXPECT_EQ(run("- {table: pages, old: {id: 2, slug: a}, new: {id: 2, slug: b}, keys: ['page:a', 'page:b']}").text, "ok    update of pages\n");
 }
 
 TEST(RuleCases, SaysWhatIsMissingAndWhatIsTooMuch) {
