@@ -128,6 +128,7 @@ std::optional<std::strong_ordering> compare_times(const Time& a, const Time& b) 
 
 std::optional<Bound> Bound::parse(std::string_view text) {
   Bound bound;
+  bound.written_ = text;
   if (is_number(text)) {
     bound.text_ = json_number_text(text);
     return bound;

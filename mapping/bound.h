@@ -23,6 +23,8 @@ class Bound {
   bool has_zone() const { return has_zone_; }
   // One text for every way of writing it, for digests.
   const std::string& text() const { return text_; }
+  // As it was written, for messages.
+  const std::string& written() const { return written_; }
 
   // How a canonical text (canonical.h) stands to the bound: less, equal, greater. Nothing when it is of another kind, which
   // proves nothing. PostgreSQL's order: 'infinity' is later than every time, 'NaN' greater than every number.
@@ -33,6 +35,7 @@ class Bound {
   bool has_time_of_day_ = false;
   bool has_zone_ = false;
   std::string text_;
+  std::string written_;
 };
 
 }  // namespace evictd

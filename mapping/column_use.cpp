@@ -313,7 +313,7 @@ class Judge {
   void judge_bound(const Bound& bound) {
     const bool is_number = bound.kind() == Bound::Kind::kNumber;
     if (type_.family == Family::kText) {
-      add(false, fmt::format("is compared with the {} '{}'", is_number ? "number" : "time", bound.text()),
+      add(false, fmt::format("is compared with the {} '{}'", is_number ? "number" : "time", printable(bound.written())),
           "a text that is none always matches");
       return;
     }
@@ -321,7 +321,7 @@ class Judge {
     const bool zones_fit = is_number || !bound.has_time_of_day() || type_.family == Family::kDate ||
                            bound.has_zone() == (type_.family == Family::kTimestampTz);
     if (fits && zones_fit) return;
-    add(true, fmt::format("cannot be compared with '{}'", bound.text()),
+    add(true, fmt::format("cannot be compared with '{}'", printable(bound.written())),
         !fits ? (is_number ? "only numbers compare with a number" : "only dates and timestamps compare with a time")
               : (bound.has_zone() ? "leave the 'Z' out: the column has no time zone" : "put a 'Z' at the end: the column's times are in UTC"));
   }

@@ -128,7 +128,7 @@ Result<void> check_range(const Condition& condition) {
       if (order && (*order > 0 || (*order == 0 && may_touch))) continue;
       return fail_at(condition.place,
                      fmt::format("'{}': no value is both {} {} and {} {}", printable(condition.column), comparison_name(low),
-                                 from.text(), comparison_name(high), to.text()));
+                                 from.written(), comparison_name(high), to.written()));
     }
   }
   return {};

@@ -393,10 +393,15 @@ class RuleParser {
       map.take(fail_at(stream->place, "'query' and 'stream' exclude one another",
                        "with 'query' evictd fills the key, with 'stream' the application's workers do"),
                stream->place);
-    } else if (stream == nullptr && (query = map.require("query")) != nullptr) {
+    } else if (query == nullptr && stream == nullptr) {
+      map.take_last(fail_at(node.place, "missing setting 'query' or 'stream' in 'refresh'",
+                            "with 'query' evictd fills the key: refresh: {query: \"select id, name from products where id = any($1)\", ttl: 10m}; with "
+                            "'stream' the application's workers do: refresh: {stream: 'evictd:refresh'}"));
+    } else if (query != nullptr) {
       (void)map.require("ttl");
       read_query(map, *query, "refresh", kRefreshQueryBytesMax, refresh.query);
-      check_key_is_readable(map, query->place);
+      check_key_is_readable(map, query->place, "refresh",
+                            "no filters, no paths, and a text between two columns; or let the application fill it: refresh: {stream: 'evictd:refresh'}");
     }
     map.read("jitter", refresh.jitter, 0, 100);
     map.read("per_second", refresh.per_second, 1, kRefreshPerSecondMax);
@@ -419,7 +424,7 @@ class RuleParser {
   }
 
   // The columns that the query is asked with are read from the key.
-  void check_key_is_readable(YamlMap& map, const Place& place) {
+  void check_key_is_readable(YamlMap& map, const Place& place, std::string_view setting, std::string hint) {
     if (rule_.templates.empty() || rule_.templates[0].kind != InvalidationKind::kKey) return;
     const Template& key = rule_.templates[0].compiled;
     bool is_readable = true;
@@ -429,8 +434,8 @@ class RuleParser {
     }
     if (is_readable) return;
     map.take_last(fail_at(place,
-                          fmt::format("'refresh': expected a key from which its columns can be read, got '{}'", printable(info_.key_templates[0])),
-                          "no filters, no paths, and a text between two columns; or let the application fill it: refresh: {stream: 'evictd:refresh'}"));
+                          fmt::format("'{}': expected a key from which its columns can be read, got '{}'", setting, printable(info_.key_templates[0])),
+                          std::move(hint)));
   }
 
   void read_query(YamlMap& map, const YamlNode& node, std::string_view setting, std::size_t bytes_max, std::string& query) {
@@ -555,7 +560,8 @@ class RuleParser {
     for (const std::string_view setting : {"fan_out", "on_overflow"}) {
       if (map_.has(setting) && !map_.has("via")) refuse(map_.place_of(setting), fmt::format("'{}' has no effect without 'via'", setting));
     }
-    if (!map_.ok()) return;  // templates that are wrong read nothing
+    // Templates that are wrong read nothing; and orders read no join, of which check_semantic() has the word.
+    if (!map_.ok() || map_.has("semantic")) return;
     for (const Join& join : joins_) {
       if (is_used(rule_, info_, join)) continue;
       refuse(join.step.place, fmt::format("the join '{}' has no effect: no template reads it", printable(join.step.alias)),

@@ -128,11 +128,10 @@ void read_credential(YamlMap& map, bool url_has_password, const std::filesystem:
             "for example [\"vault\", \"read\", \"-field=password\", \"database/creds/evictd\"]");
   }
   if (has_file && has_command) {
-    take_at(map, command_name, fmt::format("'{}' and '{}' exclude one another", command_name, file_name), "keep the one that is meant");
+    take_at(map, command_name, fmt::format("it and '{}' exclude one another", file_name), "keep the one that is meant");
   }
   if ((has_file || has_command) && url_has_password) {
-    take_at(map, has_file ? file_name : command_name,
-            fmt::format("'{}' is set, and '{}' has a password too", has_file ? file_name : command_name, url_name),
+    take_at(map, has_file ? file_name : command_name, fmt::format("'{}' has a password too", url_name),
             fmt::format("take the password out of '{}': postgresql://evictd@localhost/shop, redis://evictd@localhost:6379/0", url_name));
   }
 }
@@ -219,12 +218,12 @@ void read_registry(YamlMap& kafka, const std::filesystem::path& folder, KafkaSet
   }
   const bool url_has_user = !settings.user.empty();
   if (map.read("user", settings.user) && url_has_user) {
-    take_at(map, "user", "'user' is set, and 'url' has a user too", "keep one of them");
+    take_at(map, "user", "'url' has a user too", "keep one of them");
   }
   Secret password;
   read_secret(map, "password", password);
   if (!password.empty()) {
-    if (url_has_password) take_at(map, "password", "'password' is set, and 'url' has a password too", "take it out of 'url'");
+    if (url_has_password) take_at(map, "password", "'url' has a password too", "take it out of 'url'");
     settings.password = std::move(password);
   }
   read_credential(map, url_has_password, folder, settings.credential);
@@ -643,6 +642,11 @@ void read_caches(YamlMap& root, const std::filesystem::path& folder, std::vector
     CacheSettings& only = caches.emplace_back();
     only.name = "redis";
     only.place = root.place_of("redis");
+    if (root.find("redis") == nullptr) {
+      root.take_last(fail_at(root.node().place, "missing a cache: expected 'redis' or 'caches'",
+                             "for example: redis: {url: redis://localhost:6379/0}, or several: caches: {eu: {redis: {url: redis://eu/0}}}"));
+      return;
+    }
     read_redis(root, folder, only.redis, &only.park_after);
     return;
   }

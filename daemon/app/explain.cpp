@@ -280,7 +280,8 @@ Result<TableName> find_mapped_table(const RuleSet& rules, const std::string& wri
     TableName of_rule{rule.schema, rule.table};
     // A name with dots is also taken as messages show it.
     if ((name && of_rule == *name) || (!name && of_rule.qualified() == written)) return of_rule;
-    known.push_back(written_table_name(of_rule));
+    std::string shown = written_table_name(of_rule);
+    if (std::find(known.begin(), known.end(), shown) == known.end()) known.push_back(std::move(shown));  // rules share tables
   }
   if (!name) return tl::unexpected(Error(name.error()).within("'--table'"));
   const std::vector<std::string_view> names(known.begin(), known.end());

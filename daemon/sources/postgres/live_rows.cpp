@@ -91,13 +91,34 @@ Result<std::unique_ptr<LiveRows>> LiveRows::open(const DatabaseAddress& database
       },
       impl->conninfo);
   if (!connected) return tl::unexpected(connected.error());
+  const std::string from = shown_relation(table.name);
+  if (!wanted.where.empty()) {
+    // By itself first, and never run: what the server says of it then is not about what stands around it below, nor can it
+    // close a bracket of ours.
+    const auto failure = CatalogueSession::guard<std::optional<PostgresFailure>>(
+        [&] { return impl->session->prepare("evictd_where", fmt::format("select from {} where {}\n", from, wanted.where)); }, impl->conninfo);
+    if (!failure) return tl::unexpected(failure.error());
+    if (*failure) {
+      const bool is_syntax = (*failure)->sqlstate == "42601";
+      return tl::unexpected(explained(
+          Error{ErrorKind::kUsage,
+                is_syntax ? fmt::format("expected a condition in SQL, got '{}': {}", wanted.where, (*failure)->text) : (*failure)->text,
+                is_syntax ? "for example --where 'id = 7'" : ""},
+          wanted));
+    }
+  }
   for (const std::string& statement :
        {std::string("begin transaction isolation level repeatable read, read only"),
-        fmt::format("declare evictd_rows no scroll cursor for select {} from {}{}", columns.empty() ? "1" : columns,
-                    shown_relation(table.name), conditions)}) {
-    if (const auto done = impl->query(statement); !done) {
-      return tl::unexpected(explained(done.error(), wanted));
+        fmt::format("declare evictd_rows no scroll cursor for select {} from {}{}", columns.empty() ? "1" : columns, from, conditions)}) {
+    const auto done = impl->query(statement);
+    if (done) continue;
+    Error error = explained(done.error(), wanted);
+    // Alone it is one half of a statement, such as 'true order by id'; between brackets it is not.
+    if (!wanted.where.empty() && error.text.find("syntax error") != std::string::npos) {
+      error = Error{ErrorKind::kUsage, fmt::format("'--where': expected a condition in SQL and nothing behind it, got '{}'", wanted.where),
+                    "for example --where 'id = 7'"};
     }
+    return tl::unexpected(std::move(error));
   }
   return std::unique_ptr<LiveRows>(new LiveRows(std::move(impl)));
 }

@@ -180,10 +180,10 @@ TEST(Config, RefusesAPasswordOfTheDatabaseBesideKafkaThatCannotBeMeant) {
   };
   EXPECT_EQ(error_of("  postgres_url: host=db\n  postgres_password_command: [cat, p]\n"), "accepted");
   EXPECT_EQ(error_of("  postgres_url: host=db password=hunter2\n  postgres_password_file: p\n"),
-            "evictd.yaml:5:27: 'postgres_password_file': 'postgres_password_file' is set, and 'postgres_url' has a password too");
+            "evictd.yaml:5:27: 'postgres_password_file': 'postgres_url' has a password too");
   EXPECT_EQ(error_of("  postgres_password_file: p\n"), "evictd.yaml:4:27: 'postgres_password_file': expected 'postgres_url' beside it, got none");
   EXPECT_THAT(error_of("  postgres_url: host=db\n  postgres_password_file: p\n  postgres_password_command: [cat, p]\n"),
-              testing::HasSubstr("'postgres_password_command' and 'postgres_password_file' exclude one another"));
+              testing::HasSubstr("'postgres_password_command': it and 'postgres_password_file' exclude one another"));
 }
 
 std::string with_registry(const std::string& registry) {
@@ -368,7 +368,8 @@ INSTANTIATE_TEST_SUITE_P(
                     "evictd.yaml:1:1: missing a source: expected 'postgres' or 'kafka'\n"
                     "hint: for example: postgres: {url: postgresql://evictd@localhost/shop}"},
         WrongConfig{"NoRedis", "postgres: {url: postgresql://localhost/shop}\nrules: rules.yaml\n",
-                    "evictd.yaml:1:1: missing setting 'redis' in the configuration"},
+                    "evictd.yaml:1:1: missing a cache: expected 'redis' or 'caches'\n"
+                    "hint: for example: redis: {url: redis://localhost:6379/0}, or several: caches: {eu: {redis: {url: redis://eu/0}}}"},
         WrongConfig{"NoRules",
                     "postgres: {url: postgresql://localhost/shop}\nredis: {url: "
                     "redis://localhost}\n",

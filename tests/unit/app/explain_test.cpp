@@ -292,6 +292,20 @@ TEST(Explain, RefusesWhatIsNoRow) {
             "'--old': column 'id' is given twice" + hint);
 }
 
+TEST(Explain, TablesOfSeveralRulesAreNamedOnce) {
+  const Result<RuleSet> rules = RuleSet::parse("[{table: a, keys: ['a:{id}']}, {table: b, keys: ['b:{id}']}, {table: a, keys: ['c:{id}']}]", "rules.yaml");
+  ASSERT_TRUE(rules);
+  EXPECT_EQ(find_mapped_table(*rules, "elsewhere").error().hint, "known tables: 'public.a', 'public.b'");
+}
+
+TEST(Explain, ElementsOfAnArrayAreTakenFromBothOfItsTexts) {
+  const Result<RuleSet> rules = RuleSet::parse("- {table: a, keys: ['a:{labels.*}']}", "rules.yaml");
+  ASSERT_TRUE(rules);
+  const auto text = [&](const std::string& labels) { return *explain(request("a", Operation::kInsert, "", "{\"labels\": " + labels + "}"), *rules); };
+  EXPECT_NE(text(R"(["x","y z"])").find("a:y z"), std::string::npos);
+  EXPECT_EQ(text(R"("{x,\"y z\"}")"), text(R"(["x","y z"])"));
+}
+
 TEST(Explain, NamesTheTableThatNoRuleKnows) {
   EXPECT_EQ(explained(request("product", Operation::kTruncate, "", "")),
             "no rule names the table 'public.product'\nhint: did you mean 'public.products'?");

@@ -270,6 +270,11 @@ def test_purge_of_rows(make_postgres, redis, cache, folder):
     assert cache.get("product:2") is None
     wrong = evictd.command("purge", "--table", "products", "--where", "nonsense = 1")
     assert wrong.returncode != 0 and wrong.stderr.startswith("'--where': ") and "nonsense" in wrong.stderr
+    for half, said in (("id=", "'--where': expected a condition in SQL, got 'id=': syntax error at end of input\nhint: for example --where 'id = 7'\n"),
+                       ("true order by id", "'--where': expected a condition in SQL and nothing behind it, got 'true order by id'\n"),
+                       ("true) or (true", "'--where': expected a condition in SQL, got 'true) or (true': syntax error at or near \")\"\n")):
+        wrong = evictd.command("purge", "--table", "products", "--where", half)
+        assert wrong.returncode == 2 and wrong.stderr.startswith(said), wrong.stderr
     harm = evictd.command("purge", "--table", "products", "--where", "id in (select 1); drop table products; --")
     assert harm.returncode != 0 and postgres.value("select count(*) from products") > 0
 

@@ -67,6 +67,7 @@ TEST(Bound, IsANumberOrATime) {
     EXPECT_FALSE(Bound::parse(text)) << text;
   EXPECT_EQ(Bound::parse("1.50")->text(), Bound::parse("+15e-1")->text());
   EXPECT_EQ(Bound::parse("2024-02-03 04:05:06")->text(), "2024-02-03T04:05:06");
+  for (const char* text : {"1.50", "+15e-1", "3", "2024-02-03 04:05:06"}) EXPECT_EQ(Bound::parse(text)->written(), text);
 }
 
 RC_GTEST_PROP(BoundProperties, IntegersCompareAsIntegers, (std::int64_t a, std::int64_t b)) {

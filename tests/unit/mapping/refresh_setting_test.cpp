@@ -31,7 +31,10 @@ std::string error_in(const std::string& text) { return error_of("- {table: a, ke
 
 TEST(RefreshSetting, IsReadStrictly) {
   const std::string query = "query: 'select id, v from a where id = any($1)'";
-  EXPECT_EQ(error_in("{}"), "rules.yaml:1:56: missing setting 'query' in 'refresh'");
+  EXPECT_EQ(error_in("{}"),
+            "rules.yaml:1:56: missing setting 'query' or 'stream' in 'refresh'\nhint: with 'query' evictd fills the key: refresh: {query: "
+            "\"select id, name from products where id = any($1)\", ttl: 10m}; with 'stream' the application's workers do: refresh: {stream: "
+            "'evictd:refresh'}");
   EXPECT_EQ(error_in("{" + query + "}"), "rules.yaml:1:56: missing setting 'ttl' in 'refresh'");
   EXPECT_EQ(error_in("{" + query + ", ttl: 10}"), "rules.yaml:1:111: 'ttl': expected a duration, got '10'\nhint: write a whole number and a unit: 250ms, 1s, 5m or 1h");
   EXPECT_EQ(error_in("{" + query + ", ttl: 1s, jitter: 101}"), "rules.yaml:1:123: 'jitter': expected a whole number from 0 to 100, got '101'");
