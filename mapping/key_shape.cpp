@@ -51,6 +51,20 @@ std::optional<std::vector<std::string>> KeyShape::read(std::string_view key) con
   return texts;
 }
 
+bool KeyShape::may_be(std::string_view key) const {
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < literals.size(); ++i) {
+    const bool is_last = i + 1 == literals.size();
+    const std::size_t found = i == 0      ? (key.starts_with(literals[0]) ? 0 : std::string_view::npos)
+                              : is_last   ? (key.size() >= at + literals[i].size() && key.ends_with(literals[i]) ? key.size() - literals[i].size()
+                                                                                                            : std::string_view::npos)
+                                          : key.find(literals[i], at);
+    if (found == std::string_view::npos) return false;
+    at = found + literals[i].size();
+  }
+  return at == key.size();
+}
+
 std::string KeyShape::render(const std::vector<std::string>& texts) const {
   std::string key = literals[0];
   for (std::size_t i = 0; i < slots.size(); ++i) key += texts[slots[i]] + literals[i + 1];
@@ -64,14 +78,32 @@ bool passes_over_updates(const RuleSet& rules, std::uint32_t rule) {
 }
 
 std::vector<KeyShape> key_shapes(const RuleSet& rules, std::uint32_t rule) {
+  const RuleInfo& info = rules.rules()[rule];
   std::vector<KeyShape> shapes;
   for (const CompiledTemplate& entry : rules.compiled().rules[rule].templates) {
     if (entry.kind != InvalidationKind::kKey) continue;
     shapes.push_back(shape_of(entry));
-    shapes.back().rule = rule;
-    if (entry.lookup != kOwnRow) shapes.back().is_readable = false;  // its columns are not the rule's
+    KeyShape& shape = shapes.back();
+    shape.rule = rule;
+    shape.table = TableName{info.schema, info.table};
+    shape.is_of_own_row = entry.lookup == kOwnRow;
+    if (!shape.is_of_own_row) shape.table = info.lookups[entry.lookup].steps.back().table;
   }
   return shapes;
+}
+
+std::vector<KeyShape> joined_key_shapes(const RuleSet& rules, const std::string& cache) {
+  std::vector<KeyShape> joined;
+  for (std::uint32_t rule = 0; rule < rules.rules().size(); ++rule) {
+    const RuleInfo& info = rules.rules()[rule];
+    // What `via:` implies makes no other keys.
+    if (info.lookups.empty() || !info.implied_via.empty()) continue;
+    if (!info.caches.empty() && std::find(info.caches.begin(), info.caches.end(), cache) == info.caches.end()) continue;
+    for (KeyShape& shape : key_shapes(rules, rule)) {
+      if (!shape.is_of_own_row) joined.push_back(std::move(shape));
+    }
+  }
+  return joined;
 }
 
 RefreshKey refresh_key(const RuleSet& rules, std::uint32_t rule) {

@@ -23,10 +23,15 @@ struct KeyShape {
   std::vector<std::size_t> slots;
   // False where a filter or a path stands between the column and the text, or two values stand side by side.
   bool is_readable = false;
+  // Whose columns they are: the rule's table, or a joined one.
+  TableName table;
+  bool is_of_own_row = true;
 
   // The canonical texts of the columns. Nothing when the key is not of this shape, or when it could be read in more
   // than one way: a value with ':', '/' or '|' in it, which separate the parts of keys, is never taken for one.
   std::optional<std::vector<std::string>> read(std::string_view key) const;
+  // False only when no columns make this key. Of what cannot be read too.
+  bool may_be(std::string_view key) const;
   // The key of these canonical texts. REQUIRES: is_readable.
   std::string render(const std::vector<std::string>& texts) const;
 };
@@ -37,6 +42,9 @@ bool passes_over_updates(const RuleSet& rules, std::uint32_t rule);
 
 // One for each key template of the rule, in their order.
 std::vector<KeyShape> key_shapes(const RuleSet& rules, std::uint32_t rule);
+
+// Those that are of joined tables, of all rules that act on this cache.
+std::vector<KeyShape> joined_key_shapes(const RuleSet& rules, const std::string& cache);
 
 // The key that a rule with `refresh: {query: ...}` has, and the table whose columns it is rendered from: the rule's, or a joined one.
 struct RefreshKey {

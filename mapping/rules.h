@@ -167,6 +167,7 @@ struct RuleInfo {
   OnOverflow on_overflow = OnOverflow::kPurge;
   // Set for what a rule's `via:` implies of a joined table: its own changes touch the same keys. "order", the join's name.
   std::string implied_via;
+  std::string implied_by;  // the name of the rule whose `via:` it is
 
   // Of everything that decides what the rule matches and how it acts on a cache (rule_digest.h): the same on every
   // machine and in every build. `digest` of all but the surrogate keys, 0 where there is nothing else;

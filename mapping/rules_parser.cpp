@@ -343,7 +343,12 @@ class RuleParser {
     AuditInfo& audit = info_.audit;
     audit.place = node.place;
     YamlMap map(node, "'audit'");
-    if (const YamlNode* query = map.require("query")) read_query(map, *query, "audit", kAuditQueryBytesMax, audit.query);
+    if (const YamlNode* query = map.require("query")) {
+      read_query(map, *query, "audit", kAuditQueryBytesMax, audit.query);
+      // Of the rule's own row a key can be met by its row.
+      const bool is_joined = !rule_.templates.empty() && rule_.templates[0].lookup != kOwnRow;
+      if (is_joined) check_key_is_readable(map, query->place, "audit", "no filters, no paths, and a text between two columns");
+    }
     if (const YamlNode* compare = map.find("compare")) {
       if (compare->kind == YamlNode::Kind::kMap) {
         audit.compare = AuditCompare::kPaths;
@@ -571,9 +576,6 @@ class RuleParser {
     if (!info_.version_column.empty()) {
       refuse(map_.place_of("version"), "'version: {column: ...}' and 'via' exclude one another",
              "a row's version says nothing of the joined tables: give the keys of the row a rule of their own");
-    }
-    if (map_.has("audit")) {
-      refuse(map_.place_of("audit"), "'audit' and 'via' exclude one another", "give the keys of the row a rule of their own");
     }
   }
 

@@ -175,6 +175,7 @@ void add_implied_rules(const RuleInfo& info, const CompiledRule& rule, const std
     CompiledRule rules;
     implied.name = fmt::format("{} via {}", info.name, join.step.alias);
     implied.implied_via = join.step.alias;
+    implied.implied_by = info.name;
     implied.schema = join.step.table.schema;
     implied.table = join.step.table.table;
     implied.place = join.step.place;

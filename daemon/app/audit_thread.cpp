@@ -154,6 +154,7 @@ class Round {
       }
       AuditOptions options;
       options.questions_per_second = state_.options.questions_per_second;
+      options.joined = joined_key_shapes(*rules_, one.name);
       Cache& made = caches_.emplace_back();
       made.name = one.name;
       made.cache = std::move(*cache);
@@ -168,8 +169,11 @@ class Round {
   void tell_what_is_not_audited() {
     std::vector<std::string> texts;
     for (std::uint32_t rule = 0; rule < rules_->rules().size(); ++rule) {
+      const std::string& name = rules_->rules()[rule].name;
+      for (const std::string& left_out : database_->plan(rule).left_out) texts.push_back("rule '" + name + "': " + left_out);
+      if (!rules_->rules()[rule].implied_by.empty()) continue;  // told of the rule that implies it
       const std::string& problem = database_->plan(rule).problem;
-      if (!problem.empty()) texts.push_back("rule '" + rules_->rules()[rule].name + "': " + problem);
+      if (!problem.empty()) texts.push_back("rule '" + name + "': " + problem);
     }
     const std::lock_guard lock(state_.mutex);
     state_.status.not_audited = std::move(texts);
@@ -282,7 +286,8 @@ void AuditThread::invalidated(std::string_view cache, const RuleInfo& rule, cons
   const std::size_t index = static_cast<std::size_t>(state_->turn++ % keys.size());
   if (!state_->waits.insert({std::string(cache), std::string(keys.text(index))}).second) return;
   const SteadyTime now = std::chrono::steady_clock::now();
-  state_->invalidated.push_back({std::string(cache), rule.name, std::string(keys.text(index)), now,
+  // What `via:` implies has the keys of the rule that was written.
+  state_->invalidated.push_back({std::string(cache), rule.implied_by.empty() ? rule.name : rule.implied_by, std::string(keys.text(index)), now,
                                  now + rule.settle + kAfterSettle});
 }
 

@@ -58,7 +58,7 @@ void Auditor::begin_pass() {
     bool wants_rows = false;
     for (std::size_t shape = 0; shape < plan.shapes.size(); ++shape) {
       if (!plan.can_scan(shape, rules_.rules()[rule])) {
-        wants_rows = true;
+        wants_rows |= plan.shapes[shape].is_of_own_row;
         continue;
       }
       Origin& origin = origins_.emplace_back();
@@ -156,9 +156,21 @@ Result<std::optional<AuditMoment>> Auditor::look(std::uint32_t rule, const std::
     Look& look = looks[at[i]];
     look.after = std::move((*after)[at[i]]);
     look.facts = std::move(seen->facts[i]);
+    look.facts.joined_by = joined_by(rule, cached[i].key);
     look.judgement = judge(rules_.rules()[rule], look.before, filled_since_, look.facts, json_);
   }
   return std::optional<AuditMoment>(std::move(seen->moment));
+}
+
+std::string Auditor::joined_by(std::uint32_t rule, const std::string& key) const {
+  const std::vector<KeyShape>& own = database_.plan(rule).shapes;
+  for (const KeyShape& shape : options_.joined) {
+    if (!shape.may_be(key)) continue;
+    // 'user:7:orders' is not taken for 'user:{user.id}', as it is not for 'user:{id}'; a key of the very same pattern is.
+    const bool is_same = std::any_of(own.begin(), own.end(), [&](const KeyShape& one) { return one.glob == shape.glob; });
+    if (is_same || !shape.is_readable || shape.read(key)) return rules_.rules()[shape.rule].name;
+  }
+  return "";
 }
 
 Result<void> Auditor::examine(std::uint32_t rule, std::vector<AuditSample> samples) {

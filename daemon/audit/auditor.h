@@ -51,6 +51,7 @@ struct AuditOptions {
   // in flight.
   std::chrono::milliseconds patience{30'000};
   bool fix = false;
+  std::vector<KeyShape> joined;  // keys of joined tables, of every rule that acts on this cache (joined_key_shapes())
 };
 
 class Auditor {
@@ -107,6 +108,8 @@ class Auditor {
   // Empty: evictd has acknowledged everything up to there.
   std::string why_not_yet(Lsn wal) const;
   Result<std::optional<AuditMoment>> look(std::uint32_t rule, const std::vector<AuditSample>& samples, std::vector<Look>& looks);
+  // The rule that makes this key of a joined table; empty: none does.
+  std::string joined_by(std::uint32_t rule, const std::string& key) const;
   void conclude(const AuditSample& sample, const Look& look, const Decision& decision, SteadyTime since);
   Result<void> fix(const AuditSample& sample, const Look& look);
   bool pace();

@@ -214,9 +214,10 @@ struct AuditDatabase::Impl {
       }
       plan.shapes = key_shapes(rules, rule);
       if (!table.has_children) plan.primary_key = table.primary_key;
+      for (const KeyShape& shape : plan.shapes) read_joined(shape, info, plan);
       for (const KeyShape& shape : plan.shapes) {
         const std::set<std::string> columns(shape.columns.begin(), shape.columns.end());
-        plan.is_unique.push_back(shape.is_readable && std::any_of(table.unique.begin(), table.unique.end(), [&](const auto& unique) {
+        plan.is_unique.push_back(shape.is_readable && shape.is_of_own_row && std::any_of(table.unique.begin(), table.unique.end(), [&](const auto& unique) {
           return std::includes(columns.begin(), columns.end(), unique.begin(), unique.end());
         }));
       }
@@ -224,6 +225,29 @@ struct AuditDatabase::Impl {
       if (plan.problem.empty() && info.audit.query.empty() && !can_scan && plan.primary_key.empty()) {
         plan.problem = "its table has no primary key by which a row could be looked up: give it an 'audit' with a query";
       }
+    }
+  }
+
+  // A key of a joined table: only the rule's query judges it.
+  void read_joined(const KeyShape& shape, const RuleInfo& info, AuditPlan& plan) {
+    if (shape.is_of_own_row) return;
+    if (info.audit.query.empty()) {
+      plan.left_out.push_back(fmt::format("key '{}': it is of a joined table, whose rows no marker tells of: give it a rule of its own, "
+                                          "with an 'audit' and a query",
+                                          shape.source));
+      return;
+    }
+    const std::string name = shape.table.qualified();
+    if (tables.find(name) == tables.end()) read_table(name);
+    const Table& joined = tables[name];
+    if (!joined.problem.empty()) {
+      plan.problem = joined.problem;
+      return;
+    }
+    for (const std::string& column : shape.columns) {
+      const auto& columns = joined.relation->columns;
+      const bool is_there = std::any_of(columns.begin(), columns.end(), [&](const Column& one) { return one.name == column; });
+      if (!is_there) plan.problem = fmt::format("the table '{}' has no column '{}'", name, column);
     }
   }
 
@@ -413,8 +437,9 @@ struct AuditDatabase::Impl {
     return true;
   }
 
+  // REQUIRES: the rule has one key.
   ValueType type_of(std::uint32_t rule, const std::string& name) {
-    for (const Column& column : table_of(rule).relation->columns) {
+    for (const Column& column : tables[plans[rule].shapes[0].table.qualified()].relation->columns) {
       if (column.name == name) return column.type;
     }
     return ValueType::kText;

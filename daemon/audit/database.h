@@ -37,6 +37,8 @@ struct AuditPlan {
   std::vector<std::string> primary_key;
   // Why nothing of it can be judged; empty: it can.
   std::string problem;
+  // Why some of its keys are not judged, where others are: "key 'a:{b.id}': why".
+  std::vector<std::string> left_out;
 
   // Keys of this shape, met in the cache, can be judged.
   bool can_scan(std::size_t shape, const RuleInfo& rule) const;

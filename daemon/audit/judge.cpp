@@ -192,11 +192,29 @@ Judgement judge(const RuleInfo& rule, const Presence& presence, std::int64_t fil
     return facts.answer ? judge_content(rule, presence.value, *facts.answer, json) : unknown(facts.problem);
   }
   if (!facts.problem.empty()) return unknown(facts.problem);
-  return judge_marker(rule, presence.marker, filled_since, facts);
+  Judgement judgement = judge_marker(rule, presence.marker, filled_since, facts);
+  if (judgement.verdict != AuditVerdict::kFresh || facts.joined_by.empty()) return judgement;
+  return unknown(fmt::format("it is as new as its row, but rule '{}' makes this key of a joined table as well, whose rows no marker tells of: "
+                             "give its rule an 'audit' with a query",
+                             facts.joined_by));
 }
+
+namespace {
+
+bool has_own_key(const RuleInfo& rule) {
+  std::size_t joined = 0;
+  for (const LookupInfo& lookup : rule.lookups) {
+    joined += static_cast<std::size_t>(std::count_if(lookup.templates.begin(), lookup.templates.end(),
+                                                     [&](std::uint32_t pattern) { return pattern < rule.key_templates.size(); }));
+  }
+  return joined < rule.key_templates.size();
+}
+
+}  // namespace
 
 std::string why_not_audited(const RuleInfo& rule, bool passes_over_updates) {
   if (rule.key_templates.empty()) return "it has no 'keys'";
+  if (!rule.implied_by.empty()) return fmt::format("its keys are those of rule '{}'", rule.implied_by);
   if (!rule.audit.query.empty()) return "";
   if (rule.fill == FillMode::kPlain) return "plain values say nothing of what they contain: give it an 'audit' with a query";
   if (!rule.is_on(Operation::kInsert) || !rule.is_on(Operation::kUpdate)) {
@@ -205,6 +223,7 @@ std::string why_not_audited(const RuleInfo& rule, bool passes_over_updates) {
   if (passes_over_updates) {
     return "it passes over some updates ('when_changed', 'ignore_changed', 'crosses'), so a row that changed proves nothing: give it an 'audit' with a query";
   }
+  if (!has_own_key(rule)) return "its keys are of joined tables, whose rows no marker tells of: give it an 'audit' with a query";
   return "";
 }
 

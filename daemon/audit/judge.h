@@ -60,6 +60,8 @@ struct AuditFacts {
   // Rows that render the key; none when the key's row was not looked for or is not there.
   std::vector<AuditedRow> rows;
   bool rows_were_read = false;
+  // A rule that makes this key of a joined table, whose rows were not looked for; empty: none does.
+  std::string joined_by;
 };
 
 enum class AuditVerdict : std::uint8_t { kFresh, kSuspect, kUnknown };
@@ -83,7 +85,7 @@ Judgement judge_marker(const RuleInfo& rule, std::string_view marker, std::int64
 // By content. REQUIRES: facts.answer.
 Judgement judge_content(const RuleInfo& rule, std::string_view value, const AuditAnswer& answer, JsonReader& json);
 
-// Both, as the rule asks. REQUIRES: presence.is_there.
+// Both, as the rule asks; and a marker that has seen its row is no proof where the key is one of joined tables too. REQUIRES: presence.is_there.
 Judgement judge(const RuleInfo& rule, const Presence& presence, std::int64_t filled_since, const AuditFacts& facts,
                 JsonReader& json);
 

@@ -206,6 +206,142 @@ def test_plain_values_are_compared_with_the_query(postgres, cache, make_evictd):
     assert "with 95 % confidence" in text.stdout
 
 
+# Keys of a joined table: how many products a category has, by the category's name.
+COUNTS = "select c.name, count(p.id)::text from categories c left join products p on p.category_id = c.id where c.name = any($1) group by 1"
+JOINED = ("{name: counts, table: products, via: {category: {table: categories, match: {id: category_id}}}, "
+          "keys: ['category:{category.name}:count'], settle: 1s, audit: {query: \"%s\"}}" % COUNTS)
+
+
+def fill_counts(postgres, cache):
+    counts = dict(postgres.execute(COUNTS.replace("any($1)", "any(array(select name from categories))")))
+    for name, count in counts.items():
+        cache.set(f"category:{name}:count", count, ex=600)
+    return counts
+
+
+@pytest.fixture(name="full")
+def shop_with_full_identities(postgres):
+    postgres.execute("alter table products replica identity full; alter table categories replica identity full")
+    return postgres
+
+
+def test_keys_of_joined_tables_are_compared_with_the_query(full, cache, make_evictd):
+    evictd = make_evictd(rules(JOINED)).start()
+    names = list(fill_counts(full, cache))
+    counts, _, code, said = audit(evictd)
+    assert (code, counts["checked"], counts["fresh"]) == (0, len(names), len(names)), said
+    assert said == ""  # nor is anything said of the rules that `via:` implies
+    key = f"category:{names[0]}:count"
+    cache.set(key, "spoiled", ex=600)
+    counts, findings, code, _ = audit(evictd, "--rule", "counts", "--fix")
+    assert (code, counts["stale"], counts["fresh"]) == (1, 1, len(names) - 1)
+    assert (findings[0]["key"], findings[0]["rule"], findings[0]["fixed"]) == (key, "counts", True)
+    assert cache.get(key) is None
+    # What a change leads to is waited for: its lookup, and its second delete.
+    fill_counts(full, cache)
+    full.execute("delete from products where id % 3 = 0")
+    counts, findings, code, _ = audit(evictd)
+    assert counts["stale"] == 0, findings
+    implied = evictd.command("audit", "--rule", "counts via category")
+    assert implied.returncode == 2 and "its keys are those of rule 'counts'" in implied.stderr, implied.stderr
+
+
+class JoinedLoad(load.Load):
+    """Products move from category to category and come and go, categories are renamed; plain readers cache the counts."""
+
+    def __init__(self, postgres, redis, seed):
+        super().__init__(postgres, redis, seed, [self._write, self._write, self._read, self._read], autocommit=False)
+
+    @staticmethod
+    def _write(connection, cursor, _client, choices):
+        product = choices.randint(1, 100)
+        what = choices.randrange(5)
+        if what == 0:
+            cursor.execute("delete from products where id = %s returning *", (product,))
+            row = cursor.fetchone()
+            if row is not None and choices.random() < 0.5:
+                connection.commit()
+            if row is not None:
+                cursor.execute("insert into products values (%s, %s, %s, %s, %s)", row)
+        elif what == 1:
+            cursor.execute("update categories set name = %s where id = %s", (f"name {choices.randrange(60)}", choices.randint(1, 40)))
+        else:
+            cursor.execute("update products set category_id = %s where id = %s", (choices.randint(1, 40), product))
+        connection.commit()
+        time.sleep(0.002)
+
+    @staticmethod
+    def _read(connection, cursor, client, choices):
+        begin = time.monotonic()
+        cursor.execute("select coalesce(min(name), '-') from categories where id = %s", (choices.randint(1, 40),))
+        name = cursor.fetchone()[0]
+        key = f"category:{name}:count"
+        if client.get(key) is None:
+            connection.rollback()
+            begin = time.monotonic()
+            cursor.execute("select count(p.id)::text from categories c left join products p on p.category_id = c.id where c.name = %s", (name,))
+            count = cursor.fetchone()[0]
+            connection.rollback()
+            if time.monotonic() - begin < PATIENCE:
+                client.set(key, count, ex=choices.choice([600, None]))
+            if time.monotonic() - begin > PATIENCE:
+                client.delete(key)  # later than a plain reader may be
+        connection.rollback()
+        time.sleep(0.0005)
+
+
+def test_keys_of_joined_tables_show_nothing_stale_under_load(full, redis, cache, make_evictd, seed):
+    full.execute("insert into categories select n, 'name ' || n from generate_series(6, 40) n; create index on products (category_id)")
+    evictd = make_evictd(rules(JOINED)).start()
+    with JoinedLoad(full, redis, seed):
+        counts, findings, code, said = audit(evictd, "--for", "8s")
+    assert counts["stale"] == 0, findings
+    assert code == 0, said
+    assert counts["fresh"] >= 40, (counts, said)
+
+
+def test_a_stopped_evictd_owes_keys_of_joined_tables(full, cache, make_evictd):
+    evictd = make_evictd(rules(JOINED)).start()
+    names = list(fill_counts(full, cache))
+    assert evictd.stop() == 0
+    full.execute("delete from products where id % 2 = 0; update categories set name = name || '-new' where id = 1")
+    counts, findings, code, said = audit(evictd, timeout=120)
+    assert (counts["stale"], code) == (0, 1), findings
+    assert counts["in_flight"] >= len(names) - 1 and "evictd does not follow" in said, (counts, said)
+
+
+def test_keys_of_joined_tables_are_never_fresh_by_a_marker(full, cache, make_evictd):
+    """No marker tells of the rows that such a key was made of: they are not audited, and it is said."""
+    mixed = ("{name: mixed, table: categories, fill: checked, via: {products: {table: products, match: {category_id: id}}}, "
+             "keys: ['category:{id}', 'page:{products.id}']}")
+    alone = ("{name: alone, table: products, fill: checked, via: {category: {table: categories, match: {id: category_id}}}, "
+             "keys: ['listing:{category.name}']}")
+    same = ("{name: same, table: categories, fill: checked, via: {products: {table: products, match: {category_id: id}}}, "
+            "keys: ['product:{products.id}']}")
+    evictd = make_evictd(rules(mixed, alone)).start()
+    token = full.value("select pg_current_snapshot()::text")
+    for key in ("category:1", "page:1", "page:2", "listing:c"):
+        assert fill(cache, key, "value", token) == 1
+    counts, _, code, said = audit(evictd)
+    assert (code, counts["checked"], counts["fresh"]) == (0, 1, 1), said
+    assert "not audited: rule 'mixed': key 'page:{products.id}': it is of a joined table" in said, said
+    assert "not audited: rule 'alone': its keys are of joined tables, whose rows no marker tells of" in said, said
+    assert "via" not in said, said
+    nothing = evictd.command("audit", "--rule", "alone")
+    assert nothing.returncode == 2 and "no rule can be audited" in nothing.stderr
+    evictd.stop()
+    # The row alone would vouch for it; another rule makes the same key of another table.
+    longer = "{table: categories, keys: ['product:{id}:list'], fill: checked}"
+    evictd = make_evictd(rules(CHECKED, same, longer)).start()
+    fill_all(full, cache, [1, 2])
+    counts, _, code, said = audit(evictd)
+    assert (counts["fresh"], counts["unreadable"], code) == (0, 2, 1), said
+    assert fill(cache, "product:1:list", "value", full.value("select pg_current_snapshot()::text")) == 1
+    counts, _, code, said = audit(evictd)
+    assert (counts["fresh"], counts["unreadable"], code) == (1, 2, 0), said
+    assert "unreadable, 2 times: rule 'public.products': it is as new as its row, but rule 'same' makes this key of a joined table as well" in said
+
+
 def test_what_a_query_cannot_tell_is_unreadable_and_never_stale(postgres, cache, make_evictd):
     queries = {
         "nothing": "select id, name from products where id = any($1) and false",

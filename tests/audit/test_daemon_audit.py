@@ -2,7 +2,7 @@
 
 from harness import oracle
 from harness.waiting import eventually
-from test_audit import CHECKED, Load, SELECT, fill, fill_all, rules
+from test_audit import CHECKED, JOINED, Load, SELECT, fill, fill_all, fill_counts, rules, shop_with_full_identities  # noqa: F401
 
 AUDIT = "audit: {rate: 1000/s}\n"
 
@@ -33,6 +33,25 @@ def test_the_cache_is_audited_while_evictd_runs(postgres, redis, cache, make_evi
     assert metrics.sum("evictd_audit_staleness_seconds_count") == 1
     assert metrics.sum("evictd_audit_active") == 1
     assert evictd.stop() == 0
+
+
+def test_keys_of_joined_tables_are_audited_while_evictd_runs(full, cache, make_evictd):
+    """Those too that a joined row's own change deleted: they count for the rule as written."""
+    evictd = make_evictd(rules(JOINED), more=AUDIT).start()
+
+    def counted(outcome, rule="counts"):
+        return evictd.metrics().sum("evictd_audit_total", outcome=outcome, cache="redis", rule=rule)
+
+    names = list(fill_counts(full, cache))
+    eventually("keys are audited", lambda: counted("fresh") >= len(names), 60)
+    cache.set("category:new:count", "of a category that was not there", ex=600)
+    full.execute("insert into categories values (77, 'new')")
+    eventually("the delete", lambda: cache.get("category:new:count") is None)
+    oracle.wait_until_acknowledged(full, "evictd")
+    cache.set("category:new:count", "spoiled", ex=600)
+    eventually("the stale value is found", lambda: counted("stale") == 1, 90)
+    assert evictd.status()["audit"]["not_audited"] == []
+    assert counted("stale", "counts via category") == 0 and evictd.stop() == 0
 
 
 def test_an_audit_holds_up_neither_deletes_nor_a_shutdown_of_the_server(postgres, cache, make_evictd):

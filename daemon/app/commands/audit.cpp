@@ -146,6 +146,10 @@ int audit_command(const CommandLine& request) {
     const std::string& problem = (*database)->plan(rule).problem;
     if (!request.rule.empty() && info.name != request.rule) continue;
     has_rule |= problem.empty();
+    for (const std::string& left_out : (*database)->plan(rule).left_out) {
+      notes.push_back(fmt::format("not audited: rule '{}': {}", info.name, left_out));
+    }
+    if (!info.implied_by.empty() && request.rule.empty()) continue;  // told of the rule that implies it
     if (!problem.empty()) notes.push_back(fmt::format("not audited: rule '{}': {}", info.name, problem));
   }
   if (!has_rule) {
@@ -173,6 +177,7 @@ int audit_command(const CommandLine& request) {
                           "run 'evictd run' with this configuration first"});
     }
     found.begin_cache(cache.name);
+    options.joined = joined_key_shapes(*rules, cache.name);
     Auditor auditor(*rules, acts, **database, **there, options, [&](const AuditFinding& finding) { found.found(finding); },
                     [&](std::chrono::milliseconds time) { return wait(signals, time); });
     const Result<void> done = audit(auditor, request, found, samples, signals);

@@ -262,6 +262,36 @@ TEST(AuditRules, WhichRulesCannotBeAudited) {
   EXPECT_THAT(why_not_audited(tags, false), HasSubstr("'keys'"));
 }
 
+TEST(AuditRules, KeysOfJoinedTablesAreJudgedByAQueryAlone) {
+  RuleInfo joined = checked_rule();
+  joined.lookups.push_back({{}, {}, {0}, {}});
+  EXPECT_THAT(why_not_audited(joined, false), HasSubstr("its keys are of joined tables"));
+  joined.key_templates.push_back("own:{id}");
+  EXPECT_EQ(why_not_audited(joined, false), "");
+  joined.key_templates.pop_back();
+  joined.audit.query = "select 1";
+  EXPECT_EQ(why_not_audited(joined, false), "");
+  RuleInfo implied = checked_rule();
+  implied.implied_by = "items";
+  EXPECT_EQ(why_not_audited(implied, true), "its keys are those of rule 'items'");
+}
+
+TEST(AuditRules, AMarkerIsNoProofOfAKeyThatIsAlsoOfAJoinedTable) {
+  JsonReader json;
+  const RuleInfo rule = checked_rule();
+  AuditFacts facts = facts_of("120:120:", {{99, ""}});
+  ASSERT_EQ(judge(rule, checked_value(), 0, facts, json).verdict, AuditVerdict::kFresh);
+  facts.joined_by = "pages";
+  const Judgement judged = judge(rule, checked_value(), 0, facts, json);
+  EXPECT_EQ(judged.verdict, AuditVerdict::kUnknown);
+  EXPECT_THAT(judged.reason, HasSubstr("rule 'pages' makes this key of a joined table as well"));
+  facts.rows = {{110, ""}};
+  EXPECT_EQ(judge(rule, checked_value(), 0, facts, json).verdict, AuditVerdict::kSuspect);
+  facts.has_query = true;
+  facts.answer = AuditAnswer{{"v"}, {checked_value().value}};
+  EXPECT_EQ(judge(rule, checked_value(), 0, facts, json).verdict, AuditVerdict::kFresh);
+}
+
 TEST(AuditNines, AreToldOnlyAsFarAsTheSampleCarries) {
   EXPECT_DOUBLE_EQ(stale_share_at_most(0), 1.0);
   EXPECT_DOUBLE_EQ(stale_share_at_most(2), 1.0);

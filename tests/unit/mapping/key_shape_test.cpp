@@ -37,6 +37,40 @@ TEST(KeyShape, AKeyOfAnotherShapeOrOfTwoReadingsTellsNothing) {
   EXPECT_EQ(read("k:{a.b}", "k:x"), "-");
 }
 
+TEST(KeyShape, AKeyOfAJoinedTableTellsTheColumnsOfThatTable) {
+  const RuleSet rules = rules_from(
+      "- {table: a, via: {b: {table: s.b, match: {id: b_id}}}, keys: ['b:{b.name}', 'a:{id}', 'c:{b.name|lower}:d'], caches: [eu]}\n"
+      "- {table: a, keys: ['x:{id}']}");
+  const std::vector<KeyShape> shapes = key_shapes(rules, 0);
+  ASSERT_EQ(shapes.size(), 3u);
+  EXPECT_FALSE(shapes[0].is_of_own_row);
+  EXPECT_EQ(shapes[0].table.qualified(), "s.b");
+  EXPECT_EQ(shapes[0].columns, std::vector<std::string>{"name"});
+  EXPECT_EQ(shapes[0].read("b:tea"), std::vector<std::string>{"tea"});
+  EXPECT_TRUE(shapes[1].is_of_own_row);
+  EXPECT_EQ(shapes[1].table.qualified(), "public.a");
+  // Of all rules of a cache, each once: what `via:` implies has the same.
+  std::vector<std::string> sources;
+  for (const KeyShape& shape : joined_key_shapes(rules, "eu")) sources.push_back(shape.source);
+  EXPECT_THAT(sources, ElementsAre("b:{b.name}", "c:{b.name|lower}:d"));
+  EXPECT_TRUE(joined_key_shapes(rules, "us").empty());
+}
+
+TEST(KeyShape, WhatAKeyMayBeIsToldOfUnreadableOnesToo) {
+  const auto may_be = [](const std::string& pattern, const std::string& key) {
+    return key_shapes(rules_from("- {table: a, keys: ['" + pattern + "']}"), 0)[0].may_be(key);
+  };
+  EXPECT_TRUE(may_be("product:{id}", "product:7"));
+  EXPECT_TRUE(may_be("product:{id}", "product:7:x"));
+  EXPECT_FALSE(may_be("product:{id}", "products:7"));
+  EXPECT_TRUE(may_be("a:{x|lower}:b:{y.z}:c", "a:1:b:2:c"));
+  EXPECT_FALSE(may_be("a:{x|lower}:b:{y.z}:c", "a:1:c"));
+  EXPECT_FALSE(may_be("a:{x}:a", "a:a"));
+  EXPECT_FALSE(may_be("a:{x}:b", "a:1:bc"));
+  EXPECT_TRUE(may_be("a:b", "a:b"));
+  EXPECT_FALSE(may_be("a:b", "a:bc"));
+}
+
 TEST(KeyShape, ThereIsOneForEachKeyWithItsColumnsInTheOrderOfTheirAppearance) {
   const RuleSet rules = rules_from("- {table: a, tags: ['t:{t}'], keys: ['k:{b}:{a}:{b}', 'l:{c}']}");
   const std::vector<KeyShape> shapes = key_shapes(rules, 0);

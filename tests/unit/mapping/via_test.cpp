@@ -112,6 +112,21 @@ TEST(Via, Queries) {
   EXPECT_EQ(array_literal({"a", "b\"\\,{}", ""}), R"({"a","b\"\\,{}",""})");
 }
 
+TEST(Via, AnAuditAsksForTheColumnsOfTheJoinedTable) {
+  const auto with = [](const std::string& key, const std::string& query) {
+    return error_of("- {table: a, via: {b: {table: b, match: {id: b_id}}}, keys: ['" + key + "'], audit: {query: '" + query + "'}}");
+  };
+  EXPECT_EQ(with("x:{b.n}:{b.m}", "select n, m, v from c where n = any($1) and m = any($2)"), "");
+  EXPECT_THAT(with("x:{b.n}:{b.m}", "select n, m, v from c where n = any($1)"), HasSubstr("expected 2 parameters, got 1"));
+  EXPECT_THAT(with("x:{b.n|lower}", "select n, v from c where n = any($1)"),
+              HasSubstr("'audit': expected a key from which its columns can be read, got 'x:{b.n|lower}'"));
+}
+
+TEST(Via, BesideOrdersIsRefusedInTheFirstSentence) {
+  EXPECT_THAT(error_of("- {table: a, via: {b: {table: b, match: {id: b_id}}}, semantic: [{index: 'i', where: {s: 'd:{id}'}}]}"),
+              HasSubstr("'semantic' and 'via' exclude one another"));
+}
+
 TEST(Via, WhatCannotBeKeptCompleteIsRefused) {
   const auto one = [](const std::string& keys) {
     return error_of("- {table: a, via: {b: {table: b, match: {id: b_id}}, c: {table: c, match: {id: b.c_id}}}, keys: [" + keys + "]}");
