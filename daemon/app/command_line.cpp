@@ -359,6 +359,12 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
   if (const std::vector<std::string> extras = app.remaining(); !extras.empty()) {
     return tl::unexpected(unknown_argument(app, extras.front(), word));
   }
+  // "$CONDITION" of a script, which is not set: an empty --where would purge the whole table.
+  for (const CLI::Option* option : app.get_options()) {
+    const std::vector<std::string>& given = option->results();
+    if (std::find(given.begin(), given.end(), "") == given.end()) continue;
+    return usage(fmt::format("'{}': expected a value, got an empty text", option->get_name()), see_help(word));
+  }
   Result<void> checked;
   if (result.verb == Verb::kExplain) checked = check_explain(result, words);
   if (result.verb == Verb::kPurge) checked = check_purge(result, words);

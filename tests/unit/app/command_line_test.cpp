@@ -146,6 +146,9 @@ TEST(CommandLine, ReadsWhatOperatorsAreGiven) {
   EXPECT_EQ(error_of({"purge", "--where", "x"}), "'--where' needs '--table'\nhint: see 'evictd purge --help'");
   EXPECT_EQ(error_of({"purge", "--pattern", "x", "--since", "1h"}),
             "'--where' and '--since' choose rows of a table, and '--pattern' names keys\nhint: say '--table' in place of '--pattern'");
+  // What a script did not set is not "everything".
+  EXPECT_EQ(error_of({"purge", "--table", "p", "--where", ""}), "'--where': expected a value, got an empty text\nhint: see 'evictd purge --help'");
+  EXPECT_EQ(error_of({"purge", "--table", "p", "--since", ""}), "'--since': expected a value, got an empty text\nhint: see 'evictd purge --help'");
   const Result<CommandLine> rows = parse_command_line({"explain", "--from-table", "p", "--where", "id = 1", "--limit", "3"});
   EXPECT_TRUE(rows->from_table);
   EXPECT_EQ(rows->table, "p");
