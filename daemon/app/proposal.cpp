@@ -66,10 +66,12 @@ std::string literal(std::string_view text) {
   return out;
 }
 
-std::string seen(std::size_t count, std::size_t of) {
+// Of a prefix: what follows it in those keys need not be this column.
+std::string seen(const std::string& prefix, std::size_t count, std::size_t of) {
   if (of == 0) return "a guess: Redis has no key to compare with";
-  return count == 0 ? fmt::format("a guess: none of {} keys in Redis is called so", of)
-                    : fmt::format("{} of {} keys in Redis are called so", count, of);
+  const std::string keys = fmt::format("{} key{} in Redis", of, of == 1 ? "" : "s");
+  return count == 0 ? fmt::format("a guess: none of {} begins with '{}:'", keys, shown(prefix))
+                    : fmt::format("{} of {} begin{} with '{}:'", count, keys, count == 1 ? "s" : "", shown(prefix));
 }
 
 // Why no rule is proposed for it; empty: one is.
@@ -77,7 +79,7 @@ std::string why_left_out(const SurveyedTable& table) {
   if (table.is_unlogged) return "unlogged: PostgreSQL does not tell its changes; ALTER TABLE ... SET LOGGED";
   if (!is_printable(table.schema) || !is_printable(table.name)) return "its name has signs that do not print: write its rule by hand";
   if (table.primary_key.empty()) return "it has no primary key to name a row's key by";
-  if (!table.has_identity) return "it has no replica identity: once published, UPDATE and DELETE would fail";
+  if (!table.has_identity) return "it, or a table below it, has no replica identity: once published, UPDATE and DELETE would fail";
   for (const std::string& column : table.primary_key) {
     if (!is_printable(column)) return fmt::format("the name of column '{}' has signs that do not print", shown(column));
   }
@@ -98,7 +100,7 @@ std::string rule_of(const SurveyedTable& table, const ProposalSources& sources) 
   std::string key = literal(prefix.text);
   for (const std::string& column : table.primary_key) key += ":" + placeholder(column);
   std::string out = fmt::format("- table: {}\n  keys:\n    - {}   # primary key; {}\n", table_setting(table),
-                                json_quoted(key), seen(prefix.count, sources.keys_seen));
+                                json_quoted(key), seen(prefix.text, prefix.count, sources.keys_seen));
   bool needs_old = false;
   std::size_t unique = 0;
   for (const std::string& column : table.unique_columns) {
@@ -106,7 +108,7 @@ std::string rule_of(const SurveyedTable& table, const ProposalSources& sources) 
     const auto found = sources.prefixes.find(prefix.text + ":" + column);
     const std::size_t count = found == sources.prefixes.end() ? 0 : found->second;
     out += fmt::format("    - {}   # unique; {}\n", json_quoted(literal(prefix.text + ":" + column) + ":" + placeholder(column)),
-                       seen(count, sources.keys_seen));
+                       seen(prefix.text + ":" + column, count, sources.keys_seen));
     needs_old = true;
   }
   std::string tags;

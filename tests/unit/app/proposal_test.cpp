@@ -33,10 +33,10 @@ TEST(Proposal, KeysFromKeysAndTagsFromForeignKeys) {
   sources.redis_url = "redis://localhost";
   const Proposal proposal = propose(sources);
   EXPECT_EQ(proposal.tables, 2u);
-  EXPECT_THAT(proposal.rules, HasSubstr("\"app:product:{id}\"   # primary key; 3 of 4 keys in Redis are called so\n"));
-  EXPECT_THAT(proposal.rules, HasSubstr("\"app:product:slug:{slug}\"   # unique; 1 of 4 keys in Redis are called so\n"));
+  EXPECT_THAT(proposal.rules, HasSubstr("\"app:product:{id}\"   # primary key; 3 of 4 keys in Redis begin with 'app:product:'\n"));
+  EXPECT_THAT(proposal.rules, HasSubstr("\"app:product:slug:{slug}\"   # unique; 1 of 4 keys in Redis begins with 'app:product:slug:'\n"));
   EXPECT_THAT(proposal.rules, HasSubstr("\"category:{category_id}\"   # a guess: what lists the rows of one public.categories\n"));
-  EXPECT_THAT(proposal.rules, HasSubstr("\"order_line:{order_id}:{line}\"   # primary key; a guess: none of 4 keys"));
+  EXPECT_THAT(proposal.rules, HasSubstr("\"order_line:{order_id}:{line}\"   # primary key; a guess: none of 4 keys in Redis begins with 'order_line:'\n"));
   const auto rules = RuleSet::parse(proposal.rules, "rules.yaml");
   ASSERT_TRUE(rules) << rules.error().to_string();
   EXPECT_EQ(rules->rules().size(), 2u);

@@ -189,7 +189,9 @@ def test_the_scripts_for_owners_are_nothing_else(postgres, redis, cache, folder)
 
 
 def test_init_proposes_what_check_and_run_accept(postgres, redis, cache, folder):
-    postgres.execute("create table notes (body text); create unlogged table visits (id int primary key)")
+    postgres.execute("""create table notes (body text); create unlogged table visits (id int primary key);
+        create table parents (id int primary key); create table children () inherits (parents);
+        create table months (id int primary key) partition by range (id); create table month1 partition of months for values from (0) to (9)""")
     cache.mset({f"shop:product:{number}": "x" for number in range(1, 30)})
     out = f"{folder}/proposed"
     program = Evictd(f"{folder}/unused", postgres.url(), redis.url(), RULES).program
@@ -199,6 +201,8 @@ def test_init_proposes_what_check_and_run_accept(postgres, redis, cache, folder)
     with open(f"{out}/rules.yaml", encoding="utf-8") as file:
         rules = file.read()
     assert '"shop:product:{id}"' in rules and "# public.notes: it has no primary key" in rules and "# public.visits: unlogged" in rules
+    assert "# public.parents: it, or a table below it, has no replica identity" in rules and "table: public.months" in rules
+    assert "primary key; 29 of 37 keys in Redis begin with 'shop:product:'" in rules, rules
     again = subprocess.run(init, capture_output=True, text=True, check=False)
     assert again.returncode == 2 and "nothing is overwritten" in again.stderr
     checked = subprocess.run([program, "check", "-c", f"{out}/evictd.yaml"], capture_output=True, text=True, check=False)

@@ -17,8 +17,10 @@ constexpr std::chrono::seconds kPatience{20};
 // {}: kIsIdentity
 constexpr const char* kTables =
     "select c.oid, n.nspname, c.relname, c.relpersistence = 'u',"
-    " c.relkind = 'p' or c.relreplident = 'f' or exists (select from pg_index i where i.indrelid = c.oid"
-    "  and {})"
+    // Its own rows and those of what lies below it, whose identities are their own: an INHERITS child has not even the key.
+    " not exists (with recursive tree (oid) as (select c.oid union all select h.inhrelid from pg_inherits h join tree on h.inhparent = tree.oid)"
+    "  select from tree join pg_class r on r.oid = tree.oid where r.relkind = 'r' and r.relreplident <> 'f'"
+    "  and not exists (select from pg_index i join pg_class c on c.oid = i.indrelid where i.indrelid = r.oid and {}))"
     " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
     " where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence <> 't'"
     " and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'"
