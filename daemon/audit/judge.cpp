@@ -293,9 +293,10 @@ std::string nines_text(std::uint64_t fresh_count, std::uint64_t stale_count) {
   }
   const double share = stale_share_at_most(samples);
   const double nines = std::floor(-std::log10(share) * 10) / 10;
-  return fmt::format("none of {} judged values is stale: at most {:.2g} % are, with 95 % confidence ({:.1f} nines; a sample of "
+  const std::string percent = share >= 0.1 ? fmt::format("{:.0f}", 100 * share) : fmt::format("{:.2g}", 100 * share);
+  return fmt::format("none of {} judged values is stale: at most {} % are, with 95 % confidence ({:.1f} nines; a sample of "
                      "this size carries no more)",
-                     samples, 100 * share, nines + 0.0);
+                     samples, percent, nines + 0.0);
 }
 
 }  // namespace evictd

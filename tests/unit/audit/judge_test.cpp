@@ -297,6 +297,8 @@ TEST(AuditNines, AreToldOnlyAsFarAsTheSampleCarries) {
   EXPECT_DOUBLE_EQ(stale_share_at_most(2), 1.0);
   EXPECT_DOUBLE_EQ(stale_share_at_most(3000), 0.001);
   EXPECT_THAT(nines_text(0, 0), HasSubstr("nothing was judged"));
+  EXPECT_THAT(nines_text(2, 0), HasSubstr("none of 2 judged values is stale: at most 100 % are"));
+  EXPECT_THAT(nines_text(20, 0), HasSubstr("at most 15 % are"));
   EXPECT_THAT(nines_text(3000, 0), HasSubstr("at most 0.1 % are, with 95 % confidence (3.0 nines"));
   EXPECT_THAT(nines_text(1000, 0), HasSubstr("2.5 nines"));
   EXPECT_THAT(nines_text(999, 1), HasSubstr("1 of 1000 judged values are stale (0.1 %)"));
