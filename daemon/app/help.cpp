@@ -122,7 +122,8 @@ must exist. Coloured on a terminal, unless NO_COLOR is set.
 
   -c, --config FILE   the configuration (default: evictd.yaml)
       --table TABLE   only changes of this table
-      --rule RULE     only what this rule would delete
+      --rule RULE     only what this rule would delete, by changes of its joined
+                      tables ('via') too
       --json          one JSON object per change and line
 
 example: evictd watch -c evictd.yaml

@@ -5,7 +5,10 @@
     prices   ──► variants ──► products         product:{product.slug}:prices
 """
 
+import json
 import random
+import signal
+import subprocess
 import threading
 import time
 
@@ -211,6 +214,30 @@ def test_a_purge_of_rows_deletes_what_they_lead_to(tables, cache, make_evictd):
     evictd = make_evictd(rules=RULES, postgres_url=tables.url(user="looker"))
     done = purged("items", "id = 3", *[f"user:{n}:items" for n in range(10)])
     assert "rule 'public.items': its joined rows cannot be looked up, so its patterns are purged: permission denied" in done.stderr, done.stderr
+
+
+def test_watch_of_a_rule_shows_what_its_joined_tables_delete(tables, make_evictd, folder):
+    evictd = make_evictd(rules=RULES).start()  # makes the publication
+    assert evictd.stop() == 0
+    out, said = f"{folder}/watch.out", f"{folder}/watch.err"
+    with open(out, "w", encoding="utf-8") as file, open(said, "w", encoding="utf-8") as errors:
+        watching = subprocess.Popen([evictd.program, "watch", "-c", evictd.config, "--rule", "public.items", "--json"], stdout=file, stderr=errors)
+
+    def text(name):
+        with open(name, encoding="utf-8") as file:
+            return file.read()
+
+    try:
+        eventually("watch streams", lambda: "watching 6 tables" in text(said))
+        tables.execute("update orders set user_id = 77 where id = 3; update categories set name = 'x' where id = 3; update items set quantity = 5 where id = 3")
+        eventually("watch prints", lambda: text(out).count("\n") >= 2)
+    finally:
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(30) == 0
+    changes = [json.loads(line) for line in text(out).splitlines()]
+    assert [(change["op"], change["table"], [(one["kind"], one["text"]) for one in change["actions"]]) for change in changes] == [
+        ("update", "public.orders", [("key", "user:77:items"), ("key", "user:3:items")]),
+        ("update", "public.items", [("lookup", "public.orders where id = '3': user:{order.user_id}:items")])]
 
 
 def looked_up_while_commits_hang(tables, cache, evictd):

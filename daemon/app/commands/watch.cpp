@@ -64,7 +64,7 @@ class Watcher final : public SourceHandler {
     watched.table = change.relation->qualified_name();
     watched.row = row_text(change);
     for (const ExplainReceiver::Line& line : receiver.lines()) {
-      if (rule_.empty() || line.rule.starts_with(fmt::format("rule '{}' (", rule_))) watched.lines.push_back(line);
+      if (is_wanted(line)) watched.lines.push_back(line);
     }
     if (!rule_.empty() && watched.lines.empty()) return;
     if (receiver.lines().empty()) watched.why_nothing = why_nothing(receiver);
@@ -79,7 +79,7 @@ class Watcher final : public SourceHandler {
     watched.lines.push_back({"note", "an unknown change: " + printable_text(change.detail), ""});
     for (const RuleInfo& rule : rules_.rules()) {
       if (table_ && rule.qualified_table() != table_->qualified()) continue;
-      if (!rule_.empty() && rule.name != rule_) continue;
+      if (!is_wanted(rule)) continue;
       const bool is_affected = change.tables.empty() || std::find(change.tables.begin(), change.tables.end(),
                                                                   rule.qualified_table()) != change.tables.end();
       if (!is_affected) continue;
@@ -99,6 +99,14 @@ class Watcher final : public SourceHandler {
   void on_keepalive(const Position& position) override { source_.acknowledge(position); }
 
  private:
+  // What `via:` implies does the work of the rule that was written.
+  bool is_wanted(const RuleInfo& rule) const { return rule_.empty() || rule.name == rule_ || rule.implied_by == rule_; }
+  bool is_wanted(const ExplainReceiver::Line& line) const {
+    return rule_.empty() || std::any_of(rules_.rules().begin(), rules_.rules().end(), [&](const RuleInfo& rule) {
+             return is_wanted(rule) && line.rule.starts_with(fmt::format("rule '{}' (", rule.name));
+           });
+  }
+
   Source& source_;
   const RuleSet& rules_;
   Mapper mapper_;
