@@ -96,7 +96,13 @@ Result<std::unique_ptr<LiveRows>> LiveRows::open(const DatabaseAddress& database
     // By itself first, and never run: what the server says of it then is not about what stands around it below, nor can it
     // close a bracket of ours.
     const auto failure = CatalogueSession::guard<std::optional<PostgresFailure>>(
-        [&] { return impl->session->prepare("evictd_where", fmt::format("select from {} where {}\n", from, wanted.where)); }, impl->conninfo);
+        [&] {
+          auto wrong = impl->session->prepare("evictd_where", fmt::format("select from {} where {}\n", from, wanted.where));
+          const bool is_ours = wrong && !wrong->sqlstate.starts_with("42") && !wrong->sqlstate.starts_with("22");
+          if (is_ours) throw SessionFailure(ErrorKind::kTransient, wrong->text, wrong->sqlstate);  // a lock, a server that stops
+          return wrong;
+        },
+        impl->conninfo);
     if (!failure) return tl::unexpected(failure.error());
     if (*failure) {
       const bool is_syntax = (*failure)->sqlstate == "42601";
