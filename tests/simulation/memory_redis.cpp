@@ -477,6 +477,7 @@ const std::unordered_map<std::string_view, MemoryRedis::Command>& MemoryRedis::c
   static const std::unordered_map<std::string_view, Command> all = {
       {"GET", {&R::get, 2, false}},
       {"MGET", {&R::mget, -2, false}},
+      {"GETRANGE", {&R::getrange, 4, false}},
       {"SET", {&R::set, -3, true}},
       {"UNLINK", {&R::unlink, -2, true}},
       {"DEL", {&R::unlink, -2, true}},
@@ -588,6 +589,22 @@ Reply MemoryRedis::get(const Arguments& a) {
   Reply wrong;
   const auto* value = find_as<std::string>(a[1], wrong);
   return value == nullptr ? wrong : text_of(*value);
+}
+
+Reply MemoryRedis::getrange(const Arguments& a) {
+  auto first = integer_of(a[2]), last = integer_of(a[3]);
+  if (!first || !last) return failed(kNoInteger);
+  Reply wrong;
+  const auto* value = find_as<std::string>(a[1], wrong);
+  if (value == nullptr) return wrong.is_error() ? wrong : text_of("");
+  const auto length = static_cast<std::int64_t>(value->size());
+  if (*first < 0 && *last < 0 && *first > *last) return text_of("");
+  for (auto* one : {&*first, &*last}) {
+    if (*one < 0) *one = std::max<std::int64_t>(*one + length, 0);
+  }
+  *last = std::min(*last, length - 1);
+  if (*first > *last || length == 0) return text_of("");
+  return text_of(value->substr(static_cast<std::size_t>(*first), static_cast<std::size_t>(*last - *first + 1)));
 }
 
 Reply MemoryRedis::mget(const Arguments& a) {

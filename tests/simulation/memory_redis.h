@@ -102,6 +102,7 @@ class MemoryRedis {
 
   Reply get(const Arguments&);
   Reply mget(const Arguments&);
+  Reply getrange(const Arguments&);
   Reply set(const Arguments&);
   Reply unlink(const Arguments&);
   Reply exists(const Arguments&);

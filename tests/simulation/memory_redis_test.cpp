@@ -128,7 +128,7 @@ TEST_F(MemoryRedisTest, CommandsAtRandomHaveTheSameReplies) {
   static const std::string kBounds[] = {"-inf", "+inf", "2", "(2", "(2.5", "1700000000000", "x"};
   for (int i = 0; i < 6000 && !HasFatalFailure(); ++i) {
     const std::string key = one_of(kKeys), other = one_of(kKeys), text = one_of(kTexts), number = one_of(kNumbers);
-    switch (pick(30)) {
+    switch (pick(31)) {
       case 0: same({"GET", key}); break;
       case 1: same({"MGET", key, other, one_of(kKeys)}); break;
       case 2: same({"SET", key, text}); break;
@@ -161,6 +161,7 @@ TEST_F(MemoryRedisTest, CommandsAtRandomHaveTheSameReplies) {
       case 26: same({pick(2) == 0 ? "MULTI" : "EXEC"}); break;
       case 27: same(pick(3) == 0 ? Arguments{"DISCARD"} : Arguments{"PUBLISH", "channel", "text"}); break;
       case 28: same({"GET"}); break;
+      case 29: same({"GETRANGE", key, number, one_of(kNumbers)}); break;
       default: same({"SADD", key, std::to_string(pick(40)), std::to_string(pick(40))}); break;
     }
     if (i % 500 == 499) {

@@ -66,8 +66,6 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
       any(rules, [](const RuleInfo& rule) { return !rule.tag_templates.empty() && rule.tags_mode == TagsMode::kMembers; });
   const bool has_plain_tag_sets =
       any(rules, [](const RuleInfo& rule) { return !rule.tag_templates.empty() && asks_for_deletes_only(rule); });
-  const bool has_lazy_tags =
-      any(rules, [](const RuleInfo& rule) { return !rule.tag_templates.empty() && rule.tags_mode == TagsMode::kLazy; });
   const bool has_counters = any(rules, [](const RuleInfo& rule) { return !rule.bump_templates.empty(); });
 
   RedisAcl acl;
@@ -75,11 +73,10 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
   for (const std::string& key : keys) acl.daemon += " " + quoted("~" + key);
   for (const std::string& channel : channels) acl.daemon += " " + quoted("&" + channel);
   acl.daemon +=
-      " -@all +info +time +select +client|setname +get +mget +set +pttl +pexpire +persist +unlink +evalsha +script|load"
+      " -@all +info +time +select +client|setname +get +mget +getrange +exists +set +pttl +pexpire +persist +unlink +evalsha +script|load"
       " +fcall +function|load +scan";
   if (has_tag_sets) acl.daemon += " +sscan +zscan +srem";
   if (has_plain_tag_sets) acl.daemon += " +multi +exec";
-  if (has_lazy_tags) acl.daemon += " +exists";
   if (has_counters) acl.daemon += " +zadd +zremrangebyscore +zremrangebyrank +incrby";
   if (any(rules, [](const RuleInfo& rule) { return !rule.refresh.stream.empty(); })) acl.daemon += " +xadd";
   // Fills by the refresh list values under tags, in sets or with an end.

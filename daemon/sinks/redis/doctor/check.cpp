@@ -241,7 +241,6 @@ class RedisCheck {
   static bool has_plain_tags(const RuleInfo& rule) { return has_tags(rule) && !has_scripts(rule); }
   static bool has_tags(const RuleInfo& rule) { return !rule.tag_templates.empty(); }
   static bool has_tag_sets(const RuleInfo& rule) { return has_tags(rule) && rule.tags_mode == TagsMode::kMembers; }
-  static bool has_lazy_tags(const RuleInfo& rule) { return has_tags(rule) && rule.tags_mode != TagsMode::kMembers; }
   static bool has_counters(const RuleInfo& rule) { return !rule.bump_templates.empty(); }
   static bool has_channel(const RuleInfo& rule) { return !rule.announce.empty(); }
 
@@ -252,6 +251,8 @@ class RedisCheck {
         {"SCRIPT", "nothing is deleted without it", has_scripts},
         {"UNLINK", "nothing is deleted without it", any_rule},
         {"MGET", "the scripts need it", has_scripts},
+        {"GETRANGE", "the scripts need it", has_scripts},
+        {"EXISTS", "the scripts need it", has_scripts},
         {"GET", "the record is read with it", any_rule},
         {"SET", "the record is written with it", any_rule},
         {"PTTL", "the scripts need it", has_scripts},
@@ -264,7 +265,6 @@ class RedisCheck {
         {"SSCAN", "tags are walked with it", has_tag_sets},
         {"ZSCAN", "joined tags are walked with it", has_tag_sets},
         {"SREM", "tags are walked with it", has_tag_sets},
-        {"EXISTS", "lazy tags need it", has_lazy_tags},
         {"ZADD", "counters need it", has_counters},
         {"ZREMRANGEBYSCORE", "counters need it", has_counters},
         {"ZREMRANGEBYRANK", "counters need it", has_counters},
@@ -378,7 +378,7 @@ class RedisCheck {
     if (takes_script) {
       const std::string marker = marker_name(key);
       const std::vector<std::vector<std::string>> more = {
-          {"EVALSHA", std::string(40, '0'), "2", key, marker}, {"MGET", marker}, {"SET", marker, "x", "PX", "1000"}, {"PTTL", marker},
+          {"EVALSHA", std::string(40, '0'), "2", key, marker}, {"MGET", marker}, {"GETRANGE", marker, "0", "1"}, {"EXISTS", marker}, {"SET", marker, "x", "PX", "1000"}, {"PTTL", marker},
           {"PEXPIRE", marker, "1000"}, {"GET", marker}, {"SCRIPT", "LOAD", "return 1"}, {"PERSIST", marker}};
       commands.insert(commands.end(), more.begin(), more.end());
     }

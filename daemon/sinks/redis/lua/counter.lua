@@ -10,12 +10,15 @@
 
 local REMEMBERED_MAX = 10000
 local REMEMBERED_MS = 3600000
+local COUNTER_MAX = '20'  -- letters, of 64 bits and a sign
 
 -- Whether what a pattern found is a counter, or gone by now: a value that is cached has no memory, but a marker of that
 -- name, which must stay.
 local function may_be_counter(name)
-  local text = redis.pcall('GET', name)
-  return text == false or type(text) == 'string' and string.find(text, '^%-?%d+$') ~= nil
+  local text = redis.pcall('GETRANGE', name, '0', COUNTER_MAX)
+  -- Nothing there, or nothing in it; or a user that may not GETRANGE.
+  if type(text) ~= 'string' or text == '' then text = redis.pcall('GET', name) end
+  return text == false or type(text) == 'string' and #text <= tonumber(COUNTER_MAX) and string.find(text, '^%-?%d+$') ~= nil
 end
 
 -- Returns whether it was raised; nil when it is no counter.

@@ -112,14 +112,17 @@ local function end_of_transactions(text, first)
   if not letter or letter ~= 94 and letter ~= 126 and (letter < 48 or letter > 57) then return nil end  -- '^', '~', a digit
   if find(text, 'd', first, true) or find(text, 'v', first, true) then return nil end
   local stop = find(text, ' ', first, true)
+  if (stop or #text) - first > TOKENS_BYTES_MAX then return nil end
   if not stop then return #text + 1 end
-  return find(text, '^n[%d:,]+$', stop + 1) and stop or nil
+  if string.byte(text, stop + 1) ~= 110 or find(text, ' ', stop + 1, true) then return nil end  -- 'n'
+  return stop
 end
 
--- Where among tokens `id` stands (its last letter) and whether it is settled; nil when it is not there.
+-- Where among tokens `id` stands (its last letter) and whether it is settled; nil when it is not there, or not found soon: parts of
+-- others look like it, and no tombstone of ours has more than so many.
 local function find_token(text, id, first, stop)
   local from = first
-  while true do
+  for _ = 1, TOKENS_READ_MAX do
     local begin, last = string.find(text, id, from, true)
     if not begin or last >= stop then return nil end
     local before, behind = string.byte(text, begin - 1), string.byte(text, last + 1)
@@ -176,6 +179,25 @@ local function decide_quickly(text, wanted, prefix, act)
   return 'delete', string.sub(text, 1, stop - 1) .. more .. string.sub(text, stop), true
 end
 
+-- The same of what the usual fill left: filled under a snapshot. Whether that saw a transaction is plain from its text.
+local function decide_filled(text, wanted, fresh, c)
+  if #text > FILLED_MAX then return 'delete', fresh end
+  local version, xmin, xmax, running, filled, behind = string.match(text, '^f ((%d+):(%d+):([%d,]*)) (%d+)()')
+  if not version or behind <= #text and not string.find(text, '^ d%d+$', behind) then return nil end
+  filled, xmin, xmax = exact(filled), exact(xmin), exact(xmax)
+  if not filled or not xmin or not xmax or xmin > xmax or string.find(wanted, '~', 1, true) then return nil end
+  if filled < c.trust_since then return 'delete', fresh end
+  local proven = c.trust_filled
+  if proven then
+    for digits in string.gmatch(wanted, '%d+') do
+      local xid = exact(digits)
+      if not xid or xid >= xmax or xid >= xmin and string.find(',' .. running .. ',', ',' .. digits .. ',', 1, true) then proven = false end
+    end
+  end
+  if proven then return 'kept' end
+  return 'delete', fresh .. ' n' .. version
+end
+
 -- A marker that stays as it is must still live as long as one written now: readers count from here. Redis 7 can do that in
 -- one call (and says its number since then), which is half of what a replay costs.
 local function lengthen(name, lifetime)
@@ -199,7 +221,12 @@ local function judge(text, wanted, is_quick, fresh, prefix, c)
     return 'replayed'  -- the tombstone of this very invalidation; a floor ('^', in front) or a row version proves none
   end
   if letter and is_quick then
-    local verdict, detail, keeps_lifetime = decide_quickly(text, wanted, prefix, c.act)
+    local verdict, detail, keeps_lifetime
+    if string.byte(text) == 102 then  -- 'f'
+      verdict, detail = decide_filled(text, wanted, fresh, c)
+    else
+      verdict, detail, keeps_lifetime = decide_quickly(text, wanted, prefix, c.act)
+    end
     if verdict then return verdict, detail, keeps_lifetime end
   end
   local verdict, detail = decide(text, wanted, c)
@@ -207,19 +234,35 @@ local function judge(text, wanted, is_quick, fresh, prefix, c)
   return verdict, detail, string.byte(text) == 116
 end
 
+-- The markers of a call, each as read_marker() has it; nil when there are none. At the first that is not there all others are asked for
+-- at once: most often there are none of them either, and that is cheaper than to read them. A user that may not ask has them read.
+local function read_all(keys, first, n)
+  local pcall = redis.pcall
+  local found, last, has_asked = nil, first + n - 1, false
+  for i = 1, n do
+    local at = first + i - 1
+    local text = pcall('GETRANGE', keys[at], '0', MARKER_END)
+    if type(text) ~= 'string' then text = read_marker(keys[at]) or '' end
+    if text ~= '' then
+      found = found or {}
+      found[i] = text
+    elseif not has_asked and at < last then
+      has_asked = true
+      if pcall('EXISTS', unpack(keys, at + 1, last)) == 0 then break end
+    end
+  end
+  return found
+end
+
 -- `members`: nil, or a table that receives the keys that were deleted or absent.
 local function invalidate_keys(keys, first, n, args, c, members)
   local call, pcall, find = redis.call, redis.pcall, string.find
-  local found = call('MGET', unpack(keys, first + n, first + 2 * n - 1))
+  local found = read_all(keys, first + n, n)
   local shared = #args == 5 and args[5] or nil
   local prefix = 't ' .. c.epoch .. ' '
   local lifetime = c.lifetime
 
-  local any = false
-  for i = 1, n do
-    if found[i] then any = true break end
-  end
-  if not any and not c.grace and not c.channel then
+  if not found and not c.grace and not c.channel then
     -- The common case, kept lean: no markers yet.
     local deleted
     if c.hits then
@@ -252,7 +295,7 @@ local function invalidate_keys(keys, first, n, args, c, members)
   for i = 1, n do
     local wanted = shared or args[4 + i]
     local name = keys[first + n + i - 1]
-    local text = found[i]
+    local text = found and found[i]
     local verdict, detail, keeps_lifetime = 'delete', fresh or prefix .. wanted, false
     if text then
       verdict, detail, keeps_lifetime = judge(text, wanted, is_quick or not shared and find(wanted, QUICK), detail, prefix, c)

@@ -44,6 +44,15 @@ local MODULO_TRUST_MS = 4 * 60 * 60 * 1000
 -- No marker that we write is longer. One that is was written by somebody else, and taking it apart could hold Redis up:
 -- it cannot be read.
 local MARKER_MAX = 8192
+-- Where reading ends: one letter later, so that what is too long shows. As text, for a number has to be printed at each call.
+local MARKER_END = '8192'
+-- Nor has one that we write so much in it. A call has hundreds of markers, and eight kilobytes of tokens took 10 ms to be taken apart.
+local TOKENS_READ_MAX, ROWS_READ_MAX, FIELDS_MAX = 2 * TOKENS_MAX, 16, 8
+local TOKENS_BYTES_MAX = 2048  -- of them all
+-- Of the version that a fill leaves in a marker. A longer snapshot is kept as its xmin, which claims less (G5).
+local VERSION_MAX = 2048
+local FILLED_MAX = VERSION_MAX + 128  -- of the marker of a fill
+local SNAPSHOT_KEPT_MAX = 6144  -- of the daemon's own, in a tombstone
 local EXACT_MAX = 9007199254740992  -- 2^53: beyond it, Lua numbers skip integers
 
 -- 'evictd:{key}', or 'evictd:key' when the key has a non-empty hash tag.
@@ -54,6 +63,15 @@ local function marker_name(key)
     if close and close > open + 1 then return 'evictd:' .. key end
   end
   return 'evictd:{' .. key .. '}'
+end
+
+-- The text of a marker, false when there is none. Never more of it than shows that it is too long: whoever may write markers may
+-- write half a gigabyte, and handing that to a script holds Redis up for milliseconds a megabyte.
+local function read_marker(name)
+  local text = redis.pcall('GETRANGE', name, '0', MARKER_END)
+  if type(text) == 'string' then return text ~= '' and text end
+  -- Of another type, which is none to MGET; or the user may not GETRANGE, which its line did not always name.
+  return redis.call('MGET', name)[1]
 end
 
 -- A whole number that Lua holds exactly, or nil.
@@ -67,6 +85,7 @@ end
 -- A row version in a form whose order is the order of strings: unsigned integers of up to 64 bits, or
 -- timestamps such as 2024-02-03T04:05:06.789Z. The first letter keeps the two apart. nil: neither.
 local function row_version(text)
+  if #text > 64 then return nil end
   if string.find(text, '^%d+$') then
     local digits = string.match(text, '^0*(%d+)$')
     if #digits > 20 then return nil end
@@ -181,11 +200,20 @@ end
 
 -- Text -> {kind=, a=, b=, need=, kept=, took=, lease=, lease_until=}; nil when unreadable.
 local function parse_marker(text)
-  if #text > MARKER_MAX then return nil end
+  if #text > FILLED_MAX then
+    -- Long is what fills need besides, if anything: the tokens in front of it are not.
+    if #text > MARKER_MAX or string.byte(text) ~= 116 then return nil end  -- 't'
+    local stop = string.find(text, ' ', 3, true)
+    stop = stop and string.find(text, ' ', stop + 1, true)
+    if not stop or stop > FILLED_MAX then return nil end
+  end
   local kind, a, b, rest = string.match(text, '^([tfl]) (%S+) (%S+)(.*)$')
   if not kind then return nil end
   local marker = {kind = kind, a = a, b = b}
+  local fields = 0
   for field in string.gmatch(rest, '%S+') do
+    fields = fields + 1
+    if fields > FIELDS_MAX then return nil end
     local letter = string.sub(field, 1, 1)
     if letter == 'n' then
       marker.need = string.sub(field, 2)
@@ -213,13 +241,20 @@ local function marker_text(marker)
   return text
 end
 
--- '123,124s' -> {{id='123', flags=''}, {id='124', flags='s'}} and {['123']=..., ['124']=...}
-local function parse_tokens(text)
+-- '123,124s' -> {{id='123', flags=''}, {id='124', flags='s'}} and {['123']=..., ['124']=...}; nil when unreadable.
+-- `is_marker`: the tokens of a marker, which may be anybody's.
+local function parse_tokens(text, is_marker)
   local list, by_id = {}, {}
+  if is_marker and #text > TOKENS_BYTES_MAX then return nil end
+  local tokens_left, rows_left = is_marker and TOKENS_READ_MAX or #text, is_marker and ROWS_READ_MAX or #text
   for part in string.gmatch(text, '[^,]+') do
     local id, flags = string.match(part, '^(%^?~?%d+)([sd]*)$')
-    if not id then id, flags = string.match(part, '^(v[%d:TZ%.%-]+)([sd]*)$') end
-    if not id then return nil end
+    if not id then
+      id, flags = string.match(part, '^(v[%d:TZ%.%-]+)([sd]*)$')
+      rows_left = rows_left - 1
+    end
+    tokens_left = tokens_left - 1
+    if not id or tokens_left < 0 or rows_left < 0 then return nil end
     local token = {id = id, flags = flags}
     list[#list + 1] = token
     by_id[id] = token
@@ -324,9 +359,9 @@ end
 
 -- Too many tokens: those that a snapshot of the daemon's own has seen may go, if every fill from here on has to
 -- include that snapshot (`need`). So a transaction that stays open for long does not forbid all fills, as a
--- floor would. Returns the tokens and what fills need besides.
+-- floor would. Not under a snapshot that would make the marker one that cannot be read. Returns the tokens and what fills need besides.
 local function compacted(list, need, snapshot)
-  if #list <= TOKENS_MAX or not snapshot then return list, need end
+  if #list <= TOKENS_MAX or not snapshot or #snapshot > SNAPSHOT_KEPT_MAX then return list, need end
   local seen = parse_version(snapshot)
   local needed = need and parse_version(need)
   if not seen or (need and not (needed and includes(seen, needed))) then return list, need end
@@ -384,7 +419,7 @@ local function decide(text, wanted, c)
   end
 
   if not same_epoch(marker.a, c) then return 'delete', fresh end
-  local have, by_id = parse_tokens(marker.b)
+  local have, by_id = parse_tokens(marker.b, true)
   if not have then return 'delete', fresh end
   local all_there, wants_settled = true, false
   for _, token in ipairs(list) do

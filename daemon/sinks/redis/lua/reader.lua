@@ -23,8 +23,6 @@ local TOKEN_MAX = 65536  -- bytes
 -- A longer snapshot, of more than a thousand transactions in progress, counts as its xmin, which claims less (G5): taking
 -- it apart would keep Redis from everybody else for milliseconds.
 local SNAPSHOT_MAX = 16384
--- Of the version that a marker keeps. A longer snapshot is kept as its xmin, which claims less (G5).
-local VERSION_MAX = 2048
 
 -- Counted by this process of Redis, since the library was loaded. Scripts count nothing: they forget.
 local counts = {
@@ -157,7 +155,7 @@ local function tombstone_forbids(marker, version, filled)
   if xid then
     if not sees(version, xid) then return 'rejected_tombstone' end
   else
-    local list = parse_tokens(marker.b)
+    local list = parse_tokens(marker.b, true)
     if not list then return 'rejected_tombstone' end
     for _, token in ipairs(list) do
       if not filled_sees(version, filled, token.id) then return 'rejected_tombstone' end
@@ -178,7 +176,7 @@ end
 local function marker_forbids(text, version)
   if not text then return nil end
   if is_tombstone(text) then return tombstone_forbids(parse_marker(text), version) end
-  if #text > MARKER_MAX then return nil end
+  if #text > FILLED_MAX then return nil end
   local there = string.match(text, '^f (%S+) ')
   if not there or there == '-' then return nil end
   local filled = parse_version(there)
@@ -192,10 +190,9 @@ end
 
 -- The markers of the key, of purges, and of the tags, in this order.
 local function read_markers(keys)
-  if #keys == 2 then return redis.call('MGET', keys[2], purged_name(keys[1])) end
-  local names = {keys[2], purged_name(keys[1])}
-  for i = 3, #keys do names[i] = is_lazy_tag(keys[i]) and keys[i] or marker_name(keys[i]) end
-  return redis.call('MGET', unpack(names))
+  local found = {read_marker(keys[2]), read_marker(purged_name(keys[1]))}
+  for i = 3, #keys do found[i] = read_marker(is_lazy_tag(keys[i]) and keys[i] or marker_name(keys[i])) end
+  return found
 end
 
 local function rejected(reason)
@@ -347,7 +344,7 @@ local function join(keys, args)
   if #token > TOKEN_MAX then
     return redis.error_reply('ERR expected a token of at most ' .. TOKEN_MAX .. ' bytes, got ' .. #token)
   end
-  local text, now = redis.call('GET', marker), now_text()
+  local text, now = read_marker(marker), now_text()
   local version_text, version
   if string.sub(token, 1, 6) ~= 'lease:' then  -- a lease says nothing of versions
     version_text, version = token_version(token)
@@ -378,7 +375,7 @@ local function seen(keys, args)
   if #keys ~= 1 or #args ~= 1 or not (is_lazy_tag(name) and is_tag(name)) then
     return redis.error_reply("ERR expected 'evictd:{tag:<name>}' as the key, and the version of a value")
   end
-  local text = redis.call('GET', name)
+  local text = read_marker(name)
   if not is_tombstone(text) then return 0 end
   local _, version = token_version(args[1])
   if not version then return 0 end
@@ -459,10 +456,10 @@ local function get(keys, args)
   local misnamed = wrong_keys(keys)
   if misnamed then return misnamed end
   local value = redis.call('GET', keys[1])
-  local found = #keys == 2 and {redis.call('GET', keys[2])} or read_markers(keys)
+  local found = #keys == 2 and {read_marker(keys[2])} or read_markers(keys)
   if value and #keys == 2 and beta == 0 and not is_tombstone(found[1]) then
     -- The common case, kept lean.
-    local version = found[1] and #found[1] <= MARKER_MAX and string.match(found[1], '^f (%S+) ')
+    local version = found[1] and #found[1] <= FILLED_MAX and string.match(found[1], '^f (%S+) ')
     return fresh(value, false, version or false, options.UNLESS)
   end
   local marker = found[1] and parse_marker(found[1])
@@ -508,7 +505,7 @@ local function write_invalidate(keys, args)
   local misnamed = wrong_keys(keys)
   if misnamed then return misnamed end
   local lifetime = string.format('%.0f', TOMBSTONE_TTL + MARGIN)
-  local marker = redis.call('GET', keys[2])
+  local marker = read_marker(keys[2])
   local old = marker and parse_marker(marker)
   -- Tokens of an epoch stay in it; without one, the time tells the daemon whether it belongs to its epoch.
   local epoch = old and old.kind == 't' and old.a or '*' .. string.format('%.0f', now_ms())

@@ -3,7 +3,7 @@
 
 -- KEYS key marker, ARGV the lease -> 1 given back, 0 it was no longer there
 local function release(keys, args)
-  local text = redis.call('GET', keys[2])
+  local text = read_marker(keys[2])
   local marker = text and parse_marker(text)
   if not marker or marker.lease ~= args[1] then return 0 end
   end_lease_soon(keys[2], text, now_ms())

@@ -19,9 +19,9 @@ local function invalidate_scattered(_, args)
     local key = args[5 + i]
     local name = marker_name(key)
     local wanted = shared or args[5 + n + i]
-    local text = pcall('GET', name)
+    local text = pcall('GETRANGE', name, '0', MARKER_END)
     local verdict, detail, keeps_lifetime = 'delete', fresh or prefix .. wanted, false
-    if text then
+    if text ~= '' then
       if type(text) == 'table' then
         verdict = 'elsewhere'
       else

@@ -8,10 +8,10 @@
 
 -- The marker of a walk -> list of tokens, table by id, needed snapshot. Another epoch's counts as none.
 local function walk_tokens(name, c)
-  local text = redis.call('MGET', name)[1]  -- unlike GET, no error when it is of another type
+  local text = read_marker(name)
   local marker = text and parse_marker(text)
   if marker and marker.kind == 't' and same_epoch(marker.a, c) then
-    local list, by_id = parse_tokens(marker.b)
+    local list, by_id = parse_tokens(marker.b, true)
     if list then return list, by_id, marker.need end
   end
   return {}, {}, nil
@@ -134,7 +134,7 @@ local function lazy_tags(keys, args)
       lengthen(name, c.lifetime)
     else
       reply[1] = reply[1] + redis.call('EXISTS', name)
-      local text = redis.call('MGET', name)[1]
+      local text = read_marker(name)
       local made = exact(text and string.match(text, '^t %*(%d+) ') or '')
       local since = made and made >= c.trust_since and made or c.trust_since
       reply[4] = reply[4] + mark_walk(name, wanted, c, '', since > 0 and '*' .. string.format('%.0f', since) or nil)

@@ -228,11 +228,11 @@ TEST_F(ClusterSinkTest, KeysOfASlotOnTheMoveLeaveTheirCallAndTheOthersStay) {
   EXPECT_EQ(driven_->journal().disconnects, 0);
 }
 
-// What lies between us and a server may let scripts touch declared keys alone. Here the right to GET is missing, which the call of a single key
+// What lies between us and a server may let scripts touch declared keys alone. Here the right to GETRANGE is missing, which the call of a single key
 // does without.
 TEST_F(ClusterSinkTest, WhereNoCallMayBeSharedEachKeyHasItsOwn) {
   connect();
-  for (std::size_t i = 0; i < cluster_->size(); ++i) cluster_->node(i).client().command({"ACL", "SETUSER", "default", "-get"});
+  for (std::size_t i = 0; i < cluster_->size(); ++i) cluster_->node(i).client().command({"ACL", "SETUSER", "default", "-getrange"});
   for (int round = 0; round < 4; ++round) {
     OrderBuilder order(Act::kInvalidate);
     order.trusting();
@@ -247,7 +247,7 @@ TEST_F(ClusterSinkTest, WhereNoCallMayBeSharedEachKeyHasItsOwn) {
       EXPECT_EQ(script_calls(), 60u) << "it is not tried for ever";
     }
   }
-  for (std::size_t i = 0; i < cluster_->size(); ++i) cluster_->node(i).client().command({"ACL", "SETUSER", "default", "+get"});
+  for (std::size_t i = 0; i < cluster_->size(); ++i) cluster_->node(i).client().command({"ACL", "SETUSER", "default", "+getrange"});
   EXPECT_EQ(driven_->journal().disconnects, 0);
 }
 

@@ -296,10 +296,10 @@ TEST_F(ReaderModes, SubscribersAreToldToDropAllAfterAReconnect) {
 TEST_F(ReaderModes, DocumentedRightsAreEnough) {  // docs/redis.md
   redis().command(std::vector<std::string>{
       "ACL", "SETUSER", "evictd", "on", ">pw", "resetkeys", "~product:*", "~tag:*", "~evictd:*", "+info", "+time",
-      "+evalsha", "+script|load", "+unlink", "+get", "+mget", "+set", "+pttl", "+pexpire", "+persist", "+scan", "+sscan",
+      "+evalsha", "+script|load", "+unlink", "+get", "+mget", "+getrange", "+exists", "+set", "+pttl", "+pexpire", "+persist", "+scan", "+sscan",
       "+srem", "+client|setname", "+select", "+fcall", "+function|load",
-      // What lazy tags, counters and announcements want besides.
-      "+exists", "+zadd", "+zremrangebyscore", "+zremrangebyrank", "+incrby", "~ns:*", "+eval", "+incr", "+publish",
+      // What counters and announcements want besides.
+      "+zadd", "+zremrangebyscore", "+zremrangebyrank", "+incrby", "~ns:*", "+eval", "+incr", "+publish",
       "resetchannels", "&shop-changes"});
   RedisOptions options = options_for(*server_);
   options.url = "redis://evictd:pw@127.0.0.1:" + std::to_string(server_->port()) + "/0";
