@@ -90,6 +90,9 @@ std::string record_to_text(const Record& record) {
 }
 
 Result<Record> record_from_text(std::string_view text) {
+  if (text.size() > kRecordBytesMax) {
+    return fail(ErrorKind::kData, "expected a record of at most " + std::to_string(kRecordBytesMax) + " bytes, got " + std::to_string(text.size()));
+  }
   Record record;
   bool has_version = false;
   while (!text.empty()) {

@@ -16,6 +16,7 @@
 //   end
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,9 @@
 #include "mapping/error.h"
 
 namespace evictd {
+
+// Some 25,000 tables. Whoever can write Redis can write more there, and reading 16 MB would hold the loop for a tenth of a second.
+inline constexpr std::size_t kRecordBytesMax = 4 * 1024 * 1024;
 
 std::string record_to_text(const Record& record);
 

@@ -21,6 +21,8 @@ constexpr std::int64_t kPostgresEpoch = 946'684'800'000'000;
 
 // Object identifiers below are fixed for ever, and none of their types is a domain (access/transam.h).
 constexpr Oid kGenericTypesMin = 10'000;
+// Of one TRUNCATE: each of them is locked, and a server has room for some thousands of locks. A message has room for millions.
+constexpr std::uint32_t kTruncatedMax = 65'536;
 
 std::uint64_t next_generation() {
   static std::atomic<std::uint64_t> last{0};
@@ -410,6 +412,7 @@ Result<void> PgoutputDecoder::decode_truncate(Cursor& cursor, PgoutputReceiver& 
   cursor.u8();  // CASCADE and RESTART IDENTITY: the tables that CASCADE reached are listed too
   if (!cursor.ok()) return cut_short('T');
   if (!in_transaction_) return malformed('T', "a truncate outside a transaction");
+  if (count > kTruncatedMax) return malformed('T', fmt::format("expected at most {} tables, got {}", kTruncatedMax, count));
   for (std::uint32_t i = 0; i < count; ++i) {
     const Oid oid = cursor.u32();
     if (!cursor.ok()) return cut_short('T');

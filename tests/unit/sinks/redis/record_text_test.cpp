@@ -73,6 +73,12 @@ TEST(RecordText, Refusals) {
             "expected a line of a record, got 'acknowledged 5 w%2'");
   EXPECT_EQ(refused("evictd-record 3\nepoch a%2\nend\n"),
             "expected a line of a record, got 'epoch a%2'");
+  const std::string line = "table 1 public.t\n";
+  std::string large = "evictd-record 3\n";
+  while (large.size() + line.size() + 4 <= kRecordBytesMax) large += line;
+  EXPECT_TRUE(record_from_text(large + "end\n"));
+  large += line;
+  EXPECT_EQ(refused(large + "end\n"), "expected a record of at most 4194304 bytes, got " + std::to_string(large.size() + 4));
   EXPECT_EQ(refused("evictd-record 3\nend\nmore\n"), "expected nothing after 'end'");
   EXPECT_EQ(refused("evictd-record 3\nepoch a\n"), "expected 'end' at the end of the record");
   EXPECT_EQ(refused(""), "expected 'end' at the end of the record");

@@ -303,6 +303,11 @@ TEST(Pgoutput, ErrorsNameTheMessage) {
             "pgoutput message 'I' is malformed: longer than expected");
   EXPECT_EQ(error_after({"T" + u32(1) + std::string("\0", 1) + u32(7)}),
             "pgoutput message 'T' is malformed: a truncate outside a transaction");
+  std::string tables;
+  for (int i = 0; i < 65'537; ++i) tables += u32(7);
+  EXPECT_EQ(error_after({relation, begin_message(), "T" + u32(65'536) + std::string("\0", 1) + tables.substr(4)}), "");
+  EXPECT_EQ(error_after({relation, begin_message(), "T" + u32(65'537) + std::string("\0", 1) + tables}),
+            "pgoutput message 'T' is malformed: expected at most 65536 tables, got 65537");
 }
 
 TEST(Pgoutput, ANullOfTheKeyIsNullAndOfAnotherColumnNotSent) {
