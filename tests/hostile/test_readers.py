@@ -118,3 +118,36 @@ def test_a_reader_reaches_nothing_but_its_own(postgres, cache, evictd, user, see
     assert evictd.metrics().sum("evictd_gaps_total") == 0
     assert evictd.metrics().sum("evictd_reconnects_total", peer="redis") == 0
     print(f"{rounds} attacks, {accepted} accepted")
+
+
+# Each would be taken for what evictd knows of its key, were it read; and each takes long to read.
+FORGED = {"huge": b"t %s 1" + b"1" * (64 << 20), "rows": b"t %s 1," + b"v1," * 2_600 + b"v2", "transactions": b"t %s 1," + b"1," * 4_000 + b"2",
+          "fields": b"f 1 1800000000000" + b" d1" * 2_600, "snapshot": b"f 1:9000000000:" + b"2," * 4_000 + b"3 1800000000000"}
+
+
+@pytest.mark.parametrize("forged", FORGED)
+@pytest.mark.parametrize("user", ["reader"], indirect=True)
+def test_forged_markers_keep_redis_from_nobody(postgres, redis, cache, evictd, user, forged):
+    """Nor do they keep a value. What is a long time is told by Redis itself: what it takes a script to read 64 MB."""
+    text = FORGED[forged]
+    epoch = re.search(rb"\nepoch (\S+)\n", cache.get(f"evictd:record:{evictd.slot}")).group(1)
+    numbers = range(1001, 1002 if forged == "huge" else 1501)
+    postgres.execute("insert into products select i, 'product-' || i, 'Product', 1, 1 from generate_series(1001, 1500) i")
+    oracle.wait_until_acknowledged(postgres, evictd.slot)
+    for number in numbers:
+        user.set(f"product:{number}", "v")
+        user.set(f"evictd:{{product:{number}}}", text.replace(b"%s", epoch))
+    admin = redis.client()
+    admin.config_set("slowlog-log-slower-than", 0)
+    admin.config_set("slowlog-max-len", 10_000)
+    cache.set("large", b"x" * (64 << 20))
+    admin.execute_command("EVAL", "return #redis.call('GET', KEYS[1])", 1, "large")
+    long_time = max(entry["duration"] for entry in admin.slowlog_get(100) if entry["command"].startswith(b"EVAL "))
+    admin.slowlog_reset()
+    postgres.execute("update products set price_cents = price_cents + 1 where id between 1001 and 1500")
+    oracle.wait_until_acknowledged(postgres, evictd.slot)
+    calls = [entry["duration"] for entry in admin.slowlog_get(10_000) if entry["command"].startswith(b"EVALSHA")]
+    assert cache.exists(*[f"product:{number}" for number in numbers]) == 0
+    assert max(len(cache.get(f"evictd:{{product:{number}}}")) for number in numbers) < 10_000
+    assert calls and max(calls) < long_time / 2, (max(calls), long_time)
+    assert evictd.is_ready(), evictd.http("/readyz")
