@@ -35,6 +35,9 @@ def test_whatever_the_server_says_evictd_goes_on_when_it_says_the_truth(postgres
     choice = random.Random(seed)
     evictd = make_evictd(postgres_url=f"{postgres.url(port=middle.port)}?sslmode=disable").start()
     idle = evictd.memory_bytes()
+    # libpq asks for what a length announces, up to 2 GiB, and touches none of it. The address sanitizer notes an eighth of that down.
+    with open(evictd.program, "rb") as program:
+        notes = (2 << 30) // 8 if b"__asan_init" in program.read() else 0
     rounds = attacks.count(8)
     for made in range(1, rounds + 1):
         armed = [choice.randint(1, 12)]
@@ -55,7 +58,7 @@ def test_whatever_the_server_says_evictd_goes_on_when_it_says_the_truth(postgres
             scenarios.cached(cache, postgres, "product:1")
             postgres.execute("update products set price_cents = price_cents + 1 where id = 1")
             scenarios.gone(cache, "product:1", seconds=30)
-            assert evictd.memory_bytes("VmHWM") - idle < 64 << 20
+            assert evictd.memory_bytes("VmHWM") - idle < (64 << 20) + notes
     oracle.converge(postgres, evictd)
     oracle.assert_true_cache(postgres, cache, at_least=0)
     print(f"{rounds} attacks")
