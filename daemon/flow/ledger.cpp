@@ -46,8 +46,7 @@ Ledger::Ledger(std::string writer, std::chrono::milliseconds interval)
 
 Ledger::Found Ledger::found(const std::optional<Record>& stored, bool is_same_process) {
   const bool was_known = std::exchange(is_known_, true);
-  finished_on_record_ = stored ? stored->acknowledged : std::map<std::string, std::uint64_t>();
-  applied_on_record_ = stored ? stored->applied : std::map<std::string, std::uint64_t>();
+  on_record_ = stored ? OnRecord{stored->epoch, stored->source_instance, stored->acknowledged, stored->applied} : OnRecord{};
   std::optional<Written> written;
   if (stored) written = Written{stored->writer, stored->sequence};
   // One of ours whose answer was lost did arrive after all.
@@ -82,8 +81,7 @@ Ledger::Found Ledger::found(const std::optional<Record>& stored, bool is_same_pr
     // We were the only one to write it. Something older, somebody else's or nothing: the cache lost what came after.
     is_dirty_ = true;
     // What is purged now may yet be in the old data, whatever that says of itself.
-    finished_on_record_ = record_.acknowledged;
-    applied_on_record_.clear();
+    on_record_ = {record_.epoch, record_.source_instance, record_.acknowledged, {}};
     return Found::kRolledBack;
   }
   record_ = stored.value_or(Record{});
@@ -190,19 +188,23 @@ bool Ledger::streaming(const SourceConnected& connected, std::chrono::millisecon
     record_.acknowledged.clear();
     record_.committed.clear();
   }
-  awaited_.clear();
-  if (record_.source_instance != connected.instance) {
-    for (const auto& [name, begin] : connected.begins) {
-      const auto known = record_.committed.find(name);
-      if (known != record_.committed.end() && known->second > begin) awaited_.insert(*known);
-    }
-  }
   const bool is_same_history = is_same_server && !starts_anew && connected.is_shared == is_shared_;
   if (!is_same_history) {
     finished_.clear();
     applied_.clear();
     record_.applied.clear();
     as_good_from_ = sent_ + 1;
+    // What this history sends again it may give other transactions to: whoever reads our record must not take it for done.
+    for (const auto& [name, begin] : connected.begins) {
+      const auto known = record_.acknowledged.find(name);
+      if (known != record_.acknowledged.end()) known->second = std::min(known->second, begin);
+    }
+    begun_with_ = record_.acknowledged;
+  }
+  awaited_.clear();
+  for (const auto& [name, begin] : connected.begins) {
+    const auto known = record_.committed.find(name);
+    if (known != record_.committed.end() && known->second > begin && !is_applied(name, known->second)) awaited_.insert(*known);
   }
   is_shared_ = connected.is_shared;
   record_.epoch = connected.epoch;
@@ -273,8 +275,9 @@ void Ledger::forget_unrecorded() {
     finished_.clear();
     applied_.clear();
   } else {
-    record_.acknowledged = finished_ = finished_on_record_;
-    applied_ = applied_on_record_;
+    const bool is_of_this_history = on_record_.epoch == record_.epoch && on_record_.source_instance == record_.source_instance;
+    record_.acknowledged = finished_ = is_of_this_history ? on_record_.finished : begun_with_;
+    applied_ = is_of_this_history ? on_record_.applied : std::map<std::string, std::uint64_t>();
   }
   forget_positions();
 }

@@ -83,7 +83,8 @@ class Ledger {
   bool streaming(const SourceConnected& connected, std::chrono::milliseconds cache_time, bool starts_anew);
   // After streaming(): by stream name, the end of a transaction that we know from before and that this connection has to send
   // again. Where something beyond it comes first, the server was set back meanwhile and its log has gone another way, which
-  // neither its name nor its positions tell. Asked only of a server that is another process than it was.
+  // neither its name nor its positions tell. Asked of a server that is another process than it was, until it has come, however many
+  // connections and processes of ours that takes.
   const std::map<std::string, std::uint64_t>& awaited() const { return awaited_; }
   // Another connection begins: whatever the last one had to send again.
   void forget_awaited() { awaited_.clear(); }
@@ -187,9 +188,16 @@ class Ledger {
   std::map<std::string, std::uint64_t> applied_;
   std::map<std::string, std::uint64_t> applied_taken_;  // of them, what the last record was made with
   std::map<std::string, std::uint64_t> awaited_;
-  // What the record that the cache came with said.
-  std::map<std::string, std::uint64_t> finished_on_record_;
-  std::map<std::string, std::uint64_t> applied_on_record_;
+  // What the record that the cache came with said, and of which history; and what of it is known in the one that streams, if that
+  // is another.
+  struct OnRecord {
+    Epoch epoch;
+    std::string source_instance;
+    std::map<std::string, std::uint64_t> finished;
+    std::map<std::string, std::uint64_t> applied;
+  };
+  OnRecord on_record_;
+  std::map<std::string, std::uint64_t> begun_with_;
 };
 
 }  // namespace evictd

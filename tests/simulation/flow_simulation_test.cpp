@@ -71,7 +71,6 @@ struct Cache {
   bool is_forgetful = false;
   std::optional<std::uint64_t> failed_over_at;  // what was logged by then; until evictd has called it a loss
   std::size_t raised = 0;  // by so many transactions, at the last look
-  std::uint64_t carried = 0;  // acknowledged by the first record of its writer: others' word, which proves nothing to it
   std::uint64_t purged_through = 0;  // what was logged up to there is answered by a purge, not by its own deletes
   // Since when a daemon serves it: bounds of time are not those of restarts.
   SteadyTime served_since{};
@@ -795,7 +794,9 @@ class World {
     const Record& record = *cache.data->record;
     const auto applied = record.applied.find("wal");
     const auto acknowledged = record.acknowledged.find("wal");
-    if (record.sequence == 1) cache.carried = acknowledged == record.acknowledged.end() ? 0 : acknowledged->second;
+    log(fmt::format("{} has on record: sequence {} of {}, {}, applied {}, acknowledged {}", cache.name, record.sequence, record.writer, record.source_instance,
+                    applied == record.applied.end() ? 0 : applied->second,
+                    acknowledged == record.acknowledged.end() ? 0 : acknowledged->second));
     if (checked_ || applied == record.applied.end() || record.epoch.empty()) return;
     for (const Logged& logged : database_.log()) {
       if (logged.end > applied->second || (acknowledged != record.acknowledged.end() && logged.end <= acknowledged->second)) continue;
@@ -820,7 +821,7 @@ class World {
     if (record->source_instance != daemon.source->instance) return;
     std::uint64_t applied = 0;
     if (const auto found = record->applied.find("wal"); found != record->applied.end()) applied = found->second;
-    if (const auto found = record->acknowledged.find("wal"); found != record->acknowledged.end() && found->second > cache.carried) {
+    if (const auto found = record->acknowledged.find("wal"); found != record->acknowledged.end()) {
       applied = std::max(applied, found->second);
     }
     for (const Logged& logged : database_.log()) {

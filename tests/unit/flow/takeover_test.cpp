@@ -371,6 +371,79 @@ TEST_F(SetBack, IsNotTakenForARestartAfterWhichEverythingComesAgain) {
   EXPECT_TRUE(redis->cache.contains("row:2"));
 }
 
+// What the server sends again it may have given other transactions to, so what was on record before it restarted proves
+// nothing about them (G5): also where the cache restarts before it has anything newer on record.
+TEST_F(SetBack, WhatIsOnRecordFromBeforeTheRestartIsNotBelievedWhenTheCacheRestartsAsWell) {
+  daemon->source->server_up = false;
+  until({daemon.get()}, [&] { return !is_ready(*daemon); });
+  slot->confirmed = kept;
+  daemon->source->instance = "restarted";
+  daemon->source->server_up = true;
+  until({daemon.get()}, [&] { return daemon->source->connected(); });
+  ASSERT_NE(redis->record->source_instance, "restarted");
+  daemon->sink->frozen = true;
+  FakeSink::restart(*redis);
+  until({daemon.get()}, [&] { return daemon->said.find("redis connected again") != std::string::npos; });
+  daemon->sink->frozen = false;
+  until({daemon.get()}, [&] { return is_ready(*daemon) && all_acknowledged(); });
+  EXPECT_EQ(daemon->said.find("gap"), std::string::npos) << daemon->said;
+  EXPECT_FALSE(redis->cache.contains("row:1")) << daemon->said;
+}
+
+// A process that ends before anything came again leaves a record of the server as it is now.
+class SetBackBeforeATakeOver : public SetBack {
+ protected:
+  void SetUp() override {
+    SetBack::SetUp();
+    daemon->source->server_up = false;
+    until({daemon.get()}, [&] { return !is_ready(*daemon); });
+    slot->confirmed = kept;
+    daemon->source->instance = "restarted";
+    daemon->source->changes_per_step = 0;
+  }
+  // Streaming is on record, and nothing has come.
+  void stream() {
+    daemon->source->server_up = true;
+    until({daemon.get()}, [&] { return redis->record->source_instance == "restarted"; });
+    ASSERT_TRUE(redis->cache.contains("row:1"));
+  }
+  void set_back_and_go_on() {
+    database.set_back_to(kept);
+    for (int i = 0; i < 5; ++i) commit(2);
+  }
+};
+
+TEST_F(SetBackBeforeATakeOver, LeavesNothingThatTheNextOneTakesForDone) {  // G5
+  stream();
+  daemon = start();
+  daemon->source->instance = "restarted";
+  until({daemon.get()}, [&] { return is_ready(*daemon) && all_acknowledged(); });
+  EXPECT_EQ(daemon->said.find("gap"), std::string::npos) << daemon->said;
+  EXPECT_FALSE(redis->cache.contains("row:1")) << daemon->said;
+}
+
+TEST_F(SetBackBeforeATakeOver, IsFoundByTheNextOneAsWell) {  // G6
+  set_back_and_go_on();
+  stream();
+  daemon = start();
+  daemon->source->instance = "restarted";
+  until({daemon.get()}, [&] { return is_ready(*daemon) && all_acknowledged(); });
+  EXPECT_FALSE(redis->cache.contains("row:1"));
+  EXPECT_NE(daemon->said.find("once more, got to"), std::string::npos) << daemon->said;
+}
+
+TEST_F(SetBackBeforeATakeOver, IsFoundByTheNextConnectionAsWell) {  // G6
+  set_back_and_go_on();
+  stream();
+  const int connects = daemon->source->connects();
+  daemon->source->restart(now);
+  until({daemon.get()}, [&] { return daemon->source->connects() > connects; });
+  daemon->source->changes_per_step = 3;
+  until({daemon.get()}, [&] { return is_ready(*daemon) && all_acknowledged(); });
+  EXPECT_FALSE(redis->cache.contains("row:1"));
+  EXPECT_NE(daemon->said.find("once more, got to"), std::string::npos) << daemon->said;
+}
+
 // The purge for a commit that may have been lost while it hung waits until it is visible. In a restored database it
 // never will be.
 TEST_F(TakeOver, ARepairDoesNotWaitForTransactionsOfAHistoryThatIsOver) {
