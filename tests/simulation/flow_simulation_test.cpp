@@ -20,6 +20,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <unordered_map>
 
 #include "daemon/flow/flow.h"
 #include "tests/support/fake_database.h"
@@ -64,8 +65,8 @@ struct Cache {
   std::string name;
   std::shared_ptr<FakeSink::Data> data = std::make_shared<FakeSink::Data>();
   std::optional<FakeSink::Data> dump;
-  std::optional<FakeSink::Data> at_record;  // as it was when the last record was stored
-  std::optional<FakeSink::Data> at_confirmed;  // likewise, the last that replicas confirmed
+  std::shared_ptr<const FakeSink::Data> at_record;  // as it was when the last record was stored, where that may come back
+  std::shared_ptr<const FakeSink::Data> at_confirmed;  // likewise, the last that replicas confirmed
   bool is_in_trouble = false;  // in a run without faults: the one that others must not feel
   // It lost data, or was parked: until its purge, markers do not speak for all that was applied before.
   bool is_forgetful = false;
@@ -83,6 +84,7 @@ struct Daemon {
   std::unique_ptr<FakeSource> source;
   std::unique_ptr<WatchedSource> watched;
   std::unique_ptr<Flow> flow;  // none while it is dead
+  FlowStatus status;           // after its last step
   std::string writer;          // of its records
   int rules = 0;               // which version it has
   std::uint64_t last_source_steps = 0;
@@ -213,6 +215,7 @@ class World {
       if (!daemon.flow && daemon.starts_at <= now_.steady) start_daemon(daemon);
       if (!daemon.flow) continue;
       daemon.flow->step(now_);
+      daemon.status = daemon.flow->status();
       if (daemon.flow->failure()) violate("failed: " + daemon.flow->failure()->to_string());
       note_parked(daemon);
       // As Loop::kDrainMax: whoever stops does not renew for ever what it has not read again.
@@ -278,19 +281,20 @@ class World {
     const int number = std::stoi(name.substr(name.find(':') + 1));
     return name.compare(0, 5, "list:") == 0 ? database_.rows_of(number) : std::vector<int>{number};
   }
-  std::set<Xid> select(const std::string& name) const {
-    std::set<Xid> seen;
-    for (const int row : rows_of(name)) seen.insert(database_.select(row).begin(), database_.select(row).end());
-    return seen;
-  }
-  // The same as looking for each of select(name): asked at every step for every value.
-  bool contains_all(const std::set<Xid>& contains, const std::string& name) const {
-    for (const int row : rows_of(name)) {
-      const std::set<Xid>& versions = database_.select(row);
-      if (!std::includes(contains.begin(), contains.end(), versions.begin(), versions.end())) return false;
+  // What a reader sees now: put together anew only when there is more of it, for it is asked at every step for every value.
+  const std::set<Xid>& select(const std::string& name) {
+    const auto [found, is_new] = selected_.try_emplace(name);
+    Selected& selected = found->second;
+    if (is_new) selected.rows = rows_of(name);
+    std::size_t versions = 0;
+    for (const int row : selected.rows) versions += database_.select(row).size();
+    if (std::exchange(selected.versions, versions) != versions) {
+      for (const int row : selected.rows) selected.seen.insert(database_.select(row).begin(), database_.select(row).end());
     }
-    return true;
+    return selected.seen;
   }
+  // They are given out one after the other.
+  const Logged& logged(Xid xid) const { return database_.log()[number(xid) - number(database_.log().front().xid)]; }
   static std::vector<std::string> tags_of(const std::string& name) {
     if (name.compare(0, 5, "list:") != 0) return {};
     return {"group:" + name.substr(5)};
@@ -563,8 +567,7 @@ class World {
   const Daemon* ready_one() const {
     for (const Daemon& daemon : daemons_) {
       if (!daemon.flow || daemon.is_stopping) continue;
-      const FlowStatus status = daemon.flow->status();
-      if (status.not_ready.empty() && status.inflight_transactions == 0) return &daemon;
+      if (daemon.status.not_ready.empty() && daemon.status.inflight_transactions == 0) return &daemon;
     }
     return nullptr;
   }
@@ -585,10 +588,9 @@ class World {
   void note_rollbacks() {
     for (const Daemon& daemon : daemons_) {
       if (!daemon.flow) continue;
-      const FlowStatus status = daemon.flow->status();
       for (std::size_t i = 0; i < caches_.size(); ++i) {
         Cache& cache = caches_[i];
-        if (!cache.failed_over_at || !status.lanes[i].gaps.contains("redis_rollback")) continue;
+        if (!cache.failed_over_at || !daemon.status.lanes[i].gaps.contains("redis_rollback")) continue;
         cache.purged_through = std::max(cache.purged_through, *std::exchange(cache.failed_over_at, std::nullopt));
       }
     }
@@ -614,8 +616,7 @@ class World {
     for (std::size_t i = 0; i < caches_.size(); ++i) {
       const bool is_served = std::any_of(daemons_.begin(), daemons_.end(), [i](const Daemon& daemon) {
         if (!daemon.flow || daemon.is_stopping) return false;
-        const FlowStatus status = daemon.flow->status();
-        return status.active && status.lanes[i].is_connected;
+        return daemon.status.active && daemon.status.lanes[i].is_connected;
       });
       if (is_served) continue;
       caches_[i].served_since = now_.steady;
@@ -624,9 +625,8 @@ class World {
     }
   }
   void note_parked(const Daemon& daemon) {
-    const FlowStatus status = daemon.flow->status();
-    for (std::size_t i = 0; i < status.lanes.size(); ++i) {
-      if (!status.lanes[i].is_parked) continue;
+    for (std::size_t i = 0; i < caches_.size(); ++i) {
+      if (!daemon.status.lanes[i].is_parked) continue;
       Cache& cache = caches_[i];
       cache.purged_through = database_.log_end();
       cache.is_forgetful = cache.may_be_purged = true;
@@ -708,7 +708,7 @@ class World {
     const std::size_t raised = counter == data.counters.end() ? 0 : counter->second.raised_by.size();
     if (std::exchange(cache.raised, raised) < raised) {
       for (const Xid xid : counter->second.raised_by) {
-        if (!database_.is_visible(xid) && !database_.is_truncate(xid)) {
+        if (!database_.is_visible(xid) && !logged(xid).truncate) {
           violate(fmt::format("{}: the counter was raised for xid {} before it was visible", cache.name, number(xid)));
         }
       }
@@ -719,9 +719,14 @@ class World {
       violate(fmt::format("{} was purged, although it lost nothing and missed nothing", cache.name));
     }
     for (const auto& [name, cached] : data.cache) {
-      if (contains_all(cached.contains, name)) continue;
-      for (const Xid xid : select(name)) {
-        if (cached.contains.count(xid) != 0 || before_the_slot_.count(xid) != 0) continue;
+      // A value was made of what could be seen once, of which nothing ever goes. What it lacks is mostly the newest.
+      const std::set<Xid>& seen = select(name);
+      std::size_t lacks = seen.size() - cached.contains.size();
+      for (auto newest = seen.rbegin(); lacks > 0; ++newest) {
+        const Xid xid = *newest;
+        if (cached.contains.count(xid) != 0) continue;
+        --lacks;
+        if (before_the_slot_.count(xid) != 0) continue;
         // G3: never older than an applied invalidation. (A Redis that went back to an old dump forgot renewals
         // and tombstones, and so did a commit that hung when the slot was lost; what that lets in is gone again when
         // the gap is repaired. One that was away for longer than a tombstone lives had nobody who renewed them.)
@@ -743,18 +748,11 @@ class World {
     }
   }
   bool is_purge(Xid xid) const {
-    return std::any_of(database_.log().begin(), database_.log().end(), [xid](const Logged& logged) {
-      return logged.xid == xid && (logged.truncate || logged.rows.size() > kCollapseAfter / 2);
-    });
+    return logged(xid).truncate || logged(xid).rows.size() > kCollapseAfter / 2;
   }
   bool touches(Xid xid, const std::string& name) const {
-    for (const Logged& logged : database_.log()) {
-      if (logged.xid != xid) continue;
-      for (const int row : logged.rows) {
-        if (name == key(row) || name == set_of(row)) return true;
-      }
-    }
-    return false;
+    const std::vector<int>& rows = logged(xid).rows;
+    return std::any_of(rows.begin(), rows.end(), [&](const int row) { return name == key(row) || name == set_of(row); });
   }
   // What stands behind a cache is purged after it.
   void check_order() {
@@ -775,8 +773,7 @@ class World {
   }
   void check(Daemon& daemon) {
     // G8
-    const FlowStatus status = daemon.flow->status();
-    for (const LaneStatus& lane : status.lanes) {
+    for (const LaneStatus& lane : daemon.status.lanes) {
       if (lane.held_bytes > held_max() + kHeldSlack) {
         violate(fmt::format("G8: {} bytes held by {}, at most {} allowed", lane.held_bytes, lane.name, held_max() + kHeldSlack));
       }
@@ -790,7 +787,7 @@ class World {
 
   // What is on record as applied was, whatever happens after: a replay does not do it again.
   void saved(Cache& cache) {
-    cache.at_record = *cache.data;
+    if (faults_ && loses(Loss::kData)) cache.at_record = std::make_shared<const FakeSink::Data>(*cache.data);
     const Record& record = *cache.data->record;
     const auto applied = record.applied.find("wal");
     const auto acknowledged = record.acknowledged.find("wal");
@@ -883,6 +880,12 @@ class World {
   std::vector<Cache> caches_;
   NullObserver observer_;
   std::vector<Daemon> daemons_ = std::vector<Daemon>(seed_ % 3 == 0 ? 2 : 1);  // the second one stands by
+  struct Selected {
+    std::vector<int> rows;
+    std::size_t versions = 0;  // of all its rows
+    std::set<Xid> seen;
+  };
+  std::unordered_map<std::string, Selected> selected_;  // by the name of a value
   std::multimap<SteadyTime, Xid> appear_;
   std::multimap<SteadyTime, Reader> readers_;
   std::set<Xid> lost_in_progress_;  // logged and not visible when the slot, or a piece of the stream, was lost
