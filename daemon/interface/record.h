@@ -28,7 +28,7 @@ struct Record {
   std::chrono::milliseconds epoch_since{0};
   // Per stream of the source, by name (Source::stream_name), the last position whose deletes are finished here:
   // written BEFORE the source is told, so it is never behind the source. Of a stream that has just been taken up, where
-  // it begins (SourceHandler::on_streams).
+  // it begins (SourceHandler::on_streams). Of a source that is another process than before, where it goes on from.
   std::map<std::string, std::uint64_t> acknowledged;
   // Likewise, the last position whose first deletes are done here, where that is further: what lies between the two owes
   // this cache a settle under `fill: plain`, and nothing else. Speaks of this epoch and source instance alone.
