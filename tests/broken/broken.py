@@ -30,6 +30,11 @@ BROKEN = {
         "    record_.acknowledged = finished_ = is_of_this_history ? on_record_.finished : begun_with_;\n"
         "    applied_ = is_of_this_history ? on_record_.applied : std::map<std::string, std::uint64_t>();\n",
         "    static_cast<void>(is_of_this_history);\n"),
+    # G5: what was known of positions before the database restarted is believed afterwards.
+    "positions_outlive_a_restart": (
+        "daemon/flow/ledger.cpp",
+        "  const bool is_same_server = record_.epoch == connected.epoch && record_.source_instance == connected.instance;\n",
+        "  const bool is_same_server = record_.epoch == connected.epoch;\n"),
     # G4: a replay of what is applied passes for finished, and its settle is never made.
     "replays_owe_nothing": (
         "daemon/flow/lane.cpp",

@@ -457,9 +457,14 @@ class World {
     if (chance(10)) source.snapshot_delay_steps = pick(30);
     if (chance(30)) source.snapshot_delay_steps = 0;
     if (chance(1)) {
-      // The server is another process: it disconnects first.
-      source.server_up = false;
+      // The server is another process: it disconnects everybody first.
+      for (Daemon& each : daemons_) {
+        if (each.flow) each.source->server_up = false;
+      }
       instance_ = fmt::format("server-{}", ++instances_);
+      restarted_at_ = now_.steady;
+      confirmed_at_restart_ = slot_->confirmed;
+      log(fmt::format("the database restarts as {}", instance_));
     }
     source.instance = instance_;
     for (const auto& each : daemon.sinks) {
@@ -661,6 +666,13 @@ class World {
       if (counter == data.counters.end() || counter->second.raised_by.count(logged.xid) == 0) {
         return violate(what("the counter") + " was never raised");
       }
+      // G5: nothing that was known of positions before the database restarted speaks for them now.
+      for (const auto& [name, glob] : {std::pair(key(row), "row:*"), std::pair(set_of(row), "tag:group:*")}) {
+        if (checked_ || logged.end <= confirmed_at_restart_) continue;
+        if (!was_deleted_since(cache, name, restarted_at_) && !was_deleted_since(cache, glob, restarted_at_)) {
+          return violate(what(name) + " was not deleted since the database restarted");
+        }
+      }
       if (!database_.is_visible(logged.xid)) return violate(what(key(row)) + " is not visible yet");
       if (!checked_ && !is_settled(cache, logged, key(row), "row:*") && !is_owed_by_later(row, end)) {
         const auto last = data.last_delete.find(key(row));
@@ -673,11 +685,12 @@ class World {
   }
   bool is_settled(const Cache& cache, const Logged& logged, const std::string& name, const std::string& glob) const {
     const SteadyTime due = database_.visible_since(logged.xid) + kSettle;
-    for (const std::string& each : {name, glob}) {
-      const auto last = cache.data->last_delete.find(each);
-      if (last != cache.data->last_delete.end() && last->second >= due) return true;
-    }
+    if (was_deleted_since(cache, name, due) || was_deleted_since(cache, glob, due)) return true;
     return cache.data->purged.count({glob, logged.xid}) != 0;
+  }
+  static bool was_deleted_since(const Cache& cache, const std::string& name, SteadyTime time) {
+    const auto last = cache.data->last_delete.find(name);
+    return last != cache.data->last_delete.end() && last->second >= time;
   }
   bool is_owed_by_later(int row, std::uint64_t end) const {
     for (const Logged& logged : database_.log()) {
@@ -897,6 +910,8 @@ class World {
   const void* last_holder_ = nullptr;
   std::string instance_ = "server-1";
   int instances_ = 1;
+  SteadyTime restarted_at_{};               // the database, last
+  std::uint64_t confirmed_at_restart_ = 0;  // of the slot
   std::string problem_;
 };
 

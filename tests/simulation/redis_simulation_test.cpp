@@ -438,7 +438,9 @@ class World {
     if (chance(10)) source.snapshot_delay_steps = pick(30);
     if (chance(30)) source.snapshot_delay_steps = 0;
     if (chance(1)) {
-      source.server_up = false;
+      for (Daemon& each : daemons_) {
+        if (each.flow) each.source->server_up = false;
+      }
       instance_ = fmt::format("server-{}", ++instances_);
     }
     source.instance = instance_;
