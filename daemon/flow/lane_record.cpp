@@ -224,12 +224,12 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
   session_ = session;
   streaming_ = connected;
   snapshot_.reset();
-  ledger_.forget_awaited();
+  // What is still in hand of another history says nothing of this one.
+  if (!ledger_.connection_begins(connected)) is_earlier_prefix_broken_ = true;
   if (judging_ != Judging::kDone || !ledger_.is_known()) return;  // judged when its record is known
   facts_.reset();
   const bool first_start = ledger_.is_first_start();
   if (!first_start && ledger_.record().epoch != connected.epoch) repairs_.forget_other_history(now.steady);
-  // What is still in hand of another history says nothing of this one.
   if (!ledger_.streaming(connected, cache_time(), repairs_.waits_for_connect())) is_earlier_prefix_broken_ = true;
   tell_sink();
   if (first_start) {

@@ -176,9 +176,21 @@ void Ledger::forget_positions() {
   unconfirmed_.clear();
 }
 
+// What is known of positions speaks of one history.
+void Ledger::forget_known() {
+  finished_.clear();
+  applied_.clear();
+}
+
+bool Ledger::connection_begins(const SourceConnected& connected) {
+  awaited_.clear();
+  if (!is_of(connected)) forget_known();
+  return is_of(connected);
+}
+
 bool Ledger::streaming(const SourceConnected& connected, std::chrono::milliseconds cache_time, bool starts_anew) {
   EVICTD_CHECK(is_known_);
-  const bool is_same_server = record_.epoch == connected.epoch && record_.source_instance == connected.instance;
+  const bool is_same_server = is_of(connected);
   if (!is_same_server) {
     // Versions read under another epoch, or from a server that may have crashed since, prove nothing (G5).
     record_.epoch_since = cache_time;
@@ -190,8 +202,7 @@ bool Ledger::streaming(const SourceConnected& connected, std::chrono::millisecon
   }
   const bool is_same_history = is_same_server && !starts_anew && connected.is_shared == is_shared_;
   if (!is_same_history) {
-    finished_.clear();
-    applied_.clear();
+    forget_known();
     record_.applied.clear();
     as_good_from_ = sent_ + 1;
     // What this history sends again it may give other transactions to: whoever reads our record must not take it for done.
@@ -272,8 +283,7 @@ bool Ledger::is_finished(const std::string& name, std::uint64_t value) const {
 
 void Ledger::forget_unrecorded() {
   if (is_shared_) {
-    finished_.clear();
-    applied_.clear();
+    forget_known();
   } else {
     const bool is_of_this_history = on_record_.epoch == record_.epoch && on_record_.source_instance == record_.source_instance;
     record_.acknowledged = finished_ = is_of_this_history ? on_record_.finished : begun_with_;

@@ -4,7 +4,8 @@
 //
 //   a cache connects     found(stored)      first | ours | another's | rolled back
 //   the source connects  judge(facts)       gaps of this cache: what its record lacks of what the source can still send
-//   streaming begins     streaming(...)     the record speaks of this epoch, these tables, these rules from here on
+//   streaming begins     connection_begins(...)  what is known of another history is forgotten, also while the cache is away
+//                        streaming(...)     the record speaks of this epoch, these tables, these rules from here on
 //   first deletes done   applied(position)  never beyond a batch that lacks one (the lane's prefix)
 //   a stream goes on     awaited()          what has to come again, if the server is still of the history we know
 //   work is finished     finished(position) never beyond an unfinished batch (the lane's prefix)
@@ -86,8 +87,9 @@ class Ledger {
   // neither its name nor its positions tell. Asked of a server that is another process than it was, until it has come, however many
   // connections and processes of ours that takes.
   const std::map<std::string, std::uint64_t>& awaited() const { return awaited_; }
-  // Another connection begins: whatever the last one had to send again.
-  void forget_awaited() { awaited_.clear(); }
+  // Another connection begins, whether or not the cache is there to be judged: what the last one had to send again is forgotten, and
+  // what is known, if it is of another history. False if it is.
+  bool connection_begins(const SourceConnected& connected);
   void use_tables(const std::map<std::string, std::string>& tables);
   // Streams that are read from here on go on record at once: see SourceHandler::on_streams().
   void use_streams(const std::map<std::string, std::uint64_t>& begins);
@@ -138,6 +140,8 @@ class Ledger {
 
  private:
   void forget_positions();
+  bool is_of(const SourceConnected& connected) const { return record_.epoch == connected.epoch && record_.source_instance == connected.instance; }
+  void forget_known();
 
   const std::string writer_;
   const std::chrono::milliseconds interval_;

@@ -132,6 +132,28 @@ TEST_F(Lanes, ACacheThatIsSetBackAfterItWasJudgedIsJudgedAgain) {  // G6
   EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
+// The server may have been set back, and gives positions away again: what comes while the cache is away must not pass for done.
+TEST_F(Lanes, ACacheThatIsAwayWhenTheDatabaseRestartsKnowsNothingFromBeforeEither) {  // G5
+  start({});
+  a_.lacks_replicas = true;  // so nothing is acknowledged, and all of it comes again
+  write(1);
+  run(5s);
+  ASSERT_FALSE(is_acknowledged());
+  b_.plain_set("row:1", {});
+  source.server_up = b_.server_up = false;
+  run(1s);
+  source.instance = "restarted";
+  source.server_up = true;
+  run(1s);
+  ASSERT_TRUE(source.connected());
+  a_.lacks_replicas = false;
+  b_.server_up = true;
+  run(10s);
+  EXPECT_FALSE(b_.data.cache.contains("row:1"));
+  EXPECT_TRUE(is_acknowledged());
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+}
+
 // The log that the slot keeps is kept for the one that is away.
 TEST_F(Lanes, ACacheThatWorksIsNotParkedForWhatIsKeptForAnother) {
   start({{}, 1000, true});
