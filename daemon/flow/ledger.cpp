@@ -182,6 +182,10 @@ void Ledger::forget_known() {
   applied_.clear();
 }
 
+bool Ledger::is_of(const SourceConnected& connected) const {
+  return record_.epoch == connected.epoch && record_.source_instance == connected.instance;
+}
+
 bool Ledger::connection_begins(const SourceConnected& connected) {
   awaited_.clear();
   if (!is_of(connected)) forget_known();

@@ -140,7 +140,7 @@ class Ledger {
 
  private:
   void forget_positions();
-  bool is_of(const SourceConnected& connected) const { return record_.epoch == connected.epoch && record_.source_instance == connected.instance; }
+  bool is_of(const SourceConnected& connected) const;
   void forget_known();
 
   const std::string writer_;

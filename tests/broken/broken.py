@@ -33,8 +33,8 @@ BROKEN = {
     # G5: what was known of positions before the database restarted is believed afterwards.
     "positions_outlive_a_restart": (
         "daemon/flow/ledger.cpp",
-        "  const bool is_same_server = is_of(connected);\n",
-        "  const bool is_same_server = record_.epoch == connected.epoch;\n"),
+        "  return record_.epoch == connected.epoch && record_.source_instance == connected.instance;\n",
+        "  return record_.epoch == connected.epoch;\n"),
     # G4: a replay of what is applied passes for finished, and its settle is never made.
     "replays_owe_nothing": (
         "daemon/flow/lane.cpp",
