@@ -81,6 +81,7 @@ struct Cache {
   std::optional<MemoryRedis::Data> dump;
   std::optional<MemoryRedis::Data> at_record;  // as it was when the last record was stored
   // It lost data, or missed a piece of the stream: what was acknowledged before proves nothing until the end.
+  int exchanges = 0;  // of its data, under open connections
   bool is_doubtful = false;
   std::chrono::milliseconds clock_is_ahead{0};
 };
@@ -354,7 +355,7 @@ class World {
       const Reply counter = ask(cache, {"GET", "ns:rows"});
       name += ":v" + (counter.text.empty() ? "0" : counter.text);
     }
-    Reader reader{&cache, name, {}, database_.snapshot().to_string(), cache.server->redis.run_id(), now_.steady};
+    Reader reader{&cache, name, {}, database_.snapshot().to_string(), data_of(cache), now_.steady};
     const bool gets = kind.kind == Kind::kStale || kind.kind == Kind::kLent || kind.kind == Kind::kLazy;
     if (gets) {
       MemoryRedis::Arguments get = {"FCALL", "evictd_get", "2", name, marker(name)};
@@ -388,7 +389,7 @@ class World {
       if (!answers(*reader.cache) || is_late) continue;
       // A Redis that came back with older data gives the numbers of its counters away again, to other rows: who has one from
       // before must not store under it.
-      if (kind_of(reader.name).kind == Kind::kCounted && reader.server != reader.cache->server->redis.run_id()) continue;
+      if (kind_of(reader.name).kind == Kind::kCounted && reader.server != data_of(*reader.cache)) continue;
       store(reader);
     }
   }
@@ -418,6 +419,9 @@ class World {
     if (reply.is_error() && reply.text.find("Function not found") == std::string::npos) violate("evictd_fill: " + reply.text);
     log("reader fills {} in {} with {}: {} -> {}", reader.name, reader.cache->name, reader.token, reader.value, reply.integer);
   }
+
+  // Changes when its counters may have gone back: another process, or other data in the same one.
+  static std::string data_of(const Cache& cache) { return fmt::format("{}/{}", cache.server->redis.run_id(), cache.exchanges); }
 
   // ---- Faults
   void trouble() {
@@ -500,6 +504,7 @@ class World {
     if (!chance(2)) return;
     if (chance(400)) {
       log("{} has other data under its open connections", cache.name);
+      ++cache.exchanges;
       server.redis.exchange(cache.dump && chance(500) ? *cache.dump : MemoryRedis::Data{foreign_keys(), {}});
     } else if (chance(300)) {
       log("{} restarts empty", cache.name);
@@ -532,6 +537,7 @@ class World {
       if (!loses_data_ || !cache.dump || chance(500)) continue;
       if (chance(400)) {
         log("{} has older data under its open connections at last", cache.name);
+        ++cache.exchanges;
         cache.server->redis.exchange(*cache.dump);
       } else {
         log("{} restarts with older data at last", cache.name);
