@@ -98,7 +98,11 @@ def test_a_reader_needs_no_more_than_its_line(restricted_evictd, rights, redis_s
 def test_a_reader_needs_all_of_its_line(restricted_evictd, rights, redis_server, user):
     line = " ".join(rights[user])
     for right in re.findall(r"\+\w+", line):
-        less = line.replace(right, "", 1).replace("()", "").split()
+        less = line.replace(right, "", 1)
+        # Markers are read by GETRANGE. MGET is for one of another type, and for lines from before that name no GETRANGE.
+        for instead in {"+mget": ["+getrange"], "+getrange": ["+mget"]}.get(right, []):
+            less = less.replace(instead, "", 1)
+        less = less.replace("()", "").split()
         less[2] = "less"
         redis_server.client().execute_command("ACL", "DELUSER", "less")
         redis_server.client().execute_command(*less)
