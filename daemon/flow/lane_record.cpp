@@ -284,6 +284,14 @@ void Lane::come_back(const std::map<std::string, std::uint64_t>& confirmed, Now 
   is_parked_ = false;
   purged_through_ = last_taken_;
   is_prefix_broken_ = false;
+  if (streaming_ && !ledger_.holds()) {
+    // The source was connected anew meanwhile, when nobody asked this cache for its record. What that lacks is purged now; and if
+    // somebody else has written it since, our next one finds out.
+    judging_ = Judging::kDone;
+    facts_.reset();
+    if (!ledger_.streaming(*streaming_, cache_time(), true)) is_earlier_prefix_broken_ = true;
+    tell_sink();
+  }
   ledger_.rebase(confirmed);
   if (streaming_) ledger_.use_streams(streaming_->streams);
   ledger_.use_rules(rule_digests(*rules_, spec_.name, is_edge_));

@@ -110,6 +110,32 @@ TEST_F(Lanes, AParkedCacheThatStandsStillIsNotTakenBackBeforeItAnswers) {
   EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
+// Nobody reads its record while it is parked: without writing one of its own again, it would hold the database up for ever, and
+// nothing would tell.
+class ParkedWhileTheSourceConnectsAnew : public Lanes, public ::testing::WithParamInterface<bool> {};
+
+TEST_P(ParkedWhileTheSourceConnectsAnew, IsOnRecordAgainWhenItIsBack) {
+  const bool is_away = GetParam();
+  bool& state = is_away ? b_.server_up : b_.frozen;
+  start({10s, {}, true});
+  state = !is_away;
+  write(1);
+  run(20s);
+  ASSERT_TRUE(status(1).is_parked);
+  source.restart(now);
+  run(2s);
+  ASSERT_TRUE(source.connected());
+  state = is_away;
+  run(10s);
+  ASSERT_FALSE(status(1).is_parked);
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+  write(2);
+  run(10s);
+  EXPECT_TRUE(is_acknowledged());
+}
+
+INSTANTIATE_TEST_SUITE_P(AwayOrFrozen, ParkedWhileTheSourceConnectsAnew, ::testing::Bool());
+
 // While the records of other caches are still awaited.
 TEST_F(Lanes, ACacheThatIsSetBackAfterItWasJudgedIsJudgedAgain) {  // G6
   start({});
