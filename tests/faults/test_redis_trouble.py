@@ -214,6 +214,8 @@ def test_what_is_flushed_or_swapped_under_an_open_connection_is_noticed(postgres
     cache.execute_command(*{"flush": ["FLUSHDB"], "swap": ["SWAPDB", 0, 1]}[how])
     fill()  # taken: its tombstone is gone
     eventually("it is noticed", lambda: evictd.metrics().sum("evictd_gaps_total", reason="redis_rollback") == 1, 20)
+    # Readiness is published a moment after it is counted.
+    eventually("it is repaired", lambda: "repaired: redis_rollback" in evictd.log_text(), 30)
     evictd.wait_until_ready()
     assert not cache.exists("product:1", "product:2")
     assert fill() == 0, "too old for what was purged"
