@@ -47,10 +47,12 @@ void RefreshQueue::leave(Rule& rule, const std::string& key) {
   --keys_;
 }
 
-// A twentieth of a second's keys, so that the pace is even and a question is worth asking.
+// A twentieth of a second's keys, so that the pace is even and a question is worth asking; but no more than ten, or what a hundredth of
+// a second takes: readers of the same Redis and of the same database wait for each lot (docs/refresh.md, "A storm").
 std::size_t RefreshQueue::burst_of(const Rule& rule) const {
   if (rule.per_second == 0) return limits_.batch;
-  return std::clamp<std::size_t>(static_cast<std::size_t>(rule.per_second / 20), 1, limits_.batch);
+  const std::uint64_t keys = std::max(rule.per_second / 100, std::min<std::uint64_t>(rule.per_second / 20, 10));
+  return std::clamp<std::size_t>(static_cast<std::size_t>(keys), 1, limits_.batch);
 }
 
 double RefreshQueue::tokens_at(const Rule& rule, SteadyTime now) const {
