@@ -4,6 +4,7 @@ import os
 import subprocess
 
 from harness import servers
+from harness.waiting import eventually
 
 
 class Standby(servers.Postgres):
@@ -17,3 +18,22 @@ class Standby(servers.Postgres):
             [*as_owner, f"{self.programs}/pg_basebackup", "-D", self.data, "-d", self.primary.url("postgres"), "-R", "-c", "fast",
              "--no-sync"], stdin=subprocess.DEVNULL, capture_output=True, check=True, cwd="/")
         self._configure()
+
+
+def either(primary, standby):
+    """The URL of whichever of the two is the primary."""
+    return f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/shop?target_session_attrs=read-write"
+
+
+def fail_over(primary, standby, cache, evictd, reason):
+    """What only the old primary had is purged, as a gap of this reason and of no other, and the new one is followed."""
+    cache.set("product:50", "of a transaction that only the old primary had")
+    primary.stop("immediate")
+    standby.execute("select pg_promote()")
+    eventually("what may be of a lost transaction is purged", lambda: not cache.exists("product:50"), 30)
+    cache.set("product:7", "old")
+    standby.execute("update products set name = name || '.' where id = 7")
+    eventually("the new primary is followed", lambda: not cache.exists("product:7"))
+    assert evictd.metrics().sum("evictd_gaps_total", reason=reason) == 1
+    assert evictd.metrics().sum("evictd_gaps_total") == 1
+    evictd.wait_until_ready()
