@@ -215,17 +215,22 @@ TEST_F(PlanTest, KindsThatAreNotDecodedAreProblems) {
                           "ALTER TABLE public.orders SET LOGGED;"));
 }
 
+TEST_F(PlanTest, AStandbyIsNotReadFromWhateverItsVersion) {
+  facts.server.is_standby = true;
+  for (const int version : {150'020, 160'009, 180'000}) {  // from 16 on it would be decoded
+    facts.server.version = version;
+    EXPECT_EQ(error(),
+              "expected a primary server, got a standby\n"
+              "hint: connect to the primary; with several hosts in postgres.url add "
+              "target_session_attrs=read-write");
+  }
+}
+
 TEST_F(PlanTest, WhatNoRetryHelpsIsUsage) {
   facts.server.wal_level = "replica";
   EXPECT_EQ(error(),
             "expected wal_level 'logical', got 'replica'\n"
             "hint: ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL");
-  facts = healthy_facts();
-  facts.server.is_standby = true;
-  EXPECT_EQ(error(),
-            "expected a primary server, got a standby\n"
-            "hint: connect to the primary; with several hosts in postgres.url add "
-            "target_session_attrs=read-write");
   facts = healthy_facts();
   facts.slot.plugin = "wal2json";
   EXPECT_EQ(error(),
