@@ -76,6 +76,7 @@ struct Cache {
   // Since when a daemon serves it: bounds of time are not those of restarts.
   SteadyTime served_since{};
   bool may_be_purged = false;  // something happened that a purge of patterns answers
+  std::map<std::string, std::size_t> lacks_old;  // by value: so many transactions, all of them from before the slot
 };
 
 // One process: its connections to the slot and to each cache, and the flow between them.
@@ -655,7 +656,7 @@ class World {
   }
   void acknowledged(const Cache& cache, const Logged& logged, std::uint64_t end) {
     const FakeSink::Data& data = *cache.data;
-    const auto is_applied = [&](const std::string& name) { return data.first_applied.count({name, logged.xid}) != 0; };
+    const auto is_applied = [&](const std::string& name) { return data.first_applied.count({logged.xid, name}) != 0; };
     const auto what = [&](const std::string& name) {
       return fmt::format("G1: {} acknowledged, but in {} {} of xid {}", end, cache.name, name, number(logged.xid));
     };
@@ -711,8 +712,8 @@ class World {
   // What applies to a value that was made of these rows: itself, its tag, or everything.
   bool was_applied(const Cache& cache, const std::string& name, Xid xid) const {
     const auto& applied = cache.data->first_applied;
-    if (name.compare(0, 5, "list:") == 0) return applied.count({"tag:group:" + name.substr(5), xid}) != 0;
-    return applied.count({name, xid}) != 0;
+    if (name.compare(0, 5, "list:") == 0) return applied.count({xid, "tag:group:" + name.substr(5)}) != 0;
+    return applied.count({xid, name}) != 0;
   }
   void check(Cache& cache) {
     const FakeSink::Data& data = *cache.data;
@@ -735,11 +736,17 @@ class World {
       // A value was made of what could be seen once, of which nothing ever goes. What it lacks is mostly the newest.
       const std::set<Xid>& seen = select(name);
       std::size_t lacks = seen.size() - cached.contains.size();
+      if (lacks == 0) continue;
+      // What lacks nothing but what came before the slot is not looked through again until something was added.
+      std::size_t& lacks_old = cache.lacks_old[name];
+      if (lacks == lacks_old) continue;
+      lacks_old = lacks;
       for (auto newest = seen.rbegin(); lacks > 0; ++newest) {
         const Xid xid = *newest;
         if (cached.contains.count(xid) != 0) continue;
         --lacks;
         if (before_the_slot_.count(xid) != 0) continue;
+        lacks_old = 0;
         // G3: never older than an applied invalidation. (A Redis that went back to an old dump forgot renewals
         // and tombstones, and so did a commit that hung when the slot was lost; what that lets in is gone again when
         // the gap is repaired. One that was away for longer than a tombstone lives had nobody who renewed them.)
@@ -775,12 +782,13 @@ class World {
     if (std::exchange(ordered_, edge.first_applied.size()) == edge.first_applied.size()) return;
     for (const auto& [applied, at] : edge.first_applied) {
       // (A walk carries every transaction of the batches that asked for it, and marks whatever it meets.)
-      if (!touches(applied.second, applied.first)) continue;
-      const bool is_row = applied.first.compare(0, 4, "row:") == 0;
-      if (before.first_applied.count({is_row ? "row:*" : "tag:group:*", applied.second}) != 0) continue;
+      const auto& [xid, name] = applied;
+      if (!touches(xid, name)) continue;
+      const bool is_row = name.compare(0, 4, "row:") == 0;
+      if (before.first_applied.count({xid, is_row ? "row:*" : "tag:group:*"}) != 0) continue;
       const auto first = before.first_applied.find(applied);
       if (first == before.first_applied.end() || first->second > at) {
-        return violate(fmt::format("{} of xid {} was applied in edge before it was in eu", applied.first, number(applied.second)));
+        return violate(fmt::format("{} of xid {} was applied in edge before it was in eu", name, number(xid)));
       }
     }
   }
@@ -814,7 +822,7 @@ class World {
       for (const int row : logged.rows) {
         for (const auto& [name, glob] : {std::pair(key(row), std::string("row:*")), std::pair(set_of(row), std::string("tag:group:*"))}) {
           const auto& first = cache.data->first_applied;
-          if (first.count({name, logged.xid}) != 0 || first.count({glob, logged.xid}) != 0) continue;
+          if (first.count({logged.xid, name}) != 0 || first.count({logged.xid, glob}) != 0) continue;
           violate(fmt::format("G1: on record in {} as applied, but {} of xid {} never was", cache.name, name, number(logged.xid)));
         }
       }

@@ -49,7 +49,7 @@ class FakeSink final : public Sink {
     std::map<std::string, Counter> counters;
     std::optional<Record> record;
     // Evidence for the simulation. Names are keys, "tag:" + tag, and globs.
-    std::map<std::pair<std::string, Xid>, SteadyTime> first_applied;
+    std::map<std::pair<Xid, std::string>, SteadyTime> first_applied;
     std::map<std::string, SteadyTime> last_delete;  // or proof that the delete was done and settled
     std::uint64_t unconditional_walks = 0;          // patterns walked without a transaction that asks for it: repairs
     int instance = 1;                               // of the server
@@ -392,7 +392,7 @@ class FakeSink final : public Sink {
     if (how.order.act == Act::kSettle || how.order.is_settle) {
       for (const Xid xid : how.xids) data.purged.insert({glob, xid});
     }
-    for (const Xid xid : how.xids) data.first_applied.try_emplace({glob, xid}, now_);
+    for (const Xid xid : how.xids) data.first_applied.try_emplace({xid, glob}, now_);
     data.last_delete[glob] = now_;
   }
 
@@ -408,7 +408,7 @@ class FakeSink final : public Sink {
   void apply_one(const How& how, const std::string& name, Counts& counts) {
     const Order& order = how.order;
     const std::set<Xid>& xids = how.xids;
-    for (const Xid xid : xids) data.first_applied.try_emplace({name, xid}, now_);
+    for (const Xid xid : xids) data.first_applied.try_emplace({xid, name}, now_);
     if (!how.trusts_filled) {
       // `fill: plain`: deleted, and nothing is left behind.
       if (order.act == Act::kInvalidate && !order.is_settle && !order.is_unconditional && on_plain_delete) {
