@@ -76,7 +76,21 @@ struct Cache {
   // Since when a daemon serves it: bounds of time are not those of restarts.
   SteadyTime served_since{};
   bool may_be_purged = false;  // something happened that a purge of patterns answers
-  std::map<std::string, std::size_t> lacks_old;  // by value: so many transactions, all of them from before the slot
+  // By value: what its last look found nothing wrong in, and until when that holds if nothing of it changes. (What was
+  // seen only grows, so that sets of one size are the same.)
+  struct Looked {
+    std::size_t seen = 0;
+    std::size_t contains = 0;
+    std::size_t applied = 0;
+    std::size_t before_the_slot = 0;
+    std::size_t lost_in_progress = 0;
+    int rules = 0;
+    bool is_forgetful = false;
+    bool is_in_trouble = false;
+    SteadyTime served_since{};
+    auto operator<=>(const Looked&) const = default;
+  };
+  std::map<std::string, std::pair<Looked, SteadyTime>> looked;
 };
 
 // One process: its connections to the slot and to each cache, and the flow between them.
@@ -737,16 +751,18 @@ class World {
       const std::set<Xid>& seen = select(name);
       std::size_t lacks = seen.size() - cached.contains.size();
       if (lacks == 0) continue;
-      // What lacks nothing but what came before the slot is not looked through again until something was added.
-      std::size_t& lacks_old = cache.lacks_old[name];
-      if (lacks == lacks_old) continue;
-      lacks_old = lacks;
+      const Cache::Looked looked{seen.size(), cached.contains.size(), data.first_applied.size(), before_the_slot_.size(),
+                                 lost_in_progress_.size(), daemons_[0].rules, cache.is_forgetful, cache.is_in_trouble,
+                                 cache.served_since};
+      auto& [last_look, holds_until] = cache.looked[name];
+      if (last_look == looked && now_.steady <= holds_until) continue;
+      last_look = looked;
+      holds_until = SteadyTime::max();
       for (auto newest = seen.rbegin(); lacks > 0; ++newest) {
         const Xid xid = *newest;
         if (cached.contains.count(xid) != 0) continue;
         --lacks;
         if (before_the_slot_.count(xid) != 0) continue;
-        lacks_old = 0;
         // G3: never older than an applied invalidation. (A Redis that went back to an old dump forgot renewals
         // and tombstones, and so did a commit that hung when the slot was lost; what that lets in is gone again when
         // the gap is repaired. One that was away for longer than a tombstone lives had nobody who renewed them.)
@@ -757,11 +773,14 @@ class World {
         // G4, where nothing fails, and G9, where another cache does: the longest staleness is settle, a tenth for
         // settling together, and the pace of snapshots and steps.
         if (faults_ || cache.is_in_trouble || !is_watched(name, cache, daemons_[0].rules)) continue;
-        const auto stale = now_.steady - std::max(database_.visible_since(xid), cache.served_since);
+        const auto since = std::max(database_.visible_since(xid), cache.served_since);
+        const auto stale = now_.steady - since;
         const auto bound = (checked_ ? 0ms : kSettle + kSettle / 10) + kPace;
         // The edge stands behind: a purge of it leaves when the cache below has applied the same.
         const bool may_wait_for_purges = is_purge(xid) || cache.name == "edge";
-        if (stale > bound + (cache.name == "edge" ? kPace : 0ms) + (may_wait_for_purges ? kPurgeEvery : 0ms)) {
+        const auto allowed = bound + (cache.name == "edge" ? kPace : 0ms) + (may_wait_for_purges ? kPurgeEvery : 0ms);
+        holds_until = std::min(holds_until, since + allowed);
+        if (stale > allowed) {
           return violate(fmt::format("G4, G9: {} in {} lacks xid {} since {} ms", name, cache.name, number(xid), stale / 1ms));
         }
       }
