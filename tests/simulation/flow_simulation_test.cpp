@@ -897,7 +897,9 @@ class World {
       for (const auto& [name, cached] : cache.data->cache) {
         if (!is_watched(name, cache, active->rules)) continue;
         for (const Xid xid : select(name)) {
-          if (cached.contains.count(xid) == 0 && before_the_slot_.count(xid) == 0) {
+          // A source without snapshots cannot know that a commit of the lost stretch still hangs (docs/kafka.md).
+          const bool is_beyond_knowing = !has_snapshots() && lost_in_progress_.count(xid) != 0;
+          if (cached.contains.count(xid) == 0 && before_the_slot_.count(xid) == 0 && !is_beyond_knowing) {
             return violate(fmt::format("stale at the end: {} in {} lacks xid {}", name, cache.name, number(xid)));
           }
         }
