@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "daemon/flow/found_rows.h"
 #include "daemon/sinks/http/surrogate.h"
 #include "mapping/did_you_mean.h"
 #include "mapping/table_name.h"
@@ -202,7 +203,7 @@ void ExplainReceiver::lookup(std::uint32_t rule, std::uint32_t lookup, std::span
   is_of_lookup_ = false;
 }
 
-// What the daemon does with an answer (flow/lookups.cpp), for a person.
+// What the daemon does with an answer (flow/found_rows.h), for a person.
 void ExplainReceiver::tell_joined(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) {
   const RuleInfo& info = rules_.rules()[rule];
   const std::string table = printable_text(info.lookups[lookup].steps.back().table.qualified());
@@ -210,8 +211,8 @@ void ExplainReceiver::tell_joined(std::uint32_t rule, std::uint32_t lookup, std:
   if (answer.outcome == LookupAnswer::Outcome::kFailed) {
     return tell_all_purged(rule, lookup, fmt::format("the lookup fails: {}; evictd purges its patterns", printable_text(answer.problem)));
   }
-  const bool is_too_much = answer.outcome == LookupAnswer::Outcome::kTooMuch;
-  if (is_too_much || answer.rows.size() > info.fan_out) {
+  if (FoundRows(answer, 1).is_over(0, info)) {
+    const bool is_too_much = answer.outcome == LookupAnswer::Outcome::kTooMuch;
     const std::string much = is_too_much ? "it leads to more rows than one answer can hold"
                                          : fmt::format("it leads to more than {} rows (fan_out)", info.fan_out);
     if (info.on_overflow == OnOverflow::kStop) return add({"note", much + "; on_overflow: stop, evictd would end here", rule_text(rule)});
@@ -229,9 +230,7 @@ void ExplainReceiver::tell_joined(std::uint32_t rule, std::uint32_t lookup, std:
       }
       lines_.push_back({"joined", std::move(text), ""});
     }
-    std::vector<Value> found;
-    for (const auto& value : row.values) found.push_back(value ? Value{ValueState::kText, *value} : Value{ValueState::kNull, {}});
-    found_mapper_->map_found(found, *this);
+    map_found(row, *found_mapper_, *this);
   }
   if (rows_shown_ <= kJoinedShown) return;
   lines_.push_back({"note", fmt::format("and {} more rows of {}, with {} more invalidations", rows_shown_ - kJoinedShown, table, not_shown_ - before),

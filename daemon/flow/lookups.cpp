@@ -164,8 +164,7 @@ void LookupQueue::answer(const LookupAnswer& answer, Now now) {
     problem_.clear();
     events_.info("lookups work again");
   }
-  std::vector<std::vector<const LookupAnswer::Row*>> rows(items);
-  for (const LookupAnswer::Row& row : answer.rows) rows.at(row.item).push_back(&row);
+  const FoundRows found(answer, items);
   std::size_t first_item = 0;
   for (const Piece& piece : pieces) {
     if (answer.outcome == LookupAnswer::Outcome::kTooMuch) {
@@ -179,35 +178,26 @@ void LookupQueue::answer(const LookupAnswer& answer, Now now) {
       give_up(piece, now);
       continue;
     }
-    const std::size_t count = piece.end - piece.begin;
-    render(piece, answer.found, std::span(rows).subspan(first_item, count), told);
-    first_item += count;
+    render(piece, answer.found, found, first_item, told);
+    first_item += piece.end - piece.begin;
   }
   observer_.looked_up(told);
   step(now);
 }
 
-// `rows`: by item of the piece.
-void LookupQueue::render(const Piece& piece, const Relation& found, std::span<const std::vector<const LookupAnswer::Row*>> rows,
+void LookupQueue::render(const Piece& piece, const Relation& columns, const FoundRows& found, std::size_t first_item,
                          Observer::LookedUp& told) {
   const Waiting& waiting = waiting_.at(piece.number);
   const RuleInfo& rule = rule_of(piece);
   use_rules_of(waiting);
-  mapper_->bind_found(piece.lookup->rule, piece.lookup->lookup, found);
-  const std::size_t items = rows.size();
+  mapper_->bind_found(piece.lookup->rule, piece.lookup->lookup, columns);
+  const std::size_t items = piece.end - piece.begin;
   std::vector<bool> is_over(items, false);
-  std::vector<Value> values;
   std::vector<std::vector<Rendered>> by_item(items);
   for (std::size_t item = 0; item < items; ++item) {
-    is_over[item] = rows[item].size() > rule.fan_out;
+    is_over[item] = found.is_over(first_item + item, rule);
     if (is_over[item]) continue;
-    for (const LookupAnswer::Row* row : rows[item]) {
-      values.clear();
-      for (const auto& value : row->values) {
-        values.push_back(value ? Value{ValueState::kText, *value} : Value{ValueState::kNull, {}});
-      }
-      mapper_->map_found(values, *this);
-    }
+    for (const LookupAnswer::Row* row : found.of(first_item + item)) map_found(*row, *mapper_, *this);
     by_item[item] = std::exchange(rendered_, {});
   }
   // Transaction by transaction, as the builder has it: each item's texts under each of its transactions.

@@ -15,12 +15,12 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "daemon/flow/batch_builder.h"
 #include "daemon/flow/events.h"
+#include "daemon/flow/found_rows.h"
 #include "daemon/interface/lookup.h"
 #include "daemon/interface/observer.h"
 #include "daemon/interface/source.h"
@@ -90,7 +90,8 @@ class LookupQueue final : private InvalidationReceiver {
 
   void enqueue(Waiting& waiting, Now now);
   void ask(Now now);
-  void render(const Piece& piece, const Relation& found, std::span<const std::vector<const LookupAnswer::Row*>> rows,
+  // `first_item`: the piece's first one, of those of the answer.
+  void render(const Piece& piece, const Relation& columns, const FoundRows& found, std::size_t first_item,
               Observer::LookedUp& told);
   void use_rules_of(const Waiting& waiting);
   void give_up(const Piece& piece, Now now);

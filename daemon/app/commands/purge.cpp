@@ -20,6 +20,7 @@
 #include "daemon/base/poll.h"
 #include "daemon/app/row_keys.h"
 #include "daemon/app/signals.h"
+#include "daemon/flow/found_rows.h"
 #include "daemon/sources/postgres/live_rows.h"
 #include "mapping/mapper.h"
 
@@ -235,27 +236,24 @@ class RowKeys final : public InvalidationReceiver {
     return database.ask(about.first, about.second, std::move(columns));
   }
 
-  // As the daemon does it (flow/lookups.cpp): what leads to too much, or cannot be looked up, goes by pattern.
+  // What leads to too much, or cannot be looked up, goes by pattern, as in the daemon.
   void take_found(const Lookup& about, const LookupAnswer& answer, std::size_t items, Mapper& mapper) {
     const RuleInfo& rule = rules_.rules()[about.first];
-    std::vector<std::size_t> rows(items, 0);
-    for (const LookupAnswer::Row& row : answer.rows) ++rows.at(row.item);
-    const bool is_over = std::any_of(rows.begin(), rows.end(), [&](std::size_t count) { return count > rule.fan_out; });
-    if (answer.outcome != LookupAnswer::Outcome::kFound || is_over) {
-      for (const std::uint32_t pattern : rule.lookups[about.second].templates) purge(about.first, pattern);
-      problems_.insert(answer.outcome == LookupAnswer::Outcome::kFailed
-                           ? fmt::format("rule '{}': its joined rows cannot be looked up, so its patterns are purged: {}", rule.name, answer.problem)
-                           : fmt::format("rule '{}': a row leads to more than {} joined rows, so its patterns are purged", rule.name, rule.fan_out));
+    const FoundRows found(answer, items);
+    if (answer.outcome == LookupAnswer::Outcome::kFound) mapper.bind_found(about.first, about.second, answer.found);
+    bool is_any_over = false;
+    for (std::size_t item = 0; item < items; ++item) {
+      if (found.is_over(item, rule)) {
+        is_any_over = true;
+        continue;
+      }
+      for (const LookupAnswer::Row* row : found.of(item)) map_found(*row, mapper, *this);
     }
-    if (answer.outcome != LookupAnswer::Outcome::kFound) return;
-    mapper.bind_found(about.first, about.second, answer.found);
-    std::vector<Value> values;
-    for (const LookupAnswer::Row& row : answer.rows) {
-      if (rows[row.item] > rule.fan_out) continue;
-      values.clear();
-      for (const auto& value : row.values) values.push_back(value ? Value{ValueState::kText, *value} : Value{ValueState::kNull, {}});
-      mapper.map_found(values, *this);
-    }
+    if (!is_any_over) return;
+    for (const std::uint32_t pattern : rule.lookups[about.second].templates) purge(about.first, pattern);
+    problems_.insert(answer.outcome == LookupAnswer::Outcome::kFailed
+                         ? fmt::format("rule '{}': its joined rows cannot be looked up, so its patterns are purged: {}", rule.name, answer.problem)
+                         : fmt::format("rule '{}': a row leads to more than {} joined rows, so its patterns are purged", rule.name, rule.fan_out));
   }
 
   const RuleSet& rules_;
