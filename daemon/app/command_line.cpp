@@ -112,6 +112,8 @@ void add_options(CLI::App& app, CommandLine& into, Words& words) {
       app.add_option("--out", into.directory);
       return;  // makes the configuration, and reads none
     case Verb::kCompletion:
+      app.add_option("shell", into.shell);
+      return;
     case Verb::kMan:
       return;
     case Verb::kExplain:
@@ -372,6 +374,9 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
   if (result.verb == Verb::kWarm) checked = check_warm(result, words);
   if (result.verb == Verb::kInit) checked = check_init(result);
   if (result.verb == Verb::kCheck) checked = check_check(result);
+  if (result.verb == Verb::kCompletion && result.shell != "bash" && result.shell != "zsh" && result.shell != "fish") {
+    return usage(fmt::format("expected 'bash', 'zsh' or 'fish' after 'completion', got '{}'", result.shell), see_help(word));
+  }
   if (result.verb == Verb::kAudit) checked = check_audit(result, words.audit);
   if (!checked) return tl::unexpected(checked.error());
   return result;

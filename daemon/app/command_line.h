@@ -59,6 +59,7 @@ struct CommandLine {
   std::string new_row;                         // JSON
   std::vector<std::string> identity = {"id"};  // columns of the replica identity
 
+  std::string shell = "bash";  // completion: bash, zsh, fish
   std::string pattern;   // purge
   std::optional<std::uint64_t> samples;           // audit
   std::optional<std::chrono::milliseconds> time;  // audit

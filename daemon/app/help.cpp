@@ -20,7 +20,7 @@ usage: evictd <command> [-c evictd.yaml] [options]
   warm        fill the cache from a rule's rows, for a cold start
   drop        remove the replication slot and the publication
   lua         print the functions that readers call in Redis
-  completion  print the completion of this command line, for bash
+  completion  print the completion of this command line, for bash, zsh or fish
   man         print all of this as a manual page
 
   evictd <command> --help   options and an example
@@ -231,11 +231,14 @@ example: evictd init --postgres postgresql://evictd@localhost/shop \
            --redis redis://localhost:6379/0 --out /etc/evictd
 )";
 
-constexpr std::string_view kCompletion = R"(usage: evictd completion
+constexpr std::string_view kCompletion = R"(usage: evictd completion [bash|zsh|fish]
 
-Prints the completion of commands and options for bash. Packages install it.
+Prints the completion of commands and options, for bash unless another shell
+is named. Packages install it.
 
 example: evictd completion > ~/.local/share/bash-completion/completions/evictd
+         evictd completion zsh > /usr/local/share/zsh/site-functions/_evictd
+         evictd completion fish > ~/.config/fish/completions/evictd.fish
 )";
 
 constexpr std::string_view kMan = R"(usage: evictd man

@@ -53,7 +53,7 @@ int dispatch(const CommandLine& request) {
     case Verb::kInit:
       return init_command(request);
     case Verb::kCompletion:
-      std::fputs(bash_completion().c_str(), stdout);
+      std::fputs((request.shell == "zsh" ? zsh_completion() : request.shell == "fish" ? fish_completion() : bash_completion()).c_str(), stdout);
       return kExitDone;
     case Verb::kMan:
       std::fputs(manual_page(kVersionText).c_str(), stdout);

@@ -136,6 +136,7 @@ _evictd() {{
 {}    help) options='{}' ;;
   esac
   if [ "$command" = rules ] && [ "$COMP_CWORD" -eq 2 ]; then options="test $options"; fi
+  if [ "$command" = completion ] && [ "$COMP_CWORD" -eq 2 ]; then options="bash zsh fish $options"; fi
   COMPREPLY=($(compgen -W "$options" -- "$word"))
   if [ "$command" = rules ] && [ "$COMP_CWORD" -gt 2 ] && [ "${{#COMPREPLY[@]}}" -eq 0 ]; then
     COMPREPLY=($(compgen -f -- "$word"))
@@ -144,6 +145,67 @@ _evictd() {{
 complete -o filenames -F _evictd evictd
 )",
                                 commands, cases, commands);
+  return out;
+}
+
+std::string zsh_completion() {
+  std::string commands;
+  std::string cases;
+  for (const std::string_view name : command_names()) {
+    commands += fmt::format("{} ", name);
+    std::string options;
+    for (const std::string& option : command_options(name)) options += option + " ";
+    cases += fmt::format("    {}) offered=({}--help) ;;\n", name, options);
+  }
+  // Autoloaded it is the function's body; sourced it defines the function and says what for.
+  return fmt::format(R"(#compdef evictd
+# Completion of evictd for zsh. Made by 'evictd completion zsh'.
+_evictd() {{
+  local -a offered
+  if (( CURRENT == 2 )); then
+    compadd -- {}--help --version
+    return
+  fi
+  case ${{words[CURRENT-1]}} in
+    -c|--config) _files; return ;;
+    --out) _files -/; return ;;
+    --op) compadd -- insert update delete truncate; return ;;
+  esac
+  case ${{words[2]}} in
+{}    help) offered=({}) ;;
+  esac
+  if [[ ${{words[2]}} == rules ]]; then
+    if (( CURRENT == 3 )); then offered=(test $offered); else _files; fi
+  fi
+  if [[ ${{words[2]}} == completion ]] && (( CURRENT == 3 )); then offered=(bash zsh fish $offered); fi
+  compadd -- $offered
+}}
+if [[ ${{zsh_eval_context[-1]}} == loadautofunc ]]; then _evictd "$@"; else compdef _evictd evictd; fi
+)",
+                     commands, cases, commands);
+}
+
+std::string fish_completion() {
+  std::string out = "# Completion of evictd for fish. Made by 'evictd completion fish'.\ncomplete -c evictd -f\n";
+  std::string commands;
+  for (const std::string_view name : command_names()) {
+    commands += fmt::format("{}{}", commands.empty() ? "" : " ", name);
+    for (const std::string& option : command_options(name)) {
+      if (option.compare(0, 2, "--") != 0) continue;  // a short one is told beside the long one
+      std::string_view more;
+      if (option == "--config") more = " -s c -r -F";
+      if (option == "--out") more = " -x -a '(__fish_complete_directories)'";
+      if (option == "--op") more = " -x -a 'insert update delete truncate'";
+      out += fmt::format("complete -c evictd -n '__fish_seen_subcommand_from {}' -l {}{}\n", name, option.substr(2), more);
+    }
+    out += fmt::format("complete -c evictd -n '__fish_seen_subcommand_from {}' -l help\n", name);
+  }
+  out += fmt::format("complete -c evictd -n __fish_use_subcommand -a '{} help'\n", commands);
+  out += "complete -c evictd -n __fish_use_subcommand -l help\ncomplete -c evictd -n __fish_use_subcommand -l version\n";
+  out += fmt::format("complete -c evictd -n '__fish_seen_subcommand_from help' -a '{}'\n", commands);
+  out += "complete -c evictd -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n";
+  out += "complete -c evictd -n '__fish_seen_subcommand_from rules' -a test\n"
+         "complete -c evictd -n '__fish_seen_subcommand_from rules; and __fish_seen_subcommand_from test' -F\n";
   return out;
 }
 

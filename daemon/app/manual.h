@@ -9,7 +9,9 @@ namespace evictd {
 // evictd.1, in troff's man macros.
 std::string manual_page(std::string_view version);
 
-// A script for bash-completion.
+// Scripts that complete the command line: for bash-completion, for zsh's compinit (`_evictd`), for fish.
 std::string bash_completion();
+std::string zsh_completion();
+std::string fish_completion();
 
 }  // namespace evictd

@@ -36,10 +36,13 @@ def test_the_package_has_what_an_operator_looks_for(unpacked):
     for path in ("/usr/bin/evictd", "/usr/lib/systemd/system/evictd.service", "/usr/share/doc/evictd/README.md",
                  "/usr/share/doc/evictd/copyright", "/usr/share/doc/evictd/docs/rules.md",
                  "/usr/share/doc/evictd/examples/rules.yaml", "/usr/share/man/man1/evictd.1.gz",
-                 "/usr/share/bash-completion/completions/evictd", *CONFFILES):
+                 "/usr/share/bash-completion/completions/evictd", "/usr/share/zsh/vendor-completions/_evictd",
+                 "/usr/share/fish/vendor_completions.d/evictd.fish", *CONFFILES):
         assert path in have, f"{path} is not in the package"
     assert run("zcat", f"{unpacked}/usr/share/man/man1/evictd.1.gz") == run(f"{BUILD}/evictd", "man")
-    assert read(unpacked, "usr/share/bash-completion/completions/evictd") == run(f"{BUILD}/evictd", "completion")
+    for shell, path in (("bash", "bash-completion/completions/evictd"), ("zsh", "zsh/vendor-completions/_evictd"),
+                        ("fish", "fish/vendor_completions.d/evictd.fish")):
+        assert read(unpacked, f"usr/share/{path}") == run(f"{BUILD}/evictd", "completion", shell)
     assert not any(re.search(r"\.(?:cpp|h|a|o)$|/tests?/|node_modules|__pycache__", path) for path in have), have
 
 

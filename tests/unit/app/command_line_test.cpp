@@ -106,6 +106,8 @@ TEST(CommandLine, SaysWhatIsWrong) {
             "unknown option '--zzz' of 'check'\nhint: see 'evictd check --help'");
   EXPECT_EQ(error_of({"run", "fast"}),
             "'run' takes no argument 'fast'\nhint: see 'evictd run --help'");
+  EXPECT_EQ(error_of({"completion", "tcsh"}),
+            "expected 'bash', 'zsh' or 'fish' after 'completion', got 'tcsh'\nhint: see 'evictd completion --help'");
   EXPECT_EQ(error_of({"run", "-c"}), "'--config' needs a value\nhint: see 'evictd run --help'");
   EXPECT_EQ(error_of({"explain"}), "'explain' needs '--table'\nhint: see 'evictd explain --help'");
   EXPECT_EQ(error_of({"explain", "--table", "p"}),

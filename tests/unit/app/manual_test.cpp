@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
+#include <utility>
 
 #include "daemon/app/command_line.h"
 
@@ -43,20 +45,7 @@ TEST(Manual, ThePageHasEveryCommandAndOption) {
   EXPECT_THAT(page, ::testing::Not(HasSubstr("\n'")));  // troff would take it for a command
 }
 
-// What bash offers for a line that was typed so far.
-std::string offered(const std::string& line) {
-  std::string words;
-  std::size_t count = 0;
-  for (std::size_t begin = 0; begin <= line.size();) {
-    const std::size_t end = std::min(line.find(' ', begin), line.size());
-    words += "'" + line.substr(begin, end - begin) + "' ";
-    ++count;
-    begin = end + 1;
-  }
-  const std::string file = ::testing::TempDir() + "/evictd_completion.bash";
-  std::ofstream(file) << bash_completion();
-  const std::string command = "bash -c \"source " + file + " && COMP_WORDS=(" + words + ") COMP_CWORD=" +
-                              std::to_string(count - 1) + " && _evictd; echo \\\"\\${COMPREPLY[*]}\\\"\"";
+std::string answer_of(const std::string& command) {
   std::string answer;
   std::FILE* pipe = popen(command.c_str(), "r");
   char buffer[256];
@@ -64,18 +53,62 @@ std::string offered(const std::string& line) {
   if (pipe != nullptr) pclose(pipe);
   return answer;
 }
-
-TEST(Completion, OffersCommandsAndTheirOptions) {
-  const std::string all = offered("evictd ");
-  for (const std::string_view command : command_names()) EXPECT_THAT(all, HasSubstr(std::string(command)));
-  EXPECT_EQ(offered("evictd pur"), "purge\n");
-  for (const std::string_view command : command_names()) {
-    const std::string options = offered("evictd " + std::string(command) + " --");
-    for (const std::string& option : command_options(command)) EXPECT_THAT(options, HasSubstr(option)) << command;
-  }
-  EXPECT_EQ(offered("evictd explain --op de"), "delete\n");
-  EXPECT_EQ(offered("evictd rules te"), "test\n");
+std::string file_of(const std::string& shell, const std::string& text) {
+  std::string file = ::testing::TempDir() + "/evictd_completion." + shell;
+  std::ofstream(file) << text;
+  return file;
 }
+// 'evictd' 'purge' ''
+std::pair<std::string, std::size_t> words_of(const std::string& line) {
+  std::string words;
+  std::size_t count = 0;
+  for (std::size_t begin = 0; begin <= line.size(); ++count) {
+    const std::size_t end = std::min(line.find(' ', begin), line.size());
+    words += "'" + line.substr(begin, end - begin) + "' ";
+    begin = end + 1;
+  }
+  return {words, count};
+}
+
+// What a shell offers for a line that was typed so far, one or more words on each line.
+std::string bash_offers(const std::string& line) {
+  const auto [words, count] = words_of(line);
+  return answer_of("bash -c \"source " + file_of("bash", bash_completion()) + " && COMP_WORDS=(" + words + ") COMP_CWORD=" +
+                   std::to_string(count - 1) + " && _evictd; printf '%s\\n' \\\"\\${COMPREPLY[@]}\\\"\"");
+}
+// Its own line editor is not there: compadd, which matches, is replaced by one that prints what fits.
+std::string zsh_offers(const std::string& line) {
+  const auto [words, count] = words_of(line);
+  return answer_of("zsh -fc \"compdef() {}; compadd() { shift; print -l -- \\${(M)@:#\\${words[CURRENT]}*} }; _files() { print FILES }; source " +
+                   file_of("zsh", zsh_completion()) + "; words=(" + words + ") CURRENT=" + std::to_string(count) + "; _evictd\"");
+}
+std::string fish_offers(const std::string& line) {
+  return answer_of("HOME=" + ::testing::TempDir() + " fish --no-config -c \"source " + file_of("fish", fish_completion()) + "; complete -C '" + line + "'\"");
+}
+
+using Offers = std::string (*)(const std::string& line);
+class Completion : public ::testing::TestWithParam<std::pair<const char*, Offers>> {};
+
+TEST_P(Completion, OffersCommandsAndTheirOptions) {
+  const auto [shell, offers] = GetParam();
+  if (std::system(("command -v " + std::string(shell) + " >/dev/null").c_str()) != 0) {
+    ASSERT_EQ(std::getenv("EVICTD_REQUIRE_SERVERS"), nullptr) << shell << " is required here: deploy/packages.sh install test";
+    GTEST_SKIP() << "no " << shell << " here: deploy/packages.sh install test";
+  }
+  const std::string all = offers("evictd ");
+  for (const std::string_view command : command_names()) EXPECT_THAT(all, HasSubstr(std::string(command)));
+  EXPECT_EQ(offers("evictd pur"), "purge\n");
+  for (const std::string_view command : command_names()) {
+    const std::string options = offers("evictd " + std::string(command) + " --");
+    for (const std::string& option : command_options(command)) EXPECT_THAT(options, HasSubstr(option + "\n")) << command;
+    EXPECT_THAT(options, HasSubstr("--help\n")) << command;
+  }
+  EXPECT_EQ(offers("evictd explain --op de"), "delete\n");
+  EXPECT_EQ(offers("evictd rules te"), "test\n");
+  EXPECT_EQ(offers("evictd completion z"), "zsh\n");
+}
+INSTANTIATE_TEST_SUITE_P(Shells, Completion, ::testing::Values(std::pair{"bash", &bash_offers}, std::pair{"zsh", &zsh_offers}, std::pair{"fish", &fish_offers}),
+                         [](const auto& one) { return std::string(one.param.first); });
 
 }  // namespace
 }  // namespace evictd
