@@ -300,17 +300,19 @@ class PatternsWork final : public RedisWork {
     const Hunt& hunt = hunts_[at_];
     std::string& out = session.output();
     if (hunt.is_plain) return plain_page_.send(out, std::span(hunt.names).last(page_size_), {});
-    const auto first = hunt.names.end() - static_cast<std::ptrdiff_t>(page_size_);
+    // The last one first: what a call that ends early has done is dropped from the back.
+    const auto first = hunt.names.rbegin();
+    const auto end = first + static_cast<std::ptrdiff_t>(page_size_);
     if (hunt.kind == HuntKind::kLazyTags) {
       call_.begin_script(session, Script::kLazyTags, page_size_, hunt.command(), now);
-      for (auto name = first; name != hunt.names.end(); ++name) append_argument(out, *name);
+      for (auto name = first; name != end; ++name) append_argument(out, *name);
       call_.end_script(session, hunt.command(), tokens_, "");
       return;
     }
     const bool raises = hunt.kind == HuntKind::kCounters;
     call_.begin_script(session, raises ? Script::kRaise : Script::kInvalidate, 2 * page_size_, hunt.command(), now);
-    for (auto name = first; name != hunt.names.end(); ++name) append_argument(out, *name);
-    for (auto name = first; name != hunt.names.end(); ++name) append_argument(out, marker_name_of(*name));
+    for (auto name = first; name != end; ++name) append_argument(out, *name);
+    for (auto name = first; name != end; ++name) append_argument(out, marker_name_of(*name));
     // A counter does not remember a pattern: its transactions' own raise, when they are visible, is still to come.
     call_.end_script(session, hunt.command(), tokens_, !raises ? "" : hunt.is_one_name() ? "u" : "up");
   }
@@ -334,8 +336,10 @@ class PatternsWork final : public RedisWork {
           if (plain_page_.on_reply(reply) != PlainPage::Answer::kDone) return false;
           outcome.deleted = plain_page_.deleted();
           outcome.absent = page_size_ - outcome.deleted;
-        } else if (!add_outcome(reply, page_size_, shared_, outcome)) {
-          return false;
+        } else {
+          const auto done = add_outcome(reply, page_size_, false, shared_, outcome);
+          if (!done) return false;
+          page_size_ = done->keys;
         }
         count(at_, outcome);
         drop(hunts_[at_], page_size_);

@@ -149,6 +149,12 @@ class KeysWork final : public RedisWork {
         if (piece_size(begin) > 0) send(session, begin, now);
       }
     }
+    // One at a time: what takes Redis long leaves it to others in between.
+    if (!rest_ && !rests_.empty()) {
+      rest_ = rests_.back();
+      rests_.pop_back();
+      send(session, rest_->begin, now);
+    }
     if (resend_.empty()) return;
     // The scripts were flushed: load, and send again what was refused, behind the load.
     ++reloads_;
@@ -159,13 +165,12 @@ class KeysWork final : public RedisWork {
 
   bool on_reply(std::uint64_t tag, Reply&& reply) override {
     const std::size_t begin = tag;
-    if (!command_.tells_hits) {
-      if (!add_outcome(reply, piece_size(begin), shared_, outcome_)) return false;
-    } else if (const auto hits = add_outcome_with_hits(reply, piece_size(begin), shared_, outcome_)) {
-      for (const std::uint32_t hit : *hits) outcome_.hits.push_back(static_cast<std::uint32_t>(begin) + hit);
-    } else {
-      return false;
-    }
+    const std::size_t size = piece_size(begin);
+    const auto read = add_outcome(reply, size, command_.tells_hits, shared_, outcome_);
+    if (!read) return false;
+    for (const std::uint32_t hit : read->hits) outcome_.hits.push_back(static_cast<std::uint32_t>(begin) + hit);
+    if (rest_ && rest_->begin == begin) rest_.reset();
+    if (read->keys < size) rests_.push_back({begin + read->keys, begin + size});
     --under_way_;
     reloads_ = 0;
     return true;
@@ -181,12 +186,13 @@ class KeysWork final : public RedisWork {
     return false;
   }
 
-  bool is_finished() const override { return sent_ && under_way_ == 0 && resend_.empty(); }
+  bool is_finished() const override { return sent_ && under_way_ == 0 && resend_.empty() && rests_.empty(); }
   std::size_t bytes() const override { return bytes_; }
 
  private:
   // One item at least, and none of evictd's own; 0: `begin` is one of those.
   std::size_t piece_size(std::size_t begin) const {
+    if (rest_ && rest_->begin == begin) return rest_->end - begin;
     std::size_t most = std::min(kPieceItems, command_.size() - begin);
     if (const auto own = std::lower_bound(own_.begin(), own_.end(), begin); own != own_.end()) {
       most = std::min(most, *own - begin);
@@ -280,7 +286,15 @@ class KeysWork final : public RedisWork {
     }
   }
 
+  // What a call that ended early left of its piece, never the first item of it.
+  struct Rest {
+    std::size_t begin;
+    std::size_t end;
+  };
+
   const std::size_t bytes_ = command_.bytes();
+  std::vector<Rest> rests_;
+  std::optional<Rest> rest_;  // under way
   std::vector<std::size_t> own_;  // items that spell a key of evictd's own, growing; usually none
   bool sent_ = false;
   std::size_t under_way_ = 0;
@@ -345,22 +359,15 @@ void add_counts(const InvalidateReply& read, std::size_t keys, WorkShared& share
 
 }  // namespace
 
-bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome) {
-  const auto read = read_invalidate(reply, keys);
-  if (read) add_counts(*read, keys, shared, outcome);
-  return read.has_value();
-}
-
-std::optional<std::vector<std::uint32_t>> add_outcome_with_hits(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome) {
-  auto read = read_invalidate(reply, keys, true);
-  if (!read) return std::nullopt;
-  add_counts(*read, keys, shared, outcome);
-  return std::move(read->hits);
+std::optional<InvalidateReply> add_outcome(const Reply& reply, std::size_t keys, bool with_hits, WorkShared& shared, Outcome& outcome) {
+  auto read = read_invalidate(reply, keys, with_hits);
+  if (read) add_counts(*read, read->keys, shared, outcome);
+  return read;
 }
 
 std::optional<ScatteredReply> add_outcome_of_scattered(const Reply& reply, std::size_t keys, bool with_hits, WorkShared& shared, Outcome& outcome) {
   auto read = read_scattered(reply, keys, with_hits);
-  if (read) add_counts(read->counts, keys - read->elsewhere.size(), shared, outcome);
+  if (read) add_counts(read->counts, read->counts.keys - read->elsewhere.size(), shared, outcome);
   return read;
 }
 

@@ -137,10 +137,9 @@ inline constexpr std::size_t kReloadsMax = 10;
 // For a person: which key a refused call was about.
 std::string about_key(std::string_view key, bool is_tag);
 
-// {deleted, kept, replayed, refused} of lua/invalidate.lua. False, and nothing added, when it is not.
-bool add_outcome(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome);
-// The same of a call with the flag 'h': the keys that were deleted, counted from 0.
-std::optional<std::vector<std::uint32_t>> add_outcome_with_hits(const Reply& reply, std::size_t keys, WorkShared& shared, Outcome& outcome);
+// {deleted, kept, replayed, refused} of lua/invalidate.lua; `with_hits`: of a call with the flag 'h'. What was read of it, about the first
+// `keys` of them or fewer: the others were not done. Nothing, and nothing added, when it is none.
+std::optional<InvalidateReply> add_outcome(const Reply& reply, std::size_t keys, bool with_hits, WorkShared& shared, Outcome& outcome);
 // Of lua/scattered.lua: what was read of it, counted but for the keys that were not taken.
 std::optional<ScatteredReply> add_outcome_of_scattered(const Reply& reply, std::size_t keys, bool with_hits, WorkShared& shared, Outcome& outcome);
 // ARGV[3] of lua/invalidate.lua; `more`: flags of the call's own.

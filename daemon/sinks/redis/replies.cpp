@@ -31,8 +31,30 @@ bool is_text_or_nil(const Reply& reply) {
   return reply.kind == Reply::Kind::kText || reply.kind == Reply::Kind::kNil;
 }
 
-std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t keys, bool with_hits) {
+namespace {
+
+struct Part {
+  const Reply& reply;
+  std::size_t keys;
+};
+
+// What a reply says, and about how many of the `keys` keys.
+std::optional<Part> part_of(const Reply& reply, std::size_t keys) {
+  if (!is_array(reply) || reply.elements.empty() || !is_array(reply.elements[0])) return Part{reply, keys};
+  if (reply.elements.size() != 2 || keys == 0) return std::nullopt;
+  const auto done = read_count(reply.elements[1], keys - 1);
+  // None at all would be asked for for ever.
+  if (!done || *done == 0) return std::nullopt;
+  return Part{reply.elements[0], *done};
+}
+
+}  // namespace
+
+std::optional<InvalidateReply> read_invalidate(const Reply& whole, std::size_t asked, bool with_hits) {
   constexpr std::size_t kCounts = 4;
+  const auto part = part_of(whole, asked);
+  if (!part) return std::nullopt;
+  const auto& [reply, keys] = *part;
   if (!is_array(reply) || reply.elements.size() < kCounts) return std::nullopt;
   std::array<std::uint64_t, kCounts> counts{};
   for (std::size_t i = 0; i < kCounts; ++i) {
@@ -40,7 +62,7 @@ std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t k
     if (!count) return std::nullopt;
     counts[i] = *count;
   }
-  InvalidateReply read{counts[0], counts[1], counts[2], counts[3]};
+  InvalidateReply read{counts[0], counts[1], counts[2], counts[3], {}, keys};
   // Each at most `keys`: no sum wraps around.
   if (read.deleted + read.kept + read.replayed > keys) return std::nullopt;
   if (read.refused > keys - read.kept - read.replayed) return std::nullopt;
@@ -69,8 +91,11 @@ std::optional<std::vector<std::uint32_t>> read_numbers(const Reply& reply, std::
 
 }  // namespace
 
-std::optional<ScatteredReply> read_scattered(const Reply& reply, std::size_t keys, bool with_hits) {
+std::optional<ScatteredReply> read_scattered(const Reply& whole, std::size_t asked, bool with_hits) {
   constexpr std::size_t kCounts = 4;
+  const auto part = part_of(whole, asked);
+  if (!part) return std::nullopt;
+  const auto& [reply, keys] = *part;
   if (!is_array(reply) || reply.elements.size() != kCounts + 2) return std::nullopt;
   auto hits = read_numbers(reply.elements[kCounts], keys);
   auto elsewhere = read_numbers(reply.elements[kCounts + 1], keys);
@@ -81,6 +106,7 @@ std::optional<ScatteredReply> read_scattered(const Reply& reply, std::size_t key
   auto read = read_invalidate(counts, keys - elsewhere->size());
   if (!read || hits->size() != (with_hits ? read->deleted : 0)) return std::nullopt;
   read->hits = std::move(*hits);
+  read->keys = keys;
   return ScatteredReply{std::move(*read), std::move(*elsewhere)};
 }
 

@@ -23,11 +23,13 @@ struct InvalidateReply {
   std::uint64_t replayed = 0;
   std::uint64_t refused = 0;  // tombstones, by a full Redis
   std::vector<std::uint32_t> hits = {};  // the deleted ones, from 0, growing; where they were asked for
+  std::size_t keys = 0;  // that it is about, from the first: at least one. Fewer than were asked for: the call ended early
 };
-// {deleted, kept, replayed, refused} about `keys` keys; `with_hits`: and behind them the number of each that was deleted.
+// {deleted, kept, replayed, refused} about `keys` keys; `with_hits`: and behind them the number of each that was deleted. Or {that, about how
+// many keys}.
 std::optional<InvalidateReply> read_invalidate(const Reply& reply, std::size_t keys, bool with_hits = false);
 
-// Of lua/scattered.lua, about `keys` keys: the counts and hits as above, and which keys the node did not take, from 0, growing.
+// Of lua/scattered.lua, about `keys` keys or fewer, as above: the counts and hits as above, and which keys the node did not take, from 0, growing.
 struct ScatteredReply {
   InvalidateReply counts;
   std::vector<std::uint32_t> elsewhere = {};

@@ -131,10 +131,13 @@ bool MemberWalk::take_reply(Reply&& reply, Outcome& outcome) {
     }
     case Stage::kScan:
       return take_names(std::move(reply));
-    case Stage::kPage:
-      if (!add_outcome(reply, page_size_, shared_, outcome)) return false;
+    case Stage::kPage: {
+      const auto done = add_outcome(reply, page_size_, false, shared_, outcome);
+      if (!done) return false;
+      page_size_ = done->keys;
       page_done();
       return true;
+    }
     case Stage::kUnlink: {
       const auto unlinked = read_count(reply, 1);
       if (!unlinked) return false;

@@ -70,8 +70,7 @@ KeyCall key_call(std::string_view key, const Command& command, bool is_plain, bo
 
 // What one key's call says.
 bool add_one(const Call& call, const Command& command, bool is_counter, const Reply& reply, WorkShared& shared, Outcome& outcome) {
-  if (call.script && command.tells_hits) return add_outcome_with_hits(reply, 1, shared, outcome).has_value();
-  if (call.script) return add_outcome(reply, 1, shared, outcome);
+  if (call.script) return add_outcome(reply, 1, command.tells_hits, shared, outcome).has_value();
   if (is_counter) {
     if (reply.kind != Reply::Kind::kInteger) return false;
     ++outcome.deleted;
@@ -252,7 +251,8 @@ class KeysOrder final : public ClusterOrder {
       if (!read) return false;
       for (const std::uint32_t hit : read->counts.hits) outcome_.hits.push_back(gathered.items[hit]);
       for (const std::uint32_t key : read->elsewhere) gathered.elsewhere.push_back(gathered.items[key]);
-      routes_.scattered().saw(gathered.items.size() - read->elsewhere.size(), gathered.items.size(), now);
+      for (std::size_t key = read->counts.keys; key < gathered.items.size(); ++key) gathered.elsewhere.push_back(gathered.items[key]);
+      routes_.scattered().saw(read->counts.keys - read->elsewhere.size(), read->counts.keys, now);
     }
     end_if_last(call);
     return true;

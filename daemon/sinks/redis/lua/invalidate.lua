@@ -13,6 +13,7 @@
 --          h  tell which keys were deleted
 -- Returns {deleted, kept, replayed, tombstones refused}, with 'h' followed by the number of each key that was deleted, growing.
 -- Those not counted were absent.
+-- A call that met markers which take long ends early: {that reply, of how many keys}, from the first on. The others were left as they are.
 --
 -- Deletes before it writes tombstones, all keys of the call at once, so that a Redis at its memory limit
 -- still deletes; after that first write, Redis lets the rest of a script pass its limit.
@@ -131,6 +132,7 @@ local function find_token(text, id, first, stop)
       if behind == 115 then return last, true end  -- 's'
     end
     from = begin + 1
+    work = work + 2
   end
 end
 
@@ -155,7 +157,9 @@ local function decide_quickly(text, wanted, prefix, act)
   local stop = string.sub(text, 1, first - 1) == prefix and end_of_transactions(text, first)
   if not stop then return nil end
   local all_there, wants_settled, more = true, false, ''
+  local is_long = stop - first > WORK_TEXT_MIN / 2
   for id in string.gmatch(wanted, '~?%d+') do
+    if is_long then work = work + #text / WORK_LETTERS end
     local last, settled = find_token(text, id, first, stop)
     if not last and act == 's' and floor_covers(text, id, first) then
       -- Settled after others have taken its place: deleted once more, and not put back in their place.
@@ -190,6 +194,7 @@ local function decide_filled(text, wanted, fresh, c)
   local proven = c.trust_filled
   if proven then
     for digits in string.gmatch(wanted, '%d+') do
+      work_of_text(running)
       local xid = exact(digits)
       if not xid or xid >= xmax or xid >= xmin and string.find(',' .. running .. ',', ',' .. digits .. ',', 1, true) then proven = false end
     end
@@ -216,6 +221,7 @@ local QUICK = '^~?%d[~%d,s]*$'
 --   fresh     the text of a tombstone of them alone
 -- Returns 'kept', 'replayed', or 'delete', the marker's new text, and whether that may live longer than one written now.
 local function judge(text, wanted, is_quick, fresh, prefix, c)
+  work_of_text(text)
   local letter = not c.unconditional and string.byte(wanted)
   if text == fresh and letter and letter ~= 94 and letter ~= 118 then
     return 'replayed'  -- the tombstone of this very invalidation; a floor ('^', in front) or a row version proves none
@@ -234,11 +240,12 @@ local function judge(text, wanted, is_quick, fresh, prefix, c)
   return verdict, detail, string.byte(text) == 116
 end
 
--- The markers of a call, each as read_marker() has it; nil when there are none. At the first that is not there all others are asked for
+-- The markers of a call, each as read_marker() has it, nil when there are none; and how many of the keys they are about, fewer than `n`
+-- where that is more than a call should read. At the first that is not there all others are asked for
 -- at once: most often there are none of them either, and that is cheaper than to read them. A user that may not ask has them read.
 local function read_all(keys, first, n)
   local pcall = redis.pcall
-  local found, last, has_asked = nil, first + n - 1, false
+  local found, bytes, last, has_asked = nil, 0, first + n - 1, false
   for i = 1, n do
     local at = first + i - 1
     local text = pcall('GETRANGE', keys[at], '0', MARKER_END)
@@ -246,18 +253,25 @@ local function read_all(keys, first, n)
     if text ~= '' then
       found = found or {}
       found[i] = text
+      bytes = bytes + #text
+      if bytes > READ_MAX then return found, i end
     elseif not has_asked and at < last then
       has_asked = true
       if pcall('EXISTS', unpack(keys, at + 1, last)) == 0 then break end
     end
   end
-  return found
+  return found, n
+end
+
+-- The reply about the first `done` of `n` keys.
+local function reply_of_some(reply, done, n)
+  return done == n and reply or {reply, done}
 end
 
 -- `members`: nil, or a table that receives the keys that were deleted or absent.
-local function invalidate_keys(keys, first, n, args, c, members)
+local function invalidate_keys(keys, first, asked, args, c, members)
   local call, pcall, find = redis.call, redis.pcall, string.find
-  local found = read_all(keys, first + n, n)
+  local found, n = read_all(keys, first + asked, asked)
   local shared = #args == 5 and args[5] or nil
   local prefix = 't ' .. c.epoch .. ' '
   local lifetime = c.lifetime
@@ -294,7 +308,7 @@ local function invalidate_keys(keys, first, n, args, c, members)
   local is_quick = shared and find(shared, QUICK)
   for i = 1, n do
     local wanted = shared or args[4 + i]
-    local name = keys[first + n + i - 1]
+    local name = keys[first + asked + i - 1]
     local text = found and found[i]
     local verdict, detail, keeps_lifetime = 'delete', fresh or prefix .. wanted, false
     if text then
@@ -317,6 +331,10 @@ local function invalidate_keys(keys, first, n, args, c, members)
       texts[at] = detail
       lifetimes[at] = keeps_lifetime and at_least(name, lifetime) or lifetime
     end
+    if work > WORK_MAX then
+      n = i
+      break
+    end
   end
   local deleted = 0
   if #doomed > 0 and c.grace then
@@ -330,7 +348,7 @@ local function invalidate_keys(keys, first, n, args, c, members)
   if members then
     for i = 1, #doomed do members[i] = doomed[i] end
   end
-  return reply_of(deleted, kept, replayed, refused, c.hits)
+  return reply_of_some(reply_of(deleted, kept, replayed, refused, c.hits), n, asked)
 end
 
 local function invalidate(keys, args)

@@ -4,11 +4,13 @@
 -- Each key is touched by commands of one slot, as a cluster demands of scripts as well. A key that this node does not take (its slot has
 -- moved, or is about to; the user has no right to it) is left as it is and told: the caller asks for it by a call of its own, to which the
 -- node can say where it is, or why not. Servers that let scripts touch no key that was not declared take none.
--- Returns {deleted, kept, replayed, tombstones refused, {the number of each key that was deleted, with 'h'}, {that of each key not taken}}.
+-- Returns {deleted, kept, replayed, tombstones refused, {the number of each key that was deleted, with 'h'}, {that of each key not taken}};
+-- where the call ended early, in one more table, as invalidate.lua does.
 local function invalidate_scattered(_, args)
   local c = parse_command(args)
   local pcall, find = redis.pcall, string.find
   local n = tonumber(args[5])
+  local done = n
   local shared = #args == 6 + n and args[6 + n] or nil
   local prefix = 't ' .. c.epoch .. ' '
   local lifetime = c.lifetime
@@ -50,6 +52,10 @@ local function invalidate_scattered(_, args)
       lengthen(name, lifetime)
     end
     if verdict == 'elsewhere' then elsewhere[#elsewhere + 1] = i end
+    if work > WORK_MAX then
+      done = i
+      break
+    end
   end
-  return {deleted, kept, replayed, refused, hits, elsewhere}
+  return reply_of_some({deleted, kept, replayed, refused, hits, elsewhere}, done, n)
 end

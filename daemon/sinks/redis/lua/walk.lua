@@ -9,6 +9,7 @@
 -- The marker of a walk -> list of tokens, table by id, needed snapshot. Another epoch's counts as none.
 local function walk_tokens(name, c)
   local text = read_marker(name)
+  work_of_text(text or '')
   local marker = text and parse_marker(text)
   if marker and marker.kind == 't' and same_epoch(marker.a, c) then
     local list, by_id = parse_tokens(marker.b, true)
@@ -124,7 +125,8 @@ end
 local function lazy_tags(keys, args)
   local c = parse_command(args)
   local reply = {0, 0, 0, 0}
-  for i = 1, markers_of(keys, c) do
+  local n = markers_of(keys, c)
+  for i = 1, n do
     local name, wanted = keys[i], #args == 5 and args[5] or args[4 + i]
     local known = not c.unconditional
     local _, by_id = walk_tokens(name, c)
@@ -140,6 +142,7 @@ local function lazy_tags(keys, args)
       reply[4] = reply[4] + mark_walk(name, wanted, c, '', since > 0 and '*' .. string.format('%.0f', since) or nil)
       if c.channel then announce(c, keys[#keys], 'tag', tag_of_marker(name), wanted) end
     end
+    if work > WORK_MAX then return reply_of_some(reply, i, n) end
   end
   return reply
 end

@@ -78,6 +78,38 @@ TEST(Replies, OfAScatteredCallKeysThatWereNotTakenCountForNothing) {
   for (const std::string& lie : kLies) EXPECT_FALSE(read_scattered(parsed(lie), 5, false)) << lie;
 }
 
+// G1: a key that was not done counts for nothing.
+TEST(Replies, OfACallThatEndedEarlyTheKeysItDidCount) {
+  const auto part = [](const Reply& counts, std::int64_t done) {
+    Reply reply = numbers({0, done});
+    reply.elements[0] = counts;
+    return reply;
+  };
+  const auto read = read_invalidate(part(numbers({2, 1, 0, 0, 1, 3}), 3), 5, true);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->keys, 3u);
+  EXPECT_EQ(read->deleted, 2u);
+  EXPECT_EQ(read_invalidate(numbers({2, 1, 0, 0}), 5)->keys, 5u);
+  for (const std::int64_t done : {-1, 0, 1, 5, 6}) EXPECT_FALSE(read_invalidate(part(numbers({2, 0, 0, 0}), done), 5)) << done;
+  EXPECT_FALSE(read_invalidate(part(numbers({1, 0, 0, 0, 4}), 3), 5, true)) << "a hit beyond";
+  EXPECT_FALSE(read_invalidate(part(part(numbers({1, 0, 0, 0}), 2), 3), 5));
+  EXPECT_FALSE(read_invalidate(part(numbers({0, 0, 0, 0}), 0), 1));
+  EXPECT_FALSE(read_invalidate(part(numbers({0, 0, 0, 0}), 1), 1));
+  Reply three = part(numbers({1, 0, 0, 0}), 3);
+  three.elements.push_back(three.elements[1]);
+  EXPECT_FALSE(read_invalidate(three, 5));
+
+  Reply counts = numbers({1, 1, 0, 0});
+  counts.elements.push_back(numbers({1}));
+  counts.elements.push_back(numbers({3}));
+  const auto scattered = read_scattered(part(counts, 3), 5, true);
+  ASSERT_TRUE(scattered);
+  EXPECT_EQ(scattered->counts.keys, 3u);
+  EXPECT_EQ(scattered->elsewhere, (std::vector<std::uint32_t>{2}));
+  EXPECT_FALSE(read_scattered(part(counts, 2), 5, true)) << "not taken, and beyond";
+  EXPECT_FALSE(read_scattered(part(counts, 5), 5, true));
+}
+
 TEST(Replies, HitsOfAnInvalidationAreItsDeletedKeysInOrder) {
   const auto read = read_invalidate(numbers({2, 1, 0, 0, 1, 5}), 5, true);
   ASSERT_TRUE(read);
