@@ -221,7 +221,7 @@ local QUICK = '^~?%d[~%d,s]*$'
 --   fresh     the text of a tombstone of them alone
 -- Returns 'kept', 'replayed', or 'delete', the marker's new text, and whether that may live longer than one written now.
 local function judge(text, wanted, is_quick, fresh, prefix, c)
-  work_of_text(text)
+  if #text > WORK_TEXT_MIN then work_of_text(text) end  -- asked here: a call for each key would be dearer
   local letter = not c.unconditional and string.byte(wanted)
   if text == fresh and letter and letter ~= 94 and letter ~= 118 then
     return 'replayed'  -- the tombstone of this very invalidation; a floor ('^', in front) or a row version proves none
