@@ -269,7 +269,7 @@ class RedisSink final : public NodeSink {
     // What was submitted in this turn of the loop leaves before it sleeps.
     flush();
     if (broken_) return waiting.wake_at(SteadyTime::min());
-    transport_.wait_for(waiting, has_output());
+    transport_.wait_for(waiting, written_ < session_sendable());
     if (!session_) return waiting.wake_at(opened_at_ + options_.connect_timeout);
     waiting.wake_at(session_->wake_due());
     if (const auto since = session_->waiting_since())
@@ -342,7 +342,7 @@ class RedisSink final : public NodeSink {
 
   // At once: nobody steps a sink that was stopped.
   void stop() override {
-    if (transport_.state() == Transport::State::kOpen) flush();
+    if (transport_.state() == Transport::State::kOpen) flush(true);
     transport_.close();
     if (sentinels_) sentinels_->stop();
     session_.reset();
@@ -390,7 +390,7 @@ class RedisSink final : public NodeSink {
   std::string record_key() const { return node_.record_key.empty() ? evictd::record_key(options_.record_name, options_.record_of) : node_.record_key; }
   bool is_connected() const { return announced_ && session_ && session_->is_ready(); }
   std::size_t pending_bytes() const { return session_ ? session_->output().size() - written_ : 0; }
-  bool has_output() const { return pending_bytes() > 0; }
+  std::size_t session_sendable() const { return session_ ? session_->sendable() : 0; }
 
   // Where it is asked for, it is asked for anew at each connect.
   bool has_password(Now now, SinkHandler& handler) {
@@ -573,12 +573,13 @@ class RedisSink final : public NodeSink {
         SessionFailure{Error{ErrorKind::kConnection, std::move(text), {}}, kClassTimeout});
   }
 
-  // Writes as much as the socket takes. A failure is kept for the next step.
-  void flush() {
+  // Writes as much as the socket takes, of what the server may have by now; at the end, of all. A failure is kept for the next step.
+  void flush(bool is_the_end = false) {
     if (!session_ || transport_.state() != Transport::State::kOpen || broken_) return;
-    std::string& output = session_->output();
-    while (written_ < output.size()) {
-      auto taken = transport_.write(std::string_view(output).substr(written_));
+    const std::string& output = session_->output();
+    const std::size_t end = is_the_end ? output.size() : session_->sendable();
+    while (written_ < end) {
+      auto taken = transport_.write(std::string_view(output).substr(written_, end - written_));
       if (!taken) {
         broken_ = connection_failure(taken.error()).value();
         return;
@@ -586,13 +587,7 @@ class RedisSink final : public NodeSink {
       if (*taken == 0) break;
       written_ += *taken;
     }
-    if (written_ == output.size()) {
-      output.clear();
-      written_ = 0;
-    } else if (written_ > output.size() / 2) {
-      output.erase(0, written_);
-      written_ = 0;
-    }
+    if (written_ > output.size() / 2) session_->drop_output(std::exchange(written_, 0));
   }
 
   // Walks of either urgency take turns at being first, so that one of minutes does not hold up a tag.

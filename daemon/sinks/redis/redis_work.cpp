@@ -19,8 +19,8 @@
 namespace evictd {
 namespace {
 
-// Keys, and transactions of them, in one script call. Redis serves nobody else during a call: about 1 ms.
-constexpr std::size_t kPieceItems = 512;
+// Keys, and transactions of them, in one script call. Redis serves nobody else during a call: about 0.25 ms, where 512 keys took 2 ms.
+constexpr std::size_t kPieceItems = 64;
 constexpr std::size_t kPieceXids = 1024;
 
 // As TOKENS_MAX and TOKENS_KEPT of lua/marker.lua.

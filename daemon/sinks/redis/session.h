@@ -113,9 +113,13 @@ class Session {
   // Why they are not: an error reply.
   const std::string& library_problem() const { return library_problem_; }
 
-  // What is to be written to the socket; the owner takes bytes off the front.
+  // What is to be written to the socket; the owner takes bytes off the front, by drop_output().
   std::string& output() { return output_; }
   const std::string& output() const { return output_; }
+  // How many bytes of it may be written by now, from the front. Redis works off what it has of a pipeline without a look at its other
+  // clients, so it gets no more than a short burst of work ahead of its replies.
+  std::size_t sendable() const;
+  void drop_output(std::size_t bytes);
   // Announces the reply of a command just appended to output(). REQUIRES: kReady; `receiver` lives
   // until then.
   void expect(ReplyReceiver& receiver, std::uint64_t tag, SteadyTime now);
@@ -134,6 +138,7 @@ class Session {
     ReplyReceiver* receiver = nullptr;  // null: the session's own step
     std::uint64_t tag = 0;
     Script script = Script::kInvalidate;  // that load_script() loads
+    std::uint64_t output_end = 0;         // of its command, counted since the connection was opened
   };
 
   void enter(SessionState state, SteadyTime now);
@@ -159,6 +164,9 @@ class Session {
   SessionState state_ = SessionState::kClosed;
   ReplyReader reader_;
   std::string output_;
+  std::uint64_t dropped_ = 0;         // bytes of output that are gone from its front
+  std::uint64_t answered_ = 0;        // where the last command ended that was replied to, counted likewise
+  SteadyTime::duration round_trip_ = SteadyTime::duration::max();  // the shortest while signing in
   std::deque<Expected> expected_;
   SteadyTime progress_at_{};
   std::uint64_t progress_bytes_ = 0;  // fed to the reader by then

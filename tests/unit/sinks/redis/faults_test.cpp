@@ -1,7 +1,10 @@
 // What the network and the server do to a connection: kill -9, freeze, cut, silence; and what must
 // hold.
 #include <gmock/gmock.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -97,6 +100,35 @@ TEST_F(FaultsTest, FullPipeNeverDeadlocks) {  // G8
   for (std::size_t i = 0; i < commands.size(); ++i) driven_->sink().submit(100 + i, commands[i].order());
   ASSERT_TRUE(driven_->until([&] { return journal().done.size() == commands.size(); }));
   EXPECT_TRUE(journal().lost.empty());
+}
+
+// All that the sink has written into its socket so far.
+std::uint64_t bytes_written(Sink& sink) {
+  Waiting waiting;
+  sink.wait_for(waiting);
+  EXPECT_EQ(waiting.descriptors.size(), 1u);
+  tcp_info info{};
+  socklen_t length = sizeof(info);
+  int unacknowledged = 0;
+  EXPECT_EQ(::getsockopt(waiting.descriptors.at(0).fd, IPPROTO_TCP, TCP_INFO, &info, &length), 0);
+  EXPECT_EQ(::ioctl(waiting.descriptors.at(0).fd, SIOCOUTQ, &unacknowledged), 0);
+  return info.tcpi_bytes_acked + static_cast<std::uint64_t>(unacknowledged);
+}
+
+TEST_F(FaultsTest, ServerIsHandedOneShortBurstAndMoreAsItReplies) {
+  options_.commands_max = 10'000;
+  options_.output_bytes_max = options_.under_way_bytes_max = 64 * 1024 * 1024;
+  connect();
+  server_->freeze();
+  const std::uint64_t before = bytes_written(driven_->sink());
+  const std::vector<OrderBuilder> commands = many_commands(300, 512);  // 6 MB
+  for (std::size_t i = 0; i < commands.size(); ++i) driven_->sink().submit(100 + i, commands[i].order());
+  for (int i = 0; i < 3; ++i) driven_->turn();
+  const std::uint64_t burst = bytes_written(driven_->sink()) - before;
+  server_->thaw();
+  EXPECT_GT(burst, 0u);
+  EXPECT_LT(burst, 512u * 1024) << "8 KiB, and 32 bytes for each microsecond that the way there and back takes";
+  ASSERT_TRUE(driven_->until([&] { return journal().done.size() == commands.size(); }));
 }
 
 TEST_F(FaultsTest, RoomIsBounded) {  // G8

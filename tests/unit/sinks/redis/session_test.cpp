@@ -36,7 +36,7 @@ class SessionTest : public ::testing::Test {
   // The command at the front of the session's output, as words; takes it off.
   static std::vector<std::string> take_command(Session& session) {
     std::vector<std::string> words;
-    std::string& out = session.output();
+    const std::string& out = session.output();
     if (out.empty()) return words;
     std::size_t at = out.find("\r\n");
     const std::size_t count = std::stoul(out.substr(1, at - 1));
@@ -47,7 +47,7 @@ class SessionTest : public ::testing::Test {
       words.push_back(out.substr(end + 2, length));
       at = end + 2 + length + 2;
     }
-    out.erase(0, at);
+    session.drop_output(at);
     return words;
   }
 
@@ -299,6 +299,60 @@ TEST_F(SessionTest, RepliesGoToTheirReceiversInOrder) {
   ASSERT_TRUE(session.receive("\r\n+c\r\n", now_));
   EXPECT_EQ(first.seen, (std::vector<std::pair<std::uint64_t, std::string>>{{7, "a"}, {9, "c"}}));
   EXPECT_EQ(second.seen, (std::vector<std::pair<std::uint64_t, std::string>>{{8, "b"}}));
+}
+
+// What is ahead of the replies is a burst that Redis works off before it serves anybody else.
+TEST_F(SessionTest, NoMoreThanAShortBurstIsAheadOfTheReplies) {
+  constexpr std::size_t kBurst = 8 * 1024;
+  constexpr std::size_t kCommand = 500;
+  Session session = make();
+  session.begin(now_);
+  ASSERT_TRUE(sign_in(session));
+  Recorder recorder;
+  for (int i = 0; i < 100; ++i) {
+    session.output() += std::string(kCommand, 'x');
+    session.expect(recorder, 0, now_);
+  }
+  EXPECT_EQ(session.sendable(), kBurst);
+  session.drop_output(8'000);  // written
+  EXPECT_EQ(session.sendable(), kBurst - 8'000);
+  ASSERT_TRUE(session.receive(":1\r\n:1\r\n", now_));
+  EXPECT_EQ(session.sendable(), kBurst - 8'000 + 2 * kCommand) << "as it replies, it gets more";
+  for (int i = 2; i < 100; ++i) ASSERT_TRUE(session.receive(":1\r\n", now_));
+  EXPECT_EQ(session.sendable(), 100 * kCommand - 8'000);
+}
+
+TEST_F(SessionTest, TwoCommandsGoTogetherHoweverLongTheyAre) {
+  constexpr std::size_t kCommand = 1'000'000;
+  Session session = make();
+  session.begin(now_);
+  ASSERT_TRUE(sign_in(session));
+  Recorder recorder;
+  for (int i = 0; i < 4; ++i) {
+    session.output() += std::string(kCommand, 'x');
+    session.expect(recorder, 0, now_);
+    EXPECT_EQ(session.sendable(), std::min<std::size_t>(i + 1, 2) * kCommand);
+  }
+  ASSERT_TRUE(session.receive(":1\r\n", now_));
+  EXPECT_EQ(session.sendable(), 3 * kCommand);
+}
+
+TEST_F(SessionTest, ServerFarOffHasAlwaysSomethingToDo) {
+  Session session = make();
+  session.begin(now_);
+  while (true) {
+    const auto words = take_command(session);
+    if (words.empty()) break;
+    now_ += milliseconds(words[0] == "TIME" ? 20 : 35);
+    ASSERT_TRUE(session.receive(answer(words), now_));
+  }
+  ASSERT_TRUE(session.is_ready());
+  Recorder recorder;
+  for (int i = 0; i < 10'000; ++i) {
+    session.output() += std::string(100, 'x');
+    session.expect(recorder, 0, now_);
+  }
+  EXPECT_EQ(session.sendable(), 8 * 1024 + 20'000 * 32) << "32 bytes for each microsecond of the shortest round trip";
 }
 
 TEST_F(SessionTest, DoubtsEndTheSession) {
