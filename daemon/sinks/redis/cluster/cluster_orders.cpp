@@ -17,8 +17,8 @@ namespace {
 
 // Calls of one order that wait for their answers.
 constexpr std::size_t kCallsMax = 2048;
-// Keys, and transactions of them, in one call. A master serves nobody else during a script call: about 0.25 ms.
-constexpr std::size_t kGatheredKeys = 64;
+// Keys, and transactions of them, in one call. A master serves nobody else during a script call: about 1 ms.
+constexpr std::size_t kGatheredKeys = 256;
 constexpr std::size_t kGatheredXids = 1024;
 constexpr std::size_t kTagWalksMax = 16;
 
