@@ -1,8 +1,10 @@
 #include "daemon/refresh/cache.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 
+#include "daemon/refresh/bursts.h"
 #include "daemon/sinks/redis/cluster/blocking_cache.h"
 #include "daemon/sinks/redis/errors.h"
 #include "daemon/sinks/redis/scripts.h"
@@ -27,9 +29,30 @@ bool is_full(const Reply& reply) { return reply.is_error() && reply.text.find("O
 struct RefreshCache::Impl {
   std::unique_ptr<BlockingCache> cache;
   RefreshScripts scripts;
+  RefreshBursts bursts;
+
+  // `together` at a time, each behind the answers to those before.
+  Result<std::vector<Reply>> send(const std::vector<KeyedCommand>& commands, std::size_t together) {
+    std::vector<Reply> replies;
+    while (replies.size() < commands.size()) {
+      const auto first = commands.begin() + static_cast<std::ptrdiff_t>(replies.size());
+      const std::size_t size = std::min(together, commands.size() - replies.size());
+      const SteadyTime began = std::chrono::steady_clock::now();
+      Result<std::vector<Reply>> some = cache->pipeline(std::vector<KeyedCommand>(first, first + static_cast<std::ptrdiff_t>(size)));
+      if (!some) return some;
+      bursts.took(std::chrono::steady_clock::now() - began);
+      std::move(some->begin(), some->end(), std::back_inserter(replies));
+    }
+    return replies;
+  }
 
   // Calls of a script, each {number of keys, first key, ...}: EVALSHA, and once more behind a SCRIPT LOAD where a server has forgotten it.
   Result<std::vector<Reply>> call(const ScriptText& script, std::vector<std::vector<std::string>> calls) {
+    const std::size_t together = bursts.size(calls.size());
+    return call(script, std::move(calls), together);
+  }
+
+  Result<std::vector<Reply>> call(const ScriptText& script, std::vector<std::vector<std::string>> calls, std::size_t together) {
     std::vector<KeyedCommand> commands;
     for (std::vector<std::string>& one : calls) {
       const std::string key = one[1];
@@ -37,7 +60,7 @@ struct RefreshCache::Impl {
       one.insert(one.begin(), "EVALSHA");
       commands.push_back({key, std::move(one)});
     }
-    Result<std::vector<Reply>> replies = cache->pipeline(commands);
+    Result<std::vector<Reply>> replies = send(commands, together);
     if (!replies) return replies;
     std::vector<std::size_t> again;
     std::vector<KeyedCommand> second;
@@ -163,8 +186,12 @@ Result<std::vector<RefreshCache::Filled>> RefreshCache::fill(const RefreshInfo& 
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (filled[i] == Filled::kStored) wanted.push_back(i);
   }
-  for (std::size_t first = 0; first < wanted.size(); first += kFillsTogether) {
-    const std::size_t last = std::min(first + kFillsTogether, wanted.size());
+  const SteadyTime began = std::chrono::steady_clock::now();
+  const std::size_t together = std::min(kFillsTogether, impl_->bursts.size(wanted.size()));
+  for (std::size_t first = 0; first < wanted.size(); first += together) {
+    const std::size_t last = std::min(first + together, wanted.size());
+    // Older by what those before it took: a Redis that answers slowly is not to make a value look younger than it is.
+    const auto age_now = age + std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began);
     std::vector<std::vector<std::string>> calls;
     for (std::size_t i = first; i < last; ++i) {
       const RefreshValue& value = values[wanted[i]];
@@ -176,12 +203,12 @@ Result<std::vector<RefreshCache::Filled>> RefreshCache::fill(const RefreshInfo& 
         for (const std::string& tag : value.tags) call.push_back(std::string(kTagPrefix) + tag);
         for (const std::string& tag : value.lazy_tags) call.push_back(marker_of(std::string(kTagPrefix) + tag));
       }
-      for (const std::string& argument : {token, std::to_string(refresh.ttl.count()), *value.text, std::string("AGE"), std::to_string(age.count()),
+      for (const std::string& argument : {token, std::to_string(refresh.ttl.count()), *value.text, std::string("AGE"), std::to_string(age_now.count()),
                                           std::string("JITTER"), std::to_string(refresh.jitter)}) {
         call.push_back(argument);
       }
     }
-    const Result<std::vector<Reply>> replies = impl_->call(impl_->scripts.fill, std::move(calls));
+    const Result<std::vector<Reply>> replies = impl_->call(impl_->scripts.fill, std::move(calls), together);
     if (!replies) return tl::unexpected(replies.error());
     for (std::size_t i = first; i < last; ++i) {
       const Reply& reply = (*replies)[i - first];
