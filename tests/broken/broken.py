@@ -99,7 +99,7 @@ BROKEN = {
     # G3: a fill is stored whatever its snapshot has seen.
     "fill_without_token": (
         "daemon/sinks/redis/lua/reader.lua",
-        "    local reason = marker_forbids(found[1], version)\n",
+        "    local reason = marker_forbids(found[1], version, version_text)\n",
         "    local reason = nil\n"),
     # G6: no tombstone stands for the keys that a purge did not find.
     "purge_without_tombstone": (

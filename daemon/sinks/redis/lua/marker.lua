@@ -36,6 +36,9 @@
 --
 -- G5, in doubt delete: whatever cannot be parsed or compared proves nothing.
 
+-- Looked up once, not at each use. By a text that has them: while a library is loaded, there is no 'string'.
+local byte, find, match, sub = ('').byte, ('').find, ('').match, ('').sub
+
 local TOKENS_MAX = 32  -- of one tombstone; then all but the latest overflow into a floor
 -- So few stay, the latest, so that the marker of a key that changes all the time is not taken apart at each change.
 local TOKENS_KEPT = 8
@@ -71,9 +74,9 @@ end
 
 -- 'evictd:{key}', or 'evictd:key' when the key has a non-empty hash tag.
 local function marker_name(key)
-  local open = string.find(key, '{', 1, true)
+  local open = find(key, '{', 1, true)
   if open then
-    local close = string.find(key, '}', open + 1, true)
+    local close = find(key, '}', open + 1, true)
     if close and close > open + 1 then return 'evictd:' .. key end
   end
   return 'evictd:{' .. key .. '}'
@@ -83,14 +86,15 @@ end
 -- write half a gigabyte, and handing that to a script holds Redis up for milliseconds a megabyte.
 local function read_marker(name)
   local text = redis.pcall('GETRANGE', name, '0', MARKER_END)
-  if type(text) == 'string' then return text ~= '' and text end
+  if text == '' then return false end
+  if type(text) == 'string' then return text end
   -- Of another type, which is none to MGET; or the user may not GETRANGE, which its line did not always name.
   return redis.call('MGET', name)[1]
 end
 
 -- A whole number that Lua holds exactly, or nil.
 local function exact(digits)
-  if not string.find(digits, '^%d+$') then return nil end
+  if not find(digits, '^%d+$') then return nil end
   local number = tonumber(digits)
   if number > EXACT_MAX then return nil end
   return number
@@ -100,12 +104,12 @@ end
 -- timestamps such as 2024-02-03T04:05:06.789Z. The first letter keeps the two apart. nil: neither.
 local function row_version(text)
   if #text > 64 then return nil end
-  if string.find(text, '^%d+$') then
-    local digits = string.match(text, '^0*(%d+)$')
+  if find(text, '^%d+$') then
+    local digits = match(text, '^0*(%d+)$')
     if #digits > 20 then return nil end
     return 'n' .. string.rep('0', 20 - #digits) .. digits
   end
-  local date, time, fraction, zone = string.match(
+  local date, time, fraction, zone = match(
     text, '^(%d%d%d%d%-%d%d%-%d%d)T(%d%d:%d%d:%d%d)%.?(%d*)(Z?)$')
   if not date or #fraction > 9 then return nil end
   return 't' .. zone .. date .. time .. fraction .. string.rep('0', 9 - #fraction)
@@ -114,15 +118,17 @@ end
 -- True when `a` is at least `b`, both row versions as text; false as well when they cannot be compared.
 local function row_version_reaches(a, b)
   local x, y = row_version(a), row_version(b)
-  if not x or not y or string.sub(x, 1, 1) ~= string.sub(y, 1, 1) then return false end
-  if string.sub(x, 1, 2) == 'tZ' ~= (string.sub(y, 1, 2) == 'tZ') then return false end
+  if not x or not y or sub(x, 1, 1) ~= sub(y, 1, 1) then return false end
+  if sub(x, 1, 2) == 'tZ' ~= (sub(y, 1, 2) == 'tZ') then return false end
   return x >= y
 end
 
 -- Milliseconds, as text: most of it is only written down.
 local function now_text()
   local time = redis.call('TIME')
-  return time[1] .. string.sub('00000' .. time[2], -6, -4)
+  local micros = time[2]
+  if #micros < 6 then micros = sub('00000' .. micros, -6) end
+  return time[1] .. sub(micros, 1, 3)
 end
 
 local function now_ms()
@@ -142,22 +148,30 @@ local function parse_running(list)
   return running, set
 end
 
--- What a fill says it has seen -> {row=} or {xmin=, xmax=, running={}, set={}}; nil when unreadable.
+-- What a fill says it has seen -> {row=} or {xmin=, xmax=, list=}; nil when unreadable. Most comparisons are decided by xmin or
+-- xmax: a short list, whose numbers are exact, is taken apart by running_of() when one is not.
+local DIGITS_EXACT = 15  -- so many are always
 local NOTHING_RUNNING = {}
 local function parse_version(text)
-  local low, high, list = string.match(text, '^(%d+):(%d+):([%d,]*)$')
+  local low, high, list = match(text, '^(%d+):(%d+):([%d,]*)$')
   if low then
-    local xmin, xmax = tonumber(low), tonumber(high)
+    local xmin, xmax = low + 0, high + 0  -- digits: a sum costs less than tonumber()
     if xmin > xmax or xmax > EXACT_MAX then return nil end
-    if list == '' then return {xmin = xmin, xmax = xmax, running = NOTHING_RUNNING, set = NOTHING_RUNNING} end
+    if #list <= DIGITS_EXACT then return {xmin = xmin, xmax = xmax, list = list} end
     local running, set = parse_running(list)
     return running and {xmin = xmin, xmax = xmax, running = running, set = set}
   end
-  local row = string.match(text, '^v(.+)$')
+  local row = match(text, '^v(.+)$')
   if row then return row_version(row) and {row = row} or nil end
   local all_below = exact(text)
   if not all_below then return nil end
   return {xmin = all_below, xmax = all_below, running = NOTHING_RUNNING, set = NOTHING_RUNNING}
+end
+
+-- Those in progress, of a version that is a snapshot: a list, and a set.
+local function running_of(version)
+  if not version.running then version.running, version.set = parse_running(version.list) end
+  return version.running, version.set
 end
 
 -- The 64-bit transaction nearest to `near` that has these low 32 bits.
@@ -168,22 +182,25 @@ local function widen(low, near)
 end
 
 local function sees_xid(version, xid)
-  return xid < version.xmin or (xid < version.xmax and not version.set[xid])
+  if xid < version.xmin then return true end
+  if xid >= version.xmax then return false end
+  local _, set = running_of(version)
+  return not set[xid]
 end
 
 -- True when `version` proves that it has seen what token `id` (without its flags) asks for.
 local function sees(version, id)
   if id == '^0' then return true end  -- asks for nothing
-  local first = string.sub(id, 1, 1)
-  if first == 'v' then return version.row ~= nil and row_version_reaches(version.row, string.sub(id, 2)) end
+  local first = byte(id)
+  if first == 118 then return version.row ~= nil and row_version_reaches(version.row, sub(id, 2)) end  -- 'v'
   if version.row then return false end
-  if first == '^' then
-    local modulo = string.byte(id, 2) == 126  -- '~'
-    local floor = exact(string.sub(id, modulo and 3 or 2))
+  if first == 94 then  -- '^'
+    local modulo = byte(id, 2) == 126  -- '~'
+    local floor = exact(sub(id, modulo and 3 or 2))
     return floor ~= nil and version.xmin > (modulo and widen(floor, version.xmax) or floor)
   end
-  if first == '~' then
-    local low = exact(string.sub(id, 2))
+  if first == 126 then  -- '~'
+    local low = exact(sub(id, 2))
     return low ~= nil and sees_xid(version, widen(low, version.xmax))
   end
   local xid = exact(id)
@@ -193,7 +210,7 @@ end
 -- The same of a version that was filled at `filled` (ms; nil: now).
 local function filled_sees(version, filled, id)
   if not sees(version, id) then return false end
-  return not filled or not string.find(id, '~', 1, true) or now_ms() - filled < MODULO_TRUST_MS
+  return not filled or not find(id, '~', 1, true) or now_ms() - filled < MODULO_TRUST_MS
 end
 
 -- True when everything visible in `older` is visible in `newer`.
@@ -202,11 +219,11 @@ local function includes(newer, older)
     return older.row ~= nil and newer.row ~= nil and row_version_reaches(newer.row, older.row)
   end
   if newer.xmin >= older.xmax then return true end  -- the usual refresh
-  for _, xid in ipairs(newer.running) do
+  for _, xid in ipairs((running_of(newer))) do
     if sees_xid(older, xid) then return false end
   end
   -- What is at or beyond newer.xmax must not have been visible in `older` either.
-  if older.xmax - newer.xmax > #older.running then return false end
+  if older.xmax - newer.xmax > #running_of(older) then return false end
   for xid = newer.xmax, older.xmax - 1 do
     if sees_xid(older, xid) then return false end
   end
@@ -217,27 +234,27 @@ end
 local function parse_marker(text)
   if #text > FILLED_MAX then
     -- Long is what fills need besides, if anything: the tokens in front of it are not.
-    if #text > MARKER_MAX or string.byte(text) ~= 116 then return nil end  -- 't'
-    local stop = string.find(text, ' ', 3, true)
-    stop = stop and string.find(text, ' ', stop + 1, true)
+    if #text > MARKER_MAX or byte(text) ~= 116 then return nil end  -- 't'
+    local stop = find(text, ' ', 3, true)
+    stop = stop and find(text, ' ', stop + 1, true)
     if not stop or stop > FILLED_MAX then return nil end
   end
-  local kind, a, b, rest = string.match(text, '^([tfl]) (%S+) (%S+)(.*)$')
+  local kind, a, b, rest = match(text, '^([tfl]) (%S+) (%S+)(.*)$')
   if not kind then return nil end
   local marker = {kind = kind, a = a, b = b}
   local fields = 0
   for field in string.gmatch(rest, '%S+') do
     fields = fields + 1
     if fields > FIELDS_MAX then return nil end
-    local letter = string.sub(field, 1, 1)
+    local letter = sub(field, 1, 1)
     if letter == 'n' then
-      marker.need = string.sub(field, 2)
+      marker.need = sub(field, 2)
     elseif field == 'k' then
       marker.kept = true
     elseif letter == 'd' then
-      marker.took = exact(string.sub(field, 2))
+      marker.took = exact(sub(field, 2))
     elseif letter == 'l' then
-      local id, till = string.match(field, '^l([^:]+):(%d+)$')
+      local id, till = match(field, '^l([^:]+):(%d+)$')
       if not id then return nil end
       marker.lease, marker.lease_until = id, tonumber(till)
     else
@@ -263,9 +280,9 @@ local function parse_tokens(text, is_marker)
   if is_marker and #text > TOKENS_BYTES_MAX then return nil end
   local tokens_left, rows_left = is_marker and TOKENS_READ_MAX or #text, is_marker and ROWS_READ_MAX or #text
   for part in string.gmatch(text, '[^,]+') do
-    local id, flags = string.match(part, '^(%^?~?%d+)([sd]*)$')
+    local id, flags = match(part, '^(%^?~?%d+)([sd]*)$')
     if not id then
-      id, flags = string.match(part, '^(v[%d:TZ%.%-]+)([sd]*)$')
+      id, flags = match(part, '^(v[%d:TZ%.%-]+)([sd]*)$')
       rows_left = rows_left - 1
     end
     tokens_left = tokens_left - 1
@@ -282,9 +299,9 @@ end
 -- Puts a row version among those known: the higher one where two compare, both where they do not, since a fill
 -- would have to prove both, and cannot (G5).
 local function add_row_version(rows, token)
-  local text = string.sub(token.id, 2)
+  local text = sub(token.id, 2)
   for i, row in ipairs(rows) do
-    local known = string.sub(row.id, 2)
+    local known = sub(row.id, 2)
     work = work + WORK_OF_ROWS
     if row_version_reaches(text, known) then
       rows[i] = token
@@ -308,10 +325,10 @@ local function overflow(list, floor, sign, latest)
   local dropped = #list - TOKENS_KEPT
   if dropped <= 0 then return list, floor end
   local skip = #sign  -- of an id: '' or '~'
-  local highest = floor and string.sub(floor.id, 2 + skip)
+  local highest = floor and sub(floor.id, 2 + skip)
   local top = highest and place(highest, latest)
   for i = 1, dropped do
-    local digits = string.sub(list[i].id, 1 + skip)
+    local digits = sub(list[i].id, 1 + skip)
     local at = place(digits, latest)
     if not top or at > top then highest, top = digits, at end
   end
@@ -327,11 +344,11 @@ local function tokens_text(list)
   local wide_floors, modulo_floors, latest = {}, {}, nil
   for _, token in ipairs(list) do
     local id = token.id
-    local letter = string.byte(id)
+    local letter = byte(id)
     if letter == 126 then  -- '~'
       modulo[#modulo + 1] = token
     elseif letter == 94 then  -- '^'
-      local floors = string.byte(id, 2) == 126 and modulo_floors or wide_floors
+      local floors = byte(id, 2) == 126 and modulo_floors or wide_floors
       floors[#floors + 1] = token
     elseif letter == 118 then  -- 'v'
       add_row_version(rows, token)
@@ -342,11 +359,11 @@ local function tokens_text(list)
     end
   end
   local last = modulo[#modulo] or modulo_floors[1]
-  if last then latest = tonumber(string.match(last.id, '%d+')) end
+  if last then latest = tonumber(match(last.id, '%d+')) end
   local function highest(floors, skip, around)
     local one = floors[1]
     for i = 2, #floors do
-      if place(string.sub(floors[i].id, skip), around) > place(string.sub(one.id, skip), around) then one = floors[i] end
+      if place(sub(floors[i].id, skip), around) > place(sub(one.id, skip), around) then one = floors[i] end
     end
     return one
   end
@@ -400,19 +417,19 @@ end
 -- The token of a tombstone (its tokens by id) that remembers what `id` stands for; nil when it is not known. A floor
 -- stands for many, and the same one may have been left by others: it remembers nobody (G5). '^0' stands for none.
 local function remembered(by_id, id)
-  if string.byte(id) == 94 and id ~= '^0' then return nil end  -- '^'
+  if byte(id) == 94 and id ~= '^0' then return nil end  -- '^'
   return by_id[id]
 end
 
 local function add_flag(flags, flag)
-  if string.find(flags, flag, 1, true) then return flags end
+  if find(flags, flag, 1, true) then return flags end
   return flags .. flag
 end
 
 -- Whether a tombstone's epoch is that of the command. A writer's (*<ms>) is, when the epoch had begun by then.
 local function same_epoch(epoch, c)
   if epoch == c.epoch then return true end
-  local since = exact(string.match(epoch, '^%*(%d+)$') or '')
+  local since = exact(match(epoch, '^%*(%d+)$') or '')
   return since ~= nil and since >= c.trust_since
 end
 
@@ -450,7 +467,7 @@ local function decide(text, wanted, c)
     local there = remembered(by_id, token.id)
     if not there then
       all_there = false
-    elseif string.find(token.flags, 's', 1, true) and not string.find(there.flags, 's', 1, true) then
+    elseif find(token.flags, 's', 1, true) and not find(there.flags, 's', 1, true) then
       wants_settled = true
     end
   end
@@ -462,7 +479,7 @@ local function decide(text, wanted, c)
       have[#have + 1] = there
       by_id[token.id] = there
     end
-    if string.find(token.flags, 's', 1, true) then there.flags = add_flag(there.flags, 's') end
+    if find(token.flags, 's', 1, true) then there.flags = add_flag(there.flags, 's') end
   end
   local tokens, need = compacted(have, marker.need, c.snapshot)
   return 'delete', marker_text({kind = 't', a = c.epoch, b = tokens_text(tokens), need = need})

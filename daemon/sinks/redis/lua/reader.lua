@@ -18,6 +18,8 @@
 -- Replies are plain: Redis clients of every language read them without a wrapper.
 
 local MARGIN = 1000  -- ms, as the daemon's tombstones have it
+local LEAST_LIFETIME = TOMBSTONE_TTL + MARGIN  -- of the marker of a fill
+local LEAST_LIFETIME_TEXT = ('%.0f'):format(LEAST_LIFETIME)
 local REJECTED_PAUSE = 10  -- ms
 local TOKEN_MAX = 65536  -- bytes
 -- A longer snapshot, of more than a thousand transactions in progress, counts as its xmin, which claims less (G5): taking
@@ -43,10 +45,10 @@ local BASIS = {6906, 1773, 10107, 4364, 10897, 14784, 8035, 10111, 4356, 8712, 7
 local crc_of, low, high
 local function make_slot_tables()  -- at the first call: while a library is loaded, there is no 'bit'
   crc_of, low, high = {}, {}, {}
-  for byte = 0, 255 do
-    local crc = byte * 256
+  for value = 0, 255 do
+    local crc = value * 256
     for _ = 1, 8 do crc = crc >= 32768 and bit.bxor(crc * 2 - 65536, 4129) or crc * 2 end
-    crc_of[byte] = crc
+    crc_of[value] = crc
   end
   for i = 0, 127 do
     local a, b = 0, 0
@@ -60,10 +62,10 @@ end
 local function purged_name(key)
   if not IS_CLUSTER then return 'evictd:purged' end
   if not crc_of then make_slot_tables() end
-  local bxor, band, rshift, byte = bit.bxor, bit.band, bit.rshift, string.byte
+  local bxor, band, rshift = bit.bxor, bit.band, bit.rshift
   local first, last = 1, #key
-  local open = string.find(key, '{', 1, true)
-  local close = open and string.find(key, '}', open + 1, true)
+  local open = find(key, '{', 1, true)
+  local close = open and find(key, '}', open + 1, true)
   if close and close > open + 1 then first, last = open + 1, close - 1 end
   local crc = 0
   for i = first, last do crc = bxor(band(crc, 255) * 256, crc_of[bxor(rshift(crc, 8), byte(key, i))]) end
@@ -77,11 +79,16 @@ end
 local function random_share(salt)
   local time = redis.call('TIME')
   local hash = redis.sha1hex(time[1] .. '.' .. time[2] .. salt)
-  return tonumber(string.sub(hash, 1, 8), 16) / 4294967296
+  return tonumber(sub(hash, 1, 8), 16) / 4294967296
 end
 
+-- The last one is kept: a reader's lifetimes are the same at every call.
+local last_text, last_whole
 local function whole(text)
-  return text and exact(text)
+  if text == last_text then return last_whole end
+  local number = text and exact(text)
+  if number and #text < 16 then last_text, last_whole = text, number end
+  return number
 end
 
 local function whole_or_zero(text)
@@ -89,31 +96,36 @@ local function whole_or_zero(text)
   return whole(text)
 end
 
--- {NAME value ...} from args[first] on -> table; nil and the offending word otherwise.
-local FILL_OPTIONS, GET_OPTIONS = {AGE = true, JITTER = true}, {LEASE = true, EARLY = true, UNLESS = true}
-local NO_OPTIONS = {}
-local function parse_options(args, first, known)
-  if #args < first then return NO_OPTIONS end
-  local options = {}
-  local i = first
-  while i <= #args do
-    local name = known[args[i]] and args[i] or string.upper(args[i])
-    if not known[name] or args[i + 1] == nil then return nil, args[i] end
-    options[name] = args[i + 1]
-    i = i + 2
+-- [NAME value ...] from args[first] on, NAME one of three -> false and the value of each; the offending word otherwise.
+local function parse_options(args, first, a, b, c)
+  local value_of_a, value_of_b, value_of_c
+  for i = first, #args, 2 do
+    local name, value = args[i], args[i + 1]
+    if name ~= a and name ~= b and name ~= c then name = string.upper(name) end
+    if value == nil then
+      return args[i]
+    elseif name == a then
+      value_of_a = value
+    elseif name == b then
+      value_of_b = value
+    elseif name == c then
+      value_of_c = value
+    else
+      return args[i]
+    end
   end
-  return options
+  return false, value_of_a, value_of_b, value_of_c
 end
 
 -- A name in an error: short, and without anything that would break the line.
 local function shown(name)
-  return "'" .. string.gsub(string.sub(name, 1, 100), '%c', '?') .. "'"
+  return "'" .. string.gsub(sub(name, 1, 100), '%c', '?') .. "'"
 end
 
 -- 'tag:x', or the marker of a lazy tag: 'evictd:{tag:x}'.
 local function is_tag(name)
-  if string.sub(name, 1, 4) == 'tag:' then return true end
-  local tag = string.match(name, '^evictd:{(tag:.*)}$') or string.match(name, '^evictd:(tag:.*)$')
+  if sub(name, 1, 4) == 'tag:' then return true end
+  local tag = match(name, '^evictd:{(tag:.*)}$') or match(name, '^evictd:(tag:.*)$')
   return tag ~= nil and marker_name(tag) == name
 end
 
@@ -121,13 +133,13 @@ end
 -- client that puts a prefix before its keys, arguments in the wrong order) would guard nothing: evictd never looks there.
 local function wrong_keys(keys)
   local key, marker = keys[1], keys[2]
-  if string.find(key, '{', 1, true) or marker ~= 'evictd:{' .. key .. '}' then
+  if marker ~= 'evictd:{' .. key .. '}' or find(key, '{', 1, true) then
     if marker ~= marker_name(key) then
       return redis.error_reply('ERR expected ' .. shown(marker_name(key)) .. ' as the marker of ' .. shown(key) .. ', got ' ..
         shown(marker) .. ': a client\'s key prefix belongs into the key, not before the marker')
     end
   end
-  if string.sub(key, 1, 7) == 'evictd:' then
+  if byte(key) == 101 and sub(key, 1, 7) == 'evictd:' then  -- 'e'
     return redis.error_reply('ERR expected the key of a cached value, got ' .. shown(key) .. ", one of evictd's own")
   end
   for i = 3, #keys do
@@ -140,9 +152,9 @@ end
 
 -- 'v:17' -> 'v17'; snapshots and a bare xmin as they are.
 local function token_version(token)
-  if #token > SNAPSHOT_MAX then token = string.match(token, '^(%d+):%d+:') or token end
-  if string.byte(token) ~= 118 then return token, parse_version(token) end  -- 'v'
-  local row = string.match(token, '^v:(.+)$')
+  if #token > SNAPSHOT_MAX then token = match(token, '^(%d+):%d+:') or token end
+  if byte(token) ~= 118 then return token, parse_version(token) end  -- 'v'
+  local row = match(token, '^v:(.+)$')
   local text = row and 'v' .. row or token
   return text, parse_version(text)
 end
@@ -151,7 +163,7 @@ end
 -- `filled` (ms): the fill was then, not now.
 local function tombstone_forbids(marker, version, filled)
   if not marker then return 'rejected_tombstone' end
-  local xid = string.match(marker.b, '^(%d+)s?$')  -- the usual one, without a list
+  local xid = match(marker.b, '^(%d+)s?$')  -- the usual one, without a list
   if xid then
     if not sees(version, xid) then return 'rejected_tombstone' end
   else
@@ -169,23 +181,30 @@ local function tombstone_forbids(marker, version, filled)
 end
 
 local function is_tombstone(text)
-  return text and string.byte(text) == 116 and string.byte(text, 2) == 32  -- 't '
+  return text and byte(text) == 116 and byte(text, 2) == 32  -- 't '
 end
 
 -- The same for the text of the key's own marker, which may also say that a newer value was filled.
-local function marker_forbids(text, version)
+local function marker_forbids(text, version, version_text)
   if not text then return nil end
-  if is_tombstone(text) then return tombstone_forbids(parse_marker(text), version) end
+  if byte(text) == 116 then  -- 't'
+    local xid = #text <= FILLED_MAX and match(text, '^t %S+ (%d+)s?$')  -- the usual one, without a table
+    if xid then return not sees(version, xid) and 'rejected_tombstone' or nil end
+    return is_tombstone(text) and tombstone_forbids(parse_marker(text), version) or nil
+  end
   if #text > FILLED_MAX then return nil end
-  local there = string.match(text, '^f (%S+) ')
-  if not there or there == '-' then return nil end
+  local there = match(text, '^f (%S+) ')
+  if not there or there == '-' or there == version_text then return nil end
+  -- The usual refresh: all that the one there has seen anything of was over.
+  local high = version.xmin and match(there, '^%d+:(%d+):')
+  if high and version.xmin >= high + 0 then return nil end
   local filled = parse_version(there)
   if not filled or includes(version, filled) then return nil end
   return 'rejected_newer'
 end
 
 local function is_lazy_tag(name)
-  return string.sub(name, 1, 7) == 'evictd:'
+  return sub(name, 1, 7) == 'evictd:'
 end
 
 -- The markers of the key, of purges, and of the tags, in this order.
@@ -238,7 +257,7 @@ local function join_with_fill(tag, key, lifetime, now)
   if not IS_CLUSTER then
     local added = redis.pcall('SADD', tag, key)
     if type(added) == 'number' then return end
-    if not string.find(added.err, 'WRONGTYPE', 1, true) then error(added) end
+    if not find(added.err, 'WRONGTYPE', 1, true) then error(added) end
   end
   become_member(tag, key, lifetime, now)
 end
@@ -247,27 +266,31 @@ end
 --   token  the text of pg_current_snapshot(), a bare xmin, v:<row version>, or lease:<id>
 --   AGE    how long ago the reader began its SELECT; a fill older than a tombstone lives is rejected
 local function fill(keys, args)
-  local lifetime = whole(args[2])
+  local token, lifetime = args[1], whole(args[2])
   if #keys < 2 or #args < 3 or not lifetime or lifetime < 1 then
     return redis.error_reply('ERR expected key marker [tag ...] token ttl_ms value, ttl_ms at least 1')
   end
-  local options, wrong = parse_options(args, 4, FILL_OPTIONS)
-  if not options then return redis.error_reply("ERR expected AGE ms or JITTER percent, got '" .. wrong .. "'") end
-  local age, jitter = whole_or_zero(options.AGE), whole_or_zero(options.JITTER)
-  if not age or not jitter or jitter > 100 then
-    return redis.error_reply('ERR expected a whole number after AGE, and 0 to 100 after JITTER')
+  local age, jitter, age_text = 0, 0, nil
+  if args[4] then
+    local wrong, jitter_text
+    wrong, age_text, jitter_text = parse_options(args, 4, 'AGE', 'JITTER')
+    if wrong then return redis.error_reply("ERR expected AGE ms or JITTER percent, got '" .. wrong .. "'") end
+    age, jitter = whole_or_zero(age_text), whole_or_zero(jitter_text)
+    if not age or not jitter or jitter > 100 then
+      return redis.error_reply('ERR expected a whole number after AGE, and 0 to 100 after JITTER')
+    end
   end
   local misnamed = wrong_keys(keys)
   if misnamed then return misnamed end
-  if #args[1] > TOKEN_MAX then
-    return redis.error_reply('ERR expected a token of at most ' .. TOKEN_MAX .. ' bytes, got ' .. #args[1])
+  if #token > TOKEN_MAX then
+    return redis.error_reply('ERR expected a token of at most ' .. TOKEN_MAX .. ' bytes, got ' .. #token)
   end
   if age >= TOMBSTONE_TTL then return rejected('rejected_age') end
 
   local call = redis.call
   local found = read_markers(keys)
   local now = now_text()
-  local lease = string.byte(args[1]) == 108 and string.match(args[1], '^lease:(.+)$')  -- 'l'
+  local lease = byte(token) == 108 and match(token, '^lease:(.+)$')  -- 'l'
   local text
   if lease then
     local old = found[1] and parse_marker(found[1])
@@ -280,9 +303,9 @@ local function fill(keys, args)
       text = 'f - ' .. now
     end
   else
-    local version_text, version = token_version(args[1])
+    local version_text, version = token_version(token)
     if not version then return rejected('rejected_token') end
-    local reason = marker_forbids(found[1], version)
+    local reason = marker_forbids(found[1], version, version_text)
     for i = 2, #found do
       if is_tombstone(found[i]) then reason = reason or tombstone_forbids(parse_marker(found[i]), version) end
     end
@@ -296,7 +319,7 @@ local function fill(keys, args)
     end
     text = 'f ' .. version_text .. ' ' .. now
   end
-  if age > 0 and string.byte(text) == 102 then text = text .. ' d' .. options.AGE end  -- 'f'
+  if age > 0 and byte(text) == 102 then text = text .. ' d' .. age_text end  -- 'f'
 
   -- A number that Redis gets as the text it came as is a number that need not be printed.
   local lifetime_text = args[2]
@@ -306,7 +329,12 @@ local function fill(keys, args)
   end
   -- The marker outlives the value, the tombstone that it replaces, and any reader that a tombstone would have
   -- outlived: whoever is slower than this value lives must still find what it has to have seen.
-  local marker_lifetime = math.max(lifetime, TOMBSTONE_TTL + MARGIN, found[1] and call('PTTL', keys[2]) or 0)
+  local marker_lifetime, marker_lifetime_text = lifetime, lifetime_text
+  if marker_lifetime < LEAST_LIFETIME then marker_lifetime, marker_lifetime_text = LEAST_LIFETIME, LEAST_LIFETIME_TEXT end
+  if found[1] then
+    local left = call('PTTL', keys[2])
+    if left > marker_lifetime then marker_lifetime, marker_lifetime_text = left, nil end
+  end
   for i = 3, #keys do
     if is_lazy_tag(keys[i]) then
       keep_lazy_tag(keys[i], found[i], marker_lifetime, now)
@@ -315,7 +343,7 @@ local function fill(keys, args)
     end
   end
   call('SET', keys[1], args[3], 'PX', lifetime_text or lifetime)
-  call('SET', keys[2], text, 'PX', marker_lifetime == lifetime and lifetime_text or marker_lifetime)
+  call('SET', keys[2], text, 'PX', marker_lifetime_text or marker_lifetime)
   counts.stored = counts.stored + 1
   return 1
 end
@@ -334,11 +362,11 @@ local function join(keys, args)
   if is_lazy and not (is_lazy_tag(marker) and is_tag(marker)) then
     return redis.error_reply("ERR expected 'evictd:{tag:<name>}', got " .. shown(marker))
   end
-  if not is_lazy and (string.sub(keys[1], 1, 4) ~= 'tag:' or marker_name(keys[1]) ~= marker) then
+  if not is_lazy and (sub(keys[1], 1, 4) ~= 'tag:' or marker_name(keys[1]) ~= marker) then
     return redis.error_reply("ERR expected 'tag:<name>' and 'evictd:{tag:<name>}', got " .. shown(keys[1]) .. ' and ' .. shown(marker) ..
       ": a client's key prefix belongs into the name of the tag")
   end
-  if string.sub(key, 1, 7) == 'evictd:' or key == '' or #key > TOKEN_MAX then
+  if sub(key, 1, 7) == 'evictd:' or key == '' or #key > TOKEN_MAX then
     return redis.error_reply('ERR expected the key of a cached value, got ' .. shown(key))
   end
   if #token > TOKEN_MAX then
@@ -346,7 +374,7 @@ local function join(keys, args)
   end
   local text, now = read_marker(marker), now_text()
   local version_text, version
-  if string.sub(token, 1, 6) ~= 'lease:' then  -- a lease says nothing of versions
+  if sub(token, 1, 6) ~= 'lease:' then  -- a lease says nothing of versions
     version_text, version = token_version(token)
     if not version then return rejected('rejected_token') end
     local reason = is_tombstone(text) and tombstone_forbids(parse_marker(text), version)
@@ -360,7 +388,7 @@ local function join(keys, args)
     return 1
   end
   local wrong = become_member(keys[1], key, lifetime, now)
-  if wrong and string.find(wrong.err, 'WRONGTYPE', 1, true) then
+  if wrong and find(wrong.err, 'WRONGTYPE', 1, true) then
     return redis.error_reply('ERR expected a tag whose members have ends at ' .. shown(keys[1]) ..
       ', got another type: members added by SADD, or with evictd_fill, and joined ones cannot share a tag')
   end
@@ -386,7 +414,7 @@ end
 local function take_lease(keys, marker, text, now, lease_ms)
   if marker and marker.lease and marker.lease_until >= now then return nil end
   -- A tombstone that we cannot read, of a newer evictd: what it asks of fills must not be lost (G5).
-  if not marker and text and string.sub(text, 1, 2) == 't ' then return nil end
+  if not marker and text and sub(text, 1, 2) == 't ' then return nil end
   local time = redis.call('TIME')
   local id = time[1] .. '-' .. time[2]
   local leased = marker or {kind = 'l', a = '-', b = '-'}
@@ -416,7 +444,7 @@ local function tag_is_newer(marker, name, tag_text)
   if not version then return true end
   -- Made anew by the fill of another value: what the one before it asked for is not known. Or the source was first seen then as
   -- it is now: what a value had seen before that proves nothing.
-  local made = is_lazy_tag(name) and string.match(tag_text, '^t %*(%d+) ')
+  local made = is_lazy_tag(name) and match(tag_text, '^t %*(%d+) ')
   local filled = exact(marker.b)
   if made and (not filled or filled < tonumber(made)) then return true end
   return tombstone_forbids(parse_marker(tag_text), version, filled or 0) ~= nil
@@ -425,12 +453,12 @@ end
 -- Whether a value of this version is the one that a caller with `known` has. Not where two values may share a version: of
 -- one filled by lease ('-'), and under a bare xmin, which a standby may have shown two of.
 local function is_same(version, known)
-  return version and version == known and (string.byte(version) == 118 or string.find(version, ':', 1, true) ~= nil)  -- 'v'
+  return version and version == known and (byte(version) == 118 or find(version, ':', 1, true) ~= nil)  -- 'v'
 end
 
 -- The value is fresh: with it, or without it for who has it.
 local function fresh(value, lease, version, known)
-  if is_same(version, known) then
+  if known and is_same(version, known) then
     counts.same = counts.same + 1
     return {'same', false, lease, version}
   end
@@ -445,22 +473,35 @@ end
 --   miss    no value; with a lease for one caller (when LEASE was asked for)
 --   busy    no value, and another caller holds the lease: wait a little and ask again
 local function get(keys, args)
-  local options, wrong = parse_options(args, 1, GET_OPTIONS)
   if #keys < 2 then return redis.error_reply('ERR expected key marker [tag ...]') end
-  if not options then return redis.error_reply("ERR expected LEASE ms, EARLY beta or UNLESS version, got '" .. wrong .. "'") end
-  local lease_ms, beta = whole_or_zero(options.LEASE), tonumber(options.EARLY or 0)
-  if not lease_ms or not beta or beta < 0 then
-    return redis.error_reply('ERR expected a whole number after LEASE, and a number after EARLY')
+  local lease_ms, beta, known = 0, 0, nil
+  if args[1] then
+    local wrong, lease_text, early_text = false, args[2], nil
+    if args[1] ~= 'LEASE' or #args ~= 2 then  -- but for the usual one alone
+      wrong, lease_text, early_text, known = parse_options(args, 1, 'LEASE', 'EARLY', 'UNLESS')
+    end
+    if wrong then return redis.error_reply("ERR expected LEASE ms, EARLY beta or UNLESS version, got '" .. wrong .. "'") end
+    lease_ms = whole_or_zero(lease_text)
+    if early_text then beta = tonumber(early_text) end
+    if not lease_ms or not beta or beta < 0 then
+      return redis.error_reply('ERR expected a whole number after LEASE, and a number after EARLY')
+    end
   end
 
   local misnamed = wrong_keys(keys)
   if misnamed then return misnamed end
   local value = redis.call('GET', keys[1])
-  local found = #keys == 2 and {read_marker(keys[2])} or read_markers(keys)
-  if value and #keys == 2 and beta == 0 and not is_tombstone(found[1]) then
-    -- The common case, kept lean.
-    local version = found[1] and #found[1] <= FILLED_MAX and string.match(found[1], '^f (%S+) ')
-    return fresh(value, false, version or false, options.UNLESS)
+  local found
+  if #keys == 2 then
+    local text = read_marker(keys[2])
+    if value and beta == 0 then
+      -- The common case, kept lean.
+      local version = text and #text <= FILLED_MAX and match(text, '^f (%S+) ')
+      if version or not is_tombstone(text) then return fresh(value, false, version or false, known) end
+    end
+    found = {text}
+  else
+    found = read_markers(keys)
   end
   local marker = found[1] and parse_marker(found[1])
   local now = now_ms()
@@ -487,13 +528,13 @@ local function get(keys, args)
     lease = take_lease(keys, marker, found[1], now, lease_ms) or false
     if lease then counts.early = counts.early + 1 end
   end
-  return fresh(value, lease, version, options.UNLESS)
+  return fresh(value, lease, version, known)
 end
 
 -- evictd_invalidate 2 key marker xid|v:<row version> -> deleted, absent, kept or replayed
 -- For a writer, right after its own commit; the event that follows finds it done.
 local function write_invalidate(keys, args)
-  local token = args[1] and string.match(args[1], '^v:(.+)$')
+  local token = args[1] and match(args[1], '^v:(.+)$')
   if token then
     token = row_version(token) and 'v' .. token
   else
