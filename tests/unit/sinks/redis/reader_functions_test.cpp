@@ -105,10 +105,18 @@ TEST_F(ReaderFunctions, MarkerOutlivesAShortValueAsLongAsTheTombstoneDid) {  // 
 
 TEST_F(ReaderFunctions, MarkerOutlivesASlowReaderAlsoWhereNoTombstoneWas) {  // G3
   EXPECT_EQ(call({"evictd_fill", "2", "k", marker_of("k"), "11:11:", "50", "v"}).integer, 1);
+  EXPECT_GT(redis().integer({"PTTL", marker_of("k")}), 50'000);
   EXPECT_EQ(invalidate("k", "10", {.flags = "if"}), "kept");
   while (redis().exists("k")) {
   }
   EXPECT_EQ(fill("k", "10:11:10"), 0) << "the event kept the value and wrote nothing";
+}
+
+TEST_F(ReaderFunctions, FillDoesNotShortenTheMarkerOfOneThatWasToLiveLonger) {  // G3
+  EXPECT_EQ(call({"evictd_fill", "2", "k", marker_of("k"), "11:11:", "600000", "v"}).integer, 1);
+  EXPECT_EQ(fill("k", "12:12:"), 1);
+  EXPECT_LE(redis().integer({"PTTL", "k"}), 60'000);
+  EXPECT_GT(redis().integer({"PTTL", marker_of("k")}), 500'000);
 }
 
 TEST_F(ReaderFunctions, UnreadableTokensAreRejected) {
