@@ -130,9 +130,9 @@ TEST(Avro, HostileSchemasAreRefused) {
   EXPECT_THAT(json_of(std::string(100'000, '['), ""), HasSubstr("schema: "));
   EXPECT_THAT(json_of(std::string(AvroSchema::kTextBytesMax + 1, ' '), ""), HasSubstr("expected a schema of at most"));
   std::string many = "[";
-  for (int i = 0; i < 120'000; ++i) many += R"("int",)";
+  for (int i = 0; i < 30'000; ++i) many += R"("int",)";
   many.back() = ']';
-  EXPECT_THAT(json_of(many, ""), HasSubstr("at most 100000 types"));
+  EXPECT_THAT(json_of(many, ""), HasSubstr("at most 20000 types"));
   EXPECT_THAT(json_of(R"({"type":"fixed","name":"f"})", ""), HasSubstr("'size'"));
   EXPECT_THAT(json_of(R"({"type":"record","name":"r"})", ""), HasSubstr("'fields'"));
   EXPECT_THAT(json_of(R"("int","int")", ""), HasSubstr("expected one schema"));
