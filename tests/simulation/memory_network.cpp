@@ -65,7 +65,8 @@ Result<std::size_t> Transport::read(std::string& bytes, std::size_t limit) {
 Result<std::size_t> Transport::write(std::string_view bytes) {
   EVICTD_CHECK(impl_->state == State::kOpen);
   if (impl_->link->is_cut) return tl::unexpected(impl_->lost("lost the connection to"));
-  constexpr std::size_t kRoom = 64 * 1024;
+  // More than any one command: the server takes them whole, and the readers' library has 64 KiB.
+  constexpr std::size_t kRoom = 256 * 1024;
   const std::size_t used = std::min(impl_->link->to_server.size(), kRoom);
   const std::size_t size = impl_->server->piece(std::min(bytes.size(), kRoom - used));
   impl_->link->to_server.append(bytes.substr(0, size));
