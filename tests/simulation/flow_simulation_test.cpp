@@ -646,7 +646,11 @@ class World {
   }
   void note_parked(const Daemon& daemon) {
     for (std::size_t i = 0; i < caches_.size(); ++i) {
-      if (!daemon.status.lanes[i].is_parked) continue;
+      // What was read in the step in which it came back is answered by its purge, too.
+      const bool is_parked = daemon.status.lanes[i].is_parked;
+      const bool was_parked = parked_.erase({&daemon, i}) != 0;
+      if (is_parked) parked_.emplace(&daemon, i);
+      if (!is_parked && !was_parked) continue;
       Cache& cache = caches_[i];
       cache.purged_through = database_.log_end();
       cache.is_forgetful = cache.may_be_purged = true;
@@ -934,6 +938,7 @@ class World {
   std::set<Xid> gone_;              // need not have been delivered
   std::uint64_t writers_ = 0;
   bool had_slot_ = false;
+  std::set<std::pair<const Daemon*, std::size_t>> parked_;  // at the last look: by whom, which cache
   std::set<Xid> before_the_slot_;
   std::size_t ordered_ = 0;  // of what the edge applied first, at the last look
   const void* last_holder_ = nullptr;
