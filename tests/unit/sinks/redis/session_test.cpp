@@ -301,6 +301,12 @@ TEST_F(SessionTest, RepliesGoToTheirReceiversInOrder) {
   EXPECT_EQ(second.seen, (std::vector<std::pair<std::uint64_t, std::string>>{{8, "b"}}));
 }
 
+// A command of so many bytes, whose reply is awaited.
+void append_bytes(Session& session, std::size_t bytes, Recorder& recorder, SteadyTime now) {
+  session.output() += std::string(bytes, 'x');
+  session.expect(recorder, 0, now);
+}
+
 // What is ahead of the replies is a burst that Redis works off before it serves anybody else.
 TEST_F(SessionTest, NoMoreThanAShortBurstIsAheadOfTheReplies) {
   constexpr std::size_t kBurst = 8 * 1024;
@@ -309,10 +315,7 @@ TEST_F(SessionTest, NoMoreThanAShortBurstIsAheadOfTheReplies) {
   session.begin(now_);
   ASSERT_TRUE(sign_in(session));
   Recorder recorder;
-  for (int i = 0; i < 100; ++i) {
-    session.output() += std::string(kCommand, 'x');
-    session.expect(recorder, 0, now_);
-  }
+  for (int i = 0; i < 100; ++i) append_bytes(session, kCommand, recorder, now_);
   EXPECT_EQ(session.sendable(), kBurst);
   session.drop_output(8'000);  // written
   EXPECT_EQ(session.sendable(), kBurst - 8'000);
@@ -329,8 +332,7 @@ TEST_F(SessionTest, TwoCommandsGoTogetherHoweverLongTheyAre) {
   ASSERT_TRUE(sign_in(session));
   Recorder recorder;
   for (int i = 0; i < 4; ++i) {
-    session.output() += std::string(kCommand, 'x');
-    session.expect(recorder, 0, now_);
+    append_bytes(session, kCommand, recorder, now_);
     EXPECT_EQ(session.sendable(), std::min<std::size_t>(i + 1, 2) * kCommand);
   }
   ASSERT_TRUE(session.receive(":1\r\n", now_));
@@ -348,10 +350,7 @@ TEST_F(SessionTest, ServerFarOffHasAlwaysSomethingToDo) {
   }
   ASSERT_TRUE(session.is_ready());
   Recorder recorder;
-  for (int i = 0; i < 10'000; ++i) {
-    session.output() += std::string(100, 'x');
-    session.expect(recorder, 0, now_);
-  }
+  for (int i = 0; i < 10'000; ++i) append_bytes(session, 100, recorder, now_);
   EXPECT_EQ(session.sendable(), 8 * 1024 + 20'000 * 32) << "32 bytes for each microsecond of the shortest round trip";
 }
 
