@@ -58,12 +58,15 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
     for (LaneSpec& spec : lanes) {
       CacheEvents events(events_, lanes.size() > 1 ? fmt::format("cache '{}': ", spec.name) : "");
       lanes_.push_back(
-          {std::make_unique<Lane>(std::move(spec), source_, observer_, std::move(events), options_, rules_), {}, {}, {}});
+          {std::make_unique<Lane>(std::move(spec), source_, observer_, std::move(events), options_, rules_), {}, {}, {}, {}});
     }
     for (Entry& entry : lanes_) {
       for (const std::string& name : entry.lane->spec().after) {
-        for (const Entry& other : lanes_) {
-          if (other.lane->name() == name) entry.after.push_back(other.lane.get());
+        for (Entry& other : lanes_) {
+          if (other.lane->name() != name) continue;
+          other.behind.emplace_back(entry.lane.get(), entry.after.size());
+          other.lane->set_followed();
+          entry.after.push_back(other.lane.get());
         }
       }
       EVICTD_CHECK(entry.after.size() == entry.lane->spec().after.size());
@@ -86,6 +89,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   struct Entry {
     std::unique_ptr<Lane> lane;
     std::vector<Lane*> after;
+    std::vector<std::pair<Lane*, std::size_t>> behind;  // those who stand behind it, and its place among what they name
     std::optional<SteadyTime> full_since;
     std::optional<SteadyTime> away_since;  // something waits for it since then, by what was acknowledged
   };
@@ -137,6 +141,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   SteadyTime batch_due() const;
   bool batch_should_wait() const;
   void open_gates();
+  void tell_parked();
   void judge();
   void watch_lanes();
   void ask_for_redelivery();
@@ -221,6 +226,7 @@ void Flow::Impl::step(Now now) {
   for (Entry& entry : lanes_) entry.lane->work(now, surroundings());
   if (stage_ == Stage::kJudging) judge();
   watch_lanes();
+  tell_parked();  // of the next batch it is taken for granted
   if (is_streaming() && intake_.wants_snapshot(waits_for_visibility(), now.steady)) {
     intake_.snapshot_requested(now.steady);
     source_.request_snapshot();
@@ -432,9 +438,18 @@ void Flow::Impl::open_gates() {
     std::uint64_t through = UINT64_MAX;
     for (const Lane* before : entry.after) through = std::min(through, before->applied_through());
     entry.lane->release_through(through, now_);
-    std::uint64_t finished = UINT64_MAX;
-    for (const Lane* before : entry.after) finished = std::min(finished, before->finished_through());
-    entry.lane->release_settles_through(finished, now_);
+  }
+  tell_parked();
+  for (Entry& entry : lanes_) {
+    for (const Lane::Settled& settled : entry.lane->take_settled()) {
+      for (const auto& [lane, place] : entry.behind) lane->settled_before(place, settled, now_);
+    }
+  }
+}
+
+void Flow::Impl::tell_parked() {
+  for (Entry& entry : lanes_) {
+    for (const auto& [lane, place] : entry.behind) lane->parked_before(place, entry.lane->is_parked(), now_);
   }
 }
 

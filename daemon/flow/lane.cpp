@@ -42,7 +42,8 @@ Lane::Lane(LaneSpec spec, const Source& source, Observer& observer, CacheEvents 
       repairs_({spec_.tombstone_ttl, spec_.name, is_edge_, spec_.origin_time}),
       on_first_start_(options.on_first_start) {
   use(std::move(rules), Now{});
-  if (!spec_.after.empty()) gate_ = settle_gate_ = 0;
+  EVICTD_CHECK(spec_.after.size() < 64);  // bits of a mask; the configuration allows fewer caches
+  if (!spec_.after.empty()) gate_ = 0;
 }
 
 Lane::~Lane() = default;
@@ -78,7 +79,6 @@ void Lane::wait_for(Waiting& waiting, Now now, const Surroundings& surroundings)
   now_ = now;
   spec_.sink->wait_for(waiting);
   if (!timers_.empty()) waiting.wake_at(timers_.begin()->first);
-  if (!gated_.empty() && !settles_seen_.empty()) waiting.wake_at(settles_seen_.front().first + spec_.origin_time);
   if (!is_connected_) return;
   waiting.wake_at(repairs_.wake_at());
   waiting.wake_at(ledger_.due(now.steady, surroundings.is_hurried));
@@ -170,6 +170,8 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
         std::count_if(work.parts.begin(), work.parts.end(), [](const Part& part) { return part.waits_for_visibility; }));
   }
   work.unfinished = static_cast<std::uint32_t>(work.parts.size() + work.purges.size());
+  work.unsettled = work.unfinished;
+  work.unsettled_before = ((std::uint64_t{1} << spec_.after.size()) - 1) & ~parked_before_;
   work.unapplied = work.unfinished - applied_before;
   if (!is_known && !batch->lookups.empty()) {
     work.holds = 1;
@@ -182,6 +184,7 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   held_transactions_ += work.transactions;
   works_[work.id] = &work;
   work.batch = std::move(batch);
+  note_settled(work, 0);
   if (work.unfinished == 0) {
     work.begun = true;
     finished(work);
@@ -311,7 +314,10 @@ void Lane::submit(std::deque<Ready>& ready, Urgency urgency) {
     if (part.act == Act::kInvalidate) {
       // A delete this late is the settle delete: readers of the old row had their time already.
       part.is_settle = part.settles() && work.visible_at && now_.steady - *work.visible_at >= part.settle;
-      if (part.is_settle && gate_number(work) > settle_gate_) part.is_settle = false;  // the caches before it are not done
+      if (part.is_settle) {  // unless the caches before it are not done
+        const Gate gate = settle_gate(work);
+        part.is_settle = gate.waits_for == 0 && gate.open_at <= now_.steady;
+      }
     }
     Order order;
     order.act = part.act;
@@ -364,6 +370,7 @@ void Lane::on_done(Ticket ticket, const Outcome& outcome) {
       if (work.abandoned || (work.visible_at && *work.visible_at <= part.settled_for)) {
         finish_part(work, ready.part);
       } else {
+        if (PurgeWork* purge = work.as_purge()) purge_settled(*purge, part.settled_for);
         wait_for_settle(work, ready.part);  // that was for some of its transactions only
       }
       return;
@@ -521,43 +528,81 @@ void Lane::now_visible(Work& work, SteadyTime since) {
   }
 }
 
-// The batch whose second delete in the caches before this one must be done before the second purge here.
-std::uint64_t Lane::gate_number(Work& work) {
-  if (const BatchWork* batch = work.as_batch()) return batch->number;
-  const std::vector<std::uint64_t>& dependents = work.as_purge()->dependents;
-  return dependents.empty() ? 0 : *std::max_element(dependents.begin(), dependents.end()) / 2;
-}
-
-std::uint64_t Lane::finished_through() const {
-  if (is_parked_) return UINT64_MAX;
-  std::uint64_t through = last_taken_;
-  for (const auto& batch : batches_) {
-    if (batch->unfinished == 0) continue;
-    through = batch->number - 1;
-    break;
+// Each batch by itself: what it leaves in the caches before this lane is gone with its own second delete there. A response
+// may still be on its way that was made from what one of them held until then, so origin_time passes before the second purge.
+Lane::Gate Lane::settle_gate(Work& work) {
+  if (spec_.after.empty()) return {};
+  if (const BatchWork* batch = work.as_batch()) {
+    if (batch->unsettled_before != 0) return {batch->number, {}};
+    return {0, batch->settled_before_at == SteadyTime::min() ? SteadyTime::min() : batch->settled_before_at + spec_.origin_time};
   }
-  return is_behind_ ? std::min(through, behind_after_) : through;
+  PurgeWork& purge = *work.as_purge();
+  for (; purge.settled_before < purge.dependents.size(); ++purge.settled_before) {
+    const auto found = works_.find(purge.dependents[purge.settled_before]);
+    if (found == works_.end()) continue;  // given up
+    const BatchWork& batch = *found->second->as_batch();
+    if (batch.unsettled_before != 0) return {batch.number, {}};
+    purge.settled_before_at = std::max(purge.settled_before_at, batch.settled_before_at);
+  }
+  return {0, purge.settled_before_at == SteadyTime::min() ? SteadyTime::min() : purge.settled_before_at + spec_.origin_time};
 }
 
-// A response may still be on its way that was made from what a cache before this one held until its second delete.
-void Lane::release_settles_through(std::uint64_t number, Now now) {
+void Lane::settled_before(std::size_t place, const Settled& settled, Now now) {
   now_ = now;
-  if (settles_seen_.empty() ? number != settle_gate_ : number != settles_seen_.back().second) {
-    settles_seen_.emplace_back(now.steady, number);
-    // While batches pour in, one of many is remembered: what is in between is taken for finished a little later.
-    constexpr std::size_t kSeenMax = 1024;
-    if (settles_seen_.size() > kSeenMax) settles_seen_.erase(std::prev(settles_seen_.end(), 2));
+  const auto found = works_.find(settled.number * 2);
+  if (found == works_.end()) return;  // nothing of it is owed here
+  BatchWork& batch = *found->second->as_batch();
+  if (!settled.is_whole) {
+    batch.is_lost_before = true;
+    if (batch.session != session_) abandon_with_purges(batch);  // what is sent again is on its way
+    return;
   }
-  while (!settles_seen_.empty() && settles_seen_.front().first + spec_.origin_time <= now.steady) {
-    settle_gate_ = settles_seen_.front().second;
-    settles_seen_.pop_front();
+  const std::uint64_t bit = std::uint64_t{1} << place;
+  if ((batch.unsettled_before & bit) == 0) return;
+  batch.unsettled_before &= ~bit;
+  if (batch.unsettled_before != 0) return;
+  batch.settled_before_at = now_.steady;
+  open_settle_gate(batch);
+}
+
+void Lane::parked_before(std::size_t place, bool is_parked, Now now) {
+  now_ = now;
+  const std::uint64_t bit = std::uint64_t{1} << place;
+  if (((parked_before_ & bit) != 0) == is_parked) return;
+  parked_before_ ^= bit;
+  if (!is_parked) return;  // what comes from now on
+  for (const auto& batch : batches_) {
+    if (batch->unfinished != 0) settled_before(place, {batch->number, true}, now);
   }
-  while (!gated_.empty() && gated_.begin()->first <= settle_gate_) {
-    const auto [work, part] = gated_.begin()->second;
+}
+
+void Lane::open_settle_gate(BatchWork& batch) {
+  const auto [first, last] = gated_.equal_range(batch.number);
+  const std::vector<Gated::value_type> waiting(first, last);
+  gated_.erase(first, last);
+  for (const auto& [number, of] : waiting) {
+    const auto& [work, part] = of;
     work->parts[part].gated.reset();
-    gated_.erase(gated_.begin());
-    settle(*work, part);
+    wait_for_timer(*work, part, now_.steady + spec_.origin_time);
   }
+}
+
+// A lane before this one gave up what this one has in hand: neither ever does its second delete. It is sent again to both.
+bool Lane::is_lost_before(Work& work) const {
+  if (const BatchWork* batch = work.as_batch()) return batch->unsettled_before != 0 && batch->is_lost_before;
+  const std::vector<std::uint64_t>& dependents = work.as_purge()->dependents;
+  return std::any_of(dependents.begin(), dependents.end(), [this](std::uint64_t id) {
+    const auto found = works_.find(id);
+    return found != works_.end() && is_lost_before(*found->second);
+  });
+}
+
+// So many more of its parts, or of the purges it asked for, have had the second delete that its transactions ask for. Called
+// once with 0, when it is taken.
+void Lane::note_settled(BatchWork& batch, std::uint32_t parts) {
+  EVICTD_CHECK(batch.unsettled >= parts);
+  batch.unsettled -= parts;
+  if (batch.unsettled == 0 && is_followed_) settled_.push_back({batch.number, true});
 }
 
 void Lane::wait_for_timer(Work& work, std::uint32_t part, SteadyTime due) {
@@ -573,10 +618,15 @@ void Lane::run_timers() {
     part.timer.reset();
     if (part.state == PartState::kWaiting) {
       enqueue(*work, number);  // a purge that was held
-    } else if (const std::uint64_t behind = gate_number(*work); part.settles() && work->visible_at && behind > settle_gate_) {
-      part.gated = gated_.emplace(behind, std::pair(work, number));
     } else if (part.settles()) {
-      settle(*work, number);
+      const Gate gate = work->visible_at ? settle_gate(*work) : Gate{};
+      if (gate.waits_for != 0) {
+        part.gated = gated_.emplace(gate.waits_for, std::pair(work, number));
+      } else if (gate.open_at > now_.steady) {
+        wait_for_timer(*work, number, gate.open_at);
+      } else {
+        settle(*work, number);
+      }
     } else {
       part.act = Act::kRenew;
       enqueue(*work, number);
@@ -625,6 +675,7 @@ void Lane::finish_part(Work& work, std::uint32_t number) {
   part.gated.reset();
   part.texts = nullptr;
   if (PurgeWork* purge = work.as_purge()) purge_first_act_done(*purge);
+  if (BatchWork* batch = work.as_batch(); batch != nullptr && !batch->abandoned) note_settled(*batch, 1);
   EVICTD_CHECK(work.unfinished > 0);
   if (--work.unfinished == 0) finished(work);
 }
@@ -643,6 +694,7 @@ void Lane::finished(Work& work) {
 void Lane::batch_finished(BatchWork& batch) {
   const std::uint64_t found_for = batch.found_for;
   const bool is_whole = !batch.abandoned && !batch.is_incomplete;
+  if (batch.unsettled != 0 && is_followed_) settled_.push_back({batch.number, false});
   works_.erase(batch.id);
   invisible_.erase(batch.number);
   held_bytes_ -= batch.bytes - sizeof(BatchWork);
@@ -714,6 +766,12 @@ void Lane::keepalive(const Position& position) {
 void Lane::abandon(Work& work) {
   work.abandoned = true;
   const std::uint64_t id = work.id;
+  // Whatever else was done for those who share a walk, its second one is not.
+  if (const PurgeWork* purge = work.as_purge()) {
+    for (const std::uint64_t dependent : purge->dependents) {
+      if (const auto found = works_.find(dependent); found != works_.end()) found->second->as_batch()->is_incomplete = true;
+    }
+  }
   if (BatchWork* batch = work.as_batch(); batch != nullptr && batch->holds > 0) {
     held_.erase(batch->number);
     work.unfinished -= std::exchange(batch->holds, 0);
@@ -745,7 +803,7 @@ void Lane::abandon_all(bool keep_settles, const BatchWork* kept) {
     const auto work = works_.find(id);
     if (work == works_.end()) continue;  // ended meanwhile
     if (kept != nullptr && is_for(*work->second, *kept)) continue;
-    if (keep_settles && work->second->unapplied == 0 && work->second->visible_at) {
+    if (keep_settles && work->second->unapplied == 0 && work->second->visible_at && !is_lost_before(*work->second)) {
       // What is looked up for it is given up, and comes again with it.
       BatchWork* batch = work->second->as_batch();
       if (batch == nullptr || batch->holds == 0) continue;
@@ -756,6 +814,17 @@ void Lane::abandon_all(bool keep_settles, const BatchWork* kept) {
       continue;
     }
     abandon(*work->second);
+  }
+}
+
+void Lane::abandon_with_purges(BatchWork& batch) {
+  std::vector<std::uint64_t> ids;
+  for (const auto& [id, work] : works_) {
+    if (is_for(*work, batch)) ids.push_back(id);
+  }
+  std::sort(ids.begin(), ids.end());
+  for (const std::uint64_t id : ids) {
+    if (const auto work = works_.find(id); work != works_.end()) abandon(*work->second);
   }
 }
 

@@ -107,10 +107,22 @@ class Lane final : private SinkHandler {
   void release_through(std::uint64_t number, Now now);
   // All batches up to this number are applied here, or are no concern of those who stand behind this lane.
   std::uint64_t applied_through() const;
-  // The same of second deletes: nothing of these batches is owed here any more.
-  std::uint64_t finished_through() const;
-  // And of the lanes it stands behind: its own second purges wait for theirs, and origin_time longer.
-  void release_settles_through(std::uint64_t number, Now now);
+
+  // ---- Second deletes, for those who stand behind this lane, batch by batch: one that waits for a commit which hangs holds
+  // up no other.
+  struct Settled {
+    std::uint64_t number = 0;
+    bool is_whole = true;  // false: given up. It comes again, or a purge answers for it
+  };
+  // Kept from now on.
+  void set_followed() { is_followed_ = true; }
+  // Batches whose second deletes were done since the last call, and those that were given up before.
+  std::vector<Settled> take_settled() { return std::exchange(settled_, {}); }
+  // The same of a lane that this one stands behind, by its place in LaneSpec::after. A second purge here waits for the second
+  // delete of its batch in each of them, and origin_time longer.
+  void settled_before(std::size_t place, const Settled& settled, Now now);
+  // One that is parked holds nothing up: a purge follows its return.
+  void parked_before(std::size_t place, bool is_parked, Now now);
 
   // ---- Room, falling behind, parking.
   bool is_full() const { return held_bytes_ >= options_.held_bytes_max; }
@@ -214,7 +226,14 @@ class Lane final : private SinkHandler {
   void wait_for_timer(Work& work, std::uint32_t part, SteadyTime due);
   void run_timers();
   void settle(Work& work, std::uint32_t part);
-  static std::uint64_t gate_number(Work& work);
+  struct Gate {
+    std::uint64_t waits_for = 0;  // the batch whose second delete before this lane is not done; 0: all are
+    SteadyTime open_at = SteadyTime::min();
+  };
+  Gate settle_gate(Work& work);
+  void open_settle_gate(BatchWork& batch);
+  bool is_lost_before(Work& work) const;
+  void note_settled(BatchWork& batch, std::uint32_t parts);
   void finish_part(Work& work, std::uint32_t part);
   void first_acts_left(Work& work, std::uint32_t left);
   void applied(Work& work);
@@ -224,6 +243,7 @@ class Lane final : private SinkHandler {
   void merge_into(BatchWork& batch, Batches::iterator earlier);
   void pop_finished();
   void abandon(Work& work);
+  void abandon_with_purges(BatchWork& batch);
   void abandon_all(bool keep_settles, const BatchWork* kept = nullptr);
   static bool is_for(Work& work, const BatchWork& batch);
   const BatchWork* batch_in_work() const;
@@ -235,6 +255,7 @@ class Lane final : private SinkHandler {
   void release_held_purges();
   void prepare_purge(PurgeWork& purge);
   void purge_first_act_done(PurgeWork& purge);
+  void purge_settled(PurgeWork& purge, SteadyTime settled_for);
   void purge_finished(PurgeWork& purge);
 
   // The record, the judgement and repairs: lane_record.cpp.
@@ -298,9 +319,10 @@ class Lane final : private SinkHandler {
   std::deque<Unnoted> unnoted_;
   std::uint64_t noted_through_max_ = UINT64_MAX;
   std::uint64_t gate_ = UINT64_MAX;   // batches beyond it wait for the lanes before this one
-  std::uint64_t settle_gate_ = UINT64_MAX;  // likewise the second purges of batches beyond it
-  std::deque<std::pair<SteadyTime, std::uint64_t>> settles_seen_;  // what settle_gate_ will be, origin_time later
-  Gated gated_;                             // second purges that are due, and wait for it
+  Gated gated_;                       // second purges that are due, and wait for the lanes before this one
+  std::uint64_t parked_before_ = 0;   // which of these are parked, by their place in LaneSpec::after: a bit for each
+  bool is_followed_ = false;
+  std::vector<Settled> settled_;      // for those behind this lane
   Timers timers_;
   // Of each order that the cache is asked for or is to be asked for, since when. What waits for the visibility of a
   // transaction, or for a timer, is not the cache's fault.

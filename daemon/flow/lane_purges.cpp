@@ -132,15 +132,27 @@ void Lane::purge_first_act_done(PurgeWork& purge) {
   }
 }
 
+// It was walked again for those of its transactions that were visible by then; others hang.
+void Lane::purge_settled(PurgeWork& purge, SteadyTime settled_for) {
+  for (const std::uint64_t id : purge.dependents) {
+    const auto dependent = works_.find(id);
+    if (dependent == works_.end() || !dependent->second->visible_at || *dependent->second->visible_at > settled_for) continue;
+    if (purge.settled.insert(id).second) note_settled(*dependent->second->as_batch(), 1);
+  }
+}
+
 void Lane::purge_finished(PurgeWork& purge) {
   works_.erase(purge.id);
   const auto place = purges_.find(purge.id);
   const std::vector<std::uint64_t> dependents = purge.dependents;
+  const std::set<std::uint64_t> settled = std::move(purge.settled);
+  const bool is_whole = !purge.abandoned;
   graveyard_.push_back(std::move(place->second));
   purges_.erase(place);
   for (const std::uint64_t id : dependents) {
     const auto dependent = works_.find(id);
     if (dependent == works_.end()) continue;
+    if (is_whole && !settled.contains(id)) note_settled(*dependent->second->as_batch(), 1);
     EVICTD_CHECK(dependent->second->unfinished > 0);
     if (--dependent->second->unfinished == 0) finished(*dependent->second);
   }

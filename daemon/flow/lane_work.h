@@ -61,6 +61,12 @@ struct Lane::BatchWork final : Work {
   bool begun = false;  // false: waits for the lanes before this one
   // What it waits for beside its parts, counted in `unfinished`: the look-up itself, and each batch of what was found.
   std::uint32_t holds = 0;
+  std::uint32_t unsettled = 0;   // parts, and purges it depends on, whose second delete is not done for its transactions
+  // Of an edge: the lanes before it that have not done the batch's second delete, a bit for each place in LaneSpec::after;
+  // since when the last of them has; and whether one of them gave it up.
+  std::uint64_t unsettled_before = 0;
+  SteadyTime settled_before_at = SteadyTime::min();
+  bool is_lost_before = false;
   std::uint64_t found_for = 0;  // made of what was looked up for the batch of this number; 0: none
   bool is_incomplete = false;   // something found for it was given up: it does not go on record
   std::vector<PatternRef> purges;  // to be asked for when it begins; counted in unapplied and unfinished
@@ -80,6 +86,10 @@ struct Lane::PurgeWork final : Work {
   bool is_unconditional = false;
   Xid floor{};
   std::vector<std::uint64_t> dependents;  // ids of batches
+  std::set<std::uint64_t> settled;        // of these, while others hang: those who have had their second delete
+  // Of an edge: so many dependents had their second delete in the lanes before it, the last of them then.
+  std::size_t settled_before = 0;
+  SteadyTime settled_before_at = SteadyTime::min();
   bool first_done = false;
   SteadyTime held_until{};  // while is_held()
   // Its walk waits for the rule's `purge_every`.

@@ -100,20 +100,23 @@ class EdgeLane : public ::testing::Test {
   static constexpr auto kSettle = 1s;
   static constexpr auto kOriginTime = 500ms;
 
-  EdgeLane() : database_(12), source_(database_), redis_(60s) {
+  explicit EdgeLane(const char* text = "- {table: public.rows, keys: ['row:{id}'], surrogate_keys: ['row-{id}'], settle: 1s}\n",
+                    std::optional<std::chrono::milliseconds> park_after = {})
+      : database_(12), source_(database_), redis_(60s) {
     now_.steady = SteadyTime(1h);
     now_.system = SystemTime(1h);
-    start("- {table: public.rows, keys: ['row:{id}'], surrogate_keys: ['row-{id}'], settle: 1s}\n");
+    start(text, park_after);
   }
   static RuleSet rules(const std::string& text) {
     auto parsed = RuleSet::parse(text, "rules.yaml");
     EXPECT_TRUE(parsed.has_value());
     return std::move(*parsed);
   }
-  void start(const std::string& text) {
+  void start(const std::string& text, std::optional<std::chrono::milliseconds> park_after) {
     LaneSpec redis;
     redis.name = "main";
     redis.sink = &redis_;
+    redis.park_after.age = park_after;
     LaneSpec edge;
     edge.name = "edge";
     edge.sink = &edge_;
@@ -173,6 +176,85 @@ TEST_F(EdgeLane, APageMadeOfWhatTheCacheHadUntilItsSecondDeleteIsGone) {
   edge_.pages["row-0"] = {rendered, now_.steady};  // arrives within the origin's time
   run(2s);
   EXPECT_EQ(edge_.pages.count("row-0"), 0u);
+  EXPECT_TRUE(is_all_acknowledged());
+}
+
+// A commit may wait for hours for a standby that has to confirm it. What came after it does not wait with it.
+TEST_F(EdgeLane, ACommitThatHangsHoldsNoOthersSecondPurgeUp) {  // G4
+  const Xid hanging = database_.commit({0}, false, now_.system).xid;
+  run(100ms);
+  const SteadyTime committed = now_.steady;
+  write(1);
+  run(100ms);
+  ASSERT_EQ(edge_.purges_of("row-1").size(), 1u);
+  run(2s);
+  ASSERT_EQ(edge_.purges_of("row-1").size(), 2u);
+  EXPECT_GE(edge_.purges_of("row-1")[1] - redis_.data.last_delete.at("row:1"), kOriginTime);
+  EXPECT_GE(edge_.purges_of("row-1")[1] - committed, kSettle + kOriginTime);
+  EXPECT_EQ(edge_.purges_of("row-0").size(), 1u);
+  EXPECT_FALSE(is_all_acknowledged());
+  database_.make_visible(hanging, now_.steady);
+  run(3s);
+  EXPECT_EQ(edge_.purges_of("row-0").size(), 2u);
+  EXPECT_TRUE(is_all_acknowledged());
+}
+
+class EdgeBehindWalks : public EdgeLane {
+ protected:
+  EdgeBehindWalks() : EdgeLane("- {table: public.rows, keys: ['row:{id}'], purge: ['list:*'], surrogate_keys: ['row-{id}'], settle: 1s}\n") {}
+};
+
+// Nor one whose walk they share in the cache before.
+TEST_F(EdgeBehindWalks, ACommitThatHangsHoldsNoSecondPurgeOfThoseUpThatShareItsWalk) {  // G4
+  redis_.frozen = true;
+  write(2);
+  run(200ms);  // walks
+  const Xid hanging = database_.commit({0}, false, now_.system).xid;
+  run(200ms);  // waits for it
+  write(1);
+  run(200ms);  // shares
+  redis_.frozen = false;
+  run(3s);
+  EXPECT_EQ(edge_.purges_of("row-1").size(), 2u);
+  EXPECT_EQ(edge_.purges_of("row-0").size(), 1u);
+  database_.make_visible(hanging, now_.steady);
+  run(3s);
+  EXPECT_EQ(edge_.purges_of("row-0").size(), 2u);
+  EXPECT_TRUE(is_all_acknowledged());
+}
+
+// The source sends again what hangs; what was visible keeps its second deletes in both.
+TEST_F(EdgeLane, ACommitThatHangsHoldsNoOthersSecondPurgeUpAfterARestart) {  // G4
+  const Xid hanging = database_.commit({0}, false, now_.system).xid;
+  run(100ms);
+  write(1);
+  run(100ms);
+  source_.restart(now_);
+  run(2s);
+  EXPECT_GE(edge_.purges_of("row-1").size(), 2u);
+  database_.make_visible(hanging, now_.steady);
+  run(3s);
+  EXPECT_TRUE(is_all_acknowledged());
+}
+
+class EdgeBehindOneThatParks : public EdgeLane {
+ protected:
+  EdgeBehindOneThatParks() : EdgeLane("- {table: public.rows, keys: ['row:{id}'], surrogate_keys: ['row-{id}'], settle: 1s}\n", 5s) {}
+};
+
+// A cache that is parked gives its second deletes up; its return purges what stands behind it.
+TEST_F(EdgeBehindOneThatParks, WaitsForNoneThatIsParked) {
+  write(1);
+  run(100ms);
+  ASSERT_EQ(edge_.purges_of("row-1").size(), 1u);
+  redis_.frozen = true;
+  run(4s);
+  ASSERT_EQ(edge_.purges_of("row-1").size(), 1u);
+  run(10s);
+  EXPECT_EQ(edge_.purges_of("row-1").size(), 2u);
+  redis_.frozen = false;
+  run(10s);
+  EXPECT_GE(edge_.purges_of("*").size(), 1u);
   EXPECT_TRUE(is_all_acknowledged());
 }
 

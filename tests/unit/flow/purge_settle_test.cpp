@@ -128,6 +128,27 @@ TEST_F(HangingCommit, KeepsNoneThatComeWithItAgainAfterARestart) {  // G4
   expect_the_visible_one_settles_in_time();
 }
 
+// Two batches share a walk. What is begun of it is given up with the connection, for the one that hangs; the other owes its
+// second walk all the same.
+TEST_F(HangingCommit, ThatSharesAWalkKeepsTheOthersSecondOneFromNobodyAfterARestart) {  // G4
+  run(100ms);
+  sink.frozen = true;
+  write(2);
+  run(200ms);  // walks
+  const auto old_row = database.select(0);
+  hanging = database.commit({1}, false, now.system).xid;
+  run(200ms);  // waits for it
+  database.make_visible(database.commit({0}, false, now.system).xid, now.steady);
+  run(200ms);  // shares
+  sink.frozen = false;
+  run(100ms);
+  source.restart(now);
+  run(600ms);
+  sink.plain_set("list:0", old_row);
+  run(500ms);
+  EXPECT_EQ(sink.data.cache.count("list:0"), 0u) << "stale for more than settle and a tenth";
+}
+
 // Each has its own second delete, `settle` after it became visible and not after the last of them.
 TEST_F(HangingCommit, KeepsNoneOfManyThatBecomeVisibleOneByOneFromTheirSecondDelete) {  // G4
   run(100ms);
