@@ -183,8 +183,8 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   held_bytes_ += work.bytes;
   held_transactions_ += work.transactions;
   works_[work.id] = &work;
-  work.batch = std::move(batch);
   note_settled(work, 0);
+  work.batch = std::move(batch);
   if (work.unfinished == 0) {
     work.begun = true;
     finished(work);
