@@ -122,6 +122,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   void on_heartbeat() override;
   void on_keepalive(const Position& position) override;
   void came_to(const Position& position, bool is_end);
+  void leave_known(std::uint32_t stream, std::uint64_t reached);
 
   // IntakeOut
   void on_batch(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at) override;
@@ -163,10 +164,10 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   std::uint64_t session_ = 0;  // counts connections of the source
 
   std::map<std::uint32_t, std::uint64_t> received_;      // in this session: the last commit or keepalive
-  // Where what some cache knows to be done ends, as far as this session has not passed it: by name of the stream, and by its
-  // number from its first commit on.
   // Ends of transactions that caches know from before this connection, and that it has to send again (Ledger::awaited).
   std::map<std::string, std::set<std::uint64_t>> awaited_;
+  // Where what some cache knows to be done ends, as far as this session has not passed it: by name of the stream, and by its
+  // number from its first transaction on.
   std::map<std::string, std::set<std::uint64_t>> known_ends_;
   std::unordered_map<std::uint32_t, std::set<std::uint64_t>> known_ends_of_;
   std::map<std::uint32_t, std::uint64_t> acknowledged_;  // told to the source in this session
@@ -337,6 +338,8 @@ void Flow::Impl::on_gap(const Gap& gap) {
 
 void Flow::Impl::on_begin(const TransactionBegin& begin) {
   commit_time_ = begin.commit_time;
+  // Nothing need end where what is known does: it may be a keepalive's position, or lie in a stretch that is gone by now.
+  if (begin.place) leave_known(begin.stream, *begin.place);
   intake_.begin(begin, now_);
 }
 
@@ -348,13 +351,17 @@ void Flow::Impl::on_commit(const Position& end) {
   received = std::max(received, end.value);
   if (!awaited_.empty()) came_to(end, true);
   intake_.commit(end, now_);
-  // A batch of what some cache has done before holds nothing else, so that nothing of it is done once more for its company.
-  const auto [found, is_new] = known_ends_of_.try_emplace(end.stream);
-  if (is_new) found->second = std::move(known_ends_[source_.stream_name(end.stream)]);
+  leave_known(end.stream, end.value);
+}
+
+// A batch of what some cache has done before holds nothing else, so that nothing of it is done once more for its company.
+void Flow::Impl::leave_known(std::uint32_t stream, std::uint64_t reached) {
+  const auto [found, is_new] = known_ends_of_.try_emplace(stream);
+  if (is_new) found->second = std::move(known_ends_[source_.stream_name(stream)]);
   std::set<std::uint64_t>& known = found->second;
-  if (known.empty() || end.value < *known.begin()) return;
+  if (known.empty() || reached < *known.begin()) return;
   intake_.close(now_);
-  known.erase(known.begin(), known.upper_bound(end.value));
+  known.erase(known.begin(), known.upper_bound(reached));
 }
 
 // What is awaited comes before anything beyond it, or the server was set back to before it and has gone another way since.

@@ -84,7 +84,8 @@ void KafkaSource::announce_ignored() {
   for (Partition* partition : partitions_.assigned()) {
     const Assignment& assignment = *partition->assignment;
     if (assignment.delivered == assignment.announced || assignment.is_draining) continue;
-    handler_->on_begin({partitions_.stream_of(*partition), unique_xid(*partition, assignment.delivered, 0), now_.system});
+    handler_->on_begin({partitions_.stream_of(*partition), unique_xid(*partition, assignment.delivered, 0), now_.system, {},
+                        static_cast<std::uint64_t>(assignment.delivered - 1)});
     commit(*partition, assignment.delivered);
   }
 }
@@ -120,7 +121,7 @@ bool KafkaSource::deliver_poison(const KafkaRecord& record, Partition& partition
     return false;
   }
   handler_->on_begin({partitions_.stream_of(partition), unique_xid(partition, record.offset, record.timestamp_ms),
-                      now_.system});
+                      now_.system, {}, static_cast<std::uint64_t>(record.offset)});
   handler_->on_unknown_change({tables, place + ": " + error.text});
   commit(partition, record.offset + 1);
   return true;

@@ -48,6 +48,26 @@ TEST_F(Replicas, WhatTheyHaveNotConfirmedIsNotAcknowledged) {
   EXPECT_THAT(said, Contains(HasSubstr("enough replicas have confirmed")));
 }
 
+// What is finished ends on record with a keepalive, where no transaction does.
+TEST_F(Replicas, WhatIsSentAgainForWantOfThemIsNotDeletedAgainBesideWhatIsNew) {  // G2
+  start();
+  sink.lacks_replicas = true;
+  write(1);
+  run(3s);
+  ASSERT_EQ(sink.data.record->acknowledged["wal"], database.log_end() + 1) << "finished, and on record";
+  ASSERT_LT(source.confirmed(), database.log_end());
+  source.stop(now);
+  sink.stop();
+  sink.lacks_replicas = false;
+  sink.plain_set("row:1", {});
+  sink.plain_set("row:2", {});
+  write(2);
+  start();
+  EXPECT_TRUE(is_cached("row:1"));
+  EXPECT_FALSE(is_cached("row:2"));
+  EXPECT_EQ(purges(), 0u) << ::testing::PrintToString(said);
+}
+
 // One that is asked for anew with each record would never be confirmed while changes go on.
 TEST_F(Replicas, TheyAreAskedAboutTheNewestRecordWhileRecordsGoOn) {
   start();

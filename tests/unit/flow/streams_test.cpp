@@ -61,7 +61,8 @@ class MembersSource final : public IdleSource {
     if (!streams.empty()) handler.on_streams(std::exchange(streams, {}));
     for (; !to_send.empty(); to_send.pop_front()) {
       const auto& [end, id] = to_send.front();
-      handler.on_begin({end.stream, Xid{kOpaqueXidFlag | std::uint64_t{end.stream} << 32 | end.value}, now.system, now.steady - 1h});
+      handler.on_begin({end.stream, Xid{kOpaqueXidFlag | std::uint64_t{end.stream} << 32 | end.value}, now.system, now.steady - 1h,
+                        end.value - 1});
       const Value values[] = {{ValueState::kText, id}};
       handler.on_change(Change{Operation::kUpdate, &relation_, {}, values});
       handler.on_commit(end);
@@ -199,6 +200,22 @@ TEST_F(Streams, WhatThisOneHasFinishedIsNotDoneTwice) {
   source.to_send.push_back({{0, 11}, "1"});
   turn_until([&] { return source.acknowledged[0] == 11; });
   EXPECT_EQ(sink.applied_orders(), applied);
+}
+
+// Where what is known ends, nothing ends this time: that record is gone from the log. What is new is behind it all the same,
+// and what is before it has no part in it.
+TEST_F(Streams, WhatThisOneHasFinishedIsNotDoneTwiceWhereItsEndDoesNotComeAgain) {  // G2
+  start();
+  source.streams = {{"rows[0]", 10}};
+  for (const std::uint64_t end : {11, 12}) source.to_send.push_back({{0, end}, "1"});
+  turn_until([&] { return source.acknowledged[0] == 12; });
+  source.restart(now);
+  source.acknowledged.clear();
+  redis->cache["row:1"] = redis->cache["row:2"] = {{}, false};
+  source.to_send = {{{0, 11}, "1"}, {{0, 21}, "2"}};
+  turn_until([&] { return source.acknowledged[0] == 21; });
+  EXPECT_TRUE(redis->cache.contains("row:1"));
+  EXPECT_FALSE(redis->cache.contains("row:2"));
 }
 
 TEST_F(Streams, ARecordThatAnotherWroteIsNoRollbackOfACacheThatWasThereAllTheTime) {

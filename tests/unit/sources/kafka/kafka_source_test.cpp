@@ -194,6 +194,7 @@ TEST_F(KafkaSourceTest, IgnoredRecordsMoveThePosition) {
   Driver daemon(options_for(kafka), record);
   ASSERT_TRUE(daemon.until([&] { return kafka.committed("g", kTopic, 0) == 1; }));
   EXPECT_TRUE(daemon.seen.changes.empty());
+  EXPECT_EQ(daemon.seen.begun.place, 0u) << "before its end, and not before what it follows";
 }
 
 TEST_F(KafkaSourceTest, SnapshotRowsInvalidateWhenAsked) {
@@ -272,6 +273,7 @@ TEST_F(KafkaSourceTest, ARecordOfNumbersOutOfReasonIsPoisonLikeAnyOther) {
   ASSERT_TRUE(daemon.until([&] { return kafka.committed("g", kTopic, 0) == 2; }));
   EXPECT_EQ(daemon.seen.count("unknown: public.items"), 2u);
   EXPECT_EQ(daemon.source->status().kafka->poison_records, 2u);
+  EXPECT_EQ(daemon.seen.begun.place, 1u);
 }
 
 TEST_F(KafkaSourceTest, PoisonMayStopEvictd) {
