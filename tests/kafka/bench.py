@@ -1,7 +1,7 @@
 """Events applied per second through Kafka, one partition, one key per event, events of 1 KB, against librdkafka's own consumer
 that throws the same topic away, and against what teams write: a Python loop with json and redis-py's DEL. (Debian has no
-Python client for Kafka: kafka_tool hands the loop its values by a pipe.) Each event has a key of its own, which costs Redis a
-new tombstone; then the same with a thousand keys that change over and over. Besides, the processor time of an event, by
+Python client for Kafka: kafka_tool hands the loop its values by a pipe.) Each event has a key of its own, once while
+Redis has a value under it and once while it has none; then the same with a thousand keys that change over and over. Besides, the processor time of an event, by
 process and, for evictd, by thread: on two cores all of them share what there is. Then three daemons of one group on twelve
 partitions.
 
@@ -127,6 +127,16 @@ def three_daemons(folder, kafka, redis, client, records):
     return seconds, shares
 
 
+def cache_values(cache, keys):
+    """Every value that the events will delete."""
+    with cache.pipeline(transaction=False) as pipe:
+        for key in range(keys):
+            pipe.set(f"item:{key}", "v" * 100)
+            if key % 10_000 == 9_999:
+                pipe.execute()
+        pipe.execute()
+
+
 def python_loop_seconds(client, kafka, topic, cache, records):
     with subprocess.Popen([client.program, kafka.brokers, "cat", topic, str(records)], stdout=subprocess.PIPE) as cat:
         begin = None
@@ -158,12 +168,12 @@ def main():
         kafka = parts.Kafka(f"{folder}/kafka").start()
         redis = servers.Redis(f"{folder}/redis").start()
         client = parts.Client(kafka.brokers)
-        print("schema       keys  librdkafka alone          evictd  ratio   Python loop   us of processor per event", flush=True)
-        cases = [(schema, options.keys or records) for schema in options.schema or ["off", "on"]]
+        print("schema       keys  values  librdkafka alone          evictd  ratio   Python loop   us of processor per event", flush=True)
+        cases = [(schema, options.keys or records, cached) for schema in options.schema or ["off", "on"] for cached in (False, True)]
         if not options.keys and not options.schema:
-            cases.append(("off", 1000))
-        for schema, keys in cases:
-            server = f"shop_{schema}_{keys}"
+            cases.append(("off", 1000, True))
+        for schema, keys, cached in cases:
+            server = f"shop_{schema}_{keys}_{'cached' if cached else 'absent'}"
             topic = f"{server}.public.items"
             client.create(topic, 1)
             daemons = [begin(f"{folder}/{topic}.{number}", kafka, redis, topic, number) for number in range(options.rounds)]
@@ -171,16 +181,18 @@ def main():
             alone, ours, used = [], [], {}
             for number, one in enumerate(daemons):
                 alone.append(client.drain(topic, records))
+                if cached:
+                    cache_values(redis.client(number), keys)
                 seconds, used = evictd_seconds(one, records, {"redis": redis.process, "kafka": kafka.process})
                 ours.append(seconds)
                 redis.client(number).flushdb()
             few = min(records, 30_000)
             loop = python_loop_seconds(client, kafka, topic, redis.client(), few)
             alone_median, our_median = statistics.median(alone), statistics.median(ours)
-            print(f"{schema:6} {keys:10} {records / alone_median:14.0f} /s  {records / our_median:11.0f} /s "
+            print(f"{schema:6} {keys:10}  {'cached' if cached else 'absent'}  {records / alone_median:14.0f} /s  {records / our_median:11.0f} /s "
                   f"{alone_median / our_median:6.2f} {few / loop:10.0f} /s   " +
                   ", ".join(f"{name} {spent / records * 1e6:.2f}" for name, spent in used.items()), flush=True)
-            report[f"schema_{schema}_keys_{keys}"] = {
+            report[f"schema_{schema}_keys_{keys}_{'cached' if cached else 'absent'}"] = {
                 "librdkafka_per_second": records / alone_median, "evictd_per_second": records / our_median,
                 "ratio": alone_median / our_median, "python_loop_per_second": few / loop,
                 "cpu_us_per_event": {name: spent / records * 1e6 for name, spent in used.items()}}
