@@ -657,6 +657,7 @@ void Lane::applied(Work& work) {
   const BatchWork* batch = work.as_batch();
   if (batch == nullptr) return;
   unapplied_.erase(batch->number);
+  if (batch->abandoned) return;  // a purge that it asked for was given up with it
   for (const SystemTime commit : batch->batch->commits) {
     observer_.invalidation_latency(spec_.name,
                                    std::chrono::duration_cast<std::chrono::microseconds>(now_.system - commit));
@@ -683,7 +684,6 @@ void Lane::finish_part(Work& work, std::uint32_t number) {
 void Lane::finished(Work& work) {
   work.unapplied = 0;
   if (BatchWork* batch = work.as_batch()) {
-    unapplied_.erase(batch->number);  // abandoned before it was applied
     batch_finished(*batch);
   } else {
     purge_finished(*work.as_purge());
@@ -772,6 +772,7 @@ void Lane::abandon(Work& work) {
       if (const auto found = works_.find(dependent); found != works_.end()) found->second->as_batch()->is_incomplete = true;
     }
   }
+  if (const BatchWork* batch = work.as_batch()) unapplied_.erase(batch->number);
   if (BatchWork* batch = work.as_batch(); batch != nullptr && batch->holds > 0) {
     held_.erase(batch->number);
     work.unfinished -= std::exchange(batch->holds, 0);
@@ -798,14 +799,21 @@ void Lane::abandon_all(bool keep_settles, const BatchWork* kept) {
   std::vector<std::uint64_t> ids;
   ids.reserve(works_.size());
   for (const auto& [id, work] : works_) ids.push_back(id);
-  std::sort(ids.begin(), ids.end());
+  // Batches before the purges they ask for: a purge that is given up no longer holds its batches up, which must not make them
+  // look applied.
+  std::sort(ids.begin(), ids.end(), [](std::uint64_t left, std::uint64_t right) {
+    return std::pair(is_purge_id(left), left) < std::pair(is_purge_id(right), right);
+  });
   for (const std::uint64_t id : ids) {
-    const auto work = works_.find(id);
-    if (work == works_.end()) continue;  // ended meanwhile
-    if (kept != nullptr && is_for(*work->second, *kept)) continue;
-    if (keep_settles && work->second->unapplied == 0 && work->second->visible_at && !is_lost_before(*work->second)) {
+    const auto found = works_.find(id);
+    if (found == works_.end()) continue;  // ended meanwhile
+    Work& work = *found->second;
+    if (kept != nullptr && is_for(work, *kept)) continue;
+    PurgeWork* purge = work.as_purge();
+    if (keep_settles && work.unapplied == 0 && purge != nullptr && !purge->visible_at) settle_for_kept(*purge);
+    if (keep_settles && work.unapplied == 0 && work.visible_at && !is_lost_before(work)) {
       // What is looked up for it is given up, and comes again with it.
-      BatchWork* batch = work->second->as_batch();
+      BatchWork* batch = work.as_batch();
       if (batch == nullptr || batch->holds == 0) continue;
       batch->is_incomplete = true;
       held_.erase(batch->number);
@@ -813,8 +821,20 @@ void Lane::abandon_all(bool keep_settles, const BatchWork* kept) {
       if (batch->unfinished == 0) finished(*batch);
       continue;
     }
-    abandon(*work->second);
+    abandon(work);
   }
+}
+
+// A purge that waits for a batch that is given up goes on for those that are not: they owe its second walk.
+void Lane::settle_for_kept(PurgeWork& purge) {
+  std::optional<SteadyTime> latest;
+  for (const std::uint64_t id : purge.dependents) {
+    const auto dependent = works_.find(id);
+    if (dependent == works_.end() || dependent->second->abandoned) continue;
+    if (!dependent->second->visible_at) return;
+    latest = std::max(latest, dependent->second->visible_at);
+  }
+  if (latest) now_visible(purge, *latest);
 }
 
 void Lane::abandon_with_purges(BatchWork& batch) {

@@ -245,6 +245,9 @@ class Lane final : private SinkHandler {
   void abandon(Work& work);
   void abandon_with_purges(BatchWork& batch);
   void abandon_all(bool keep_settles, const BatchWork* kept = nullptr);
+  void settle_for_kept(PurgeWork& purge);
+  // Batches have even ids, see take(); purges odd ones.
+  static bool is_purge_id(std::uint64_t id) { return id % 2 == 1; }
   static bool is_for(Work& work, const BatchWork& batch);
   const BatchWork* batch_in_work() const;
 

@@ -152,7 +152,8 @@ void Lane::purge_finished(PurgeWork& purge) {
   for (const std::uint64_t id : dependents) {
     const auto dependent = works_.find(id);
     if (dependent == works_.end()) continue;
-    if (is_whole && !settled.contains(id)) note_settled(*dependent->second->as_batch(), 1);
+    // (Of one that was given up while it hung, this was the first walk alone: see settle_for_kept().)
+    if (is_whole && !settled.contains(id) && !dependent->second->abandoned) note_settled(*dependent->second->as_batch(), 1);
     EVICTD_CHECK(dependent->second->unfinished > 0);
     if (--dependent->second->unfinished == 0) finished(*dependent->second);
   }

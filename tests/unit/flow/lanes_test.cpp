@@ -94,6 +94,34 @@ TEST_F(Lanes, ACacheThatFallsBehindInTheMiddleOfAWalkGetsFurther) {
   EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
+// What it asked for is given up with the rest, which does not make it done.
+TEST_F(Lanes, ACacheThatFellBehindIsSentAgainWhatAskedForAPurge) {  // G1
+  FlowOptions options;
+  options.held_bytes_max = 6 * 1024;
+  start({}, options);
+  for (int i = 0; i < 4; ++i) write(i);
+  run(3s);
+  ASSERT_TRUE(is_acknowledged());
+  const std::optional<SystemTime> last_applied = status(1).last_applied_commit;
+  b_.server_up = false;
+  run(100ms);
+  b_.plain_set("row:7", {});
+  const Xid truncate = database.commit({0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, true, now.system).xid;
+  database.make_visible(truncate, now.steady);
+  run(100ms);
+  for (int i = 0; i < 200; ++i) {
+    write(i % 4);
+    run(20ms);
+  }
+  ASSERT_TRUE(status(1).is_behind);
+  EXPECT_EQ(status(1).last_applied_commit, last_applied);
+  b_.server_up = true;
+  run(20s);
+  EXPECT_FALSE(b_.data.cache.contains("row:7")) << "stale for ever";
+  EXPECT_TRUE(is_acknowledged());
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+}
+
 // It stays connected for as long as its timeout is: that alone does not make it one that can be followed again.
 TEST_F(Lanes, AParkedCacheThatStandsStillIsNotTakenBackBeforeItAnswers) {
   start({10s, {}, true});

@@ -102,6 +102,52 @@ TEST(SharedWalk, OfOneThatHangsKeepsTheSecondOneOfNobodyFromComingAgain) {  // G
   EXPECT_EQ(sink.data.cache.count("list:0"), 0u) << "its second walk never came";
 }
 
+// A walk that was given up was not done: nothing passes for finished by it.
+TEST_F(PurgeEvery, OneThatIsHeldIsOwedWhenTheSourceConnectsAnew) {  // G1
+  run(100ms);
+  for (int i = 0; i < 5; ++i) {
+    write(0);
+    run(100ms);
+  }
+  run(12s);
+  source.restart(now);  // with nothing in hand: from here on what one connection finishes the next one knows
+  run(100ms);
+  write(1);
+  run(100ms);
+  ASSERT_EQ(observer.walks, 2);
+  // What is sent again comes late: what was begun before ends before that.
+  const std::size_t changes = std::exchange(source.changes_per_step, 0);
+  source.restart(now);
+  run(2s);
+  source.changes_per_step = changes;
+  run(100ms);
+  sink.plain_set("row:1", {});
+  run(12s);
+  EXPECT_EQ(sink.data.cache.count("row:1"), 0u) << "stale for ever";
+  EXPECT_TRUE(is_acknowledged());
+}
+
+class TwoPatterns : public PurgeSettle {
+ protected:
+  TwoPatterns() : PurgeSettle("- {table: public.rows, purge: ['row:*', 'list:*'], settle: 10s, purge_every: 0s}\n") {}
+};
+
+// Its first walk is done, and settles; its second one was given up, and is done for the batch that comes again.
+TEST_F(TwoPatterns, AreNotWaitedForOnBehalfOfABatchThatCameAgain) {
+  run(100ms);
+  sink.steps_per_turn = 20;
+  write(0);
+  run(250ms);
+  ASSERT_EQ(observer.walks, 1);
+  source.restart(now);
+  run(100ms);
+  sink.steps_per_turn = 1;
+  run(1s);
+  EXPECT_EQ(status().oldest_unapplied_commit, std::nullopt);
+  run(12s);
+  EXPECT_TRUE(is_acknowledged());
+}
+
 // A commit may wait for hours for a standby that has to confirm it; its neighbours are visible meanwhile.
 class HangingCommit : public ::testing::Test, protected FlowRun {
  protected:
@@ -151,6 +197,32 @@ TEST_F(HangingCommit, KeepsNoneThatComeWithItAgainAfterARestart) {  // G4
   source.restart(now);
   run(10ms);
   expect_the_visible_one_settles_in_time();
+}
+
+// What the source sends again takes its time to come to them: what was begun before goes on, without the one that hangs.
+TEST_F(HangingCommit, KeepsNoneThatSharesAPurgeWithItFromItsSecondWalk) {  // G4
+  run(100ms);
+  write(5);
+  run(500ms);
+  row = database.select(0);
+  write(0);
+  run(20ms);
+  hanging = database.commit({1}, false, now.system).xid;
+  ASSERT_EQ(observer.walks, 1);
+  run(580ms);
+  ASSERT_EQ(observer.walks, 2) << "both share the second walk, a second after the first";
+  const std::size_t changes = std::exchange(source.changes_per_step, 0);
+  source.restart(now);
+  run(300ms);
+  sink.plain_set("list:0", row);
+  run(300ms);
+  EXPECT_EQ(sink.data.cache.count("list:0"), 0u) << "stale for more than settle and a tenth";
+  source.changes_per_step = changes;
+  run(1s);
+  EXPECT_FALSE(is_acknowledged());
+  database.make_visible(hanging, now.steady);
+  run(3s);
+  EXPECT_TRUE(is_acknowledged());
 }
 
 // Each has its own second delete, `settle` after it became visible and not after the last of them.
