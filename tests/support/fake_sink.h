@@ -49,7 +49,11 @@ class FakeSink final : public Sink {
     std::map<std::string, Counter> counters;
     std::optional<Record> record;
     // Evidence for the simulation. Names are keys, "tag:" + tag, and globs.
-    std::map<std::pair<Xid, std::string>, SteadyTime> first_applied;
+    struct Applied {
+      SteadyTime first;
+      SteadyTime last;  // the tombstone lives from there
+    };
+    std::map<std::pair<Xid, std::string>, Applied> applied;
     std::map<std::string, SteadyTime> last_delete;  // or proof that the delete was done and settled
     std::uint64_t unconditional_walks = 0;          // patterns walked without a transaction that asks for it: repairs
     int instance = 1;                               // of the server
@@ -392,8 +396,12 @@ class FakeSink final : public Sink {
     if (how.order.act == Act::kSettle || how.order.is_settle) {
       for (const Xid xid : how.xids) data.purged.insert({glob, xid});
     }
-    for (const Xid xid : how.xids) data.first_applied.try_emplace({xid, glob}, now_);
+    note_applied(how.xids, glob);
     data.last_delete[glob] = now_;
+  }
+
+  void note_applied(const std::set<Xid>& xids, const std::string& name) {
+    for (const Xid xid : xids) data.applied.try_emplace({xid, name}, Data::Applied{now_, now_}).first->second.last = now_;
   }
 
   // Its tombstone first, for readers that have not listed their key yet; then each member. Memberships stay: somebody may
@@ -408,7 +416,7 @@ class FakeSink final : public Sink {
   void apply_one(const How& how, const std::string& name, Counts& counts) {
     const Order& order = how.order;
     const std::set<Xid>& xids = how.xids;
-    for (const Xid xid : xids) data.first_applied.try_emplace({xid, name}, now_);
+    note_applied(xids, name);
     if (!how.trusts_filled) {
       // `fill: plain`: deleted, and nothing is left behind.
       if (order.act == Act::kInvalidate && !order.is_settle && !order.is_unconditional && on_plain_delete) {

@@ -61,6 +61,8 @@ class FakeSource final : public Source {
   std::uint64_t confirmed() const { return slot_->confirmed; }
   std::uint64_t steps() const { return steps_; }
   bool connected() const { return connected_; }
+  // In this connection.
+  bool has_sent_all() const { return connected_ && next_ == database_.log().size(); }
   int connects() const { return connects_; }
   bool is_started() const { return started_; }
 
