@@ -375,7 +375,11 @@ void Lane::on_done(Ticket ticket, const Outcome& outcome) {
       }
       return;
     case Act::kRenew:
-      if (part.last_renew || work.abandoned || (work.visible_at && *work.visible_at <= part.written_at)) {
+      if (PurgeWork* purge = work.as_purge(); purge != nullptr && !work.abandoned) {
+        observer_.settle_deletes(spec_.name, outcome);
+        tell_purge(purge->ref, "changes", outcome, part.written_at);
+        wait_for_settle(work, ready.part);
+      } else if (part.last_renew || work.abandoned || (work.visible_at && *work.visible_at <= part.written_at)) {
         finish_part(work, ready.part);
       } else if (work.visible_at) {
         // Became visible while the renewal was under way: the tombstone must live from there.
@@ -488,15 +492,27 @@ void Lane::now_partly_visible(Work& work, SteadyTime since) {
 // their second delete in time; the part stays, and gets its last one when everything in it is visible. Where they become
 // visible one by one, each has its own within a tenth of `settle` of the time it is due: a tenth lies between two deletes.
 void Lane::wait_for_settle(Work& work, std::uint32_t number) {
-  const Part& part = work.parts[number];
+  Part& part = work.parts[number];
   const bool owes_some = work.partly_at && *work.partly_at > part.settled_for;
   if (!owes_some && !work.visible_at) return;
   const SteadyTime last = work.visible_at ? *work.visible_at : *work.partly_at;
   // Also where all are visible by now: the first must not wait for the last, unless one delete is in time for both.
   const SteadyTime first = owes_some ? std::max(part.partly_since, part.settled_for) : last;
   SteadyTime due = (last - first <= part.settle / 10 ? last : first) + part.settle;
-  if (part.act == Act::kSettle && part.settled_for != SteadyTime::min()) due = std::max(due, part.written_at + part.settle / 10);
+  part.is_renewal = owes_renewal(work, part);
+  if (part.is_renewal) due = now_.steady;
+  if (part.act != Act::kInvalidate && part.settled_for != SteadyTime::min()) due = std::max(due, part.written_at + part.settle / 10);
   wait_for_timer(work, number, due);
+}
+
+// The tombstones of a purge are not renewed while a transaction of it hangs: every fill looks at one of them, so for as long as
+// that nothing at all could be cached. When it becomes visible they may have ended, or end before the readers that began before
+// that: it is walked at once for what was stored meanwhile, which leaves them anew. (A second walk that is due does the same.)
+bool Lane::owes_renewal(Work& work, const Part& part) const {
+  const PurgeWork* purge = work.as_purge();
+  if (purge == nullptr || is_edge_ || purge->ref.pattern->is_bump || purge->ref.rule->fill != FillMode::kChecked) return false;
+  const std::optional<SteadyTime>& last = work.visible_at ? work.visible_at : work.partly_at;
+  return last && *last > part.written_at + kTombstoneMargin;
 }
 
 // Called once for each work, when a snapshot shows that all its transactions are visible.
@@ -618,7 +634,7 @@ void Lane::run_timers() {
     part.timer.reset();
     if (part.state == PartState::kWaiting) {
       enqueue(*work, number);  // a purge that was held
-    } else if (part.settles()) {
+    } else if (part.settles() && !part.is_renewal) {
       const Gate gate = work->visible_at ? settle_gate(*work) : Gate{};
       if (gate.waits_for != 0) {
         part.gated = gated_.emplace(gate.waits_for, std::pair(work, number));

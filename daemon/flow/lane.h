@@ -17,6 +17,7 @@
 //                     └─ invisible: renew each half lifetime, once more when visible, finished
 //   counters       wait until visible ──► raise ──► finished
 //   patterns       one walk at a time for each pattern; batches that ask meanwhile share the next one
+//                  fill: checked and visible later than its tombstones are good for: walked again at once, and settled
 //
 // Applied means that every first act of the batch was answered; lag and latency speak of that moment. Finished means that
 // nothing is owed any more; only a contiguous prefix of finished batches goes on record (G1), and one of applied batches,
@@ -223,6 +224,7 @@ class Lane final : private SinkHandler {
   void now_visible(Work& work, SteadyTime since);
   void now_partly_visible(Work& work, SteadyTime since);
   void wait_for_settle(Work& work, std::uint32_t part);
+  bool owes_renewal(Work& work, const Part& part) const;
   void wait_for_timer(Work& work, std::uint32_t part, SteadyTime due);
   void run_timers();
   void settle(Work& work, std::uint32_t part);

@@ -14,6 +14,7 @@ struct Lane::Part {
   Act act = Act::kInvalidate;
   bool is_settle = false;  // see Order
   PartState state = PartState::kWaiting;
+  bool is_renewal = false;  // what the timer of a purge is for: a walk that leaves its tombstones anew, before the second one
   bool last_renew = false;  // the tombstones outlive the visibility of their transactions after this
   SteadyTime wanted_since{};  // kWaiting, kUnderWay: since when the cache owes it
   SteadyTime written_at{};  // when the tombstones were last sent to be written

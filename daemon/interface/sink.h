@@ -37,7 +37,7 @@ enum class Act : std::uint8_t {
   // The second delete of `fill: plain`, and the second walk of a purge: as kInvalidate, and later.
   kSettle,
   // `fill: checked`: give the tombstones of these xids their full lifetime again; where one is gone,
-  // as kInvalidate.
+  // as kInvalidate. Of a pattern too: what has the tombstones that its walk left is not walked.
   kRenew,
 };
 

@@ -51,6 +51,11 @@ BROKEN = {
         "      return decode_row(type, cursor, receiver);",
         "      {\n        static Lsn highest;\n        if (start <= highest) return {};\n        highest = start;\n      }\n"
         "      return decode_row(type, cursor, receiver);"),
+    # G3: the tombstones of a commit that hangs are not renewed.
+    "no_renewal": (
+        "daemon/flow/lane.cpp",
+        "    wait_for_timer(work, number, now_.steady + spec_.tombstone_ttl / 2);\n",
+        "    wait_for_timer(work, number, now_.steady + std::chrono::hours(1));\n"),
     # G4: never deletes a second time.
     "no_settle": (
         "daemon/flow/lane.cpp",

@@ -136,6 +136,16 @@ TEST_P(SinkContract, RenewLeavesATombstoneWhereOneIsGone) {
   EXPECT_FALSE(harness_->checked_fill("a", "10:12:10"));
 }
 
+TEST_P(SinkContract, RenewOfAPatternDeletesAndLeavesItsTombstoneWhereItIsGone) {  // G3
+  ASSERT_TRUE(harness_->checked_fill("product:1", "10:12:10"));
+  run(OrderBuilder(Act::kRenew).trusting().pattern("product:*", {10}));
+  EXPECT_FALSE(harness_->is_cached("product:1"));
+  EXPECT_FALSE(harness_->checked_fill("product:2", "10:12:10"));
+  EXPECT_TRUE(harness_->checked_fill("product:2", "11:12:"));
+  run(OrderBuilder(Act::kRenew).trusting().pattern("product:*", {10}));
+  EXPECT_TRUE(harness_->is_cached("product:2"));
+}
+
 TEST_P(SinkContract, UnconditionalDeletesEvenAFreshFillAndAsksForTheFloor) {
   ASSERT_TRUE(harness_->checked_fill("a", "11:12:"));
   expect_counts(run(OrderBuilder(Act::kInvalidate).trusting().unconditional(20).key("a", {})), 1,

@@ -369,13 +369,18 @@ class FakeSink final : public Sink {
   void purge(const How& how, const Pattern& pattern, Counts& counts) {
     const std::string& glob = pattern.glob;
     if (how.order.is_unconditional) ++data.unconditional_walks;
-    const auto is_done = [&](Xid xid) { return data.purged.count({glob, xid}) != 0; };
+    const bool leaves_tombstone = how.trusts_filled && !pattern.is_bump;
+    Marker* tombstone = leaves_tombstone ? find_marker(kPurgedMarker) : nullptr;
+    const auto is_done = [&](Xid xid) {
+      return data.purged.count({glob, xid}) != 0 && (!leaves_tombstone || (tombstone != nullptr && tombstone->xids.count(xid) != 0));
+    };
     if ((how.trusts_filled || pattern.is_bump) && !how.order.is_unconditional && std::all_of(how.xids.begin(), how.xids.end(), is_done)) {
       ++counts.replayed;
+      if (tombstone != nullptr) tombstone->expires = std::max(tombstone->expires, now_ + ttl_ + kTombstoneMargin);
       return;
     }
     // For keys that are absent now: every fill looks here as well.
-    if (how.trusts_filled && !pattern.is_bump) leave_tombstone(how, kPurgedMarker);
+    if (leaves_tombstone) leave_tombstone(how, kPurgedMarker);
     if (pattern.is_bump) {
       for (auto& [name, counter] : data.counters) {
         if (matches(glob, name)) ++counter.number;

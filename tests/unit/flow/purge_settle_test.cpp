@@ -273,6 +273,72 @@ TEST_F(HangingCommit, OneSecondDeleteIsEnoughForThoseThatBecomeVisibleTogether) 
   EXPECT_TRUE(is_acknowledged());
 }
 
+// Every fill looks at the tombstone of a purge: renewed for as long as its commit hangs, it would keep all values out of the cache.
+class HangingCheckedPurge : public ::testing::Test, protected FlowWorld {
+ protected:
+  HangingCheckedPurge() : sink(5s) {
+    LaneSpec lane = one_cache(sink).front();
+    lane.tombstone_ttl = 5s;
+    start("- {table: public.rows, purge: ['list:*'], fill: checked}\n", {lane});
+    run(100ms);
+  }
+
+  bool fill() { return sink.checked_fill("list:0", database.snapshot(), database.select(1)); }
+  bool is_cached() const { return sink.data.cache.count("list:0") != 0; }
+
+  FakeSink sink;
+};
+
+TEST_F(HangingCheckedPurge, IsWalkedAgainOnceItIsVisible) {  // G3
+  const Xid hanging = database.commit({1}, false, now.system).xid;
+  run(5s);
+  EXPECT_FALSE(fill()) << "its tombstone lives, and the reader lacks it";
+  run(10s);
+  EXPECT_TRUE(fill());
+  const Snapshot before = database.snapshot();
+  const std::set<Xid> old_row = database.select(1);
+  database.make_visible(hanging, now.steady);
+  run(300ms);
+  EXPECT_FALSE(is_cached()) << "stale for tombstone_ttl";
+  EXPECT_EQ(observer.walks, 2);
+  EXPECT_TRUE(fill());
+  run(4500ms);
+  EXPECT_TRUE(is_cached()) << "it had seen it";
+  EXPECT_FALSE(sink.checked_fill("list:1", before, old_row)) << "its reader takes less than tombstone_ttl";
+  run(3s);
+  EXPECT_TRUE(is_acknowledged());
+}
+
+TEST_F(HangingCheckedPurge, IsWalkedAgainForThoseThatAreVisibleBesideAnother) {  // G3
+  write(5);
+  run(100ms);
+  const Xid first = database.commit({0}, false, now.system).xid;
+  run(20ms);
+  const Xid hanging = database.commit({1}, false, now.system).xid;  // shares the walk that waits for `purge_every`
+  run(15s);
+  ASSERT_EQ(observer.walks, 2);
+  ASSERT_TRUE(fill());
+  database.make_visible(first, now.steady);
+  run(300ms);
+  EXPECT_FALSE(is_cached()) << "stale for tombstone_ttl";
+  run(12s);
+  ASSERT_TRUE(fill());
+  database.make_visible(hanging, now.steady);
+  run(300ms);
+  EXPECT_FALSE(is_cached()) << "stale for tombstone_ttl";
+  run(6s);
+  EXPECT_TRUE(is_acknowledged());
+}
+
+TEST_F(HangingCheckedPurge, IsWalkedOnceAndSettledWhereItIsVisibleInAMoment) {
+  const Xid hanging = database.commit({1}, false, now.system).xid;
+  run(500ms);
+  database.make_visible(hanging, now.steady);
+  run(7s);
+  EXPECT_EQ(observer.walks, 1);
+  EXPECT_TRUE(is_acknowledged());
+}
+
 class HangingCommitBesideCounters : public HangingCommit {
  protected:
   HangingCommitBesideCounters() : HangingCommit("- {table: public.rows, keys: ['row:{id}'], bump: ['ns:{id}'], fill: plain}\n") {}
