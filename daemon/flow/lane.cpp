@@ -555,7 +555,7 @@ Lane::Gate Lane::settle_gate(Work& work) {
   PurgeWork& purge = *work.as_purge();
   for (; purge.settled_before < purge.dependents.size(); ++purge.settled_before) {
     const auto found = works_.find(purge.dependents[purge.settled_before]);
-    if (found == works_.end()) continue;  // given up
+    if (found == works_.end() || found->second->abandoned) continue;
     const BatchWork& batch = *found->second->as_batch();
     if (batch.unsettled_before != 0) return {batch.number, {}};
     purge.settled_before_at = std::max(purge.settled_before_at, batch.settled_before_at);
@@ -609,7 +609,7 @@ bool Lane::is_lost_before(Work& work) const {
   const std::vector<std::uint64_t>& dependents = work.as_purge()->dependents;
   return std::any_of(dependents.begin(), dependents.end(), [this](std::uint64_t id) {
     const auto found = works_.find(id);
-    return found != works_.end() && is_lost_before(*found->second);
+    return found != works_.end() && !found->second->abandoned && is_lost_before(*found->second);
   });
 }
 
