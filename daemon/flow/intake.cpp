@@ -72,8 +72,9 @@ void Intake::change(const Change& change, Now now) {
   if (!last_is_mapped_) return;
   if (!std::exchange(last_counted_->is_touched, true)) touched_.push_back(last_counted_);
   ++last_counted_->by_operation[static_cast<std::size_t>(change.operation)];
-  mapper_->map(change, *this);
+  // Not behind the change that filled it: its commit mostly comes next, and belongs to it.
   if (builder_.full()) close(now);
+  mapper_->map(change, *this);
 }
 
 void Intake::unknown_change(const UnknownChange& change, Now now) {

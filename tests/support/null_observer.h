@@ -1,4 +1,4 @@
-// An observer that only counts gaps, walks, second deletes and purges that were held.
+// An observer that only counts latencies, gaps, walks, second deletes and purges that were held.
 #pragma once
 
 #include <map>
@@ -20,10 +20,11 @@ class NullObserver final : public Observer {
   }
   void sink_error(std::string_view, std::string_view) override {}
   void reconnect(std::string_view) override {}
-  void invalidation_latency(std::string_view, std::chrono::microseconds) override {}
+  void invalidation_latency(std::string_view, std::chrono::microseconds) override { ++latencies; }
   void walked(std::string_view, const Walk&) override { ++walks; }
   void purge_held(std::string_view, const RuleInfo&) override { ++purges_held; }
   std::uint64_t settled = 0;  // keys
+  int latencies = 0;
   int gaps = 0;
   int walks = 0;
   int purges_held = 0;

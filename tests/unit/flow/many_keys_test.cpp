@@ -90,6 +90,19 @@ TEST(ManyTransactions, FillABatchAtLast) {  // G8
   EXPECT_LE(builder.take()->parts[0].texts.bytes(), options.batch_bytes_max);
 }
 
+// A change that fills its batch is mostly the last of its transaction, which counts once, when it is applied.
+TEST(ManyTransactions, AreAllCountedWhereEachFillsABatch) {
+  FlowWorld world;
+  FakeSink sink(5s);
+  FlowOptions options;
+  options.batch_items_max = 1;
+  world.start("- {table: public.rows, keys: ['row:{id}']}\n", one_cache(sink), options);
+  world.run(100ms);
+  for (int row = 0; row < 8; ++row) world.write(row);
+  world.run(1s);
+  EXPECT_EQ(world.observer.latencies, 8);
+}
+
 // Each raise of a counter is work of its own for Redis, which serves nobody meanwhile.
 TEST(ManyTransactions, OfOneCounterFillABatchSoon) {  // G8
   auto rules = RuleSet::parse("- {table: public.rows, bump: ['ns:all']}", "rules.yaml");
