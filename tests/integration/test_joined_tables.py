@@ -289,6 +289,42 @@ def test_a_lookup_before_that_is_caught(tables, cache, make_evictd):
         looked_up_while_commits_hang(tables, cache, make_evictd(rules=RULES, program="evictd_broken_lookup"))
 
 
+def test_rows_that_a_policy_hides_are_no_rows_that_are_not_there(tables, cache, make_evictd):
+    """Row level security that somebody switches on later: nothing tells a row that it hides from one that is not there."""
+    tables.execute("create role looker login replication; grant usage on schema public to looker; grant select on all tables in schema public to looker;"
+                   "create publication evictd for table " + ", ".join(NAMES))
+    evictd = make_evictd(rules=RULES, postgres_url=tables.url(user="looker")).start()
+    cursor = tables.connect().cursor()
+
+    def changed(key):
+        fill(cache, cursor, key)
+        tables.execute("update items set quantity = quantity + 1 where id = 3")
+        gone(cache, key)
+        oracle.wait_until_acknowledged(tables, evictd.slot)
+
+    changed("user:3:items")
+    assert evictd.is_ready()
+    tables.execute("alter table orders enable row level security; create policy others on orders for select using (user_id <> 3)")
+    changed("user:3:items")
+    code, text = evictd.http("/readyz")
+    assert code == 503 and 'joined tables cannot be looked up' in text and 'row-level security policy for table "orders"' in text, text
+    done = evictd.command("check")
+    assert done.returncode == 2 and "PG054" in done.stdout and "PG052" not in done.stdout, done.stdout
+    assert "make it a member of the role that owns public.orders" in done.stdout, done.stdout
+    # Both ways that it names.
+    tables.execute("create role keeper; grant keeper to looker; alter table orders owner to keeper")
+    changed("user:3:items")
+    eventually("lookups work again", evictd.is_ready)
+    assert "PG054" not in evictd.command("check").stdout
+    tables.execute("alter table orders force row level security")
+    changed("user:3:items")
+    assert not evictd.is_ready()
+    tables.execute("alter role looker bypassrls")
+    changed("user:3:items")
+    eventually("lookups work again", evictd.is_ready)
+    assert "PG054" not in evictd.command("check").stdout
+
+
 class Load:
     """Writers that move rows about, and readers that fill every key there is."""
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -51,7 +52,8 @@ std::string grants(const LookupInfo& lookup) {
   return text;
 }
 
-void judge_step(Catalogue& catalogue, const JoinStep& step, Findings& findings) {
+// True when a lookup in it is an error of the server's whatever the question is: said here.
+bool judge_step(Catalogue& catalogue, const JoinStep& step, Findings& findings) {
   const std::string relation = quoted_text(quoted_name(step.table.schema) + "." + quoted_name(step.table.table)) + "::regclass";
   std::string names;
   std::string shown;
@@ -63,7 +65,7 @@ void judge_step(Catalogue& catalogue, const JoinStep& step, Findings& findings) 
       "select row_security_active({0}), exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = "
       "i.indkey[0] where i.indrelid = {0} and i.indisvalid and i.indpred is null and a.attname in ({1}))",
       relation, names));
-  if (!answer || answer->size() != 1) return;  // it is not there, or may not be asked: said elsewhere
+  if (!answer || answer->size() != 1) return false;  // it is not there, or may not be asked: said elsewhere
   const auto& row = answer->front();
   if (row[1] != "t") {
     findings.push_back({"PG053", Severity::kWarning, step.place.to_string(),
@@ -72,19 +74,21 @@ void judge_step(Catalogue& catalogue, const JoinStep& step, Findings& findings) 
                                     step.alias, step.table.qualified(), shown),
                         fmt::format("CREATE INDEX CONCURRENTLY ON {} ({});", shown_table(step.table), shown)});
   }
-  if (row[0] == "t") {
-    findings.push_back({"PG054", Severity::kError, step.place.to_string(),
-                        fmt::format("row level security hides rows of '{}' from evictd's role: keys of the join '{}' would stay stale",
-                                    step.table.qualified(), step.alias),
-                        "ALTER ROLE <role> BYPASSRLS;, or a policy that shows it every row"});
-  }
+  if (row[0] != "t") return false;
+  findings.push_back({"PG054", Severity::kError, step.place.to_string(),
+                      fmt::format("row level security may hide rows of '{}' from evictd's role: lookups of the join '{}' are refused, and "
+                                  "whole patterns are purged instead",
+                                  step.table.qualified(), step.alias),
+                      fmt::format("ALTER ROLE <role> BYPASSRLS;, or make it a member of the role that owns {} (without FORCE ROW LEVEL SECURITY)",
+                                  shown_table(step.table))});
+  return true;
 }
 
 }  // namespace
 
 void check_lookups(Catalogue& catalogue, const RuleSet& rules, const Facts& facts, Findings& findings) {
   std::set<std::string> asked;
-  std::set<std::string> judged;
+  std::map<std::string, bool> judged;  // by step: whether it is refused
   for (const RuleInfo& rule : rules.rules()) {
     for (const LookupInfo& lookup : rule.lookups) {
       const auto types = parameter_types(rule, lookup, facts);
@@ -97,19 +101,21 @@ void check_lookups(Catalogue& catalogue, const RuleSet& rules, const Facts& fact
                             "keep the elements in a table of their own"});
         continue;
       }
+      bool is_refused = false;
+      for (const JoinStep& step : lookup.steps) {
+        const auto [known, is_new] = judged.try_emplace(step.place.to_string() + step.alias);
+        if (is_new) known->second = judge_step(catalogue, step, findings);
+        is_refused = is_refused || known->second;
+      }
       const std::string question = tried(lookup, *types, rule.fan_out);
-      if (asked.insert(question).second) {
+      if (!is_refused && asked.insert(question).second) {
         if (const auto answer = catalogue.query(question); !answer) {
           const bool is_right = answer.error().text.find("permission denied") != std::string::npos;
           findings.push_back({"PG052", Severity::kError, lookup.place.to_string(),
                               fmt::format("rows of '{}' cannot be looked up for rule '{}': {}", lookup.steps.back().table.qualified(), rule.name,
                                           answer.error().text),
                               is_right ? grants(lookup) : "both columns of a 'match' need types that '=' compares"});
-          continue;
         }
-      }
-      for (const JoinStep& step : lookup.steps) {
-        if (judged.insert(step.place.to_string() + step.alias).second) judge_step(catalogue, step, findings);
       }
     }
   }
