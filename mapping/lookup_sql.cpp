@@ -15,12 +15,13 @@ std::string quoted(std::string_view name) {
 
 }  // namespace
 
-std::string lookup_sql(const LookupInfo& lookup, const std::vector<std::string>& parameter_types, std::uint64_t fan_out) {
-  EVICTD_CHECK(!lookup.steps.empty() && parameter_types.size() == lookup.steps[0].match.size());
+std::string lookup_sql(const LookupInfo& lookup, const std::vector<LookupParameter>& parameters, std::uint64_t fan_out) {
+  EVICTD_CHECK(!lookup.steps.empty() && parameters.size() == lookup.steps[0].match.size());
   std::string arrays;
   std::string names;
-  for (std::size_t i = 0; i < parameter_types.size(); ++i) {
-    arrays += fmt::format("{}${}::{}[]", i == 0 ? "" : ", ", i + 1, parameter_types[i]);
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    arrays += fmt::format("{}${}::{}[]{}", i == 0 ? "" : ", ", i + 1, parameters[i].type,
+                          parameters[i].collation.empty() ? "" : " collate " + parameters[i].collation);
     names += fmt::format("v{}, ", i);
   }
   std::string columns;

@@ -17,8 +17,16 @@
 
 namespace evictd {
 
-// `parameter_types`: of LookupInfo::parameters(), as SQL writes them.
-std::string lookup_sql(const LookupInfo& lookup, const std::vector<std::string>& parameter_types, std::uint64_t fan_out);
+// A column that a lookup begins with, as SQL writes it.
+struct LookupParameter {
+  std::string type;
+  // Of a column for which texts are equal that differ; otherwise empty. A cast loses it, and '=' would find fewer rows than
+  // the readers' join.
+  std::string collation{};
+};
+
+// `parameters`: those of LookupInfo::parameters().
+std::string lookup_sql(const LookupInfo& lookup, const std::vector<LookupParameter>& parameters, std::uint64_t fan_out);
 
 // The columns that it reads of the table of one step.
 std::set<std::string> columns_read(const LookupInfo& lookup, std::size_t step);

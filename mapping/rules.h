@@ -145,6 +145,7 @@ struct RuleInfo {
   // What the rule may ever touch, one per key, tag, bump and surrogate key template, semantic entry and purge pattern, in that order.
   std::vector<Pattern> patterns;
   std::uint8_t operations = 0;  // one bit per Operation of `on:`
+  std::optional<Place> where_place;  // of its conditions; none: it has none
 
   RuleMode mode = RuleMode::kDelete;
   std::chrono::milliseconds grace{0};  // mode: stale: how long a value may be served after its invalidation

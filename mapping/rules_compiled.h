@@ -56,7 +56,6 @@ struct CompiledRule {
   std::vector<std::string> immutable;
   // Patterns from here on are those of `purge:`.
   std::uint32_t first_purge_pattern = 0;
-  Place where_place;
   Place when_changed_place;
   Place ignore_changed_place;
 

@@ -165,7 +165,7 @@ class RuleParser {
   void read_where() {
     const YamlNode* where = map_.find("where");
     if (where == nullptr) return;
-    rule_.where_place = where->place;
+    info_.where_place = where->place;
     if (where->kind != YamlNode::Kind::kMap || where->entries.empty()) {
       refuse(where->place,
              fmt::format("'where': expected a map of columns and values, got {}",

@@ -658,6 +658,7 @@ void Flow::Impl::reload(RuleSet rules, Now now) {
   intake_.close(now);
   rules_ = std::make_shared<const RuleSet>(std::move(rules));
   intake_.use(rules_, now);
+  lookups_.use(rules_);
   source_.set_tables(rules_->tables());
   for (Entry& entry : lanes_) entry.lane->use(rules_, now);
 }
@@ -728,8 +729,8 @@ FlowStatus Flow::Impl::status() const {
     status.not_ready.push_back(source_lost_.empty() ? "the source is not streaming"
                                                     : "the source is not streaming: " + source_lost_);
   }
-  if (!lookups_.problem().empty()) {
-    status.not_ready.push_back(fmt::format("joined tables cannot be looked up, and whole patterns are purged instead: {}", lookups_.problem()));
+  if (const std::string problem = lookups_.problem(); !problem.empty()) {
+    status.not_ready.push_back(fmt::format("joined tables cannot be looked up, and whole patterns are purged instead: {}", problem));
   }
   if (const auto problem = source_.status().problem) status.not_ready.push_back(*problem);
   if (stopping_) status.not_ready.push_back("stopping");

@@ -14,6 +14,8 @@ namespace {
 // What waits for its turn longer than this is purged instead: the record must move on. Not counted from the snapshot that saw
 // its transaction, which may be as old as the connection while evictd catches up.
 constexpr std::chrono::seconds kWaitMax{30};
+// Between two tries of a lookup that does not work. Each may take as long as the database lets it, and others wait behind it.
+constexpr std::chrono::seconds kAgain{30};
 // Of the values of one question.
 constexpr std::size_t kAskedBytesMax = 1024 * 1024;
 
@@ -33,7 +35,62 @@ void LookupQueue::forget_all() {
   waiting_.clear();
   queue_.clear();
   asked_.reset();
-  problem_.clear();
+  problems_.clear();
+}
+
+void LookupQueue::use(const std::shared_ptr<const RuleSet>& rules) {
+  current_ = rules;
+  for (auto problem = problems_.begin(); problem != problems_.end();) {
+    problem = is_current(problem->second.again) ? std::next(problem) : problems_.erase(problem);
+  }
+}
+
+// True when the rules in force have the same lookup, which the request is of then.
+bool LookupQueue::is_current(LookupRequest& request) const {
+  if (current_ == nullptr || request.rules == current_) return true;
+  const RuleInfo& before = request.rules->rules()[request.rule];
+  for (std::uint32_t rule = 0; rule < current_->rules().size(); ++rule) {
+    const RuleInfo& now = current_->rules()[rule];
+    if (now.name != before.name || now.digest != before.digest || now.lookups.size() <= request.lookup) continue;
+    request.rules = current_;
+    request.rule = rule;
+    return true;
+  }
+  return false;
+}
+
+bool LookupQueue::has_failed(LookupRequest request, std::string text, Now now) {
+  if (!is_current(request)) return true;
+  Problem& problem = problems_[{request.rules->rules()[request.rule].name, request.lookup}];
+  const bool is_new = problem.text != text;
+  problem = {std::move(text), std::move(request), now.steady + kAgain};
+  return is_new;
+}
+
+void LookupQueue::has_worked(const LookupName& lookup) {
+  if (problems_.erase(lookup) == 0) return;
+  events_.info(problems_.empty() ? "lookups work again" : fmt::format("lookups of rule '{}' work again", lookup.first));
+}
+
+LookupRequest LookupQueue::request_of(const Piece& piece) const {
+  LookupRequest request;
+  request.rules = waiting_.at(piece.number).batch->rules;
+  request.rule = piece.lookup->rule;
+  request.lookup = piece.lookup->lookup;
+  for (const std::string& value : piece.lookup->items[piece.begin].values) request.values.push_back({value});
+  return request;
+}
+
+// While nothing else is asked.
+void LookupQueue::ask_again(Now now) {
+  const auto due = std::find_if(problems_.begin(), problems_.end(), [&](const auto& entry) { return entry.second.again_at <= now.steady; });
+  if (due == problems_.end()) return;
+  asked_again_ = due->first;
+  asked_.emplace();
+  asked_at_ = now.steady;
+  LookupRequest request = due->second.again;
+  request.number = ++last_request_;
+  source_.look_up(std::move(request), now);
 }
 
 const RuleInfo& LookupQueue::rule_of(const Piece& piece) const {
@@ -77,17 +134,21 @@ void LookupQueue::step(Now now) {
     if (now.steady - piece.queued_at < kWaitMax) return ask(now);
     queue_.pop_front();
     observer_.looked_up({rule_of(piece), true, piece.end - piece.begin, 0, 0, {}});
-    if (problem_.empty()) {
-      problem_ = "the database is too slow for them";
+    if (has_failed(request_of(piece), "the database is too slow for them", now)) {
       events_.warning(fmt::format("lookups of rule '{}' are late by {} s: its patterns are purged instead", rule_of(piece).name,
                                   kWaitMax.count()));
     }
     give_up(piece, now);
   }
+  if (!asked_) ask_again(now);
 }
 
 SteadyTime LookupQueue::wake_at() const {
-  return !asked_ && !queue_.empty() ? SteadyTime::min() : SteadyTime::max();
+  if (asked_) return SteadyTime::max();
+  if (!queue_.empty()) return SteadyTime::min();
+  SteadyTime at = SteadyTime::max();
+  for (const auto& [lookup, problem] : problems_) at = std::min(at, problem.again_at);
+  return at;
 }
 
 // The oldest piece, with all others of the same lookup that fit.
@@ -138,6 +199,16 @@ void LookupQueue::answer(const LookupAnswer& answer, Now now) {
   now_ = now;
   if (!asked_ || answer.number != last_request_) return;  // of an earlier connection
   const std::vector<Piece> pieces = *std::exchange(asked_, std::nullopt);
+  if (pieces.empty()) {
+    const auto problem = problems_.find(asked_again_);
+    if (problem != problems_.end() && answer.outcome == LookupAnswer::Outcome::kFailed) {
+      problem->second.text = answer.problem;
+      problem->second.again_at = now.steady + kAgain;
+    } else {
+      has_worked(asked_again_);
+    }
+    return step(now);
+  }
   const RuleInfo& rule = rule_of(pieces[0]);
   std::size_t items = 0;
   for (const Piece& piece : pieces) items += piece.end - piece.begin;
@@ -152,18 +223,14 @@ void LookupQueue::answer(const LookupAnswer& answer, Now now) {
   if (answer.outcome == LookupAnswer::Outcome::kFailed) {
     told.is_failed = true;
     observer_.looked_up(told);
-    if (problem_ != answer.problem) {
-      problem_ = answer.problem;
-      events_.warning(fmt::format("a lookup of rule '{}' ({}) failed: {}", rule.name, rule.place.to_string(), problem_),
+    if (has_failed(request_of(pieces[0]), answer.problem, now)) {
+      events_.warning(fmt::format("a lookup of rule '{}' ({}) failed: {}", rule.name, rule.place.to_string(), answer.problem),
                       "its patterns are purged instead, until lookups work again; `evictd check` compares them with the database");
     }
     for (const Piece& piece : pieces) give_up(piece, now);
     return step(now);
   }
-  if (!problem_.empty() && answer.outcome == LookupAnswer::Outcome::kFound) {
-    problem_.clear();
-    events_.info("lookups work again");
-  }
+  if (answer.outcome == LookupAnswer::Outcome::kFound) has_worked({rule.name, pieces[0].lookup->lookup});
   const FoundRows found(answer, items);
   std::size_t first_item = 0;
   for (const Piece& piece : pieces) {

@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/flow/batch_builder.h"
@@ -49,6 +50,8 @@ class LookupQueue final : private InvalidationReceiver {
 
   // Everything is sent again, or purged.
   void forget_all();
+  // What is wrong with a lookup that these rules do not have is over.
+  void use(const std::shared_ptr<const RuleSet>& rules);
   void take(const std::shared_ptr<const Batch>& batch, std::optional<SteadyTime> visible_at, Now now);
   void became_visible(std::uint64_t number, SteadyTime since, Now now);
   void answer(const LookupAnswer& answer, Now now);
@@ -60,7 +63,7 @@ class LookupQueue final : private InvalidationReceiver {
   // Of what is visible and not looked up yet.
   std::optional<SystemTime> oldest_commit() const;
   // Why lookups do not work; empty: they do.
-  const std::string& problem() const { return problem_; }
+  std::string problem() const { return problems_.empty() ? std::string() : problems_.begin()->second.text; }
 
  private:
   struct Waiting {
@@ -76,6 +79,14 @@ class LookupQueue final : private InvalidationReceiver {
     std::size_t end = 0;
     SteadyTime queued_at{};
   };
+  // Of one lookup, until it works: that others do says nothing of it. What is asked again for that, without a change that needs
+  // it, is one of the items that had no answer.
+  struct Problem {
+    std::string text;
+    LookupRequest again;
+    SteadyTime again_at{};
+  };
+  using LookupName = std::pair<std::string, std::uint32_t>;  // of a rule, and which of its lookups
 
   // InvalidationReceiver: what one row renders.
   void key(std::uint32_t rule, std::string_view key) override { add(InvalidationKind::kKey, rule, key); }
@@ -90,6 +101,12 @@ class LookupQueue final : private InvalidationReceiver {
 
   void enqueue(Waiting& waiting, Now now);
   void ask(Now now);
+  bool is_current(LookupRequest& request) const;
+  // True when that is news.
+  bool has_failed(LookupRequest request, std::string text, Now now);
+  void has_worked(const LookupName& lookup);
+  void ask_again(Now now);
+  LookupRequest request_of(const Piece& piece) const;
   // `first_item`: the piece's first one, of those of the answer.
   void render(const Piece& piece, const Relation& columns, const FoundRows& found, std::size_t first_item,
               Observer::LookedUp& told);
@@ -112,9 +129,11 @@ class LookupQueue final : private InvalidationReceiver {
   std::deque<Piece> queue_;
   std::size_t items_max_ = kLookupItemsMax;  // of one question: less after one that was too much
   std::uint64_t last_request_ = 0;
-  std::optional<std::vector<Piece>> asked_;
+  std::optional<std::vector<Piece>> asked_;  // none of them: what is asked again
   SteadyTime asked_at_{};
-  std::string problem_;
+  std::shared_ptr<const RuleSet> current_;  // in force; none: those of the start
+  std::map<LookupName, Problem> problems_;
+  LookupName asked_again_;
   struct Rendered {
     InvalidationKind kind = InvalidationKind::kKey;
     std::string text;

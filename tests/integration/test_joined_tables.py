@@ -289,6 +289,75 @@ def test_a_lookup_before_that_is_caught(tables, cache, make_evictd):
         looked_up_while_commits_hang(tables, cache, make_evictd(rules=RULES, program="evictd_broken_lookup"))
 
 
+def test_rows_that_a_policy_hides_are_no_rows_that_are_not_there(tables, cache, make_evictd):
+    """Row level security that somebody switches on later: nothing tells a row that it hides from one that is not there."""
+    tables.execute("create role looker login replication; grant usage on schema public to looker; grant select on all tables in schema public to looker;"
+                   "create publication evictd for table " + ", ".join(NAMES))
+    evictd = make_evictd(rules=RULES, postgres_url=tables.url(user="looker")).start()
+    cursor = tables.connect().cursor()
+
+    def changed(key):
+        fill(cache, cursor, key)
+        tables.execute("update items set quantity = quantity + 1 where id = 3")
+        gone(cache, key)
+        oracle.wait_until_acknowledged(tables, evictd.slot)
+
+    changed("user:3:items")
+    assert evictd.is_ready()
+    tables.execute("alter table orders enable row level security; create policy others on orders for select using (user_id <> 3)")
+    changed("user:3:items")
+    code, text = evictd.http("/readyz")
+    assert code == 503 and 'joined tables cannot be looked up' in text and 'row-level security policy for table "orders"' in text, text
+    done = evictd.command("check")
+    assert done.returncode == 2 and "PG054" in done.stdout and "PG052" not in done.stdout, done.stdout
+    assert "make it a member of the role that owns public.orders" in done.stdout, done.stdout
+    # Both ways that it names.
+    tables.execute("create role keeper; grant keeper to looker; alter table orders owner to keeper")
+    changed("user:3:items")
+    eventually("lookups work again", evictd.is_ready)
+    assert "PG054" not in evictd.command("check").stdout
+    tables.execute("alter table orders force row level security")
+    changed("user:3:items")
+    assert not evictd.is_ready()
+    tables.execute("alter role looker bypassrls")
+    changed("user:3:items")
+    eventually("lookups work again", evictd.is_ready)
+    assert "PG054" not in evictd.command("check").stdout
+
+
+def test_what_the_readers_join_takes_for_equal_is_found(postgres, cache, make_evictd):
+    """citext in a schema that evictd's role does not search, as hosted servers have it, also between two joined tables and below a
+    domain; and a collation that the joined column does not have."""
+    postgres.execute("""
+        drop schema public cascade; create schema public; create schema extensions; create extension citext schema extensions; create domain mail as extensions.citext;
+        create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        create table people (mail extensions.citext primary key, id int); create table orders (id int primary key, mail extensions.citext);
+        create table items (id int primary key, mail mail, order_id int, name text collate loose, quantity int);
+        create table names (name text primary key, id int);
+        insert into people values ('Ann@Example.com', 1); insert into orders values (1, 'ann@EXAMPLE.com');
+        insert into items values (1, 'ANN@example.com', 1, 'ann', 0); insert into names values ('Ann', 1)""")
+    for name in ("people", "orders", "items", "names"):
+        postgres.execute(f"alter table {name} replica identity full")
+    evictd = make_evictd(rules="""
+- table: items
+  via:
+    person: {table: people, match: {mail: mail}}
+    order: {table: orders, match: {id: order_id}}
+    orderer: {table: people, match: {mail: order.mail}}
+    named: {table: names, match: {name: name}}
+  keys: ["person:{person.id}", "orderer:{orderer.id}", "named:{named.id}"]
+""").start()
+    assert postgres.value("set search_path to public, extensions; select count(*) from items i join people p using (mail) join orders o on o.id = i.order_id "
+                          "join people q on q.mail = o.mail join names n on n.name = i.name") == 1, "the readers' join finds them"
+    keys = ("person:1", "orderer:1", "named:1")
+    for key in keys:
+        cache.set(key, "old")
+    postgres.execute("update items set quantity = 1")
+    gone(cache, *keys)
+    oracle.converge(postgres, evictd)
+    assert evictd.metrics().sum("evictd_invalidations_total", kind="purge") == 0, "by key"
+
+
 class Load:
     """Writers that move rows about, and readers that fill every key there is."""
 

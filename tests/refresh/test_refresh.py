@@ -377,6 +377,34 @@ def test_check_and_explain_tell_what_would_happen(postgres, redis, cache, make_e
     assert checked.returncode == 2 and "RF001" in checked.stdout and "colour" in checked.stdout
 
 
+def test_a_row_that_leaves_the_condition_is_not_filled_for_ever(postgres, cache, make_evictd):
+    """What the check advises beside `where`, both ways, to the letter."""
+    condition = ", where: {category_id: [2, 3]}"
+    asks_too = QUERY + " and category_id in (2, 3)"
+    behind = "- {table: public.products, name: rest, keys: ['product:{id}'], fill: checked}\n"
+    plain = make_evictd(rules(extra=condition))
+    checked = plain.command("check").stdout
+    assert "RF003" in checked and "rules.yaml" in checked, checked
+    two = make_evictd(rules(extra=condition) + behind)
+    assert "RF003" not in two.command("check").stdout
+    for evictd in (two, make_evictd(rules(asks_too, extra=condition))):
+        evictd.start()
+        postgres.execute("update products set category_id = 2 where id = 7")
+        oracle.converge(postgres, evictd)
+        fill(postgres, cache, [7])
+        filled = counted(evictd, "filled")
+        postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
+        eventually("it is filled anew", lambda: counted(evictd, "filled") > filled and is_fresh(postgres, cache, [7]))  # pylint: disable=cell-var-from-loop
+        postgres.execute("update products set category_id = 1 where id = 7")
+        oracle.converge(postgres, evictd)
+        eventually("nothing waits", lambda: evictd.metrics().sum("evictd_refresh_waiting") == 0)  # pylint: disable=cell-var-from-loop
+        postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
+        oracle.converge(postgres, evictd)
+        eventually("it is true, or not there", lambda: value_of(cache, 7) is None or is_fresh(postgres, cache, [7]), 5)
+        assert evictd.stop() == 0
+        cache.delete("product:7")
+
+
 def test_readers_come_between_any_two_keys_of_a_lot(postgres, cache, make_evictd):
     """Redis looks at other clients between two reads of its socket: it has each claim and each fill by one of its own."""
     evictd = make_evictd(rules()).start()

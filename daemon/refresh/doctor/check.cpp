@@ -5,6 +5,17 @@
 #include <algorithm>
 
 namespace evictd {
+namespace {
+
+// Whether another rule of the table deletes the same key whatever the row holds.
+bool is_deleted_anyway(const RuleSet& rules, const RuleInfo& info) {
+  return std::any_of(rules.rules().begin(), rules.rules().end(), [&](const RuleInfo& other) {
+    return other.schema == info.schema && other.table == info.table && other.key_templates == info.key_templates &&
+           other.caches == info.caches && !other.where_place;
+  });
+}
+
+}  // namespace
 
 Findings check_refresh(const RefreshDatabaseOptions& options, const RuleSet& rules) {
   Findings findings;
@@ -22,6 +33,13 @@ Findings check_refresh(const RefreshDatabaseOptions& options, const RuleSet& rul
   for (std::uint32_t rule = 0; rule < rules.rules().size(); ++rule) {
     const RuleInfo& info = rules.rules()[rule];
     if (!has_query(info)) continue;
+    if (info.where_place && !is_deleted_anyway(rules, info)) {
+      findings.push_back({"RF003", Severity::kWarning, info.where_place->to_string(),
+                          fmt::format("a row that leaves the condition of rule '{}' is filled once more by its query, and no later change of it deletes that",
+                                      info.name),
+                          "let the query ask the same condition, so that it has no value for such a row; nothing to do where it does. Or delete these keys "
+                          "by a rule without 'where' too, behind this one"});
+    }
     if (Result<void> ready = (*database)->prepare(rule); !ready) {
       findings.push_back({"RF001", Severity::kError, info.refresh.place.to_string(), ready.error().text,
                           "the keys would stay deleted; docs/refresh.md tells what the query answers with"});

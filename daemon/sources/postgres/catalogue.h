@@ -78,7 +78,7 @@ struct ColumnFacts {
   char category = '\0';      // pg_type.typcategory: 'A' an array, 'E' an enum
   std::vector<std::string> enum_labels;
   std::string base_type_name;  // pg_type.typname of base_type
-  bool has_loose_collation = false;  // not deterministic: other texts may be equal
+  std::string loose_collation;  // not deterministic: other texts may be equal (kLooseCollation)
   std::string type_text;     // the type and what it is made of (catalogue_types.h)
   std::uint32_t written_by = 0;  // xmin of its row in pg_attribute, which a rename writes anew, and one back once more
   std::string traits;            // what that row says besides its name and type: defaults, rights, statistics

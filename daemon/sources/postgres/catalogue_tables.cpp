@@ -48,7 +48,7 @@ void read_columns(CatalogueSession& session, const Subject& subject, Relations& 
       "a.attnum",
       kIsIdentity, version >= 120000 ? "a.attgenerated <> ''" : "false",
       version >= 150000 ? "l.attnames is null or a.attname = any (l.attnames)" : "true",
-      version >= 120000 ? "exists (select from pg_collation o where o.oid = a.attcollation and not o.collisdeterministic)" : "false",
+      kLooseCollation,
       version >= 140000 ? ", a.atthasmissing, a.attidentity, a.attgenerated, a.attcompression" : "", lists, oid_list(relations)));
   std::set<Oid> used;
   for (const auto& row : rows) used.insert(oid_of(row[2]));
@@ -71,7 +71,7 @@ void read_columns(CatalogueSession& session, const Subject& subject, Relations& 
     column.category = row[11].at(0);
     column.written_by = static_cast<std::uint32_t>(std::stoul(row[12]));
     column.base_type_name = types.name_of(column.base_type, row[13]);
-    column.has_loose_collation = row[14] == "t";
+    column.loose_collation = row[14];
     column.traits = row[15];
     column.enum_labels = types.labels_of(column.base_type);
     relation.columns.push_back(std::move(column));

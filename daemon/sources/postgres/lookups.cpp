@@ -22,6 +22,13 @@ constexpr std::size_t kAnswerBytesMax = 16 * 1024 * 1024;
 // Of reloads, which bring new ones: beyond it the session is made anew.
 constexpr std::size_t kPreparedMax = 256;
 
+// Of a type that an extension has, '=' means the extension's, as it does to whoever made the columns: out of sight, citext would be
+// compared as text, and fewer rows found, without an error.
+constexpr std::string_view kSeeExtensions =
+    "select pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ', nullif(pg_catalog.current_setting('search_path'), ''),"
+    " pg_catalog.string_agg(distinct pg_catalog.quote_ident(n.nspname), ', ')), false) from pg_catalog.pg_extension e"
+    " join pg_catalog.pg_namespace n on n.oid = e.extnamespace where n.nspname <> 'pg_catalog'; ";
+
 }  // namespace
 
 void Lookups::start(const Conninfo& conninfo) {
@@ -48,10 +55,10 @@ void Lookups::stop() {
   retry_at_ = {};
 }
 
-void Lookups::ask(LookupRequest request, std::optional<std::vector<std::string>> parameter_types, Now now) {
+void Lookups::ask(LookupRequest request, std::optional<std::vector<LookupParameter>> parameters, Now now) {
   EVICTD_CHECK(started_ && !asked_);
   asked_.emplace(Asked{std::move(request), {}, now.steady});
-  if (parameter_types) prepare_statement(*parameter_types);
+  if (parameters) prepare_statement(*parameters);
   step(now, false);
 }
 
@@ -60,9 +67,9 @@ void Lookups::forget() {
   answer_.reset();
 }
 
-void Lookups::prepare_statement(const std::vector<std::string>& parameter_types) {
+void Lookups::prepare_statement(const std::vector<LookupParameter>& parameters) {
   const RuleInfo& rule = asked_->request.rules->rules()[asked_->request.rule];
-  asked_->sql = lookup_sql(rule.lookups[asked_->request.lookup], parameter_types, rule.fan_out);
+  asked_->sql = lookup_sql(rule.lookups[asked_->request.lookup], parameters, rule.fan_out);
 }
 
 std::optional<LookupAnswer> Lookups::take() { return std::exchange(answer_, std::nullopt); }
@@ -116,23 +123,24 @@ void Lookups::send(Now now) {
     const auto types = types_.find(rule.qualified_table());
     if (types == types_.end()) {
       asking_types_of_ = rule.qualified_table();
+      // Without its length: a cast to one that the column no longer has would cut values off, and say nothing.
       return connection_.send(fmt::format(
-          "select a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typcategory from pg_catalog.pg_attribute a"
+          "select a.attname, pg_catalog.format_type(a.atttypid, -1), t.typcategory, {} from pg_catalog.pg_attribute a"
           " join pg_catalog.pg_type t on t.oid = a.atttypid join pg_catalog.pg_class c on c.oid = a.attrelid"
           " join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
           " where n.nspname = {} and c.relname = {} and a.attnum > 0 and not a.attisdropped",
-          quoted_text(rule.schema), quoted_text(rule.table)));
+          kLooseCollation, quoted_text(rule.schema), quoted_text(rule.table)));
     }
-    std::vector<std::string> names;
+    std::vector<LookupParameter> parameters;
     for (const JoinStep::Match& match : rule.lookups[asked_->request.lookup].steps[0].match) {
       const auto column = types->second.find(match.from);
       if (column == types->second.end()) return fail(fmt::format("table '{}' has no column '{}'", rule.qualified_table(), match.from));
       if (column->second.is_array) {
         return fail(fmt::format("{}.{} is an array, which no join begins with", rule.qualified_table(), match.from));
       }
-      names.push_back(column->second.name);
+      parameters.push_back(column->second.as_parameter);
     }
-    prepare_statement(names);
+    prepare_statement(parameters);
   }
   const auto known = prepared_.find(asked_->sql);
   if (known == prepared_.end()) {
@@ -142,7 +150,7 @@ void Lookups::send(Now now) {
       return;
     }
     preparing_ = asked_->sql;
-    return connection_.send(fmt::format("prepare evictd_lookup_{} as {}", ++last_name_, asked_->sql));
+    return connection_.send(fmt::format("{}prepare evictd_lookup_{} as {}", prepared_.empty() ? kSeeExtensions : "", ++last_name_, asked_->sql));
   }
   std::vector<std::string> parameters;
   for (const std::vector<std::string>& values : asked_->request.values) {
@@ -159,7 +167,7 @@ void Lookups::read_types(const PostgresConnection::Answer& answer) {
     return;
   }
   auto& types = types_[table];
-  for (const std::vector<std::string>& row : answer.rows) types[row[0]] = {row[1], row[2] == "A"};
+  for (const std::vector<std::string>& row : answer.rows) types[row[0]] = {{row[1], row[3]}, row[2] == "A"};
 }
 
 void Lookups::read_answer(PostgresConnection::Answer answer) {

@@ -14,6 +14,7 @@
 
 #include "daemon/interface/lookup.h"
 #include "daemon/sources/postgres/connection.h"
+#include "mapping/lookup_sql.h"
 
 namespace evictd {
 
@@ -23,9 +24,9 @@ class Lookups {
   void start(const Conninfo& conninfo);
   void stop();
 
-  // REQUIRES: started, and nothing asked that is not answered. `parameter_types`: of the values, as SQL writes them; none: the
+  // REQUIRES: started, and nothing asked that is not answered. `parameters`: the columns that the values are of; none: the
   // catalogue is asked first, once for each table and connection.
-  void ask(LookupRequest request, std::optional<std::vector<std::string>> parameter_types, Now now);
+  void ask(LookupRequest request, std::optional<std::vector<LookupParameter>> parameters, Now now);
   // What was asked has no answer any more.
   void forget();
   // `is_leaving`: the server wants sessions to end.
@@ -36,7 +37,7 @@ class Lookups {
 
  private:
   void send(Now now);
-  void prepare_statement(const std::vector<std::string>& parameter_types);
+  void prepare_statement(const std::vector<LookupParameter>& parameters);
   void read_types(const PostgresConnection::Answer& answer);
   void read_answer(PostgresConnection::Answer answer);
   void fail(std::string problem);
@@ -58,7 +59,7 @@ class Lookups {
   std::string preparing_;                        // the SQL whose preparation is under way
   std::string asking_types_of_;                  // the table whose columns are asked for
   struct ColumnType {
-    std::string name;  // as SQL writes it
+    LookupParameter as_parameter;
     bool is_array = false;
   };
   std::map<std::string, std::map<std::string, ColumnType>> types_;  // by table and column, of this connection

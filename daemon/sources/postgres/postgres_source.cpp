@@ -125,7 +125,7 @@ void PostgresSource::look_up(LookupRequest request, Now now) {
   if (!is_streaming()) return;  // forgotten with the connection
   const RuleInfo& rule = request.rules->rules()[request.rule];
   const auto table = facts_.tables.find(rule.qualified_table());
-  std::vector<std::string> types;
+  std::vector<LookupParameter> parameters;
   for (const JoinStep::Match& match : rule.lookups[request.lookup].steps[0].match) {
     const ColumnFacts* column = table == facts_.tables.end() ? nullptr : table->second.table.find_column(match.from);
     if (column == nullptr || column->category == 'A') {
@@ -135,9 +135,9 @@ void PostgresSource::look_up(LookupRequest request, Now now) {
                                              rule.qualified_table(), match.from);
       return;
     }
-    types.push_back(column->type_name);
+    parameters.push_back({column->type_name, column->loose_collation});
   }
-  lookups_.ask(std::move(request), std::move(types), now);
+  lookups_.ask(std::move(request), std::move(parameters), now);
 }
 
 void PostgresSource::set_tables(const std::vector<std::string>& tables) {

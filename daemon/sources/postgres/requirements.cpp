@@ -243,7 +243,7 @@ ColumnType column_type(const ColumnFacts& column) {
   const int modifier = column.modifier;
   constexpr int kHeader = 4;  // what a modifier is larger by
   if (column.type_name.empty()) return type;
-  if (column.has_loose_collation) type.equal_by = "its collation";
+  if (!column.loose_collation.empty()) type.equal_by = "its collation";
   if (column.base_type_name == "citext") {
     type.family = Family::kText;
     type.equal_by = "citext";

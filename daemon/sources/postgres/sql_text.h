@@ -19,4 +19,12 @@ std::string shown_name(std::string_view name);
 inline constexpr std::string_view kIsIdentity =
     "i.indisvalid and i.indimmediate and (c.relreplident = 'd' and i.indisprimary or c.relreplident = 'i' and i.indisreplident)";
 
+// The collation of the column a (pg_attribute), as SQL writes it, where it takes texts for equal that differ. Before
+// PostgreSQL 12 there is none, and no such column of the catalogue.
+// The oids are those of none, "default" and "C", which nearly all columns have.
+inline constexpr std::string_view kLooseCollation =
+    "case when a.attcollation in (0, 100, 950) then '' else coalesce((select pg_catalog.format('%I.%I', m.nspname, o.collname) from"
+    " pg_catalog.pg_collation o join pg_catalog.pg_namespace m on m.oid = o.collnamespace where o.oid = a.attcollation and"
+    " pg_catalog.to_jsonb(o) ->> 'collisdeterministic' = 'false'), '') end";
+
 }  // namespace evictd

@@ -83,7 +83,7 @@ def test_the_dbas_script_lets_joined_tables_be_read(bare, redis, cache, folder):
     bare.execute("""create schema sales; create table customers (number int primary key, name text, secret text);
         create table sales.orders (id int, customer int references customers, primary key (id) deferrable);
         create table order_items (id int primary key, order_id int);
-        insert into customers values (5, 'ann'); insert into sales.orders values (1, 5)""")
+        insert into customers values (5, 'ann'); insert into sales.orders values (1, 5); alter table customers enable row level security""")
     rules = JOINED.replace("table: orders", "table: sales.orders")
     evictd = Evictd(f"{folder}/evictd", bare.url(user="evictd"), redis.url(), rules)
     script = evictd.command("check", "--sql").stdout

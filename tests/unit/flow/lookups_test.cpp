@@ -18,9 +18,11 @@ namespace evictd::testing {
 namespace {
 
 using namespace std::chrono_literals;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 constexpr const char* kRules =
@@ -237,6 +239,53 @@ TEST_F(Lookups, ThatFailPurgeTheirPatternsAndAreToldByReadiness) {
   turn_until([&] { return source.asked.size() == 2; });
   source.answer({{0, "7"}});
   turn_until([&] { return flow->status().not_ready.empty(); });
+}
+
+// Nothing changes any more, and yet readiness comes back: what failed is asked again.
+TEST_F(Lookups, ThatFailedAreAskedAgainUntilTheyWork) {
+  source.to_send.push_back({30, {{"1", "100"}, {"2", "200"}}});
+  turn_until([&] { return source.asked.size() == 1; });
+  source.answer(LookupAnswer::Outcome::kFailed);
+  turn_until([&] { return source.acknowledged == 30; });
+  turn_until([&] { return source.asked.size() == 2; });
+  EXPECT_THAT(source.asked.back().values, ElementsAre(ElementsAre("100")));
+  source.answer(LookupAnswer::Outcome::kFailed);
+  turn_for(1s);
+  EXPECT_THAT(flow->status().not_ready, SizeIs(1));
+  turn_until([&] { return source.asked.size() == 3; });
+  source.answer({});
+  turn_until([&] { return flow->status().not_ready.empty(); });
+  EXPECT_THAT(said, HasSubstr("lookups work again"));
+  turn_for(2min);
+  EXPECT_THAT(source.asked, SizeIs(3));
+}
+
+// That one lookup works says nothing of another; that its rule is gone does.
+TEST_F(Lookups, ThatFailAreNotReadyWhateverOthersDo) {
+  const std::string other =
+      "- table: public.items\n"
+      "  name: other\n"
+      "  via: {order: {table: public.orders, match: {id: id}}}\n"
+      "  keys: ['other:{order.user_id}']\n";
+  flow->reload(*RuleSet::parse(kRules + other, "rules.yaml"), now);
+  turn_until([&] { return flow->status().not_ready.empty(); });
+  source.to_send.push_back({30, {{"1", "100"}}});
+  turn_until([&] { return source.asked.size() == 1; });
+  source.answer(LookupAnswer::Outcome::kFailed);
+  turn_until([&] { return source.asked.size() == 2; });
+  ASSERT_NE(source.asked[0].rule, source.asked[1].rule);
+  source.answer({});
+  turn_for(1s);
+  EXPECT_THAT(flow->status().not_ready, SizeIs(1));
+  EXPECT_EQ(said.find("lookups work again"), std::string::npos);
+  const auto cannot = Contains(HasSubstr("joined tables cannot be looked up"));
+  flow->reload(*RuleSet::parse(other + kRules + "- {table: public.notes, keys: ['note:{id}']}\n", "rules.yaml"), now);
+  turn();
+  EXPECT_THAT(flow->status().not_ready, cannot) << "the same rule, in another place";
+  flow->reload(*RuleSet::parse(other, "rules.yaml"), now);
+  turn_for(1min);
+  EXPECT_THAT(flow->status().not_ready, Not(cannot));
+  EXPECT_THAT(source.asked, SizeIs(2)) << "of a rule that is gone";
 }
 
 TEST_F(Lookups, OfTooManyRowsPurgeTheirPatterns) {

@@ -98,16 +98,16 @@ TEST(Via, WhatIsFoundIsRenderedLikeARow) {
 
 TEST(Via, Queries) {
   const RuleSet rules = rules_from(kShop);
-  EXPECT_EQ(lookup_sql(rules.rules()[0].lookups[0], {"bigint"}, 10),
+  EXPECT_EQ(lookup_sql(rules.rules()[0].lookups[0], {{"bigint"}}, 10),
             "select i.n, r.* from unnest($1::bigint[]) with ordinality as i(v0, n) cross join lateral (select j1.\"user_id\" as c0 from "
             "\"public\".\"orders\" j1 where j1.\"id\" = i.v0 limit 11) r");
-  EXPECT_EQ(lookup_sql(rules.rules()[0].lookups[1], {"integer"}, 10),
+  EXPECT_EQ(lookup_sql(rules.rules()[0].lookups[1], {{"integer"}}, 10),
             "select i.n, r.* from unnest($1::integer[]) with ordinality as i(v0, n) cross join lateral (select j2.\"slug\" as c0 from "
             "\"public\".\"variants\" j1, \"shop\".\"products\" j2 where j1.\"id\" = i.v0 and j2.\"id\" = j1.\"product_id\" limit 11) r");
   const RuleSet pair = rules_from(
       "- {table: a, via: {b: {table: '\"B\"\"x\"', match: {t: tenant, '\"n\"': \"nr\"}}}, keys: ['b:{b.u}:{b.v}']}");
-  EXPECT_EQ(lookup_sql(pair.rules()[0].lookups[0], {"uuid", "text"}, 1),
-            "select i.n, r.* from unnest($1::uuid[], $2::text[]) with ordinality as i(v0, v1, n) cross join lateral (select j1.\"u\" as c0, "
+  EXPECT_EQ(lookup_sql(pair.rules()[0].lookups[0], {{"uuid"}, {"text", "\"s\".ci"}}, 1),
+            "select i.n, r.* from unnest($1::uuid[], $2::text[] collate \"s\".ci) with ordinality as i(v0, v1, n) cross join lateral (select j1.\"u\" as c0, "
             "j1.\"v\" as c1 from \"public\".\"B\"\"x\" j1 where j1.\"t\" = i.v0 and j1.\"\"\"n\"\"\" = i.v1 limit 2) r");
   EXPECT_EQ(array_literal({"a", "b\"\\,{}", ""}), R"({"a","b\"\\,{}",""})");
 }
