@@ -323,6 +323,10 @@ void read_park_after(YamlMap& cache, ParkAfter& park_after) {
     return;
   }
   YamlMap map(*node, "'park_after'");
+  if (node->kind != YamlNode::Kind::kList && node->entries.empty()) {
+    take_at(cache, "park_after", "expected 'age', 'wal' or both, got nothing", "for example: park_after: {age: 10m, wal: 10GiB}, or park_after: never");
+    return;
+  }
   milliseconds age{0};
   if (map.read("age", age, kSecond, 7 * 24 * kHour)) park_after.age = age;
   std::uint64_t bytes = 0;
@@ -661,7 +665,8 @@ void read_caches(YamlMap& root, const std::filesystem::path& folder, std::vector
     const YamlNode* value = map.find(entry.name);
     if (value == nullptr) continue;
     if (!is_cache_name(entry.name)) {
-      take_at(map, entry.name, "expected a name of 1 to 40 letters, digits, '_' and '-', got '" + entry.name + "'");
+      take_at(map, entry.name, "expected a name of 1 to 40 letters, digits, '_' and '-', got '" + entry.name + "'",
+              "it is a label of metrics and a word of rules");
       continue;
     }
     CacheSettings& cache = caches.emplace_back();
@@ -680,8 +685,8 @@ void read_caches(YamlMap& root, const std::filesystem::path& folder, std::vector
     YamlMap only(node->entries.front().value, "");
     if (!only.has("park_after")) caches.front().park_after.age.reset();
   }
-  if (caches.empty() || caches.size() > kCachesMax) {
-    take_at(root, "caches", node->items.empty() ? fmt::format("expected 1 to {} caches, got {}", kCachesMax, caches.size())
+  if (node->entries.empty() || node->entries.size() > kCachesMax) {
+    take_at(root, "caches", node->items.empty() ? fmt::format("expected 1 to {} caches, got {}", kCachesMax, node->entries.size())
                                                    : "expected a map of caches by their names, got a list",
             "for example: caches: {eu: {redis: {url: redis://eu/0}}, us: {redis: {url: redis://us/0}}}");
   }

@@ -262,7 +262,7 @@ def park_after():
     return {"anyOf": [{"const": "never"}, settings({
         "age": duration(SECOND, 7 * 24 * HOUR, "of the oldest unacknowledged change", True),
         "wal": size(16 << 20, 1 << 50, "that PostgreSQL keeps"),
-    })], "description": "when a cache that is away no longer holds the database up; it is purged when it returns"}
+    }, null=False, minProperties=1)], "description": "when a cache that is away no longer holds the database up; it is purged when it returns"}
 
 
 def redis(more=None):

@@ -75,7 +75,7 @@ constexpr Row kRows[] = {
      "docs/redis.md has the ACL line for evictd"},
     {"ERR DB index",
      false,
-     {"auth", RedisAction::kPerson},
+     {"database", RedisAction::kPerson},
      "look at the database number in 'redis: url:'"},
     {"ERR SELECT is not allowed in cluster mode",
      false,
@@ -125,6 +125,10 @@ RedisErrorClass classify_redis_error(std::string_view reply) {
 bool is_key_forbidden(std::string_view reply) {
   return reply.starts_with("NOPERM") && reply.find("permissions to access") != std::string_view::npos &&
          reply.find("key") != std::string_view::npos;
+}
+
+bool is_passing_refusal(std::string_view error_class) {
+  return error_class == kClassAuth || error_class == "noperm";
 }
 
 Error redis_error(std::string_view reply) {

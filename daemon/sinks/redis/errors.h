@@ -13,6 +13,7 @@
 //   protected      DENIED                  protected mode                            reconnect
 //   auth           NOAUTH, WRONGPASS, ...  wrong user or password                    a person must act
 //   noperm         NOPERM, ...             the ACL forbids a command or key          a person must act
+//   database       ERR DB index            the url's database is not there           a person must act
 //   cluster        MOVED, ASK, CROSSSLOT   a node of a Redis Cluster (cluster/)      a person must act
 //   noscript       NOSCRIPT                scripts were flushed                      load again, send again
 //   other          anything else                                                     reconnect
@@ -35,6 +36,10 @@ RedisErrorClass classify_redis_error(std::string_view reply);
 
 // The ACL keeps us from a key that was named as a KEY of the call (not from the command, nor from within a script).
 bool is_key_forbidden(std::string_view reply);
+
+// A person must act, and may act on Redis alone (a password that is rotated, an ACL that is being written): our
+// configuration need not change, so that waiting helps, at the start too.
+bool is_passing_refusal(std::string_view error_class);
 
 // The reply as an Error, with what helps. kUsage when a person must act, otherwise kConnection.
 Error redis_error(std::string_view reply);

@@ -769,7 +769,7 @@ class RedisSink final : public NodeSink {
     }
     const bool is_asked_again = failure.error_class == kClassAuth && options_.credential.is_set();
     const bool person = failure.error.kind == ErrorKind::kUsage;
-    if (person && !ever_connected_ && !is_asked_again) {
+    if (person && !ever_connected_ && !is_passing_refusal(failure.error_class)) {
       failed_ = true;
       reported_ = failure.error;
       handler.on_sink_failed(failure.error);

@@ -14,8 +14,9 @@ namespace {
 std::optional<Error> unusable(const PlanInput& input) {
   const Facts& facts = *input.facts;
   const std::string& slot = input.options->slot;
+  // It is the server that has to change: waited for, as a standby is.
   if (facts.server.wal_level != "logical") {
-    return Error{ErrorKind::kUsage,
+    return Error{ErrorKind::kConnection,
                  fmt::format("expected wal_level 'logical', got '{}'", facts.server.wal_level),
                  "ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL"};
   }
@@ -112,7 +113,7 @@ Result<Plan> make_plan(const PlanInput& input) {
   if (plan.create_publication && !plan.relations_unowned.empty()) {
     std::vector<TableName> relations = plan.relations_to_publish;
     relations.insert(relations.end(), plan.relations_unowned.begin(), plan.relations_unowned.end());
-    return fail(ErrorKind::kUsage,
+    return fail(ErrorKind::kConnection,  // somebody else may create it meanwhile
                 fmt::format("cannot create publication '{}': role '{}' does not own {}", input.options->publication,
                             facts.server.role, shown_relation(plan.relations_unowned.front())),
                 "as an owner of the tables: " + create_publication_statement(input.options->publication, relations));

@@ -263,8 +263,8 @@ void PostgresSource::give_up(const Error& error) {
   handler_->on_failed(error);
 }
 
-// What no retry helps is final at the first start; later it is taken for a passing state (a
-// password being rotated, a server being rebuilt).
+// What no waiting helps, since the configuration has to change, is final at the first start; later it is taken for a passing
+// state (a server being rebuilt).
 void PostgresSource::trouble(Error error) {
   if (error.kind == ErrorKind::kUsage && !has_worked_) return give_up(error);
   // Progress since the last failure starts the backoff anew.
@@ -285,9 +285,10 @@ void PostgresSource::stream_failed() {
     slot_predates_publication_ = true;
   }
   Error error = explain_failure(*failure, failure_context());
-  // A password that is being rotated, a role or a database that is still to be made: it is tried again, without hurry,
-  // since a server may lock out whoever tries too often.
-  if (failure->needs_password || failure->sqlstate.starts_with("28") || failure->sqlstate == "3D000") {
+  // A password that is being rotated, a role, a right or a database that is still to be made: it is tried again, without
+  // hurry, since a server may lock out whoever tries too often.
+  if (failure->needs_password || failure->sqlstate.starts_with("28") || failure->sqlstate == "3D000" ||
+      failure->sqlstate == "42501") {
     backoff_ = std::clamp(backoff_ * 2, kDataBackoffMin, kDataBackoffMax);
     return disconnect(Error{ErrorKind::kConnection, std::move(error.text), std::move(error.hint)}, backoff_);
   }

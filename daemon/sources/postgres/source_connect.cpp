@@ -235,6 +235,8 @@ void PostgresSource::repaired() {
   repair_answer_.reset();
   if (!answer) {
     Error error = std::move(answer.error());
+    // A right that may still be granted, or another hand that does it: no reason to end.
+    if (error.kind == ErrorKind::kUsage) error.kind = ErrorKind::kConnection;
     if (plan_.create_publication) {
       error.text =
           fmt::format("cannot create publication '{}': {}", options_.publication, error.text);

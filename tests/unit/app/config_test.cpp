@@ -340,6 +340,12 @@ INSTANTIATE_TEST_SUITE_P(
         WrongConfig{"ParkAfterWithoutUnit", with_redis("park_after: {age: 10}"),
                     "evictd.yaml:4:21: 'age': expected a duration, got '10'\n"
                     "hint: write a whole number and a unit: 250ms, 1s, 5m or 1h"},
+        WrongConfig{"ParkAfterNothing", with_redis("park_after: {}"),
+                    "evictd.yaml:4:15: 'park_after': expected 'age', 'wal' or both, got nothing\n"
+                    "hint: for example: park_after: {age: 10m, wal: 10GiB}, or park_after: never"},
+        WrongConfig{"CacheName", "postgres: {url: postgresql://localhost/shop}\ncaches:\n  'e u': {redis: {url: 'redis://r:6379/0'}}\nrules: rules.yaml\n",
+                    "evictd.yaml:3:10: 'e u': expected a name of 1 to 40 letters, digits, '_' and '-', got 'e u'\n"
+                    "hint: it is a label of metrics and a word of rules"},
         WrongConfig{"ParkAfterInsideOneOfSeveral", "postgres: {url: postgresql://localhost/shop}\ncaches:\n  a: {redis: {url: redis://a, park_after: never}}\n"
                                                    "rules: rules.yaml\n",
                     "evictd.yaml:3:43: 'park_after': expected 'park_after' beside 'redis', got it inside\n"

@@ -30,7 +30,7 @@ TEST(RedisErrors, EachStateOfTheMatrixHasItsClassAndAction) {
       {"WRONGPASS invalid username-password pair or user is disabled.", "auth",
        RedisAction::kPerson},
       {"ERR AUTH <password> called without any password configured", "auth", RedisAction::kPerson},
-      {"ERR DB index is out of range", "auth", RedisAction::kPerson},
+      {"ERR DB index is out of range", "database", RedisAction::kPerson},
       {"NOPERM User joe has no permissions to run the 'unlink' command", "noperm",
        RedisAction::kPerson},
       {"ERR The user executing the script can't run this command or subcommand script: x", "noperm",

@@ -226,12 +226,7 @@ TEST_F(PlanTest, AStandbyIsNotReadFromWhateverItsVersion) {
   }
 }
 
-TEST_F(PlanTest, WhatNoRetryHelpsIsUsage) {
-  facts.server.wal_level = "replica";
-  EXPECT_EQ(error(),
-            "expected wal_level 'logical', got 'replica'\n"
-            "hint: ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL");
-  facts = healthy_facts();
+TEST_F(PlanTest, WhatNoWaitingHelpsIsUsage) {
   facts.slot.plugin = "wal2json";
   EXPECT_EQ(error(),
             "slot 'evictd': expected plugin 'pgoutput', got 'wal2json'\n"
