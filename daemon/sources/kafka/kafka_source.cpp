@@ -110,11 +110,17 @@ void KafkaSource::open() {
       if (!client) return tl::unexpected(client.error());
       Opened opened;
       opened.client = std::move(*client);
+      // The settings were good: what the brokers refuse (a password, a right) may be mended without us.
+      const auto refused = [&](const Error& error) {
+        Error why = opened.client->explained(error);
+        if (why.kind == ErrorKind::kUsage) why.kind = ErrorKind::kConnection;
+        return tl::unexpected(std::move(why));
+      };
       auto topics = opened.client->matching_topics();
-      if (!topics) return tl::unexpected(opened.client->explained(topics.error()));
+      if (!topics) return refused(topics.error());
       opened.topics = std::move(*topics);
       auto history = opened.client->group_history(opened.topics);
-      if (!history) return tl::unexpected(opened.client->explained(history.error()));
+      if (!history) return refused(history.error());
       opened.history = *history;
       if (auto ends = opened.client->ends(partitions_of(opened.topics))) opened.ends = std::move(*ends);
       return opened;
@@ -444,7 +450,7 @@ void KafkaSource::on_client_error(const Error& error) {
     case ErrorKind::kFatal:
       return fail_for_good(error);
     case ErrorKind::kUsage:
-      if (!was_connected_) return fail_for_good(error);
+      if (!was_connected_) return disconnect(error);  // told, and tried again
       broker_problem_ = error.text;
       break;
     case ErrorKind::kConnection:

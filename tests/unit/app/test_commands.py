@@ -44,10 +44,32 @@ def test_check_fails_when_a_server_is_away(postgres, redis, cache, make_evictd):
 
 def test_run_ends_with_two_when_the_configuration_is_wrong(postgres, redis, cache, make_evictd):
     """Exit code 2, one error line with its hint, and no password in it."""
-    wrong = make_evictd(rules=RULES, redis_url=redis.url().replace("redis://", "redis://:hunter2@"))
+    cache.config_set("requirepass", "hunter2")
+    wrong = make_evictd(rules=RULES, redis_url=redis.url(database=99).replace("redis://", "redis://:hunter2@"))
     wrong.start(ready=False)
     assert wrong.process.wait(timeout=20) == 2, wrong.log_tail()
-    assert "hunter2" not in wrong.log_tail()
+    assert "look at the database number in 'redis: url:'" in wrong.log_tail() and "hunter2" not in wrong.log_tail()
+
+
+def test_a_cache_with_a_wrong_password_is_waited_for_and_leaves_the_others_alone(postgres, redis, cache, make_redis, make_evictd):
+    """It may be Redis that is to change, and the caches share the process (G9)."""
+    other = make_redis()
+    with other.client() as admin:
+        admin.config_set("requirepass", "right")
+    us = other.url().replace("redis://", "redis://:hunter2@")
+    evictd = make_evictd(rules=RULES, caches=f"  eu: {{redis: {{url: {redis.url()}}}}}\n  us: {{redis: {{url: '{us}'}}}}\n")
+    evictd.start(ready=False)
+    eventually("it is told", lambda: "cache 'us': redis refused: 'WRONGPASS" in evictd.http("/readyz")[1])
+    eventually("the other one is connected", lambda: evictd.metrics().get("evictd_redis_connected", cache="eu") == 1)
+    assert "hunter2" not in evictd.log_text()
+    eventually("it streams", lambda: evictd.metrics().get("evictd_active") == 1)
+    cache.set("product:1", "v")
+    postgres.execute("update products set name = name || '!' where id = 1")
+    eventually("the other cache's key is gone", lambda: not cache.exists("product:1"))
+    assert evictd.is_running()
+    with other.client(password="right") as admin:
+        admin.config_set("requirepass", "hunter2")
+    evictd.wait_until_ready()
 
 
 def test_a_column_that_is_not_there_is_named_and_waited_for(postgres, cache, make_evictd):

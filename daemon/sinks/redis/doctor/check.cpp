@@ -15,6 +15,7 @@
 #include "daemon/sinks/redis/semantic.h"
 #include "daemon/sinks/redis/session.h"
 #include "daemon/sinks/redis/topology/record_copies.h"
+#include "daemon/sinks/redis/url.h"
 
 namespace evictd {
 namespace {
@@ -47,12 +48,19 @@ class RedisCheck {
   RedisCheck(const RedisOptions& options, const RuleSet& rules)
       : options_(options), rules_(rules) {}
 
+  // Where the url points, for one of several caches that does not answer.
+  std::string address_text() const {
+    const Result<std::vector<RedisAddress>> addresses = parse_redis_urls(options_.url);
+    if (!addresses || addresses->empty()) return "redis";
+    return options_.sentinels.empty() ? addresses->front().to_string() : addresses->front().host;
+  }
+
   Findings run() {
     check_sentinels();
     auto client = BlockingClient::open(options_);
     if (!client) {
       const Error& error = client.error();
-      add("RD001", Severity::kError, "redis", error.text,
+      add("RD001", Severity::kError, address_text(), error.text,
           error.hint.empty() ? "start Redis, or look at 'redis: url:'" : error.hint);
       findings_.back().is_unreachable = error.kind != ErrorKind::kUsage;
       return std::move(findings_);

@@ -62,7 +62,7 @@ TEST_F(CheckRedis, Unreachable) {
   start();
   server_->kill();
   EXPECT_EQ(findings(), std::vector<std::string>{
-                            "RD001 redis: cannot connect to redis at '" + where() +
+                            "RD001 " + where() + ": cannot connect to redis at '" + where() +
                             "': Connection refused -> start Redis, or look at 'redis: url:'"});
 }
 
@@ -109,7 +109,7 @@ TEST_F(CheckRedis, AUserThatMayDeleteAnyKeyWhereTagsListWhatIsDeleted) {
 TEST_F(CheckRedis, WrongPassword) {
   start({"--requirepass", "right"});
   options_.url = "redis://:wrong@" + where();
-  EXPECT_EQ(findings(), std::vector<std::string>{"RD001 redis: redis refused: 'WRONGPASS invalid "
+  EXPECT_EQ(findings(), std::vector<std::string>{"RD001 " + where() + ": redis refused: 'WRONGPASS invalid "
                                                  "username-password pair or user is disabled.' -> "
                                                  "look at the user and password in 'redis: url:'"});
 }
