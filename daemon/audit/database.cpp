@@ -85,7 +85,7 @@ struct Table {
 };
 
 std::string problem_of(const PostgresFailure& failure, const std::string& what) {
-  if (failure.sqlstate == "42501") return what + ": " + failure.text + "; grant SELECT on it to evictd's role";
+  if (failure.sqlstate == "42501") return what + ": " + failure.text + "; grant SELECT on it to evictd's role, and BYPASSRLS where it is row level security";
   if (failure.sqlstate == "57014") return fmt::format("{} took longer than {} s", what, kStatementTimeoutMs / 1000);
   return what + ": " + failure.text;
 }

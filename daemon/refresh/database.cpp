@@ -92,7 +92,7 @@ struct RefreshDatabase::Impl {
     if (failure.sqlstate == "57014") {
       text = fmt::format("{} took longer than {} ms", what(rule), options.statement_timeout.count());
     } else if (failure.sqlstate == "42501") {
-      text += "; grant SELECT on it to evictd's role";
+      text += "; grant SELECT on it to evictd's role, and BYPASSRLS where it is row level security";
     } else if (failure.sqlstate == "42P10") {
       text = fmt::format("{}: expected {} and then the value, got fewer columns", what(rule), column_list(rule));
     }

@@ -99,14 +99,20 @@ void read_publication_marks(CatalogueSession& session, const Subject& subject, c
       " select up.*, r.oid, r.xmin from up join pg_publication_rel r on r.prrelid = up.ancestor"
       "  join pg_publication q on q.oid = r.prpubid where q.pubname = {1}{2})"
       " select relation, string_agg(mark::text || ':' || writer::text, ',' order by mark, level),"
-      "  bool_or(level > 0), (array_agg(ancestor order by level desc))[1]"
+      "  bool_or(level > 0), (array_agg(ancestor order by level desc))[1], {3}"
       " from marks group by relation",
-      oid_list(relations), session.quote(subject.publication), more));
+      oid_list(relations), session.quote(subject.publication), more,
+      session.version() >= 150000 ? fmt::format("(select pg_get_expr(f.prqual, f.prrelid) from pg_publication_rel f join pg_publication g on g.oid = f.prpubid"
+                                                " where g.pubname = {} and f.prrelid = (array_agg(ancestor order by level desc))[1])",
+                                                session.quote(subject.publication))
+                                  : "null"));
   for (const auto& row : rows) {
     RelationFacts& relation = relations.at(oid_of(row[0]));
     relation.publication_marks = row[1];
     relation.has_inherited_marks = row[2] == "t";
-    if (publication.via_root) relation.published_as = oid_of(row[3]);
+    if (!publication.via_root) continue;
+    relation.published_as = oid_of(row[3]);
+    relation.row_filter = row[4];  // that of the table under whose name it is sent, whether or not a rule names that
   }
   for (auto& [oid, relation] : relations) {
     const bool is_covered = !relation.publication_marks.empty();

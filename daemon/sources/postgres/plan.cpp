@@ -62,6 +62,12 @@ void plan_publication(const PlanInput& input, Plan& plan) {
       if (unserved.why == Unserved::Why::kNotOwned) plan.relations_unowned.push_back(unserved.relation);
       plan.problems.push_back(unserved.fix.empty() ? unserved.text : unserved.text + ": " + unserved.fix);
     }
+    // In the stream, a row that the filter leaves out looks like one that did not change.
+    for (const RelationFacts* relation : found->second.row_relations()) {
+      if (relation->row_filter.empty()) continue;
+      plan.problems.push_back(fmt::format("publication '{}' sends only rows of '{}' where {}: other rows are never invalidated; publish it without a row filter",
+                                          name, relation->name.qualified(), relation->row_filter));
+    }
     if (publishing.to_add.empty()) continue;
     plan.tables_to_publish.push_back(table);
     for (TableName& relation : publishing.to_add) {

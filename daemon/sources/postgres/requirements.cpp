@@ -172,7 +172,7 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
       }
       if (!relation->row_filter.empty()) {
         findings.push_back(
-            {"PG017", Severity::kWarning, name,
+            {"PG017", Severity::kError, name,
              fmt::format(
                  "the publication sends only rows where {}: other rows are never invalidated",
                  relation->row_filter),

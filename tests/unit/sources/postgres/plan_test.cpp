@@ -203,6 +203,13 @@ TEST_F(PlanTest, WhatWeMayNotChangeIsAProblem) {
           "publication 'evictd' does not publish truncate"));
 }
 
+TEST_F(PlanTest, RowsThatTheFilterLeavesOutAreAProblem) {
+  facts.tables["public.orders"].table.row_filter = "(id > 5)";
+  EXPECT_THAT(plan().problems,
+              ElementsAre("publication 'evictd' sends only rows of 'public.orders' where (id > 5): other rows are never invalidated; "
+                          "publish it without a row filter"));
+}
+
 TEST_F(PlanTest, KindsThatAreNotDecodedAreProblems) {
   unpublish(facts.tables["public.orders"]);
   facts.tables["public.orders"].table.kind = 'm';
