@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "daemon/app/metrics_status.h"
+#include "daemon/app/process_metrics.h"
 
 namespace evictd {
 namespace {
@@ -198,6 +199,7 @@ struct Metrics::Impl {
     known.emplace(text, &counter);
     return counter;
   }
+  const ProcessMetrics process;
   std::vector<std::string> known_gaps;  // constant after construction: text() reads it
   std::map<std::string, Counter*, std::less<>> peers;
 
@@ -437,6 +439,7 @@ void Metrics::invalidation_latency(std::string_view cache, std::chrono::microsec
 
 std::string Metrics::text(const Status* status, Now now, SteadyTime::duration silence) const {
   std::vector<MetricFamily> families = impl_->registry.Collect();
+  for (MetricFamily& one : impl_->process.Collect()) families.push_back(std::move(one));
   MetricFamily build;
   build.name = "evictd_build_info";
   build.help = "Always 1; the version is a label.";

@@ -3,6 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <ctime>
 #include <sstream>
 
 namespace evictd {
@@ -82,7 +87,9 @@ TEST(Metrics, NamesTypesAndLabelsAreFixed) {
           "evictd_redis_evicted_keys_total counter", "evictd_rules_reload_total counter",
           "evictd_settle_deletes_total counter", "evictd_slot_retained_bytes gauge",
           "evictd_slot_safe_wal_bytes gauge", "evictd_source_connected gauge",
-          "evictd_source_lag_bytes gauge"));
+          "evictd_source_lag_bytes gauge", "process_cpu_seconds_total counter", "process_max_fds gauge",
+          "process_open_fds gauge", "process_resident_memory_bytes gauge", "process_start_time_seconds gauge",
+          "process_virtual_memory_bytes gauge"));
 }
 
 TEST(Metrics, WhatARuleMayDoBeginsAtZero) {
@@ -358,6 +365,40 @@ TEST(Metrics, LabelValuesAreEscaped) {
   Metrics metrics("1");
   metrics.set_rules({rule("a\"b\\c\nd")});
   EXPECT_THAT(metrics.text(nullptr, kNow), HasSubstr(R"(rule="a\"b\\c\nd")"));
+}
+
+double value_of(const Metrics& metrics, const std::string& name) {
+  const std::vector<std::string> found = series(metrics, name);
+  return found.size() == 1 ? std::stod(found[0].substr(name.size())) : -1;
+}
+
+TEST(Metrics, TheProcessTellsWhatItUses) {
+  const Metrics metrics("1.2.3");
+  EXPECT_GT(value_of(metrics, "process_cpu_seconds_total"), 0);
+  EXPECT_GT(value_of(metrics, "process_resident_memory_bytes"), 1 << 20);
+  EXPECT_GE(value_of(metrics, "process_virtual_memory_bytes"), value_of(metrics, "process_resident_memory_bytes"));
+  const auto now = static_cast<double>(std::time(nullptr));
+  EXPECT_GT(value_of(metrics, "process_start_time_seconds"), now - 3600);
+  EXPECT_LE(value_of(metrics, "process_start_time_seconds"), now + 2);
+  const double before = value_of(metrics, "process_open_fds");
+  const int one = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  EXPECT_EQ(value_of(metrics, "process_open_fds"), before + 1);
+  close(one);
+  EXPECT_GE(value_of(metrics, "process_max_fds"), before);
+}
+
+// When descriptors run out, what they are used for is asked for.
+TEST(Metrics, TheProcessTellsOfItsMemoryWithoutADescriptorToAskWith) {
+  const Metrics metrics("1.2.3");
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit none{0, limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const double memory = value_of(metrics, "process_resident_memory_bytes");
+  const std::vector<std::string> descriptors = series(metrics, "process_open_fds");
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_GT(memory, 1 << 20);
+  EXPECT_TRUE(descriptors.empty()) << "not known is absent, never 0";
 }
 
 }  // namespace
