@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "daemon/app/metrics_status.h"
-#include "daemon/app/process_metrics.h"
+#include "daemon/app/process_use.h"
 
 namespace evictd {
 namespace {
@@ -89,6 +89,26 @@ bool begins_at_zero(const RuleInfo& rule, InvalidationKind kind, std::size_t out
 }
 
 // The series of one rule; null: not there yet.
+// Under the names that client libraries of Prometheus agree on (prometheus.io, "Writing client libraries"); prometheus-cpp has no
+// collector of them.
+void append_process(std::vector<MetricFamily>& out, const ProcessUse& use) {
+  const auto add = [&out](const char* name, const char* help, std::optional<double> value, bool is_counter = false) {
+    if (!value) return;
+    MetricFamily& family = out.emplace_back();
+    family.name = name;
+    family.help = help;
+    family.type = is_counter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge;
+    ClientMetric& metric = family.metric.emplace_back();
+    (is_counter ? metric.counter.value : metric.gauge.value) = *value;
+  };
+  add("process_cpu_seconds_total", "Processor time used, of user and system.", use.cpu_seconds, true);
+  add("process_virtual_memory_bytes", "Addresses in use.", use.virtual_bytes);
+  add("process_resident_memory_bytes", "Memory in use.", use.resident_bytes);
+  add("process_open_fds", "Descriptors in use.", use.open_descriptors);
+  add("process_max_fds", "Descriptors allowed.", use.descriptors_max);
+  add("process_start_time_seconds", "When the process began, since 1970.", use.started);
+}
+
 struct RuleCounters {
   std::string label;
   std::vector<std::array<OutcomeCounters, kKinds.size()>> invalidations;  // by cache
@@ -199,7 +219,7 @@ struct Metrics::Impl {
     known.emplace(text, &counter);
     return counter;
   }
-  const ProcessMetrics process;
+  const ProcessMeter process;
   std::vector<std::string> known_gaps;  // constant after construction: text() reads it
   std::map<std::string, Counter*, std::less<>> peers;
 
@@ -439,7 +459,7 @@ void Metrics::invalidation_latency(std::string_view cache, std::chrono::microsec
 
 std::string Metrics::text(const Status* status, Now now, SteadyTime::duration silence) const {
   std::vector<MetricFamily> families = impl_->registry.Collect();
-  for (MetricFamily& one : impl_->process.Collect()) families.push_back(std::move(one));
+  append_process(families, impl_->process.read());
   MetricFamily build;
   build.name = "evictd_build_info";
   build.help = "Always 1; the version is a label.";

@@ -1,4 +1,4 @@
-#include "daemon/app/process_metrics.h"
+#include "daemon/app/process_use.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -11,25 +11,9 @@
 #include <memory>
 #include <sstream>
 #include <string>
-#include <utility>
 
 namespace evictd {
 namespace {
-
-using prometheus::MetricFamily;
-using prometheus::MetricType;
-
-void add(std::vector<MetricFamily>& out, const char* name, const char* help, MetricType type, double value) {
-  MetricFamily& family = out.emplace_back();
-  family.name = name;
-  family.help = help;
-  family.type = type;
-  if (type == MetricType::Counter) {
-    family.metric.emplace_back().counter.value = value;
-  } else {
-    family.metric.emplace_back().gauge.value = value;
-  }
-}
 
 double seconds(const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6; }
 
@@ -67,36 +51,29 @@ std::optional<double> open_descriptors() {
 
 }  // namespace
 
-ProcessMetrics::ProcessMetrics() : memory_(open("/proc/self/statm", O_RDONLY | O_CLOEXEC)), started_(start_time()) {}
+ProcessMeter::ProcessMeter() : memory_(open("/proc/self/statm", O_RDONLY | O_CLOEXEC)), started_(start_time()) {}
 
-std::vector<MetricFamily> ProcessMetrics::Collect() const {
-  std::vector<MetricFamily> out;
+ProcessUse ProcessMeter::read() const {
+  ProcessUse use;
+  use.started = started_;
   rusage used{};
-  if (getrusage(RUSAGE_SELF, &used) == 0) {
-    add(out, "process_cpu_seconds_total", "Processor time used, of user and system.", MetricType::Counter,
-        seconds(used.ru_utime) + seconds(used.ru_stime));
-  }
+  if (getrusage(RUSAGE_SELF, &used) == 0) use.cpu_seconds = seconds(used.ru_utime) + seconds(used.ru_stime);
   if (memory_.is_open()) {
     std::array<char, 128> text{};
     unsigned long total = 0, resident = 0;  // proc_pid_statm(5): in pages
     const ssize_t size = pread(memory_.get(), text.data(), text.size() - 1, 0);
     if (size > 0 && std::sscanf(text.data(), "%lu %lu", &total, &resident) == 2) {
       const auto page = static_cast<double>(sysconf(_SC_PAGESIZE));
-      add(out, "process_virtual_memory_bytes", "Addresses in use.", MetricType::Gauge, static_cast<double>(total) * page);
-      add(out, "process_resident_memory_bytes", "Memory in use.", MetricType::Gauge, static_cast<double>(resident) * page);
+      use.virtual_bytes = static_cast<double>(total) * page;
+      use.resident_bytes = static_cast<double>(resident) * page;
     }
   }
-  if (const std::optional<double> count = open_descriptors()) {
-    add(out, "process_open_fds", "Descriptors in use.", MetricType::Gauge, *count);
-  }
+  use.open_descriptors = open_descriptors();
   rlimit descriptors{};
   if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0 && descriptors.rlim_cur != RLIM_INFINITY) {
-    add(out, "process_max_fds", "Descriptors allowed.", MetricType::Gauge, static_cast<double>(descriptors.rlim_cur));
+    use.descriptors_max = static_cast<double>(descriptors.rlim_cur);
   }
-  if (started_) {
-    add(out, "process_start_time_seconds", "When the process began, since 1970.", MetricType::Gauge, *started_);
-  }
-  return out;
+  return use;
 }
 
 }  // namespace evictd
