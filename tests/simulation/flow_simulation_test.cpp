@@ -878,10 +878,12 @@ class World {
 
   // G2 under plain fills: what is on record as applied is not deleted as if it were new. (One that has
   // lost the slot may still have orders on their way; with several caches, one that comes later than the stream is given
-  // what was sent by then as new.)
+  // what was sent by then as new. And a cache that came back with old data is believed of nothing, and purged: README, G2 and
+  // G6. What it has on record until the gap is stored there is the old record, which knows no gap.)
   void first_delete(const Daemon& daemon, const Cache& cache, const std::string& name, const std::set<Xid>& xids) {
     const std::optional<Record>& record = cache.data->record;
     if (caches_.size() > 1 || !record || !record->gaps.empty()) return;
+    if (daemon.status.lanes[0].gaps.contains("redis_rollback")) return;
     if (slot_->holder != daemon.source.get() || record->writer != daemon.writer) return;
     if (record->source_instance != daemon.source->instance) return;
     std::uint64_t applied = 0;
