@@ -11,6 +11,7 @@
 #include "daemon/app/explain.h"
 #include "daemon/app/watch_text.h"
 #include "daemon/base/poll.h"
+#include "daemon/base/text.h"
 #include "daemon/app/signals.h"
 #include "mapping/did_you_mean.h"
 #include "mapping/mapper.h"
@@ -35,7 +36,7 @@ class Watcher final : public SourceHandler {
   void begin_step(Now now) { now_ = now; }
 
   void on_connected(const SourceConnected&) override {
-    log_.info(fmt::format("watching {} tables; Ctrl-C ends it", rules_.tables().size()));
+    log_.info(fmt::format("watching {}; Ctrl-C ends it", counted(rules_.tables().size(), "table")));
   }
   void on_disconnected(const Error& error) override {
     const std::optional<std::string> text = repeats_.pass(error.text, now_.steady);
