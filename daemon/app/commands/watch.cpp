@@ -77,7 +77,7 @@ class Watcher final : public SourceHandler {
     watched.commit_time = commit_time_;
     watched.xid = xid_;
     watched.operation = Operation::kUpdate;
-    watched.lines.push_back({"note", "an unknown change: " + printable_text(change.detail), ""});
+    watched.lines.push_back({"note", "an unknown change: " + printable_text(change.detail)});
     for (const RuleInfo& rule : rules_.rules()) {
       if (table_ && rule.qualified_table() != table_->qualified()) continue;
       if (!is_wanted(rule)) continue;
@@ -85,7 +85,7 @@ class Watcher final : public SourceHandler {
                                                                   rule.qualified_table()) != change.tables.end();
       if (!is_affected) continue;
       for (const auto& pattern : rule.patterns) {
-        watched.lines.push_back({"purge", printable_text(pattern.glob), fmt::format("rule '{}'", rule.name)});
+        watched.lines.push_back({"purge", printable_text(pattern.glob), rule.name, style_.json ? rule.place.to_string() : std::string()});
         watched.table = rule.qualified_table();
       }
     }
@@ -104,7 +104,7 @@ class Watcher final : public SourceHandler {
   bool is_wanted(const RuleInfo& rule) const { return rule_.empty() || rule.name == rule_ || rule.implied_by == rule_; }
   bool is_wanted(const ExplainReceiver::Line& line) const {
     return rule_.empty() || std::any_of(rules_.rules().begin(), rules_.rules().end(), [&](const RuleInfo& rule) {
-             return is_wanted(rule) && line.rule.starts_with(fmt::format("rule '{}' (", rule.name));
+             return is_wanted(rule) && line.rule == rule.name;
            });
   }
 
