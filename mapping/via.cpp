@@ -77,6 +77,13 @@ Result<void> parse_join(const YamlEntry& entry, Join& join, std::vector<From>& f
   return map.finish();
 }
 
+// `join` is one of the circle's.
+std::string circle_hint(const Join& join, const From& from) {
+  return fmt::format("begin one of them at a column of the rule's table, which has no join before it: in '{}' write {{{}: {}}} in place of {{{}: {}.{}}}",
+                     printable(join.step.alias), printable(join.step.match[0].column), printable(from.column), printable(join.step.match[0].column),
+                     printable(from.alias), printable(from.column));
+}
+
 }  // namespace
 
 Result<std::vector<Join>> parse_via(const YamlNode& node) {
@@ -114,7 +121,8 @@ Result<std::vector<Join>> parse_via(const YamlNode& node) {
     for (std::size_t at = join.from; at != kFromRow; at = joins[at].from) {
       if (++steps > joins.size()) {
         return fail_at(join.step.place, fmt::format("the join '{}' never begins at the rule's table: its steps are a circle",
-                                                    printable(join.step.alias)));
+                                                    printable(join.step.alias)),
+                       circle_hint(joins[at], froms[at][0]));
       }
     }
   }

@@ -1,4 +1,5 @@
 #include "daemon/app/check_files.h"
+#include "daemon/base/text.h"
 
 #include <fmt/format.h>
 
@@ -177,10 +178,6 @@ const char* severity_name(Severity severity) {
       return "note";
   }
   return "error";
-}
-
-std::string counted(std::size_t count, std::string_view word) {
-  return fmt::format("{} {}{}", count, word, count == 1 ? "" : "s");
 }
 
 }  // namespace

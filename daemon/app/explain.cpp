@@ -92,7 +92,7 @@ ExplainReceiver::~ExplainReceiver() = default;
 
 void ExplainReceiver::add(Line line) {
   if (is_of_lookup_) {
-    if (!found_.emplace(line.kind + ' ' + line.text, line.rule).second) return;
+    if (!found_.emplace(line.kind + ' ' + line.text, line.rule_text()).second) return;
     if (rows_shown_ > kJoinedShown) {
       if (line.kind != "note") ++not_shown_;
       return;
@@ -101,9 +101,14 @@ void ExplainReceiver::add(Line line) {
   lines_.push_back(std::move(line));
 }
 
-std::string ExplainReceiver::rule_text(std::uint32_t rule) const {
+std::string ExplainReceiver::Line::rule_text() const {
+  if (rule.empty()) return {};
+  return fmt::format("rule '{}'{}{}", rule, place.empty() ? "" : " (" + place + ")", note.empty() ? "" : ", " + note);
+}
+
+ExplainReceiver::Line ExplainReceiver::line_of(std::uint32_t rule, std::string kind, std::string text, std::string note) const {
   const RuleInfo& info = rules_.rules()[rule];
-  return fmt::format("rule '{}' ({})", info.name, info.place.to_string());
+  return {std::move(kind), std::move(text), info.name, info.place.to_string(), std::move(note)};
 }
 
 void ExplainReceiver::key(std::uint32_t rule, std::string_view key) {
@@ -112,18 +117,18 @@ void ExplainReceiver::key(std::uint32_t rule, std::string_view key) {
     text += row_version_.empty() ? "  (no version known)" : fmt::format("  (version {})", printable_text(row_version_));
   }
   const RefreshInfo& refresh = rules_.rules()[rule].refresh;
-  const std::string then = !refresh.query.empty()   ? ", filled anew if it was cached"
-                           : !refresh.stream.empty() ? fmt::format(", told to the stream '{}' if it was cached", printable_text(refresh.stream))
-                                                     : "";
-  add({"key", std::move(text), rule_text(rule) + then});
+  std::string then = !refresh.query.empty()    ? "filled anew if it was cached"
+                     : !refresh.stream.empty() ? fmt::format("told to the stream '{}' if it was cached", printable_text(refresh.stream))
+                                               : "";
+  add(line_of(rule, "key", std::move(text), std::move(then)));
 }
 
 void ExplainReceiver::tag(std::uint32_t rule, std::string_view tag) {
-  add({"tag", printable_text(tag), rule_text(rule)});
+  add(line_of(rule, "tag", printable_text(tag)));
 }
 
 void ExplainReceiver::bump(std::uint32_t rule, std::string_view counter) {
-  add({"bump", printable_text(counter), rule_text(rule)});
+  add(line_of(rule, "bump", printable_text(counter)));
 }
 
 void ExplainReceiver::surrogate_key(std::uint32_t rule, std::string_view key) {
@@ -133,7 +138,7 @@ void ExplainReceiver::surrogate_key(std::uint32_t rule, std::string_view key) {
     const std::string one = spell_surrogate_key(key, kind);
     if (one != key) spelled += fmt::format("{}{}: {}", spelled.empty() ? "" : ", ", edge_kind_name(kind), one);
   }
-  add({"surrogate", printable_text(key) + (spelled.empty() ? "" : "  (" + spelled + ")"), rule_text(rule)});
+  add(line_of(rule, "surrogate", printable_text(key) + (spelled.empty() ? "" : "  (" + spelled + ")")));
 }
 
 void ExplainReceiver::semantic(std::uint32_t rule, std::string_view order) {
@@ -143,12 +148,12 @@ void ExplainReceiver::semantic(std::uint32_t rule, std::string_view order) {
   const SemanticInfo& info = entries[read->entry];
   std::string text = printable_text(semantic_order_text(info, *read));
   if (info.engine != SemanticEngine::kVset) text += fmt::format("  ({})", semantic_engine_name(info.engine));
-  add({"semantic", std::move(text), rule_text(rule)});
+  add(line_of(rule, "semantic", std::move(text)));
   semantic_orders_.emplace_back(rule, order);
 }
 
 void ExplainReceiver::purge(std::uint32_t rule, std::uint32_t pattern) {
-  add({"purge", printable_text(rules_.rules()[rule].patterns[pattern].glob), rule_text(rule)});
+  add(line_of(rule, "purge", printable_text(rules_.rules()[rule].patterns[pattern].glob)));
 }
 
 void ExplainReceiver::unmappable(std::uint32_t rule, UnmappableReason reason,
@@ -160,7 +165,7 @@ void ExplainReceiver::unmappable(std::uint32_t rule, UnmappableReason reason,
                      : on_missing == OnMissing::kPurge     ? "on_missing: purge"
                      : on_missing == OnMissing::kStop      ? "on_missing: stop, evictd would end here"
                                                            : "on_missing: ignore, nothing is deleted for it";
-  add({"note", fmt::format("{}; {}", unmappable_text(reason, column), then), rule_text(rule)});
+  add(line_of(rule, "note", fmt::format("{}; {}", unmappable_text(reason, column), then)));
 }
 
 std::size_t ExplainReceiver::invalidations() const {
@@ -192,8 +197,8 @@ void ExplainReceiver::lookup(std::uint32_t rule, std::uint32_t lookup, std::span
                                                         : info.bump_templates[pattern - keys - tags];
     text += fmt::format("{} {}", pattern == wanted.templates[0] ? ":" : ",", printable_text(source));
   }
-  Line line{"lookup", std::move(text), rule_text(rule)};
-  const auto is_same = [&](const Line& known) { return known.kind == line.kind && known.text == line.text && known.rule == line.rule; };
+  Line line = line_of(rule, "lookup", std::move(text));
+  const auto is_same = [&](const Line& known) { return known.kind == line.kind && known.text == line.text && known.rule_text() == line.rule_text(); };
   if (std::any_of(lines_.begin(), lines_.end(), is_same)) return;  // the old and the new row lead there
   lines_.push_back(std::move(line));
   if (!find_joined_) return;
@@ -215,10 +220,10 @@ void ExplainReceiver::tell_joined(std::uint32_t rule, std::uint32_t lookup, std:
     const bool is_too_much = answer.outcome == LookupAnswer::Outcome::kTooMuch;
     const std::string much = is_too_much ? "it leads to more rows than one answer can hold"
                                          : fmt::format("it leads to more than {} rows (fan_out)", info.fan_out);
-    if (info.on_overflow == OnOverflow::kStop) return add({"note", much + "; on_overflow: stop, evictd would end here", rule_text(rule)});
+    if (info.on_overflow == OnOverflow::kStop) return add(line_of(rule, "note", much + "; on_overflow: stop, evictd would end here"));
     return tell_all_purged(rule, lookup, much + "; on_overflow: purge");
   }
-  if (answer.rows.empty()) add({"note", fmt::format("no row of {} is there now: no key", table), rule_text(rule)});
+  if (answer.rows.empty()) add(line_of(rule, "note", fmt::format("no row of {} is there now: no key", table)));
   found_mapper_->bind_found(rule, lookup, answer.found);
   const std::size_t before = not_shown_;
   for (const LookupAnswer::Row& row : answer.rows) {
@@ -228,17 +233,17 @@ void ExplainReceiver::tell_joined(std::uint32_t rule, std::uint32_t lookup, std:
         text += fmt::format(" {}={}", printable_text(answer.found.columns[i].name),
                             row.values[i] ? printable_text(std::string_view(*row.values[i]).substr(0, kValueShown)) : "NULL");
       }
-      lines_.push_back({"joined", std::move(text), ""});
+      lines_.push_back({"joined", std::move(text)});
     }
     map_found(row, *found_mapper_, *this);
   }
   if (rows_shown_ <= kJoinedShown) return;
-  lines_.push_back({"note", fmt::format("and {} more rows of {}, with {} more invalidations", rows_shown_ - kJoinedShown, table, not_shown_ - before),
-                    rule_text(rule)});
+  lines_.push_back(line_of(rule, "note", fmt::format("and {} more rows of {}, with {} more invalidations", rows_shown_ - kJoinedShown, table,
+                                                     not_shown_ - before)));
 }
 
 void ExplainReceiver::tell_all_purged(std::uint32_t rule, std::uint32_t lookup, std::string why) {
-  add({"note", std::move(why), rule_text(rule)});
+  add(line_of(rule, "note", std::move(why)));
   for (const std::uint32_t pattern : rules_.rules()[rule].lookups[lookup].templates) purge(rule, pattern);
 }
 
@@ -265,9 +270,9 @@ void ExplainReceiver::held_back(std::uint32_t rule, const HeldBack& why) {
     case HeldBack::Why::kNull:
       text = fmt::format("column '{}' gives NULL or nothing: there is no such key", printable_text(why.column));
   }
-  Line line{"note", std::move(text), rule_text(rule)};
+  Line line = line_of(rule, "note", std::move(text));
   for (const Line& known : held_back_) {
-    if (known.text == line.text && known.rule == line.rule) return;
+    if (known.text == line.text && known.rule_text() == line.rule_text()) return;
   }
   held_back_.push_back(std::move(line));
 }
@@ -467,11 +472,11 @@ std::string explain_text(std::string_view heading, const ExplainReceiver& receiv
     if (line.rule.empty()) {
       out += fmt::format("  {:<{}} {}\n", line.kind, kinds, line.text);
     } else {
-      out += fmt::format("  {:<{}} {:<{}}  {}\n", line.kind, kinds, line.text, width, line.rule);
+      out += fmt::format("  {:<{}} {:<{}}  {}\n", line.kind, kinds, line.text, width, line.rule_text());
     }
   }
   for (const ExplainReceiver::Line& line : receiver.held_back()) {
-    out += fmt::format("  {:<6} {}  {}\n", line.kind, line.text, line.rule);
+    out += fmt::format("  {:<6} {}  {}\n", line.kind, line.text, line.rule_text());
   }
   for (const std::string& note : notes) out += fmt::format("  {:<6} {}\n", "note", note);
   const std::size_t count = receiver.invalidations();

@@ -44,7 +44,10 @@ class ExplainReceiver final : public InvalidationReceiver {
   struct Line {
     std::string kind;  // "key", "tag", "bump", "surrogate", "semantic", "purge", "lookup", "joined", "note"
     std::string text;
-    std::string rule;  // "rule 'public.products' (rules.yaml:3:5)"
+    std::string rule{};   // its name; empty: of no rule
+    std::string place{};  // "rules.yaml:3:5"
+    std::string note{};   // what else happens: "filled anew if it was cached"
+    std::string rule_text() const;  // "rule 'public.products' (rules.yaml:3:5), filled anew if it was cached"
   };
   const std::vector<Line>& lines() const { return lines_; }
   std::vector<Line> take_lines() { return std::move(lines_); }
@@ -56,7 +59,7 @@ class ExplainReceiver final : public InvalidationReceiver {
   const std::vector<Line>& held_back() const { return held_back_; }
 
  private:
-  std::string rule_text(std::uint32_t rule) const;
+  Line line_of(std::uint32_t rule, std::string kind, std::string text, std::string note = {}) const;
   void add(Line line);
   void tell_joined(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values);
   void tell_all_purged(std::uint32_t rule, std::uint32_t lookup, std::string why);

@@ -124,7 +124,9 @@ must exist. Coloured on a terminal, unless NO_COLOR is set.
       --table TABLE   only changes of this table
       --rule RULE     only what this rule would delete, by changes of its joined
                       tables ('via') too
-      --json          one JSON object per change and line
+      --json          one JSON object per change and line; each of its actions
+                      has kind, text, rule (its name), place (file:line:column)
+                      and, where more happens, note
 
 example: evictd watch -c evictd.yaml
 )";

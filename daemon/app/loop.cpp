@@ -10,6 +10,7 @@
 #include "daemon/app/audit_thread.h"
 #include "daemon/app/refresh_thread.h"
 #include "daemon/base/poll.h"
+#include "daemon/base/text.h"
 
 namespace evictd {
 namespace {
@@ -139,8 +140,8 @@ void Loop::finish_reload(Now now) {
   if (parts_.activity != nullptr) parts_.activity->reloaded({now.system, true, difference});
   if (parts_.audit != nullptr) parts_.audit->reload();
   for (RefreshThread* refresh : parts_.refreshes) refresh->reload(parts_.flow.rules());
-  parts_.log.info(fmt::format("reloaded the rules: {} rules for {} tables; changed: {}", rules_->size(),
-                              parts_.flow.rules().tables().size(), difference));
+  parts_.log.info(fmt::format("reloaded the rules: {} for {}; changed: {}", counted(rules_->size(), "rule"),
+                              counted(parts_.flow.rules().tables().size(), "table"), difference));
   publish(now);
 }
 

@@ -189,7 +189,7 @@ std::string difference(const Expected& expected, const Gatherer& gathered, const
     out += fmt::format("    missing  {:<5}  {}   no rule makes it\n", kind, printable_text(text));
   }
   if (!out.empty()) {
-    for (const ExplainReceiver::Line& line : gathered.reasons()) out += fmt::format("    note     {}   {}\n", line.text, line.rule);
+    for (const ExplainReceiver::Line& line : gathered.reasons()) out += fmt::format("    note     {}   {}\n", line.text, line.rule_text());
     for (const std::string& doubt : doubts) out += fmt::format("    note     {}\n", doubt);
   }
   for (const auto& [what, rule] : gathered.found) {

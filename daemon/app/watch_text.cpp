@@ -35,7 +35,10 @@ std::string json_text(const WatchedChange& change) {
   json.field("op", operation_name(change.operation)).field("table", change.table).field("row", change.row);
   json.begin_array("actions");
   for (const ExplainReceiver::Line& line : change.lines) {
-    json.begin_object().field("kind", line.kind).field("text", line.text).field("rule", line.rule).end_object();
+    json.begin_object().field("kind", line.kind).field("text", line.text).field("rule", line.rule);
+    if (!line.place.empty()) json.field("place", line.place);
+    if (!line.note.empty()) json.field("note", line.note);
+    json.end_object();
   }
   json.end_array();
   if (!change.why_nothing.empty()) json.field("nothing", change.why_nothing);
@@ -65,7 +68,7 @@ std::string why_nothing(const ExplainReceiver& receiver) {
   std::size_t shown = 0;
   for (const ExplainReceiver::Line& line : receiver.held_back()) {
     if (shown++ == kReasonsShown) return text + fmt::format("; and {} more", receiver.held_back().size() - kReasonsShown);
-    text += fmt::format("{}{}: {}", text.empty() ? "" : "; ", line.rule, line.text);
+    text += fmt::format("{}{}: {}", text.empty() ? "" : "; ", line.rule_text(), line.text);
   }
   return text;
 }
@@ -86,7 +89,7 @@ std::string watch_text(const WatchedChange& change, const WatchStyle& style) {
   for (const ExplainReceiver::Line& line : change.lines) {
     const char* colour = line.kind == "note" ? kNote : kDeletes;
     out += fmt::format("    {} {:<{}}  {}\n", painted(style, colour, fmt::format("{:<5}", line.kind)), line.text, width,
-                       painted(style, kSoft, line.rule));
+                       painted(style, kSoft, line.rule_text()));
   }
   return out;
 }

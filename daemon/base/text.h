@@ -2,6 +2,7 @@
 #pragma once
 
 #include <charconv>
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -28,6 +29,11 @@ inline bool decode_percent(std::string_view text, std::string& decoded) {
     i += 2;
   }
   return true;
+}
+
+// "1 rule", "2 rules".
+inline std::string counted(std::size_t count, std::string_view word) {
+  return std::to_string(count) + ' ' + std::string(word) + (count == 1 ? "" : "s");
 }
 
 }  // namespace evictd

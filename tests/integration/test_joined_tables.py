@@ -7,6 +7,7 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -238,6 +239,8 @@ def test_watch_of_a_rule_shows_what_its_joined_tables_delete(tables, make_evictd
     assert [(change["op"], change["table"], [(one["kind"], one["text"]) for one in change["actions"]]) for change in changes] == [
         ("update", "public.orders", [("key", "user:77:items"), ("key", "user:3:items")]),
         ("update", "public.items", [("lookup", "public.orders where id = '3': user:{order.user_id}:items")])]
+    assert changes[1]["actions"][0]["rule"] == "public.items"
+    assert re.fullmatch(r".*/rules\.yaml:\d+:\d+", changes[1]["actions"][0]["place"]), changes[1]
 
 
 def looked_up_while_commits_hang(tables, cache, evictd):

@@ -15,6 +15,7 @@
 #include "daemon/app/check_files.h"
 #include "daemon/app/commands/commands.h"
 #include "daemon/app/commands/wiring.h"
+#include "daemon/base/text.h"
 
 namespace evictd {
 namespace {
@@ -110,7 +111,7 @@ int check_command(const CommandLine& request) {
   if (request.acl) return print_acl(**config, *rules);
   std::vector<CheckSection> sections;
   sections.push_back(
-      {fmt::format("files, {} rules for {} tables", rules->rules().size(), rules->tables().size()),
+      {fmt::format("files, {} for {}", counted(rules->rules().size(), "rule"), counted(rules->tables().size(), "table")),
        check_files(**config, *rules)});
   if (request.offline) return print(request, sections);
   std::optional<Record> record;

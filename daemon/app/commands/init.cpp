@@ -8,6 +8,7 @@
 
 #include "daemon/app/commands/commands.h"
 #include "daemon/app/proposal.h"
+#include "daemon/base/text.h"
 #include "daemon/sinks/redis/doctor/key_sample.h"
 #include "daemon/sources/postgres/doctor/survey.h"
 
@@ -63,8 +64,8 @@ int init_command(const CommandLine& request) {
   std::filesystem::create_directories(folder, error);  // what fails shows when the files are written
   if (Result<void> done = write_new(folder / "rules.yaml", proposal.rules); !done) return report(done.error());
   if (Result<void> done = write_new(folder / "evictd.yaml", proposal.config); !done) return report(done.error());
-  fmt::print("wrote {} and {}: rules for {} tables, {} left out with the reason\n", (folder / "evictd.yaml").string(),
-             (folder / "rules.yaml").string(), proposal.tables, proposal.left_out);
+  fmt::print("wrote {} and {}: rules for {}, {} left out with the reason\n", (folder / "evictd.yaml").string(),
+             (folder / "rules.yaml").string(), counted(proposal.tables, "table"), proposal.left_out);
   fmt::print("read the rules, then: evictd check -c {}\n", (folder / "evictd.yaml").string());
   return kExitDone;
 }

@@ -7,6 +7,7 @@
 #include "daemon/app/http_server.h"
 #include "daemon/app/key_trace.h"
 #include "daemon/app/loop.h"
+#include "daemon/base/text.h"
 #include "daemon/version_text.h"
 
 namespace evictd {
@@ -97,8 +98,8 @@ int run_command(const CommandLine& request) {
   identity->source = source_text(**config);
   identity->rules_file = (*config)->rules_file.empty() ? (*config)->file : (*config)->rules_file;
   log.info(fmt::format(
-      "evictd {}: {} -> Redis {}; {} rules for {} tables from {}; {}", kVersionText,
-      identity->source, redis, rules->rules().size(), rules->tables().size(),
+      "evictd {}: {} -> Redis {}; {} for {} from {}; {}", kVersionText,
+      identity->source, redis, counted(rules->rules().size(), "rule"), counted(rules->tables().size(), "table"),
       identity->rules_file,
       *http ? fmt::format("http://{}/", (*config)->listen->to_string()) : std::string("no HTTP")));
 

@@ -11,6 +11,7 @@
 #include "daemon/app/explain.h"
 #include "daemon/app/watch_text.h"
 #include "daemon/base/poll.h"
+#include "daemon/base/text.h"
 #include "daemon/app/signals.h"
 #include "mapping/did_you_mean.h"
 #include "mapping/mapper.h"
@@ -35,7 +36,7 @@ class Watcher final : public SourceHandler {
   void begin_step(Now now) { now_ = now; }
 
   void on_connected(const SourceConnected&) override {
-    log_.info(fmt::format("watching {} tables; Ctrl-C ends it", rules_.tables().size()));
+    log_.info(fmt::format("watching {}; Ctrl-C ends it", counted(rules_.tables().size(), "table")));
   }
   void on_disconnected(const Error& error) override {
     const std::optional<std::string> text = repeats_.pass(error.text, now_.steady);
@@ -76,7 +77,7 @@ class Watcher final : public SourceHandler {
     watched.commit_time = commit_time_;
     watched.xid = xid_;
     watched.operation = Operation::kUpdate;
-    watched.lines.push_back({"note", "an unknown change: " + printable_text(change.detail), ""});
+    watched.lines.push_back({"note", "an unknown change: " + printable_text(change.detail)});
     for (const RuleInfo& rule : rules_.rules()) {
       if (table_ && rule.qualified_table() != table_->qualified()) continue;
       if (!is_wanted(rule)) continue;
@@ -84,7 +85,7 @@ class Watcher final : public SourceHandler {
                                                                   rule.qualified_table()) != change.tables.end();
       if (!is_affected) continue;
       for (const auto& pattern : rule.patterns) {
-        watched.lines.push_back({"purge", printable_text(pattern.glob), fmt::format("rule '{}'", rule.name)});
+        watched.lines.push_back({"purge", printable_text(pattern.glob), rule.name, style_.json ? rule.place.to_string() : std::string()});
         watched.table = rule.qualified_table();
       }
     }
@@ -103,7 +104,7 @@ class Watcher final : public SourceHandler {
   bool is_wanted(const RuleInfo& rule) const { return rule_.empty() || rule.name == rule_ || rule.implied_by == rule_; }
   bool is_wanted(const ExplainReceiver::Line& line) const {
     return rule_.empty() || std::any_of(rules_.rules().begin(), rules_.rules().end(), [&](const RuleInfo& rule) {
-             return is_wanted(rule) && line.rule.starts_with(fmt::format("rule '{}' (", rule.name));
+             return is_wanted(rule) && line.rule == rule.name;
            });
   }
 

@@ -248,7 +248,7 @@ class RedisSink final : public NodeSink {
     }
     report_progress(handler, now.steady);
     report_waiting(handler);
-    if (!ask_replicas(now, handler)) return;
+    ask_replicas(now, handler);
     if (session_ && session_->is_ready()) {
       pump(now.steady);
       if (now.steady >= info_due_) ask_info(now.steady);
@@ -650,32 +650,23 @@ class RedisSink final : public NodeSink {
     if (housekeeping_.is_set_back) broken_ = set_back_failure();
   }
 
-  // Whether they have what is on record. False: nobody will ever tell.
-  bool ask_replicas(Now now, SinkHandler& handler) {
-    if (!is_connected() || options_.replicas_ack == 0) return true;
+  // Whether they have what is on record.
+  void ask_replicas(Now now, SinkHandler& handler) {
+    if (!is_connected() || options_.replicas_ack == 0) return;
     if (unconfirmed_) {
       if (!witness_) witness_ = std::make_unique<Witness>(options_, address_, node_.role, std::string(), shared_.context);
       witness_->ask(session_->connected().instance, *std::exchange(unconfirmed_, std::nullopt), now);
     }
-    if (!witness_) return true;
+    if (!witness_) return;
     witness_->step(now);
-    if (witness_->refusal() && !was_ever_confirmed_) {
-      shared_.fatal = witness_->refusal();
-      fail(handler);
-      return false;
-    }
-    if (const auto sequence = witness_->take_confirmed()) {
-      was_ever_confirmed_ = true;
-      handler.on_record_confirmed(*sequence);
-    }
+    if (const auto sequence = witness_->take_confirmed()) handler.on_record_confirmed(*sequence);
     std::optional<Error> missing = witness_->problem();
     const bool is_told = missing.has_value() == replicas_missing_.has_value() && (!missing || missing->text == replicas_missing_->text);
     replicas_missing_ = std::move(missing);
     if (!is_told) handler.on_replicas_missing(replicas_missing_);
-    return true;
   }
 
-  // What a rule says of `on_overflow: stop`, or a server of a setting.
+  // What a rule says of `on_overflow: stop`.
   void fail(SinkHandler& handler) {
     const Error error = *std::exchange(shared_.fatal, std::nullopt);
     witness_.reset();
@@ -894,7 +885,6 @@ class RedisSink final : public NodeSink {
   std::unique_ptr<Witness> witness_;            // of this connection
   std::optional<std::uint64_t> unconfirmed_;    // a record that it is to be asked about
   std::optional<Error> replicas_missing_;       // as it was told
-  bool was_ever_confirmed_ = false;
 
   bool started_ = false;
   bool stopped_ = false;

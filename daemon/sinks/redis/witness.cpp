@@ -35,7 +35,7 @@ class WaitWork final : public RedisWork {
     const auto count = read_count(reply, kReplicasMax);
     if (!count) return false;
     is_under_way_ = false;
-    witness_.replicas_seen_ = *count;
+    witness_.wait_answered(*count);
     is_finished_ = *count >= witness_.options_.replicas_ack;
     return true;
   }
@@ -139,8 +139,9 @@ std::optional<std::uint64_t> Witness::take_confirmed() { return std::exchange(co
 
 std::optional<Error> Witness::problem() const {
   const std::optional<Question>& oldest = asked_ ? asked_ : next_;
-  if (!oldest || now_.steady - oldest->since < options_.replicas_timeout) return std::nullopt;
-  if (refusal_) return refusal_;
+  if (!oldest) return std::nullopt;
+  if (refusal_) return refusal_;  // no replica is merely slow
+  if (now_.steady - oldest->since < options_.replicas_timeout) return std::nullopt;
   const std::string held = "; nothing is acknowledged until they have it, deletes go on";
   const std::string wanted = std::to_string(options_.replicas_ack);
   if (!is_connected_ || is_another_) {
@@ -194,17 +195,23 @@ void Witness::on_done(Ticket, const Outcome&) {
   EVICTD_CHECK(asked_.has_value());
   confirmed_ = asked_->sequence;
   asked_.reset();
-  refusal_.reset();
   send_next();
+}
+
+void Witness::wait_answered(std::uint64_t replicas) {
+  replicas_seen_ = replicas;
+  refusal_.reset();  // what may be missing now is a replica
 }
 
 void Witness::wait_refused(std::string_view reply) {
   const bool is_forbidden = classify_redis_error(reply).name == "noperm";
   if (!is_forbidden && reply.find("unknown command") == std::string_view::npos) return;
-  refusal_ = Error{ErrorKind::kUsage,
-                   "redis at '" + address_.to_string() + (is_forbidden ? "' does not let this user run WAIT" : "' has no command WAIT") +
-                       ", so nobody can tell whether replicas have what was written ('replicas_ack'): '" + std::string(reply.substr(0, 200)) + "'",
-                   is_forbidden ? "ACL SETUSER <user> +wait; 'evictd check --acl' prints all that evictd needs"
+  const std::string user = address_.user.empty() ? "default" : address_.user;
+  refusal_ = Error{ErrorKind::kConnection,
+                   "redis at '" + address_.to_string() + (is_forbidden ? "' does not let user '" + user + "' run WAIT" : "' has no command WAIT") +
+                       ", so nobody can tell whether replicas have what was written ('replicas_ack'): '" + std::string(reply.substr(0, 200)) +
+                       "'; nothing is acknowledged until it does, deletes go on",
+                   is_forbidden ? "there: ACL SETUSER " + user + " +wait; 'evictd check --acl' prints all that evictd needs"
                                 : "leave 'replicas_ack' out, or use a server that has WAIT"};
 }
 

@@ -41,10 +41,9 @@ class Witness final : private SinkHandler {
   // The highest `sequence` that was confirmed since the last call.
   std::optional<std::uint64_t> take_confirmed();
 
-  // A question waits for longer than replicas_timeout, and why.
+  // A question waits for longer than replicas_timeout, or this server refuses to tell, and why. It is asked again all the same:
+  // a right may be granted meanwhile.
   std::optional<Error> problem() const;
-  // This server will not tell: WAIT is forbidden, or not there.
-  const std::optional<Error>& refusal() const { return refusal_; }
 
  private:
   friend class WaitWork;
@@ -66,6 +65,7 @@ class Witness final : private SinkHandler {
   void connect(Now now);
   void send_next();
   void lost(const Error& error);
+  void wait_answered(std::uint64_t replicas);
   void wait_refused(std::string_view reply);
 
   const RedisOptions options_;
@@ -85,7 +85,7 @@ class Witness final : private SinkHandler {
   std::optional<std::uint64_t> confirmed_;
   std::uint64_t replicas_seen_ = 0;  // by the last WAIT
   std::optional<Error> error_;       // of the connection
-  std::optional<Error> refusal_;
+  std::optional<Error> refusal_;     // of the last WAIT: forbidden, or not there
   Now now_{};
 };
 

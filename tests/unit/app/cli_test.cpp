@@ -142,7 +142,7 @@ TEST_F(Cli, CheckOffline) {
   write_config();
   const Outcome good = run({"check", "--offline"});
   EXPECT_EQ(good.exit_code, 0) << good.err;
-  EXPECT_EQ(good.out, "files, 1 rules for 1 tables: nothing to say\nall is well\n");
+  EXPECT_EQ(good.out, "files, 1 rule for 1 table: nothing to say\nall is well\n");
   const Outcome json = run({"check", "--offline", "--json"});
   EXPECT_EQ(json.exit_code, 0);
   EXPECT_EQ(json.out, "{\"ok\":true,\"errors\":0,\"warnings\":0,\"findings\":[]}\n");

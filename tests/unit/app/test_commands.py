@@ -72,6 +72,28 @@ def test_a_cache_with_a_wrong_password_is_waited_for_and_leaves_the_others_alone
     evictd.wait_until_ready()
 
 
+def test_a_cache_whose_user_may_not_wait_leaves_the_others_alone(postgres, redis, cache, make_redis, make_evictd):
+    """Nothing is acknowledged, as without a replica; and the right may be granted while evictd runs (G9)."""
+    master = make_redis()
+    replica = make_redis("--replicaof", "127.0.0.1", str(master.port))
+    with master.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "waiter", "on", ">pw", "~*", "&*", "+@all", "-wait")
+        us = f"redis://waiter:pw@127.0.0.1:{master.port}"
+        evictd = make_evictd(rules=RULES, caches=f"  eu: {{redis: {{url: {redis.url()}}}}}\n  us: {{redis: {{url: '{us}', replicas_ack: 1}}}}\n")
+        evictd.start(ready=False)
+        eventually("it is told", lambda: "us: redis at '127.0.0.1:" in (text := evictd.http("/readyz")[1]) and "does not let user 'waiter' run WAIT" in text)
+        assert "ACL SETUSER waiter +wait" in evictd.log_text()
+        for one in (cache, admin):
+            one.set("product:1", "v")
+        postgres.execute("update products set name = name || '!' where id = 1")
+        eventually("both keys are gone", lambda: not cache.exists("product:1") and not admin.exists("product:1"))
+        assert evictd.is_running() and evictd.http("/readyz")[0] == 503
+        assert evictd.log_text().count("run WAIT") == 1, evictd.log_text()
+        admin.execute_command("ACL", "SETUSER", "waiter", "+wait")
+        evictd.wait_until_ready()
+    assert "1 rule for 1 table from " in evictd.log_text()
+
+
 def test_a_column_that_is_not_there_is_named_and_waited_for(postgres, cache, make_evictd):
     wrong = make_evictd(rules="- {table: products, keys: [\"product:{nr}\"]}\n")
     wrong.start(ready=False)
@@ -141,7 +163,7 @@ def test_watch_prints_and_touches_nothing(postgres, redis, cache, make_evictd, f
             return text in file.read()
 
     try:
-        eventually("watch streams", lambda: said("watching 1 tables"))
+        eventually("watch streams", lambda: said("watching 1 table;"))
         postgres.execute("update products set slug = 'new' where id = 1")
         eventually("watch prints", lambda: said("    key   product:slug:new "))
         assert said("update   public.products  ")
@@ -177,6 +199,7 @@ def test_a_reload_takes_new_rules(postgres, redis, cache, make_evictd):
     evictd.signal(signal.SIGHUP)
     eventually("the rules are reloaded",
                lambda: evictd.metrics().sum("evictd_rules_reload_total", outcome="success") == 1)
+    eventually("it is said", lambda: "reloaded the rules: 2 rules for 2 tables; changed: " in evictd.log_text())
     evictd.wait_until_ready()
     cache.set("config:theme", "old")
     postgres.execute("update settings set value = value || '!'")
@@ -187,3 +210,6 @@ def test_a_reload_takes_new_rules(postgres, redis, cache, make_evictd):
                lambda: evictd.metrics().sum("evictd_rules_reload_total", outcome="failure") == 1)
     evictd.wait_until_ready()  # the old rules stay
     assert "rules.yaml:1:8: " in evictd.log_tail()
+    evictd.write_rules(RULES)
+    evictd.signal(signal.SIGHUP)
+    eventually("they are the first ones again", lambda: "reloaded the rules: 1 rule for 1 table; changed: " in evictd.log_text())

@@ -13,15 +13,15 @@ WatchedChange update() {
   change.operation = Operation::kUpdate;
   change.table = "public.products";
   change.row = "id=1";
-  change.lines = {{"key", "product:1", "rule 'shop' (rules.yaml:3:5)"},
-                  {"tag", "category:12345", "rule 'shop' (rules.yaml:3:5)"}};
+  change.lines = {{"key", "product:1", "shop", "rules.yaml:3:5", "filled anew if it was cached"},
+                  {"tag", "category:12345", "shop", "rules.yaml:3:5"}};
   return change;
 }
 
 TEST(WatchText, IsAlignedAndNamesRowAndTransaction) {
   EXPECT_EQ(watch_text(update(), {}),
             "2023-11-14T22:13:20.000Z  update   public.products  id=1  xid 742\n"
-            "    key   product:1       rule 'shop' (rules.yaml:3:5)\n"
+            "    key   product:1       rule 'shop' (rules.yaml:3:5), filled anew if it was cached\n"
             "    tag   category:12345  rule 'shop' (rules.yaml:3:5)\n");
 }
 
@@ -46,9 +46,31 @@ TEST(WatchText, JsonIsOneObjectPerLine) {
   style.json = true;
   EXPECT_EQ(watch_text(update(), style),
             R"-({"commit_time":"2023-11-14T22:13:20.000Z","xid":742,"op":"update","table":"public.products","row":"id=1",)-"
-            R"-("actions":[{"kind":"key","text":"product:1","rule":"rule 'shop' (rules.yaml:3:5)"},)-"
-            R"-({"kind":"tag","text":"category:12345","rule":"rule 'shop' (rules.yaml:3:5)"}]})-"
+            R"-("actions":[{"kind":"key","text":"product:1","rule":"shop","place":"rules.yaml:3:5","note":"filled anew if it was cached"},)-"
+            R"-({"kind":"tag","text":"category:12345","rule":"shop","place":"rules.yaml:3:5"}]})-"
             "\n");
+}
+
+TEST(WatchText, TheRuleOfAnActionIsItsNameAlone) {
+  const Result<RuleSet> rules = RuleSet::parse("- {name: shop, table: t, fill: checked, refresh: {stream: anew}, keys: ['t:{id}'], tags: ['u:{id}']}\n", "rules.yaml");
+  ASSERT_TRUE(rules) << rules.error().to_string();
+  Relation relation;
+  relation.generation = 1;
+  relation.schema = "public";
+  relation.table = "t";
+  relation.columns = {Column{"id", ValueType::kText, true}};
+  const std::vector<Value> row = {Value{ValueState::kText, "1"}};
+  ExplainReceiver receiver(*rules);
+  Mapper(*rules).map(Change{Operation::kInsert, &relation, {}, row}, receiver);
+  WatchedChange change = update();
+  change.lines = receiver.lines();
+  WatchStyle style;
+  style.json = true;
+  const std::string json = watch_text(change, style);
+  const std::string note = "told to the stream 'anew' if it was cached";
+  EXPECT_NE(json.find(R"("rule":"shop","place":"rules.yaml:1:3","note":")" + note + "\"}"), std::string::npos) << json;
+  EXPECT_NE(json.find(R"("text":"u:1","rule":"shop","place":"rules.yaml:1:3"})"), std::string::npos) << json;
+  EXPECT_NE(watch_text(change, {}).find("rule 'shop' (rules.yaml:1:3), " + note + "\n"), std::string::npos) << watch_text(change, {});
 }
 
 TEST(WatchText, NamesTheRowByItsIdentity) {

@@ -150,6 +150,12 @@ TEST(Via, MistakesAreNamed) {
   EXPECT_THAT(with("{b: {table: b, match: {id: 'x|lower'}}}"), HasSubstr("'match': expected a column, or a join and its column, got 'x|lower'"));
   EXPECT_THAT(with("{b: {table: b, match: {id: d.x}}}"), HasSubstr("no join has the name 'd'"));
   EXPECT_THAT(with("{b: {table: b, match: {id: c.x}}, c: {table: c, match: {id: b.x}}}"), HasSubstr("its steps are a circle"));
+  // The advice is about a join of the circle, not about one that only leads into it.
+  const std::string circle = with("{d: {table: d, match: {id: b.y}}, b: {table: b, match: {id: b.x}}}");
+  EXPECT_THAT(circle, HasSubstr("the join 'd' never begins at the rule's table"));
+  EXPECT_THAT(circle, HasSubstr("in 'b' write {id: x} in place of {id: b.x}"));
+  EXPECT_TRUE(RuleSet::parse("- {table: a, via: {d: {table: d, match: {id: b.y}}, b: {table: b, match: {id: x}}}, keys: ['x:{d.n}']}", "r.yaml"))
+      << "the advice, followed";
   EXPECT_THAT(with("{b: {table: b, match: {id: x, t: c.t}}, c: {table: c, match: {id: x}}}"), HasSubstr("the join 'b' begins at two tables"));
   EXPECT_THAT(with("{b: {table: b, match: {id: x}, on: y}}"), HasSubstr("unknown setting 'on' in the join 'b'"));
   EXPECT_THAT(with("{b: {table: b, match: {id: x}}}", ", fan_out: 0"), HasSubstr("'fan_out'"));

@@ -776,17 +776,13 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     std::size_t others = 0;
     for (const auto& [at, witness] : witnesses_) {
       witness->step(now_);
-      if (witness->refusal() && !was_ever_confirmed_) failure_ = witness->refusal();
       if (const auto sequence = witness->take_confirmed(); sequence && sequence == confirming_sequence_) confirming_.erase(at);
       if (auto problem = witness->problem()) {
         if (missing) ++others;
         if (!missing) missing = std::move(problem);
       }
     }
-    if (confirming_sequence_ && confirming_.empty()) {
-      was_ever_confirmed_ = true;
-      confirm(*confirming_sequence_);
-    }
+    if (confirming_sequence_ && confirming_.empty()) confirm(*confirming_sequence_);
     if (others > 0) missing->text += " (and " + std::to_string(others) + " more of the cluster's masters)";
     const bool is_told = missing.has_value() == replicas_missing_.has_value() && (!missing || missing->text == replicas_missing_->text);
     replicas_missing_ = std::move(missing);
@@ -959,7 +955,6 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   std::optional<std::uint64_t> confirming_sequence_;  // what they are asked about
   std::set<HostPort, NodeLess> confirming_;           // who has not answered yet
   std::optional<Error> replicas_missing_;             // as it was told
-  bool was_ever_confirmed_ = false;
   std::map<HostPort, Slot, NodeLess> copy_slots_;
   bool is_loading_ = false;  // asked, and not all answered
   SteadyTime load_due_ = SteadyTime::min();

@@ -1,6 +1,10 @@
 // `replicas_ack` with a real master and its replica, and with a cluster: what replicas lack is not confirmed, whatever else goes on.
 #include <gmock/gmock.h>
 
+#include <cstdlib>
+#include <iterator>
+#include <sstream>
+
 #include "tests/support/redis_cluster.h"
 #include "tests/unit/sinks/redis/sink_fixture.h"
 
@@ -129,15 +133,98 @@ TEST_F(ReplicasSink, AFullServerIsAskedAllTheSame) {
   ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 1); }));
 }
 
-TEST_F(ReplicasSink, AUserWhoMayNotWaitIsToldSoInOneSentence) {
-  ASSERT_TRUE(master_->client().command({"ACL", "SETUSER", "default", "-wait"}).is_ok());
+// The command that a hint begins with, after where it is to be given.
+std::vector<std::string> advised(const std::string& hint) {
+  EXPECT_THAT(hint, ::testing::StartsWith("there: "));
+  std::istringstream words(hint.substr(7, hint.find(';') - 7));
+  return {std::istream_iterator<std::string>(words), {}};
+}
+
+bool is_refused(DrivenSink& driven) {
+  return driven.journal().failed || (!driven.journal().replicas_missing.empty() && driven.journal().replicas_missing.back());
+}
+
+// How often the server has refused to WAIT.
+std::uint64_t refusals(RedisServer& server) {
+  const std::string stats = server.client().command({"INFO", "commandstats"}).text;
+  const std::size_t line = stats.find("cmdstat_wait:");
+  if (line == std::string::npos) return 0;
+  const std::size_t count = stats.find("rejected_calls=", line);
+  return count == std::string::npos ? 0 : std::strtoull(stats.c_str() + count + 15, nullptr, 10);
+}
+
+// The right may be granted while evictd runs, and other caches are served by the same process.
+TEST_F(ReplicasSink, AUserWhoMayNotWaitIsToldSoOnceAndAskedAgain) {
+  ASSERT_TRUE(master_->client().command({"ACL", "SETUSER", "waiter", "on", ">pw", "~*", "&*", "+@all", "-wait"}).is_ok());
+  RedisOptions made = options();
+  made.url = "redis://waiter:pw@127.0.0.1:" + std::to_string(master_->port());
+  made.replicas_timeout = std::chrono::hours(1);  // no time mends it, so none is waited
+  DrivenSink driven(made);
+  ASSERT_TRUE(driven.until_connected());
+  ASSERT_TRUE(save(driven, 1));
+  ASSERT_TRUE(driven.until([&] { return is_refused(driven); }));
+  ASSERT_FALSE(driven.journal().failed) << driven.journal().last_error.to_string();
+  const Error told = *driven.journal().replicas_missing.back();
+  EXPECT_THAT(told.text, AllOf(HasSubstr("127.0.0.1:" + std::to_string(master_->port())), HasSubstr("does not let user 'waiter' run WAIT"),
+                               HasSubstr("replicas_ack"), HasSubstr("NOPERM"), Not(HasSubstr("\n"))));
+  EXPECT_EQ(driven.sink().status().held_up, told.text);
+  master_->client().set("k", "v");
+  driven.run(OrderBuilder(Act::kInvalidate).key("k", {10}));
+  EXPECT_FALSE(master_->client().exists("k")) << "deletes go on";
+  ASSERT_TRUE(driven.until([&] { return refusals(*master_) >= 3; })) << "it is not asked again";
+  EXPECT_EQ(driven.journal().replicas_missing.size(), 1u);
+  EXPECT_TRUE(driven.journal().records_confirmed.empty());
+  ASSERT_TRUE(master_->client().command(advised(told.hint)).is_ok()) << told.hint;
+  ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 1); }));
+  ASSERT_TRUE(driven.until([&] { return !driven.journal().replicas_missing.back(); }));
+  EXPECT_FALSE(driven.sink().status().held_up);
+  EXPECT_EQ(driven.journal().disconnects, 0);
+}
+
+TEST_F(ReplicasSink, ARightThatIsTakenAwayIsToldAndWaitedFor) {
   DrivenSink driven(options());
   ASSERT_TRUE(driven.until_connected());
-  driven.sink().save_record(numbered(1));
-  ASSERT_TRUE(driven.until([&] { return driven.journal().failed; }));
-  EXPECT_EQ(driven.journal().last_error.kind, ErrorKind::kUsage);
-  EXPECT_THAT(driven.journal().last_error.text, AllOf(HasSubstr("does not let this user run WAIT"), HasSubstr("replicas_ack"), Not(HasSubstr("\n"))));
-  EXPECT_THAT(driven.journal().last_error.hint, HasSubstr("+wait"));
+  ASSERT_TRUE(save(driven, 1));
+  ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 1); }));
+  ASSERT_TRUE(master_->client().command({"ACL", "SETUSER", "default", "-wait"}).is_ok());
+  ASSERT_TRUE(save(driven, 2));
+  ASSERT_TRUE(driven.until([&] { return is_refused(driven); }));
+  ASSERT_TRUE(master_->client().command(advised(driven.journal().replicas_missing.back()->hint)).is_ok());
+  ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 2); }));
+}
+
+// Whoever followed the advice must not read it any longer.
+TEST_F(ReplicasSink, AfterTheRightIsThereWhatIsMissingIsTheReplica) {
+  ASSERT_TRUE(master_->client().command({"ACL", "SETUSER", "default", "-wait"}).is_ok());
+  replica_->freeze();
+  DrivenSink driven(options());
+  ASSERT_TRUE(driven.until_connected());
+  ASSERT_TRUE(save(driven, 1));
+  ASSERT_TRUE(driven.until([&] { return is_refused(driven); }));
+  ASSERT_FALSE(driven.journal().failed);
+  ASSERT_TRUE(master_->client().command(advised(driven.journal().replicas_missing.back()->hint)).is_ok());
+  EXPECT_TRUE(driven.until([&] {
+    const auto& missing = driven.journal().replicas_missing.back();
+    return missing && missing->text.find("0 of its replicas") != std::string::npos;
+  })) << driven.sink().status().held_up.value_or("nothing");
+  replica_->thaw();
+  EXPECT_TRUE(driven.until([&] { return is_confirmed(driven, 1); }));
+}
+
+TEST_F(ReplicasSink, AServerWithoutWaitIsServedAndNamed) {
+  RedisServer server({"--rename-command", "WAIT", ""});
+  RedisOptions made = options_for(server);
+  made.replicas_ack = 1;
+  DrivenSink driven(made);
+  ASSERT_TRUE(driven.until_connected());
+  ASSERT_TRUE(save(driven, 1));
+  ASSERT_TRUE(driven.until([&] { return is_refused(driven); }));
+  ASSERT_FALSE(driven.journal().failed);
+  EXPECT_THAT(driven.journal().replicas_missing.back()->text, HasSubstr("has no command WAIT"));
+  EXPECT_THAT(driven.journal().replicas_missing.back()->hint, HasSubstr("leave 'replicas_ack' out"));
+  server.client().set("k", "v");
+  driven.run(OrderBuilder(Act::kInvalidate).key("k", {10}));
+  EXPECT_FALSE(server.client().exists("k"));
 }
 
 TEST_F(ReplicasSink, MoreThanThereAreAreWaitedFor) {
@@ -178,6 +265,26 @@ TEST(ReplicasOfACluster, EachMasterThatWasWrittenToIsAsked) {
   EXPECT_EQ(driven.journal().records_confirmed, (std::vector<std::uint64_t>{1}));
   cluster.node(4).thaw();
   ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 2); }));
+  EXPECT_FALSE(driven.sink().status().held_up);
+}
+
+TEST(ReplicasOfACluster, AMasterThatForbidsWaitIsNamedAndAskedAgain) {
+  EVICTD_NEED_REDIS();
+  RedisCluster cluster(3, 1);
+  ASSERT_TRUE(cluster.node(1).client().command({"ACL", "SETUSER", "default", "-wait"}).is_ok());
+  RedisOptions options = options_for(cluster.node(0));
+  options.url = cluster.url();
+  options.replicas_ack = 1;
+  DrivenSink driven(options);
+  ASSERT_TRUE(driven.until_connected()) << driven.journal().last_error.to_string();
+  driven.sink().save_record(numbered(1));
+  ASSERT_TRUE(driven.until([&] { return is_refused(driven); }));
+  ASSERT_FALSE(driven.journal().failed) << driven.journal().last_error.to_string();
+  const Error told = *driven.journal().replicas_missing.back();
+  EXPECT_THAT(told.text, AllOf(HasSubstr("127.0.0.1:" + std::to_string(cluster.node(1).port())), HasSubstr("run WAIT")));
+  EXPECT_EQ(driven.sink().status().held_up, told.text);
+  ASSERT_TRUE(cluster.node(1).client().command(advised(told.hint)).is_ok());
+  ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 1); }));
   EXPECT_FALSE(driven.sink().status().held_up);
 }
 
