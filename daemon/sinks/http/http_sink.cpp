@@ -18,6 +18,7 @@ using std::chrono::milliseconds;
 
 // Reads of the record that are our own, not the lane's.
 constexpr std::uint64_t kOwnLoad = 1ULL << 63U;
+constexpr milliseconds kGatherInterval{5};  // between two requests of keys that are not full
 
 // What the sink of the record says, gathered during its step and looked at after it.
 struct StoreEvents final : SinkHandler {
@@ -95,7 +96,7 @@ class HttpSink final : public Sink {
     client_.wait_for(waiting);
     if (!done_.empty()) waiting.wake_at(SteadyTime::min());
     if (wants_to_send() && requests_.size() < options_.requests_max) {
-      waiting.wake_at(std::max(pause_until_, bucket_.next(now_.steady)));
+      waiting.wake_at(std::max({pause_until_, bucket_.next(now_.steady), next_due()}));
     }
   }
 
@@ -232,9 +233,16 @@ class HttpSink final : public Sink {
     return announced_ && (!again_.empty() || !all_wanted_.empty() || !wanted_.empty());
   }
 
+  // One alone leaves at once. Of thousands a second each would cost a request of its own, to an edge that takes hundreds of
+  // keys in one.
+  SteadyTime next_due() const {
+    const bool is_gathered = !probe_ && again_.empty() && all_wanted_.empty() && wanted_.size() < options_.service.keys_max;
+    return is_gathered ? gathered_at_ + kGatherInterval : SteadyTime::min();
+  }
+
   void send() {
     while (wants_to_send() && requests_.size() < options_.requests_max && pause_until_ <= now_.steady &&
-           bucket_.next(now_.steady) <= now_.steady) {
+           bucket_.next(now_.steady) <= now_.steady && next_due() <= now_.steady) {
       bucket_.take(now_.steady);
       Request request;
       if (probe_) {
@@ -258,6 +266,7 @@ class HttpSink final : public Sink {
   }
 
   void gather(Request& request) {
+    gathered_at_ = now_.steady;
     std::vector<std::string_view> keys;
     for (const Want& each : wanted_) {
       if (keys.size() == options_.service.keys_max) break;
@@ -516,6 +525,7 @@ class HttpSink final : public Sink {
   std::optional<Error> problem_;
   std::string reported_class_;
   SteadyTime pause_until_{};
+  SteadyTime gathered_at_{};  // when keys left last
   bool is_throttled_ = false;
   milliseconds backoff_{0};
   milliseconds throttle_{0};

@@ -129,6 +129,22 @@ TEST_F(HttpSink, OrdersThatWaitShareAKeyAndARequest) {
   EXPECT_THAT(purges()[1].body, HasSubstr(R"(["a","b","c"])"));
 }
 
+// Thousands of transactions a second must not be as many requests.
+TEST_F(HttpSink, WhatComesInQuickSuccessionSharesARequest) {
+  make_connected([](HttpSinkOptions& options) { options.service.rate = {100'000, 1000ms, 100'000}; });
+  std::vector<OrderBuilder> orders;
+  for (int i = 0; i < 200; ++i) orders.push_back(keys({"k" + std::to_string(i)}));
+  const auto begin = std::chrono::steady_clock::now();
+  for (Ticket ticket = 1; ticket <= 200; ++ticket) {
+    until([&] { return sink->has_room(Urgency::kPrompt); });
+    submit(ticket, orders[ticket - 1]);
+    turn();
+  }
+  until([&] { return journal.done.size() == 200; });
+  const auto intervals = (std::chrono::steady_clock::now() - begin) / 5ms;
+  EXPECT_LE(purges().size(), static_cast<std::size_t>(intervals) + 2);
+}
+
 TEST_F(HttpSink, A429IsWaitedForAsLongAsItSaysAndIsNoFailure) {
   make_connected();
   std::atomic<int> asked{0};
