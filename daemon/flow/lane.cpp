@@ -192,7 +192,11 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   }
   if (work.unapplied > work.held) unapplied_[work.number] = work.batch->oldest_commit;
   if (!work.visible_at) invisible_[work.number] = &work;
-  if (work.number <= gate_) begin_batch(work);
+  if (work.number <= gate_) {
+    begin_batch(work);
+  } else {
+    unbegun_.push_back(work.number);
+  }
 }
 
 // Every transaction in it is known to be finished here (or applied), as far as what we know reaches.
@@ -269,9 +273,14 @@ void Lane::release_through(std::uint64_t number, Now now) {
   now_ = now;
   if (number == gate_) return;
   gate_ = number;
-  for (const auto& batch : batches_) {
-    if (batch->number > gate_) break;
-    if (!batch->begun && !batch->abandoned && batch->unfinished != 0) begin_batch(*batch);
+  // Never a look at all that is held: of a dead edge that is a minute of the database's changes, and no other cache may wait
+  // for it (G9).
+  while (!unbegun_.empty() && unbegun_.front() <= gate_) {
+    const auto found = works_.find(unbegun_.front() * 2);
+    unbegun_.pop_front();
+    if (found == works_.end()) continue;  // given up
+    BatchWork& batch = *found->second->as_batch();
+    if (!batch.begun && !batch.abandoned) begin_batch(batch);
   }
 }
 

@@ -324,6 +324,7 @@ class Lane final : private SinkHandler {
   std::deque<Unnoted> unnoted_;
   std::uint64_t noted_through_max_ = UINT64_MAX;
   std::uint64_t gate_ = UINT64_MAX;   // batches beyond it wait for the lanes before this one
+  std::deque<std::uint64_t> unbegun_; // their numbers, in order; some may be given up
   Gated gated_;                       // second purges that are due, and wait for the lanes before this one
   std::uint64_t parked_before_ = 0;   // which of these are parked, by their place in LaneSpec::after: a bit for each
   bool is_followed_ = false;
