@@ -515,9 +515,9 @@ void Flow::Impl::watch_lanes() {
     });
     if (!lane.is_full() || !owes || !holds_another_up) {
       entry.full_since.reset();
-    } else if (!entry.full_since) {
-      entry.full_since = now_.steady;
-    } else if (now_.steady - *entry.full_since >= kFullMax) {
+    } else if (lane.is_connected() && !entry.full_since) {
+      entry.full_since = now_.steady;  // it may make room in a moment; one that is away will not, and nobody waits for it
+    } else if (!lane.is_connected() || now_.steady - *entry.full_since >= kFullMax) {
       entry.full_since.reset();
       lane.fall_behind();
     }

@@ -862,12 +862,13 @@ void Lane::settle_for_kept(PurgeWork& purge) {
   if (latest) now_visible(purge, *latest);
 }
 
+// The batch first, as in abandon_all().
 void Lane::abandon_with_purges(BatchWork& batch) {
-  std::vector<std::uint64_t> ids;
-  for (const auto& [id, work] : works_) {
-    if (is_for(*work, batch)) ids.push_back(id);
+  const std::uint64_t of = batch.id;
+  std::vector<std::uint64_t> ids{of};
+  for (const auto& [id, purge] : purges_) {
+    if (std::find(purge->dependents.begin(), purge->dependents.end(), of) != purge->dependents.end()) ids.push_back(id);
   }
-  std::sort(ids.begin(), ids.end());
   for (const std::uint64_t id : ids) {
     if (const auto work = works_.find(id); work != works_.end()) abandon(*work->second);
   }

@@ -94,6 +94,24 @@ TEST_F(Lanes, ACacheThatFallsBehindInTheMiddleOfAWalkGetsFurther) {
   EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
+// One that is full may make room in a moment, and the others wait that long; one that is away will not.
+TEST_F(Lanes, NoneWaitsForOneThatIsAwayWhenThatIsFull) {  // G9
+  FlowOptions options;
+  options.held_bytes_max = 256 * 1024;
+  start({}, options);
+  b_.server_up = false;
+  run(100ms);
+  std::vector<Xid> written;
+  for (int i = 0; i < 800; ++i) {
+    written.push_back(write(i % 12));
+    run(10ms);
+    if (i < 5) continue;
+    const int row = (i - 5) % 12;
+    ASSERT_TRUE(a_.data.applied.contains({written[static_cast<std::size_t>(i - 5)], "row:" + std::to_string(row)})) << i;
+  }
+  EXPECT_TRUE(status(1).is_behind);
+}
+
 // What it asked for is given up with the rest, which does not make it done.
 TEST_F(Lanes, ACacheThatFellBehindIsSentAgainWhatAskedForAPurge) {  // G1
   FlowOptions options;
