@@ -51,17 +51,22 @@ TEST(WatchText, JsonIsOneObjectPerLine) {
             "\n");
 }
 
-TEST(WatchText, TheRuleOfAnActionIsItsNameAlone) {
-  const Result<RuleSet> rules = RuleSet::parse("- {name: shop, table: t, fill: checked, refresh: {stream: anew}, keys: ['t:{id}'], tags: ['u:{id}']}\n", "rules.yaml");
-  ASSERT_TRUE(rules) << rules.error().to_string();
+// What `rules` make of a new row with id 1 in public.t.
+void map_insert(const RuleSet& rules, ExplainReceiver& receiver) {
   Relation relation;
   relation.generation = 1;
   relation.schema = "public";
   relation.table = "t";
   relation.columns = {Column{"id", ValueType::kText, true}};
   const std::vector<Value> row = {Value{ValueState::kText, "1"}};
+  Mapper(rules).map(Change{Operation::kInsert, &relation, {}, row}, receiver);
+}
+
+TEST(WatchText, TheRuleOfAnActionIsItsNameAlone) {
+  const Result<RuleSet> rules = RuleSet::parse("- {name: shop, table: t, fill: checked, refresh: {stream: anew}, keys: ['t:{id}'], tags: ['u:{id}']}\n", "rules.yaml");
+  ASSERT_TRUE(rules) << rules.error().to_string();
   ExplainReceiver receiver(*rules);
-  Mapper(*rules).map(Change{Operation::kInsert, &relation, {}, row}, receiver);
+  map_insert(*rules, receiver);
   WatchedChange change = update();
   change.lines = receiver.lines();
   WatchStyle style;
@@ -86,14 +91,8 @@ TEST(WatchText, NamesTheRowByItsIdentity) {
 TEST(WatchText, TheReasonsAreThoseOfTheRules) {
   const RuleSet rules = *RuleSet::parse("- {table: t, on: [delete], keys: ['t:{id}']}\n- {table: t, where: {id: 2}, keys: ['u:{id}']}\n",
                                         "rules.yaml");
-  Relation relation;
-  relation.generation = 1;
-  relation.schema = "public";
-  relation.table = "t";
-  relation.columns = {Column{"id", ValueType::kText, true}};
-  const std::vector<Value> row = {Value{ValueState::kText, "1"}};
   ExplainReceiver receiver(rules);
-  Mapper(rules).map(Change{Operation::kInsert, &relation, {}, row}, receiver);
+  map_insert(rules, receiver);
   EXPECT_EQ(why_nothing(receiver), "rule 'public.t' (rules.yaml:1:3): 'on' does not name this operation; "
                                    "rule 'public.t#2' (rules.yaml:2:3): 'where' does not hold: column 'id' is '1'");
 }

@@ -36,6 +36,14 @@ bool is_confirmed(DrivenSink& driven, std::uint64_t sequence) {
   return !confirmed.empty() && confirmed.back() == sequence;
 }
 
+// What was missing has come, on the same connection.
+void expect_all_is_well(DrivenSink& driven, std::uint64_t sequence) {
+  ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, sequence); }));
+  ASSERT_TRUE(driven.until([&] { return !driven.journal().replicas_missing.back(); }));
+  EXPECT_FALSE(driven.sink().status().held_up);
+  EXPECT_EQ(driven.journal().disconnects, 0);
+}
+
 class ReplicasSink : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -99,10 +107,7 @@ TEST_F(ReplicasSink, WhatAReplicaThatStandsStillLacksIsNotConfirmedWhileDeletesG
   ASSERT_TRUE(save(driven, 2)) << "records go on, too";
   EXPECT_TRUE(driven.journal().records_confirmed.empty());
   replica_->thaw();
-  ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 2); }));
-  ASSERT_TRUE(driven.until([&] { return !driven.journal().replicas_missing.back(); }));
-  EXPECT_FALSE(driven.sink().status().held_up);
-  EXPECT_EQ(driven.journal().disconnects, 0);
+  expect_all_is_well(driven, 2);
 }
 
 TEST_F(ReplicasSink, AWitnessThatIsCutOffAsksAgain) {
@@ -175,10 +180,7 @@ TEST_F(ReplicasSink, AUserWhoMayNotWaitIsToldSoOnceAndAskedAgain) {
   EXPECT_EQ(driven.journal().replicas_missing.size(), 1u);
   EXPECT_TRUE(driven.journal().records_confirmed.empty());
   ASSERT_TRUE(master_->client().command(advised(told.hint)).is_ok()) << told.hint;
-  ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 1); }));
-  ASSERT_TRUE(driven.until([&] { return !driven.journal().replicas_missing.back(); }));
-  EXPECT_FALSE(driven.sink().status().held_up);
-  EXPECT_EQ(driven.journal().disconnects, 0);
+  expect_all_is_well(driven, 1);
 }
 
 TEST_F(ReplicasSink, ARightThatIsTakenAwayIsToldAndWaitedFor) {

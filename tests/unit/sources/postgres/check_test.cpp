@@ -448,9 +448,7 @@ TEST_F(PostgresCheckTest, JoinedTablesAreLookedUp) {
 }
 
 TEST_F(PostgresCheckTest, RolesAndServersThatWillNotDo) {
-  sql->run(
-      "do $$ begin if not exists (select from pg_roles where rolname = 'no_repl') then create role "
-      "no_repl login; end if; end $$");
+  make_role("no_repl", "login");
   sql->run("create table products (id int primary key)");
   user = "no_repl";
   Findings found = check();

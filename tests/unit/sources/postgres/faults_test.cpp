@@ -217,9 +217,7 @@ TEST_F(PostgresFaultTest, AMissingRoleOrDatabaseIsWaitedFor) {
 TEST_F(PostgresFaultTest, AMissingRightIsWaitedFor) {
   sql->run("create table products (id int primary key)");
   sql->run("create publication evictd for table products");
-  sql->run(
-      "do $$ begin if not exists (select from pg_roles where rolname = 'no_repl') then"
-      " create role no_repl login; end if; end $$");
+  make_role("no_repl", "login");
   sql->run("alter role no_repl noreplication");
   PostgresOptions chosen = options();
   chosen.url = server->url(database, "no_repl");
@@ -276,9 +274,7 @@ TEST_F(PostgresFaultTest, ValueThatWillNotBeSentWarnsOrEndsTheStartAsTheRuleSays
 
 TEST_F(PostgresFaultTest, PublicationWeMayNotCreateSaysHowAndIsWaitedFor) {
   sql->run("create table products (id int primary key)");
-  sql->run(
-      "do $$ begin if not exists (select from pg_roles where rolname = 'plain_repl') then"
-      " create role plain_repl login replication; end if; end $$");
+  make_role("plain_repl", "login replication");
   PostgresOptions chosen = options();
   chosen.url = server->url(database, "plain_repl");
   const std::string text = refusal_of({"public.products"}, chosen);
@@ -292,9 +288,7 @@ TEST_F(PostgresFaultTest, PublicationWeMayNotCreateSaysHowAndIsWaitedFor) {
 
 TEST_F(PostgresFaultTest, ADatabaseWeMayNotCreateInIsWaitedFor) {
   sql->run("create table products (id int primary key)");
-  sql->run(
-      "do $$ begin if not exists (select from pg_roles where rolname = 'owner_repl') then"
-      " create role owner_repl login replication; end if; end $$");
+  make_role("owner_repl", "login replication");
   sql->run("alter table products owner to owner_repl");
   PostgresOptions chosen = options();
   chosen.url = server->url(database, "owner_repl");
@@ -383,9 +377,7 @@ TEST_F(PostgresFaultTest, AByteThatIsNoTextIsExplainedAndNotRetriedInATightLoop)
 
 TEST_F(PostgresFaultTest, PasswordsAndTlsWorkAsLibpqDoesThem) {
   sql->run("create table products (id int primary key)");
-  sql->run(
-      "do $$ begin if not exists (select from pg_roles where rolname = 'scram_user') then"
-      " create role scram_user login superuser password 'it''s secret'; end if; end $$");
+  make_role("scram_user", "login superuser password 'it''s secret'");
   sql->run(
       "copy (select 1) to program 'openssl req -new -x509 -days 2 -nodes -subj /CN=localhost "
       "-keyout server.key"
@@ -446,8 +438,7 @@ TEST_F(PostgresFaultTest, DropLeavesAPublicationThatOthersMayNeed) {
                                     "left publication 'evictd', which slot 'other_" + database +
                                         "' may be read with; if it is not: DROP PUBLICATION evictd;"));
   sql->run("select pg_drop_replication_slot('other_" + database + "')");
-  sql->run("do $$ begin if not exists (select from pg_roles where rolname = 'plain_repl') then"
-           " create role plain_repl login replication; end if; end $$");
+  make_role("plain_repl", "login replication");
   PostgresOptions chosen = options();
   chosen.url = server->url(database, "plain_repl");
   dropped = drop_postgres(chosen);

@@ -246,9 +246,7 @@ TEST_F(PostgresGapTest, TableWeMayNotPublishRefusesReadinessAndIsAGapWhenItComes
   sql->run(
       "create table products (id int primary key); create table orders (id int primary key);"
       "create publication evictd for table products, orders");
-  sql->run(
-      "do $$ begin if not exists (select from pg_roles where rolname = 'plain_repl') then"
-      " create role plain_repl login replication; end if; end $$");
+  make_role("plain_repl", "login replication");
   user = "plain_repl";
   make({"public.products", "public.orders"}, watchful());
   driver->start(std::nullopt);

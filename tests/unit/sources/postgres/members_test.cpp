@@ -88,9 +88,7 @@ TEST_F(PostgresMembersTest, AChildMadeWhileEvictdWasAwayIsPublishedAndAGap) {
 
 TEST_F(PostgresMembersTest, AChildThatMayNotBePublishedIsNamedWithTheStatementThatHelps) {
   sql->run("create table pay (nr int primary key, ref text); create publication evictd for table pay");
-  sql->run(
-      "do $$ begin if not exists (select from pg_roles where rolname = 'plain_repl') then"
-      " create role plain_repl login replication; end if; end $$");
+  make_role("plain_repl", "login replication");
   user = "plain_repl";
   follow({"public.pay"});
   sql->run("create table \"Cheque\" (primary key (nr)) inherits (pay)");

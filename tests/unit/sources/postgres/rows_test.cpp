@@ -131,10 +131,7 @@ TEST_F(PostgresRowsTest, RowsOfALateCommitLieBeforeThoseOfAnEarlierOne) {
 
 // P14: the settings of a role would change the text of values, and so the keys.
 TEST_F(PostgresRowsTest, SettingsOfTheRoleDoNotChangeTexts) {
-  sql->run(
-      "do $$ begin if not exists (select from pg_roles where rolname = 'odd') then create role odd "
-      "login superuser;"
-      " end if; end $$");
+  make_role("odd", "login superuser");
   sql->run(
       "alter role odd set datestyle = 'SQL, DMY'; alter role odd set timezone = 'Asia/Tokyo';"
       " alter role odd set bytea_output = 'escape'; alter role odd set extra_float_digits = -10;"

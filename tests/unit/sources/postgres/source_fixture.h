@@ -33,6 +33,12 @@ class SourceTest : public ::testing::Test {
     sql = std::make_unique<PostgresSession>(server->session(database));
   }
 
+  // Roles are the server's, which tests share: one that another test has made stays as it is.
+  void make_role(const std::string& name, const std::string& attributes) {
+    sql->run("do $$ begin if not exists (select from pg_roles where rolname = '" + name + "') then create role " + name + " " + attributes +
+             "; end if; end $$");
+  }
+
   void TearDown() override {
     if (driver) driver->stop();
     driver.reset();

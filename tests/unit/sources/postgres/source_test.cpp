@@ -323,9 +323,7 @@ TEST_F(PostgresSourceTest, StatusKnowsTheNumbersOfTheSlot) {
 TEST_F(PostgresSourceTest, ALeastPrivilegedRoleStreamsWhatAnOwnerPrepared) {
   sql->run(
       "create table products (id int primary key); create publication evictd for table products");
-  sql->run(
-      "do $$ begin if not exists (select from pg_roles where rolname = 'plain_repl') then"
-      " create role plain_repl login replication; end if; end $$");
+  make_role("plain_repl", "login replication");
   user = "plain_repl";
   stream({"public.products"});
   sql->run("insert into products values (1)");
