@@ -110,6 +110,7 @@ void Lane::use(std::shared_ptr<const RuleSet> rules, Now now) {
 void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at, Now now) {
   now_ = now;
   last_taken_ = batch->number;
+  if (is_behind_ && is_followed_) settled_.push_back({batch->number, false});  // who stands behind it may have it
   if (is_parked_ || is_behind_) return;
   // Sent again: for another cache's sake, or because this process or another one ended before it was acknowledged.
   const bool is_known = is_finished(*batch);
@@ -260,7 +261,7 @@ void Lane::begin_batch(BatchWork& work) {
   work.begun = true;
   for (std::uint32_t part = 0; part < work.parts.size(); ++part) {
     if (work.parts[part].act == Act::kSettle) {  // of a replay; it may be seen to be visible before it begins
-      const bool waits = work.parts[part].state == PartState::kApplied && !work.parts[part].timer;
+      const bool waits = work.parts[part].state == PartState::kApplied && !work.parts[part].waits_to_settle();
       if (waits) wait_for_settle(work, part);
     } else if (work.visible_at || !work.parts[part].waits_for_visibility) {
       enqueue(work, part);
@@ -493,7 +494,7 @@ void Lane::now_partly_visible(Work& work, SteadyTime since) {
   if (work.abandoned || (batch != nullptr && !batch->begun)) return;
   for (std::uint32_t number = 0; number < work.parts.size(); ++number) {
     const Part& part = work.parts[number];
-    if (part.settles() && part.state == PartState::kApplied && !part.timer && !part.gated) wait_for_settle(work, number);
+    if (part.settles() && part.state == PartState::kApplied && !part.waits_to_settle()) wait_for_settle(work, number);
   }
 }
 
@@ -797,7 +798,10 @@ void Lane::abandon(Work& work) {
       if (const auto found = works_.find(dependent); found != works_.end()) found->second->as_batch()->is_incomplete = true;
     }
   }
-  if (const BatchWork* batch = work.as_batch()) unapplied_.erase(batch->number);
+  if (BatchWork* batch = work.as_batch()) {
+    unapplied_.erase(batch->number);
+    open_settle_gate(*batch);  // nobody tells of it any more, and a walk that is shared with others may wait there
+  }
   if (BatchWork* batch = work.as_batch(); batch != nullptr && batch->holds > 0) {
     held_.erase(batch->number);
     work.unfinished -= std::exchange(batch->holds, 0);

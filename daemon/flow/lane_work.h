@@ -21,6 +21,7 @@ struct Lane::Part {
   std::optional<Owed::iterator> owed;  // its place among what the cache owes
   std::optional<Timers::iterator> timer;
   std::optional<Gated::iterator> gated;  // the timer is over, and the lanes before this one are not done
+  bool waits_to_settle() const { return timer || gated; }
   // Not to be submitted before its transactions are visible: a counter, which readers take as proof that the database
   // shows what it stands for.
   bool waits_for_visibility = false;

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <numeric>
 
 #include "tests/support/flow_run.h"
@@ -296,6 +297,102 @@ TEST_F(Lanes, OneThatIsAwayExpectsNothingOfAnEarlierConnection) {
   b_.server_up = true;
   run(5s);
   EXPECT_THAT(said, Not(Contains(HasSubstr("gap in the change stream"))));
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+}
+
+// One that stands behind another, and a third one.
+class OneBehindAnother : public ::testing::Test, protected FlowWorld {
+ protected:
+  OneBehindAnother() : a_(5s), b_(5s), c_(5s) {}
+  void start(const std::string& rules) {
+    LaneSpec a{"a", &a_, {}, {}, 5s}, b{"b", &b_, {}, {}, 5s}, c{"c", &c_, {}, {}, 5s};
+    b.after = {"a"};
+    FlowOptions options;
+    options.held_bytes_max = 8 * 1024;
+    FlowWorld::start(rules, {a, b, c}, options);
+    run(3s);
+    ASSERT_THAT(flow->status().not_ready, ElementsAre());
+  }
+  void restart_the_source() {
+    source.restart(now);
+    run(10ms);
+    while (!source.connected()) run(10ms);
+  }
+  bool until(const std::function<bool()>& holds) {
+    for (int i = 0; i < 1000 && !holds(); ++i) run(10ms);
+    return holds();
+  }
+
+  FakeSink a_;
+  FakeSink b_;
+  FakeSink c_;
+};
+
+// Its second delete is due before the cache before it has even applied the change again.
+TEST_F(OneBehindAnother, WaitsForItAgainAfterARestart) {
+  start("- {table: public.rows, keys: ['row:{id}'], settle: 1s}\n"
+        "- {table: public.rows, keys: ['card:{id}'], fill: checked, caches: [a]}\n");
+  const Xid hanging = database.commit({1}, false, now.system).xid;
+  run(300ms);
+  ASSERT_TRUE(b_.data.last_delete.contains("row:1"));
+  restart_the_source();
+  a_.orders_per_turn = 1;
+  a_.frozen = true;  // checked rules are applied again there
+  const SteadyTime frozen_at = now.steady;
+  run(100ms);
+  database.make_visible(hanging, now.steady);
+  run(2s);
+  EXPECT_LT(b_.data.last_delete.at("row:1"), frozen_at);
+  a_.frozen = false;
+  run(3s);
+  EXPECT_GT(b_.data.last_delete.at("row:1"), frozen_at + 2s) << "again, beside a's";
+  EXPECT_TRUE(is_acknowledged());
+}
+
+// What the one before had no room for, nobody there tells of.
+TEST_F(OneBehindAnother, WaitsForNothingThatTheOneBeforeNeverTook) {
+  start("- {table: public.rows, keys: ['row:{id}'], settle: 1s, where: {id: 1}, caches: [b, c]}\n"
+        "- {table: public.rows, keys: ['card:{id}'], fill: checked, caches: [a]}\n");
+  const Xid hanging = database.commit({2}, false, now.system).xid;
+  run(100ms);
+  for (int i = 0; i < 100; ++i) {
+    write(3);
+    run(10ms);
+  }
+  write(1);
+  run(300ms);
+  ASSERT_TRUE(b_.data.last_delete.contains("row:1"));
+  restart_the_source();
+  a_.frozen = true;
+  ASSERT_TRUE(until([this] { return status(0).is_behind; }));
+  run(3s);
+  ASSERT_FALSE(status(1).is_behind);
+  a_.frozen = false;
+  run(10s);
+  database.make_visible(hanging, now.steady);
+  run(5s);
+  EXPECT_TRUE(is_acknowledged());
+}
+
+// It has nothing to wait for, but the walks it shares with others might.
+TEST_F(OneBehindAnother, DoesNotWaitWithTheWalksOfWhatItHasGivenUp) {
+  start("- {table: public.rows, keys: ['row:{id}'], settle: 1s, where: {id: 99}, caches: [b]}\n"
+        "- {table: public.rows, keys: ['card:{id}'], settle: 1s, caches: [a, c]}\n");
+  const Xid hanging = database.commit({2}, true, now.system).xid;
+  run(200ms);
+  ASSERT_TRUE(b_.data.last_delete.contains("row:*"));
+  a_.frozen = true;
+  for (int i = 0; i < 100; ++i) {
+    write(3);
+    run(10ms);
+  }
+  ASSERT_TRUE(until([this] { return status(0).is_behind; }));
+  ASSERT_FALSE(status(1).is_behind);
+  database.make_visible(hanging, now.steady);
+  run(3s);
+  a_.frozen = false;
+  run(10s);
+  EXPECT_TRUE(is_acknowledged());
   EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
