@@ -77,6 +77,8 @@ struct Cache {
   SteadyTime served_since{};
   // When a daemon last had done in it all there is, in one connection, but for a moment's work.
   SteadyTime abreast_at{};
+  // When one of the daemons last had rules that do not name its cards.
+  SteadyTime cards_unwatched_at = SteadyTime::min();
   bool may_be_purged = false;  // something happened that a purge of patterns answers
   // By value: what its last look found nothing wrong in, and until when that holds if nothing of it changes. (What was
   // seen only grows, so that sets of one size are the same.)
@@ -643,6 +645,8 @@ class World {
   }
   void note_served() {
     for (std::size_t i = 0; i < caches_.size(); ++i) {
+      const bool are_cards_watched = std::all_of(daemons_.begin(), daemons_.end(), [this, i](const Daemon& daemon) { return is_watched("card:0", caches_[i], daemon.rules); });
+      if (!are_cards_watched) caches_[i].cards_unwatched_at = now_.steady;
       const bool is_served = std::any_of(daemons_.begin(), daemons_.end(), [i](const Daemon& daemon) {
         if (!daemon.flow || daemon.is_stopping) return false;
         return daemon.status.active && daemon.status.lanes[i].is_connected;
@@ -793,7 +797,9 @@ class World {
         // Where evictd does not come to the cache, or to the one before it, for longer than a tombstone lives, nobody renews those
         // of commits that hang, until it has caught up: README, "Not promised".
         // And nobody renews those of a purge that hangs: what they let in goes when it is visible, in the time of G4 below.
-        const bool has_ended = (is_unrenewed && now_.steady - applied_at > kTombstoneTtl) ||
+        // And those of keys that no rule names any more; when one names them again, they are purged.
+        const bool was_dropped = name.compare(0, 5, "card:") == 0 && cache.cards_unwatched_at >= applied_at;
+        const bool has_ended = ((is_unrenewed || was_dropped) && now_.steady - applied_at > kTombstoneTtl) ||
                                (is_purge(xid) && database_.visible_since(xid) - applied_at > kTombstoneTtl);
         if (applied_at != SteadyTime::min() && !has_ended) {
           return violate(fmt::format("G3: {} in {} lacks xid {}, which was applied", name, cache.name, number(xid)));
