@@ -58,4 +58,10 @@ struct Batch {
   std::size_t bytes = 0;             // counted against FlowOptions::held_bytes_max, by each lane that holds it
 };
 
+// What of a batch waits for its transactions to become visible, its counters and its lookups, of those `visible` alone (sorted): for
+// a commit may hang for hours beside others that readers have long seen. Null where they have none. Without a number.
+std::unique_ptr<Batch> what_waits(const Batch& batch, const std::vector<Xid>& visible);
+// Whether anything of it does.
+bool has_what_waits(const Batch& batch);
+
 }  // namespace evictd

@@ -128,6 +128,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   void on_batch(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at) override;
   void on_visible(std::uint64_t number, SteadyTime since) override;
   void on_partly_visible(std::uint64_t number, SteadyTime since) override;
+  void on_ahead(std::shared_ptr<const Batch> ahead, SteadyTime visible_at, std::uint64_t of) override;
   void on_unmappable_stop(const Error& error) override { failure_ = error; }
 
   // LookupsOut
@@ -135,6 +136,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   void on_found(std::shared_ptr<const Batch> found, SteadyTime visible_at, std::uint64_t of) override;
   void on_looked_up(std::uint64_t of) override;
   void on_overflow_stop(const Error& error) override { failure_ = error; }
+  bool has_room_for_found() const override;
 
   bool is_streaming() const { return stage_ == Stage::kStreaming; }
   Lane::Surroundings surroundings() const;
@@ -431,12 +433,21 @@ void Flow::Impl::on_partly_visible(std::uint64_t number, SteadyTime since) {
   for (Entry& entry : lanes_) entry.lane->became_partly_visible(number, since, now_);
 }
 
+void Flow::Impl::on_ahead(std::shared_ptr<const Batch> ahead, SteadyTime visible_at, std::uint64_t of) {
+  for (Entry& entry : lanes_) entry.lane->take_found(ahead, visible_at, of, now_);
+  if (is_streaming()) lookups_.take_ahead(ahead, visible_at, of, now_);
+}
+
 void Flow::Impl::on_found(std::shared_ptr<const Batch> found, SteadyTime visible_at, std::uint64_t of) {
   for (Entry& entry : lanes_) entry.lane->take_found(found, visible_at, of, now_);
 }
 
 void Flow::Impl::on_looked_up(std::uint64_t of) {
   for (Entry& entry : lanes_) entry.lane->looked_up(of, now_);
+}
+
+bool Flow::Impl::has_room_for_found() const {
+  return std::all_of(lanes_.begin(), lanes_.end(), [](const Entry& entry) { return entry.lane->has_room_for_found(); });
 }
 
 void Flow::Impl::open_gates() {

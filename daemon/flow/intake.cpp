@@ -3,12 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "mapping/check.h"
 
 namespace evictd {
 namespace {
+
+// Most become visible within that time, all of them: what waits for it is not done twice.
+constexpr std::chrono::milliseconds kAheadAfter{50};
 
 std::chrono::milliseconds longest_settle(const RuleSet& rules) {
   std::chrono::milliseconds longest{1000};
@@ -102,7 +106,29 @@ void Intake::relation_gone(const Relation& relation) {
   last_relation_ = nullptr;
 }
 
+// As the settles of those that are visible, so what waits to be done at all.
+void Intake::send_ahead(Invisible& waiting) {
+  if (now_.steady - waiting.closed_at < kAheadAfter || !waiting.looked.hanging || !has_what_waits(*waiting.batch)) return;
+  const std::vector<Xid>& hanging = *waiting.looked.hanging;
+  if (hanging.size() == std::exchange(waiting.hanging, hanging.size())) return;
+  const auto is_done = [&](Xid xid) {
+    return std::find(hanging.begin(), hanging.end(), xid) != hanging.end() ||
+           std::binary_search(waiting.ahead.begin(), waiting.ahead.end(), xid);
+  };
+  std::vector<Xid> visible;
+  std::remove_copy_if(waiting.batch->xids.begin(), waiting.batch->xids.end(), std::back_inserter(visible), is_done);
+  std::sort(visible.begin(), visible.end());
+  visible.erase(std::unique(visible.begin(), visible.end()), visible.end());
+  waiting.ahead.insert(waiting.ahead.end(), visible.begin(), visible.end());
+  std::sort(waiting.ahead.begin(), waiting.ahead.end());
+  std::unique_ptr<Batch> ahead = what_waits(*waiting.batch, visible);
+  if (!ahead) return;
+  ahead->number = take_number();
+  out_.on_ahead(std::move(ahead), visibility_.latest_at(), waiting.batch->number);
+}
+
 void Intake::snapshot(const Snapshot& snapshot, Now now) {
+  now_ = now;
   visibility_.add(snapshot, now.steady);
   bool helped = false;
   std::size_t kept = 0;
@@ -115,6 +141,7 @@ void Intake::snapshot(const Snapshot& snapshot, Now now) {
         helped = true;
         out_.on_partly_visible(waiting.batch->number, visibility_.latest_at());
       }
+      send_ahead(waiting);
       if (&invisible_[kept] != &waiting) invisible_[kept] = std::move(waiting);
       ++kept;
     }
@@ -135,7 +162,7 @@ void Intake::close(Now now) {
   const auto visible_at = is_idle ? std::optional(now.steady) : visibility_.look(*batch, looked, now.steady);
   const bool is_partly = !visible_at && visibility_.grew(*batch, looked);
   if (!visible_at) {
-    invisible_.push_back({batch, std::move(looked)});
+    invisible_.push_back({batch, std::move(looked), now.steady, {}, batch->xids.size()});
     if (!batch->lookups.empty()) visibility_.hurry(true);
   }
   out_.on_batch(batch, visible_at);

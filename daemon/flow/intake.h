@@ -33,6 +33,9 @@ class IntakeOut {
   // More of its transactions are visible than before, and others are not: one that hangs must not keep the rest from
   // their second deletes (G4).
   virtual void on_partly_visible(std::uint64_t number, SteadyTime since) = 0;
+  // What had to wait for that, of those that are visible, as a batch of its own: that of number `of` hangs on. It does the same
+  // once more when it is visible itself, but for lookups that were for these alone.
+  virtual void on_ahead(std::shared_ptr<const Batch> ahead, SteadyTime visible_at, std::uint64_t of) = 0;
   // A rule says `on_missing: stop`, and its value was not sent.
   virtual void on_unmappable_stop(const Error& error) = 0;
 };
@@ -103,6 +106,8 @@ class Intake final : private InvalidationReceiver {
   void unmappable(std::uint32_t rule, UnmappableReason reason, std::string_view column) override;
   void lookup(std::uint32_t rule, std::uint32_t lookup, std::span<const std::string_view> values) override;
 
+  struct Invisible;
+  void send_ahead(Invisible& waiting);
   void make_room();
   void collapse(std::uint32_t rule);
 
@@ -123,6 +128,9 @@ class Intake final : private InvalidationReceiver {
   struct Invisible {
     std::shared_ptr<const Batch> batch;
     Visibility::Looked looked;
+    SteadyTime closed_at{};
+    std::vector<Xid> ahead = {};  // of these all is done, as on_ahead() has it; sorted
+    std::size_t hanging = 0;      // so many were not visible when that was looked at
   };
   std::vector<Invisible> invisible_;
 

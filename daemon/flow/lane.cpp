@@ -235,9 +235,11 @@ void Lane::take_found(std::shared_ptr<const Batch> found, SteadyTime visible_at,
   take(std::move(found), visible_at, now);
   const auto taken = works_.find(id);
   if (taken == works_.end()) return;  // nothing of it acts here, or nothing is taken at all
+  BatchWork& work = *taken->second->as_batch();
+  found_bytes_ += work.found_bytes = work.bytes;
   const auto waiting = held_.find(of);
   if (waiting == held_.end()) return;  // finished here before: it was sent again for another cache's sake
-  taken->second->as_batch()->found_for = of;
+  work.found_for = of;
   ++waiting->second->holds;
   ++waiting->second->unfinished;
 }
@@ -724,6 +726,7 @@ void Lane::batch_finished(BatchWork& batch) {
   works_.erase(batch.id);
   invisible_.erase(batch.number);
   held_bytes_ -= batch.bytes - sizeof(BatchWork);
+  found_bytes_ -= std::exchange(batch.found_bytes, 0);
   batch.bytes = sizeof(BatchWork);
   batch.parts = std::vector<Part>();
   batch.batch.reset();

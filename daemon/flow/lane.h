@@ -127,6 +127,8 @@ class Lane final : private SinkHandler {
 
   // ---- Room, falling behind, parking.
   bool is_full() const { return held_bytes_ >= options_.held_bytes_max; }
+  // What was found by lookups and is not finished may be as much again as the changes that they are for, and no more.
+  bool has_room_for_found() const { return found_bytes_ < options_.held_bytes_max; }
   bool is_busy() const;  // orders wait for room in the sink
   // Whether the sink has few orders under way: what is gathered should leave at once.
   bool is_idle() const { return tickets_.size() < 2; }
@@ -308,6 +310,7 @@ class Lane final : private SinkHandler {
   std::unordered_map<const Pattern*, std::uint64_t> walking_purges_;
   std::unordered_map<const Pattern*, SteadyTime> purged_at_;  // of rules_: when the last walk began; see start_purge()
   std::size_t held_bytes_ = 0;
+  std::size_t found_bytes_ = 0;  // of these, of what was looked up
   std::uint64_t held_transactions_ = 0;
   std::uint64_t next_purge_ = 1;
   std::uint64_t last_taken_ = 0;      // number of the last batch seen, taken or not

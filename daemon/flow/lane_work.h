@@ -69,6 +69,7 @@ struct Lane::BatchWork final : Work {
   std::uint64_t unsettled_before = 0;
   SteadyTime settled_before_at = SteadyTime::min();
   bool is_lost_before = false;
+  std::size_t found_bytes = 0;  // counted in Lane::found_bytes_
   std::uint64_t found_for = 0;  // made of what was looked up for the batch of this number; 0: none
   bool is_incomplete = false;   // something found for it was given up: it does not go on record
   std::vector<PatternRef> purges;  // to be asked for when it begins; counted in unapplied and unfinished

@@ -100,7 +100,7 @@ const RuleInfo& LookupQueue::rule_of(const Piece& piece) const {
 void LookupQueue::take(const std::shared_ptr<const Batch>& batch, std::optional<SteadyTime> visible_at, Now now) {
   if (batch->lookups.empty()) return;
   Waiting& waiting = waiting_[batch->number];
-  waiting = {batch, visible_at, 0};
+  waiting = {batch, visible_at, 0, {}};
   if (visible_at) enqueue(waiting, now);
 }
 
@@ -111,12 +111,30 @@ void LookupQueue::became_visible(std::uint64_t number, SteadyTime since, Now now
   enqueue(found->second, now);
 }
 
+void LookupQueue::take_ahead(const std::shared_ptr<const Batch>& ahead, SteadyTime visible_at, std::uint64_t of, Now now) {
+  if (const auto found = waiting_.find(of); found != waiting_.end()) {
+    std::vector<Xid>& known = found->second.ahead;
+    known.insert(known.end(), ahead->xids.begin(), ahead->xids.end());
+    std::sort(known.begin(), known.end());
+  }
+  take(ahead, visible_at, now);
+}
+
+bool LookupQueue::Waiting::is_done(const BatchLookup::Item& item) const {
+  return std::all_of(item.xids.begin(), item.xids.end(), [this](Xid xid) { return std::binary_search(ahead.begin(), ahead.end(), xid); });
+}
+
 void LookupQueue::enqueue(Waiting& waiting, Now now) {
   for (const BatchLookup& lookup : waiting.batch->lookups) {
     for (std::size_t begin = 0; begin < lookup.items.size();) {
+      if (waiting.is_done(lookup.items[begin])) {
+        ++begin;
+        continue;
+      }
       std::size_t end = begin;
       std::size_t bytes = 0;
-      while (end < lookup.items.size() && end - begin < kLookupItemsMax && (end == begin || bytes < kAskedBytesMax)) {
+      while (end < lookup.items.size() && end - begin < kLookupItemsMax && (end == begin || bytes < kAskedBytesMax) &&
+             !waiting.is_done(lookup.items[end])) {
         bytes += bytes_of(lookup.items[end++]);
       }
       queue_.push_back({waiting.batch->number, &lookup, begin, end, now.steady});
@@ -124,6 +142,7 @@ void LookupQueue::enqueue(Waiting& waiting, Now now) {
       begin = end;
     }
   }
+  if (waiting.pieces_left == 0) all_done(waiting.batch->number);
   step(now);
 }
 
@@ -131,12 +150,17 @@ void LookupQueue::step(Now now) {
   now_ = now;
   while (!asked_ && !queue_.empty()) {
     const Piece piece = queue_.front();
-    if (now.steady - piece.queued_at < kWaitMax) return ask(now);
+    const bool has_room = out_.has_room_for_found();
+    if (now.steady - piece.queued_at < kWaitMax) {
+      if (has_room) ask(now);
+      return;
+    }
     queue_.pop_front();
     observer_.looked_up({rule_of(piece), true, piece.end - piece.begin, 0, 0, {}});
-    if (has_failed(request_of(piece), "the database is too slow for them", now)) {
-      events_.warning(fmt::format("lookups of rule '{}' are late by {} s: its patterns are purged instead", rule_of(piece).name,
-                                  kWaitMax.count()));
+    const char* why = has_room ? "the database is too slow for them" : "the caches are too slow for what they find";
+    if (has_failed(request_of(piece), why, now)) {
+      events_.warning(fmt::format("lookups of rule '{}' are late by {} s, {}: its patterns are purged instead", rule_of(piece).name,
+                                  kWaitMax.count(), why));
     }
     give_up(piece, now);
   }
@@ -145,7 +169,7 @@ void LookupQueue::step(Now now) {
 
 SteadyTime LookupQueue::wake_at() const {
   if (asked_) return SteadyTime::max();
-  if (!queue_.empty()) return SteadyTime::min();
+  if (!queue_.empty()) return out_.has_room_for_found() ? SteadyTime::min() : queue_.front().queued_at + kWaitMax;
   SteadyTime at = SteadyTime::max();
   for (const auto& [lookup, problem] : problems_) at = std::min(at, problem.again_at);
   return at;
@@ -359,8 +383,12 @@ void LookupQueue::piece_done(const Piece& piece) {
     --waiting.pieces_left;
     return;
   }
-  waiting_.erase(piece.number);
-  out_.on_looked_up(piece.number);
+  all_done(piece.number);
+}
+
+void LookupQueue::all_done(std::uint64_t number) {
+  waiting_.erase(number);
+  out_.on_looked_up(number);
 }
 
 std::optional<SystemTime> LookupQueue::oldest_commit() const {

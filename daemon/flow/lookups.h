@@ -7,7 +7,8 @@
 //                                             └─► failed, late or too many rows: the patterns of the templates go instead (G5)
 //
 // Nothing else waits for it: not the other keys of the batch, nor other batches. What is held is bounded by the lanes, which hold
-// the same batches. One question at a time. One thread.
+// the same batches; what is found, which may be a thousand keys for each row, by has_room_for_found() and one answer more.
+// One question at a time. One thread.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +41,8 @@ class LookupsOut {
   virtual void on_looked_up(std::uint64_t of) = 0;
   // A rule says `on_overflow: stop`, and a row led to too many.
   virtual void on_overflow_stop(const Error& error) = 0;
+  // False: what was found for others fills the lanes; nothing more is to be asked before some of it is finished.
+  virtual bool has_room_for_found() const = 0;
 };
 
 class LookupQueue final : private InvalidationReceiver {
@@ -54,6 +57,8 @@ class LookupQueue final : private InvalidationReceiver {
   void use(const std::shared_ptr<const RuleSet>& rules);
   void take(const std::shared_ptr<const Batch>& batch, std::optional<SteadyTime> visible_at, Now now);
   void became_visible(std::uint64_t number, SteadyTime since, Now now);
+  // Of batch `of`, what its visible transactions ask for: not asked again for it when the others are visible.
+  void take_ahead(const std::shared_ptr<const Batch>& ahead, SteadyTime visible_at, std::uint64_t of, Now now);
   void answer(const LookupAnswer& answer, Now now);
   // Asks, and gives up what waits for too long.
   void step(Now now);
@@ -70,6 +75,8 @@ class LookupQueue final : private InvalidationReceiver {
     std::shared_ptr<const Batch> batch;
     std::optional<SteadyTime> visible_at;
     std::size_t pieces_left = 0;
+    std::vector<Xid> ahead = {};  // what these asked for, take_ahead() brought; sorted
+    bool is_done(const BatchLookup::Item& item) const;
   };
   // Items of one lookup of one batch.
   struct Piece {
@@ -115,6 +122,7 @@ class LookupQueue final : private InvalidationReceiver {
   void purge_items(const Piece& piece, const std::vector<bool>& which);
   void flush(const Piece& piece, bool is_last);
   void piece_done(const Piece& piece);
+  void all_done(std::uint64_t number);
   const RuleInfo& rule_of(const Piece& piece) const;
 
   Source& source_;

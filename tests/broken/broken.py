@@ -56,6 +56,11 @@ BROKEN = {
         "daemon/flow/lane.cpp",
         "    wait_for_timer(work, number, now_.steady + spec_.tombstone_ttl / 2);\n",
         "    wait_for_timer(work, number, now_.steady + std::chrono::hours(1));\n"),
+    # G1: what a lookup found is not awaited.
+    "found_is_not_awaited": (
+        "daemon/flow/lane.cpp",
+        "  ++waiting->second->holds;\n  ++waiting->second->unfinished;\n",
+        ""),
     # G4: never deletes a second time.
     "no_settle": (
         "daemon/flow/lane.cpp",

@@ -53,6 +53,9 @@ class FakeSource final : public Source {
   // False: as Kafka without a database to ask. What arrives is visible, and since when it was there at the latest is
   // told, from a look at every step.
   bool has_snapshots = true;
+  // Lookups: `{table: public.teams, match: {id: grp}}` finds one row, of which `name` is "team<grp>".
+  int lookup_delay_steps = 0;  // answers to look_up() come so many steps later
+  LookupAnswer::Outcome lookup_outcome = LookupAnswer::Outcome::kFound;
   std::string instance = "server-1";
   Epoch epoch = "1/1";
   std::map<std::string, std::string> tables = {{"public.rows", "oid=1 published=yes"}};
@@ -64,6 +67,7 @@ class FakeSource final : public Source {
   // In this connection.
   bool has_sent_all() const { return connected_ && next_ == database_.log().size(); }
   int connects() const { return connects_; }
+  int lookups = 0;  // asked
   bool is_started() const { return started_; }
 
   void start(Now) override { started_ = true; }
@@ -90,6 +94,7 @@ class FakeSource final : public Source {
     restart_wanted_ = false;
     if (!connected_) return connect(handler);
     answer_snapshot(handler);
+    answer_lookup(handler);
     if (heartbeat) {
       heartbeat = false;
       handler.on_heartbeat();
@@ -110,6 +115,12 @@ class FakeSource final : public Source {
   }
 
   void request_snapshot() override { snapshot_wanted_ = 1 + snapshot_delay_steps; }
+  void look_up(LookupRequest request, Now) override {
+    EVICTD_CHECK(connected_ && !asked_);
+    ++lookups;
+    asked_ = std::move(request);
+    lookup_steps_left_ = 1 + lookup_delay_steps;
+  }
   void set_tables(const std::vector<std::string>& named) override { named_ = named; }
   void restart(Now) override { restart_wanted_ = connected_; }
   bool stop(Now) override {
@@ -133,6 +144,7 @@ class FakeSource final : public Source {
  private:
   void release() {
     connected_ = facts_told_ = may_proceed_ = false;
+    asked_.reset();
     if (slot_->holder == this) slot_->holder = nullptr;
   }
 
@@ -213,6 +225,22 @@ class FakeSource final : public Source {
     handler.on_snapshot(database_.snapshot());
   }
 
+  void answer_lookup(SourceHandler& handler) {
+    if (!asked_ || --lookup_steps_left_ > 0) return;
+    const LookupRequest request = *std::exchange(asked_, std::nullopt);
+    LookupAnswer answer;
+    answer.number = request.number;
+    answer.outcome = lookup_outcome;
+    answer.problem = "fake source: cannot be looked up";
+    answer.found.columns = {Column{"name", ValueType::kText, false}};
+    if (answer.outcome == LookupAnswer::Outcome::kFound) {
+      for (const std::string& group : request.values.at(0)) {
+        answer.rows.push_back({static_cast<std::uint32_t>(answer.rows.size()), {"team" + group}});
+      }
+    }
+    handler.on_found(answer);
+  }
+
   void look(Now now) {
     const auto& log = database_.log();
     const std::size_t before = there_;
@@ -270,7 +298,8 @@ class FakeSource final : public Source {
   std::deque<std::pair<std::size_t, SteadyTime>> looks_;  // how many, and when
   bool started_ = false, connected_ = false, in_transaction_ = false, restart_wanted_ = false;
   bool facts_told_ = false, may_proceed_ = false, told_lost_ = false, told_exists_ = false;
-  int snapshot_wanted_ = 0, connects_ = 0;
+  int snapshot_wanted_ = 0, connects_ = 0, lookup_steps_left_ = 0;
+  std::optional<LookupRequest> asked_;
   std::uint64_t sent_ = 0, steps_ = 0;
   std::size_t next_ = 0, next_row_ = 0;
 };

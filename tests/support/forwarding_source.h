@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/interface/source.h"
@@ -23,6 +24,7 @@ class ForwardingSource : public Source {
   void wait_for(Waiting& waiting, bool want) override { source_.wait_for(waiting, want); }
   void acknowledge(const Position& end) override { source_.acknowledge(end); }
   void request_snapshot() override { source_.request_snapshot(); }
+  void look_up(LookupRequest request, Now now) override { source_.look_up(std::move(request), now); }
   void set_tables(const std::vector<std::string>& tables) override { source_.set_tables(tables); }
   void check_rules(const RuleSet& rules) override { source_.check_rules(rules); }
   std::optional<Result<void>> take_rules_check() override { return source_.take_rules_check(); }

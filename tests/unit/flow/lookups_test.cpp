@@ -353,6 +353,53 @@ TEST_F(Lookups, ThatWaitForTooLongPurgeTheirPatterns) {
   EXPECT_THAT(said, HasSubstr("lookups of rule 'public.items' are late by 30 s"));
 }
 
+class LookupsOfSmallCaches : public Lookups {
+ protected:
+  LookupsOfSmallCaches() { options.held_bytes_max = 16 * 1024; }
+  std::uint64_t held() const { return flow->status().lanes[0].held_bytes; }
+};
+
+// Each row may lead to a thousand keys: while a cache takes none, no more is found than it has room for.
+TEST_F(LookupsOfSmallCaches, AreNotAskedWhileWhatWasFoundFillsThem) {  // G8
+  sink.frozen = true;
+  std::size_t found = 0;
+  const auto answer_what_is_asked = [&] {
+    if (source.asked.size() == found) return;
+    source.answer({{0, std::string(10'000, 'u') + std::to_string(++found)}});
+  };
+  for (std::uint64_t xid = 30; xid < 60; ++xid) {
+    source.to_send.push_back({xid, {{"1", std::to_string(xid)}}});
+    for (int i = 0; i < 20; ++i) {
+      turn();
+      answer_what_is_asked();
+    }
+  }
+  EXPECT_LE(found, 3u);
+  EXPECT_LT(held(), 3 * options.held_bytes_max);
+  sink.frozen = false;
+  for (int i = 0; i < 5000 && source.acknowledged < 59; ++i) {
+    turn();
+    answer_what_is_asked();
+  }
+  EXPECT_EQ(source.acknowledged, 59u);
+  EXPECT_THAT(said, Not(HasSubstr("late")));
+  EXPECT_THAT(flow->status().not_ready, IsEmpty());
+}
+
+// It is not the database that is too slow then.
+TEST_F(LookupsOfSmallCaches, ThatWaitForThemForTooLongSaySo) {
+  source.to_send.push_back({30, {{"1", "100"}}});
+  turn_until([&] { return source.asked.size() == 1; });
+  sink.frozen = true;
+  for (std::uint64_t xid = 31; xid < 40; ++xid) source.to_send.push_back({xid, {{"2", std::to_string(xid)}}});
+  source.answer({{0, std::string(20'000, 'u')}});
+  turn_for(35s);
+  sink.frozen = false;
+  turn_until([&] { return source.acknowledged == 39; });
+  EXPECT_FALSE(has("user:5")) << "purged instead";
+  EXPECT_THAT(said, HasSubstr("lookups of rule 'public.items' are late by 30 s, the caches are too slow for what they find"));
+}
+
 TEST_F(Lookups, ThatTheCacheHasNotAnsweredHoldTheAcknowledgement) {
   source.to_send.push_back({30, {{"1", "100"}}});
   turn_until([&] { return source.asked.size() == 1; });

@@ -258,6 +258,84 @@ TEST_F(HangingCommit, KeepsNoneOfManyThatBecomeVisibleOneByOneFromTheirSecondDel
   EXPECT_FALSE(is_acknowledged());
 }
 
+// What is done when a change is visible, and not before: counters, and keys that a lookup finds.
+class HangingCommitOfWhatWaits : public HangingCommit {
+ protected:
+  HangingCommitOfWhatWaits()
+      : HangingCommit("- {table: public.rows, bump: ['rows:{id}']}\n"
+                      "- {table: public.rows, via: {team: {table: public.teams, match: {id: grp}}}, keys: ['page:{team.name}'], settle: 1s}\n") {
+    source.changes_per_step = 10;  // all in one batch
+  }
+  bool is_raised(const std::string& name, Xid xid) const {
+    const auto counter = sink.data.counters.find(name);
+    return counter != sink.data.counters.end() && counter->second.raised_by.contains(xid);
+  }
+  bool is_deleted(const std::string& name, Xid xid) const { return sink.data.applied.contains({xid, name}); }
+};
+
+TEST_F(HangingCommitOfWhatWaits, KeepsNoneOfItsBatch) {  // G4
+  run(100ms);
+  hanging = database.commit({1, 3, 2}, false, now.system).xid;  // of groups 1, 0 and 2
+  const Xid visible = database.commit({0, 2}, false, now.system).xid;  // of groups 0 and 2
+  database.make_visible(visible, now.steady);
+  run(500ms);
+  EXPECT_TRUE(is_raised("rows:0", visible));
+  EXPECT_TRUE(is_raised("rows:2", visible));
+  EXPECT_TRUE(is_deleted("page:team0", visible));
+  EXPECT_TRUE(is_deleted("page:team2", visible));
+  EXPECT_FALSE(is_raised("rows:1", hanging));
+  EXPECT_FALSE(is_raised("rows:2", hanging));
+  EXPECT_FALSE(is_deleted("page:team1", hanging));
+  EXPECT_FALSE(is_deleted("page:team2", hanging));
+  run(5s);
+  EXPECT_FALSE(is_acknowledged());
+  EXPECT_EQ(source.lookups, 1) << "asked once for each of them";
+  database.make_visible(hanging, now.steady);
+  run(3s);
+  EXPECT_TRUE(is_raised("rows:1", hanging));
+  EXPECT_TRUE(is_raised("rows:2", hanging));
+  EXPECT_TRUE(is_deleted("page:team1", hanging));
+  EXPECT_TRUE(is_deleted("page:team0", hanging));
+  EXPECT_TRUE(is_deleted("page:team2", hanging));
+  EXPECT_TRUE(is_acknowledged());
+  EXPECT_EQ(source.lookups, 2);
+}
+
+TEST_F(HangingCommitOfWhatWaits, HasNothingElseToLookUp) {
+  run(100ms);
+  const Xid first = database.commit({0}, false, now.system).xid, second = database.commit({0}, false, now.system).xid;
+  hanging = database.commit({0}, false, now.system).xid;
+  database.make_visible(first, now.steady);
+  run(500ms);
+  database.make_visible(second, now.steady);
+  run(500ms);
+  EXPECT_TRUE(is_deleted("page:team0", first));
+  EXPECT_TRUE(is_deleted("page:team0", second));
+  EXPECT_FALSE(is_deleted("page:team0", hanging));
+  database.make_visible(hanging, now.steady);
+  run(3s);
+  EXPECT_TRUE(is_deleted("page:team0", hanging));
+  EXPECT_TRUE(is_acknowledged());
+}
+
+class HangingCommitThatLooksNothingUp : public HangingCommit {
+ protected:
+  HangingCommitThatLooksNothingUp()
+      : HangingCommit("- {table: public.rows, keys: ['row:{id}'], settle: 1s}\n"
+                      "- {table: public.rows, via: {team: {table: public.teams, match: {id: grp}}}, where: {id: 0}, keys: ['page:{team.name}'], settle: 1s}\n") {}
+};
+
+TEST_F(HangingCommitThatLooksNothingUp, EndsAllTheSame) {
+  run(100ms);
+  commit_two();
+  run(1s);
+  EXPECT_EQ(source.lookups, 1);
+  database.make_visible(hanging, now.steady);
+  run(3s);
+  EXPECT_EQ(source.lookups, 1);
+  EXPECT_TRUE(is_acknowledged());
+}
+
 // Most are visible within a moment of each other: one second delete is in time for all of them.
 TEST_F(HangingCommit, OneSecondDeleteIsEnoughForThoseThatBecomeVisibleTogether) {
   run(100ms);
