@@ -91,7 +91,8 @@ void Repairs::begin(Repair& repair, SteadyTime now, const Conditions& conditions
       repair.settle = std::max(repair.settle, std::max(rule.settle, kSettleMin) + options_.origin_time);
     }
   }
-  if (has_snapshot(conditions)) {
+  repair.is_blind = !has_snapshot(conditions);
+  if (!repair.is_blind) {
     repair.hanging = (*conditions.snapshot)->in_progress();
     repair.floor = floor_of(conditions);
   }
@@ -128,6 +129,35 @@ std::optional<SteadyTime> Repairs::due(const Repair& repair) const {
   return std::nullopt;
 }
 
+// It began while there was nobody to give a snapshot (a source that connects anew), and there may be by now.
+bool Repairs::look_around(Repair& repair, SteadyTime now, const Conditions& conditions) {
+  if (!conditions.has_snapshots) {
+    if (conditions.is_streaming) repair.is_blind = false;  // this source has none
+    return true;
+  }
+  repair.waits_for_snapshot = !(has_snapshot(conditions) && conditions.snapshot_asked_at >= repair.opened_at);
+  if (repair.waits_for_snapshot) {
+    wants_snapshot_ = true;
+    return false;
+  }
+  repair.is_blind = false;
+  repair.hanging = (*conditions.snapshot)->in_progress();
+  if (repair.state == State::kLate) {
+    // Some may have hung until just now, and what was read before they were visible stored after the second walk.
+    repair.is_late_for_hanging = true;
+    repair.visible_at = repair.hanging.empty() ? std::optional(now) : std::nullopt;
+    return false;
+  }
+  // The second walk leaves the floor, and what readers of before filled meanwhile goes.
+  if (!repair.checked.empty()) {
+    repair.floor = floor_of(conditions);
+    repair.leaves_floor = true;
+  }
+  if (repair.hanging.empty()) return true;
+  repair.visible_at.reset();
+  return false;
+}
+
 const Repairs::Walk* Repairs::next(SteadyTime now, const Conditions& conditions) {
   if (walk_) return nullptr;
   for (std::size_t index = 0; index < repairs_.size(); ++index) {
@@ -151,23 +181,22 @@ const Repairs::Walk* Repairs::next(SteadyTime now, const Conditions& conditions)
       walking_ = index;
       return walk_.get();
     }
+    if (repair.is_blind && repair.state == State::kLate) {
+      look_around(repair, now, conditions);
+      if (!repair.is_blind && close_if_over(repairs_.begin() + static_cast<std::ptrdiff_t>(index))) {
+        --index;
+        continue;
+      }
+    }
     const auto at = due(repair);
     if (!at || *at > now) continue;
     if (repair.state == State::kSettling) {
-      // It began while there was nobody to give a snapshot (a source that connects anew), and there is by now: the second
-      // walk leaves the floor, and what readers of before filled meanwhile goes.
-      const bool lacks_floor = repair.floor == Xid{} && !repair.checked.empty() && conditions.has_snapshots;
-      if (lacks_floor && !(has_snapshot(conditions) && conditions.snapshot_asked_at >= repair.opened_at)) {
-        wants_snapshot_ = repair.waits_for_floor = true;
-        continue;
-      }
-      repair.waits_for_floor = false;
-      if (lacks_floor) repair.floor = floor_of(conditions);
+      if (repair.is_blind && !look_around(repair, now, conditions)) continue;
       walking_ = index;
       repair.state = State::kSecond;
       // What still hangs is purged once more when it becomes visible.
       repair.is_late_for_hanging = !repair.visible_at;
-      make_walk(repair, repair.patterns, lacks_floor ? Act::kInvalidate : Act::kSettle, now);
+      make_walk(repair, repair.patterns, repair.leaves_floor ? Act::kInvalidate : Act::kSettle, now);
       return walk_.get();
     }
     walking_ = index;
@@ -215,8 +244,8 @@ void Repairs::done(SteadyTime now) {
   close_if_over(place);
 }
 
-void Repairs::close_if_over(std::deque<Repair>::iterator repair) {
-  if (repair->state != State::kLate || repair->readers_at || repair->is_late_for_hanging) return;
+bool Repairs::close_if_over(std::deque<Repair>::iterator repair) {
+  if (repair->state != State::kLate || repair->readers_at || repair->is_late_for_hanging || repair->is_blind) return false;
   const std::set<std::string> reasons = std::move(repair->reasons);
   repairs_.erase(repair);
   // Another repair of the same reason keeps it on record.
@@ -224,6 +253,7 @@ void Repairs::close_if_over(std::deque<Repair>::iterator repair) {
   for (const std::string& reason : reasons) {
     if (!rest.contains(reason)) closed_.push_back(reason);
   }
+  return true;
 }
 
 void Repairs::lost() {
@@ -284,7 +314,7 @@ SteadyTime Repairs::wake_at() const {
   SteadyTime earliest = SteadyTime::max();
   if (walk_) return earliest;
   for (const Repair& repair : repairs_) {
-    if (const auto at = due(repair); at && !repair.waits_for_floor) earliest = std::min(earliest, *at);
+    if (const auto at = due(repair); at && !repair.waits_for_snapshot) earliest = std::min(earliest, *at);
   }
   return earliest;
 }

@@ -115,15 +115,21 @@ class Repairs {
     // Late walks still to come: of readers (by the clock), of hanging commits (when visible, plus settle).
     std::optional<SteadyTime> readers_at;
     bool is_late_for_hanging = false;
-    bool waits_for_floor = false;  // of the second walk: a snapshot is asked for
+    // It began without a snapshot, because nobody could be asked: which commits hang, and what fills have to have seen, is still
+    // to be known. Never closed like that.
+    bool is_blind = false;
+    bool waits_for_snapshot = false;  // for that: one is asked for
+    bool leaves_floor = false;        // its second walk, because its first could not
     std::vector<PatternRef> checked;        // patterns of `fill: checked`
     enum class Late { kNone, kReaders, kHanging } late_under_way = Late::kNone;
   };
   void begin(Repair& repair, SteadyTime now, const Conditions& conditions);
   static void reset(Repair& repair, SteadyTime opened_at);
+  // Of one that is blind: whether its next walk may be made.
+  bool look_around(Repair& repair, SteadyTime now, const Conditions& conditions);
   std::optional<SteadyTime> due(const Repair& repair) const;
   void make_walk(Repair& repair, std::vector<PatternRef> patterns, Act act, SteadyTime now);
-  void close_if_over(std::deque<Repair>::iterator repair);
+  bool close_if_over(std::deque<Repair>::iterator repair);
 
   Options options_;
   std::deque<Repair> repairs_;

@@ -251,6 +251,7 @@ class World {
       }
     }
     note_first_start();
+    note_lost_slot();
     note_rollbacks();
     note_served();
     note_late_records();
@@ -651,6 +652,11 @@ class World {
       if (logged.end <= slot_->confirmed) before_the_slot_.insert(logged.xid);
     }
   }
+  // What was logged until there was a slot again was missed, too.
+  void note_lost_slot() {
+    if (!std::exchange(was_lost_, slot_->lost) || slot_->lost) return;
+    lost_in_progress_.insert(database_.invisible().begin(), database_.invisible().end());
+  }
   void note_late_records() {
     const void* holder = slot_->holder;
     if (holder == std::exchange(last_holder_, holder)) return;
@@ -994,6 +1000,7 @@ class World {
   std::set<Xid> gone_;              // need not have been delivered
   std::uint64_t writers_ = 0;
   bool had_slot_ = false;
+  bool was_lost_ = false;
   std::set<std::pair<const Daemon*, std::size_t>> parked_;  // at the last look: by whom, which cache
   std::set<Xid> before_the_slot_;
   std::size_t ordered_ = 0;  // of what the edge applied first, at the last look

@@ -23,8 +23,10 @@ class RepairsTest : public ::testing::Test {
     conditions_.acts = &acts_;
   }
 
-  void hear(std::uint64_t xmax) {  // a snapshot that was asked for now
-    snapshot_ = Snapshot::parse(std::to_string(xmax) + ":" + std::to_string(xmax) + ":").value();
+  // A snapshot that was asked for now, with one transaction in progress, or none.
+  void hear(std::uint64_t xmax, std::optional<std::uint64_t> hanging = {}) {
+    const std::string in_progress = hanging ? std::to_string(*hanging) : "";
+    snapshot_ = Snapshot::parse(std::to_string(hanging.value_or(xmax)) + ":" + std::to_string(xmax) + ":" + in_progress).value();
     conditions_.snapshot_asked_at = now_;
     repairs_.snapshot(*snapshot_, now_);
   }
@@ -118,6 +120,60 @@ TEST_F(RepairsTest, ARepairThatBeganWithoutASnapshotHasItsFloorAtTheSecondWalk) 
   repairs_.done(now_);
   EXPECT_THAT(repairs_.take_ready(), ::testing::ElementsAre("redis_rollback"));
   EXPECT_THAT(repairs_.take_closed(), ::testing::ElementsAre("redis_rollback")) << "and nothing is purged a minute later";
+}
+
+// A commit that hangs may be one that was missed: what was read before it is visible is stored after the walks.
+TEST_F(RepairsTest, ARepairThatBeganWithoutASnapshotWaitsForCommitsThatHang) {  // G6
+  conditions_.has_snapshots = conditions_.is_streaming = false;
+  open("slot_lost");
+  ASSERT_TRUE(walk());
+  conditions_.has_snapshots = conditions_.is_streaming = true;
+  now_ += 1s;
+  EXPECT_EQ(next(), nullptr);
+  hear(200, 150);
+  EXPECT_EQ(next(), nullptr);
+  now_ += 10s;
+  hear(210);
+  EXPECT_EQ(next(), nullptr) << "readers of before take a moment";
+  now_ += 1s;
+  ASSERT_TRUE(walk());
+  EXPECT_THAT(repairs_.take_closed(), ::testing::ElementsAre("slot_lost"));
+}
+
+TEST_F(RepairsTest, ARepairWithoutAnySnapshotIsNotOverBeforeThereIsOne) {  // G6
+  conditions_.has_snapshots = conditions_.is_streaming = false;
+  open("slot_lost");
+  ASSERT_TRUE(walk());
+  now_ += 1s;
+  ASSERT_TRUE(walk());
+  now_ += 60s;
+  ASSERT_TRUE(walk()) << "of slow readers";
+  EXPECT_THAT(repairs_.take_ready(), ::testing::ElementsAre("slot_lost"));
+  EXPECT_THAT(repairs_.take_closed(), ::testing::IsEmpty());
+  conditions_.has_snapshots = conditions_.is_streaming = true;
+  EXPECT_EQ(next(), nullptr);
+  EXPECT_TRUE(repairs_.waits_for_visibility());
+  hear(200, 150);
+  EXPECT_EQ(next(), nullptr);
+  now_ += 10s;
+  hear(210);
+  now_ += 1s;
+  ASSERT_TRUE(walk());
+  EXPECT_THAT(repairs_.take_closed(), ::testing::ElementsAre("slot_lost"));
+}
+
+TEST_F(RepairsTest, OfASourceThatHasNoSnapshotsNoneIsWaitedFor) {
+  conditions_.has_snapshots = conditions_.is_streaming = false;
+  open("offsets_lost");
+  ASSERT_TRUE(walk());
+  now_ += 1s;
+  ASSERT_TRUE(walk());
+  now_ += 60s;
+  ASSERT_TRUE(walk());
+  EXPECT_THAT(repairs_.take_closed(), ::testing::IsEmpty());
+  conditions_.is_streaming = true;
+  EXPECT_EQ(next(), nullptr);
+  EXPECT_THAT(repairs_.take_closed(), ::testing::ElementsAre("offsets_lost"));
 }
 
 TEST_F(RepairsTest, WithoutSnapshotsSlowReadersFillsArePurgedAfterTheTimeOfATombstone) {
