@@ -311,6 +311,8 @@ void Lane::open_repair(Repairs::Wanted wanted) {
                            wanted.tables.empty() ? "all tables" : fmt::format("'{}'", fmt::join(wanted.tables, "', '")),
                            wanted.reason));
   ledger_.open_gap(wanted.reason);
+  // Judged: it is ours to write, and the source waits until it is on record.
+  if (judging_ == Judging::kDone) ledger_.hold();
   repairs_.open(std::move(wanted), now_.steady);
 }
 

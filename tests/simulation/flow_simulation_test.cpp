@@ -648,6 +648,11 @@ class World {
   // What was committed before the slot existed comes never, and what was read before that is kept (on_first_start: keep).
   void note_first_start() {
     if (!slot_->exists || std::exchange(had_slot_, true)) return;
+    // Two that start together for the first time: one may have looked for a slot just before the other has made it, and its
+    // record. It takes the slot for lost, and purges when it is its turn.
+    if (daemons_.size() > 1) {
+      for (Cache& cache : caches_) cache.may_be_purged = true;
+    }
     for (const Logged& logged : database_.log()) {
       if (logged.end <= slot_->confirmed) before_the_slot_.insert(logged.xid);
     }
@@ -828,7 +833,8 @@ class World {
         const bool has_ended = ((is_unrenewed || was_dropped) && now_.steady - applied_at > kTombstoneTtl) ||
                                (is_purge(xid) && database_.visible_since(xid) - applied_at > kTombstoneTtl);
         if (applied_at != SteadyTime::min() && !has_ended) {
-          return violate(fmt::format("G3: {} in {} lacks xid {}, which was applied", name, cache.name, number(xid)));
+          return violate(fmt::format("G3: {} in {} lacks xid {}, which was applied {} ms ago; abreast {} ms ago", name, cache.name, number(xid),
+                                     (now_.steady - applied_at) / 1ms, (now_.steady - cache.abreast_at) / 1ms));
         }
         // G4, where nothing fails, and G9, where another cache does: the longest staleness is settle, a tenth for
         // settling together, and the pace of snapshots and steps.
@@ -974,8 +980,8 @@ class World {
   // Where nothing fails, a hanging commit must not fill the memory and hold the rest up: that is not G4's case.
   std::size_t held_max() const { return faults_ ? 8 * 1024 : 256 * 1024; }
   static constexpr std::size_t kHeldSlack = 8 * 1024;  // one step's worth, and open batches
-  // With what is found for as much, and one answer more.
-  std::size_t held_allowed() const { return (held_max() + kHeldSlack) * (has_lookups() ? 3 : 1); }
+  // With what is found for as much, and one answer more: of small changes each leads to a batch of its own, twice its size.
+  std::size_t held_allowed() const { return (held_max() + kHeldSlack) * (has_lookups() ? 5 : 1); }
 
   std::mt19937_64 random_;
   std::uint64_t seed_;

@@ -84,7 +84,7 @@ class FakeSource final : public Source {
     ++steps_;
     if (!started_) return;
     if (!has_snapshots) look(now);
-    if (connected_ && (!server_up || restart_wanted_ || slot_->lost || slot_->holder != this)) {
+    if (connected_ && (!server_up || instance != connected_to_ || restart_wanted_ || slot_->lost || slot_->holder != this)) {
       in_transaction_ = restart_wanted_ = false;
       release();
       snapshot_wanted_ = 0;
@@ -180,7 +180,7 @@ class FakeSource final : public Source {
     in_transaction_ = false;
     SourceConnected connected;
     connected.epoch = epoch;
-    connected.instance = instance;
+    connected.instance = connected_to_ = instance;
     connected.source_identity = "fake";
     connected.tables = named_tables();
     connected.has_snapshots = has_snapshots;
@@ -294,6 +294,7 @@ class FakeSource final : public Source {
   const std::shared_ptr<FakeSlot> slot_;
   Relation relation_;
   std::vector<std::string> named_;
+  std::string connected_to_;  // which server process
   std::size_t there_ = 0;                                 // transactions of the log that a look has found
   std::deque<std::pair<std::size_t, SteadyTime>> looks_;  // how many, and when
   bool started_ = false, connected_ = false, in_transaction_ = false, restart_wanted_ = false;

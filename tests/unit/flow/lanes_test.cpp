@@ -396,5 +396,27 @@ TEST_F(OneBehindAnother, DoesNotWaitWithTheWalksOfWhatItHasGivenUp) {
   EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
+// The source waits until the gap is on record, and nobody else would write it.
+TEST_F(OneBehindAnother, PutsThePurgeThatFollowsTheOthersOnRecordWhileTheSourceConnects) {  // G6
+  start("- {table: public.rows, keys: ['row:{id}'], settle: 1s}\n");
+  write(1);
+  run(3s);
+  const FakeSink::Data older = a_.data;
+  for (int i = 0; i < 5; ++i) write(2);
+  run(3s);
+  ASSERT_TRUE(is_acknowledged());
+  FakeSink::restore(a_.data, older);
+  ASSERT_TRUE(until([this] { return status(0).gaps.contains("redis_rollback"); }));
+  run(200ms);
+  c_.frozen = true;
+  source.restart(now);
+  ASSERT_TRUE(until([this] { return status(1).gaps.contains("after_a"); }));
+  ASSERT_FALSE(source.connected()) << "c's record is not known yet";
+  c_.frozen = false;
+  run(10s);
+  EXPECT_TRUE(source.connected());
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+}
+
 }  // namespace
 }  // namespace evictd::testing
