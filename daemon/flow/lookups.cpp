@@ -100,7 +100,7 @@ const RuleInfo& LookupQueue::rule_of(const Piece& piece) const {
 void LookupQueue::take(const std::shared_ptr<const Batch>& batch, std::optional<SteadyTime> visible_at, Now now) {
   if (batch->lookups.empty()) return;
   Waiting& waiting = waiting_[batch->number];
-  waiting = {batch, visible_at, 0, {}};
+  waiting = {batch, visible_at, 0};
   if (visible_at) enqueue(waiting, now);
 }
 
