@@ -512,9 +512,18 @@ void Lane::wait_for_settle(Work& work, std::uint32_t number) {
   const SteadyTime first = owes_some ? std::max(part.partly_since, part.settled_for) : last;
   SteadyTime due = (last - first <= part.settle / 10 ? last : first) + part.settle;
   part.is_renewal = owes_renewal(work, part);
-  if (part.is_renewal) due = now_.steady;
+  if (part.is_renewal) {
+    due = now_.steady;
+  } else if (PurgeWork* purge = work.as_purge(); purge != nullptr && leaves_tombstones(*purge)) {
+    // Nothing that lacks them is stored here any more, long before the second walk: who stands behind this lane need not wait.
+    purge_settled(*purge, part.written_at + kTombstoneMargin);
+  }
   if (part.act != Act::kInvalidate && part.settled_for != SteadyTime::min()) due = std::max(due, part.written_at + part.settle / 10);
   wait_for_timer(work, number, due);
+}
+
+bool Lane::leaves_tombstones(const PurgeWork& purge) const {
+  return !is_edge_ && !purge.ref.pattern->is_bump && purge.ref.rule->fill == FillMode::kChecked;
 }
 
 // The tombstones of a purge are not renewed while a transaction of it hangs: every fill looks at one of them, so for as long as
@@ -522,7 +531,7 @@ void Lane::wait_for_settle(Work& work, std::uint32_t number) {
 // that: it is walked at once for what was stored meanwhile, which leaves them anew. (A second walk that is due does the same.)
 bool Lane::owes_renewal(Work& work, const Part& part) const {
   const PurgeWork* purge = work.as_purge();
-  if (purge == nullptr || is_edge_ || purge->ref.pattern->is_bump || purge->ref.rule->fill != FillMode::kChecked) return false;
+  if (purge == nullptr || !leaves_tombstones(*purge)) return false;
   const std::optional<SteadyTime>& last = work.visible_at ? work.visible_at : work.partly_at;
   return last && *last > part.written_at + kTombstoneMargin;
 }

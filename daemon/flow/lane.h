@@ -262,6 +262,7 @@ class Lane final : private SinkHandler {
   void release_held_purges();
   void prepare_purge(PurgeWork& purge);
   void purge_first_act_done(PurgeWork& purge);
+  bool leaves_tombstones(const PurgeWork& purge) const;
   void purge_settled(PurgeWork& purge, SteadyTime settled_for);
   void purge_finished(PurgeWork& purge);
 

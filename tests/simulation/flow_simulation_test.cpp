@@ -3,7 +3,7 @@
 // stream, or is taken; Redis servers that are slow, freeze, cut connections after applying, restart with all their data,
 // with older data, empty, or with somebody else's; daemons that are stopped, killed, reloaded, and started with the same
 // or other rules; in every third run two of them on one slot. In every seventh the source has no snapshots, as Kafka
-// without a database to ask. In two of five a rule has keys of a joined table, whose lookups are slow, fail, or find too much.
+// without a database to ask. In a third of those with three caches the last one is a CDN. In two of five a rule has keys of a joined table, whose lookups are slow, fail, or find too much.
 //
 // In every fifth run nothing fails but what is meant to cost nothing (restarts of daemons and of servers that lose
 // nothing), so that bounds of time can be asserted; with several caches, one of them is in trouble there, and the bounds
@@ -20,6 +20,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 
 #include "daemon/flow/flow.h"
@@ -39,6 +40,7 @@ constexpr auto kSettle = 1000ms;
 constexpr auto kPurgeEvery = 20ms;
 constexpr auto kTombstoneTtl = 5000ms;
 constexpr auto kDrainMax = 2100ms;  // as the loop's: a part of the life of a tombstone
+constexpr auto kOriginTime = 300ms;
 constexpr auto kReaderMax = 600ms;  // less than settle, less than the tombstones
 constexpr auto kPace = 500ms;       // of snapshots and steps
 constexpr auto kParkAge = 6000ms;  // longer than a cache that fell behind waits to be sent it again
@@ -160,6 +162,10 @@ class World {
   }
   bool has_snapshots() const { return seed_ % 7 != 0; }
   bool has_lookups() const { return has_snapshots() && seed_ / 6 % 5 < 2; }
+  // The last of three is a CDN: pages by surrogate key, each made of what the first has of a row, or of the row.
+  bool has_edge() const { return caches_.size() == 3 && seed_ / 12 % 3 == 0; }
+  bool is_edge(const Cache& cache) const { return has_edge() && &cache == &caches_.back(); }
+  static std::string edge_page(int row) { return "p:" + std::to_string(row); }
   static std::string key(int row) { return "row:" + std::to_string(row); }
   static std::string set_of(int row) { return fmt::format("tag:group:{}", FakeDatabase::group_of(row)); }
   static std::string page_of(int row) { return fmt::format("page:team{}", FakeDatabase::group_of(row)); }
@@ -168,9 +174,9 @@ class World {
   std::string rules_text(int version) const {
     const char* fill = checked_ ? "checked" : "plain";
     std::string rules = fmt::format(
-        "- {{table: public.rows, keys: ['row:{{id}}'], tags: ['group:{{grp}}'], fill: {}, settle: {}ms, collapse_after: {}, purge_every: {}ms}}\n"
+        "- {{table: public.rows, keys: ['row:{{id}}'], tags: ['group:{{grp}}'], {}fill: {}, settle: {}ms, collapse_after: {}, purge_every: {}ms}}\n"
         "- {{table: public.rows, bump: ['ns:rows']}}\n",
-        fill, kSettle.count(), kCollapseAfter, kPurgeEvery.count());
+        has_edge() ? "surrogate_keys: ['p:{id}'], " : "", fill, kSettle.count(), kCollapseAfter, kPurgeEvery.count());
     if (has_lookups()) {
       rules += fmt::format("- {{table: public.rows, via: {{team: {{table: public.teams, match: {{id: grp}}}}}}, keys: ['page:{{team.name}}'], fill: {}, settle: {}ms, purge_every: {}ms}}\n",
                            fill, kSettle.count(), kPurgeEvery.count());
@@ -227,6 +233,8 @@ class World {
       lane.sink = daemon.sinks.back().get();
       lane.tombstone_ttl = kTombstoneTtl;
       if (cache.name == "edge") lane.after = {"eu"};
+      daemon.sinks.back()->is_edge = is_edge(cache);
+      if (is_edge(cache)) lane.origin_time = kOriginTime;
       if (parks()) lane.park_after.age = kParkAge;
     }
     daemon.flow = std::make_unique<Flow>(parse_rules(daemon.rules), *daemon.watched, std::move(lanes), observer_, options);
@@ -344,17 +352,28 @@ class World {
     if (chance(500)) {
       Cache& cache = caches_[static_cast<std::size_t>(pick(static_cast<int>(caches_.size())))];
       const int what = pick(has_lookups() ? 13 : 10);
-      const std::string name = what < 5    ? key(pick(kRows))
+      const std::string name = is_edge(cache) ? edge_page(pick(kRows))
+                               : what < 5  ? key(pick(kRows))
                                : what < 8  ? fmt::format("list:{}", pick(FakeDatabase::kGroups))
                                : what < 10 ? fmt::format("card:{}", pick(kRows))
                                            : page_of(pick(kRows));
       if (cache.data->cache.count(name) == 0) {
         const auto takes = chance(850) ? std::chrono::milliseconds(pick(30))
                                        : std::chrono::milliseconds(pick(static_cast<int>(kReaderMax.count())));
-        readers_.emplace(now_.steady + takes, Reader{&cache, name, select(name), database_.snapshot()});
+        if (is_edge(cache)) {
+          read_page(cache, name);
+        } else {
+          readers_.emplace(now_.steady + takes, Reader{&cache, name, select(name), database_.snapshot()});
+        }
       }
     }
     read_finish();
+  }
+  void read_page(Cache& edge, const std::string& name) {
+    const auto& before = caches_[0].data->cache;
+    const auto cached = before.find(key(rows_of(name)[0]));
+    const auto arrives = now_.steady + std::chrono::milliseconds(pick(static_cast<int>(kOriginTime.count()) - 20));
+    readers_.emplace(arrives, Reader{&edge, name, cached == before.end() ? select(name) : cached->second.contains, database_.snapshot()});
   }
   void read_finish() {
     while (!readers_.empty() && readers_.begin()->first <= now_.steady) {
@@ -364,7 +383,7 @@ class World {
       connection.start(now_);
       connection.set_context({.epoch = "1/1"});
       bool stored = true;
-      if (checked_) {
+      if (checked_ && !is_edge(*reader.cache)) {
         stored = connection.checked_fill(reader.name, reader.snapshot, reader.saw, tags_of(reader.name));
       } else {
         connection.plain_set(reader.name, reader.saw, tags_of(reader.name));
@@ -728,6 +747,12 @@ class World {
       return fmt::format("G1: {} acknowledged, but in {} {} of xid {}", end, cache.name, name, number(logged.xid));
     };
     for (const int row : logged.rows) {
+      if (is_edge(cache)) {
+        if (!is_applied(edge_page(row)) && !is_applied("p:*")) return violate(what(edge_page(row)) + " was never purged");
+        if (!database_.is_visible(logged.xid)) return violate(what(edge_page(row)) + " is not visible yet");
+        if (!is_settled(cache, logged, edge_page(row), "p:*") && !is_owed_by_later(row, end)) return violate(what(edge_page(row)) + " was not purged again");
+        continue;
+      }
       if (has_lookups() && !is_applied(page_of(row)) && !is_applied("page:*")) return violate(what(page_of(row)) + " was never applied");
       if (!is_applied(key(row)) && !is_applied("row:*")) return violate(what(key(row)) + " was never applied");
       if (!is_applied(set_of(row)) && !is_applied("tag:group:*")) return violate(what(set_of(row)) + " was never applied");
@@ -824,7 +849,7 @@ class World {
         // and tombstones, and so did a commit that hung when the slot was lost; what that lets in is gone again when
         // the gap is repaired.)
         const bool is_forgotten = cache.is_forgetful || cache.is_in_trouble || lost_in_progress_.count(xid) != 0;
-        const SteadyTime applied_at = checked_ && !is_forgotten ? last_applied(cache, name, xid) : SteadyTime::min();
+        const SteadyTime applied_at = checked_ && !is_edge(cache) && !is_forgotten ? last_applied(cache, name, xid) : SteadyTime::min();
         // Where evictd does not come to the cache, or to the one before it, for longer than a tombstone lives, nobody renews those
         // of commits that hang, until it has caught up: README, "Not promised".
         // And nobody renews those of a purge that hangs: what they let in goes when it is visible, in the time of G4 below.
@@ -841,7 +866,7 @@ class World {
         if (faults_ || cache.is_in_trouble || !is_watched(name, cache, daemons_[0].rules)) continue;
         const auto since = std::max(database_.visible_since(xid), cache.served_since);
         const auto stale = now_.steady - since;
-        const auto bound = (checked_ ? 0ms : kSettle + kSettle / 10) + kPace;
+        const auto bound = (checked_ && !is_edge(cache) ? 0ms : kSettle + kSettle / 10) + (is_edge(cache) ? 2 * kOriginTime : 0ms) + kPace;
         // The edge stands behind: a purge of it leaves when the cache below has applied the same.
         const bool may_wait_for_purges = is_purge(xid) || cache.name == "edge";
         const auto allowed = bound + (is_page(name) ? kPace : 0ms) + (cache.name == "edge" ? kPace : 0ms) + (may_wait_for_purges ? kPurgeEvery : 0ms);
@@ -857,7 +882,7 @@ class World {
   }
   bool touches(Xid xid, const std::string& name) const {
     const std::vector<int>& rows = logged(xid).rows;
-    return std::any_of(rows.begin(), rows.end(), [&](const int row) { return name == key(row) || name == set_of(row); });
+    return std::any_of(rows.begin(), rows.end(), [&](const int row) { return name == key(row) || name == set_of(row) || name == edge_page(row); });
   }
   // What stands behind a cache is purged after it.
   void check_order() {
@@ -869,9 +894,9 @@ class World {
       // (A walk carries every transaction of the batches that asked for it, and marks whatever it meets.)
       const auto& [xid, name] = applied;
       if (!touches(xid, name)) continue;
-      const bool is_row = name.compare(0, 4, "row:") == 0;
-      if (before.applied.count({xid, is_row ? "row:*" : "tag:group:*"}) != 0) continue;
-      const auto first = before.applied.find(applied);
+      const std::string before_it = name.compare(0, 2, "p:") == 0 ? key(rows_of(name)[0]) : name;
+      if (before.applied.count({xid, before_it.compare(0, 4, "row:") == 0 ? "row:*" : "tag:group:*"}) != 0) continue;
+      const auto first = before.applied.find({xid, before_it});
       if (first == before.applied.end() || first->second.first > at.first) {
         return violate(fmt::format("{} of xid {} was applied in edge before it was in eu", name, number(xid)));
       }
@@ -906,8 +931,9 @@ class World {
       if (logged.end <= std::max(slot_->confirmed, cache.purged_through) || gone_.count(logged.xid) != 0) continue;
       for (const int row : logged.rows) {
         // (Of keys that are looked up it says nothing: they are looked up again.)
-        for (const auto& [name, glob] : {std::pair(key(row), std::string("row:*")), std::pair(set_of(row), std::string("tag:group:*"))}) {
+        for (auto [name, glob] : {std::pair(key(row), std::string("row:*")), std::pair(set_of(row), std::string("tag:group:*"))}) {
           const auto& first = cache.data->applied;
+          if (is_edge(cache)) std::tie(name, glob) = std::pair(edge_page(row), std::string("p:*"));
           if (first.count({logged.xid, name}) != 0 || first.count({logged.xid, glob}) != 0) continue;
           violate(fmt::format("G1: on record in {} as applied, but {} of xid {} never was", cache.name, name, number(logged.xid)));
         }

@@ -76,6 +76,8 @@ class FakeSink final : public Sink {
   // Told of each record that is confirmed.
   std::function<void(std::uint64_t sequence)> on_confirmed;
 
+  bool is_edge = false;  // has surrogate keys, no counters and no markers
+
   // ---- Faults
   bool server_up = true;
   bool frozen = false;               // takes orders, answers nothing
@@ -132,6 +134,7 @@ class FakeSink final : public Sink {
   }
 
   // ---- Sink
+  SinkTraits traits() const override { return is_edge ? SinkTraits{.has_patterns = true, .has_counters = false, .is_edge = true} : Sink::traits(); }
   void start(Now now) override { now_ = now.steady; started_ = true; }
 
   void step(Now now, SinkHandler& handler) override {
@@ -318,7 +321,8 @@ class FakeSink final : public Sink {
     const Texts& texts = *order.texts;
     for (std::uint32_t item = 0; item < texts.size(); ++item) {
       const std::uint32_t begin = item == 0 ? 0 : texts.items[item - 1].xids_end;
-      const How how{order, order.rule->fill == FillMode::kChecked,
+      EVICTD_CHECK((order.target == Target::kSurrogates) == is_edge);
+      const How how{order, order.rule->fill == FillMode::kChecked && !is_edge,
                     std::set<Xid>(texts.xids.begin() + begin, texts.xids.begin() + texts.items[item].xids_end)};
       const std::string text(texts.text(item));
       switch (order.target) {
@@ -331,7 +335,9 @@ class FakeSink final : public Sink {
         case Target::kKeys:
           apply_one(how, text, outcome);
           break;
-        case Target::kSurrogates:  // an edge's: not of this one
+        case Target::kSurrogates:
+          apply_one(how, text, outcome);
+          break;
         case Target::kSemantic:    // held to by tests with real servers
         case Target::kPatterns:
           break;
@@ -343,7 +349,8 @@ class FakeSink final : public Sink {
   // True when it is over.
   bool walk_on(Walk& walk) {
     const PatternRef& ref = walk.order.patterns[walk.next_pattern++];
-    const How how{walk.order, ref.rule->fill == FillMode::kChecked,
+    EVICTD_CHECK(ref.pattern->is_surrogate == is_edge);
+    const How how{walk.order, ref.rule->fill == FillMode::kChecked && !is_edge,
                   std::set<Xid>(walk.order.xids.begin(), walk.order.xids.end())};
     Outcome outcome;
     purge(how, *ref.pattern, outcome);

@@ -223,6 +223,36 @@ TEST_F(EdgeBehindWalks, ACommitThatHangsHoldsNoSecondPurgeOfThoseUpThatShareItsW
   EXPECT_TRUE(is_all_acknowledged());
 }
 
+class EdgeBehindCheckedWalks : public EdgeLane {
+ protected:
+  EdgeBehindCheckedWalks()
+      : EdgeLane("- {table: public.rows, keys: ['row:{id}'], purge: ['list:*'], surrogate_keys: ['row-{id}'], fill: checked, settle: 1s}\n") {}
+};
+
+// A walk leaves tombstones, and is made again when they end, a minute later: nothing stale is stored below meanwhile.
+TEST_F(EdgeBehindCheckedWalks, IsPurgedAgainLongBeforeTheTombstonesEnd) {  // G4
+  write(1);
+  run(3s);
+  EXPECT_EQ(edge_.purges_of("row-1").size(), 2u);
+  EXPECT_FALSE(is_all_acknowledged());
+  run(60s);
+  EXPECT_TRUE(is_all_acknowledged());
+}
+
+// One that became visible after they had ended leaves them anew first.
+TEST_F(EdgeBehindCheckedWalks, IsPurgedAgainWhenTombstonesThatWereTooShortAreLeftAnew) {
+  const Xid hanging = database_.commit({1}, false, now_.system).xid;
+  run(70s);
+  ASSERT_EQ(edge_.purges_of("row-1").size(), 1u);
+  database_.make_visible(hanging, now_.steady);
+  redis_.frozen = true;
+  run(10s);
+  EXPECT_EQ(edge_.purges_of("row-1").size(), 1u) << "what was stored meanwhile is still there";
+  redis_.frozen = false;
+  run(3s);
+  EXPECT_EQ(edge_.purges_of("row-1").size(), 2u);
+}
+
 // The source sends again what hangs; what was visible keeps its second deletes in both.
 TEST_F(EdgeLane, ACommitThatHangsHoldsNoOthersSecondPurgeUpAfterARestart) {  // G4
   const Xid hanging = database_.commit({0}, false, now_.system).xid;
