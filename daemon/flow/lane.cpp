@@ -59,6 +59,7 @@ void Lane::step(Now now) {
   now_ = now;
   spec_.sink->step(now, *this);
   run_timers();
+  if (giving_up_) give_up_some();
 }
 
 void Lane::work(Now now, const Surroundings& surroundings) {
@@ -79,6 +80,7 @@ void Lane::wait_for(Waiting& waiting, Now now, const Surroundings& surroundings)
   now_ = now;
   spec_.sink->wait_for(waiting);
   if (!timers_.empty()) waiting.wake_at(timers_.begin()->first);
+  if (giving_up_) waiting.wake_at(SteadyTime::min());
   if (!is_connected_) return;
   waiting.wake_at(repairs_.wake_at());
   waiting.wake_at(ledger_.due(now.steady, surroundings.is_hurried));
@@ -836,7 +838,8 @@ void Lane::abandon(Work& work) {
   }
 }
 
-void Lane::abandon_all(bool keep_settles, const BatchWork* kept) {
+void Lane::abandon_all(bool keep_settles) {
+  giving_up_.reset();
   std::vector<std::uint64_t> ids;
   ids.reserve(works_.size());
   for (const auto& [id, work] : works_) ids.push_back(id);
@@ -847,22 +850,38 @@ void Lane::abandon_all(bool keep_settles, const BatchWork* kept) {
   });
   for (const std::uint64_t id : ids) {
     const auto found = works_.find(id);
-    if (found == works_.end()) continue;  // ended meanwhile
-    Work& work = *found->second;
-    if (kept != nullptr && is_for(work, *kept)) continue;
-    PurgeWork* purge = work.as_purge();
-    if (keep_settles && work.unapplied == 0 && purge != nullptr && !purge->visible_at) settle_for_kept(*purge);
-    if (keep_settles && work.unapplied == 0 && work.visible_at && !is_lost_before(work)) {
-      // What is looked up for it is given up, and comes again with it.
-      BatchWork* batch = work.as_batch();
-      if (batch == nullptr || batch->holds == 0) continue;
-      batch->is_incomplete = true;
-      held_.erase(batch->number);
-      batch->unfinished -= std::exchange(batch->holds, 0);
-      if (batch->unfinished == 0) finished(*batch);
-      continue;
-    }
-    abandon(work);
+    if (found != works_.end()) give_up(*found->second, keep_settles);  // else ended meanwhile
+  }
+}
+
+void Lane::give_up(Work& work, bool keep_settles) {
+  PurgeWork* purge = work.as_purge();
+  if (keep_settles && work.unapplied == 0 && purge != nullptr && !purge->visible_at) settle_for_kept(*purge);
+  if (!keep_settles || work.unapplied > 0 || !work.visible_at || is_lost_before(work)) return abandon(work);
+  // What is looked up for it is given up, and comes again with it.
+  BatchWork* batch = work.as_batch();
+  if (batch == nullptr || batch->holds == 0) return;
+  batch->is_incomplete = true;
+  held_.erase(batch->number);
+  batch->unfinished -= std::exchange(batch->holds, 0);
+  if (batch->unfinished == 0) finished(*batch);
+}
+
+// Of a cache that fell behind. In the order of abandon_all(), so that the first piece ends the prefix of what is finished.
+void Lane::give_up_some() {
+  for (std::size_t left = options_.given_up_per_step; left > 0 && giving_up_->next <= giving_up_->last; --left) {
+    const auto found = works_.find(giving_up_->next++ * 2);
+    if (found != works_.end() && found->first != giving_up_->kept_id) give_up(*found->second, true);
+  }
+  if (giving_up_->next <= giving_up_->last) return;
+  const std::optional<std::uint64_t> kept_id = std::exchange(giving_up_, std::nullopt)->kept_id;
+  std::vector<std::uint64_t> ids;
+  for (const auto& [id, purge] : purges_) {
+    const std::vector<std::uint64_t>& dependents = purge->dependents;
+    if (!kept_id || std::find(dependents.begin(), dependents.end(), *kept_id) == dependents.end()) ids.push_back(id);
+  }
+  for (const std::uint64_t id : ids) {
+    if (const auto found = works_.find(id); found != works_.end()) give_up(*found->second, true);
   }
 }
 
@@ -890,12 +909,6 @@ void Lane::abandon_with_purges(BatchWork& batch) {
   }
 }
 
-// The batch itself, or a purge that it asked for.
-bool Lane::is_for(Work& work, const BatchWork& batch) {
-  const PurgeWork* purge = work.as_purge();
-  return &work == &batch || (purge != nullptr && std::find(purge->dependents.begin(), purge->dependents.end(), batch.id) != purge->dependents.end());
-}
-
 // The oldest batch that is not applied, while the cache is at it. It goes on to its end, and on record, whatever is given up
 // behind it: its walks may take longer than the stream takes to fill the lane, and begun anew at each redelivery they would
 // never come to an end.
@@ -913,10 +926,11 @@ void Lane::fall_behind() {
   noted_through_max_ = std::min(noted_through_max_, behind_after_);
   is_behind_ = true;
   note_lack();
-  abandon_all(true, batch_in_work());
-  events_.warning(fmt::format("the cache cannot keep up or is away: {} bytes are held for it, the rest waits in the source",
-                              held_bytes_),
+  events_.warning(fmt::format("the cache cannot keep up or is away: more than the {} bytes that were held for it wait in the source", held_bytes_),
                   "it is asked for again as soon as the cache takes it; no other cache waits for it");
+  const BatchWork* in_work = batch_in_work();
+  giving_up_ = {batches_.empty() ? last_taken_ + 1 : batches_.front()->number, last_taken_, in_work ? std::optional(in_work->id) : std::nullopt};
+  give_up_some();
 }
 
 void Lane::park(std::string why) {

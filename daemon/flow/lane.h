@@ -135,7 +135,7 @@ class Lane final : private SinkHandler {
   bool has_room() const { return spec_.sink->has_room(Urgency::kPrompt); }
   bool has_unapplied() const { return !unapplied_.empty(); }
   // Nothing is in hand any more, and what was finished is on record.
-  bool has_nothing_in_hand() const { return works_.empty() && batches_.empty() && ledger_.is_all_recorded(); }
+  bool has_nothing_in_hand() const { return !giving_up_ && works_.empty() && batches_.empty() && ledger_.is_all_recorded(); }
   // Drops what is not under way, but for the oldest batch where the cache is at it: it will be asked for again
   // (wants_redelivery) when the cache can take it.
   void fall_behind();
@@ -248,11 +248,12 @@ class Lane final : private SinkHandler {
   void pop_finished();
   void abandon(Work& work);
   void abandon_with_purges(BatchWork& batch);
-  void abandon_all(bool keep_settles, const BatchWork* kept = nullptr);
+  void abandon_all(bool keep_settles);
+  void give_up(Work& work, bool keep_settles);
+  void give_up_some();
   void settle_for_kept(PurgeWork& purge);
   // Batches have even ids, see take(); purges odd ones.
   static bool is_purge_id(std::uint64_t id) { return id % 2 == 1; }
-  static bool is_for(Work& work, const BatchWork& batch);
   const BatchWork* batch_in_work() const;
 
   // Purges that batches ask for: lane_purges.cpp.
@@ -311,6 +312,14 @@ class Lane final : private SinkHandler {
   std::unordered_map<const Pattern*, std::uint64_t> walking_purges_;
   std::unordered_map<const Pattern*, SteadyTime> purged_at_;  // of rules_: when the last walk began; see start_purge()
   std::size_t held_bytes_ = 0;
+  // What is given up by a cache that falls behind, a piece at each step: batches of these numbers, but for the one in work, then the
+  // purges.
+  struct GivingUp {
+    std::uint64_t next = 0;
+    std::uint64_t last = 0;
+    std::optional<std::uint64_t> kept_id;  // of the batch in work
+  };
+  std::optional<GivingUp> giving_up_;
   std::size_t found_bytes_ = 0;  // of these, of what was looked up
   std::uint64_t held_transactions_ = 0;
   std::uint64_t next_purge_ = 1;

@@ -207,6 +207,7 @@ class World {
     // Where nothing fails, what was held up by a restart is made up for in a moment.
     options.batch_items_max = faults_ ? 4 : 64;
     options.held_bytes_max = held_max();
+    options.given_up_per_step = faults_ ? 3 : 64;
     daemon.flow.reset();
     daemon.watched.reset();
     daemon.source.reset();
@@ -855,9 +856,10 @@ class World {
         // And nobody renews those of a purge that hangs: what they let in goes when it is visible, in the time of G4 below.
         // And those of keys that no rule names any more; when one names them again, they are purged.
         const bool was_dropped = name.compare(0, 5, "card:") == 0 && cache.cards_unwatched_at >= applied_at;
-        const bool has_ended = ((is_unrenewed || was_dropped) && now_.steady - applied_at > kTombstoneTtl) ||
-                               (is_purge(xid) && database_.visible_since(xid) - applied_at > kTombstoneTtl);
-        if (applied_at != SteadyTime::min() && !has_ended) {
+        const bool was_applied = applied_at != SteadyTime::min();
+        const bool has_ended = was_applied && (((is_unrenewed || was_dropped) && now_.steady - applied_at > kTombstoneTtl) ||
+                                               (is_purge(xid) && database_.visible_since(xid) - applied_at > kTombstoneTtl));
+        if (was_applied && !has_ended) {
           return violate(fmt::format("G3: {} in {} lacks xid {}, which was applied {} ms ago; abreast {} ms ago", name, cache.name, number(xid),
                                      (now_.steady - applied_at) / 1ms, (now_.steady - cache.abreast_at) / 1ms));
         }
