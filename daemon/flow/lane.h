@@ -268,7 +268,7 @@ class Lane final : private SinkHandler {
   void purge_finished(PurgeWork& purge);
 
   // The record, the judgement and repairs: lane_record.cpp.
-  void note_what_is_left(Ledger::Found found);
+  void note_what_is_left(Ledger::Found found, const std::set<std::string>& dropped);
   void judge_now();
   void open_repair(Repairs::Wanted wanted);
   void found_on_connection(const SinkConnected& connected, bool is_another_process);

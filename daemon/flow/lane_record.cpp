@@ -56,13 +56,13 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
   if (!ledger_.holds()) {
     // What another process left is read anew when the source is ours to judge; repairs of what was found before and not
     // begun are found again then.
-    if (knew) repairs_.drop_unbegun();
+    const std::set<std::string> dropped = knew ? repairs_.drop_unbegun() : std::set<std::string>();
     if (is_another_process || ledger_.fell_back()) {
       forget_unrecorded();
       repairs_.begin_again(now_.steady);
       if (streaming_) wants_redelivery_ = true;
     }
-    note_what_is_left(found);
+    note_what_is_left(found, dropped);
     tell_sink();
     // A judgement holds for the record it was made by: until the source streams, a cache may come back with another.
     const bool is_judged = judging_ == Judging::kDone && found == Ledger::Found::kOurs;
@@ -158,16 +158,18 @@ void Lane::judge(const SourceFacts& facts, Now now) {
 void Lane::on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) {
   if (sequence != load_ || judging_ != Judging::kReading) return;
   const Ledger::Found found = ledger_.found(record);
-  if (found != Ledger::Found::kOurs) repairs_.drop_unbegun();
-  note_what_is_left(found);
+  const std::set<std::string> dropped = found != Ledger::Found::kOurs ? repairs_.drop_unbegun() : std::set<std::string>();
+  note_what_is_left(found, dropped);
   tell_sink();
   judging_ = Judging::kDone;
   judge_now();
 }
 
-// Gaps on another's record are gaps of its own, whatever we are still repairing by the same name: that began before them.
-void Lane::note_what_is_left(Ledger::Found found) {
+// Gaps on another's record are gaps of its own, whatever we are still repairing by the same name: that began before them. And so are
+// those of the repairs that were dropped.
+void Lane::note_what_is_left(Ledger::Found found, const std::set<std::string>& dropped) {
   if (found != Ledger::Found::kOurs) anothers_gaps_ = found == Ledger::Found::kAnothers ? ledger_.gaps() : std::set<std::string>();
+  anothers_gaps_.insert(dropped.begin(), dropped.end());
   for (const std::string& reason : repairs_.reasons(true)) ledger_.open_gap(reason);
 }
 
@@ -175,10 +177,9 @@ void Lane::note_what_is_left(Ledger::Found found) {
 void Lane::judge_now() {
   const SourceFacts& facts = *facts_;
   const std::set<std::string> inherited = ledger_.gaps();
-  const std::set<std::string> ours = repairs_.reasons(true);
   for (const Gap& gap : ledger_.judge(facts)) {
     // Found at an earlier attempt to connect, and still to be repaired.
-    if (ours.contains(gap.reason) && repairs_.waits_for_connect()) continue;
+    if (repairs_.is_to_begin(gap.reason)) continue;
     if (gap.is_expected) {
       events_.info(gap.detail, "what is cached for these tables is purged, since nobody watched it");
     } else {

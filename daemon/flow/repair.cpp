@@ -48,16 +48,19 @@ void Repairs::open(Wanted wanted, SteadyTime now) {
   repairs_.push_back(std::move(repair));
 }
 
-void Repairs::drop_unbegun() {
+std::set<std::string> Repairs::drop_unbegun() {
+  std::set<std::string> dropped;
   EVICTD_CHECK(walk_ == nullptr || repairs_[walking_].state != State::kWaiting);
   for (std::size_t index = 0; index < repairs_.size();) {
     if (repairs_[index].state == State::kWaiting && repairs_[index].after_connect) {
+      dropped.merge(repairs_[index].reasons);
       repairs_.erase(repairs_.begin() + static_cast<std::ptrdiff_t>(index));
       if (walk_ && walking_ > index) --walking_;
     } else {
       ++index;
     }
   }
+  return dropped;
 }
 
 std::set<std::string> Repairs::reasons(bool with_late) const {
@@ -72,6 +75,12 @@ std::set<std::string> Repairs::reasons(bool with_late) const {
 bool Repairs::waits_for_connect() const {
   return std::any_of(repairs_.begin(), repairs_.end(), [](const Repair& repair) {
     return repair.state == State::kWaiting && repair.after_connect;
+  });
+}
+
+bool Repairs::is_to_begin(const std::string& reason) const {
+  return std::any_of(repairs_.begin(), repairs_.end(), [&](const Repair& repair) {
+    return repair.state == State::kWaiting && repair.after_connect && repair.reasons.contains(reason);
   });
 }
 

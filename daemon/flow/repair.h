@@ -46,11 +46,15 @@ class Repairs {
   };
   void open(Wanted wanted, SteadyTime now);
   // Another process works: what was found at an earlier look at the source and not begun is found again.
-  void drop_unbegun();
+  // -> their reasons. One of them may be the reason of a repair that goes on, too, which began before this gap was there.
+  std::set<std::string> drop_unbegun();
   // Reasons of all that is not closed, and whether any of them keeps the cache from being ready.
   std::set<std::string> reasons(bool with_late) const;
   bool empty() const { return repairs_.empty(); }
   bool waits_for_connect() const;
+  // A gap of this reason was found at a look at the source, and its repair waits for the source to stream. (One that has begun
+  // answers for what was missed before it.)
+  bool is_to_begin(const std::string& reason) const;
 
   // A walk to be made now, as one order. Stays valid until its end was told by done().
   struct Walk {

@@ -69,6 +69,34 @@ TEST_F(Lanes, TheLagOfACacheWhoseRecordIsNotKnownIsNotZero) {
   EXPECT_EQ(status(1).lag, 0us);
 }
 
+// Thousands of them at once would hold the others up (G9).
+TEST_F(Lanes, WhatACacheFallsBehindWithIsGivenUpAPieceAtATime) {
+  FlowOptions options;
+  options.held_bytes_max = 16 * 1024;
+  options.given_up_per_step = 2;
+  start({}, options);
+  b_.server_up = false;
+  for (int i = 0; !status(1).is_behind && i < 1000; ++i) {
+    write(i % 12);
+    run(10ms);
+  }
+  ASSERT_TRUE(status(1).is_behind);
+  std::uint64_t held = status(1).held_bytes;
+  EXPECT_GT(held, options.held_bytes_max / 2);
+  b_.server_up = true;
+  int steps = 0;
+  for (; status(1).held_bytes > 0 && steps < 1000; ++steps) {
+    EXPECT_LE(held - std::min(held, status(1).held_bytes), options.held_bytes_max / 4) << "in one step";
+    held = status(1).held_bytes;
+    run(10ms);
+  }
+  EXPECT_GT(steps, 5);
+  run(10s);
+  EXPECT_TRUE(is_acknowledged());
+  EXPECT_TRUE(b_.data.applied.contains({database.log().back().xid, "row:" + std::to_string(database.log().back().rows[0])}));
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+}
+
 // Its walks take longer than the stream takes to fill the lane: given up with all the rest at each redelivery, they would never
 // come to an end, and the database would be held up for ever.
 TEST_F(Lanes, ACacheThatFallsBehindInTheMiddleOfAWalkGetsFurther) {

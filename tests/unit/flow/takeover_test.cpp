@@ -471,5 +471,35 @@ TEST_F(TakeOver, ARepairDoesNotWaitForTransactionsOfAHistoryThatIsOver) {
   });
 }
 
+// The repair of the first loss goes on, and knows nothing of a commit that hangs at the second.
+TEST_F(TakeOver, ASlotThatIsLostAgainIsRepairedAgain) {  // G6
+  const auto daemon = start();
+  until({daemon.get()}, [&] { return is_ready(*daemon); });
+  const auto old_row = database.select(1);
+  const auto turns = [&](int times) {
+    until({daemon.get()}, [&] { return times-- <= 0; });
+  };
+  slot->lost = true;
+  until({daemon.get()}, [&] { return daemon->said.find("purged pattern") != std::string::npos; });
+  const Xid hanging = database.commit({1}, false, now.system).xid;
+  daemon->source->snapshot_delay_steps = 1000;
+  slot->lost = true;
+  const int connects = daemon->source->connects();
+  until({daemon.get()}, [&] { return daemon->source->connects() > connects; });
+  // Its own repair has not begun when both connections are lost.
+  daemon->source->server_up = false;
+  turns(2);
+  daemon->sink->cut(0);
+  turns(3);
+  daemon->source->server_up = true;
+  daemon->source->snapshot_delay_steps = 0;
+  turns(200);  // the second walk of the first
+  daemon->sink->plain_set("row:1", old_row);
+  database.make_visible(hanging, now.steady);
+  turns(300);
+  EXPECT_FALSE(redis->cache.contains("row:1")) << "stale for ever, and ready\n" << daemon->said;
+  EXPECT_TRUE(is_ready(*daemon));
+}
+
 }  // namespace
 }  // namespace evictd::testing
