@@ -68,6 +68,7 @@ class HttpSink final : public Sink {
     SinkTraits traits;
     traits.has_counters = false;
     traits.is_edge = true;
+    traits.service = service_.identity();
     return traits;
   }
 
