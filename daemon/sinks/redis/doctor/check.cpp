@@ -436,26 +436,39 @@ class RedisCheck {
     const std::string policy = info_field("maxmemory_policy");
     if (limit.empty() || limit == "0") return;
     check_eviction(policy);
+    // What one of these says must not be followed into what another one warns of.
+    bool keeps_sets = false;    // without a lifetime, and never to be evicted: counters, sets of tags
+    bool keeps_marks = false;   // never to be evicted before their values
+    for (const RuleInfo& rule : rules_.rules()) {
+      keeps_sets = keeps_sets || !rule.bump_templates.empty() || has_member_tags(rule);
+      keeps_marks = keeps_marks || rule.mode == RuleMode::kStale;
+    }
+    const std::string better = keeps_marks  ? "CONFIG SET maxmemory-policy noeviction"
+                               : keeps_sets ? "CONFIG SET maxmemory-policy volatile-lru, and give every value a lifetime"
+                                            : "CONFIG SET maxmemory-policy allkeys-lru";
     if (policy == "volatile-ttl") {
       add("RD005", Severity::kWarning, where_,
           "'maxmemory-policy' is 'volatile-ttl', which evicts tombstones first: late fills are "
           "then not rejected",
-          "CONFIG SET maxmemory-policy allkeys-lru");
+          better);
     } else if (policy == "noeviction") {
+      if (keeps_marks) return;
       add("RD005", Severity::kWarning, where_,
           "'maxmemory-policy' is 'noeviction': a full Redis refuses fills, and tombstones go "
           "beyond its limit",
-          "CONFIG SET maxmemory-policy allkeys-lru");
-    } else if (policy.starts_with("volatile-")) {
-      add("RD005", Severity::kWarning, where_,
-          "'maxmemory-policy' is '" + policy + "': tag sets have no lifetime and are never evicted",
-          "CONFIG SET maxmemory-policy allkeys-lru");
+          better);
     } else if (policy.ends_with("-random")) {
       add("RD005", Severity::kWarning, where_,
           "'maxmemory-policy' is '" + policy + "': tombstones are evicted as soon as anything else",
-          "CONFIG SET maxmemory-policy allkeys-lru");
+          better);
+    } else if (policy.starts_with("volatile-") && !keeps_sets && !keeps_marks) {
+      add("RD005", Severity::kWarning, where_,
+          "'maxmemory-policy' is '" + policy + "': values without a lifetime are never evicted",
+          better);
     }
   }
+
+  static bool has_member_tags(const RuleInfo& rule) { return !rule.tag_templates.empty() && rule.tags_mode == TagsMode::kMembers; }
 
   // What some rules keep in Redis must not be evicted before the rest.
   void check_eviction(const std::string& policy) {
@@ -466,6 +479,12 @@ class RedisCheck {
             "'maxmemory-policy' is '" + policy + "': a counter of 'bump' that is evicted begins again at 1, and keys "
             "with old numbers come back to life",
             "CONFIG SET maxmemory-policy volatile-lru, or keep the values' lifetime short");
+      }
+      if (has_member_tags(rule) && policy.starts_with("allkeys-")) {
+        add("RD012", Severity::kWarning, rule.place.to_string(),
+            "'maxmemory-policy' is '" + policy + "': a tag's set that is evicted is forgotten, and the values that were listed in it "
+            "stay stale",
+            "CONFIG SET maxmemory-policy volatile-lru, and give every value a lifetime; or use 'tags_mode: lazy'");
       }
       if (rule.mode == RuleMode::kStale) {
         add("RD012", Severity::kWarning, rule.place.to_string(),
