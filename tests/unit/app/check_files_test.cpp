@@ -46,6 +46,17 @@ TEST(CheckFiles, PlaceholdersThatTouch) {
             "0 errors, 1 warning\n");
 }
 
+TEST(CheckFiles, KeysWhoseValuesGiveThemTheMarkerOfAnother) {
+  EXPECT_EQ(checked("- {table: users, keys: [\"user:{id}:page\"], fill: checked}\n"
+                    "- {table: users, keys: [\"{{user:{name}}}\", \"{{user:{id}}}:x\"], name: u}\n"),
+            "files\n"
+            "  CF002 warning  rule 'u' (rules.yaml:2:3)\n"
+            "    a value can make '{{user:{name}}}' a hash tag around a key of 'user:{id}:page' (rule 'public.users' (rules.yaml:1:3)): the two have "
+            "one marker, and under 'fill: checked' one would be taken for the other\n"
+            "    fix: give one of them another name, for example '{{user:{name}}}:v'\n"
+            "0 errors, 1 warning\n");
+}
+
 TEST(CheckFiles, PlaceholdersOfOtherLanguages) {
   EXPECT_EQ(checked("- {table: users, keys: [\"user:%s\", \"u:{{id}}\", \"{{{id}}}:cart:100%\", \"users:all\"], tags: [\"t:$id\"]}\n"),
             "files\n"
