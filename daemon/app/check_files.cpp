@@ -96,6 +96,28 @@ void check_markers(const RuleSet& rules, Findings& findings) {
   }
 }
 
+// A tag's set lies in Redis under a name that a key's template, or its pattern, may have as well. Deleted as that key, it is forgotten.
+void check_sets_of_tags(const RuleSet& rules, Findings& findings) {
+  for (const RuleInfo& rule : rules.rules()) {
+    if (!rule.implied_via.empty()) continue;
+    for (const std::string& text : rule.key_templates) {
+      const Result<Template> key = parse_template(text);
+      for (const RuleInfo& other : rules.rules()) {
+        if (!key || !other.implied_via.empty() || other.tags_mode != TagsMode::kMembers) continue;
+        for (const std::string& tag : other.tag_templates) {
+          const Result<Template> set = parse_template(std::string(kTagPrefix) + tag);
+          if (!set || !can_render_alike(*key, *set)) continue;
+          findings.push_back({"CF002", Severity::kWarning, rule_object(rule),
+                              fmt::format("'{}', or its pattern, can name the set of the tag '{}' ({}), '{}{}': deleted as a key, the set is forgotten, "
+                                          "and the values that were listed in it stay stale",
+                                          text, tag, rule_object(other), kTagPrefix, tag),
+                              "begin the key with a name that no tag has"});
+        }
+      }
+    }
+  }
+}
+
 // A '*' in a key is a character like any other; whoever writes one may mean all keys.
 void check_stars(const RuleSet& rules, Findings& findings) {
   for (const RuleInfo& rule : rules.rules()) {
@@ -218,6 +240,7 @@ Findings check_files(const Config& config, const RuleSet& rules) {
   Findings findings;
   check_collisions(rules, findings);
   check_markers(rules, findings);
+  check_sets_of_tags(rules, findings);
   check_stars(rules, findings);
   check_foreign_placeholders(rules, findings);
   check_times(config, rules, findings);
