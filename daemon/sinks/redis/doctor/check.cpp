@@ -1,5 +1,7 @@
 #include "daemon/sinks/redis/doctor/check.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
@@ -16,6 +18,7 @@
 #include "daemon/sinks/redis/session.h"
 #include "daemon/sinks/redis/topology/record_copies.h"
 #include "daemon/sinks/redis/url.h"
+#include "mapping/yaml.h"
 
 namespace evictd {
 namespace {
@@ -91,6 +94,7 @@ class RedisCheck {
     check_commands();
     check_rights();
     if (check_write() && needs_scripts()) check_scripts();
+    check_library();
     check_memory();
     check_persistence();
     check_replicas();
@@ -429,6 +433,26 @@ class RedisCheck {
             ? "the invalidate script failed: '" + reply.text + "'"
             : "the invalidate script left '" + marker.text + "' instead of its tombstone",
         "evictd needs Lua scripting (EVALSHA) as Redis 6 and newer have it");
+  }
+
+  // The functions that are there refuse fills by the age that their tombstones live. Those of another evictd may let pass what ours
+  // no longer guard against.
+  void check_library() {
+    const bool has_checked = std::any_of(rules_.rules().begin(), rules_.rules().end(), [](const RuleInfo& rule) { return rule.fill == FillMode::kChecked; });
+    if (!has_checked) return;
+    const Reply reply = ask({"FCALL", "evictd_version", "0"});
+    const std::size_t space = reply.text.find(' ');
+    if (reply.kind != Reply::Kind::kText || reply.is_error() || space == std::string::npos) return;
+    std::int64_t milliseconds = 0;
+    std::string_view text = std::string_view(reply.text).substr(space + 1);
+    text = text.substr(0, text.find(' '));  // "5 60000", "5 60000 cluster"
+    if (std::from_chars(text.data(), text.data() + text.size(), milliseconds).ec != std::errc()) return;
+    if (std::chrono::milliseconds(milliseconds) == options_.tombstone_ttl) return;
+    add("RD023", Severity::kWarning, where_,
+        fmt::format("the functions for readers are those of a 'tombstone_ttl' of {}, and this configuration says {}: the one with the shorter one is "
+                    "not safe from late fills",
+                    duration_text(std::chrono::milliseconds(milliseconds)), duration_text(options_.tombstone_ttl)),
+        "give every evictd on this Redis the same 'tombstone_ttl'; if there is no other, restart this one");
   }
 
   void check_memory() {

@@ -223,6 +223,22 @@ TEST_F(CheckRedis, WhatCountersAndStaleValuesAskOfEviction) {
   EXPECT_THAT(findings("- {table: a, bump: ['ns:a']}").at(0), StartsWith("RD005 "));
 }
 
+TEST_F(CheckRedis, FunctionsOfAnotherTombstoneTtl) {  // G3
+  start();
+  const char* rules = "- {table: public.products, keys: ['product:{id}'], fill: checked}";
+  options_.tombstone_ttl = std::chrono::seconds(10);
+  EXPECT_THAT(findings(rules), IsEmpty()) << "nobody has loaded any";
+  redis().command({"FUNCTION", "LOAD", "REPLACE", function_library(std::chrono::seconds(60))});
+  EXPECT_EQ(findings(rules),
+            std::vector<std::string>{"RD023 " + where() +
+                                     ": the functions for readers are those of a 'tombstone_ttl' of 1m, and this configuration says 10s: the one with the "
+                                     "shorter one is not safe from late fills -> give every evictd on this Redis the same 'tombstone_ttl'; if there is no "
+                                     "other, restart this one"});
+  EXPECT_THAT(findings("- {table: public.products, keys: ['product:{id}']}"), IsEmpty());
+  options_.tombstone_ttl = std::chrono::seconds(60);
+  EXPECT_THAT(findings(rules), IsEmpty());
+}
+
 TEST_F(CheckRedis, ATagsSetThatIsEvictedIsTold) {
   start({"--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"});
   redis().command({"ACL", "SETUSER", "narrow", "on", ">pw", "~a:*", "~tag:*", "~evictd:*", "+@all"});
