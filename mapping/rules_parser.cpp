@@ -699,6 +699,40 @@ Result<void> name_rules(std::vector<RuleInfo>& infos) {
   return {};
 }
 
+// "user:{id}" and "{{user:{id}}}": two keys, one marker. What a checked fill or an invalidation leaves there for one of them would be
+// taken for the other's, whose old value would stay (G3).
+Result<void> refuse_shared_markers(const RuleSet::Compiled& compiled) {
+  struct Key {
+    const RuleInfo* info;
+    const CompiledTemplate* entry;
+  };
+  std::vector<Key> keys;
+  for (std::size_t i = 0; i < compiled.infos.size(); ++i) {
+    for (const CompiledTemplate& entry : compiled.rules[i].templates) {
+      if (entry.kind == InvalidationKind::kKey) keys.push_back({&compiled.infos[i], &entry});
+    }
+  }
+  const auto share_a_cache = [](const RuleInfo& a, const RuleInfo& b) {
+    const auto has = [&](const std::string& name) { return std::find(b.caches.begin(), b.caches.end(), name) != b.caches.end(); };
+    return a.caches.empty() || b.caches.empty() || std::any_of(a.caches.begin(), a.caches.end(), has);
+  };
+  for (const Key& tagged : keys) {
+    const std::optional<Template> inside = inside_hash_tag(tagged.entry->compiled);
+    if (!inside) continue;
+    for (const Key& other : keys) {
+      const bool is_checked = tagged.info->fill == FillMode::kChecked || other.info->fill == FillMode::kChecked;
+      // Others meet by odd values alone, of which `check` warns.
+      if (!is_checked || inside->literals != other.entry->compiled.literals || !share_a_cache(*tagged.info, *other.info)) continue;
+      return fail_at(tagged.entry->place,
+                     fmt::format("the key '{}' is nothing but a hash tag, and has the same marker as '{}' ({}): under 'fill: checked' one would be "
+                                 "taken for the other",
+                                 tagged.entry->compiled.source, other.entry->compiled.source, other.entry->place.to_string()),
+                     fmt::format("give one of them another name, for example '{}:v'", tagged.entry->compiled.source));
+    }
+  }
+  return {};
+}
+
 // A rule whose `table` is a list stands for one rule of each.
 Result<std::vector<YamlNode>> one_per_table(const YamlNode& item) {
   std::vector<YamlNode> singles;
@@ -760,6 +794,7 @@ Result<void> parse_rule_list(const YamlNode& list, const Defaults& defaults,
     }
   }
   if (Result<void> named = name_rules(compiled.infos); !named) return named;
+  if (Result<void> told_apart = refuse_shared_markers(compiled); !told_apart) return told_apart;
   for (const auto& [number, joins] : joined) {
     const RuleInfo info = compiled.infos[number];  // copies: both lists grow
     const CompiledRule rule = compiled.rules[number];

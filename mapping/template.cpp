@@ -204,6 +204,52 @@ std::string template_glob(const Template& compiled, std::string_view prefix) {
   return glob;
 }
 
+std::optional<Template> inside_hash_tag(const Template& compiled) {
+  Template inside = compiled;
+  std::string& first = inside.literals.front();
+  if (!first.starts_with('{')) return std::nullopt;
+  first.erase(0, 1);
+  std::string& last = inside.literals.back();
+  if (!last.ends_with('}')) return std::nullopt;
+  last.pop_back();
+  // The first '}' ends the tag: what follows it would be outside.
+  const auto ends = [](const std::string& literal) { return literal.find('}') != std::string::npos; };
+  if (std::any_of(inside.literals.begin(), inside.literals.end(), ends)) return std::nullopt;
+  return inside;
+}
+
+bool can_render_alike(const Template& a, const Template& b) {
+  static constexpr int kValue = -1;
+  const auto parts_of = [](const Template& compiled) {
+    std::vector<int> parts;
+    for (std::size_t i = 0; i < compiled.literals.size(); ++i) {
+      if (i > 0) parts.push_back(kValue);
+      for (const char c : compiled.literals[i]) parts.push_back(static_cast<unsigned char>(c));
+    }
+    return parts;
+  };
+  const std::vector<int> left = parts_of(a);
+  const std::vector<int> right = parts_of(b);
+  for (std::size_t i = 0; i < left.size() && i < right.size() && left[i] != kValue && right[i] != kValue; ++i) {
+    if (left[i] != right[i]) return false;  // most end here
+  }
+  // row[j]: the first i parts of `left` and the first j of `right` can be one text.
+  std::vector<bool> row(right.size() + 1, false);
+  for (std::size_t i = 0; i <= left.size(); ++i) {
+    bool diagonal = false;
+    for (std::size_t j = 0; j <= right.size(); ++j) {
+      const bool above = row[j];
+      bool can = i == 0 && j == 0;
+      if (i > 0 && j > 0) can = diagonal && left[i - 1] == right[j - 1];
+      if (i > 0 && above) can = can || left[i - 1] == kValue || (j > 0 && right[j - 1] == kValue);
+      if (j > 0 && row[j - 1]) can = can || right[j - 1] == kValue || (i > 0 && left[i - 1] == kValue);
+      diagonal = above;
+      row[j] = can;
+    }
+  }
+  return row[right.size()];
+}
+
 std::vector<std::string_view> columns_of(const Template& compiled) {
   std::vector<std::string_view> columns;
   for (const Placeholder& placeholder : compiled.placeholders) {

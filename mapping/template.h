@@ -10,6 +10,7 @@
 // renders one text for each, and may have one "*". White space around names and filters is free.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,6 +51,13 @@ Result<Template> parse_template(std::string_view source);
 // The Redis glob that matches everything the template can render: "product:{id}" -> "product:*".
 // Neighbouring placeholders give one "*"; glob characters of the text are escaped.
 std::string template_glob(const Template& compiled, std::string_view prefix);
+
+// "{{user:{id}}}" -> "user:{id}": what is inside, where a template renders nothing but a hash tag of Redis Cluster. Such a key lies
+// in the slot of what is inside, and has the same marker (evictd:{user:7}).
+std::optional<Template> inside_hash_tag(const Template& compiled);
+
+// Whether two templates can render the same text, whatever their values are (also empty ones).
+bool can_render_alike(const Template& a, const Template& b);
 
 // The columns it reads, each once, in the order of their first appearance. Views into `compiled`.
 std::vector<std::string_view> columns_of(const Template& compiled);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <optional>
 #include <tuple>
 
 #include "daemon/base/json.h"
@@ -62,6 +63,55 @@ void check_collisions(const RuleSet& rules, Findings& findings) {
                fmt::format("'{}' is also in {}, for the same table: each change deletes it twice",
                            text, rule_object(*other->second)),
                "remove it from one of the rules, unless their conditions differ"});
+        }
+      }
+    }
+  }
+}
+
+// A key that is nothing but a hash tag, "{a:7}", has the marker of "a:7". Where two templates always meet so, the rules are refused
+// (rules_parser.cpp); here those that meet by their values.
+void check_markers(const RuleSet& rules, Findings& findings) {
+  for (const RuleInfo& rule : rules.rules()) {
+    if (!rule.implied_via.empty()) continue;
+    for (const std::string& text : rule.key_templates) {
+      const Result<Template> tagged = parse_template(text);
+      const std::optional<Template> inside = tagged ? inside_hash_tag(*tagged) : std::nullopt;
+      if (!inside) continue;
+      for (const RuleInfo& other : rules.rules()) {
+        if (!other.implied_via.empty() || (rule.fill != FillMode::kChecked && other.fill != FillMode::kChecked)) continue;
+        for (const std::string& its : other.key_templates) {
+          const Result<Template> compiled = parse_template(its);
+          const auto ends_a_tag = [](const std::string& literal) { return literal.find('}') != std::string::npos; };
+          if (!compiled || std::any_of(compiled->literals.begin(), compiled->literals.end(), ends_a_tag)) continue;
+          if (inside->literals == compiled->literals || !can_render_alike(*inside, *compiled)) continue;
+          findings.push_back({"CF002", Severity::kWarning, rule_object(rule),
+                              fmt::format("a value can make '{}' a hash tag around a key of '{}' ({}): the two have one marker, and under 'fill: "
+                                          "checked' one would be taken for the other",
+                                          text, its, rule_object(other)),
+                              fmt::format("give one of them another name, for example '{}:v'", text)});
+        }
+      }
+    }
+  }
+}
+
+// A tag's set lies in Redis under a name that a key's template, or its pattern, may have as well. Deleted as that key, it is forgotten.
+void check_sets_of_tags(const RuleSet& rules, Findings& findings) {
+  for (const RuleInfo& rule : rules.rules()) {
+    if (!rule.implied_via.empty()) continue;
+    for (const std::string& text : rule.key_templates) {
+      const Result<Template> key = parse_template(text);
+      for (const RuleInfo& other : rules.rules()) {
+        if (!key || !other.implied_via.empty() || other.tags_mode != TagsMode::kMembers) continue;
+        for (const std::string& tag : other.tag_templates) {
+          const Result<Template> set = parse_template(std::string(kTagPrefix) + tag);
+          if (!set || !can_render_alike(*key, *set)) continue;
+          findings.push_back({"CF002", Severity::kWarning, rule_object(rule),
+                              fmt::format("'{}', or its pattern, can name the set of the tag '{}' ({}), '{}{}': deleted as a key, the set is forgotten, "
+                                          "and the values that were listed in it stay stale",
+                                          text, tag, rule_object(other), kTagPrefix, tag),
+                              "begin the key with a name that no tag has"});
         }
       }
     }
@@ -189,6 +239,8 @@ Finding file_finding(const Error& error) {
 Findings check_files(const Config& config, const RuleSet& rules) {
   Findings findings;
   check_collisions(rules, findings);
+  check_markers(rules, findings);
+  check_sets_of_tags(rules, findings);
   check_stars(rules, findings);
   check_foreign_placeholders(rules, findings);
   check_times(config, rules, findings);

@@ -867,6 +867,21 @@ Result<RuleSet> parse_rules_of(const std::string& config_file) {
                                    : parse_rules_file(config.rules_file);
 }
 
+// Each text with its length, so that no two trees are one text; of a map the order means nothing.
+void append_settings(std::string& out, const YamlNode& node) {
+  std::vector<const YamlEntry*> entries;
+  for (const YamlEntry& entry : node.entries) entries.push_back(&entry);
+  std::sort(entries.begin(), entries.end(), [](const YamlEntry* a, const YamlEntry* b) { return a->name < b->name; });
+  out += fmt::format("{}:{}:{}", static_cast<int>(node.kind), node.text.size(), node.text);
+  out += fmt::format("[{}", node.items.size());
+  for (const YamlNode& item : node.items) append_settings(out, item);
+  out += fmt::format("{{{}", entries.size());
+  for (const YamlEntry* entry : entries) {
+    out += fmt::format("{}:{}", entry->name.size(), entry->name);
+    append_settings(out, entry->value);
+  }
+}
+
 // What a rule's `refresh` needs of the configuration.
 Result<void> check_refresh(const Config& config, const RuleInfo& rule) {
   if (!rule.refresh.is_set() || !rule.refresh.rule.empty()) return {};
@@ -887,6 +902,18 @@ Result<void> check_refresh(const Config& config, const RuleInfo& rule) {
 
 Result<RuleSet> load_rules_only(const std::string& config_file) {
   return parse_rules_of(config_file);
+}
+
+Result<std::string> settings_besides_rules(const std::string& config_file) {
+  Result<std::string> text = read_text_file(config_file, "configuration");
+  if (!text) return text;
+  Result<YamlNode> tree = parse_yaml(*text, config_file);
+  if (!tree) return tl::unexpected(tree.error());
+  // The name of the rules' file is a setting; rules that stand in this file are not.
+  std::erase_if(tree->entries, [](const YamlEntry& entry) { return entry.name == "rules" && entry.value.kind != YamlNode::Kind::kText; });
+  std::string settings;
+  append_settings(settings, *tree);
+  return settings;
 }
 
 Result<RuleSet> load_rules(const Config& config) {

@@ -146,6 +146,10 @@ Result<RuleSet> load_rules(const Config& config);
 // explain`): no environment variable has to be set but those in the name of the rules' file.
 Result<RuleSet> load_rules_only(const std::string& config_file);
 
+// What a configuration says besides its rules, as one text of no other use than to be compared: a reload reads the rules alone.
+// Neither spaces nor comments count. It may hold secrets.
+Result<std::string> settings_besides_rules(const std::string& config_file);
+
 // The whole of a text file. `what` names it in messages: "configuration", "rules file".
 Result<std::string> read_text_file(const std::string& file, const std::string& what);
 

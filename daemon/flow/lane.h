@@ -279,6 +279,8 @@ class Lane final : private SinkHandler {
   void write_record(const Surroundings& surroundings);
   void forget_unrecorded();
   void purge_changed_rules();
+  // Record::rules of this cache.
+  std::map<std::string, std::uint64_t> digests() const;
   void tell_sink();
   void note_lack();
   std::chrono::milliseconds cache_time() const;

@@ -23,6 +23,9 @@ bool is_worth_a_line(const Counts& counts, SteadyTime began, SteadyTime now) {
   return counts.deleted > 0 || now - began > std::chrono::seconds(1);
 }
 
+// The name of the service's digest among those of tables: no table has it.
+constexpr const char* kServiceDigest = "";
+
 }  // namespace
 
 std::map<std::string, std::uint64_t> rule_digests(const RuleSet& rules, const std::string& name, bool is_edge) {
@@ -234,7 +237,7 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
   if (!ledger_.streaming(connected, cache_time(), repairs_.waits_for_connect())) is_earlier_prefix_broken_ = true;
   tell_sink();
   if (first_start) {
-    ledger_.use_rules(rule_digests(*rules_, spec_.name, is_edge_));
+    ledger_.use_rules(digests());
     if (!repairs_.empty()) return;
     if (on_first_start == OnFirstStart::kPurge) {
       open_repair({"first_start", {}, false, false});
@@ -246,11 +249,26 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
   purge_changed_rules();
 }
 
-// What was cached under a rule before the rule existed was never invalidated.
-void Lane::purge_changed_rules() {
+std::map<std::string, std::uint64_t> Lane::digests() const {
   std::map<std::string, std::uint64_t> digests = rule_digests(*rules_, spec_.name, is_edge_);
+  if (const std::uint64_t service = spec_.sink->traits().service; service != 0) digests[kServiceDigest] = service;
+  return digests;
+}
+
+// What was cached under a rule before the rule existed was never invalidated; nor was anything of a service that nobody watched.
+void Lane::purge_changed_rules() {
+  std::map<std::string, std::uint64_t> digests = this->digests();
   std::vector<std::string> changed = ledger_.changed_rules(digests);
+  const bool was_named = ledger_.record().rules.contains(kServiceDigest);  // earlier builds did not
   ledger_.use_rules(std::move(digests));
+  if (const auto service = std::find(changed.begin(), changed.end(), kServiceDigest); service != changed.end()) {
+    if (was_named) {
+      events_.info("it is another service than before");
+      open_repair({"other_service", {}, false, false});
+      return;
+    }
+    changed.erase(service);
+  }
   if (changed.empty()) return;
   events_.info(fmt::format("rules of '{}' are others than before", fmt::join(changed, "', '")));
   open_repair({"new_rules", std::move(changed), false, false});
@@ -295,7 +313,7 @@ void Lane::come_back(const std::map<std::string, std::uint64_t>& confirmed, Now 
   }
   ledger_.rebase(confirmed);
   if (streaming_) ledger_.use_streams(streaming_->streams);
-  ledger_.use_rules(rule_digests(*rules_, spec_.name, is_edge_));
+  ledger_.use_rules(digests());
   events_.error("gap (parked): the cache was away and missed what went by",
                 "all it may hold is purged now; evictd reports ready when that is done");
   open_repair({"parked", {}, true, false});

@@ -42,7 +42,7 @@ struct Record {
   // (SourceFacts::difference), to notice what changed while nobody looked.
   std::map<std::string, std::string> tables;
   // Digests of the rules of each table that act on this cache, "schema.table" -> RuleSet::table_digest(). Another one
-  // means that keys may be cached which nobody watched.
+  // means that keys may be cached which nobody watched. Of an edge also which service it was, "" -> SinkTraits::service.
   std::map<std::string, std::uint64_t> rules;
   // Gaps that were found and not yet repaired: their reasons. Empty: none.
   std::set<std::string> gaps;

@@ -145,6 +145,9 @@ struct SinkTraits {
   bool has_counters = true;  // can raise a number atomically
   // It is an edge: takes surrogate keys, and patterns of these, and nothing else; every other sink takes all but these.
   bool is_edge = false;
+  // Which service it is, where the record does not lie beside the values that it speaks of: behind the same name there may be
+  // another one, which nobody has watched. The same number in every build. 0: the record lies there.
+  std::uint64_t service = 0;
 };
 
 // `fill: plain`, and neither counted nor announced: plain deletes are all that the rule asks for.

@@ -1,17 +1,22 @@
 """What README.md and docs/ tell people to type, typed. Every block is run by a test, here or elsewhere, or says below why not; YAML is
 held against the parser by test_schemas.py."""
 
+import http.server
 import os
 import re
 import signal
 import subprocess
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
 
 import psycopg2
 import psycopg2.extensions
 import pytest
 from blocks import block, blocks_of, documents, text_of
 
-from harness import daemon, process, servers, shop
+from harness import daemon, oracle, process, servers, shop
 from harness.daemon import ROOT, Evictd, binary
 from harness.waiting import eventually
 
@@ -324,29 +329,70 @@ def test_a_failed_case_is_told_as_the_document_shows():
     assert done.returncode == 1 and {"FAIL", "missing", "too"} <= words & set(re.findall(r"\S+", done.stdout)), done.stdout
 
 
+class _Pages(http.server.BaseHTTPRequestHandler):
+    """An application: each request makes a page anew, with the surrogate keys that its path names."""
+
+    made = 0
+
+    def do_GET(self):
+        type(self).made += 1
+        body = str(self.made).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "max-age=3600")
+        self.send_header("xkey", urllib.parse.unquote(self.path[1:]))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
 def test_a_varnish_without_the_module_bans(postgres):
     try:
         servers.varnish_program()
     except servers.ServerMissing as missing:
         assert os.environ.get("EVICTD_REQUIRE_SERVERS") != "1", missing
         pytest.skip(str(missing))
-    head = 'vcl 4.1;\nacl purgers { "127.0.0.1"; }\n'
+    head = 'vcl 4.1;\nimport std;\nacl purgers { "127.0.0.1"; }\n'
     vcl = (head + "sub vcl_recv {\n" + block("docs/edge.md", 'if (req.method == "BAN")') + "}\n"
            + block("docs/edge.md", "vcl 4.1;").partition("sub vcl_synth")[1] + block("docs/edge.md", "vcl 4.1;").partition("sub vcl_synth")[2])
     assert "import xkey" not in vcl
-    varnish = servers.Varnish(process.temporary_folder("evictd-ban-"), process.free_port(), vcl).start()
+    application = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Pages)
+    threading.Thread(target=application.serve_forever, daemon=True).start()
+    varnish = servers.Varnish(process.temporary_folder("evictd-ban-"), application.server_address[1], vcl).start()
+
+    def page(keys):
+        with urllib.request.urlopen(varnish.url() + urllib.parse.quote(keys), timeout=20) as answer:
+            return answer.read()
+
     try:
         folder = process.temporary_folder("evictd-ban-daemon-")
         redis_ = servers.Redis(f"{folder}/redis").start()
-        one = Evictd(folder, postgres.url(), "", "- {table: public.products, surrogate_keys: ['product-{id}'], settle: 50ms}\n", slot="bans", publication="bans",
+        one = Evictd(folder, postgres.url(), "", "- {table: public.products, surrogate_keys: ['product-{id}', 'slug-{slug}'], settle: 50ms}\n", slot="bans", publication="bans",
                      caches=f"  main: {{redis: {{url: {redis_.url()}}}}}\n  edge: {{varnish: {{url: {varnish.url()}, method: BAN}}, origin_time: 50ms}}\n").start()
-        postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
-        eventually("the ban was believed", lambda: one.metrics().sum("evictd_edge_keys_purged_total") > 0, 30)
+        for slug in ("plain", "a.b+c$d", "a|b (c)"):
+            postgres.execute("update products set slug = %s where id = 7", (slug,))
+            oracle.wait_until_acknowledged(postgres, "bans")
+            spelled = {"a|b (c)": "a%7cb%20%28c%29"}.get(slug, slug)
+            pages = ["product-7", "product-7 site", "site product-7", f"slug-{spelled}"]
+            others = ["product-77", "site", "slug-aXb", "xproduct-7"]
+            before = {keys: page(keys) for keys in pages + others}
+            assert before == {keys: page(keys) for keys in before}, "pages are kept"
+            postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
+            oracle.wait_until_acknowledged(postgres, "bans")
+            assert [keys for keys in before if page(keys) != before[keys]] == pages
+        assert one.metrics().sum("evictd_edge_requests_total", outcome="failed") == 0
+        # What Varnish takes for no ban is an error, and not a 200.
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            urllib.request.urlopen(urllib.request.Request(varnish.url(), headers={"xkey": "a b"}, method="BAN"), timeout=20)
         assert one.stop() == 0
         one.command("drop", "--yes")
         redis_.stop()
     finally:
         varnish.stop()
+        application.shutdown()
+        application.server_close()
 
 
 def test_the_rules_for_frameworks_make_the_keys_beside_them():

@@ -159,6 +159,27 @@ def test_a_bad_reload_keeps_the_old_rules(postgres, cache, make_evictd, shop_rul
     assert evictd.is_ready()
 
 
+def test_a_reload_tells_of_settings_that_it_does_not_read(postgres, cache, make_evictd, shop_rules):
+    evictd = make_evictd().start()
+    with open(evictd.config, encoding="utf-8") as file:
+        before = file.read()
+    told = "is not what it was when evictd was started"
+
+    def reload(text, count):
+        with open(evictd.config, "w", encoding="utf-8") as file:
+            file.write(text)
+        evictd.signal(signal.SIGHUP)
+        eventually("it reloads", lambda: evictd.metrics().sum("evictd_rules_reload_total", outcome="success") == count)
+
+    reload("# a comment\n" + before, 1)
+    assert told not in evictd.log_text()
+    for count, (setting, other) in enumerate([("level: info", "level: debug"), ("rules: rules.yaml", "rules: others.yaml"), ("format: text", "fromat: [")], 2):
+        assert setting in before
+        reload(before.replace(setting, other), count)
+        assert evictd.log_text().count(told) == count - 1
+    assert evictd.is_ready()
+
+
 def test_writers_are_never_blocked(postgres, redis, cache, make_evictd):
     """With Redis stopped and the daemon stopped, the application still writes (G7)."""
     evictd = make_evictd().start()

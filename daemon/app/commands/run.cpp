@@ -48,6 +48,8 @@ int run_command(const CommandLine& request) {
   if (!config) return report(config.error());
   Result<RuleSet> rules = load_rules(**config);
   if (!rules) return report(rules.error());
+  const Result<std::string> settings = settings_besides_rules((*config)->file);
+  if (!settings) return report(settings.error());
 
   Log log((*config)->log_level, (*config)->log_format);
   const auto failed = [&log](const Error& error) {
@@ -105,7 +107,14 @@ int run_command(const CommandLine& request) {
 
   Flow flow(std::move(*rules), **source, std::move(lanes), activity, flow_options(**config));
   Loop loop({flow, **source, std::move(caches), metrics, board, signals, log, identity,
-             [&config] { return load_rules(**config); }, Loop::kDrainMax, &activity, audit.get(), listeners});
+             [&] {
+               if (const auto now = settings_besides_rules((*config)->file); !now || *now != *settings) {
+                 log.warning(fmt::format("'{}' is not what it was when evictd was started: a reload reads the rules alone", (*config)->file),
+                             "restart evictd for all the rest");
+               }
+               return load_rules(**config);
+             },
+             Loop::kDrainMax, &activity, audit.get(), listeners});
   return loop.run();
 }
 

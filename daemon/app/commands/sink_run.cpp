@@ -108,8 +108,8 @@ Result<void> run_on_sink(Sink& sink, const std::vector<Order>& orders, Signals& 
     run.submit_next();
     if (run.connected()) connected_at = now.steady;
     if (now.steady - connected_at > kRedisPatience) {
-      return fail(ErrorKind::kFatal, "gave up on Redis: " + run.problem(),
-                  "run the command again when Redis is there");
+      return fail(ErrorKind::kFatal, "gave up: " + run.problem(),
+                  "run the command again when it is there");
     }
     while (const std::optional<Signal> signal = signals.next()) {
       if (*signal == Signal::kStop) {

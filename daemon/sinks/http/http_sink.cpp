@@ -68,6 +68,7 @@ class HttpSink final : public Sink {
     SinkTraits traits;
     traits.has_counters = false;
     traits.is_edge = true;
+    traits.service = service_.identity();
     return traits;
   }
 
@@ -332,10 +333,12 @@ class HttpSink final : public Sink {
   }
 
   void throttled(const EdgeVerdict& verdict) {
+    // 0, or a date that is over (its clock need not be ours), does not say when: asked again at once, it would be asked for ever.
+    const bool says_when = verdict.retry_after && *verdict.retry_after > milliseconds(0);
     // Those that were under way together are refused together: that is one reason to wait, not several.
-    if (std::exchange(is_throttled_, true) && pause_until_ > now_.steady && !verdict.retry_after) return;
-    const milliseconds wait = verdict.retry_after ? std::max(*verdict.retry_after, milliseconds(100)) : strayed(throttle_);
-    if (!verdict.retry_after) throttle_ = std::min(throttle_ * 2, options_.throttled_max);
+    if (std::exchange(is_throttled_, true) && pause_until_ > now_.steady && !says_when) return;
+    const milliseconds wait = says_when ? std::max(*verdict.retry_after, milliseconds(100)) : strayed(throttle_);
+    if (!says_when) throttle_ = std::min(throttle_ * 2, options_.throttled_max);
     pause_until_ = std::max(pause_until_, now_.steady + wait);
   }
 

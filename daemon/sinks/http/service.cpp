@@ -10,6 +10,7 @@
 
 #include "daemon/base/json.h"
 #include "mapping/check.h"
+#include "mapping/filters.h"
 
 namespace evictd {
 namespace {
@@ -52,17 +53,26 @@ std::string replaced(std::string text, std::string_view name, std::string_view v
   return text;
 }
 
-// Of the keys, as the pattern of a ban: each between the separators of the header, or its ends.
+// A key in the pattern of a ban. What means something there stands in brackets: a backslash is one for some readers of bans and
+// an escape for others.
+std::string ban_text(std::string_view key) {
+  std::string text;
+  for (const char c : key) {
+    const bool is_special = std::string_view(".+$").find(c) != std::string_view::npos;
+    text += is_special ? std::string{'[', c, ']'} : std::string(1, c);
+  }
+  return text;
+}
+
+// Of the keys, as the pattern of a ban: each between the separators of the header, or its ends. Without a blank: Varnish ends
+// a pattern at the first one, and VCL's ban() tells nobody that it took nothing for one.
 std::string ban_pattern(std::span<const std::string> keys) {
-  std::string pattern = "(^|[ ,])(";
+  std::string pattern = "(^|[[:space:],])(";
   for (const std::string& key : keys) {
     if (pattern.back() != '(') pattern += '|';
-    for (const char c : key) {
-      if (std::string_view(".+$").find(c) != std::string_view::npos) pattern += '\\';
-      pattern += c;
-    }
+    pattern += ban_text(key);
   }
-  return pattern + ")([ ,]|$)";
+  return pattern + ")([[:space:],]|$)";
 }
 
 std::optional<std::string> header(const HttpAnswer& answer, const std::string& name) {
@@ -129,6 +139,20 @@ std::string Service::address() const {
       break;
   }
   return fmt::format("HTTP {}", host_of(options_.url.reveal()));
+}
+
+std::uint64_t Service::identity() const {
+  // Behind a '?' may be a token, which is exchanged now and then.
+  const std::string url = options_.url.reveal();
+  const std::size_t scheme = url.find("://");
+  const std::size_t path = url.find('/', scheme == std::string::npos ? 0 : scheme + 3);
+  std::string text = fmt::format("evictd service 1\n{}\n{}\n{}\n", edge_kind_name(options_.kind), options_.id, host_of(url));
+  if (path != std::string::npos) text += url.substr(path, url.find_first_of("?#", path) - path);
+  EVICTD_CHECK(FilterMachine().apply({Filter::Kind::kSha256, {}}, text));
+  std::uint64_t number = 0;
+  constexpr std::size_t kDigits = 16;
+  std::from_chars(text.data(), text.data() + kDigits, number, 16);
+  return std::max<std::uint64_t>(number, 1);
 }
 
 HttpCall Service::purge(std::span<const std::string> keys) const {
@@ -360,7 +384,7 @@ std::size_t keys_of_one_request(std::span<const std::string_view> keys, const Se
   std::size_t count = 0;
   std::size_t bytes = 0;
   for (const std::string_view key : keys) {
-    bytes += key.size() + 1;
+    bytes += (options.is_ban ? ban_text(key).size() : key.size()) + 1;
     if (count > 0 && (count >= options.keys_max || bytes > options.bytes_max)) break;
     ++count;
   }

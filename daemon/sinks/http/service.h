@@ -91,6 +91,8 @@ class Service {
   const ServiceOptions& options() const { return options_; }
   // For people: "Fastly service x1", "Varnish edge:6081". No secrets.
   std::string address() const;
+  // Of the service that is asked, as far as it names pages: its kind, id, host and path; no credentials, no pace. Never 0.
+  std::uint64_t identity() const;
   // Soft purges of everything exist nowhere.
   bool can_purge_all() const { return options_.kind != EdgeKind::kHttp || options_.purge_all.has_value(); }
   // Can be asked with a key that nothing has, before anything depends on it.

@@ -369,7 +369,7 @@ class RedisSink final : public NodeSink {
       status.problem = "redis is full: evictd's record is refused, deletes work; until it is stored, the database keeps what is not acknowledged";
     } else if (status.connected && housekeeping_.is_anothers) {
       status.problem = "another evictd, which follows another database, writes the same record, '" + record_key() +
-                       "': each purges what the other has; give one of them another name (postgres.slot) or another database of redis";
+                       "': each purges what the other has; give one of them another name (postgres.slot), and 'on_first_start: purge' for its first start under it; or another database of redis";
     } else if (!status.connected && reported_) {
       status.problem = reported_->text;
     }

@@ -212,6 +212,20 @@ struct Transport::Impl {
     return error;
   }
 
+  // Who knows the authority's certificate need not be told to name it.
+  static std::string hint_of(long verdict) {
+    switch (verdict) {
+      case X509_V_ERR_CERT_HAS_EXPIRED:
+      case X509_V_ERR_CERT_NOT_YET_VALID:
+        return "renew the server's certificate (or its authority's), or set the clock of this machine";
+      case X509_V_ERR_HOSTNAME_MISMATCH:
+      case X509_V_ERR_IP_ADDRESS_MISMATCH:
+        return "reach it by a name that its certificate has, or give it one with the name of 'redis: url:'";
+      default:
+        return "name the authority's certificate in 'redis: tls: ca:'";
+    }
+  }
+
   Result<State> handshake() {
     ERR_clear_error();
     const int result = SSL_connect(ssl.get());
@@ -223,8 +237,7 @@ struct Transport::Impl {
     if (wants_more(result)) return state;
     const long verdict = SSL_get_verify_result(ssl.get());
     if (verdict != X509_V_OK) {
-      return failed("cannot trust", X509_verify_cert_error_string(verdict),
-                    "name the authority's certificate in 'redis: tls: ca:'");
+      return failed("cannot trust", X509_verify_cert_error_string(verdict), hint_of(verdict));
     }
     return failed("no TLS with", tls_error_text(), "is this port a TLS port? 'rediss://' is for those only");
   }

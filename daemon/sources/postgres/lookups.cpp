@@ -29,6 +29,11 @@ constexpr std::string_view kSeeExtensions =
     " pg_catalog.string_agg(distinct pg_catalog.quote_ident(n.nspname), ', ')), false) from pg_catalog.pg_extension e"
     " join pg_catalog.pg_namespace n on n.oid = e.extnamespace where n.nspname <> 'pg_catalog'; ";
 
+// Behind one address there may be several servers. A standby refuses this (55000), and its rows may be older than the change that is
+// looked up: what it does not have yet would pass for what is not there (G10).
+constexpr std::string_view kAskForThePrimary = "select pg_catalog.pg_current_wal_lsn(); ";
+constexpr std::string_view kNotInThisState = "55000";
+
 }  // namespace
 
 void Lookups::start(const Conninfo& conninfo) {
@@ -150,7 +155,8 @@ void Lookups::send(Now now) {
       return;
     }
     preparing_ = asked_->sql;
-    return connection_.send(fmt::format("{}prepare evictd_lookup_{} as {}", prepared_.empty() ? kSeeExtensions : "", ++last_name_, asked_->sql));
+    return connection_.send(fmt::format("{}{}prepare evictd_lookup_{} as {}", prepared_.empty() ? kAskForThePrimary : "", prepared_.empty() ? kSeeExtensions : "",
+                                        ++last_name_, asked_->sql));
   }
   std::vector<std::string> parameters;
   for (const std::vector<std::string>& values : asked_->request.values) {
@@ -175,7 +181,10 @@ void Lookups::read_answer(PostgresConnection::Answer answer) {
   problem_.clear();
   if (!asking_types_of_.empty()) return read_types(answer);
   if (!preparing_.empty()) {
-    if (answer.failure) {
+    if (answer.failure && answer.failure->sqlstate == kNotInThisState && prepared_.empty()) {
+      if (asked_) fail("expected the primary, got a standby, whose rows may be older than the change");
+      connection_.close();  // the next one may be another server
+    } else if (answer.failure) {
       if (asked_) fail(answer.failure->text);
     } else {
       prepared_.emplace(preparing_, fmt::format("evictd_lookup_{}", last_name_));

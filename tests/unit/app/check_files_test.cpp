@@ -46,6 +46,33 @@ TEST(CheckFiles, PlaceholdersThatTouch) {
             "0 errors, 1 warning\n");
 }
 
+TEST(CheckFiles, KeysWhoseValuesGiveThemTheMarkerOfAnother) {
+  EXPECT_EQ(checked("- {table: users, keys: [\"user:{id}:page\"], fill: checked}\n"
+                    "- {table: users, keys: [\"{{user:{name}}}\", \"{{user:{id}}}:x\"], name: u}\n"),
+            "files\n"
+            "  CF002 warning  rule 'u' (rules.yaml:2:3)\n"
+            "    a value can make '{{user:{name}}}' a hash tag around a key of 'user:{id}:page' (rule 'public.users' (rules.yaml:1:3)): the two have "
+            "one marker, and under 'fill: checked' one would be taken for the other\n"
+            "    fix: give one of them another name, for example '{{user:{name}}}:v'\n"
+            "0 errors, 1 warning\n");
+}
+
+// Tried: a key 'tag:a' of one rule took the set of another rule's tag away, and what it listed stayed.
+TEST(CheckFiles, KeysThatAreNamedAsTheSetsOfTags) {
+  const std::string tags = "- {table: items, keys: [\"item:{id}\"], tags: [\"{slug|lower}:t\"]}\n";
+  EXPECT_EQ(checked(tags + "- {table: labels, keys: [\"tag:{name}:t\", \"{tenant}:label:{id}:t\", \"label:{id}\"]}\n"),
+            "files\n"
+            "  CF002 warning  rule 'public.labels' (rules.yaml:2:3)\n"
+            "    'tag:{name}:t', or its pattern, can name the set of the tag '{slug|lower}:t' (rule 'public.items' (rules.yaml:1:3)), "
+            "'tag:{slug|lower}:t': deleted as a key, the set is forgotten, and the values that were listed in it stay stale\n"
+            "    '{tenant}:label:{id}:t', or its pattern, can name the set of the tag '{slug|lower}:t' (rule 'public.items' (rules.yaml:1:3)), "
+            "'tag:{slug|lower}:t': deleted as a key, the set is forgotten, and the values that were listed in it stay stale\n"
+            "    fix: begin the key with a name that no tag has\n"
+            "0 errors, 2 warnings\n");
+  EXPECT_EQ(checked("- {table: items, keys: [\"item:{id}\"], fill: checked, tags: [\"{slug}:t\"], tags_mode: lazy}\n- {table: labels, keys: [\"tag:{name}:t\"]}\n"),
+            "files: nothing to say\nall is well\n");
+}
+
 TEST(CheckFiles, PlaceholdersOfOtherLanguages) {
   EXPECT_EQ(checked("- {table: users, keys: [\"user:%s\", \"u:{{id}}\", \"{{{id}}}:cart:100%\", \"users:all\"], tags: [\"t:$id\"]}\n"),
             "files\n"

@@ -25,14 +25,16 @@ class FakeEdge final : public Sink {
   std::map<std::string, Page> pages;
   std::vector<std::pair<std::string, SteadyTime>> purges;  // "*": everything
   bool is_up = true;
+  std::optional<Record> record;
+  std::uint64_t service = 1;
 
-  SinkTraits traits() const override { return {.has_patterns = true, .has_counters = false, .is_edge = true}; }
+  SinkTraits traits() const override { return {.has_patterns = true, .has_counters = false, .is_edge = true, .service = service}; }
   void start(Now) override {}
   void step(Now now, SinkHandler& handler) override {
     now_ = now.steady;
     if (!connected_ && is_up) {
       connected_ = true;
-      handler.on_sink_connected({record_, 0ms, "store"});
+      handler.on_sink_connected({record, 0ms, "store"});
     } else if (connected_ && !is_up) {
       connected_ = false;
       saving_.reset();
@@ -41,11 +43,11 @@ class FakeEdge final : public Sink {
     }
     if (!connected_) return;
     if (saving_) {
-      record_ = std::exchange(saving_, std::nullopt);
-      handler.on_record_saved(record_->sequence);
-      handler.on_record_confirmed(record_->sequence);
+      record = std::exchange(saving_, std::nullopt);
+      handler.on_record_saved(record->sequence);
+      handler.on_record_confirmed(record->sequence);
     }
-    if (load_) handler.on_record_loaded(*std::exchange(load_, std::nullopt), record_);
+    if (load_) handler.on_record_loaded(*std::exchange(load_, std::nullopt), record);
     for (const auto& [ticket, order] : std::exchange(orders_, {})) {
       Outcome outcome;
       if (order.target == Target::kPatterns) {
@@ -65,9 +67,14 @@ class FakeEdge final : public Sink {
   void set_context(const SinkContext&) override {}
   bool has_room(Urgency) const override { return connected_ && orders_.size() < 8; }
   void submit(Ticket ticket, const Order& order) override { orders_.emplace_back(ticket, order); }
-  void save_record(const Record& record) override { saving_ = record; }
+  void save_record(const Record& saved) override { saving_ = saved; }
   void load_record(std::uint64_t sequence) override { load_ = sequence; }
-  void stop() override {}
+  void stop() override {
+    connected_ = false;
+    saving_.reset();
+    load_.reset();
+    orders_.clear();
+  }
   SinkStatus status() const override { return {}; }
 
   std::vector<SteadyTime> purges_of(const std::string& key) const {
@@ -90,7 +97,6 @@ class FakeEdge final : public Sink {
   SteadyTime now_{};
   bool connected_ = false;
   std::vector<std::pair<Ticket, Order>> orders_;
-  std::optional<Record> record_;
   std::optional<Record> saving_;
   std::optional<std::uint64_t> load_;
 };
@@ -330,6 +336,33 @@ TEST_F(EdgeLane, OtherRulesPurgeTheCachesTheyConcern) {
 }
 
 // What a cache lost may have been rendered before: a repair of it is followed by one at the edge.
+// The record lies in the Redis: behind the same name there may be another Varnish, with pages of last week.
+TEST_F(EdgeLane, AnotherServiceUnderItsNameIsPurged) {  // G6
+  write(0);
+  run(5s);
+  ASSERT_TRUE(is_all_acknowledged());
+  const auto restart = [&] {
+    flow_.reset();
+    source_.stop(now_);
+    redis_.stop();
+    edge_.stop();
+    edge_.purges.clear();
+    start("- {table: public.rows, keys: ['row:{id}'], surrogate_keys: ['row-{id}'], settle: 1s}\n", {});
+    run(3s);
+  };
+  restart();
+  EXPECT_EQ(edge_.purges_of("*").size(), 0u) << "the same one";
+  edge_.service = 2;
+  restart();
+  EXPECT_GE(edge_.purges_of("*").size(), 1u);
+  restart();
+  EXPECT_EQ(edge_.purges_of("*").size(), 0u) << "known by now";
+  edge_.record->rules.erase("");  // a build that did not name it wrote the record
+  edge_.service = 3;
+  restart();
+  EXPECT_EQ(edge_.purges_of("*").size(), 0u);
+}
+
 TEST_F(EdgeLane, IsPurgedAfterARepairOfTheCacheItStandsBehind) {
   flow_->reload(rules("- {table: public.rows, keys: ['line:{id}'], surrogate_keys: ['row-{id}'], settle: 1s}\n"), now_);
   run(8s);

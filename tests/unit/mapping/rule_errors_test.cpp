@@ -25,6 +25,22 @@ TEST(RuleErrors, TheFileAsAWhole) {
   EXPECT_EQ(error_of(many), "rules.yaml:1:1: expected at most 1000 rules, got 1001");
 }
 
+// "evictd:{user:7}" is the marker of both: tried, the second one's old value stayed.
+TEST(RuleErrors, TwoKeysWithOneMarker) {  // G3
+  EXPECT_EQ(error_of("- {table: a, keys: ['user:{id}', '{{user:{id}}}'], fill: checked}"),
+            "rules.yaml:1:34: the key '{{user:{id}}}' is nothing but a hash tag, and has the same marker as 'user:{id}' (rules.yaml:1:21): under "
+            "'fill: checked' one would be taken for the other\nhint: give one of them another name, for example '{{user:{id}}}:v'");
+  const std::string one = "- {table: b, keys: ['{{user:{id}}}']";
+  EXPECT_THAT(error_of("- {table: a, keys: ['user:{id}'], fill: checked}\n" + one + "}"), ::testing::HasSubstr("has the same marker"));
+  EXPECT_THAT(error_of("- {table: a, keys: ['user:{name|lower}'], fill: checked}\n" + one + "}"), ::testing::HasSubstr("has the same marker"));
+  for (const char* other : {"- {table: a, keys: ['user:{id}']}\n",                                             // no markers at all
+                            "- {table: a, keys: ['user:{id}:page'], fill: checked}\n",
+                            "- {table: a, keys: ['{{user:{id}}}:page'], fill: checked}\n"}) {
+    EXPECT_TRUE(RuleSet::parse(other + one + "}", "rules.yaml").has_value()) << other;
+  }
+  EXPECT_TRUE(RuleSet::parse("- {table: a, keys: ['user:{id}'], fill: checked, caches: [eu]}\n" + one + ", caches: [us]}", "rules.yaml").has_value());
+}
+
 TEST(RuleErrors, UnknownAndMissingSettings) {
   EXPECT_EQ(error_of("- table: public.users\n  kyes: ['user:{id}']\n"),
             "rules.yaml:2:3: unknown setting 'kyes' in the rule for 'public.users'\nhint: did you "

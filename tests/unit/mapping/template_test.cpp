@@ -19,6 +19,21 @@ std::string error_of(std::string_view source) {
   return compiled ? "" : compiled.error().to_string();
 }
 
+TEST(Template, CanRenderAlike) {
+  const auto alike = [](const char* a, const char* b) {
+    const bool is = can_render_alike(*parse_template(a), *parse_template(b));
+    EXPECT_EQ(is, can_render_alike(*parse_template(b), *parse_template(a)));
+    return is;
+  };
+  for (const auto& [a, b] : {std::pair{"a:{x}", "a:{y}"}, {"a:{x}", "a:"}, {"a:{x}b", "a:cb"}, {"{x}:a", "b:{y}"}, {"a{x}b{y}c", "a1b2c"}, {"a{x}{y}", "a"},
+                             {"{x}ab", "a{y}b"}, {"ab", "ab"}}) {
+    EXPECT_TRUE(alike(a, b)) << a << ' ' << b;
+  }
+  for (const auto& [a, b] : {std::pair{"a:{x}", "b:{y}"}, {"a:{x}b", "a:c"}, {"{x}:a", "{y}:b"}, {"a{x}b{y}c", "a1c"}, {"ab", "a"}, {"a", "ab"}, {"a{x}aa", "aa"}}) {
+    EXPECT_FALSE(alike(a, b)) << a << ' ' << b;
+  }
+}
+
 TEST(Template, TextAndPlaceholdersAlternate) {
   const Template compiled = parsed("product:{id}:{lang}");
   EXPECT_EQ(compiled.source, "product:{id}:{lang}");

@@ -1,5 +1,7 @@
 #include "daemon/sinks/redis/doctor/check.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
@@ -16,6 +18,7 @@
 #include "daemon/sinks/redis/session.h"
 #include "daemon/sinks/redis/topology/record_copies.h"
 #include "daemon/sinks/redis/url.h"
+#include "mapping/yaml.h"
 
 namespace evictd {
 namespace {
@@ -91,6 +94,7 @@ class RedisCheck {
     check_commands();
     check_rights();
     if (check_write() && needs_scripts()) check_scripts();
+    check_library();
     check_memory();
     check_persistence();
     check_replicas();
@@ -431,31 +435,64 @@ class RedisCheck {
         "evictd needs Lua scripting (EVALSHA) as Redis 6 and newer have it");
   }
 
+  // The functions that are there refuse fills by the age that their tombstones live. Those of another evictd may let pass what ours
+  // no longer guard against.
+  void check_library() {
+    const bool has_checked = std::any_of(rules_.rules().begin(), rules_.rules().end(), [](const RuleInfo& rule) { return rule.fill == FillMode::kChecked; });
+    if (!has_checked) return;
+    const Reply reply = ask({"FCALL", "evictd_version", "0"});
+    const std::size_t space = reply.text.find(' ');
+    if (reply.kind != Reply::Kind::kText || reply.is_error() || space == std::string::npos) return;
+    std::int64_t milliseconds = 0;
+    std::string_view text = std::string_view(reply.text).substr(space + 1);
+    text = text.substr(0, text.find(' '));  // "5 60000", "5 60000 cluster"
+    if (std::from_chars(text.data(), text.data() + text.size(), milliseconds).ec != std::errc()) return;
+    if (std::chrono::milliseconds(milliseconds) == options_.tombstone_ttl) return;
+    add("RD023", Severity::kWarning, where_,
+        fmt::format("the functions for readers are those of a 'tombstone_ttl' of {}, and this configuration says {}: the one with the shorter one is "
+                    "not safe from late fills",
+                    duration_text(std::chrono::milliseconds(milliseconds)), duration_text(options_.tombstone_ttl)),
+        "give every evictd on this Redis the same 'tombstone_ttl'; if there is no other, restart this one");
+  }
+
   void check_memory() {
     const std::string limit = info_field("maxmemory");
     const std::string policy = info_field("maxmemory_policy");
     if (limit.empty() || limit == "0") return;
     check_eviction(policy);
+    // What one of these says must not be followed into what another one warns of.
+    bool keeps_sets = false;    // without a lifetime, and never to be evicted: counters, sets of tags
+    bool keeps_marks = false;   // never to be evicted before their values
+    for (const RuleInfo& rule : rules_.rules()) {
+      keeps_sets = keeps_sets || !rule.bump_templates.empty() || has_member_tags(rule);
+      keeps_marks = keeps_marks || rule.mode == RuleMode::kStale;
+    }
+    const std::string better = keeps_marks  ? "CONFIG SET maxmemory-policy noeviction"
+                               : keeps_sets ? "CONFIG SET maxmemory-policy volatile-lru, and give every value a lifetime"
+                                            : "CONFIG SET maxmemory-policy allkeys-lru";
     if (policy == "volatile-ttl") {
       add("RD005", Severity::kWarning, where_,
           "'maxmemory-policy' is 'volatile-ttl', which evicts tombstones first: late fills are "
           "then not rejected",
-          "CONFIG SET maxmemory-policy allkeys-lru");
+          better);
     } else if (policy == "noeviction") {
+      if (keeps_marks) return;
       add("RD005", Severity::kWarning, where_,
           "'maxmemory-policy' is 'noeviction': a full Redis refuses fills, and tombstones go "
           "beyond its limit",
-          "CONFIG SET maxmemory-policy allkeys-lru");
-    } else if (policy.starts_with("volatile-")) {
-      add("RD005", Severity::kWarning, where_,
-          "'maxmemory-policy' is '" + policy + "': tag sets have no lifetime and are never evicted",
-          "CONFIG SET maxmemory-policy allkeys-lru");
+          better);
     } else if (policy.ends_with("-random")) {
       add("RD005", Severity::kWarning, where_,
           "'maxmemory-policy' is '" + policy + "': tombstones are evicted as soon as anything else",
-          "CONFIG SET maxmemory-policy allkeys-lru");
+          better);
+    } else if (policy.starts_with("volatile-") && !keeps_sets && !keeps_marks) {
+      add("RD005", Severity::kWarning, where_,
+          "'maxmemory-policy' is '" + policy + "': values without a lifetime are never evicted",
+          better);
     }
   }
+
+  static bool has_member_tags(const RuleInfo& rule) { return !rule.tag_templates.empty() && rule.tags_mode == TagsMode::kMembers; }
 
   // What some rules keep in Redis must not be evicted before the rest.
   void check_eviction(const std::string& policy) {
@@ -466,6 +503,12 @@ class RedisCheck {
             "'maxmemory-policy' is '" + policy + "': a counter of 'bump' that is evicted begins again at 1, and keys "
             "with old numbers come back to life",
             "CONFIG SET maxmemory-policy volatile-lru, or keep the values' lifetime short");
+      }
+      if (has_member_tags(rule) && policy.starts_with("allkeys-")) {
+        add("RD012", Severity::kWarning, rule.place.to_string(),
+            "'maxmemory-policy' is '" + policy + "': a tag's set that is evicted is forgotten, and the values that were listed in it "
+            "stay stale",
+            "CONFIG SET maxmemory-policy volatile-lru, and give every value a lifetime; or use 'tags_mode: lazy'");
       }
       if (rule.mode == RuleMode::kStale) {
         add("RD012", Severity::kWarning, rule.place.to_string(),

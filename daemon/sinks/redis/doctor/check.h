@@ -17,6 +17,7 @@
 //   RD019 warning  this version of Redis may crash when elements are removed
 //   RD013 error    a command that rules need is not there (renamed, or another server)
 //   RD022 error    fewer replicas than 'replicas_ack' asks for, or nobody who tells of them
+//   RD023 warning  the readers' functions are those of another 'tombstone_ttl'
 #pragma once
 
 #include <optional>

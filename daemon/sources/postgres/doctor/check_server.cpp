@@ -171,7 +171,7 @@ class Judge {
       add("PG011", Severity::kWarning, "server",
           fmt::format("expected system and timeline '{}', got '{}'", record_->epoch, epoch),
           fix + fmt::format("; if another evictd keeps this Redis true to that server, give one of them another name "
-                            "in postgres.slot (now '{}'): they overwrite each other's record", options_.slot));
+                            "in postgres.slot (now '{}'), and 'on_first_start: purge' for its first start under it: they overwrite each other's record", options_.slot));
       return;
     }
     if (!slot_.exists) {

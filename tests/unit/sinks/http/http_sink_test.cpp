@@ -172,6 +172,23 @@ TEST_F(HttpSink, A429WithoutRetryAfterIsBackedOffFrom) {
   EXPECT_EQ(journal.disconnects, 0);
 }
 
+// Its clock is not ours, or it does not know: asked again every 0.1 s, it was asked for as long as it refused.
+TEST_F(HttpSink, A429WhoseRetryAfterIsOverIsBackedOffFrom) {
+  make_connected([](HttpSinkOptions& options) { options.throttled_first = 200ms; });
+  std::atomic<int> asked{0};
+  server.answer_with([&](const FakeRequest& request) {
+    const int number = ++asked;
+    if (number > 3) return all_purged(request);
+    return FakeReply::of(429, "", number == 1 ? "Retry-After: 0\r\n" : "Retry-After: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+  });
+  const OrderBuilder order = keys({"a"});
+  const auto begin = std::chrono::steady_clock::now();
+  submit(1, order);
+  until([&] { return is_done(1); });
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, 1s) << "200, 400 and 800 ms, but for a quarter";
+  EXPECT_EQ(asked, 4);
+}
+
 TEST_F(HttpSink, OneBadAnswerIsTriedAgain) {
   make_connected();
   std::atomic<int> asked{0};

@@ -71,7 +71,36 @@ TEST(Service, VarnishGetsKeysOrAPatternOfThem) {
   options.is_ban = true;
   call = Service(options).purge(keys);
   EXPECT_EQ(call.method, "BAN");
-  EXPECT_EQ(header_of(call, "xkey"), "(^|[ ,])(a\\.b|c\\$)([ ,]|$)");
+  EXPECT_EQ(header_of(call, "xkey"), "(^|[[:space:],])(a[.]b|c[$])([[:space:],]|$)");
+}
+
+TEST(Service, IsAnotherOneByItsKindIdHostAndPath) {
+  ServiceOptions options = options_of(EdgeKind::kVarnish);
+  options.url = Secret("http://user:one-SECRET@v:6081/a?token=one");
+  const std::uint64_t known = Service(options).identity();
+  options.url = Secret("http://user:two-SECRET@v:6081/a?token=two");
+  options.token = Secret("another");
+  options.is_soft = true;
+  EXPECT_EQ(Service(options).identity(), known) << "credentials are exchanged";
+  for (const char* url : {"http://v:6082/a", "http://w:6081/a", "http://v:6081/b", "http://v:6081"}) {
+    options.url = Secret(url);
+    EXPECT_NE(Service(options).identity(), known) << url;
+  }
+  options = options_of(EdgeKind::kFastly);
+  const std::uint64_t fastly = Service(options).identity();
+  options.id = "x2";
+  EXPECT_NE(Service(options).identity(), fastly);
+}
+
+// A ban is as long as its pattern.
+TEST(Service, APatternOfKeysFitsTheHeaderAsItIsWritten) {
+  ServiceOptions options = options_of(EdgeKind::kVarnish);
+  options.is_ban = true;
+  options.bytes_max = 12;
+  const std::vector<std::string_view> keys = {"a.b", "c.d", "e.f"};
+  EXPECT_EQ(keys_of_one_request(keys, options), 2u);
+  options.is_ban = false;
+  EXPECT_EQ(keys_of_one_request(keys, options), 3u);
 }
 
 TEST(Service, TheGenericOneFillsItsTemplates) {

@@ -197,16 +197,17 @@ TEST_F(CheckRedis, RuleOutsideTheUsersKeys) {
 
 TEST_F(CheckRedis, Policies) {
   start({"--maxmemory", "100mb", "--maxmemory-policy", "volatile-ttl"});
-  EXPECT_EQ(findings(),
+  const char* kOneKey = "- {table: public.products, keys: ['product:{id}']}";
+  EXPECT_EQ(findings(kOneKey),
             std::vector<std::string>{"RD005 " + where() +
                                      ": 'maxmemory-policy' is 'volatile-ttl', which evicts "
                                      "tombstones first: late fills are then "
                                      "not rejected -> CONFIG SET maxmemory-policy allkeys-lru"});
   redis().command({"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"});
-  EXPECT_THAT(findings(), IsEmpty());
+  EXPECT_THAT(findings(kOneKey), IsEmpty());
   for (const char* policy : {"noeviction", "volatile-lru", "allkeys-random"}) {
     redis().command({"CONFIG", "SET", "maxmemory-policy", policy});
-    EXPECT_EQ(findings().size(), 1u) << policy;
+    EXPECT_EQ(findings(kOneKey).size(), 1u) << policy;
   }
 }
 
@@ -220,6 +221,60 @@ TEST_F(CheckRedis, WhatCountersAndStaleValuesAskOfEviction) {
   EXPECT_THAT(findings("- {table: a, keys: ['a:{id}'], fill: checked, mode: stale}").at(0), StartsWith("RD012 "));
   redis().command({"CONFIG", "SET", "maxmemory-policy", "noeviction"});
   EXPECT_THAT(findings("- {table: a, bump: ['ns:a']}").at(0), StartsWith("RD005 "));
+}
+
+TEST_F(CheckRedis, FunctionsOfAnotherTombstoneTtl) {  // G3
+  start();
+  const char* rules = "- {table: public.products, keys: ['product:{id}'], fill: checked}";
+  options_.tombstone_ttl = std::chrono::seconds(10);
+  EXPECT_THAT(findings(rules), IsEmpty()) << "nobody has loaded any";
+  redis().command({"FUNCTION", "LOAD", "REPLACE", function_library(std::chrono::seconds(60))});
+  EXPECT_EQ(findings(rules),
+            std::vector<std::string>{"RD023 " + where() +
+                                     ": the functions for readers are those of a 'tombstone_ttl' of 1m, and this configuration says 10s: the one with the "
+                                     "shorter one is not safe from late fills -> give every evictd on this Redis the same 'tombstone_ttl'; if there is no "
+                                     "other, restart this one"});
+  EXPECT_THAT(findings("- {table: public.products, keys: ['product:{id}']}"), IsEmpty());
+  options_.tombstone_ttl = std::chrono::seconds(60);
+  EXPECT_THAT(findings(rules), IsEmpty());
+}
+
+TEST_F(CheckRedis, ATagsSetThatIsEvictedIsTold) {
+  start({"--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"});
+  redis().command({"ACL", "SETUSER", "narrow", "on", ">pw", "~a:*", "~tag:*", "~evictd:*", "+@all"});
+  options_.url = "redis://narrow:pw@" + where();
+  EXPECT_EQ(findings("- {table: a, keys: ['a:{id}'], tags: ['t:{id}']}"),
+            std::vector<std::string>{
+                "RD012 rules.yaml:1:3: 'maxmemory-policy' is 'allkeys-lru': a tag's set that is evicted is forgotten, and the values that "
+                "were listed in it stay stale -> CONFIG SET maxmemory-policy volatile-lru, and give every value a lifetime; or use "
+                "'tags_mode: lazy'"});
+  EXPECT_THAT(findings("- {table: a, keys: ['a:{id}'], fill: checked, tags: ['t:{id}'], tags_mode: lazy}"), IsEmpty());
+}
+
+// Whoever follows one warning must not meet another, nor lose what a third one is about.
+TEST_F(CheckRedis, TheAdviceOnEvictionEnds) {
+  start({"--maxmemory", "100mb"});
+  redis().command({"ACL", "SETUSER", "narrow", "on", ">pw", "~a:*", "~ns:*", "~tag:*", "~evictd:*", "+@all"});
+  options_.url = "redis://narrow:pw@" + where();
+  for (const char* rules : {"- {table: a, keys: ['a:{id}']}", "- {table: a, keys: ['a:{id}'], tags: ['t:{id}']}", "- {table: a, bump: ['ns:a']}",
+                            "- {table: a, keys: ['a:{id}'], fill: checked, mode: stale}",
+                            "- {table: a, keys: ['a:{id}'], fill: checked, mode: stale}\n- {table: a, bump: ['ns:a']}\n- {table: a, tags: ['t']}"}) {
+    for (const char* policy : {"noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"}) {
+      redis().command({"CONFIG", "SET", "maxmemory-policy", policy});
+      std::vector<std::string> said = findings(rules);
+      std::size_t steps = 0;
+      for (; !said.empty() && steps < 4; ++steps) {
+        // The last one, so that none of several leads in a circle.
+        const std::size_t advice = said.back().find("CONFIG SET maxmemory-policy ");
+        ASSERT_NE(advice, std::string::npos) << said.back();
+        std::string next = said.back().substr(advice + std::string("CONFIG SET maxmemory-policy ").size());
+        next = next.substr(0, next.find_first_of(" ,"));
+        redis().command({"CONFIG", "SET", "maxmemory-policy", next});
+        said = findings(rules);
+      }
+      EXPECT_THAT(said, IsEmpty()) << rules << " from " << policy;
+    }
+  }
 }
 
 TEST_F(CheckRedis, Persistence) {

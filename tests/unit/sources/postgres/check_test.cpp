@@ -149,7 +149,8 @@ TEST_F(JudgeServer, History) {
   record->epoch = "6/1";
   expect("PG011", Severity::kWarning, "server", "expected system and timeline '6/1', got '7/1'",
          "`evictd run` says so too, purges what the rules cover, and goes on; if another evictd keeps this Redis true to that "
-         "server, give one of them another name in postgres.slot (now 'evictd'): they overwrite each other's record");
+         "server, give one of them another name in postgres.slot (now 'evictd'), and 'on_first_start: purge' for its first start under it: they "
+         "overwrite each other's record");
   record->epoch = "7/1";
   check.facts.slot = SlotFacts{};
   expect("PG011", Severity::kWarning, "slot 'evictd'",
