@@ -62,6 +62,13 @@ void plan_publication(const PlanInput& input, Plan& plan) {
       if (unserved.why == Unserved::Why::kNotOwned) plan.relations_unowned.push_back(unserved.relation);
       plan.problems.push_back(unserved.fix.empty() ? unserved.text : unserved.text + ": " + unserved.fix);
     }
+    // The cache stays true, since such an UPDATE changes nothing; but it fails because of the publication (G7).
+    for (const RelationFacts* relation : found->second.row_relations()) {
+      if (!publication.exists || !relation->is_published || relation->has_identity()) continue;
+      if (!publication.updates && !publication.deletes) continue;
+      plan.warnings.push_back(fmt::format("'{}' is in publication '{}' and has no replica identity: PostgreSQL refuses UPDATE and DELETE on it: ALTER TABLE {} REPLICA IDENTITY FULL;",
+                                          relation->name.qualified(), name, shown_relation(relation->name)));
+    }
     // In the stream, a row that the filter leaves out looks like one that did not change.
     for (const RelationFacts* relation : found->second.row_relations()) {
       if (relation->row_filter.empty()) continue;

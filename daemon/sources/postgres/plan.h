@@ -23,6 +23,8 @@ struct Plan {
   std::vector<TableName> relations_unowned;  // wanted too, but not ours to publish
   // Why readiness must be refused, although streaming works.
   std::vector<std::string> problems;
+  // What harms others and no key: told in the log, and by check, and no reason not to be ready.
+  std::vector<std::string> warnings;
 
   // Something must be changed on the server.
   bool has_work() const {

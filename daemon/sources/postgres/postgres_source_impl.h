@@ -170,6 +170,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   std::optional<Lsn> file_change_seen_;
   std::uint32_t xid_ = 0;  // the low 32 bits, of the transaction that comes in
   std::vector<std::string> told_problems_;
+  std::vector<std::string> told_warnings_;
   std::chrono::nanoseconds look_took_{0};  // the last look at the catalogue
   std::string slot_waits_for_;  // whom the slot that is being created waits for, and what ends that
 

@@ -399,6 +399,10 @@ void PostgresSource::set_problems(const Facts& facts) {
       notice(false, "no longer: " + text);
   }
   told_problems_ = plan_.problems;
+  for (const std::string& text : plan_.warnings) {
+    if (std::find(told_warnings_.begin(), told_warnings_.end(), text) == told_warnings_.end()) notice(true, text);
+  }
+  told_warnings_ = plan_.warnings;
 }
 
 // A relation may lie below several mapped tables and be one itself: it acts for all of them.

@@ -456,6 +456,7 @@ void PostgresSource::looked_at_catalogue(Result<Facts> answer) {
     handler_->on_tables(followed_);
   }
   plan_.problems = plan->problems;
+  plan_.warnings = plan->warnings;
   set_problems(*answer);
   learn_names(*answer);
   facts_.tables = std::move(answer->tables);

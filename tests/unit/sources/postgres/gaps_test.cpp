@@ -1,4 +1,5 @@
 // G6: whatever part of the stream is lost, the source says so before it streams past it.
+#include <algorithm>
 #include <gmock/gmock.h>
 
 #include "tests/unit/sources/postgres/source_fixture.h"
@@ -276,6 +277,25 @@ TEST_F(PostgresGapTest, TableRecreatedWithoutAKeyIsNotPublished) {
             "table 'public.products' has no replica identity and cannot be published: "
             "ALTER TABLE public.products REPLICA IDENTITY FULL;");
   sql->run("insert into products values (1); update products set id = 2; delete from products");
+}
+
+// G7: it is the publication that breaks them, so somebody has to read of it. A partition does not inherit its root's FULL.
+TEST_F(PostgresGapTest, PublishedTableThatLosesItsIdentityIsToldAndStaysServed) {
+  sql->run("create table products (id int) partition by list (id); alter table products replica identity full;"
+           "create table first partition of products for values in (1); alter table first replica identity full");
+  make({"public.products"}, watchful());
+  driver->start(std::nullopt);
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  sql->run("create table second partition of products for values in (2)");
+  const auto is_told = [&] {
+    return std::any_of(notices.begin(), notices.end(), [](const PostgresNotice& notice) {
+      return notice.is_warning && notice.text ==
+             "'public.second' is in publication 'evictd' and has no replica identity: PostgreSQL refuses UPDATE and DELETE on it: "
+             "ALTER TABLE public.second REPLICA IDENTITY FULL;";
+    });
+  };
+  EXPECT_TRUE(driver->until(is_told)) << explain();
+  EXPECT_FALSE(source->status().problem.has_value());
 }
 
 TEST_F(PostgresGapTest, NewTableOfAReloadIsPublishedAndAGapOfThatTable) {
