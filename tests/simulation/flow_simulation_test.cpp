@@ -72,6 +72,7 @@ struct Cache {
   bool is_in_trouble = false;  // in a run without faults: the one that others must not feel
   // It lost data, or was parked: until its purge, markers do not speak for all that was applied before.
   bool is_forgetful = false;
+  SteadyTime went_back_at{};  // it restarted as of its last record, or failed over to it
   std::optional<std::uint64_t> failed_over_at;  // what was logged by then; until evictd has called it a loss
   std::size_t raised = 0;  // by so many transactions, at the last look
   std::uint64_t purged_through = 0;  // what was logged up to there is answered by a purge, not by its own deletes
@@ -110,6 +111,8 @@ struct Daemon {
   std::string writer;          // of its records
   int rules = 0;               // which version it has
   std::uint64_t last_source_steps = 0;
+  int connects = 0;
+  SteadyTime streams_since{};  // in this connection of its source
   SteadyTime starts_at{};
   bool is_stopping = false;
   SteadyTime stopping_since{};
@@ -251,6 +254,7 @@ class World {
       if (!daemon.flow) continue;
       daemon.flow->step(now_);
       daemon.status = daemon.flow->status();
+      if (std::exchange(daemon.connects, daemon.source->connects()) != daemon.connects) daemon.streams_since = now_.steady;
       if (daemon.flow->failure()) violate("failed: " + daemon.flow->failure()->to_string());
       note_parked(daemon);
       // As Loop::kDrainMax: whoever stops does not renew for ever what it has not read again.
@@ -554,6 +558,7 @@ class World {
     // The newest is lost, as with appendfsync everysec: all that followed the last record, which so is still the last.
     if (chance(4) && cache.at_record) {
       FakeSink::restore(*cache.data, *cache.at_record);
+      cache.went_back_at = now_.steady;
       log(fmt::format("{} restarts as of its last record", cache.name));
     }
     // A replica takes over that has the last record it confirmed, and nothing of what followed.
@@ -561,6 +566,7 @@ class World {
       FakeSink::restore(*cache.data, *cache.at_confirmed);
       cache.may_be_purged = true;  // a repair may have ended since
       cache.failed_over_at = database_.log_end();
+      cache.went_back_at = now_.steady;
       log(fmt::format("{} fails over to its last confirmed record, sequence {}", cache.name, cache.data->record->sequence));
     }
     if (chance(3)) {
@@ -949,6 +955,8 @@ class World {
   // G6. What it has on record until the gap is stored there is the old record, which knows no gap.)
   void first_delete(const Daemon& daemon, const Cache& cache, const std::string& name, const std::set<Xid>& xids) {
     if (is_page(name)) return;  // looked up again
+    // What it had done beyond its record was known to be done; the rest of this connection's stream may share batches with it.
+    if (cache.went_back_at >= daemon.streams_since) return;
     const std::optional<Record>& record = cache.data->record;
     if (caches_.size() > 1 || !record || !record->gaps.empty()) return;
     if (daemon.status.lanes[0].gaps.contains("redis_rollback")) return;
