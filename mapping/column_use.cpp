@@ -214,6 +214,29 @@ Verdict judge_bits(std::string_view text, const ColumnType& type) {
                                 std::string(std::min<std::size_t>(*type.length, 8), '1'))};
 }
 
+std::string sql_text(std::string_view value) {
+  std::string text = "'";
+  for (const char c : printable(value)) text += c == '\'' ? std::string("''") : std::string(1, c);
+  return text + "'";
+}
+
+// Elements with a blank in them are in quotes; between them there is none.
+Verdict judge_array(std::string_view text) {
+  bool is_quoted = false;
+  bool has_blank = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (is_quoted && text[i] == '\\') {
+      ++i;
+    } else if (text[i] == '"') {
+      is_quoted = !is_quoted;
+    } else {
+      has_blank = has_blank || (text[i] == ' ' && !is_quoted);
+    }
+  }
+  const bool reads = looks_like_array_text(text) && for_each_element(text, [](std::optional<std::string_view>) {});
+  return reads && !has_blank ? Verdict() : Impossible{"its values are arrays, such as '{a,b}' or '{\"a b\",c}'"};
+}
+
 Verdict judge_oid(std::string_view text) {
   std::uint64_t number = 0;
   const bool fits = is_whole(text) && std::from_chars(text.data(), text.data() + text.size(), number).ec == std::errc() && number <= UINT32_MAX;
@@ -241,8 +264,7 @@ Verdict judge_value(const std::string& text, const ColumnType& type) {
     case Family::kJson:
       return judge_json(text);
     case Family::kArray:
-      if (looks_like_array_text(text) && for_each_element(text, [](std::optional<std::string_view>) {})) return std::nullopt;
-      return Impossible{"its values are arrays, such as '{a,b}'"};
+      return judge_array(text);
     case Family::kEnum: {
       if (std::find(type.labels.begin(), type.labels.end(), text) != type.labels.end()) return std::nullopt;
       const std::vector<std::string_view> labels(type.labels.begin(), type.labels.end());
@@ -304,6 +326,9 @@ class Judge {
           fmt::format("{{gte: {0}, lte: {0}}} compares by value", printable(value)));
     } else if (std::string hint = comparison_hint(value); type_.family == Family::kText && !hint.empty()) {
       add(false, fmt::format("is compared with the text '{}'", printable(value)), hint + " if a comparison is meant");
+    } else if (type_.family == Family::kOther) {
+      add(false, fmt::format("is compared with the text '{}'", printable(value)),
+          fmt::format("it has to be as PostgreSQL prints it: SELECT CAST({} AS {});", sql_text(value), type_.name));
     } else if (!type_.equal_by.empty() && std::any_of(value.begin(), value.end(), [](char c) { return !is_digit(c); })) {
       add(false, fmt::format("is compared with '{}' letter by letter, and {} makes others equal to it", printable(value), type_.equal_by),
           "name each text that rows may hold, or leave the condition out");

@@ -49,7 +49,7 @@ struct ColumnType {
     kMacaddr,
     kBits,      // bit, bit varying
     kOid,
-    kOther,  // a type with a text of its own that is no JSON, date or number: interval, money ...
+    kOther,  // a type with a text of its own that is no JSON, date or number, and many ways to write it: interval, money, ranges ...
   };
   Family family = Family::kUnknown;
   std::string name;                  // "numeric(10,2)", for messages

@@ -322,6 +322,38 @@ ColumnType column_type(const ColumnFacts& column) {
       return type;
     case 1186:  // interval, money
     case 790:
+    case 3904:  // ranges and multiranges: int4, num, ts, tstz, date, int8
+    case 3906:
+    case 3908:
+    case 3910:
+    case 3912:
+    case 3926:
+    case 4451:
+    case 4532:
+    case 4533:
+    case 4534:
+    case 4535:
+    case 4536:
+    case 600:  // point, lseg, path, box, polygon, line, circle
+    case 601:
+    case 602:
+    case 603:
+    case 604:
+    case 628:
+    case 718:
+    case 3614:  // tsvector, tsquery
+    case 3615:
+    case 24:  // regproc, regprocedure, regoper, regoperator, regclass, regtype, regrole, regnamespace, regconfig, regdictionary, regcollation
+    case 2202:
+    case 2203:
+    case 2204:
+    case 2205:
+    case 2206:
+    case 4096:
+    case 4089:
+    case 3734:
+    case 3769:
+    case 4191:
       type.family = Family::kOther;
       return type;
     default:

@@ -86,7 +86,8 @@ TEST(TypeDoubts, OtherTypes) {
                           "'{\"a\":1}')"));
   EXPECT_EQ(where("draft", type(Family::kJson, "jsonb")).size(), 1u);
   EXPECT_THAT(where("'{a,b}'", type(Family::kArray, "text[]")), IsEmpty());
-  EXPECT_EQ(where("a", type(Family::kArray, "text[]")).size(), 1u);
+  EXPECT_THAT(where("['{\"a b\",c}', '{\"\\\" \",c}', '{}']", type(Family::kArray, "text[]")), IsEmpty());
+  EXPECT_EQ(where("[a, '{a, b}', '{a b}']", type(Family::kArray, "text[]")).size(), 3u);
   EXPECT_THAT(where("deadbeef", type(Family::kBytea, "bytea")), IsEmpty());
   EXPECT_EQ(where("['\\xdead', DEAD, abc]", type(Family::kBytea, "bytea")).size(), 3u);
   ColumnType state = type(Family::kEnum, "state");
@@ -102,8 +103,15 @@ TEST(TypeDoubts, OtherTypes) {
   varchar.name = "char(3)";
   EXPECT_THAT(where("'a  '", varchar), IsEmpty());
   EXPECT_EQ(where("a", varchar).size(), 1u);
-  for (const Family family : {Family::kUnknown, Family::kOther, Family::kText})
+  for (const Family family : {Family::kUnknown, Family::kText})
     EXPECT_THAT(where("[anything, 1, '{']", type(family, "x")), IsEmpty());
+}
+
+TEST(TypeDoubts, TypesOfWhichOneValueHasManyTexts) {
+  EXPECT_THAT(where("'24 hours'", type(Family::kOther, "interval")),
+              ElementsAre("warning: where: 'c' is compared with the text '24 hours': its type is interval (it has to be as PostgreSQL prints it: "
+                          "SELECT CAST('24 hours' AS interval);)"));
+  EXPECT_THAT(where("\"'a'\"", type(Family::kOther, "tsvector")), ElementsAre(::testing::HasSubstr("SELECT CAST('''a''' AS tsvector);")));
 }
 
 TEST(TypeDoubts, TypesWithATextOfTheirOwn) {
