@@ -235,6 +235,8 @@ void Lane::note_applied() {
 void Lane::take_found(std::shared_ptr<const Batch> found, SteadyTime visible_at, std::uint64_t of, Now now) {
   const std::uint64_t id = found->number * 2;
   take(std::move(found), visible_at, now);
+  // What it is for is given up in its turn, and must not pass for whole until then.
+  if (const auto waiting = held_.find(of); is_behind_ && waiting != held_.end()) waiting->second->is_incomplete = true;
   const auto taken = works_.find(id);
   if (taken == works_.end()) return;  // nothing of it acts here, or nothing is taken at all
   BatchWork& work = *taken->second->as_batch();

@@ -97,6 +97,29 @@ TEST_F(Lanes, WhatACacheFallsBehindWithIsGivenUpAPieceAtATime) {
   EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
+// However long its turn takes to come.
+TEST_F(Lanes, WhatIsFoundForWhatACacheHasYetToGiveUpIsNotTakenForDone) {  // G1
+  FlowOptions options;
+  options.held_bytes_max = 32 * 1024;
+  options.given_up_per_step = 0;
+  const LaneSpec a{"a", &a_, {}, {}, 5s}, b{"b", &b_, {}, {}, 5s};
+  FlowWorld::start("- {table: public.rows, keys: ['row:{id}'], settle: 10ms}\n"
+                   "- {table: public.rows, via: {team: {table: public.teams, match: {id: grp}}}, keys: ['page:{team.name}'], settle: 10ms}\n",
+                   {a, b}, options);
+  run(3s);
+  source.lookup_delay_steps = 30;
+  b_.server_up = false;
+  for (int i = 0; !status(1).is_behind && i < 1000; ++i) {
+    write(i % 12);
+    run(10ms);
+  }
+  ASSERT_TRUE(status(1).is_behind);
+  const std::uint64_t end = database.log_end();
+  b_.server_up = true;
+  run(20s);
+  EXPECT_LT(source.confirmed(), end - 100) << "the lookups of the last ten transactions at least were under way";
+}
+
 // Its walks take longer than the stream takes to fill the lane: given up with all the rest at each redelivery, they would never
 // come to an end, and the database would be held up for ever.
 TEST_F(Lanes, ACacheThatFallsBehindInTheMiddleOfAWalkGetsFurther) {
