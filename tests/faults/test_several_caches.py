@@ -384,6 +384,7 @@ def test_all_of_it_under_load(caches, seed):
     eventually("a is away", lambda: caches.metric("evictd_redis_connected", "a") == 0, 60)
     goes_on(caches.servers["a"])
     eventually("a is back", lambda: caches.metric("evictd_redis_connected", "a") == 1, 60)
+    evictd.wait_until_ready(60)  # the second walk of b's purge would take what is read before it
     read_in_b()
     writes_on()
     readers.close()
