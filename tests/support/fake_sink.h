@@ -41,7 +41,7 @@ class FakeSink final : public Sink {
     std::map<std::string, Cached> cache;
     std::map<std::string, Marker> markers;
     std::map<std::string, std::set<std::string>> tags;  // "tag:" + tag -> keys
-    std::set<std::pair<std::string, Xid>> purged;       // done-markers of pattern purges
+    std::map<std::pair<std::string, Xid>, SteadyTime> purged;  // done-markers of pattern purges, and until when they are there
     struct Counter {
       std::uint64_t number = 0;
       std::set<Xid> raised_by;
@@ -379,10 +379,12 @@ class FakeSink final : public Sink {
     const bool leaves_tombstone = how.trusts_filled && !pattern.is_bump;
     Marker* tombstone = leaves_tombstone ? find_marker(kPurgedMarker) : nullptr;
     const auto is_done = [&](Xid xid) {
-      return data.purged.count({glob, xid}) != 0 && (!leaves_tombstone || (tombstone != nullptr && tombstone->xids.count(xid) != 0));
+      const auto done = data.purged.find({glob, xid});
+      return done != data.purged.end() && done->second > now_ && (!leaves_tombstone || (tombstone != nullptr && tombstone->xids.count(xid) != 0));
     };
     if ((how.trusts_filled || pattern.is_bump) && !how.order.is_unconditional && std::all_of(how.xids.begin(), how.xids.end(), is_done)) {
       ++counts.replayed;
+      for (const Xid xid : how.xids) data.purged[{glob, xid}] = now_ + ttl_ + kTombstoneMargin;
       if (tombstone != nullptr) tombstone->expires = std::max(tombstone->expires, now_ + ttl_ + kTombstoneMargin);
       return;
     }
@@ -406,7 +408,7 @@ class FakeSink final : public Sink {
       for (const std::string& key : keys) apply_one(how, key, counts);
     }
     if (how.order.act == Act::kSettle || how.order.is_settle) {
-      for (const Xid xid : how.xids) data.purged.insert({glob, xid});
+      for (const Xid xid : how.xids) data.purged[{glob, xid}] = now_ + ttl_ + kTombstoneMargin;
     }
     note_applied(how.xids, glob);
     data.last_delete[glob] = now_;
