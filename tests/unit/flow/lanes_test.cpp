@@ -26,6 +26,15 @@ class Lanes : public ::testing::Test, protected FlowWorld {
     run(3s);
     ASSERT_THAT(flow->status().not_ready, ElementsAre());
   }
+  // It is away, and more is written than is held for it.
+  void b_falls_behind() {
+    b_.server_up = false;
+    for (int i = 0; !status(1).is_behind && i < 1000; ++i) {
+      write(i % 12);
+      run(10ms);
+    }
+    ASSERT_TRUE(status(1).is_behind);
+  }
 
   FakeSink a_;
   FakeSink b_;
@@ -75,12 +84,7 @@ TEST_F(Lanes, WhatACacheFallsBehindWithIsGivenUpAPieceAtATime) {
   options.held_bytes_max = 16 * 1024;
   options.given_up_per_step = 2;
   start({}, options);
-  b_.server_up = false;
-  for (int i = 0; !status(1).is_behind && i < 1000; ++i) {
-    write(i % 12);
-    run(10ms);
-  }
-  ASSERT_TRUE(status(1).is_behind);
+  ASSERT_NO_FATAL_FAILURE(b_falls_behind());
   std::uint64_t held = status(1).held_bytes;
   EXPECT_GT(held, options.held_bytes_max / 2);
   b_.server_up = true;
@@ -108,12 +112,7 @@ TEST_F(Lanes, WhatIsFoundForWhatACacheHasYetToGiveUpIsNotTakenForDone) {  // G1
                    {a, b}, options);
   run(3s);
   source.lookup_delay_steps = 30;
-  b_.server_up = false;
-  for (int i = 0; !status(1).is_behind && i < 1000; ++i) {
-    write(i % 12);
-    run(10ms);
-  }
-  ASSERT_TRUE(status(1).is_behind);
+  ASSERT_NO_FATAL_FAILURE(b_falls_behind());
   const std::uint64_t end = database.log_end();
   b_.server_up = true;
   run(20s);
