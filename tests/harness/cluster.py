@@ -194,9 +194,9 @@ class Cluster:
         """As clients reach it."""
         return self.links[index].port if self.with_links else self.nodes[index].port
 
-    def client(self):
+    def client(self, **more):
         port = self.port_of(self.running()[0])
-        return RedisCluster(host="127.0.0.1", port=port, socket_timeout=2)
+        return RedisCluster(host="127.0.0.1", port=port, socket_timeout=2, **more)
 
     def url(self):
         return "redis://" + ",".join(f"127.0.0.1:{self.port_of(index)}" for index in range(2))

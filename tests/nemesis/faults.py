@@ -14,7 +14,7 @@ import redis as redis_client
 
 from harness import servers
 from harness.waiting import eventually
-from world import NOTES, PARTS
+from world import LINES, NOTES, PARTS
 
 FAULTS = {}
 
@@ -25,7 +25,7 @@ class Fault:
 
 
 def fault(name, *touches, draw=lambda choice: {}, hold=(0.2, 3.0), world="any", weight=1):
-    """`touches`: what no other fault may touch meanwhile. `world`: single, sentinel, faketime or any."""
+    """`touches`: what no other fault may touch meanwhile. `world`: single, sentinel, cluster, faketime, second or any."""
     def register(act):
         FAULTS[name] = Fault(name, act, set(touches), draw, hold, world, weight)
         return act
@@ -338,7 +338,7 @@ class Standby(servers.Postgres):
         return self.value(statement, database="postgres")
 
 
-@fault("truncate", "sql", "schema", draw=lambda choice: {"table": choice.choice(["items", "notes", "settings", "parts", "parts_1"])}, hold=(0, 0.5))
+@fault("truncate", "sql", "schema", draw=lambda choice: {"table": choice.choice(["items", "notes", "settings", "parts", "parts_1", "lines", "labels"])}, hold=(0, 0.5))
 def truncate(world, table):
     if table == "parts_1":
         world.allow("schema", 15, lasting=15)
@@ -353,6 +353,11 @@ def refill(world, table):
                   "on conflict do nothing")
     elif table == "notes":
         world.sql(f"insert into notes select i, clock_timestamp()::text from generate_series(1, {NOTES}) i on conflict do nothing")
+    elif table == "lines":
+        world.sql(f"insert into lines select i, i % 40 + 1, (extract(epoch from clock_timestamp()) * 1000)::bigint from generate_series(1, {LINES}) i "
+                  "on conflict do nothing")
+    elif table == "labels":
+        world.sql("insert into labels select i, clock_timestamp()::text from generate_series(0, 4) i on conflict do nothing")
     elif table.startswith("parts"):
         world.sql(f"insert into parts select i, i % 2, (extract(epoch from clock_timestamp()) * 1000)::bigint from generate_series(1, {PARTS}) i "
                   "on conflict do nothing", expect=psycopg2.errors.CheckViolation)
@@ -369,6 +374,9 @@ SCHEMA_CHANGES = {
     "vacuum full": ("vacuum full items", None),
     "make anew": ("begin; alter table notes rename to was; create table notes (id integer primary key, body text not null); "
                   "insert into notes select id, body || '*' from was where id % 2 = 0; drop table was; commit", None),
+    "make lines anew": ("begin; alter table lines rename to was; create table lines (id integer primary key, item integer not null, quantity bigint not null); "
+                        "alter table lines replica identity full; insert into lines select id, item, quantity + 1 from was where id % 3 = 0; drop table was; commit", None),
+    "labels of another type": ("alter table labels alter column label type varchar(200) using left(label, 150) || '!'", "alter table labels alter column label type text"),
     "add column": ("alter table notes add column more integer default 7", "alter table notes drop column more"),
     "unlogged": ("alter publication evictd drop table notes; alter table notes set unlogged; update notes set body = clock_timestamp()::text; "
                  "alter table notes set logged", None),
@@ -404,8 +412,8 @@ PUBLICATION_CHANGES = {
     "without a table": ("alter publication evictd drop table items", None),
     "dropped": ("drop publication evictd", None),
     "inserts alone": ("alter publication evictd set (publish = 'insert')", "alter publication evictd set (publish = 'insert, update, delete, truncate')"),
-    "only some rows": ("alter publication evictd set table items where (id < 5), notes, settings, parts",
-                       "alter publication evictd set table items, notes, settings, parts"),
+    "only some rows": ("alter publication evictd set table items where (id < 5), notes, settings, parts, lines, labels",
+                       "alter publication evictd set table items, notes, settings, parts, lines, labels"),
     "another table": ("alter publication evictd add table filler", "alter publication evictd drop table filler"),
 }
 
@@ -538,7 +546,7 @@ def passwords_change(world, files_first, end_sessions):
     world.rotate(files_first)
     if end_sessions:
         world.sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'nemesis'")
-        if world.sentinels is None:
+        if world.to_redis is not None:
             world.try_redis(lambda one: one.execute_command("CLIENT", "KILL", "USER", "nemesis"))
     yield
 
@@ -589,7 +597,12 @@ FORGETS = ["flushall", "function flush", "script flush", "client kill type norma
 
 @fault("redis forgets", "redis", draw=lambda choice: {"what": choice.choice(FORGETS)}, hold=(0, 0.5))
 def redis_forgets(world, what):
-    eventually("Redis has forgotten", lambda: world.try_redis(lambda one: one.execute_command(*what.split())), 30)
+    if world.cluster is None:
+        eventually("Redis has forgotten", lambda: world.try_redis(lambda one: one.execute_command(*what.split())), 30)
+    else:
+        well(world)
+        for index in world.cluster.masters():
+            world.cluster.ask(index, *what.split())
     yield
 
 
@@ -724,3 +737,117 @@ def lagging_replica(world):
         except redis_client.RedisError:
             pass
     replicates(world)
+
+
+# Redis Cluster.
+
+def well(world):
+    eventually("the cluster is well", lambda: is_well(world), 60, every=0.2)
+
+
+def is_well(world):
+    try:
+        return world.cluster.is_well()
+    except (redis_client.RedisError, OSError):
+        return False
+
+
+def some_master(world, number):
+    """One of the masters that serve a share of the slots, so that it can be replaced."""
+    well(world)
+    masters = [index for index in world.cluster.masters() if world.cluster.replica_of(index) is not None]
+    return masters[number % len(masters)]
+
+
+@fault("a node dies", "redis", world="cluster", draw=lambda choice: {"number": choice.randrange(6)}, hold=(0.1, 5), weight=4)
+def node_dies(world, number):
+    """Back at once it is the master still, and empty; later it is a replica."""
+    index = some_master(world, number)
+    world.cluster.kill(index)
+    yield
+    world.cluster.restart(index)
+    well(world)
+
+
+@fault("a node stands still", "redis", world="cluster", draw=lambda choice: {"number": choice.randrange(6)}, hold=(0.3, 6), weight=3)
+def node_stands(world, number):
+    index = some_master(world, number)
+    world.cluster.pause(index)
+    yield
+    world.cluster.resume(index)
+    well(world)
+
+
+@fault("a replica takes over", "redis", world="cluster", hold=(0, 2), weight=2,
+       draw=lambda choice: {"number": choice.randrange(6), "how": choice.choice([[], ["FORCE"], ["TAKEOVER"]])})
+def replica_takes_over(world, number, how):
+    world.cluster.fail_over(some_master(world, number), *how)
+    yield
+    well(world)
+
+
+@fault("a link freezes", "redis", world="cluster", hold=(0.5, 5), weight=3,
+       draw=lambda choice: {"number": choice.randrange(6), "cut": choice.random() < 0.5})
+def link_freezes(world, number, cut):
+    index = some_master(world, number)
+    world.cluster.freeze_link(index)
+    yield
+    world.cluster.thaw_link(index, cut)
+    well(world)
+
+
+@fault("slots move", "redis", world="cluster", hold=(0.2, 2), weight=3,
+       draw=lambda choice: {"number": choice.randrange(6), "slots": choice.sample(range(1, 41), 5)})
+def slots_move(world, number, slots):
+    """Slots of keys in use go to another master, and come back."""
+    well(world)
+    nodes = world.cluster
+    homes = {slot: nodes.owner_of_slot(slot) for slot in {nodes.slot_of(f"{kind}:{argument}") for kind in ("plain", "checked", "stale") for argument in slots}}
+    away = {}
+    for slot, home in homes.items():
+        others = [index for index in nodes.masters() if index != home]
+        away[slot] = others[number % len(others)]
+        nodes.move_slot(slot, home, away[slot])
+    yield
+    for slot, home in homes.items():
+        nodes.move_slot(slot, away[slot], home)
+    well(world)
+
+
+# The second cache.
+
+@fault("the second cache dies", "second", world="second", draw=lambda choice: {"data": choice.choice(["data", "none", "older"])}, hold=(0.2, 8), weight=4)
+def second_dies(world, data):
+    """For long enough, it is parked."""
+    one = world.redis_of_second
+    kept = f"{one.folder}/dump.rdb"
+    if data == "older":
+        one.client().save()
+        yield
+        one.stop()
+    elif data == "data":
+        try:
+            one.client().execute_command("shutdown", "save")
+        except redis_client.RedisError:
+            pass
+        one.process.wait(30)
+        yield
+    else:
+        one.stop()
+        yield
+    one.start()
+    if os.path.exists(kept):
+        os.remove(kept)
+
+
+@fault("the second cache stands still", "second", world="second", hold=(0.5, 8), weight=3)
+def second_stands(world):
+    world.redis_of_second.process.send_signal(signal.SIGSTOP)
+    yield
+    world.redis_of_second.process.send_signal(signal.SIGCONT)
+
+
+@fault("the second cache forgets", "second", world="second", draw=lambda choice: {"what": choice.choice(FORGETS)}, hold=(0, 0.5))
+def second_forgets(world, what):
+    world.redis_of_second.client().execute_command(*what.split())
+    yield

@@ -11,8 +11,8 @@ def step(fault, hold, after=0.5, overlaps=False, **more):
     return {"fault": fault, "with": more, "hold": hold, "after": after, "overlaps": overlaps}
 
 
-def scenario(name, what, *rounds, redis="single", faketime=False, broken=None):
-    SCENARIOS[name] = (what, {"redis": redis, "faketime": faketime}, list(rounds), broken)
+def scenario(name, what, *rounds, redis="single", faketime=False, second=None, broken=None):
+    SCENARIOS[name] = (what, {"redis": redis, "faketime": faketime, "second": second}, list(rounds), broken)
 
 
 scenario("killed-again-and-again", "evictd is killed at eight moments under load",
@@ -71,6 +71,16 @@ scenario("redis-forgets", "Redis is killed and comes back with nothing, with its
 scenario("sentinel-failovers", "the master behind the Sentinels dies, stands still, is replaced by one that lacks the last deletes",
          [step("the master dies", 4, 0.5)], [step("the master stands still", 5, 0.5)], [step("the replica lacks the last", 2, 0.5)],
          redis="sentinel")
+scenario("cluster-failovers", "masters of a cluster die, stand still, are cut off and replaced, and come back empty before anybody noticed",
+         [step("a node dies", hold, 0.5, number=number) for number, hold in enumerate((0.1, 3, 5))],
+         [step("a node stands still", 4, 0.5, number=1), step("a link freezes", 4, 0.5, number=2, cut=True)],
+         [step("a replica takes over", 0.5, 0.5, number=number, how=how) for number, how in enumerate(([], ["FORCE"], ["TAKEOVER"]))], redis="cluster")
+scenario("slots-move", "slots go to another master and come back, also while evictd is killed", [step("slots move", 1, 0.5, number=0, slots=[1, 2, 3])],
+         [step("slots move", 1, 0, True, number=1, slots=[4, 5, 6]), step("kill evictd", 0.5, 0.5)], redis="cluster")
+for second in ("beside", "behind"):
+    scenario(f"second-cache-{second}", f"a second cache, {second} the first, dies, stands still, is parked and comes back",
+             *[[step("the second cache dies", hold, 0.5, data=data)] for data, hold in (("none", 1), ("older", 2), ("data", 7))],
+             [step("the second cache stands still", 7, 0.5)], [step("restart redis", 1, 0.5, data="older")], second=second)
 scenario("redis-refuses", "Redis is full, read-only, lacks replicas or clients, is busy",
          *[[step("redis refuses", 2, 0.5, how=how)] for how in ("full", "read only", "no replicas", "no clients")], [step("redis is busy", 3, 0.5)])
 scenario("redis-is-flushed", "scripts, functions, connections and data are flushed under load",

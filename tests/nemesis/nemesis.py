@@ -33,13 +33,14 @@ OWN_FAULT = "the nemesis itself"  # what fails so says nothing of evictd
 
 
 def fits(fault, kind):
-    return fault.world == "any" or fault.world == kind["redis"] or (fault.world == "faketime" and kind["faketime"])
+    return fault.world in ("any", kind["redis"]) or (fault.world == "faketime" and kind["faketime"]) or (fault.world == "second" and kind.get("second"))
 
 
 def draw(seed, rounds=ROUNDS, steps=STEPS):
     """The whole schedule of a seed: {"world": ..., "rounds": [[step, ...], ...]}"""
     choice = random.Random(f"nemesis {seed}")
-    kind = {"redis": choice.choice(["single", "single", "single", "sentinel"]), "faketime": choice.random() < 0.2}
+    kind = {"redis": choice.choice(["single", "single", "single", "sentinel", "cluster"]), "faketime": choice.random() < 0.2,
+            "second": choice.choice([None, None, "beside", "behind"])}
     possible = [fault for fault in faults.FAULTS.values() if fits(fault, kind)]
     weights = [fault.weight for fault in possible]
     schedule = {"seed": seed, "world": kind, "rounds": []}
@@ -100,7 +101,7 @@ def play(schedule, program="evictd", quiet=False, keep=False):
     failed = None
     began = time.monotonic()
     try:
-        world = World(random.Random(f"world {schedule['seed']}"), sentinel=kind["redis"] == "sentinel", faketime=kind["faketime"],
+        world = World(random.Random(f"world {schedule['seed']}"), layout=kind["redis"], second=kind.get("second"), faketime=kind["faketime"],
                       program=program, quiet=quiet)
         world.start()
         wait(world, 1)

@@ -6,6 +6,7 @@ The application is its own oracle: the value of every key can be computed again 
   always    while evictd says ready with a lag near 0, no value stays stale for longer than its kind allows (Watch)
 """
 
+import logging
 import os
 import random
 import re
@@ -16,14 +17,16 @@ import time
 
 import psycopg2
 import redis as redis_client
+from redis.cluster import RedisCluster
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "faults"))
+logging.getLogger("redis.cluster").setLevel(logging.CRITICAL)  # it prints each MOVED that it follows
 
-from harness import daemon, process, servers  # noqa: E402
+from harness import cluster, daemon, process, servers  # noqa: E402
 from harness.proxy import Proxy  # noqa: E402
 from harness.waiting import eventually  # noqa: E402
 
-ITEMS, GROUPS, NOTES, PARTS = 40, 5, 20, 20
+ITEMS, GROUPS, NOTES, PARTS, LINES = 40, 5, 20, 20, 60
 TOMBSTONE_TTL = 3.0
 SETTLE = 1.0
 # A reader is cut off after this, by Redis's own clock: a plain reader may take less than `settle` (G4).
@@ -35,16 +38,22 @@ create table items (id integer primary key, grp integer not null, version bigint
 create table notes (id integer primary key, body text not null);
 create table settings (name text primary key, value text not null);
 create table filler (t text);
+create table lines (id integer primary key, item integer not null, quantity bigint not null);
+create table labels (grp integer primary key, label text not null);
 create table parts (id integer not null, region integer not null, version bigint not null, primary key (id, region)) partition by list (region);
 create table parts_0 partition of parts for values in (0);
 create table parts_1 partition of parts for values in (1);
+create index on items (grp);
 alter table items replica identity full;
+alter table lines replica identity full;
 alter table parts replica identity full;
 alter table parts_0 replica identity full;
 alter table parts_1 replica identity full;
 insert into items select i, i % {GROUPS}, 0, 'body' from generate_series(1, {ITEMS}) i;
 insert into notes select i, 'note' from generate_series(1, {NOTES}) i;
 insert into settings values ('a', '0'), ('b', '0');
+insert into lines select i, i % {ITEMS} + 1, 0 from generate_series(1, {LINES}) i;
+insert into labels select i, 'label' from generate_series(0, {GROUPS} - 1) i;
 insert into parts select i, i % 2, 0 from generate_series(1, {PARTS}) i;
 """
 
@@ -52,12 +61,20 @@ RULES = """
 - {name: plain, table: items, keys: ['plain:{id}'], tags: ['plain:{grp}']}
 - {name: leased, table: items, keys: ['leased:{id}']}
 - {name: checked, table: items, keys: ['checked:{id}'], tags: ['checked:{grp}'], fill: checked}
+- name: refreshed
+  table: items
+  keys: ['refreshed:{id}']
+  fill: checked
+  refresh: {query: "select id, id || '@' || version || '@' || grp || '@' || body from items where id = any($1::integer[])", ttl: 1m}
 - {name: stale, table: items, keys: ['stale:{id}'], fill: checked, mode: stale, grace: 20s}
 - {name: lazy, table: items, tags: ['lazy:{grp}'], tags_mode: lazy, fill: checked}
 - {name: counter, table: items, bump: ['ns:{grp}']}
 - {name: notes, table: notes, keys: ['note:{id}', 'cnote:{id}'], fill: checked}
 - {name: parts, table: parts, keys: ['part:{id}']}
 - {name: settings, table: settings, purge: ['config:*'], purge_every: 100ms}
+- {name: lines, table: lines, via: {item: {table: items, match: {id: item}}}, keys: ['lines:{item.grp}'], when_changed: [item, quantity]}
+- {name: clines, table: lines, via: {item: {table: items, match: {id: item}}}, keys: ['clines:{item.grp}'], fill: checked}
+- {name: labels, table: labels, via: {members: {table: items, match: {grp: grp}}}, keys: ['label:{members.id}'], fill: checked}
 """
 EXTRA = "- {name: extra, table: items, keys: ['extra:{id}']}\n"
 
@@ -66,6 +83,8 @@ LIST = "select coalesce(string_agg(id || '@' || version, ' ' order by id), '-') 
 NOTE = "select body from notes where id = %s"
 PART = "select string_agg(region || '@' || version, ' ' order by region) from parts where id = %s"
 CONFIG = "select value from settings where name = %s"
+LINE = ("select string_agg(l.id || '@' || l.quantity, ' ' order by l.id) from lines l join items i on i.id = l.item where i.grp = %s")
+LABEL = "select l.label from items i join labels l using (grp) where i.id = %s"
 
 # kind: (query, arguments, how a reader fills). What is checked may stay until `tombstone_ttl` after a gap; see DESIGN.md.
 KINDS = {
@@ -73,6 +92,7 @@ KINDS = {
     "checked": (ROW, ITEMS, "checked"), "checkedlist": (LIST, GROUPS, "checked"), "stale": (ROW, ITEMS, "checked"),
     "lazy": (LIST, GROUPS, "checked"), "counted": (LIST, GROUPS, "counted"), "note": (NOTE, NOTES, "checked"),
     "part": (PART, PARTS, "plain"), "config": (CONFIG, 2, "plain"), "extra": (ROW, ITEMS, "plain"),
+    "refreshed": (ROW, ITEMS, "checked"), "lines": (LINE, GROUPS, "plain"), "clines": (LINE, GROUPS, "checked"), "label": (LABEL, ITEMS, "checked"),
 }
 CHECKED = {kind for kind, (_, _, how) in KINDS.items() if how == "checked"}
 ABSENT = "(absent)"
@@ -110,72 +130,104 @@ def load(cursor, kind, argument):
     return ABSENT if row is None or row[0] is None else row[0]
 
 
-def extra_keys(kind, argument):
-    """Tags that a checked fill names."""
-    if kind == "checkedlist":
-        return [f"tag:checked:{argument}"]
-    if kind == "lazy":
-        return [f"evictd:{{tag:lazy:{argument}}}"]
-    return []
+def tag_of(kind, argument):
+    """The tag that a value is listed under, if it is: ('tag:<name>', its marker)."""
+    name = {"plainlist": "plain", "checkedlist": "checked", "lazy": "lazy"}.get(kind)
+    return name and (f"tag:{name}:{argument}", f"evictd:{{tag:{name}:{argument}}}")
 
 
-def names(kind, argument):
-    key = f"{kind}:{argument}"
-    return [key, f"evictd:{{{key}}}", *extra_keys(kind, argument)]
+def key_of(kind, argument):
+    """What is written in one step with something else lies in its slot of a cluster."""
+    return f"plainlist:{{tag:plain:{argument}}}" if kind == "plainlist" else f"{kind}:{argument}"
+
+
+def marker_of(kind, argument):
+    key = key_of(kind, argument)
+    return f"evictd:{key}" if "{" in key else f"evictd:{{{key}}}"
+
+
+def call(cache, function, keys, *arguments):
+    return cache.execute_command("FCALL", function, len(keys), *keys, *arguments)
+
+
+def names(cache, kind, argument):
+    """The keys of a checked reader's call. On a cluster tags are joined, and asked, by calls of their own."""
+    tag = None if isinstance(cache, RedisCluster) else tag_of(kind, argument)
+    return [key_of(kind, argument), marker_of(kind, argument), *([] if tag is None else [tag[1] if kind == "lazy" else tag[0]])]
 
 
 def cached(cache, kind, argument):
     """What a reader would be served as fresh; None: nothing."""
     if kind == "counted":
         number = cache.get(f"ns:{argument}")
-        value = cache.get(f"counted:{argument}:v{int(number or 0)}")
+        value = cache.get(counted_key(argument, int(number or 0)))
     elif kind in ("stale", "lazy"):
-        keys = names(kind, argument)
-        state, value, _, _ = cache.execute_command("FCALL", "evictd_get", len(keys), *keys)
+        state, value, _, version = call(cache, "evictd_get", names(cache, kind, argument))
         if state != b"fresh":
             return None
+        if kind == "lazy" and isinstance(cache, RedisCluster) and not call(cache, "evictd_seen", [tag_of(kind, argument)[1]], version or ""):
+            return None
     else:
-        value = cache.get(f"{kind}:{argument}")
+        value = cache.get(key_of(kind, argument))
     return None if value is None else value.decode()
+
+
+def counted_key(argument, number):
+    return f"counted:{{ns:{argument}}}:v{number}"
 
 
 def fill(cache, cursor, kind, argument):
     """One read of a key, as its kind's readers do it."""
     how = KINDS[kind][2]
-    key = f"{kind}:{argument}"
-    keys = names(kind, argument)
+    key = key_of(kind, argument)
     began = time.time()
     if how in ("plain", "listed"):
         if cache.get(key) is None:
             value = load(cursor, kind, argument)
-            more = [f"tag:plain:{argument}"] if how == "listed" else []
+            more = [tag_of(kind, argument)[0]] if how == "listed" else []
             cache.eval(SET_IN_TIME, 1 + len(more), key, *more, (began + READER_DEADLINE) * 1000, value)
     elif how == "counted":
         number = int(cache.get(f"ns:{argument}") or 0)
         if number == 0:
             cache.set(f"ns:{argument}", 1, nx=True)
-        elif cache.get(f"counted:{argument}:v{number}") is None:
+        elif cache.get(counted_key(argument, number)) is None:
             value = load(cursor, kind, argument)
-            cache.eval(SET_COUNTED, 2, f"ns:{argument}", f"counted:{argument}:v{number}", number, value)
+            cache.eval(SET_COUNTED, 2, f"ns:{argument}", counted_key(argument, number), number, value)
     else:
-        state, _, lease, _ = cache.execute_command("FCALL", "evictd_get", len(keys), *keys, "LEASE", 400)
+        keys = names(cache, kind, argument)
+        state, _, lease, version = call(cache, "evictd_get", keys, "LEASE", 400)
+        tag = tag_of(kind, argument) if isinstance(cache, RedisCluster) else None
         if lease is None:
-            return
+            # A lazy value's tag is asked by itself there, and a value that has not seen it is in nobody's way.
+            if kind != "lazy" or tag is None or state != b"fresh" or call(cache, "evictd_seen", [tag[1]], version or ""):
+                return
         cursor.execute(f"select ({KINDS[kind][0]})::text, pg_current_snapshot()::text", (argument,))
         value, token = cursor.fetchone()
+        if tag is not None and not call(cache, "evictd_join", tag[1:] if kind == "lazy" else tag, key, 600_000, token):
+            return
         if how == "leased":
             token = "lease:" + lease.decode()
         age = int((time.time() - began) * 1000)
-        cache.execute_command("FCALL", "evictd_fill", len(keys), *keys, token, 600_000, ABSENT if value is None else value, "AGE", age)
+        call(cache, "evictd_fill", keys, token, 600_000, ABSENT if value is None else value, "AGE", age)
 
 
-TROUBLE = (psycopg2.Error, redis_client.RedisError)
+TROUBLE = (psycopg2.Error, redis_client.RedisError, redis_client.exceptions.RedisClusterException, OSError)
+
+
+def is_trouble(error):
+    """redis-py 4.3 takes the answer to ASKING apart with the options of the command behind it."""
+    return isinstance(error, TROUBLE) or (isinstance(error, TypeError) and "NEVER_DECODE" in str(error))
+
+
+def cache_text(name, url, more):
+    return f"  {name}:\n    redis:\n      url: {url}\n" + "".join(f"      {line}\n" for line in more.splitlines())
 
 
 class World:
     """One private set of servers, and everything that runs against them until close()."""
 
-    def __init__(self, choice, *, sentinel=False, faketime=False, program="evictd", quiet=False):
+    def __init__(self, choice, *, layout="single", second=None, faketime=False, program="evictd", quiet=False):
+        """`layout` of the first cache: single, sentinel or cluster. `second`: another cache, `beside` the first or `behind` it."""
         self.folder = process.temporary_folder("evictd-nemesis-")
         self.choice = choice
         self.quiet = quiet
@@ -197,10 +249,13 @@ class World:
             rest = file.read()
         with open(f"{self.postgres.data}/pg_hba.conf", "w", encoding="utf-8") as file:
             file.write("host all nemesis 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 trust\n" + rest)
-        self.redis = servers.Redis(f"{self.folder}/redis0").start()
-        self.sentinels = None
+        self.redis = self.sentinels = self.cluster = None
         self.to_redis = None
-        if sentinel:
+        if layout != "cluster":
+            self.redis = servers.Redis(f"{self.folder}/redis0").start()
+        if layout == "cluster":
+            self.cluster = cluster.Cluster(f"{self.folder}/cluster", with_links=True)
+        elif layout == "sentinel":
             from test_sentinel import Sentinels  # pylint: disable=import-outside-toplevel
 
             replica = servers.Redis(f"{self.folder}/redis1", ["--replicaof", "127.0.0.1", str(self.redis.port)]).start()
@@ -208,6 +263,11 @@ class World:
             self.sentinels = Sentinels(self.folder, self.redis, replica)
         else:
             self.to_redis = Proxy(self.redis.port)
+        self.second = second
+        self.caches = {"first": self.redis_client}  # how the application connects to each
+        if second is not None:
+            self.redis_of_second = servers.Redis(f"{self.folder}/second").start()
+            self.caches["second"] = lambda: self.redis_of_second.client(socket_timeout=2)
         self.to_postgres = Proxy(self.postgres.port)
         self.faketime_file = None
         if faketime:
@@ -233,12 +293,18 @@ class World:
         if self.sentinels is not None:
             hosts = ", ".join(f"'127.0.0.1:{port}'" for port in self.sentinels.ports)
             url, more = "redis://mymaster/0", f"sentinels: [{hosts}]\n"
+        elif self.cluster is not None:
+            url, more = self.cluster.url(), ""
         else:
             url, more = f"redis://nemesis@127.0.0.1:{self.to_redis.port}/0", f"password_file: {self.redis_password_file}\n"
+        more += f"timeout: 1s\ntombstone_ttl: {int(TOMBSTONE_TTL)}s\n"
+        caches = cache_text("first", url, more)
+        if self.second is not None:
+            caches += cache_text("second", self.redis_of_second.url(), f"timeout: 1s\ntombstone_ttl: {int(TOMBSTONE_TTL)}s\n")
+            caches += "    park_after: {age: 4s}\n" + ("    after: first\n" if self.second == "behind" else "")
         one = daemon.Evictd(
-            f"{self.folder}/evictd{self.daemons}", self.postgres.url(user="nemesis", port=self.to_postgres.port), url, self.rules,
-            postgres_more=f"password_file: {self.password_file}\nheartbeat: 1s\n",
-            redis_more=f"timeout: 1s\ntombstone_ttl: {int(TOMBSTONE_TTL)}s\n{more}", program=self.program)
+            f"{self.folder}/evictd{self.daemons}", self.postgres.url(user="nemesis", port=self.to_postgres.port), None, self.rules,
+            postgres_more=f"password_file: {self.password_file}\nheartbeat: 1s\n", caches=caches, program=self.program)
         self.daemons += 1
         if self.faketime_file is not None:
             one.env = dict(os.environ, LD_PRELOAD=faketime_library(), FAKETIME_TIMESTAMP_FILE=self.faketime_file,
@@ -272,7 +338,7 @@ class World:
         password = password or f"secret-{self.passwords}"
         self.sql(f"alter role nemesis password '{password}'")
         self.sql("select pg_reload_conf()")
-        if self.sentinels is None:
+        if self.to_redis is not None:
             eventually("Redis takes the password", lambda: self.try_redis(
                 lambda one: one.execute_command("ACL", "SETUSER", "nemesis", "on", "resetpass", f">{password}", "~*", "&*", "+@all")), 30)
 
@@ -288,6 +354,9 @@ class World:
     def redis_client(self):
         if self.sentinels is not None:
             return self.sentinels.client()
+        if self.cluster is not None:
+            # No second try by itself: the age that a reader gives with its fill would be another one by then.
+            return self.cluster.client(cluster_error_retry_attempts=1)
         return self.redis.client(socket_timeout=2)
 
     def connect(self, **more):
@@ -327,9 +396,10 @@ class World:
         seeds = self.choice.getrandbits(32)
         for number in range(writers):
             self._thread(self._write, f"{seeds}w{number}")
-        for number in range(readers):
-            self._thread(self._read, f"{seeds}r{number}")
-        self._thread(Watch(self).run, f"{seeds}watch")
+        for name in self.caches:
+            for number in range(readers):
+                self._thread(lambda choice, name=name: self._read(choice, self.caches[name]), f"{seeds}r{name}{number}")
+            self._thread(Watch(self, name).run, f"{seeds}watch{name}")
         return self
 
     def _thread(self, work, seed):
@@ -377,10 +447,10 @@ class World:
             except psycopg2.Error as error:
                 self.trouble(error)
 
-    def _read(self, choice):
+    def _read(self, choice, connect_to_cache):
         while not self.stopping.is_set():
             try:
-                cache, connection = self.redis_client(), self.connect()
+                cache, connection = connect_to_cache(), self.connect()
                 with connection.cursor() as cursor:
                     while not self.stopping.is_set():
                         if self.reading:
@@ -389,7 +459,9 @@ class World:
                             self.reads += 1
                         time.sleep(0.001)
                 connection.close()
-            except TROUBLE as error:
+            except Exception as error:  # pylint: disable=broad-except
+                if not is_trouble(error):
+                    raise
                 self.trouble(error)
 
     # Rest.
@@ -440,20 +512,18 @@ class World:
         while True:
             found, late = [], []
             count = 0
-            cache = self.redis_client()
-            connection = self.connect()
-            with connection.cursor() as cursor:
-                for kind in KINDS:
-                    for argument in arguments(kind):
-                        value = cached(cache, kind, argument)
-                        if value is None:
-                            continue
-                        count += 1
-                        fresh = load(cursor, kind, argument)
-                        if value != fresh:
-                            marker = cache.get(f"evictd:{{{kind}:{argument}}}")
-                            (late if kind in CHECKED else found).append(
-                                f"{kind}:{argument}: cached {value!r}, the row says {fresh!r}, marker {marker!r}")
+            with self.connect() as connection, connection.cursor() as cursor:
+                for name, connect_to_cache in self.caches.items():
+                    cache = connect_to_cache()
+                    for kind in KINDS:
+                        for argument in arguments(kind):
+                            value = cached(cache, kind, argument)
+                            if value is None:
+                                continue
+                            count += 1
+                            fresh = load(cursor, kind, argument)
+                            if value != fresh:
+                                (late if kind in CHECKED else found).append(told(name, cache, kind, argument, value, fresh))
             connection.close()
             if found or (late and time.monotonic() > end):
                 raise Failure("at rest, the cache does not tell the truth:\n  " + "\n  ".join((found + late)[:12]))
@@ -472,20 +542,27 @@ class World:
         for proxy in (self.to_redis, self.to_postgres):
             if proxy is not None:
                 proxy.stop()
+        if self.cluster is not None:
+            self.cluster.stop()
         process.end_all()
 
     def remove(self):
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def told(name, cache, kind, argument, value, fresh):
+    marker = cache.get(marker_of(kind, argument))
+    return f"in {name} {key_of(kind, argument)}: cached {value!r}, the row says {fresh!r}, marker {marker!r}"
+
+
 class Watch:
     """Looks at keys all the time. A value that differs from its row, and is the same at every look for longer than its kind
     allows, while evictd said at every look that it is ready and not behind, is a lie."""
 
-    GREEN = re.compile(r'^evictd_(ready|lag_seconds)(?:\{[^}]*\})? (\S+)', re.M)
-
-    def __init__(self, world):
+    def __init__(self, world, name):
         self.world = world
+        self.name = name  # of the cache
+        self.green = re.compile(r'^evictd_(ready|lag_seconds)(?:\{cache="' + name + r'"\})? (\S+)', re.M)
         self.suspects = {}
         self.last_look = 0.0
         self.asked = None  # (port, client) of the master, as the Sentinels say
@@ -494,27 +571,29 @@ class Watch:
         code, text = self.world.evictd.http("/metrics")
         if code != 200:
             return False
-        found = dict(self.GREEN.findall(text))
+        found = dict(self.green.findall(text))
         return found.get("ready") == "1" and float(found.get("lag_seconds", "nan")) <= LAG_GREEN
 
     def run(self, choice):
         world = self.world
         while not world.stopping.is_set():
             try:
-                cache, connection = world.redis_client(), world.connect()
+                cache, connection = world.caches[self.name](), world.connect()
                 with connection.cursor() as cursor:
                     while not world.stopping.is_set():
                         self.look(choice, cache, cursor)
                         time.sleep(0.05)
                 connection.close()
-            except TROUBLE as error:
+            except Exception as error:  # pylint: disable=broad-except
+                if not is_trouble(error):
+                    raise
                 self.suspects.clear()
                 world.trouble(error)
 
     def current(self, cache):
         """A master that was replaced believes in itself until the Sentinels tell it, some ten seconds: what its clients read there
         nobody can delete, and it is gone with it. So here, whoever the Sentinels name is asked."""
-        sentinels = self.world.sentinels
+        sentinels = self.world.sentinels if self.name == "first" else None
         if sentinels is None:
             return cache
         port = sentinels.asked.discover_master("mymaster")[1]
@@ -547,9 +626,7 @@ class Watch:
             if first is None or first[0] != value:
                 self.suspects[(kind, argument)] = (value, now)
             elif now - first[1] > world.bound(kind) and self.is_green():
-                marker = cache.get(f"evictd:{{{kind}:{argument}}}")
-                world.fail(f"evictd says ready and not behind, and {kind}:{argument} is stale for {now - first[1]:.1f} s: "
-                           f"cached {value!r}, the row says {fresh!r}, marker {marker!r}")
+                world.fail(f"evictd says ready and not behind, for {now - first[1]:.1f} s stale {told(self.name, cache, kind, argument, value, fresh)}")
                 return
         world.looks += 1
         world.green_looks += bool(keys) and self.is_green()
@@ -582,6 +659,17 @@ def write(cursor, choice):
     elif what == 9:
         cursor.execute("insert into settings values (%s, clock_timestamp()::text) on conflict (name) do update set value = excluded.value",
                        (choice.choice(["a", "b"]),))
+    elif what == 10 and choice.random() < 0.5:
+        line = choice.randint(1, LINES)
+        cursor.execute("update lines set quantity = quantity + 1, item = case when random() < 0.3 then %s else item end where id = %s", (item, line))
+        if cursor.rowcount == 0:
+            cursor.execute("insert into lines values (%s, %s, (extract(epoch from clock_timestamp()) * 1000)::bigint)", (line, item))
+        elif choice.random() < 0.2:
+            cursor.execute("delete from lines where id = %s", (line,))
+        if choice.random() < 0.3:  # with the row that it leads to, in one transaction
+            cursor.execute("update items set grp = %s, version = version + 1 where id = %s", (choice.randrange(GROUPS), item))
+    elif what == 11 and choice.random() < 0.5:
+        cursor.execute("update labels set label = clock_timestamp()::text where grp = %s", (choice.randrange(GROUPS),))
     elif what == 10:
         cursor.execute("update items set version = version + 1 where id %% 7 = %s", (choice.randrange(7),))
         cursor.execute("savepoint half")
