@@ -582,7 +582,7 @@ def restart_redis(world, data):
     world.redis.start()
     if os.path.exists(dump(world)):
         os.remove(dump(world))
-    world.tell_passwords()
+    world.tell_redis_its_password()
 
 
 @fault("freeze redis", "redis", world="single", hold=(0.5, 5))

@@ -338,6 +338,10 @@ class World:
         password = password or f"secret-{self.passwords}"
         self.sql(f"alter role nemesis password '{password}'")
         self.sql("select pg_reload_conf()")
+        self.tell_redis_its_password(password)
+
+    def tell_redis_its_password(self, password=None):
+        password = password or f"secret-{self.passwords}"
         if self.to_redis is not None:
             eventually("Redis takes the password", lambda: self.try_redis(
                 lambda one: one.execute_command("ACL", "SETUSER", "nemesis", "on", "resetpass", f">{password}", "~*", "&*", "+@all")), 30)

@@ -262,6 +262,22 @@ def test_a_query_that_hangs_holds_up_neither_deletes_nor_other_rules(postgres, c
     assert "took longer than 3000 ms" in evictd.status()["refresh"][0]["problems"][0]
 
 
+def test_a_redis_that_dies_while_the_database_is_asked_ends_nobody(postgres, redis, cache, make_evictd):
+    """The leases that were taken there cannot be given back."""
+    slow = RULE % ("", "query: \"select id, name from products where id = any($1) and pg_sleep(1) is not null\", ttl: 10m")
+    evictd = make_evictd(slow).start()
+    fill(postgres, cache, [1])
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 1")
+    eventually("the database is asked", lambda: postgres.value("select count(*) from pg_stat_activity where application_name = 'evictd refresh' and query like '%execute%' and state = 'active'") == 1)
+    redis.stop()
+    eventually("the query is over", lambda: postgres.value("select count(*) from pg_stat_activity where application_name = 'evictd refresh' and state = 'active'") == 0)
+    redis.start()
+    evictd.wait_until_ready()
+    fill(postgres, cache, [2])
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 2")
+    eventually("keys are filled again", lambda: counted(evictd, "filled") >= 1, 30)
+
+
 def test_keys_go_into_a_stream_for_the_application(postgres, cache, make_evictd):
     evictd = make_evictd(RULE % ("", "stream: 'evictd:refresh', maxlen: 1000")).start()
     fill(postgres, cache, [1, 2])

@@ -20,6 +20,7 @@ struct BlockingClient::Impl {
   RedisAddress address;
   Transport transport;
   ReplyReader reader{ReplyLimits{.depth = 16}};  // COMMAND INFO describes in depth
+  std::optional<Error> over;                     // what has ended the connection
 
   tl::unexpected<Error> timed_out(std::string_view doing) const {
     return fail(ErrorKind::kConnection, "redis at '" + address.to_string() + "' did not " +
@@ -55,6 +56,17 @@ struct BlockingClient::Impl {
   }
 
   Result<std::vector<Reply>> pipeline(const std::vector<std::vector<std::string>>& commands) {
+    if (over) return tl::unexpected(*over);
+    Result<std::vector<Reply>> replies = exchange(commands);
+    if (!replies) {
+      // A reply that comes late would be taken for that of the next command.
+      over = replies.error();
+      transport.close();
+    }
+    return replies;
+  }
+
+  Result<std::vector<Reply>> exchange(const std::vector<std::vector<std::string>>& commands) {
     SteadyTime deadline = std::chrono::steady_clock::now() + options.command_timeout;
     std::string out;
     for (const std::vector<std::string>& arguments : commands) {

@@ -23,7 +23,7 @@ class BlockingClient {
   static Result<std::unique_ptr<BlockingClient>> open(const RedisOptions& options, const std::optional<HostPort>& node);
   ~BlockingClient();
 
-  // An error reply is a Reply; an Error is a broken connection or a timeout.
+  // An error reply is a Reply; an Error is a broken connection or a timeout, and the end of it: each further call has the same Error.
   Result<Reply> command(const std::vector<std::string>& arguments);
 
   // Sends them together; one reply each, in their order. They are commands of their own: others' come in between.
