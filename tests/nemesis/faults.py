@@ -280,12 +280,21 @@ def copy_data(postgres, where):
 
 @fault("postgres comes back with older data", "sql", "postgres", "schema", "slots", hold=(0.3, 3))
 def older_postgres(world):
-    """A backup that was taken with the server stopped is put back: positions and transactions are given away once more."""
+    """A backup that was taken with the server stopped is put back: positions and transactions are given away once more. Evictd
+    has followed the server for a moment in between: of a past that it has never seen nobody can tell it that it is gone."""
     kept = f"{world.postgres.folder}/kept"
     world.postgres.stop("fast", patience=40)
     copy_data(world.postgres, kept)
     world.postgres.start()
+    mark = world.sql("select pg_logical_emit_message(true, 'test', 'mark')::text")[0][0]
     yield
+    try:
+        eventually("evictd has followed it", lambda: world.sql(
+            f"select 1 from pg_replication_slots where slot_name = 'evictd' and confirmed_flush_lsn >= '{mark}'"), 10, every=0.1)
+    except AssertionError:
+        world.say("left undone: evictd has not followed it")
+        shutil.rmtree(kept)
+        return
     world.postgres.stop("immediate", patience=40)
     shutil.rmtree(world.postgres.data)
     os.rename(kept, world.postgres.data)

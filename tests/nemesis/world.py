@@ -162,7 +162,7 @@ def cached(cache, kind, argument):
         number = cache.get(f"ns:{argument}")
         value = cache.get(counted_key(argument, int(number or 0)))
     elif kind in ("stale", "lazy"):
-        state, value, _, version = call(cache, "evictd_get", names(cache, kind, argument))
+        state, value, _, version = call(cache, "evictd_get", names(cache, kind, argument), "DATED", 1)
         if state != b"fresh":
             return None
         if kind == "lazy" and isinstance(cache, RedisCluster) and not call(cache, "evictd_seen", [tag_of(kind, argument)[1]], version or ""):
@@ -195,7 +195,7 @@ def fill(cache, cursor, kind, argument):
             cache.eval(SET_COUNTED, 2, f"ns:{argument}", counted_key(argument, number), number, value)
     else:
         keys = names(cache, kind, argument)
-        state, _, lease, version = call(cache, "evictd_get", keys, "LEASE", 400)
+        state, _, lease, version = call(cache, "evictd_get", keys, "LEASE", 400, "DATED", 1)
         tag = tag_of(kind, argument) if isinstance(cache, RedisCluster) else None
         if lease is None:
             # A lazy value's tag is asked by itself there, and a value that has not seen it is in nobody's way.

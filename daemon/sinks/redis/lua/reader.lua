@@ -96,12 +96,12 @@ local function whole_or_zero(text)
   return whole(text)
 end
 
--- [NAME value ...] from args[first] on, NAME one of three -> false and the value of each; the offending word otherwise.
-local function parse_options(args, first, a, b, c)
-  local value_of_a, value_of_b, value_of_c
+-- [NAME value ...] from args[first] on, NAME one of four -> false and the value of each; the offending word otherwise.
+local function parse_options(args, first, a, b, c, d)
+  local value_of_a, value_of_b, value_of_c, value_of_d
   for i = first, #args, 2 do
     local name, value = args[i], args[i + 1]
-    if name ~= a and name ~= b and name ~= c then name = string.upper(name) end
+    if name ~= a and name ~= b and name ~= c and name ~= d then name = string.upper(name) end
     if value == nil then
       return args[i]
     elseif name == a then
@@ -110,11 +110,13 @@ local function parse_options(args, first, a, b, c)
       value_of_b = value
     elseif name == c then
       value_of_c = value
+    elseif name == d then
+      value_of_d = value
     else
       return args[i]
     end
   end
-  return false, value_of_a, value_of_b, value_of_c
+  return false, value_of_a, value_of_b, value_of_c, value_of_d
 end
 
 -- A name in an error: short, and without anything that would break the line.
@@ -395,9 +397,27 @@ local function join(keys, args)
   return wrong or 1
 end
 
+-- When a value was filled, behind its version: 'DATED 1' of evictd_get, for evictd_seen.
+local function dated_text(version, filled)
+  return version .. '@' .. filled
+end
+
+local function undated(text)
+  local version, filled = match(text, '^(.*)@(%d+)$')
+  return version or text, filled and exact(filled)
+end
+
+-- Whether a value that was filled then (ms; nil: nobody knows) is older than a lazy tag's marker vouches for: that was made anew by
+-- the fill of another value, and what the one before it asked for is not known; or the source was first seen then as it is now, and what
+-- a value had seen before that proves nothing.
+local function is_older_than(filled, tag_text)
+  local made = match(tag_text, '^t %*(%d+) ')
+  return made and filled and filled < tonumber(made)
+end
+
 -- evictd_seen 1 evictd:{tag:<T>} version -> 1 when a value of this version (of evictd_get's reply) has seen the lazy tag's
--- last invalidation, 0 when it has not, or nobody can tell. Of transactions known by 32 bits alone, it takes the value for
--- younger than four hours.
+-- last invalidation, 0 when it has not, or nobody can tell. Of a version that is not DATED, it takes the value for younger than
+-- four hours, where transactions are known by 32 bits alone, and for filled since the source is what it is.
 local function seen(keys, args)
   local name = keys[1]
   if #keys ~= 1 or #args ~= 1 or not (is_lazy_tag(name) and is_tag(name)) then
@@ -405,9 +425,10 @@ local function seen(keys, args)
   end
   local text = read_marker(name)
   if not is_tombstone(text) then return 0 end
-  local _, version = token_version(args[1])
-  if not version then return 0 end
-  return tombstone_forbids(parse_marker(text), version) and 0 or 1
+  local version_text, filled = undated(args[1])
+  local _, version = token_version(version_text)
+  if not version or is_older_than(filled, text) then return 0 end
+  return tombstone_forbids(parse_marker(text), version, filled) and 0 or 1
 end
 
 -- Gives a lease when nobody holds one -> its id, or nil.
@@ -442,12 +463,9 @@ local function tag_is_newer(marker, name, tag_text)
   if not is_tombstone(tag_text) then return is_lazy_tag(name) end
   local version = marker and marker.kind == 'f' and parse_version(marker.a)
   if not version then return true end
-  -- Made anew by the fill of another value: what the one before it asked for is not known. Or the source was first seen then as
-  -- it is now: what a value had seen before that proves nothing.
-  local made = is_lazy_tag(name) and match(tag_text, '^t %*(%d+) ')
-  local filled = exact(marker.b)
-  if made and (not filled or filled < tonumber(made)) then return true end
-  return tombstone_forbids(parse_marker(tag_text), version, filled or 0) ~= nil
+  local filled = exact(marker.b) or 0
+  if is_lazy_tag(name) and is_older_than(filled, tag_text) then return true end
+  return tombstone_forbids(parse_marker(tag_text), version, filled) ~= nil
 end
 
 -- Whether a value of this version is the one that a caller with `known` has. Not where two values may share a version: of
@@ -457,16 +475,16 @@ local function is_same(version, known)
 end
 
 -- The value is fresh: with it, or without it for who has it.
-local function fresh(value, lease, version, known)
+local function fresh(value, lease, version, known, filled)
   if known and is_same(version, known) then
     counts.same = counts.same + 1
     return {'same', false, lease, version}
   end
   counts.fresh = counts.fresh + 1
-  return {'fresh', value, lease, version}
+  return {'fresh', value, lease, filled and dated_text(version, filled) or version}
 end
 
--- evictd_get 2+n key marker [tag ...] [LEASE ms] [EARLY beta] [UNLESS version] -> {state, value, lease, version}
+-- evictd_get 2+n key marker [tag ...] [LEASE ms] [EARLY beta] [UNLESS version] [DATED 1] -> {state, value, lease, version}
 --   fresh   the value
 --   same    the value is fresh, and of the version that the caller has: it is not sent again
 --   stale   the value, out of date; with a lease for the one caller who is to refresh it
@@ -474,13 +492,15 @@ end
 --   busy    no value, and another caller holds the lease: wait a little and ask again
 local function get(keys, args)
   if #keys < 2 then return redis.error_reply('ERR expected key marker [tag ...]') end
-  local lease_ms, beta, known = 0, 0, nil
+  local lease_ms, beta, known, dated = 0, 0, nil, nil
   if args[1] then
     local wrong, lease_text, early_text = false, args[2], nil
     if args[1] ~= 'LEASE' or #args ~= 2 then  -- but for the usual one alone
-      wrong, lease_text, early_text, known = parse_options(args, 1, 'LEASE', 'EARLY', 'UNLESS')
+      wrong, lease_text, early_text, known, dated = parse_options(args, 1, 'LEASE', 'EARLY', 'UNLESS', 'DATED')
     end
-    if wrong then return redis.error_reply("ERR expected LEASE ms, EARLY beta or UNLESS version, got '" .. wrong .. "'") end
+    if wrong then return redis.error_reply("ERR expected LEASE ms, EARLY beta, UNLESS version or DATED 1, got '" .. wrong .. "'") end
+    if known then known = undated(known) end
+    if dated and dated ~= '1' then return redis.error_reply("ERR expected 1 after DATED, got " .. shown(dated)) end
     lease_ms = whole_or_zero(lease_text)
     if early_text then beta = tonumber(early_text) end
     if not lease_ms or not beta or beta < 0 then
@@ -494,7 +514,7 @@ local function get(keys, args)
   local found
   if #keys == 2 then
     local text = read_marker(keys[2])
-    if value and beta == 0 then
+    if value and beta == 0 and not dated then
       -- The common case, kept lean.
       local version = text and #text <= FILLED_MAX and match(text, '^f (%S+) ')
       if version or not is_tombstone(text) then return fresh(value, false, version or false, known) end
@@ -528,7 +548,7 @@ local function get(keys, args)
     lease = take_lease(keys, marker, found[1], now, lease_ms) or false
     if lease then counts.early = counts.early + 1 end
   end
-  return fresh(value, lease, version, known)
+  return fresh(value, lease, version, known, dated and version and marker.b)
 end
 
 -- evictd_invalidate 2 key marker xid|v:<row version> -> deleted, absent, kept or replayed

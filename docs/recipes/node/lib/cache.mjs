@@ -179,7 +179,8 @@ export class Cache {
 
   _get(plan, tags) {
     const lease = plan.leaseMs ? ['LEASE', plan.leaseMs, ...(plan.early ? ['EARLY', plan.early] : [])] : [];
-    return call(this.client, 'evictd_get', this._names(plan, tags), lease);
+    const dated = plan.isCluster && plan.lazy ? ['DATED', 1] : [];
+    return call(this.client, 'evictd_get', this._names(plan, tags), [...lease, ...dated]);
   }
 
   // On a cluster, where a tag is in another slot than the key.

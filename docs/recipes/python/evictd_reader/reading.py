@@ -159,6 +159,8 @@ def _get(plan, tags, memory):
     options = ["LEASE", plan.lease_ms] if plan.lease_ms else []
     if plan.early and plan.lease_ms:
         options += ["EARLY", plan.early]
+    if plan.is_cluster and plan.lazy:
+        options += ["DATED", 1]
     reply, = yield Calls([Command("evictd_get", _names(plan, tags), options)])
     return _answered(reply, memory)
 

@@ -1,6 +1,8 @@
 // The readers' functions on servers in cluster mode: one shard, and three. Each call keeps to one slot.
 #include <gmock/gmock.h>
 
+#include <thread>
+
 #include "daemon/sinks/redis/scripts.h"
 #include "daemon/sinks/redis/topology/slots.h"
 #include "tests/support/redis_cluster.h"
@@ -156,6 +158,37 @@ TEST_F(ClusterFunctions, LazyTagsAreSeenOrNot) {
   EXPECT_EQ(join_lazily("t", "product:8", "20:25:"), 0);
   EXPECT_EQ(join_lazily("t", "product:8", "31:31:"), 1);
   EXPECT_EQ(join_lazily("u", "product:8", "lease:1-2"), 0);
+}
+
+// A database that was set back gives the numbers of its transactions away once more: what a value had seen by then proves nothing.
+TEST_F(ClusterFunctions, WhatWasFilledBeforeTheSourceWasSetBackHasSeenNothing) {
+  const auto version_of = [](const std::string& key) {
+    const Reply got = call({"evictd_get", "2", key, marker_of(key), "LEASE", "100", "DATED", "1"});
+    return got.elements.size() == 4 && got.elements[0].text == "fresh" ? got.elements[3].text : "not fresh: " + got.text;
+  };
+  ASSERT_EQ(join_lazily("t", "before", "900:900:"), 1);
+  ASSERT_EQ(fill("before", "900:900:"), 1);
+  EXPECT_THAT(version_of("before"), StartsWith("900:900:@"));
+  EXPECT_EQ(seen("t", version_of("before")), 1);
+  // As a gap's purge leaves it, by the clock that fills go by: a fill of the next millisecond is known from one of this.
+  const auto now = [] {
+    const Reply time = cluster_->client_of(marker_of("tag:t")).command({"TIME"});
+    return std::stoll(time.elements.at(0).text) * 1000 + std::stoll(time.elements.at(1).text) / 1000;
+  };
+  const long long since = now() + 1;
+  while (now() <= since) std::this_thread::yield();
+  const std::string marker = marker_of("tag:t");
+  const Reply purged = cluster_->client_of(marker).command({"EVAL", script(Script::kLazyTags).text, "1", marker, "e/2", "61000", "i", std::to_string(since), "^100"});
+  ASSERT_EQ(purged.kind, Reply::Kind::kArray) << purged.text;
+  EXPECT_EQ(seen("t", version_of("before")), 0);
+  ASSERT_EQ(join_lazily("t", "after", "101:101:"), 1);
+  ASSERT_EQ(fill("after", "101:101:"), 1);
+  EXPECT_EQ(seen("t", version_of("after")), 1);
+  // The date is no part of the version.
+  const Reply same = call({"evictd_get", "2", "after", marker_of("after"), "UNLESS", version_of("after"), "DATED", "1"});
+  EXPECT_EQ(same.elements.at(0).text, "same");
+  EXPECT_EQ(same.elements.at(3).text, "101:101:");
+  EXPECT_THAT(call({"evictd_get", "2", "after", marker_of("after"), "DATED", "0"}).text, StartsWith("ERR expected 1 after DATED"));
 }
 
 TEST_F(ClusterFunctions, WrongCallsAreErrorsThatSayWhatWasExpected) {

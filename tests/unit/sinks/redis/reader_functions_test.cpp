@@ -162,7 +162,7 @@ TEST_F(ReaderFunctions, WrongCallsSayWhatWasExpected) {
   EXPECT_THAT(error({"evictd_fill", "2", "k", "m", "11", "9", "v", "JITTER", "101"}),
               StartsWith("ERR expected a whole number after AGE, and 0 to 100 after JITTER"));
   EXPECT_THAT(error({"evictd_get", "2", "k", "m", "LEAS", "1"}),
-              StartsWith("ERR expected LEASE ms, EARLY beta or UNLESS version, got 'LEAS'"));
+              StartsWith("ERR expected LEASE ms, EARLY beta, UNLESS version or DATED 1, got 'LEAS'"));
   EXPECT_THAT(error({"evictd_get", "1", "k"}), StartsWith("ERR expected key marker [tag ...]"));
   EXPECT_THAT(error({"evictd_invalidate", "2", "k", "m", "soon"}),
               StartsWith("ERR expected key marker and a 64-bit"));
