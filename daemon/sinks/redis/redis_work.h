@@ -86,6 +86,10 @@ struct WorkShared {
   Skipped skipped = {};
   SemanticCounts semantic = {};
   std::optional<Error> fatal = {};  // a rule says that evictd has to stop
+  // Of a cluster: a master has lost what it held, sets of tags among it, whose members other masters still hold. Until they are hunted
+  // down (PatternsOrder), and that is on record.
+  bool has_orphans = false;
+  bool were_orphans_hunted = false;
 };
 
 class RedisWork : public ReplyReceiver {

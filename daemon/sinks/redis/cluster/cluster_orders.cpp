@@ -530,6 +530,9 @@ class TagsOrder final : public ClusterOrder {
 
 // ------------------------------------------------------------- Patterns
 
+// A master that has lost its data takes the sets of tags with it, and the values that were listed in them may lie on any other master,
+// under names that no rule knows. So where memberships were lost, a purge that walks tags of `fill: checked` reads all masters, and what any
+// checked fill has left there goes too: its marker tells. What plain readers had listed leaves no trace (docs/cluster.md).
 class PatternsOrder final : public ClusterOrder {
  public:
   PatternsOrder(Ticket ticket, std::uint64_t id, const Order& order, WorkShared& shared, ClusterRoutes& routes)
@@ -544,6 +547,7 @@ class PatternsOrder final : public ClusterOrder {
       hunts_[i].alike = static_cast<std::size_t>(known - firsts.begin());
       if (known == firsts.end()) firsts.push_back(i);
       if (!hunts_[i].is_plain && hunts_[i].kind != HuntKind::kCounters && !checked_) checked_ = i;
+      if (!hunts_[i].is_plain && hunts_[i].kind == HuntKind::kSets && order.is_unconditional && shared.has_orphans) orphans_ = i;
     }
     treated_.resize(firsts.size());
     for (const std::string& part : order.parts) part_ |= slots_from_ranges(part).value_or(SlotSet().set());
@@ -567,7 +571,7 @@ class PatternsOrder final : public ClusterOrder {
     switch (stage_) {
       case Stage::kMarkers:
         for (; next_marker_ < kSlots && under_way_ < kCallsMax; ++next_marker_) {
-          if (!part_.test(next_marker_)) continue;
+          if (!part_.test(next_marker_) && !orphans_) continue;
           const std::string marker = purged_marker(static_cast<Slot>(next_marker_));
           ++under_way_;
           send(0, marker, script_call(Script::kWalkBegin, {marker}, hunts_[*checked_].command(), {}, tokens_, shared_), Script::kWalkBegin);
@@ -652,8 +656,10 @@ class PatternsOrder final : public ClusterOrder {
   static constexpr std::uint64_t kMarkerTag = 0, kLookTag = 1, kScanTag = 2, kNameTag = 3, kWalkTag = 4;
 
   struct MasterScan {
-    MasterScan(HostPort master, std::size_t first_count) : at(std::move(master)), count(first_count, kScanCountMax) {}
+    MasterScan(HostPort master, bool is_in_part, std::size_t first_count)
+        : at(std::move(master)), is_part(is_in_part), count(first_count, kScanCountMax) {}
     HostPort at;
+    bool is_part;     // else it is read for orphans alone
     std::string own;  // what it said of its slots before
     std::string cursor = "0";
     ScanCount count;
@@ -688,7 +694,8 @@ class PatternsOrder final : public ClusterOrder {
       return;
     }
     for (const HostPort& master : routes_.slots().masters()) {
-      if ((routes_.slots().slots_of(master) & part_).any()) scans_.emplace_back(master, 2 * kLightKeys);
+      const bool is_part = (routes_.slots().slots_of(master) & part_).any();
+      if (is_part || orphans_) scans_.emplace_back(master, is_part, 2 * kLightKeys);
     }
     stage_ = Stage::kLook;
     is_asked_ = false;
@@ -714,6 +721,7 @@ class PatternsOrder final : public ClusterOrder {
     if (has_moved_) return begin_round();
     // What is on the move goes one way: who reads all of them a second time has met each key once.
     if (is_open_ && !std::exchange(is_second_, true)) return begin_round();
+    if (orphans_) shared_.were_orphans_hunted = true;
     stage_ = Stage::kDone;
   }
 
@@ -769,7 +777,7 @@ class PatternsOrder final : public ClusterOrder {
 
   std::string match_of() const {
     const Hunt& first = hunts_[wanted_.front()];
-    if (wanted_.size() == 1) {
+    if (wanted_.size() == 1 && !orphans_) {
       return first.kind == HuntKind::kLazyTags ? std::string(kOwnPrefix) + "*" + std::string(first.text()) + "*" : std::string(first.text());
     }
     const auto prefix_of = [](const Hunt& hunt) {
@@ -777,6 +785,7 @@ class PatternsOrder final : public ClusterOrder {
     };
     std::string_view prefix = prefix_of(first);
     for (const std::size_t i : wanted_) prefix = common_prefix(prefix, prefix_of(hunts_[i]));
+    if (orphans_) prefix = common_prefix(prefix, kOwnPrefix);
     return prefix.empty() ? std::string() : glob_of_prefix(prefix);
   }
 
@@ -807,11 +816,31 @@ class PatternsOrder final : public ClusterOrder {
   }
 
   void give_out(const std::string& name, std::size_t scan) {
+    if (orphans_) take_orphan(name, scan);
+    if (!scans_[scan].is_part) return;
     std::fill(treated_.begin(), treated_.end(), false);
     for (const std::size_t i : wanted_) {
       if (!hunts_[i].matches(name) || treated_[hunts_[i].alike]) continue;
       treated_[hunts_[i].alike] = true;
       treat(i, name, scan);
+    }
+  }
+
+  // The value whose marker this is, if it is that of a value: of 'evictd:{user:7}', 'user:7' and '{user:7}'.
+  void take_orphan(std::string_view name, std::size_t scan) {
+    if (!is_own_key(name)) return;
+    const std::string_view rest = name.substr(kOwnPrefix.size());
+    const bool is_enclosed = rest.starts_with('{') && rest.ends_with('}');
+    for (const std::string_view key : {is_enclosed ? rest.substr(1, rest.size() - 2) : std::string_view(), rest}) {
+      if (key.empty() || is_own_key(key) || key.starts_with(kTagPrefix) || is_apart(key) || marker_name_of(std::string(key)) != name) continue;
+      if (shared_.may_touch && !shared_.may_touch(key)) {
+        ++shared_.skipped.foreign;
+        continue;
+      }
+      ++scans_[scan].names_under_way;
+      ++under_way_;
+      KeyCall made = key_call(key, hunts_[*orphans_].command(), false, false, "o", tokens_, shared_);
+      send(kNameTag << 56 | static_cast<std::uint64_t>(*orphans_) << 24 | scan, key, std::move(made.bytes), made.script);
     }
   }
 
@@ -856,6 +885,7 @@ class PatternsOrder final : public ClusterOrder {
   std::string tokens_;  // the same of all
   SlotSet part_;        // what is walked: the masters of these slots
   std::optional<std::size_t> checked_;  // a hunt whose readers check their fills
+  std::optional<std::size_t> orphans_;  // one of tags' sets, where memberships were lost
   Stage stage_ = Stage::kMarkers;
   std::size_t next_marker_ = 0;
   std::size_t under_way_ = 0;  // calls, but for SCANs and walks

@@ -27,6 +27,9 @@ constexpr std::size_t kOrdersMax = 1024;
 constexpr std::size_t kHeldBytesMax = 8 * 1024 * 1024;  // of calls that wait for a node that is away
 constexpr std::size_t kBusyKeysMax = 8192;              // that calls to nodes which are there are about
 
+// Stands in the record for as long as a part of the cache is older than what is on record.
+constexpr const char* kRollbackGap = "redis_rollback";
+
 // What calls belong to that are no order's.
 constexpr std::uint64_t kTopologyCalls = 0;
 constexpr std::uint64_t kSaveCalls = 1;
@@ -137,6 +140,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   void save_record(const Record& record) override {
     EVICTD_CHECK(is_up_);
     save_ = Save{record.writer, record.sequence, 0};
+    if (shared_.were_orphans_hunted && !record.gaps.contains(kRollbackGap)) shared_.has_orphans = shared_.were_orphans_hunted = false;
     const auto written = std::chrono::duration_cast<std::chrono::milliseconds>(now_.system.time_since_epoch());
     for (const HostPort& master : masters_) {
       const SlotSet slots = map_.slots_of(master);
@@ -543,6 +547,11 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     copies_.clear();
     lost_ = judged.lost;
     is_loading_ = false;
+    // Another process may have found it, and not come to the end of it.
+    if (lost_.any() || (judged.record && judged.record->gaps.contains(kRollbackGap))) {
+      shared_.has_orphans = true;
+      shared_.were_orphans_hunted = false;
+    }
     if (is_up_) {
       if (load_sequence_) handler_->on_record_loaded(*std::exchange(load_sequence_, std::nullopt), judged.record);
       return true;

@@ -11,6 +11,7 @@
 --          u  unconditional: nothing proves freshness, nothing counts as replayed
 --          k<ms>  mode: stale: the value stays for this grace, marked stale (readers use evictd_get)
 --          h  tell which keys were deleted
+--          o  of one key: only what a checked fill was the last to leave a marker for; anything else is left alone, and counts as absent
 -- Returns {deleted, kept, replayed, tombstones refused}, with 'h' followed by the number of each key that was deleted, growing.
 -- Those not counted were absent.
 -- A call that met markers which take long ends early: {that reply, of how many keys}, from the first on. The others were left as they are.
@@ -31,6 +32,7 @@ local function parse_command(args)
     trust_filled = string.find(flags, 'f', 2, true) ~= nil,
     unconditional = string.find(flags, 'u', 2, true) ~= nil,
     hits = string.find(flags, 'h', 2, true) and {} or nil,
+    filled_only = string.find(flags, 'o', 2, true) ~= nil,
     grace = tonumber(string.match(flags, 'k(%d+)')),
     trust_since = tonumber(since),
   }
@@ -352,5 +354,7 @@ local function invalidate_keys(keys, first, asked, args, c, members)
 end
 
 local function invalidate(keys, args)
-  return invalidate_keys(keys, 1, math.floor(#keys / 2), args, parse_command(args), nil)
+  local c = parse_command(args)
+  if c.filled_only and string.sub(read_marker(keys[2]) or '', 1, 2) ~= 'f ' then return reply_of(0, 0, 0, 0, c.hits) end
+  return invalidate_keys(keys, 1, math.floor(#keys / 2), args, c, nil)
 end

@@ -444,6 +444,57 @@ TEST_F(ClusterSinkTest, AMasterWithoutItsCopyIsAPartThatIsPurgedAlone) {
   for (const std::string& key : keys("product:", 60)) EXPECT_EQ(is_cached(key), cluster_->owner_of(key) != 1) << key;
 }
 
+// The sets of tags that a master had are gone with it, and nobody knows any more which values of the others were listed there.
+TEST_F(ClusterSinkTest, ValuesThatMayHaveLostTheirTagGoOnEveryMaster) {
+  const auto fill = [](const std::string& key, const std::string& marker) {
+    set(key);
+    ASSERT_TRUE(at(key).command({"SET", marker_of(key), marker}).is_ok());
+  };
+  const auto fill_all = [&] {
+    for (const std::string& key : keys("list:", 60)) fill(key, "f 50:50: 1000");
+    fill("{user:7}:cart", "f 50:50: 1000");
+    fill("leased", "f - 1000");
+    fill("ns:1", "t epoch/1 10");  // a counter, or whatever no checked fill has left
+    fill("tag:none", "f 50:50: 1000");
+    for (const std::string& key : keys("plain:", 60)) set(key);
+  };
+  connect();
+  saved(1);
+  cluster_->node(1).client().command({"FLUSHALL"});
+  again();
+  fill_all();
+  const std::vector<std::string> parts = driven_->sink().lost_parts();
+  ASSERT_EQ(parts.size(), 1u);
+  OrderBuilder purge(Act::kInvalidate);
+  purge.pattern("tag:shelf:*", {}).of_tags().unconditional(100).trusting();
+  Order order = purge.order();
+  order.parts = parts;
+  const Outcome outcome = driven_->run(order);
+  EXPECT_EQ(outcome.deleted, 62u);
+  for (const std::string& key : keys("list:", 60)) {
+    EXPECT_FALSE(is_cached(key)) << key;
+    EXPECT_THAT(at(key).get(marker_of(key)), StartsWith("t epoch/1 ^100")) << "no fill that was under way brings it back";
+  }
+  EXPECT_FALSE(is_cached("{user:7}:cart"));
+  EXPECT_FALSE(is_cached("leased"));
+  for (const std::string& key : keys("plain:", 60)) EXPECT_TRUE(is_cached(key)) << key;
+  EXPECT_TRUE(is_cached("ns:1"));
+  EXPECT_TRUE(is_cached("tag:none"));
+  for (const Slot slot : {Slot{0}, Slot{8000}, Slot{16383}}) EXPECT_EQ(at(purged_marker(slot)).get(purged_marker(slot)), "t epoch/1 ^100");
+  // Once that is on record, purges are what they were.
+  saved(2);
+  fill_all();
+  EXPECT_EQ(driven_->run(purge.order()).deleted, 0u);
+  // Another process, that finds the gap on record, knows no more than that.
+  Record record = saved(3);
+  record.sequence = 4;
+  record.gaps.insert("redis_rollback");
+  driven_->sink().save_record(record);
+  ASSERT_TRUE(driven_->until([&] { return driven_->journal().records_saved.back() == 4; }));
+  again();
+  EXPECT_EQ(driven_->run(purge.order()).deleted, 62u);
+}
+
 // What the audit goes by.
 TEST_F(ClusterSinkTest, WhoReadsTheRecordLearnsOfAMasterWithoutItsCopy) {
   auto cache = BlockingCache::open(options());
