@@ -27,7 +27,7 @@ packages_of() {
     test) echo libgtest-dev libgmock-dev librapidcheck-dev libhiredis-dev liblua5.1-0-dev python3 python3-pytest python3-venv python3-jsonschema python3-yaml prometheus spin gcc zsh fish php-cli php-redis php-pgsql
       # Debian's npm and the Node of others exclude each other: what is there serves.
       command -v npm >/dev/null || echo nodejs npm ;;
-    servers) echo postgresql redis-server varnish varnish-modules python3 python3-psycopg2 python3-redis ;;
+    servers) echo postgresql redis-server varnish varnish-modules libfaketime python3 python3-psycopg2 python3-redis ;;
     kafka) echo default-jre-headless maven mariadb-server ;;
     fuzz) echo clang-14 libclang-rt-14-dev ;;
     browser) echo chromium fonts-dejavu-core ;;

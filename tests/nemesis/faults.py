@@ -212,7 +212,10 @@ def walsenders(world):
 @fault("a process of postgres dies", "sql", "postgres", hold=(0, 1), draw=lambda choice: {"who": choice.choice(["walsender", "checkpointer", "client backend"])})
 def a_process_dies(world, who):
     for (pid,) in world.sql(f"select pid from pg_stat_activity where backend_type = '{who}' and pid <> pg_backend_pid() limit 1"):
-        os.kill(pid, signal.SIGKILL)
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # a client that has just gone by itself
     yield
     eventually("PostgreSQL has recovered", world.postgres._answers, 60)  # pylint: disable=protected-access
 

@@ -94,9 +94,9 @@ def play(schedule, program="evictd", quiet=False, keep=False):
     """-> None, or why it failed. The last folder is kept with `keep`."""
     kind = schedule["world"]
     if kind["faketime"] and faketime_library() is None:
+        print("    no libfaketime (apt-get install libfaketime): no clock jumps", flush=True)
         kind = dict(kind, faketime=False)
-        schedule = dict(schedule, rounds=[[step for step in steps if faults.FAULTS[step["fault"]].world != "faketime"]
-                                          for steps in schedule["rounds"]])
+        schedule = of_flat(schedule, [(at, step) for at, step in flat(schedule) if faults.FAULTS[step["fault"]].world != "faketime"])
     world = None
     failed = None
     began = time.monotonic()

@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import faults  # noqa: E402  pylint: disable=wrong-import-position
 import named  # noqa: E402  pylint: disable=wrong-import-position
 import nemesis  # noqa: E402  pylint: disable=wrong-import-position
+import world  # noqa: E402  pylint: disable=wrong-import-position
 from harness.fixtures import soak  # noqa: E402  pylint: disable=wrong-import-position
 
 SOAK = pytest.mark.skipif(not soak(), reason="long: tests/run.sh --soak")
@@ -38,6 +39,11 @@ def test_a_seed_is_its_schedule():
             for one, two in zip(steps, steps[1:]):
                 shared = faults.FAULTS[one["fault"]].touches & faults.FAULTS[two["fault"]].touches
                 assert not (one["overlaps"] and shared), f"{one} and {two} touch {shared}"
+
+
+@pytest.mark.skipif(not os.environ.get("EVICTD_REQUIRE_SERVERS"), reason="where servers may be missing, this may")
+def test_there_is_what_makes_clocks_jump():
+    assert world.faketime_library(), "no libfaketime: the faults of the clock would be left out"
 
 
 def test_a_failing_schedule_is_shrunk_to_what_makes_it_fail():
