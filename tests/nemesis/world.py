@@ -512,6 +512,7 @@ class World:
 
     def differences(self):
         """Every cached value against its row. What is checked has until `tombstone_ttl` after a gap (DESIGN.md)."""
+        eventually("the functions are there, where they were flushed", self._has_functions, 60)
         end = time.monotonic() + TOMBSTONE_TTL + 3
         while True:
             found, late = [], []
@@ -535,6 +536,15 @@ class World:
                 self.say(f"at rest: {count} values, all true")
                 return
             time.sleep(0.1)
+
+    def _has_functions(self):
+        asked = [lambda connect=connect: connect().execute_command("FCALL", "evictd_version", 0) for connect in self.caches.values()]
+        if self.cluster is not None:
+            asked += [lambda index=index: self.cluster.ask(index, "FCALL", "evictd_version", 0) for index in self.cluster.masters()]
+        try:
+            return all(ask() for ask in asked)
+        except redis_client.RedisError as error:
+            raise AssertionError(str(error)) from error
 
     def close(self):
         if self.is_closed:
