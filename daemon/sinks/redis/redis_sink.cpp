@@ -316,6 +316,7 @@ class RedisSink final : public NodeSink {
   }
 
   bool is_cluster_found() const override { return is_cluster_found_; }
+  bool is_asking_for_password() const override { return asking_ != nullptr && transport_.state() == Transport::State::kClosed; }
 
   void run(std::unique_ptr<RedisWork> work) override {
     EVICTD_CHECK(is_connected());
