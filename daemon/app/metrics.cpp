@@ -48,7 +48,7 @@ constexpr std::array kKafkaGaps = {"offset_out_of_range", "offsets_lost", "topic
                                    "record_missing", "redis_rollback", "parked"};
 constexpr std::array kErrorClasses = {
     "connection", "timeout", "protocol",    "tls",       "loading", "busy",    "oom",  "misconf", "master_down",
-    "no_replicas", "try_again", "read_only", "auth", "noperm", "cluster", "clients", "other"};
+    "no_replicas", "try_again", "read_only", "auth", "noperm", "cluster", "sentinels", "clients", "other"};
 constexpr const char* kOther = "other";
 // Labels that come from other rooms are few and fixed; this holds if one is not.
 constexpr std::size_t kOpenLabelsMax = 32;

@@ -1,9 +1,6 @@
 #include "daemon/sinks/redis/blocking_client.h"
 
-#include <poll.h>
-
-#include <algorithm>
-
+#include "daemon/base/poll.h"
 #include "daemon/sinks/redis/errors.h"
 #include "daemon/sinks/redis/topology/sentinel_link.h"
 #include "daemon/sinks/redis/transport.h"
@@ -32,11 +29,8 @@ struct BlockingClient::Impl {
     Waiting waiting;
     waiting.wake_at(deadline);
     transport.wait_for(waiting, want_write);
-    const SteadyTime now = std::chrono::steady_clock::now();
-    if (now >= deadline) return false;
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        std::max(waiting.deadline, now) - now);
-    ::poll(waiting.descriptors.data(), waiting.descriptors.size(), static_cast<int>(left.count()));
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    wait_for_any(waiting);
     return true;
   }
 
@@ -139,8 +133,7 @@ Result<HostPort> ask_sentinels(const RedisOptions& options) {
     if (link.state() == SentinelLink::State::kFailed) return tl::unexpected(link.error());
     Waiting waiting;
     link.wait_for(waiting);
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(waiting.deadline - std::chrono::steady_clock::now());
-    ::poll(waiting.descriptors.data(), waiting.descriptors.size(), std::clamp(static_cast<int>(left.count()) + 1, 0, 1000));
+    wait_for_any(waiting);
   }
 }
 

@@ -54,6 +54,7 @@ inline constexpr std::string_view kClassProtocol = "protocol";
 inline constexpr std::string_view kClassTls = "tls";
 inline constexpr std::string_view kClassAuth = "auth";  // also of a reply: no password could be had
 inline constexpr std::string_view kClassCluster = "cluster";
+inline constexpr std::string_view kClassSentinels = "sentinels";  // none tells where the master is
 inline constexpr std::string_view kClassMoved = "moved";  // another server is the master now
 inline constexpr std::string_view kClassSetBack = "set_back";  // the data was exchanged under an open connection
 

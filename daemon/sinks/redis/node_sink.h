@@ -21,6 +21,8 @@ class NodeSink : public Sink {
  public:
   // kAlone: it turned out to be a node of a cluster. Nothing was told to the handler, and nothing more will be.
   virtual bool is_cluster_found() const = 0;
+  // Its password is asked for (RedisOptions::credential), which takes as long as that may take: no connection is opened yet.
+  virtual bool is_asking_for_password() const = 0;
   // Takes a work beside those of orders: on_lost(its ticket) when the connection ends. REQUIRES: connected.
   virtual void run(std::unique_ptr<RedisWork> work) = 0;
   // Works have more to send. Nothing happens while there is no connection.

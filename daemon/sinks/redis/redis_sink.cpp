@@ -248,6 +248,7 @@ class RedisSink final : public NodeSink {
     }
     report_progress(handler, now.steady);
     report_waiting(handler);
+    tell_of_sentinels(now.steady, handler);
     ask_replicas(now, handler);
     if (session_ && session_->is_ready()) {
       pump(now.steady);
@@ -315,6 +316,7 @@ class RedisSink final : public NodeSink {
   }
 
   bool is_cluster_found() const override { return is_cluster_found_; }
+  bool is_asking_for_password() const override { return asking_ != nullptr && transport_.state() == Transport::State::kClosed; }
 
   void run(std::unique_ptr<RedisWork> work) override {
     EVICTD_CHECK(is_connected());
@@ -370,6 +372,8 @@ class RedisSink final : public NodeSink {
     } else if (status.connected && housekeeping_.is_anothers) {
       status.problem = "another evictd, which follows another database, writes the same record, '" + record_key() +
                        "': each purges what the other has; give one of them another name (postgres.slot), and 'on_first_start: purge' for its first start under it; or another database of redis";
+    } else if (status.connected && silence_) {
+      status.problem = silence_->text;
     } else if (!status.connected && reported_) {
       status.problem = reported_->text;
     }
@@ -448,7 +452,7 @@ class RedisSink final : public NodeSink {
     if (!sentinels_) return true;
     if (sentinels_->state() == SentinelLink::State::kIdle) sentinels_->find(now);
     sentinels_->step(now);
-    if (sentinels_->state() == SentinelLink::State::kFailed) drop(connection_failure(sentinels_->error()).value(), now, handler);
+    if (sentinels_->state() == SentinelLink::State::kFailed) drop({sentinels_->error(), kClassSentinels}, now, handler);
     if (sentinels_->state() != SentinelLink::State::kFound) return false;
     address_.host = sentinels_->master().host;
     address_.port = sentinels_->master().port;
@@ -462,6 +466,15 @@ class RedisSink final : public NodeSink {
     if (sentinels_->take_moved()) broken_ = moved_failure();
   }
 
+  // Who is the master nobody knows any more: what we do is right as long as it still is this one.
+  void tell_of_sentinels(SteadyTime now, SinkHandler& handler) {
+    if (!sentinels_) return;
+    std::optional<Error> silence = is_connected() ? sentinels_->silence(now) : std::nullopt;
+    const bool is_told = silence_.has_value();
+    silence_ = std::move(silence);
+    if (silence_ && !is_told) handler.on_sink_trouble(*silence_, kClassSentinels);
+  }
+
   // A server that calls itself a master may have been replaced while it stood still, or while we connected to it.
   bool is_still_the_master(SteadyTime now) {
     if (!sentinels_) return true;
@@ -472,7 +485,7 @@ class RedisSink final : public NodeSink {
       case SentinelLink::State::kAsking:
         return false;
       case SentinelLink::State::kFailed:
-        broken_ = connection_failure(sentinels_->error()).value();
+        broken_ = SessionFailure{sentinels_->error(), kClassSentinels};
         return false;
       case SentinelLink::State::kFound:
         if (sentinels_->master() != HostPort{address_.host, address_.port}) {
@@ -723,8 +736,10 @@ class RedisSink final : public NodeSink {
   }
 
   void report(const SessionFailure& failure, SinkHandler& handler) {
-    if (reported_ && reported_class_ == failure.error_class) return;
+    // /readyz says what keeps us away now; the handler hears of each kind once.
+    const bool is_told = reported_ && reported_class_ == failure.error_class;
     reported_ = failure.error;
+    if (is_told) return;
     reported_class_ = failure.error_class;
     handler.on_sink_disconnected(failure.error, failure.error_class);
   }
@@ -742,6 +757,7 @@ class RedisSink final : public NodeSink {
     witness_.reset();
     unconfirmed_.reset();
     replicas_missing_.reset();
+    silence_.reset();
     written_ = 0;
     // A connection that ends as soon as it is used must not come back at full speed for ever.
     if (announced_ && now - announced_at_ >= options_.backoff_max) backoff_ = options_.backoff_first;
@@ -870,6 +886,7 @@ class RedisSink final : public NodeSink {
   NodeOptions node_;
   RedisAddress address_;  // with Sentinels: the master's, as they told it last
   std::optional<SentinelLink> sentinels_;
+  std::optional<Error> silence_;  // of the Sentinels, while connected
   bool is_located_ = false;  // of the connection that is about to be opened
   Transport transport_;
   std::optional<Session> session_;

@@ -287,7 +287,7 @@ TEST(Metrics, EveryReasonAndClassBeginsAtZero) {
   for (const char* error_class :
        {"connection", "timeout", "protocol", "tls", "loading", "busy", "oom", "misconf",
         "master_down", "no_replicas", "try_again", "read_only", "auth", "noperm", "cluster",
-        "clients", "other"}) {
+        "sentinels", "clients", "other"}) {
     EXPECT_THAT(postgres,
                 HasSubstr(std::string("evictd_redis_errors_total{cache=\"redis\",class=\"") + error_class + "\"} 0"));
   }

@@ -21,6 +21,7 @@ constexpr std::chrono::milliseconds kLookFirst{50};       // while it is not, gr
 constexpr std::chrono::milliseconds kRetryInterval{50};   // of calls that were told to come again
 constexpr std::chrono::seconds kObserverTimeout{1};
 constexpr std::chrono::seconds kRefusedPause{1};
+constexpr std::chrono::seconds kRecordRetry{1};
 constexpr std::chrono::seconds kExtraKept{60};            // a node that ASK named, without slots of its own
 // Limits (G8).
 constexpr std::size_t kOrdersMax = 1024;
@@ -73,6 +74,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     if (is_up_) {
       if (load_sequence_ && away().empty()) load_again();
       retry_held();
+      send_refused_copies();
       pump_orders();
       finish_orders();
     }
@@ -91,16 +93,19 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
       node->sink->wait_for(waiting);
       waiting.wake_at(node->again_at);
     }
-    if (observer_) {
-      observer_->sink->send_now();
-      observer_->sink->wait_for(waiting);
+    observer_->sink->send_now();
+    observer_->sink->wait_for(waiting);
+    // For what the observer can do then: one that has yet to connect, or to answer, looks again when it has.
+    if (is_observer_lost()) {
+      waiting.wake_at(next_observer_);
+    } else if (!observer_->is_connected) {
+      waiting.wake_at(observed_since_ + kObserverTimeout);
+    } else {
+      waiting.wake_at(is_looking_ ? looked_at_ + kObserverTimeout : look_due_);
     }
-    waiting.wake_at(look_due_);
-    if (is_looking_) waiting.wake_at(looked_at_ + kObserverTimeout);
     if (is_up_ && !held_.empty()) waiting.wake_at(retry_due_);
+    if (!refused_copies_.empty()) waiting.wake_at(refused_copies_due_);
     if (!is_loading_ && (!is_up_ || load_sequence_) && away().empty() && map_.unserved().none()) waiting.wake_at(load_due_);
-    if (observer_ && is_observer_lost()) waiting.wake_at(next_observer_);
-    if (observer_ && !observer_->is_connected) waiting.wake_at(observed_since_ + kObserverTimeout);
     for (const auto& [id, order] : orders_) waiting.wake_at(order->wake_at());
     for (const auto& [at, witness] : witnesses_) witness->wait_for(waiting);
   }
@@ -190,7 +195,11 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     if (status.connected) {
       status.evicted_keys = evicted;
       status.fills.assign(fills.begin(), fills.end());
-      if (now_.steady < refused_until_) status.problem = "redis is full: tombstones are refused, deletes work";
+      if (now_.steady < refused_until_) {
+        status.problem = "redis is full: tombstones are refused, deletes work";
+      } else if (!full_.empty()) {
+        status.problem = "redis at '" + full_ + "' is full: evictd's record is refused, deletes work; until it is stored, the database keeps what is not acknowledged";
+      }
     } else if (trouble_) {
       status.problem = trouble_->text;
     }
@@ -309,6 +318,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
 
   void step_observer() {
     observer_->sink->step(now_, *observer_);
+    if (observer_->sink->is_asking_for_password()) observed_since_ = now_.steady;  // that has a patience of its own
     const std::size_t all = observed().size();
     if (is_observer_lost()) {
       if (now_.steady < next_observer_) return;
@@ -590,6 +600,8 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     for (const auto& [id, order] : orders_) lost.push_back(order->ticket());
     orders_.clear();
     saving_.clear();
+    refused_copies_.clear();
+    full_.clear();
     forget_questions();
     bulk_orders_ = unpumped_ = 0;
     held_.clear();
@@ -677,11 +689,18 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
       about = "it was about evictd's record";
       const auto copy = saving_.find(call.tag);
       if (copy == saving_.end()) return true;
-      if (classify_redis_error(text).name != "oom" || copy->second.first != Way::kSet) return false;
+      const Way way = copy->second.first;
+      if (way == Way::kScript || (way == Way::kSet && classify_redis_error(text).name != "oom")) return false;
       Copy again = std::move(copy->second.second);
       saving_.erase(copy);
-      if (save_) --save_->under_way;
-      send_copy(std::move(again), Way::kScriptIfFull);
+      if (way == Way::kSet) {
+        --save_->under_way;
+        send_copy(std::move(again), Way::kScriptIfFull);
+      } else {  // scripts may be forbidden: there has to be room first. It stays under way
+        full_ = call.served_by.to_string();
+        if (refused_copies_.empty()) refused_copies_due_ = now_.steady + kRecordRetry;
+        refused_copies_.push_back(std::move(again));
+      }
       return true;
     }
     const auto order = orders_.find(call.order);
@@ -831,6 +850,14 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     send(Call{kSaveCalls, tag, slot, std::move(bytes), which, {}});
   }
 
+  void send_refused_copies() {
+    if (refused_copies_.empty() || now_.steady < refused_copies_due_) return;
+    for (Copy& copy : std::exchange(refused_copies_, {})) {
+      --save_->under_way;
+      send_copy(std::move(copy), Way::kSet);
+    }
+  }
+
   bool take_saved(const Call& call, const Reply& reply) {
     const auto copy = saving_.find(call.tag);
     if (copy == saving_.end()) return true;
@@ -840,6 +867,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     if (!is_stored) return false;
     saving_.erase(copy);
     if (!save_ || --save_->under_way > 0) return true;
+    full_.clear();
     writer_ = save_->writer;
     saved_ = save_->sequence;
     save_.reset();
@@ -956,6 +984,9 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   std::optional<Save> save_;
   std::map<std::uint64_t, std::pair<Way, Copy>> saving_;  // by tag
   std::uint64_t next_copy_ = 0;
+  std::vector<Copy> refused_copies_;  // under way, and neither SET nor a script could store them
+  SteadyTime refused_copies_due_{};
+  std::string full_;                  // who refused one, until all are stored
   std::optional<std::uint64_t> saved_;
   std::string writer_;                   // of what is stored
   std::optional<StoredRecord> stored_;   // and confirmed

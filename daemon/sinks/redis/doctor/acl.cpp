@@ -88,7 +88,10 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
   };
   if (has_engine(SemanticEngine::kVset)) acl.daemon += " +vinfo +vsim +vrem +vrandmember +renamenx";
   if (has_engine(SemanticEngine::kSearch)) acl.daemon += " +ft.info +ft.search";
-  if (!channels.empty()) acl.daemon += " +eval +incr +publish";
+  // A full Redis takes the record by a script alone, which is not loaded where no rule needs any.
+  const bool has_plain_rules_alone = !any(rules, [](const RuleInfo& rule) { return !asks_for_deletes_only(rule); });
+  if (has_plain_rules_alone || !channels.empty()) acl.daemon += " +eval";
+  if (!channels.empty()) acl.daemon += " +incr +publish";
   if (needs.has_replicas_ack) acl.daemon += " +wait";
   if (needs.is_cluster) acl.daemon += " +cluster|info +cluster|slots +cluster|nodes +asking";
   acl.check = "ACL SETUSER " + quoted(user) +

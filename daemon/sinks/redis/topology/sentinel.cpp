@@ -87,20 +87,40 @@ MasterQuest::Next MasterQuest::failed(std::string why) {
   return Next::kNobodyKnows;
 }
 
-Error MasterQuest::error() const {
-  std::string text = "no sentinel tells where the master '" + name_ + "' is: ";
-  for (std::size_t i = 0; i < reasons_.size(); ++i) text += (i == 0 ? "" : "; ") + reasons_[i];
+Error MasterQuest::error() const { return error("no sentinel tells where the master '" + name_ + "' is", reasons_); }
+
+Error MasterQuest::error(std::string text, const std::vector<std::string>& reasons) const {
+  for (std::size_t i = 0; i < reasons.size(); ++i) text += (i == 0 ? ": " : "; ") + reasons[i];
   return Error{ErrorKind::kConnection, std::move(text),
                "the host of 'redis: url:' is the name that 'sentinel monitor' gives the master; 'redis: sentinels:' are the "
                "Sentinels' own addresses"};
 }
 
 bool MasterQuest::is_moved_by(const SentinelAnswer& answer) {
-  if (!answer.master || answer.epoch <= epoch_) return false;
+  using What = Heard::What;
+  if (!answer.master) {
+    heard_nothing("does not know a master '" + name_ + "'");
+    return false;
+  }
+  heard_[at_] = Heard{answer.master == master_ ? What::kOurs : What::kAnother};
+  const auto count = [this](What what) { return std::count_if(heard_.begin(), heard_.end(), [what](const Heard& one) { return one.what == what; }); };
+  const bool is_told_anew = count(What::kOurs) == 0 && 2 * static_cast<std::size_t>(count(What::kAnother)) > heard_.size();
+  if (answer.epoch <= epoch_ && !is_told_anew) return false;
   epoch_ = answer.epoch;
   if (answer.master == master_) return false;
   master_ = answer.master;
   return true;
+}
+
+void MasterQuest::heard_nothing(std::string why) { heard_[at_] = Heard{Heard::What::kSilence, "'" + asked().to_string() + "' " + std::move(why)}; }
+
+std::optional<Error> MasterQuest::silence() const {
+  std::vector<std::string> reasons;
+  for (const Heard& one : heard_) {
+    if (one.what != Heard::What::kSilence) return std::nullopt;
+    reasons.push_back(one.why);
+  }
+  return error("no sentinel tells any more whether '" + master_->to_string() + "' is the master '" + name_ + "'; deletes go on there", reasons);
 }
 
 }  // namespace evictd

@@ -54,13 +54,24 @@ class MasterQuest {
   // After kNobodyKnows: what each of them said.
   Error error() const;
 
-  // While a connection to master() stands, one Sentinel after the other is asked again. True when this answer tells of a
-  // failover to another server: master() is that one now.
+  // While a connection to master() stands, one Sentinel after the other is asked again.
+  void begin_watch() { heard_.assign(sentinels_.size(), Heard{}); }
+  // What the one that was asked says. True when another server is the master, which master() is now: by a failover that came
+  // later; or since more than half of the Sentinels name another and none names ours, whatever they count. They were told of
+  // another server by hand (SENTINEL REMOVE and MONITOR), and count failovers from the beginning.
   bool is_moved_by(const SentinelAnswer& answer);
+  // It did not answer, or not to the question.
+  void heard_nothing(std::string why);
   void ask_another() { at_ = (at_ + 1) % sentinels_.size(); }
+  // What each of them said when none has told anything of the master the last time it was asked.
+  std::optional<Error> silence() const;
 
  private:
-  Next next();
+  struct Heard {
+    enum class What : std::uint8_t { kNothingYet, kOurs, kAnother, kSilence } what = What::kNothingYet;
+    std::string why = {};  // kSilence
+  };
+  Error error(std::string text, const std::vector<std::string>& reasons) const;
 
   std::string name_;
   std::vector<HostPort> sentinels_;  // the one that answered last first
@@ -69,6 +80,7 @@ class MasterQuest {
   std::optional<HostPort> master_;
   std::uint64_t epoch_ = 0;                   // of master_
   std::optional<SentinelAnswer> out_of_date_; // of this round, the best of them
+  std::vector<Heard> heard_;                  // of the watch, by Sentinel
 };
 
 }  // namespace evictd

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "daemon/sinks/redis/errors.h"
+
 namespace evictd {
 
 SentinelLink::SentinelLink(SentinelOptions options)
@@ -14,12 +16,16 @@ SentinelLink::SentinelLink(SentinelOptions options)
 void SentinelLink::find(SteadyTime now) {
   stop();
   quest_.begin();
+  is_refused_ = false;
   state_ = State::kAsking;
   ask(now);
 }
 
 void SentinelLink::watch(SteadyTime now) {
   stop();
+  quest_.begin_watch();
+  is_refused_ = false;
+  heard_at_ = now;
   state_ = State::kWatching;
   next_ask_ = now + options_.watch_interval;
 }
@@ -61,12 +67,30 @@ void SentinelLink::step(SteadyTime now) {
       return;
     }
     const std::size_t first = replies_.size() - 2;
+    for (const Reply& reply : replies_) is_refused_ = is_refused_ || (reply.is_error() && classify_redis_error(reply.text).name == kClassAuth);
     if (first == 1 && replies_[0].is_error()) return ended(nullptr, "refused the password: '" + replies_[0].text + "'", now);
     const Reply& address = replies_[first];
     const auto answer = read_sentinel_answer(address, replies_[first + 1]);
     if (!answer) return ended(nullptr, address.is_error() ? "refused: '" + address.text + "'" : "is no Sentinel", now);
     return ended(&*answer, {}, now);
   }
+}
+
+Error SentinelLink::error() const { return with_advice(quest_.error()); }
+
+std::optional<Error> SentinelLink::silence(SteadyTime now) const {
+  constexpr std::chrono::seconds kSilenceMax{5};
+  if (state_ != State::kWatching || now - heard_at_ < kSilenceMax) return std::nullopt;
+  auto silence = quest_.silence();
+  return silence ? std::optional(with_advice(std::move(*silence))) : std::nullopt;
+}
+
+Error SentinelLink::with_advice(Error error) const {
+  if (is_refused_) {
+    error.hint = "'redis: sentinel_password:' is what 'requirepass' says in the Sentinels' own configuration, not the master's; leave it out where "
+                 "they have none";
+  }
+  return error;
 }
 
 // True when everything was answered.
@@ -97,7 +121,13 @@ void SentinelLink::ended(const SentinelAnswer* answer, std::string why, SteadyTi
   if (state_ == State::kWatching) {
     hang_up();
     next_ask_ = now + options_.watch_interval;
-    if (answer != nullptr && quest_.is_moved_by(*answer)) is_moved_ = true;
+    if (answer == nullptr) {
+      quest_.heard_nothing(std::move(why));
+    } else {
+      is_moved_ = quest_.is_moved_by(*answer) || is_moved_;
+      if (answer->master) heard_at_ = now;
+      is_refused_ = false;
+    }
     quest_.ask_another();
     return;
   }

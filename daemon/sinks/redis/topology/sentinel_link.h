@@ -45,12 +45,15 @@ class SentinelLink {
   void wait_for(Waiting& waiting) const;
 
   const HostPort& master() const { return quest_.master(); }  // kFound, kWatching
-  Error error() const { return quest_.error(); }              // kFailed
+  Error error() const;                                        // kFailed
+  // kWatching: for so long that a failover could have passed us by, none of them has told where the master is.
+  std::optional<Error> silence(SteadyTime now) const;
   // kWatching: the Sentinels have made another server the master.
   bool take_moved() { return std::exchange(is_moved_, false); }
 
  private:
   void ask(SteadyTime now);
+  Error with_advice(Error error) const;
   void hang_up();
   Result<bool> move();
   void ended(const SentinelAnswer* answer, std::string why, SteadyTime now);
@@ -61,8 +64,10 @@ class SentinelLink {
   RedisAddress address_;  // of the Sentinel that is being asked
   Transport transport_;
   bool is_asking_ = false;
+  bool is_refused_ = false;  // the last answers wanted another password
   SteadyTime deadline_{};
   SteadyTime next_ask_{};
+  SteadyTime heard_at_{};  // kWatching
   std::string output_;
   std::size_t written_ = 0;
   ReplyReader reader_;

@@ -1,9 +1,6 @@
 #include "daemon/sources/postgres/doctor/stream_probe.h"
 
-#include <poll.h>
-
-#include <algorithm>
-
+#include "daemon/base/poll.h"
 #include "daemon/sources/postgres/pgoutput.h"
 
 namespace evictd {
@@ -39,11 +36,9 @@ bool StreamProbe::turn(SteadyTime deadline, const std::function<bool()>& done) {
     if (done() || stream_.state() == State::kClosed) return true;
     if (now.steady >= deadline) return false;
     Waiting waiting;
+    waiting.wake_at(deadline);
     stream_.wait_for(waiting, true);
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        std::min(deadline, waiting.deadline) - now.steady);
-    ::poll(waiting.descriptors.data(), waiting.descriptors.size(),
-           static_cast<int>(std::clamp<long>(left.count(), 1, 1'000)));
+    wait_for_any(waiting);
   }
 }
 

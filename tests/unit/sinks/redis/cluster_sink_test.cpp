@@ -291,6 +291,36 @@ TEST_F(ClusterSinkTest, AFullClusterStillDeletes) {
   EXPECT_EQ(at("page:7").get(marker_of("page:7")), "t epoch/1 10");
 }
 
+// A full master takes no SET, and here no script that may pass its limit: told, and tried again until it is stored.
+TEST_F(ClusterSinkTest, ARecordThatAFullMasterRefusesIsStoredWhenThereIsRoom) {
+  for (std::size_t i = 0; i < cluster_->size(); ++i) {
+    ASSERT_TRUE(cluster_->node(i).client().command({"ACL", "SETUSER", "plain", "on", ">secret", "~*", "&*", "+@all", "-@scripting"}).is_ok());
+  }
+  RedisOptions plain = options();
+  const std::string at = "redis://";
+  plain.url = at + "plain:secret@" + plain.url.substr(at.size());
+  driven_ = std::make_unique<DrivenSink>(plain);
+  SinkContext context{"epoch/1", std::chrono::milliseconds(0)};
+  context.is_deletes_only = true;
+  driven_->sink().set_context(context);
+  connect();
+  driven_->sink().set_context(context);
+  cluster_->node(1).client().command({"CONFIG", "SET", "maxmemory", "1"});
+  Record record;
+  record.writer = "writer";
+  record.sequence = 1;
+  driven_->sink().save_record(record);
+  EXPECT_TRUE(driven_->until([&] { return driven_->sink().status().problem.has_value(); }));
+  EXPECT_EQ(driven_->sink().status().problem.value_or(""),
+            "redis at '127.0.0.1:" + std::to_string(cluster_->node(1).port()) +
+                "' is full: evictd's record is refused, deletes work; until it is stored, the database keeps what is not acknowledged");
+  EXPECT_TRUE(driven_->sink().status().connected);
+  cluster_->node(1).client().command({"CONFIG", "SET", "maxmemory", "0"});
+  EXPECT_TRUE(driven_->until([&] { return !driven_->journal().records_saved.empty(); }));
+  EXPECT_FALSE(driven_->sink().status().problem);
+  EXPECT_EQ(driven_->journal().disconnects, 0) << driven_->journal().last_error.to_string();
+}
+
 TEST_F(ClusterSinkTest, ATagsTombstoneStandsInItsSlotAndOnEachMember) {
   connect();
   for (const std::string& key : keys("page:", 50)) {
@@ -676,6 +706,25 @@ TEST_F(ClusterSinkTest, AWalkIsDoneAgainWhenASlotHasMovedMeanwhile) {
 }
 
 // ------------------------------------------------------------- What is refused
+
+// Longer than a node may take to tell of the cluster. Whoever waits for it sleeps.
+TEST_F(ClusterSinkTest, APasswordMayTakeItsTime) {
+  for (std::size_t i = 0; i < cluster_->size(); ++i) {
+    ASSERT_TRUE(cluster_->node(i).client().command({"ACL", "SETUSER", "slow", "on", ">secret", "~*", "&*", "+@all"}).is_ok());
+  }
+  RedisOptions slow = options();
+  const std::string at = "redis://";
+  slow.url = at + "slow@" + slow.url.substr(at.size());
+  slow.credential.command = {"sh", "-c", "sleep 1.5; echo secret"};
+  driven_ = std::make_unique<DrivenSink>(slow);
+  int turns = 0;
+  ASSERT_TRUE(driven_->until([&] {
+    ++turns;
+    return driven_->sink().status().connected;
+  })) << driven_->journal().last_error.to_string();
+  EXPECT_LT(turns, 1000) << "a turn is 50 ms where nothing happens";
+  EXPECT_EQ(driven_->journal().disconnects, 0) << driven_->journal().last_error.to_string();
+}
 
 TEST_F(ClusterSinkTest, SeveralAddressesAreAskedOneAfterTheOther) {
   RedisOptions made = options();

@@ -91,7 +91,7 @@ TEST_F(ErrorStates, StartsOnAReplica) {
   start({"--replicaof", "127.0.0.1 1"});
   ASSERT_TRUE(driven_->until([&] { return journal().disconnects > 0; }));
   EXPECT_EQ(journal().last_class, "read_only");
-  EXPECT_EQ(journal().last_error.hint, "this is a replica: point 'redis: url:' at the master");
+  EXPECT_EQ(journal().last_error.hint, "this is a replica: point 'redis: url:' at the master; with Sentinels, 'SENTINEL MASTER' at each of them tells why they name it");
   redis().command({"REPLICAOF", "NO", "ONE"});
   EXPECT_TRUE(driven_->until_connected());
 }

@@ -158,6 +158,16 @@ TEST_F(FaultsTest, ServerThatIsNotThereIsToldOnceAndFoundWhenItComes) {
   EXPECT_TRUE(driven_->until_connected());
 }
 
+// Told once, and shown as it is now.
+TEST_F(FaultsTest, TheProblemIsWhatKeepsUsAwayNow) {
+  connect();
+  server_->kill();
+  ASSERT_TRUE(driven_->until([&] { return driven_->sink().status().problem.value_or("").find("Connection refused") != std::string::npos; }))
+      << driven_->sink().status().problem.value_or("no problem");
+  EXPECT_THAT(journal().last_error.text, HasSubstr("lost redis at"));
+  EXPECT_EQ(journal().disconnects, 1);
+}
+
 TEST_F(FaultsTest, UnknownHost) {
   options_.url = "redis://no-such-host.invalid:6379";
   driven_ = std::make_unique<DrivenSink>(options_);

@@ -3,6 +3,7 @@
 
 #include <set>
 
+#include "daemon/sinks/redis/blocking_client.h"
 #include "daemon/sinks/redis/doctor/check.h"
 #include "daemon/sinks/redis/topology/sentinel.h"
 #include "mapping/rules.h"
@@ -109,6 +110,7 @@ TEST(Sentinel, OnlyALaterFailoverMovesTheMaster) {
   MasterQuest quest("m", {{"a", 1}, {"b", 2}});
   quest.begin();
   quest.answered(answer("x", 3));
+  quest.begin_watch();
   EXPECT_FALSE(quest.is_moved_by(answer("x", 3)));
   EXPECT_FALSE(quest.is_moved_by(answer("y", 3))) << "knows another master, and no failover";
   EXPECT_FALSE(quest.is_moved_by(answer("y", 2)));
@@ -116,6 +118,47 @@ TEST(Sentinel, OnlyALaterFailoverMovesTheMaster) {
   EXPECT_FALSE(quest.is_moved_by(answer("x", 4))) << "back to where it was";
   EXPECT_TRUE(quest.is_moved_by(answer("y", 5)));
   EXPECT_EQ(quest.master().host, "y");
+}
+
+// SENTINEL REMOVE and MONITOR: they count failovers from the beginning.
+TEST(Sentinel, AServerThatMoreThanHalfOfThemNameByHandIsTheMaster) {
+  MasterQuest quest("m", {{"a", 1}, {"b", 2}, {"c", 3}});
+  quest.begin();
+  ASSERT_EQ(quest.answered(answer("x", 3)), Next::kFound);
+  quest.begin_watch();
+  const auto watched = [&](const SentinelAnswer& what) {
+    const bool is_moved = quest.is_moved_by(what);
+    quest.ask_another();
+    return is_moved;
+  };
+  EXPECT_FALSE(watched(answer("y", 0))) << "one of three may be cut off";
+  EXPECT_FALSE(watched(answer("x", 3)));
+  EXPECT_FALSE(watched(answer("y", 0))) << "one of them still names ours";
+  EXPECT_FALSE(watched(SentinelAnswer{}));
+  quest.heard_nothing("did not answer within 500ms");
+  quest.ask_another();
+  EXPECT_FALSE(watched(answer("y", 0))) << "the same one, again";
+  EXPECT_TRUE(watched(answer("y", 0)));
+  EXPECT_EQ(quest.master().host, "y");
+  quest.begin();
+  EXPECT_EQ(quest.answered(answer("y", 0)), Next::kFound);
+}
+
+TEST(Sentinel, NobodyTellsAnyMoreOnceEachOfThemIsSilent) {
+  MasterQuest quest("m", {{"a", 1}, {"b", 2}});
+  quest.begin();
+  quest.answered(answer("x", 3));
+  quest.begin_watch();
+  quest.heard_nothing("did not answer within 500ms");
+  quest.ask_another();
+  EXPECT_FALSE(quest.silence()) << "the other one was not asked yet";
+  quest.is_moved_by(SentinelAnswer{});
+  quest.ask_another();
+  ASSERT_TRUE(quest.silence());
+  EXPECT_EQ(quest.silence()->text,
+            "no sentinel tells any more whether 'x:6379' is the master 'm'; deletes go on there: 'a:1' did not answer within 500ms; 'b:2' does not know a master 'm'");
+  quest.is_moved_by(answer("x", 3));
+  EXPECT_FALSE(quest.silence());
 }
 
 // ---- With real ones: a master, a replica, three Sentinels.
@@ -248,6 +291,45 @@ TEST_F(SentinelSink, AMasterThatComesBackAfterItWasReplacedIsNotWrittenTo) {
   EXPECT_EQ(info(*servers_[0], "cmdstat_evalsha"), "");
 }
 
+// options() names one that is away first.
+TEST_F(SentinelSink, ABlockingCallerIsToldByThoseBehindOneThatIsAway) {
+  for (int i = 0; i < 3; ++i) {
+    const auto master = ask_sentinels(options());
+    ASSERT_TRUE(master) << master.error().to_string();
+    EXPECT_EQ(master->port, servers_[0]->port());
+  }
+}
+
+TEST_F(SentinelSink, ThatNoneOfThemTellsAnythingIsAProblemWhileTheMasterWorks) {
+  DrivenSink driven(options());
+  ASSERT_TRUE(driven.until_connected());
+  for (const auto& sentinel : sentinels_) sentinel->freeze();
+  ASSERT_TRUE(driven.until([&] { return driven.sink().status().problem.has_value(); }));
+  EXPECT_THAT(*driven.sink().status().problem, HasSubstr("no sentinel tells any more whether '127.0.0.1:" + std::to_string(servers_[0]->port()) + "' is the master 'mymaster'"));
+  EXPECT_THAT(*driven.sink().status().problem, HasSubstr("did not answer within 500ms"));
+  EXPECT_TRUE(driven.sink().status().connected);
+  driven.run(key("k", 10));
+  // Away from the master as well: what is told is what keeps us away now.
+  ask(*servers_[0], {"CLIENT", "KILL", "TYPE", "normal"});
+  ASSERT_TRUE(driven.until([&] { return driven.journal().last_class == "sentinels" && driven.journal().disconnects == 2; }));
+  EXPECT_THAT(*driven.sink().status().problem, HasSubstr("no sentinel tells where the master 'mymaster' is"));
+  for (const auto& sentinel : sentinels_) sentinel->thaw();
+  ASSERT_TRUE(driven.until([&] { return driven.sink().status().connected; }));
+  EXPECT_FALSE(driven.sink().status().problem);
+}
+
+TEST_F(SentinelSink, FollowsThemToAServerThatTheyWereToldOfByHand) {
+  DrivenSink driven(options());
+  ASSERT_TRUE(driven.until_connected());
+  ask(*servers_[1], {"REPLICAOF", "NO", "ONE"});
+  for (const auto& sentinel : sentinels_) {
+    sentinel->client().command({"SENTINEL", "REMOVE", "mymaster"});
+    ASSERT_TRUE(sentinel->client().command({"SENTINEL", "MONITOR", "mymaster", "127.0.0.1", std::to_string(servers_[1]->port()), "2"}).is_ok());
+  }
+  ASSERT_TRUE(driven.until([&] { return driven.journal().connects == 2; }));
+  EXPECT_EQ(driven.journal().last_connected.instance, info(*servers_[1], "run_id"));
+}
+
 TEST_F(SentinelSink, CheckSaysWhatTheyTellAndWhoIsAway) {
   const auto rules = RuleSet::parse("- {table: public.t, keys: ['p:{id}']}", "rules.yaml");
   ASSERT_TRUE(rules);
@@ -257,14 +339,16 @@ TEST_F(SentinelSink, CheckSaysWhatTheyTellAndWhoIsAway) {
   EXPECT_THAT(all, HasSubstr("RD014"));
   EXPECT_THAT(all, HasSubstr("found by Sentinel: the master is '127.0.0.1:" + std::to_string(servers_[0]->port()) + "'"));
   EXPECT_THAT(all, HasSubstr("cannot be asked"));
+  EXPECT_THAT(all, ::testing::Not(HasSubstr("RD001"))) << "the others know";
   RedisOptions wrong = options();
   wrong.sentinel_password = "wrong";
   const Findings refused = check_redis(wrong, *rules);
   all.clear();
-  for (const Finding& finding : refused) all += finding.id + " " + finding.object + ": " + finding.cause + "\n";
+  for (const Finding& finding : refused) all += finding.id + " " + finding.object + ": " + finding.cause + " " + finding.fix + "\n";
   EXPECT_THAT(all, HasSubstr("refused the password"));
   EXPECT_THAT(all, ::testing::Not(HasSubstr("wrong\"")));
   EXPECT_THAT(all, HasSubstr("RD001"));
+  EXPECT_THAT(all, HasSubstr("'redis: sentinel_password:' is what 'requirepass' says in the Sentinels' own configuration"));
 }
 
 }  // namespace
