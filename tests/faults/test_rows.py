@@ -173,6 +173,37 @@ def test_settings_of_the_role_do_not_change_keys(postgres, cache, make_evictd):
     scenarios.gone(cache, *keys)
 
 
+@pytest.mark.parametrize("encoding, accent", [("WIN1252", "chr(233)"), ("SQL_ASCII", "chr(195) || chr(169)")])
+@pytest.mark.parametrize("unreadable", ["insert into notes values (1, chr(129))", "select pg_logical_emit_message(false, chr(129), '')"],
+                         ids=["row", "message"])
+def test_a_text_that_cannot_be_sent_as_utf8_does_not_stop_the_stream(postgres, cache, make_evictd, encoding, accent, unreadable):
+    """The server refuses to send it, at the same place each time. No reader in UTF-8 can have read it either."""
+    postgres.execute(f"create database western template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'", database="postgres")
+    postgres.execute("create table items (id integer primary key, name text not null, v integer); alter table items replica identity full; "
+                     f"create table notes (id integer primary key, body text); insert into items values (1, 'caf' || {accent}, 0), (2, 'tea', 0)",
+                     database="western")
+    evictd = make_evictd(postgres_url=postgres.url("western"),
+                         rules="- table: items\n  keys: ['item:{id}', 'name:{name}']\n- table: notes\n  keys: ['note:{id}']\n").start()
+    for key in ("item:1", "item:2", "name:café", "name:tea", "note:1"):
+        cache.set(key, "old")
+    postgres.execute(f"{unreadable}; update items set v = 1 where id = 1", database="western")
+    # By its pattern: what the name was is not known.
+    scenarios.gone(cache, "item:1", "name:café")
+    if "notes" in unreadable:
+        scenarios.gone(cache, "note:1")
+    assert cache.exists("item:2")
+    oracle.wait_until_acknowledged(postgres, "evictd", database="western")
+    # Behind it, everything is as it was.
+    eventually("texts are read again", lambda: "is behind the stream" in evictd.log_text())
+    evictd.wait_until_ready()
+    cache.mset({"name:café": "old", "name:tea": "old"})
+    postgres.execute("update items set v = 2 where id = 1", database="western")
+    scenarios.gone(cache, "name:café")
+    oracle.wait_until_acknowledged(postgres, "evictd", database="western")
+    assert cache.exists("name:tea")
+    assert encoding != "SQL_ASCII" or "set postgres.client_encoding: SQL_ASCII" in evictd.log_text()
+
+
 def test_partitions_answer_to_the_rule_of_their_root(postgres, cache, make_evictd):
     postgres.execute("create table events (id integer, region text, v integer, primary key (id, region)) "
                      "partition by list (region); "

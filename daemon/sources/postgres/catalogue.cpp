@@ -201,12 +201,13 @@ Result<SlotFacts> Catalogue::read_slot(const std::string& slot) {
 Result<SlotStatistics> Catalogue::read_statistics(const std::string& slot) {
   return run<SlotStatistics>([&](CatalogueSession& session) {
     const auto rows = session.query(
-        fmt::format("select pg_current_wal_lsn(), s.restart_lsn, {} from (select 1) one left join pg_replication_slots s on "
+        fmt::format("select pg_current_wal_lsn(), s.restart_lsn, {}, s.confirmed_flush_lsn from (select 1) one left join pg_replication_slots s on "
                     "s.slot_name = {}",
                     session.version() >= 130000 ? "s.safe_wal_size" : "null", session.quote(slot)));
     SlotStatistics statistics;
     statistics.wal_end = lsn_of(rows.at(0)[0]);
     statistics.restart = lsn_of(rows[0][1]);
+    statistics.confirmed = lsn_of(rows[0][3]);
     if (!rows[0][2].empty()) statistics.safe_wal_bytes = std::stoll(rows[0][2]);
     return statistics;
   });

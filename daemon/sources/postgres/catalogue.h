@@ -147,6 +147,7 @@ struct Subject {
 struct SlotStatistics {
   Lsn wal_end;
   Lsn restart;
+  Lsn confirmed;
   std::optional<std::int64_t> safe_wal_bytes;
 };
 

@@ -82,7 +82,7 @@ TextRows CatalogueSession::query(const std::string& statement) {
 }
 
 void CatalogueSession::transaction(const std::vector<std::string>& statements) {
-  query("begin");
+  query("begin read write");  // whatever the role or the database has for a default
   try {
     for (const std::string& statement : statements) query(statement);
   } catch (const SessionFailure& failure) {

@@ -6,6 +6,8 @@
 
 namespace evictd {
 
+bool is_unreadable_text(std::string_view sqlstate) { return sqlstate == "22021" || sqlstate == "22P05"; }
+
 Error explain_failure(const PostgresFailure& failure, const FailureContext& context) {
   const std::string& state = failure.sqlstate;
   const std::string at = fmt::format("PostgreSQL at {}: ", context.server);
@@ -30,14 +32,16 @@ Error explain_failure(const PostgresFailure& failure, const FailureContext& cont
             at + "expected a server that speaks the replication protocol, got: " + failure.text,
             "this looks like a connection pooler: point postgres.url at the server itself"};
   }
-  if (state == "22021") {
-    return {ErrorKind::kData,
-            at + "the stream stops at a value that is not valid text: " + failure.text,
-            "set postgres.client_encoding: SQL_ASCII to pass such bytes on unchanged"};
-  }
+  if (is_unreadable_text(state)) return {ErrorKind::kData, text, {}};
   if (state == "42602") {
     return {ErrorKind::kUsage, text,
             "postgres.slot: lower-case letters, digits and underscores, at most 63 of them"};
+  }
+  if (state == "58P01") {
+    // pg_resetwal, or WAL that was removed by hand: the server does not call such a slot lost.
+    return {ErrorKind::kTransient, text,
+            fmt::format("if the WAL that the slot needs is gone for good: SELECT pg_drop_replication_slot({}); evictd makes it anew, and "
+                        "purges what its rules match", quoted_text(context.slot))};
   }
   if (state == "53400") {
     return {ErrorKind::kTransient, text,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "daemon/sources/postgres/connection.h"
 #include "mapping/error.h"
@@ -15,6 +16,9 @@ struct FailureContext {
   std::string slot;
   std::string credential = {};  // CredentialSource::to_string(); empty: none is asked
 };
+
+// A text that has no place in the session's encoding.
+bool is_unreadable_text(std::string_view sqlstate);
 
 // kUsage: the configuration or the server's set-up must change. kData: the stream stops at the same
 // place each time until a person helps. Everything else passes by itself.

@@ -29,6 +29,10 @@ std::uint64_t next_generation() {
   return ++last;
 }
 
+bool is_ascii(std::string_view text) {
+  return std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
+}
+
 bool is_same_shape(const Relation& a, const Relation& b) {
   if (a.schema != b.schema || a.table != b.table || a.also != b.also || a.columns.size() != b.columns.size())
     return false;
@@ -119,8 +123,9 @@ tl::unexpected<Error> malformed(char type, std::string_view what) {
 PgoutputDecoder::PgoutputDecoder() = default;
 PgoutputDecoder::~PgoutputDecoder() = default;
 
-void PgoutputDecoder::restart() {
+void PgoutputDecoder::restart(bool is_as_stored) {
   in_transaction_ = false;
+  is_as_stored_ = is_as_stored;
 }
 
 void PgoutputDecoder::set_names(Oid relation, std::vector<TableName> names) {
@@ -330,14 +335,15 @@ Result<const PgoutputDecoder::Shape*> PgoutputDecoder::shape_of(Oid relation, ch
 }
 
 // One tuple. Kinds of values: 'n' null, or in a 'K' tuple a column that is not part of the key; 'u'
-// unchanged and stored out of line; 't' text; and our own for what was left out of a row that is too large.
+// unchanged and stored out of line; 't' text; and our own for what was left out of a row that is too large. What is beyond ASCII in another encoding was
+// not sent either.
 //
 //   tuple   'n' of a key column   'n' of another column
 //   N       null                  null
 //   O       null                  not sent (there is one only below a root: not_logged_)
 //   K       null                  not sent
 bool PgoutputDecoder::read_row(Cursor& cursor, const Shape& shape, char kind,
-                               std::vector<Value>& row) {
+                               std::vector<Value>& row) const {
   const std::vector<Column>& columns = shape.relation->columns;
   if (cursor.u16() != columns.size()) return false;
   row.resize(columns.size());
@@ -348,6 +354,7 @@ bool PgoutputDecoder::read_row(Cursor& cursor, const Shape& shape, char kind,
       case 't':
         value.text = cursor.bytes(cursor.u32());
         value.state = ValueState::kText;
+        if (is_as_stored_ && !is_ascii(value.text)) value = Value{};
         break;
       case 'n':
         value.state =

@@ -62,8 +62,9 @@ class PgoutputDecoder {
   // stream must then be dropped.
   Result<void> decode(Lsn start, std::string_view message, PgoutputReceiver& receiver);
 
-  // A new connection: a transaction that was cut off is forgotten, relations are kept.
-  void restart();
+  // A new connection: a transaction that was cut off is forgotten, relations are kept. `is_as_stored`: the server sends
+  // texts in an encoding that is not ours. Values beyond ASCII then count as not sent.
+  void restart(bool is_as_stored = false);
 
   // Between a begin and its commit.
   bool in_transaction() const { return in_transaction_; }
@@ -103,7 +104,7 @@ class PgoutputDecoder {
   Result<void> decode_truncate(Cursor& cursor, PgoutputReceiver& receiver);
   Result<void> decode_message(Cursor& cursor, PgoutputReceiver& receiver);
   Result<const Shape*> shape_of(Oid relation, char type);
-  static bool read_row(Cursor& cursor, const Shape& shape, char kind, std::vector<Value>& row);
+  bool read_row(Cursor& cursor, const Shape& shape, char kind, std::vector<Value>& row) const;
   ValueType type_of(Oid type) const;
   ValueType element_of(Oid type) const;
 
@@ -123,6 +124,7 @@ class PgoutputDecoder {
   Oid last_oid_ = 0;
   const Shape* last_shape_ = nullptr;
   bool in_transaction_ = false;
+  bool is_as_stored_ = false;
   BeginMessage begin_;  // of the transaction in hand
 };
 

@@ -281,6 +281,7 @@ void PostgresSource::stream_failed() {
   const auto failure = stream_.take_failure();
   if (!failure) return;
   if (failure->sqlstate == "55006") return become_standby(failure->text);
+  if (is_streaming() && !as_stored_until_ && is_unreadable_text(failure->sqlstate)) return read_as_stored(*failure);
   if (failure->sqlstate == "42704" && failure->text.find("publication") != std::string::npos) {
     slot_predates_publication_ = true;
   }
@@ -293,6 +294,27 @@ void PostgresSource::stream_failed() {
     return disconnect(Error{ErrorKind::kConnection, std::move(error.text), std::move(error.hint)}, backoff_);
   }
   trouble(std::move(error));
+}
+
+// One text must not end the stream for ever, and no reader of our encoding can have made a key of it: the server refuses it to them,
+// too. Which one it is the server does not say; so its transaction comes once more without being turned into our encoding, and
+// what is beyond ASCII counts as not sent.
+void PostgresSource::read_as_stored(const PostgresFailure& failure) {
+  as_stored_until_ = decoder_.in_transaction() ? record_ : Lsn{};
+  Error error = explain_failure(failure, failure_context());
+  error.text += decoder_.in_transaction() ? fmt::format(", in transaction {} (xid {})", record_.to_string(), xid_)
+                                          : std::string(", in the prefix of a message (pg_logical_emit_message)");
+  error.hint = "it is read once more, with values beyond ASCII as values that are not sent (on_missing)";
+  if (facts_.server.encoding == "SQL_ASCII")
+    error.hint += "; set postgres.client_encoding: SQL_ASCII, and their bytes are used as they are";
+  disconnect(error, std::chrono::milliseconds(0));
+}
+
+// By what the server itself has of our acknowledgements: one that it never read would bring the text once more.
+void PostgresSource::leave_as_stored(Lsn confirmed) {
+  if (!as_stored_until_ || confirmed <= *as_stored_until_) return;
+  as_stored_until_.reset();
+  pending_restart_ = Error{ErrorKind::kTransient, "what could not be sent as UTF-8 is behind the stream: it starts again", {}};
 }
 
 void PostgresSource::disconnect(const Error& error, std::chrono::milliseconds wait) {

@@ -98,6 +98,8 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void stream_failed();
   void disconnect(const Error& error, std::chrono::milliseconds wait);
   void give_up(const Error& error);
+  void read_as_stored(const PostgresFailure& failure);
+  void leave_as_stored(Lsn confirmed);
   void notice(bool is_warning, std::string text, std::string hint = {});
 
   // Streaming: source_stream.cpp.
@@ -229,6 +231,10 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   SteadyTime newest_at_{};
   std::string impossible_;  // what a begin said that cannot be
   Lsn last_acknowledged_;
+  // A text that the server cannot turn into our encoding lies before this position (none: before the end of the WAL, when
+  // the stream begins again): until that is acknowledged, the stream has texts as they are stored.
+  std::optional<Lsn> as_stored_until_;
+  Lsn record_;  // of the transaction in hand: where its commit record begins
   SteadyTime unacknowledged_since_{};  // or later: the last step at which nothing was
   std::optional<std::pair<Lsn, std::string>>
       held_;  // a relation message whose name is being looked up
@@ -252,6 +258,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
        polling_slot_ = false;
   std::string heartbeat_token_;
   std::uint64_t heartbeat_count_ = 0;
+  std::uint64_t heartbeats_before_ = 0;  // this connection: what comes again of them is no news
   std::optional<SlotStatistics> statistics_;
   std::string catalogue_problem_;
   std::string heartbeat_problem_;

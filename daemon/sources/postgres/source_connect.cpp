@@ -13,6 +13,7 @@ namespace evictd {
 namespace {
 
 constexpr std::chrono::seconds kBlockersInterval{5};
+constexpr const char* kAsStored = "SQL_ASCII";  // as a client's encoding: nothing is turned into another
 // How long our own last stream may take to let go of the slot before it counts as somebody else's.
 constexpr std::chrono::milliseconds kReleaseInterval{50};
 constexpr int kReleaseWaitsPolite = 20;
@@ -103,7 +104,9 @@ void PostgresSource::connect() {
   contradictions_ = 0;
   proven_ = Lsn{};
   state_ = State::kConnecting;
-  stream_.open(conninfo_, now_);
+  Conninfo stream = conninfo_;
+  if (as_stored_until_) stream.set("client_encoding", kAsStored);
+  stream_.open(stream, now_);
 }
 
 void PostgresSource::identified() {
@@ -358,7 +361,8 @@ void PostgresSource::streaming_began() {
   own_pid_ = stream_.connection().backend_pid();
   release_waits_ = 0;
   last_trouble_.clear();
-  decoder_.restart();
+  decoder_.restart(as_stored_until_.has_value());
+  heartbeats_before_ = heartbeat_count_;
   held_.reset();
   stopped_early_ = false;
   quiet_until_ = busy_window_ = busy_until_ = {};
@@ -367,6 +371,10 @@ void PostgresSource::streaming_began() {
   streaming_since_ = now_.steady;
   last_acknowledged_ = confirmed_;
   acknowledged_before_ = confirmed_;
+  if (as_stored_until_) {
+    if (as_stored_until_ == Lsn{} || *as_stored_until_ > facts_.server.wal_end) as_stored_until_ = facts_.server.wal_end;
+    leave_as_stored(confirmed_);
+  }
   look_at_ = now_.steady + options_.watch_interval;
   statistics_at_ = now_.steady;
   heartbeat_at_ = now_.steady;

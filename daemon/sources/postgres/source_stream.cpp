@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "daemon/sources/postgres/postgres_source_impl.h"
 #include "daemon/sources/postgres/requirements.h"
@@ -13,6 +14,7 @@ namespace {
 constexpr std::string_view kHeartbeatPrefix = "evictd";
 constexpr int kMessagesVersion = 140'000;
 constexpr std::chrono::seconds kStatisticsInterval{5};
+constexpr std::chrono::seconds kStatisticsIntervalAsStored{1};
 constexpr std::chrono::minutes kHeartbeatRefused{5};
 constexpr std::chrono::seconds kLookIntervalMin{1};  // whatever is altered how often
 // A look at thousands of partitions takes the server seconds: it then has as many times as long without one, but no
@@ -198,6 +200,7 @@ void PostgresSource::resolved(const Result<Catalogue::Resolved>& answer) {
 void PostgresSource::on_begin(const BeginMessage& begin) {
   TransactionBegin transaction;
   xid_ = begin.xid;
+  record_ = begin.commit_lsn;
   // What comes now says more than the keepalive before it.
   claimed_.reset();
   claim_number_ = 0;
@@ -236,7 +239,11 @@ void PostgresSource::on_relation_gone(const Relation& relation) {
 }
 
 void PostgresSource::on_logical_message(std::string_view prefix, std::string_view content) {
-  if (prefix == kHeartbeatPrefix && content.starts_with(heartbeat_token_)) handler_->on_heartbeat();
+  if (prefix != kHeartbeatPrefix || !content.starts_with(heartbeat_token_)) return;
+  content.remove_prefix(std::min(content.size(), heartbeat_token_.size() + 1));
+  std::uint64_t number = 0;
+  std::from_chars(content.data(), content.data() + content.size(), number);
+  if (number > heartbeats_before_) handler_->on_heartbeat();
 }
 
 void PostgresSource::deliver_snapshots() {
@@ -311,7 +318,7 @@ void PostgresSource::run_side_work() {
     snapshots_.request();
   }
   if (now_.steady >= statistics_at_) {
-    statistics_at_ = now_.steady + kStatisticsInterval;
+    statistics_at_ = now_.steady + (as_stored_until_ ? kStatisticsIntervalAsStored : kStatisticsInterval);
     read_statistics();
   }
   const bool beats = options_.heartbeat.count() > 0 && !options_.temporary_slot && facts_.server.version >= kMessagesVersion;
@@ -334,6 +341,7 @@ void PostgresSource::read_statistics() {
         counting_ = false;
         if (!answer && answer.error().kind == ErrorKind::kConnection) snapshots_.suspect_shutdown(now_);
         statistics_ = answer ? std::optional<SlotStatistics>(*answer) : std::nullopt;
+        if (statistics_) leave_as_stored(statistics_->confirmed);
       });
 }
 

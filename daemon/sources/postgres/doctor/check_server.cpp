@@ -79,9 +79,15 @@ class Judge {
           fmt::format("upgrade to {}.{} or later", good.major, good.minor));
     }
     if (server_.encoding == "SQL_ASCII" && options_.client_encoding != "SQL_ASCII") {
-      add("PG025", Severity::kError, fmt::format("database '{}'", server_.database),
-          "its encoding is SQL_ASCII: one byte that is not UTF-8 stops the stream",
+      add("PG025", Severity::kWarning, fmt::format("database '{}'", server_.database),
+          "its encoding is SQL_ASCII: a transaction with bytes that are not UTF-8 is read twice, and its texts beyond ASCII count as not sent",
           "set postgres.client_encoding: SQL_ASCII");
+    }
+    if (server_.encoding != "SQL_ASCII" && server_.encoding != "UTF8" && options_.client_encoding == "SQL_ASCII") {
+      add("PG025", Severity::kWarning, fmt::format("database '{}'", server_.database),
+          fmt::format("its encoding is {}, and postgres.client_encoding leaves it so: in keys, texts beyond ASCII are the bytes of {}, and keys of "
+                      "readers that use UTF-8 stay", server_.encoding, server_.encoding),
+          fmt::format("remove postgres.client_encoding, unless all readers connect with client_encoding {}", server_.encoding));
     }
     const auto timeout = server_.wal_sender_timeout;
     if (timeout.count() > 0 && timeout < std::chrono::seconds(5)) {

@@ -213,10 +213,19 @@ TEST_F(JudgeServer, UnpublishedOperations) {
 }
 TEST_F(JudgeServer, Encoding) {
   check.facts.server.encoding = "SQL_ASCII";
-  expect("PG025", Severity::kError, "database 'shop'",
-         "its encoding is SQL_ASCII: one byte that is not UTF-8 stops the stream",
+  expect("PG025", Severity::kWarning, "database 'shop'",
+         "its encoding is SQL_ASCII: a transaction with bytes that are not UTF-8 is read twice, and its texts beyond ASCII count as not sent",
          "set postgres.client_encoding: SQL_ASCII");
   options.client_encoding = "SQL_ASCII";
+  EXPECT_EQ(ids(judge()), "");
+  check.facts.server.encoding = "UTF8";
+  EXPECT_EQ(ids(judge()), "");
+  check.facts.server.encoding = "WIN1252";
+  expect("PG025", Severity::kWarning, "database 'shop'",
+         "its encoding is WIN1252, and postgres.client_encoding leaves it so: in keys, texts beyond ASCII are the bytes of WIN1252, and keys of "
+         "readers that use UTF-8 stay",
+         "remove postgres.client_encoding, unless all readers connect with client_encoding WIN1252");
+  options.client_encoding = "";
   EXPECT_EQ(ids(judge()), "");
 }
 TEST_F(JudgeServer, Pins) {

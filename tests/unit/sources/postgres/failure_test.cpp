@@ -52,13 +52,21 @@ TEST(Failure, APoolerIsRecognised) {
 }
 
 TEST(Failure, DataThatStopsTheStreamIsData) {
-  const Error error = explained("22021", "invalid byte sequence for encoding \"UTF8\": 0xe9");
-  EXPECT_EQ(error.kind, ErrorKind::kData);
-  EXPECT_EQ(error.to_string(),
-            "PostgreSQL at db:5432: the stream stops at a value that is not valid text: invalid "
-            "byte sequence for encoding"
-            " \"UTF8\": 0xe9\nhint: set postgres.client_encoding: SQL_ASCII to pass such bytes on "
-            "unchanged");
+  for (const auto& [state, text] :
+       {std::pair<std::string, std::string>{"22021", "invalid byte sequence for encoding \"UTF8\": 0xe9"},
+        {"22P05", "character with byte sequence 0x81 in encoding \"WIN1252\" has no equivalent in encoding \"UTF8\""}}) {
+    const Error error = explained(state, text);
+    EXPECT_EQ(error.kind, ErrorKind::kData);
+    EXPECT_EQ(error.to_string(), "PostgreSQL at db:5432: " + text);
+  }
+}
+
+TEST(Failure, WalThatIsGoneTellsHowToGoOn) {
+  const Error error = explained("58P01", "requested WAL segment 000000010000000000000001 has already been removed");
+  EXPECT_EQ(error.kind, ErrorKind::kTransient);
+  EXPECT_EQ(error.hint,
+            "if the WAL that the slot needs is gone for good: SELECT pg_drop_replication_slot('evictd'); evictd makes it anew, and purges "
+            "what its rules match");
 }
 
 TEST(Failure, WhatPassesIsRetried) {

@@ -320,6 +320,21 @@ TEST(Pgoutput, ANullOfTheKeyIsNullAndOfAnotherColumnNotSent) {
   EXPECT_THAT(d.recorder.heard, ElementsAre("delete public.t old(id=NULL s=-)"));
 }
 
+TEST(Pgoutput, WhatIsBeyondAsciiInAnotherEncodingWasNotSent) {
+  Decoded d;
+  const auto row = [&] { d.feed("I" + u32(7) + "N" + u16(2) + "t" + u32(1) + "1" + "t" + u32(4) + "caf\xe9"); };
+  d.decoder.restart(true);
+  d.feed("R" + u32(7) + std::string("public\0t\0", 9) + "d" + u16(2) + std::string("\1id\0", 4) + u32(23) + u32(0) +
+         std::string("\0s\0", 3) + u32(25) + u32(0));
+  d.feed(begin_message());
+  row();
+  d.decoder.restart();
+  d.feed(begin_message());
+  row();
+  EXPECT_EQ(d.error, "");
+  EXPECT_THAT(d.recorder.heard, ElementsAre("insert public.t new(id=1 s=-)", "insert public.t new(id=1 s=caf\xe9)"));
+}
+
 TEST(LsnText, RoundTripsAndRefusesTheRest) {
   EXPECT_EQ((Lsn{0x16B374D848}.to_string()), "16/B374D848");
   EXPECT_EQ((Lsn{}.to_string()), "0/0");

@@ -135,6 +135,41 @@ TEST_F(PostgresSourceTest, HeartbeatComesBackThroughTheStream) {
   EXPECT_TRUE(driver->until([&] { return journal().heartbeats >= 3; })) << explain();
 }
 
+TEST_F(PostgresSourceTest, ARoleThatOnlyReadsByDefaultStillMakesItsPublication) {
+  sql->run("create table products (id int primary key)");
+  make_role("reads_by_default", "login superuser");
+  sql->run("alter role reads_by_default set default_transaction_read_only = on");
+  user = "reads_by_default";
+  stream({"public.products"});
+  EXPECT_EQ(sql->value("select count(*) from pg_publication where pubname = 'evictd'"), "1");
+}
+
+// One that was not acknowledged comes again with a new connection, however long ago it was sent.
+TEST_F(PostgresSourceTest, AHeartbeatOfAnEarlierConnectionIsNoNews) {
+  sql->run("create table products (id int primary key)");
+  const std::string witness = "witness_" + database;
+  sql->run("select pg_create_logical_replication_slot('" + witness + "', 'test_decoding')");
+  PostgresOptions chosen = options();
+  chosen.heartbeat = std::chrono::hours(1);  // one at the beginning of each stream
+  make({"public.products"}, chosen);
+  driver->start(std::nullopt);
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  journal().acknowledges = false;
+  ASSERT_TRUE(driver->until([&] { return journal().heartbeats == 1; })) << explain();
+  // More than one: the first may be acknowledged by then.
+  for (int sent = 2; sent <= 4; ++sent) {
+    source->restart(read_clocks());
+    ASSERT_TRUE(driver->until([&] {
+      return journal().heartbeats >= sent &&
+             sql->value("select count(*) from pg_logical_slot_peek_changes('" + witness + "', null, null) where data like '%prefix: evictd%'") ==
+             std::to_string(sent);
+    })) << explain();
+  }
+  sql->run("insert into products values (1)");
+  ASSERT_TRUE(driver->until([&] { return !journal().all_changes().empty(); })) << explain();
+  EXPECT_EQ(journal().heartbeats, 4);
+}
+
 // P7: without acknowledged keepalives, a busy neighbour fills the disk.
 TEST_F(PostgresSourceTest, IdleDatabaseBesideABusyOneFollowsTheLog) {
   sql->run("create table products (id int primary key)");
