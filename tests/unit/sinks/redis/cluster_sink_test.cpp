@@ -675,6 +675,28 @@ TEST_F(ClusterSinkTest, APasswordMayTakeItsTime) {
   EXPECT_EQ(driven_->journal().disconnects, 0) << driven_->journal().last_error.to_string();
 }
 
+// A failover would pass us by, and what is asked of a master that was replaced would wait.
+TEST_F(ClusterSinkTest, ThatNoNodeTellsOfTheClusterIsAProblemWhileItsMastersWork) {
+  const auto everywhere = [](std::initializer_list<std::string_view> words) {
+    for (std::size_t i = 0; i < cluster_->size(); ++i) EXPECT_TRUE(cluster_->node(i).client().command(words).is_ok());
+  };
+  everywhere({"ACL", "SETUSER", "unseeing", "on", ">secret", "~*", "&*", "+@all"});
+  RedisOptions options_of_user = options();
+  const std::string scheme = "redis://";
+  options_of_user.url = scheme + "unseeing:secret@" + options_of_user.url.substr(scheme.size());
+  driven_ = std::make_unique<DrivenSink>(options_of_user);
+  connect();
+  everywhere({"ACL", "SETUSER", "unseeing", "-cluster|slots"});
+  ASSERT_TRUE(driven_->until([&] { return driven_->sink().status().problem.has_value(); }));
+  EXPECT_THAT(*driven_->sink().status().problem, StartsWith("no node tells any more who serves which slots of the cluster: redis refused: 'NOPERM"));
+  EXPECT_TRUE(driven_->sink().status().connected);
+  set("page:1");
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).trusting().key("page:1", {10})), 1, 0, 0, 0);
+  everywhere({"ACL", "SETUSER", "unseeing", "+cluster|slots"});
+  EXPECT_TRUE(driven_->until([&] { return !driven_->sink().status().problem.has_value(); }));
+  EXPECT_EQ(driven_->journal().disconnects, 0);
+}
+
 TEST_F(ClusterSinkTest, SeveralAddressesAreAskedOneAfterTheOther) {
   RedisOptions made = options();
   made.url = "redis://127.0.0.1:1,127.0.0.1:" + std::to_string(cluster_->node(2).port());
