@@ -21,6 +21,8 @@ constexpr std::chrono::milliseconds kLookFirst{50};       // while it is not, gr
 constexpr std::chrono::milliseconds kRetryInterval{50};   // of calls that were told to come again
 constexpr std::chrono::seconds kObserverTimeout{1};
 constexpr std::chrono::seconds kUnobservedMax{5};         // a failover could have passed us by
+constexpr std::chrono::seconds kRedirectedMax{5};         // until it is told that a call comes to no end
+constexpr std::chrono::seconds kRedirectedShown{1};       // after it was told so last
 constexpr std::chrono::seconds kRefusedPause{1};
 constexpr std::chrono::seconds kRecordRetry{1};
 constexpr std::chrono::seconds kExtraKept{60};            // a node that ASK named, without slots of its own
@@ -201,6 +203,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     } else if (trouble_) {
       status.problem = trouble_->text;
     }
+    if (status.connected && now_.steady < stuck_until_) status.held_up = stuck_.text;
     if (replicas_missing_) status.held_up = replicas_missing_->text;
     if (status.held_up && !status.problem) status.problem = status.held_up;
     return status;
@@ -734,7 +737,21 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     }
     if (call.order == kLoadCalls) is_loading_ = false;
     if (held_.empty()) retry_due_ = now_.steady + kRetryInterval;
+    if (!call.redirected_at) call.redirected_at = now_.steady;
+    if (now_.steady - *call.redirected_at >= kRedirectedMax) tell_of_slot(call, now_.steady);
     hold(std::move(call));
+  }
+
+  // Asked for again and again, it does not come to its end.
+  void tell_of_slot(const Call& call, SteadyTime now) {
+    const bool is_told = now < stuck_until_;
+    stuck_until_ = now + kRedirectedShown;
+    if (is_told) return;
+    stuck_ = Error{ErrorKind::kConnection,
+                   "slot " + std::to_string(call.slot) + " of the cluster is on the move, says redis at '" + call.served_by.to_string() +
+                       "', and what is asked about it has waited for more than " + std::to_string(kRedirectedMax.count()) + " s; nothing is acknowledged until that is done",
+                   "a move that somebody has begun and left open: redis-cli --cluster fix"};
+    handler_->on_sink_trouble(stuck_, kClassMoved);
   }
 
   // ------------------------------------------------------------- Orders
@@ -982,6 +999,8 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   ScatteredTrial scattered_;
   std::list<Call> held_;
   std::size_t held_bytes_ = 0;
+  Error stuck_;                 // of a slot, until then
+  SteadyTime stuck_until_{};
   SteadyTime retry_due_ = SteadyTime::min();
   SteadyTime refused_until_{};
   std::uint64_t refused_seen_ = 0;

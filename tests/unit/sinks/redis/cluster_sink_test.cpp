@@ -436,9 +436,14 @@ TEST_F(ClusterSinkTest, ACheckedKeyWaitsWhileItIsApartFromItsMarker) {
   const Order wanted = order.order();
   driven_->sink().submit(900, wanted);
   ASSERT_TRUE(driven_->until([&] { return driven_->sink().status().state.find("1 calls wait") != std::string::npos || driven_->journal().done.contains(900); }));
+  // A move that is left open.
+  ASSERT_TRUE(driven_->until([&] { return driven_->sink().status().held_up.has_value(); }));
+  EXPECT_THAT(*driven_->sink().status().held_up, StartsWith("slot " + std::to_string(slot_of("{s}")) + " of the cluster is on the move"));
+  EXPECT_TRUE(driven_->sink().status().connected);
   cluster_->migrate_keys(slot_of("{s}"), from, to, 10);
   cluster_->close_slot(slot_of("{s}"), to);
   ASSERT_TRUE(driven_->until([&] { return driven_->journal().done.contains(900); }));
+  EXPECT_TRUE(driven_->until([&] { return !driven_->sink().status().held_up.has_value(); }));
   expect_counts(driven_->journal().done[900], 1, 0, 0, 0);
   EXPECT_EQ(cluster_->node(to).client().get(marker_of("{s}a")), "t epoch/1 10");
   cluster_->move_slot(slot_of("{s}"), to, from);
