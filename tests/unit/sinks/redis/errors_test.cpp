@@ -60,7 +60,7 @@ TEST(RedisErrors, TextQuotesTheReplyAndHintsAtTheWayOut) {
             "hint: look at the user and password in 'redis: url:'");
   const Error replica = redis_error("READONLY You can't write against a read only replica.");
   EXPECT_EQ(replica.kind, ErrorKind::kConnection);
-  EXPECT_EQ(replica.hint, "this is a replica: point 'redis: url:' at the master");
+  EXPECT_EQ(replica.hint, "this is a replica: point 'redis: url:' at the master; with Sentinels, 'SENTINEL MASTER' at each of them tells why they name it");
 }
 
 TEST(RedisErrors, LongRepliesAreCut) {
