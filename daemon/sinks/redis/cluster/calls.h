@@ -29,6 +29,7 @@ struct Call {
 
   std::uint32_t answered = 0;  // of its commands, by this connection
   HostPort served_by = {};     // of one that was answered
+  std::optional<SteadyTime> redirected_at = {};  // since when it is told to come again, or to go where it cannot
 };
 
 class CallAnswers {

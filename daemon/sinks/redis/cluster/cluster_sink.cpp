@@ -20,6 +20,9 @@ constexpr std::chrono::milliseconds kLookInterval{1000};  // at the topology, wh
 constexpr std::chrono::milliseconds kLookFirst{50};       // while it is not, growing to the above
 constexpr std::chrono::milliseconds kRetryInterval{50};   // of calls that were told to come again
 constexpr std::chrono::seconds kObserverTimeout{1};
+constexpr std::chrono::seconds kUnobservedMax{5};         // a failover could have passed us by
+constexpr std::chrono::seconds kRedirectedMax{5};         // until it is told that a call comes to no end
+constexpr std::chrono::seconds kRedirectedShown{1};       // after it was told so last
 constexpr std::chrono::seconds kRefusedPause{1};
 constexpr std::chrono::seconds kRecordRetry{1};
 constexpr std::chrono::seconds kExtraKept{60};            // a node that ASK named, without slots of its own
@@ -193,6 +196,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
       if (node->is_connected && one.problem && !status.problem) status.problem = at.to_string() + ": " + *one.problem;
     }
     if (status.connected) {
+      if (trouble_) status.problem = trouble_->text;
       status.evicted_keys = evicted;
       status.fills.assign(fills.begin(), fills.end());
       if (now_.steady < refused_until_) {
@@ -203,6 +207,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     } else if (trouble_) {
       status.problem = trouble_->text;
     }
+    if (status.connected && now_.steady < stuck_until_) status.held_up = stuck_.text;
     if (replicas_missing_) status.held_up = replicas_missing_->text;
     if (status.held_up && !status.problem) status.problem = status.held_up;
     return status;
@@ -328,6 +333,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
       ++observers_failed_;
       if (is_person && observers_failed_ >= all && !ever_up_) failure_ = error;
       topology_error_ = std::move(error);
+      topology_class_ = observer_->error_class.empty() ? kClassConnection : std::string_view(observer_->error_class);
       next_observer_ = now_.steady + (observers_failed_ % all == 0 ? kLookInterval : kLookFirst);
       graveyard_.push_back(std::move(observer_));
       observe(now_);
@@ -366,6 +372,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     if (!map || !state_) return false;
     topology_error_.reset();
     observers_failed_ = 0;
+    observed_at_ = now_.steady;
     const bool is_calm = is_up_ && held_.empty() && away().empty() && map->unserved().none();
     look_pause_ = is_calm ? kLookFirst : std::min(look_pause_ * 2, kLookInterval);
     look_due_ = now_.steady + (is_calm ? kLookInterval : look_pause_);
@@ -739,7 +746,21 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     }
     if (call.order == kLoadCalls) is_loading_ = false;
     if (held_.empty()) retry_due_ = now_.steady + kRetryInterval;
+    if (!call.redirected_at) call.redirected_at = now_.steady;
+    if (now_.steady - *call.redirected_at >= kRedirectedMax) tell_of_slot(call, now_.steady);
     hold(std::move(call));
+  }
+
+  // Asked for again and again, it does not come to its end.
+  void tell_of_slot(const Call& call, SteadyTime now) {
+    const bool is_told = now < stuck_until_;
+    stuck_until_ = now + kRedirectedShown;
+    if (is_told) return;
+    stuck_ = Error{ErrorKind::kConnection,
+                   "slot " + std::to_string(call.slot) + " of the cluster is on the move, says redis at '" + call.served_by.to_string() +
+                       "', and what is asked about it has waited for more than " + std::to_string(kRedirectedMax.count()) + " s; nothing is acknowledged until that is done",
+                   "a move that somebody has begun and left open: redis-cli --cluster fix"};
+    handler_->on_sink_trouble(stuck_, kClassMoved);
   }
 
   // ------------------------------------------------------------- Orders
@@ -894,6 +915,14 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
       }
     } else if (topology_error_ && !is_up_) {
       now = topology_error_;
+    } else if (topology_error_ && observers_failed_ >= observed().size() && now_.steady - observed_at_ >= kUnobservedMax) {
+      // Each of them may say something else: told once.
+      constexpr std::string_view kTold = "nobody tells";
+      trouble_ = Error{ErrorKind::kConnection,
+                       "no node tells any more who serves which slots of the cluster: " + topology_error_->text + "; deletes go where they went, and wait where that is no more",
+                       topology_error_->hint};
+      if (std::exchange(told_, std::string(kTold)) != kTold) handler_->on_sink_trouble(*trouble_, topology_class_);
+      return;
     }
     if (!now) {
       if (is_up_) {
@@ -953,6 +982,8 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   std::optional<ClusterState> state_;
   std::size_t doubtful_ = 0;  // answers in a row
   std::optional<Error> topology_error_;
+  std::string topology_class_;
+  SteadyTime observed_at_{};  // when a node last told of it
   std::unique_ptr<Node> observer_;
   std::size_t observer_index_ = 0;
   std::size_t observers_failed_ = 0;  // in a row
@@ -977,6 +1008,8 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   ScatteredTrial scattered_;
   std::list<Call> held_;
   std::size_t held_bytes_ = 0;
+  Error stuck_;                 // of a slot, until then
+  SteadyTime stuck_until_{};
   SteadyTime retry_due_ = SteadyTime::min();
   SteadyTime refused_until_{};
   std::uint64_t refused_seen_ = 0;

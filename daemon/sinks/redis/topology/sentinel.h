@@ -1,7 +1,8 @@
 // Where the master is, by the word of Sentinels: who is asked next, and what an answer is worth. Pure; sentinel_link.h asks.
 //
 // Sentinels know a master by a name, and number each failover (the configuration epoch). An answer of a lower epoch than one
-// that we had is out of date: that Sentinel was cut off. Only when all of them say so, somebody has set them up anew.
+// that we had is out of date: that Sentinel was cut off. Only when all of them say so, or, while connected, more than half of them
+// and none says otherwise, somebody has set them up anew.
 #pragma once
 
 #include <cstdint>
