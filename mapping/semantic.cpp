@@ -14,6 +14,10 @@
 namespace evictd {
 namespace {
 
+// Of a vector's length: what engines compute in floats. Beyond, a vector has no direction there, as one of zeros alone has none.
+constexpr double kSquareMin = 1e-30;
+constexpr double kSquareMax = 1e30;
+
 static_assert(std::endian::native == std::endian::little, "vectors are sent as they lie in memory");
 
 // An order's text: entry kBetween value kBetween ... kBetween vector. The vector is what is left, and may hold any byte.
@@ -167,7 +171,7 @@ bool parse_vector(std::string_view text, std::string& floats) {
   const bool is_array = text.starts_with('{') && text.ends_with('}');
   if (text.size() < 2 || !(is_array || (text.starts_with('[') && text.ends_with(']')))) return false;
   text = text.substr(1, text.size() - 2);
-  bool has_direction = false;
+  double square = 0;
   for (std::size_t count = 0;; ++count) {
     while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
     // As wide as JSON writes it: a double's text may be no float's.
@@ -175,11 +179,11 @@ bool parse_vector(std::string_view text, std::string& floats) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
     const float value = static_cast<float>(number);
     if (error != std::errc() || !std::isfinite(value) || count == kVectorDimensionsMax) break;
-    has_direction = has_direction || value != 0;
+    square += static_cast<double>(value) * value;
     floats.append(reinterpret_cast<const char*>(&value), sizeof(value));
     text.remove_prefix(static_cast<std::size_t>(end - text.data()));
     while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
-    if (text.empty() && has_direction) return true;
+    if (text.empty() && square >= kSquareMin && square <= kSquareMax) return true;
     if (!text.starts_with(',')) break;
     text.remove_prefix(1);
   }

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from harness import vectors
+from harness import oracle, vectors
 from harness.vectors import DIMENSIONS, direction
 from harness.waiting import eventually, stays
 
@@ -131,6 +131,26 @@ def test_answers_made_from_a_row_go_and_no_others(engine, postgres, make_server,
     eventually("with the table all answers go", lambda: answers.elements() == set())
     if engine == "search":
         assert server.client().execute_command("FT.INFO", "llm:answers")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_answer_whose_vector_is_like_nothing_holds_nothing_up(engine, postgres, make_server, make_evictd):
+    """An application embeds an empty text as zeros, and the engine gives its likeness as nan."""
+    server = make_server(engine)
+    answers = vectors.Answers(engine, server.client()).create()
+    postgres.execute(TABLE)
+    answers.add("near", direction(0), tenant="a", source="doc:9")
+    answers.add("far", direction(0, plane=1), tenant="a", source="doc:9")
+    answers.add("zeros", [0.0] * DIMENSIONS, tenant="a", source="doc:9")
+    evictd = make_evictd(rules=RULES.format(engine=engine), redis_url=server.url()).start()
+    # Without a condition that a filter can hold, all of the index is compared.
+    for number, tenant in enumerate(("a", "" if engine == "search" else "a")):
+        answers.add("near", direction(0), tenant="a", source="doc:9")
+        postgres.execute("insert into documents values (%s, 'one', %s, 2000, %s)", (number, tenant, text_of(direction(0))))
+        eventually("what is like the row went", lambda: "near" not in answers.elements())
+        oracle.wait_until_acknowledged(postgres, "evictd")
+        assert "far" in answers.elements()
+    assert evictd.is_ready()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -305,6 +305,12 @@ SemanticFilter search_filter(const SemanticInfo& info, const SemanticOrder& orde
   return filter;
 }
 
+// What cannot be compared is in doubt.
+void FoundElements::take(double similarity, FoundElement& element) {
+  is_ordered = is_ordered && std::isfinite(similarity);
+  element.similarity = std::isfinite(similarity) ? similarity : 1;
+}
+
 std::optional<FoundElements> read_similar(const Reply& reply, bool with_scores) {
   if (reply.kind != Reply::Kind::kArray || (with_scores && reply.elements.size() % 2 != 0)) return std::nullopt;
   FoundElements found;
@@ -318,8 +324,8 @@ std::optional<FoundElements> read_similar(const Reply& reply, bool with_scores) 
     FoundElement element{name.text, 0};
     if (with_scores) {
       const std::optional<double> score = number_of(reply.elements[i + 1]);
-      if (!score || !std::isfinite(*score)) return std::nullopt;
-      element.similarity = 2 * *score - 1;
+      if (!score) return std::nullopt;
+      found.take(2 * *score - 1, element);
     }
     found.elements.push_back(std::move(element));
   }
@@ -345,8 +351,8 @@ std::optional<FoundElements> read_search(const Reply& reply, bool with_scores) {
       if (fields.kind != Reply::Kind::kArray) continue;
       const Reply* distance = find_value(fields.elements, "evictd_distance");
       const std::optional<double> value = distance == nullptr ? std::nullopt : number_of(*distance);
-      if (!value || !std::isfinite(*value)) return std::nullopt;
-      element.similarity = 1 - *value;
+      if (!value) return std::nullopt;
+      found.take(1 - *value, element);
     }
     found.elements.push_back(std::move(element));
   }

@@ -76,7 +76,9 @@ struct FoundElement {
 struct FoundElements {
   std::vector<FoundElement> elements;
   std::size_t too_long = 0;  // names that are longer than any key
+  bool is_ordered = true;    // false: something is like nothing (a vector of zeros), and the nearest need not come first
   std::size_t size() const { return elements.size() + too_long; }
+  void take(double similarity, FoundElement& element);
 };
 // Of VSIM, with its scores or without.
 std::optional<FoundElements> read_similar(const Reply& reply, bool with_scores);

@@ -388,7 +388,7 @@ class SemanticWork final : public RedisWork {
       if (!is_vset() && is_own_key(element.name)) continue;
       names_.push_back(element.name);
     }
-    has_more_ = found->size() == count_ && names_.size() == found->elements.size() && !names_.empty();
+    has_more_ = found->size() == count_ && (names_.size() == found->elements.size() || !found->is_ordered) && !names_.empty();
     if (!found->elements.empty()) {
       const std::size_t fitting = std::max(kFoundBytes / (bytes / found->elements.size() + 1), kLongNamesCount);
       count_ = std::min({fitting, 4 * count_, kCountMax});

@@ -53,6 +53,22 @@ SlotFacts slot_facts(CatalogueSession& session, const std::string& slot) {
   return facts;
 }
 
+// For "did you mean" alone: the name of some table may be one that the server cannot send in our encoding.
+std::vector<std::string> other_tables(CatalogueSession& session) {
+  std::vector<std::string> names;
+  try {
+    for (const auto& other : session.query(
+             "select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+             " where c.relkind in ('r', 'p') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'"
+             " order by c.relispartition, c.oid limit 1000")) {
+      names.push_back(other[0]);
+    }
+  } catch (const SessionFailure& failure) {
+    if (failure.kind == ErrorKind::kConnection) throw;
+  }
+  return names;
+}
+
 }  // namespace
 
 std::string heartbeat_grant(const ServerFacts& server) {
@@ -182,14 +198,7 @@ Result<Facts> Catalogue::read_facts(const Subject& subject) {
                            p[2] == "t", p[3] == "t", p[4] == "t", p[5] == "t", p[7]};
     }
     facts.tables = read_tables(session, subject, facts.publication);
-    if (facts.tables.size() < subject.tables.size()) {
-      for (const auto& other : session.query(
-               "select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace"
-               " where c.relkind in ('r', 'p') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'"
-               " order by c.relispartition, c.oid limit 1000")) {
-        facts.other_tables.push_back(other[0]);
-      }
-    }
+    if (facts.tables.size() < subject.tables.size()) facts.other_tables = other_tables(session);
     return facts;
   });
 }

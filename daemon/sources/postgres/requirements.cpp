@@ -107,6 +107,8 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
     finding.fix = "publish the table without a column list";
     return finding;
   }
+  // A view has no old values to send, whatever is asked of it: PG024 says what to do.
+  if (relation.kind != 'r' && relation.kind != 'p') return std::nullopt;
   if (const std::string operations = operations_without_old(need, *column, relation);
       !operations.empty()) {
     finding.id = "PG019";

@@ -31,11 +31,12 @@ TEST(Vectors, OfPgvectorArraysAndJson) {
   EXPECT_THAT(parsed("{1,2.5,-0.03}"), ElementsAre(1.0F, 2.5F, -0.03F));
   EXPECT_THAT(parsed("[0:1]={1,2}"), ElementsAre(1.0F, 2.0F));
   EXPECT_THAT(parsed(" [ 1 , 2.5E0 ]\n"), ElementsAre(1.0F, 2.5F));
+  EXPECT_THAT(parsed("[1e-14,0,1e-40]"), ElementsAre(1e-14F, 0.0F, 1e-40F));
 }
 
 TEST(Vectors, WhatIsNone) {
   for (const char* text : {"", "[]", "{}", "[", "1,2", "[1,2", "[1,,2]", "[1,2,]", "[,1]", "[1 2]", "[a]", "{1,NULL}", "[1,null]", "[[1,2]]",
-                           "{{1},{2}}", "[NaN]", "[inf]", "[1e39]", "[1e999]", "[0,0,-0]", "{1:0.5,3:1}/5", "[1]x", "[\"1\"]", "(1,2)"}) {
+                           "{{1},{2}}", "[NaN]", "[inf]", "[1e39]", "[1e999]", "[0,0,-0]", "[1e-16,0]", "[1e16,1]", "{1:0.5,3:1}/5", "[1]x", "[\"1\"]", "(1,2)"}) {
     EXPECT_THAT(parsed(text), IsEmpty()) << text;
   }
   std::string many = "[1";

@@ -150,6 +150,27 @@ TEST(SemanticAnswers, ScoresBecomeCosines) {
   EXPECT_TRUE(read_similar(reply, false));
 }
 
+// A vector of zeros, which an application may well have stored, is like nothing.
+TEST(SemanticAnswers, WhatCannotBeComparedIsInDoubt) {
+  const auto text = [](const char* value) { return Reply{.kind = Reply::Kind::kText, .integer = 0, .text = value, .elements = {}}; };
+  const auto array = [](std::vector<Reply> elements) {
+    return Reply{.kind = Reply::Kind::kArray, .integer = 0, .text = {}, .elements = std::move(elements)};
+  };
+  for (const char* score : {"nan", "-nan", "inf", "-inf"}) {
+    const auto similar = read_similar(array({text("e1"), text(score), text("e2"), text("0.5")}), true);
+    ASSERT_TRUE(similar) << score;
+    EXPECT_DOUBLE_EQ(similar->elements[0].similarity, 1);
+    EXPECT_DOUBLE_EQ(similar->elements[1].similarity, 0);
+    EXPECT_FALSE(similar->is_ordered);
+    const Reply one{.kind = Reply::Kind::kInteger, .integer = 1, .text = {}, .elements = {}};
+    const auto search = read_search(array({one, text("e1"), array({text("evictd_distance"), text(score)})}), true);
+    ASSERT_TRUE(search) << score;
+    EXPECT_DOUBLE_EQ(search->elements[0].similarity, 1);
+    EXPECT_FALSE(search->is_ordered);
+  }
+  EXPECT_TRUE(read_similar(array({text("e1"), text("1")}), true)->is_ordered);
+}
+
 TEST(SemanticVersions, ThatUseFreedMemory) {
   for (const char* version : {"8.0.2", "8.0.9", "8.2.3", "8.2.8", "8.4.5", "8.6.0", "8.8.1", "8.10.0"}) EXPECT_TRUE(is_removal_unsafe(version)) << version;
   for (const char* version : {"8.2.9", "8.2.10", "8.4.6", "8.6.6", "8.8.2", "8.10.1", "8.11.0", "8.12.0", "9.0.0"}) EXPECT_FALSE(is_removal_unsafe(version)) << version;

@@ -53,6 +53,15 @@ TEST_F(RequirementsTest, TheDefaultSaysTheSameWhenItIsWritten) {
   EXPECT_EQ(refusal("- {table: public.products, keys: ['product:{slug}']}"), "");
 }
 
+TEST_F(RequirementsTest, NoReplicaIdentityIsAdvisedForWhatCannotHaveOne) {
+  for (const char kind : {'v', 'm', 'f'}) {
+    products.kind = kind;
+    const auto found = findings("- {table: public.products, keys: ['product:{slug}']}");
+    ASSERT_EQ(found.size(), 1u) << kind;
+    EXPECT_EQ(found[0].id, "PG024") << kind;
+  }
+}
+
 TEST_F(RequirementsTest, OnMissingStopRefusesToStart) {
   EXPECT_THAT(refusal("- {table: public.products, keys: ['product:{slug}'], on_missing: stop}"),
               HasSubstr("; the rule says on_missing: stop\nhint: ALTER TABLE public.products "

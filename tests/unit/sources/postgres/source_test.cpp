@@ -144,6 +144,18 @@ TEST_F(PostgresSourceTest, ARoleThatOnlyReadsByDefaultStillMakesItsPublication) 
   EXPECT_EQ(sql->value("select count(*) from pg_publication where pubname = 'evictd'"), "1");
 }
 
+// The names of other tables are asked for only to say which one was meant.
+TEST_F(PostgresSourceTest, ATableWhoseNameHasNoUtf8KeepsNobodyOut) {
+  database += "_western";
+  server->make_database(database, "template template0 encoding 'WIN1252' lc_collate 'C' lc_ctype 'C'");
+  sql = std::make_unique<PostgresSession>(server->session(database));
+  sql->run("create table products (id int primary key)");
+  sql->run("do $$ begin execute format('create table %I (id int)', 'x' || chr(129)); end $$");
+  stream({"public.products", "public.still_to_come"});
+  sql->run("insert into products values (1)");
+  ASSERT_TRUE(driver->until_changes(1)) << explain();
+}
+
 // One that was not acknowledged comes again with a new connection, however long ago it was sent.
 TEST_F(PostgresSourceTest, AHeartbeatOfAnEarlierConnectionIsNoNews) {
   sql->run("create table products (id int primary key)");
