@@ -398,7 +398,7 @@ def test_on_a_cluster_tags_are_joined_before_the_fill_each_in_its_slot(lazy, key
     cache = cache_of(client, lazy=lazy)
     assert cache.cached("product:1", tags=["t"], ttl=5)(lambda: 7)() == 7
     get, join, fill = client.called
-    assert get == ("evictd_get", 2, b"product:1", b"evictd:{product:1}", "LEASE", 2000)
+    assert get == ("evictd_get", 2, b"product:1", b"evictd:{product:1}", "LEASE", 2000, *(["DATED", 1] if lazy else []))
     assert join == ("evictd_join", len(keys), *keys, b"product:1", 5000, SEES_ALL)
     assert fill[:4] == ("evictd_fill", 2, b"product:1", b"evictd:{product:1}")
 

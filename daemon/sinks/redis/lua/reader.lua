@@ -230,10 +230,11 @@ local function end_lease_soon(name, text, now)
   redis.call('SET', name, marker_text(marker), 'KEEPTTL')
 end
 
--- A lazy tag's marker, there for at least as long as this value: "nothing to have seen" when it is new, but `need`.
-local function keep_lazy_tag(name, text, lifetime, now, need)
+-- A lazy tag's marker, there for at least as long as this value: "nothing to have seen" when it is new, but to be of `since` (ms),
+-- and `need`.
+local function keep_lazy_tag(name, text, lifetime, since, need)
   if not text then
-    redis.call('SET', name, 't *' .. now .. ' ^0' .. (need and ' n' .. need or ''), 'PX', lifetime)
+    redis.call('SET', name, 't *' .. since .. ' ^0' .. (need and ' n' .. need or ''), 'PX', lifetime)
   elseif redis.call('PTTL', name) < lifetime then
     redis.call('PEXPIRE', name, lifetime)
   end
@@ -350,12 +351,23 @@ local function fill(keys, args)
   return 1
 end
 
+-- When a value was filled, behind its version: 'DATED 1' of evictd_get, for evictd_seen.
+local function dated_text(version, filled)
+  return version .. '@' .. filled
+end
+
+local function undated(text)
+  if not find(text, '@', 1, true) then return text end
+  local version, filled = match(text, '^(.*)@(%d+)$')
+  return version or text, filled and exact(filled)
+end
+
 -- evictd_join 2 tag:<T> evictd:{tag:<T>} key expires_ms token -> 1 joined, 0 the tag was invalidated past the token
 -- evictd_join 1 evictd:{tag:<T>} key expires_ms token         -> the same of a lazy tag, which has no members
 --   expires_ms  the ttl_ms of the fill that follows. The membership lasts longer, by as long as a fill may take
 -- Before evictd_fill, for each tag of the value; after a 0 there is to be no fill.
 local function join(keys, args)
-  local key, lifetime, token = args[1], whole(args[2]), args[3]
+  local key, lifetime, token = args[1], whole(args[2]), args[3] and undated(args[3])
   local marker = keys[#keys]
   local is_lazy = #keys == 1
   if #keys < 1 or #keys > 2 or #args ~= 3 or not lifetime or lifetime < 1 then
@@ -385,8 +397,9 @@ local function join(keys, args)
   lifetime = lifetime + TOMBSTONE_TTL + MARGIN
   if is_lazy then
     if not version or not version.xmin then return rejected('rejected_token') end
-    -- What a marker that is gone had asked for is not known: who has seen less than this value is not vouched for.
-    keep_lazy_tag(marker, text, lifetime, now, #version_text <= VERSION_MAX and version_text or string.format('%.0f', version.xmin))
+    -- What a marker that is gone had asked for is not known: who has seen less than this value is not vouched for. (Not by when it was
+    -- filled: that is another server's clock.)
+    keep_lazy_tag(marker, text, lifetime, '0', #version_text <= VERSION_MAX and version_text or string.format('%.0f', version.xmin))
     return 1
   end
   local wrong = become_member(keys[1], key, lifetime, now)
@@ -395,16 +408,6 @@ local function join(keys, args)
       ', got another type: members added by SADD, or with evictd_fill, and joined ones cannot share a tag')
   end
   return wrong or 1
-end
-
--- When a value was filled, behind its version: 'DATED 1' of evictd_get, for evictd_seen.
-local function dated_text(version, filled)
-  return version .. '@' .. filled
-end
-
-local function undated(text)
-  local version, filled = match(text, '^(.*)@(%d+)$')
-  return version or text, filled and exact(filled)
 end
 
 -- Whether a value that was filled then (ms; nil: nobody knows) is older than a lazy tag's marker vouches for: that was made anew by

@@ -231,7 +231,7 @@ const cases = {
       const client = fakeCluster();
       assert.equal(await cacheOf(client, { lazy }).cached({ key: 'product:1', tags: ['t'], ttlMs: 5000 }, async () => 7)(), 7);
       const [get, join, fill] = client.called;
-      assert.deepEqual(get, ['evictd_get', '2', 'product:1', 'evictd:{product:1}', 'LEASE', '2000']);
+      assert.deepEqual(get, ['evictd_get', '2', 'product:1', 'evictd:{product:1}', 'LEASE', '2000', ...(lazy ? ['DATED', '1'] : [])]);
       assert.deepEqual(join, ['evictd_join', String(names.length), ...names, 'product:1', '5000', SEES_ALL]);
       assert.deepEqual(fill.slice(0, 4), ['evictd_fill', '2', 'product:1', 'evictd:{product:1}']);
     }

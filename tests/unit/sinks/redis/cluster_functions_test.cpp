@@ -184,6 +184,10 @@ TEST_F(ClusterFunctions, WhatWasFilledBeforeTheSourceWasSetBackHasSeenNothing) {
   ASSERT_EQ(join_lazily("t", "after", "101:101:"), 1);
   ASSERT_EQ(fill("after", "101:101:"), 1);
   EXPECT_EQ(seen("t", version_of("after")), 1);
+  // A tag that is joined later vouches for what its own value has seen, whenever that was filled, by whatever server's clock.
+  EXPECT_EQ(seen("u", version_of("after")), 0);
+  ASSERT_EQ(join_lazily("u", "after", version_of("after")), 1) << "the version as it was told";
+  EXPECT_EQ(seen("u", version_of("after")), 1);
   // The date is no part of the version.
   const Reply same = call({"evictd_get", "2", "after", marker_of("after"), "UNLESS", version_of("after"), "DATED", "1"});
   EXPECT_EQ(same.elements.at(0).text, "same");
