@@ -547,7 +547,9 @@ class PatternsOrder final : public ClusterOrder {
       hunts_[i].alike = static_cast<std::size_t>(known - firsts.begin());
       if (known == firsts.end()) firsts.push_back(i);
       if (!hunts_[i].is_plain && hunts_[i].kind != HuntKind::kCounters && !checked_) checked_ = i;
-      if (!hunts_[i].is_plain && hunts_[i].kind == HuntKind::kSets && order.is_unconditional && shared.has_orphans) orphans_ = i;
+      if (hunts_[i].is_plain || !order.is_unconditional || !shared.has_orphans) continue;
+      if (hunts_[i].kind == HuntKind::kSets) orphans_ = i;
+      if (hunts_[i].kind == HuntKind::kSets || hunts_[i].kind == HuntKind::kLazyTags) marks_all_ = true;
     }
     treated_.resize(firsts.size());
     for (const std::string& part : order.parts) part_ |= slots_from_ranges(part).value_or(SlotSet().set());
@@ -571,7 +573,7 @@ class PatternsOrder final : public ClusterOrder {
     switch (stage_) {
       case Stage::kMarkers:
         for (; next_marker_ < kSlots && under_way_ < kCallsMax; ++next_marker_) {
-          if (!part_.test(next_marker_) && !orphans_) continue;
+          if (!part_.test(next_marker_) && !marks_all_) continue;
           const std::string marker = purged_marker(static_cast<Slot>(next_marker_));
           ++under_way_;
           send(0, marker, script_call(Script::kWalkBegin, {marker}, hunts_[*checked_].command(), {}, tokens_, shared_), Script::kWalkBegin);
@@ -886,6 +888,7 @@ class PatternsOrder final : public ClusterOrder {
   SlotSet part_;        // what is walked: the masters of these slots
   std::optional<std::size_t> checked_;  // a hunt whose readers check their fills
   std::optional<std::size_t> orphans_;  // one of tags' sets, where memberships were lost
+  bool marks_all_ = false;  // tags were lost: what their tombstones asked of fills has to be asked in every slot
   Stage stage_ = Stage::kMarkers;
   std::size_t next_marker_ = 0;
   std::size_t under_way_ = 0;  // calls, but for SCANs and walks

@@ -516,6 +516,14 @@ TEST_F(ClusterSinkTest, ValuesThatMayHaveLostTheirTagGoOnEveryMaster) {
   EXPECT_TRUE(is_cached("ns:1"));
   EXPECT_TRUE(is_cached("tag:none"));
   for (const Slot slot : {Slot{0}, Slot{8000}, Slot{16383}}) EXPECT_EQ(at(purged_marker(slot)).get(purged_marker(slot)), "t epoch/1 ^100");
+  // A lazy tag's tombstone is gone as well: whoever reads longer than the purge takes is refused by the slot of its own key.
+  for (const Slot slot : {Slot{0}, Slot{8000}, Slot{16383}}) at(purged_marker(slot)).command({"DEL", purged_marker(slot)});
+  OrderBuilder lazily(Act::kInvalidate);
+  lazily.pattern("tag:lazy:*", {}).of_tags().lazy().unconditional(100).trusting();
+  Order of_lazy = lazily.order();
+  of_lazy.parts = parts;
+  driven_->run(of_lazy);
+  for (const Slot slot : {Slot{0}, Slot{8000}, Slot{16383}}) EXPECT_EQ(at(purged_marker(slot)).get(purged_marker(slot)), "t epoch/1 ^100");
   // Once that is on record, purges are what they were.
   saved(2);
   fill_all();
