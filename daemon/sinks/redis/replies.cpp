@@ -112,7 +112,7 @@ std::optional<ScatteredReply> read_scattered(const Reply& whole, std::size_t ask
 
 std::optional<WalkReply> read_walk(const Reply& reply, std::size_t markers) {
   constexpr std::size_t kCounts = 2;
-  if (!is_array(reply) || reply.elements.size() < kCounts) return std::nullopt;
+  if (!is_array(reply) || reply.elements.size() < kCounts || markers == 0) return std::nullopt;
   const auto finished = read_count(reply.elements[0], 1);
   // Finishing a settle walk writes each marker twice.
   const auto refused = read_count(reply.elements[1], 2 * markers);

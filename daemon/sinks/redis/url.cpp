@@ -8,6 +8,7 @@ namespace {
 constexpr std::string_view kHint =
     "write redis://user:password@host:6379/0, rediss:// for TLS, or unix:///path";
 
+// Nothing of the url is repeated: what stands in the wrong place may be a password ("redis://:secret").
 tl::unexpected<Error> malformed(std::string text) {
   return fail(ErrorKind::kUsage, "redis url: " + std::move(text), std::string(kHint));
 }
@@ -27,7 +28,7 @@ Result<void> read_credentials(std::string_view text, RedisAddress& address) {
 Result<void> read_database(std::string_view text, RedisAddress& address) {
   if (text.empty()) return {};
   if (!read_number(text, address.database)) {
-    return malformed("expected a database number, got '" + std::string(text) + "'");
+    return malformed("expected a database number behind the host's '/'");
   }
   return {};
 }
@@ -50,7 +51,7 @@ Result<void> read_host(std::string_view text, RedisAddress& address) {
     if (address.host.empty()) address.host = "localhost";
   }
   if (!port.empty() && (!read_number(port, address.port) || address.port == 0)) {
-    return malformed("expected a port from 1 to 65535, got '" + std::string(port) + "'");
+    return malformed("expected a port from 1 to 65535 behind the host's ':'");
   }
   return {};
 }
@@ -111,8 +112,7 @@ Result<std::vector<RedisAddress>> parse_redis_urls(std::string_view url) {
   if (scheme == "rediss") {
     address.tls = true;
   } else if (scheme != "redis") {
-    return malformed("expected 'redis://', 'rediss://' or 'unix://', got '" + std::string(scheme) +
-                     "://'");
+    return malformed("expected 'redis://', 'rediss://' or 'unix://' as its beginning");
   }
 
   if (const std::size_t at = rest.rfind('@'); at != std::string_view::npos) {

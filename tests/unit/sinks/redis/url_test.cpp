@@ -62,13 +62,21 @@ TEST(RedisUrl, UnixSocket) {
   EXPECT_EQ(address.database, 2u);
 }
 
+// The host was forgotten, and its place is taken by what nobody may read in a log.
+TEST(RedisUrl, AnErrorNeverRepeatsWhatMayBeAPassword) {
+  for (const std::string_view url : {"redis://:correct-horse", "redis://user:correct-horse", "redis://correct:horse/correct-horse",
+                                     "unix://:correct-horse@/run/redis.sock?db=correct-horse", "correct-horse://host", "redis://[::1]:correct-horse"}) {
+    EXPECT_EQ(refused(url).find("horse"), std::string::npos) << url;
+  }
+}
+
 TEST(RedisUrl, Refusals) {
   EXPECT_EQ(refused("localhost:6379"), "redis url: expected 'redis://', 'rediss://' or 'unix://'");
   EXPECT_EQ(refused("http://x"),
-            "redis url: expected 'redis://', 'rediss://' or 'unix://', got 'http://'");
-  EXPECT_EQ(refused("redis://x:0"), "redis url: expected a port from 1 to 65535, got '0'");
-  EXPECT_EQ(refused("redis://x:65536"), "redis url: expected a port from 1 to 65535, got '65536'");
-  EXPECT_EQ(refused("redis://x/one"), "redis url: expected a database number, got 'one'");
+            "redis url: expected 'redis://', 'rediss://' or 'unix://' as its beginning");
+  EXPECT_EQ(refused("redis://x:0"), "redis url: expected a port from 1 to 65535 behind the host's ':'");
+  EXPECT_EQ(refused("redis://x:65536"), "redis url: expected a port from 1 to 65535 behind the host's ':'");
+  EXPECT_EQ(refused("redis://x/one"), "redis url: expected a database number behind the host's '/'");
   EXPECT_EQ(refused("redis://[::1"), "redis url: expected ']' after an IPv6 address");
   EXPECT_EQ(refused("redis://[::1]6379"), "redis url: expected ':' and a port after ']'");
   EXPECT_EQ(refused("redis://x?db=1"),
