@@ -59,7 +59,7 @@ struct FlowOptions {
   std::size_t batch_bytes_max = 1024 * 1024;     // of one batch, its transactions included
   std::size_t held_bytes_max = 24 * 1024 * 1024; // received and not yet finished, by each lane
   std::size_t step_bytes_max = 256 * 1024;       // of the stream, per step
-  std::size_t given_up_per_step = 1000;         // batches of a cache that falls behind: the others wait for no more of them
+  std::size_t given_up_per_step = 64;            // batches of a cache that falls behind: the others wait for no more of them
   std::chrono::milliseconds snapshot_interval{10};  // between two polls while something waits
   std::chrono::milliseconds record_interval{200};   // between two records, and so acknowledgements
   // The stream counts as current for so long after the last sign of life of the source.

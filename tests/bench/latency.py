@@ -8,7 +8,7 @@ import threading
 import time
 
 RATE = 2000
-PROBES_PER_SECOND = 20
+PROBES_PER_SECOND = 100
 # The load updates rows above these; the probes have theirs to themselves.
 PROBE_ROWS = 1000
 

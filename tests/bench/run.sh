@@ -14,8 +14,8 @@
 #   --case row-tags   by itself: what tags cost Redis, by their number, members and lazy
 #   --case sizing     by itself: bytes in Redis, on the network and in evictd, for docs/sizing.md
 #   --case storm      by itself: a job rewrites 50,000 popular rows under 500 readers, with and without `refresh`
-#   --case edge      by itself: what a Varnish behind Redis costs Redis's caches, alive and dead; 10,000 surrogate keys
-#   --case semantic   by itself: invalidations by similarity in a vector set (--elements N, --invalidations N)
+#   --case edge       by itself: what a Varnish behind Redis costs Redis's caches, alive and dead; 10,000 surrogate keys
+#   --case semantic   by itself: invalidations by similarity in a vector set (--elements N, --invalidations N, --kept FILE)
 #   --records N       of the kafka case (1000000)
 #   --keys N          of the kafka case: events of so many keys that change over and over
 #   --quick           a twentieth of everything, to see that it works
@@ -26,7 +26,8 @@ case " $* " in *" --help "*|*" -h "*) sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;
 case " $* " in *" --case scripts "*) exec /usr/bin/python3 tests/bench/script_cost.py "$@" ;; esac
 case " $* " in *" --case kafka "*) kafka=kafka ;; *) kafka= ;; esac
 case " $* " in *" --case storm "*) storm=storm ;; *) storm= ;; esac
-deploy/packages.sh install build servers $kafka
+case " $* " in *" --case semantic "*) test=test ;; *) test= ;; esac
+deploy/packages.sh install build servers $kafka $test
 mkdir -p build/release
 if [ -z "${EVICTD_BINARY_DIR:-}" ]; then
   # These cases need a small program of the tests.
