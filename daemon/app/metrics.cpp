@@ -43,9 +43,9 @@ constexpr std::array<const char*, kOutcomeCount> kOutcomes = {"deleted", "absent
 constexpr std::array kPostgresGaps = {
     "slot_missing",   "slot_lost",      "slot_moved",      "epoch_changed", "publication_missing",
     "record_missing", "source_changed", "table_recreated", "table_added",   "unpublished",
-    "partitions_changed", "table_changed", "redis_rollback", "parked"};
+    "partitions_changed", "table_changed", kRollbackGap, "parked"};
 constexpr std::array kKafkaGaps = {"offset_out_of_range", "offsets_lost", "topic_recreated",
-                                   "record_missing", "redis_rollback", "parked"};
+                                   "record_missing", kRollbackGap, "parked"};
 constexpr std::array kErrorClasses = {
     "connection", "timeout", "protocol",    "tls",       "loading", "busy",    "oom",  "misconf", "master_down",
     "no_replicas", "try_again", "read_only", "auth", "noperm", "cluster", "sentinels", "clients", "other"};

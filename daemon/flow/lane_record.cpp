@@ -88,8 +88,8 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
     case Ledger::Found::kAnothers:
       // Deletes that were on record long ago may be undone (a restart from an old dump, a replica promoted too early).
       forget_unrecorded();
-      open_repair({"redis_rollback", {}, true, false});
-      events_.error("gap (redis_rollback): the cache came back with older data than it had",
+      open_repair({kRollbackGap, {}, true, false});
+      events_.error(fmt::format("gap ({}): the cache came back with older data than it had", kRollbackGap),
                     "all it may hold is purged now; evictd reports ready when that is done");
       wants_redelivery_ = true;
       break;
@@ -107,10 +107,10 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
 void Lane::repair_lost_parts(bool after_connect) {
   std::vector<std::string> parts = spec_.sink->lost_parts();
   if (parts.empty()) return;
-  events_.error(fmt::format("gap (redis_rollback): a part of the cache has older data than what is on record, or none: {}",
+  events_.error(fmt::format("gap ({}): a part of the cache has older data than what is on record, or none: {}", kRollbackGap,
                             fmt::join(parts, "; ")),
                 "all that this part may hold is purged now; evictd reports ready when that is done");
-  open_repair({"redis_rollback", {}, true, after_connect, std::move(parts)});
+  open_repair({kRollbackGap, {}, true, after_connect, std::move(parts)});
 }
 
 // What follows in this connection must not pass for all there is: what lies before it is to be sent again.
@@ -192,10 +192,10 @@ void Lane::judge_now() {
     open_repair({gap.reason, gap.tables, !gap.is_expected, true});
   }
   // Nobody held the source when the cache lost what came after.
-  if (ledger_.fell_back() && !repairs_.reasons(true).contains("redis_rollback")) {
-    events_.error("gap (redis_rollback): the cache came back with older data than it had",
+  if (ledger_.fell_back() && !repairs_.reasons(true).contains(kRollbackGap)) {
+    events_.error(fmt::format("gap ({}): the cache came back with older data than it had", kRollbackGap),
                   "all it may hold is purged now; evictd reports ready when that is done");
-    open_repair({"redis_rollback", {}, true, true});
+    open_repair({kRollbackGap, {}, true, true});
   }
   const std::set<std::string> anothers = std::exchange(anothers_gaps_, {});
   for (const std::string& reason : inherited) {

@@ -15,6 +15,10 @@
 
 namespace evictd {
 
+// Among `gaps`: the cache, or a part of it, came back with older data than it had. Found by the ledger, and in a Redis Cluster
+// by the sink, which compares its masters.
+inline constexpr const char* kRollbackGap = "redis_rollback";
+
 struct Record {
   // Who wrote it: a random id of the process, 16 hexadecimal digits. Empty: nobody yet.
   std::string writer;

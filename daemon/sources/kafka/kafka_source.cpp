@@ -434,7 +434,7 @@ void KafkaSource::give_back(const std::vector<TopicPartition>& partitions) {
   for (auto& [name, topic] : partitions_.topics()) {
     if (topic.refused.empty()) continue;
     if (std::none_of(assigned.begin(), assigned.end(),
-                     [&](const Partition* partition) { return partition->topic == &topic; })) {
+                     [&topic = topic](const Partition* partition) { return partition->topic == &topic; })) {
       topic.refused.clear();
     }
   }

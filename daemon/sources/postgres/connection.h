@@ -29,6 +29,18 @@ struct PostgresFailure {
   bool needs_password = false;
 };
 
+// What a command ended with: rows (NULL is an empty text), or the failure; the connection lives
+// on.
+struct PostgresAnswer {
+  std::optional<PostgresFailure> failure;
+  std::vector<std::vector<std::string>> rows;
+  std::vector<std::string> columns;                      // names
+  std::set<std::pair<std::size_t, std::size_t>> nulls;  // row and column of each NULL
+  // Only of send_prepared() with a bound:
+  std::vector<std::uint32_t> types;  // of the columns
+  bool is_too_much = false;          // the rows passed the bound, and are not here; the connection is lost
+};
+
 class PostgresConnection {
  public:
   enum class State {
@@ -39,17 +51,7 @@ class PostgresConnection {
     kStreaming,  // COPY BOTH
   };
 
-  // What a command ended with: rows (NULL is an empty text), or the failure; the connection lives
-  // on.
-  struct Answer {
-    std::optional<PostgresFailure> failure;
-    std::vector<std::vector<std::string>> rows;
-    std::vector<std::string> columns;                      // names
-    std::set<std::pair<std::size_t, std::size_t>> nulls;  // row and column of each NULL
-    // Only of send_prepared() with a bound:
-    std::vector<std::uint32_t> types;  // of the columns
-    bool is_too_much = false;          // the rows passed the bound, and are not here; the connection is lost
-  };
+  using Answer = PostgresAnswer;
 
   explicit PostgresConnection(NameLookup::Resolver resolver = NameLookup::system_resolver);
   ~PostgresConnection();

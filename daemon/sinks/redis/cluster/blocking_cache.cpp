@@ -210,7 +210,7 @@ Result<std::optional<Record>> BlockingCache::record(const std::string& record_ke
     if (copy && shard != shards.end()) shard->copies.push_back(std::move(*copy));
   }
   JudgedCopies judged = judge_copies(shards, std::nullopt);
-  if (judged.record && judged.lost.any()) judged.record->gaps.insert("redis_rollback");
+  if (judged.record && judged.lost.any()) judged.record->gaps.insert(kRollbackGap);
   return std::move(judged.record);
 }
 

@@ -35,7 +35,7 @@ class BlockingCache {
   Result<Reply> command(const std::string& key, std::vector<std::string> words);
 
   // What evictd keeps on record under this name; nothing when there is no record. Of a cluster: its copies, judged as the daemon judges them;
-  // where a master has not what the others have, 'redis_rollback' stands among the gaps, which the daemon may not have seen yet.
+  // where a master has not what the others have, kRollbackGap stands among the gaps, which the daemon may not have seen yet.
   Result<std::optional<Record>> record(const std::string& record_key);
 
   // Of a cluster, as it was told last: masters, and what each serves. One server: one address.

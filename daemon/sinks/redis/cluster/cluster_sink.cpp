@@ -31,9 +31,6 @@ constexpr std::size_t kOrdersMax = 1024;
 constexpr std::size_t kHeldBytesMax = 8 * 1024 * 1024;  // of calls that wait for a node that is away
 constexpr std::size_t kBusyKeysMax = 8192;              // that calls to nodes which are there are about
 
-// Stands in the record for as long as a part of the cache is older than what is on record.
-constexpr const char* kRollbackGap = "redis_rollback";
-
 // What calls belong to that are no order's.
 constexpr std::uint64_t kTopologyCalls = 0;
 constexpr std::uint64_t kSaveCalls = 1;
