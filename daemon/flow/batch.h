@@ -51,6 +51,8 @@ struct Batch {
   SteadyTime known_since = SteadyTime::min();
   std::optional<SystemTime> oldest_commit;
   std::vector<SystemTime> commits;   // of each transaction that ends here and has something in `parts` or `purges`
+  // Of the transaction that began in an earlier batch and ends here, with nothing in `parts` or `purges` of this one.
+  std::optional<SystemTime> carried_commit;
   std::uint64_t transactions = 0;    // that end here
   std::vector<Position> ends;        // per stream, the last commit in it
   bool is_cut = false;               // its last transaction goes on in the next batch, or was cut off: `ends` does not speak for it

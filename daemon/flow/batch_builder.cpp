@@ -58,7 +58,7 @@ void BatchBuilder::use(std::shared_ptr<const RuleSet> rules) {
 void BatchBuilder::begin(const TransactionBegin& begin) {
   current_ = begin;
   in_transaction_ = true;
-  noted_ = has_direct_ = has_lookup_ = false;
+  noted_ = has_direct_ = has_lookup_ = is_carried_ = false;
 }
 
 void BatchBuilder::note_xid() {
@@ -163,9 +163,12 @@ void BatchBuilder::commit(const Position& end) {
   in_transaction_ = false;
   ++batch_->transactions;
   noted_ = false;
+  const bool is_carried = std::exchange(is_carried_, false);
   if (std::exchange(has_direct_, false)) {
     batch_->commits.push_back(current_.commit_time);
     bytes_ += sizeof(SystemTime);
+  } else if (is_carried) {
+    batch_->carried_commit = current_.commit_time;
   }
   if (std::exchange(has_lookup_, false)) {
     batch_->lookup_commits.push_back(current_.commit_time);
@@ -217,6 +220,7 @@ std::unique_ptr<Batch> BatchBuilder::take() {
   lookup_items_.clear();
   items_ = raises_ = bytes_ = 0;
   // A slice of a large transaction: its next slice names it again.
+  is_carried_ = in_transaction_ && (is_carried_ || has_direct_);
   noted_ = has_direct_ = has_lookup_ = false;
   return batch;
 }

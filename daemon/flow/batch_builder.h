@@ -80,6 +80,7 @@ class BatchBuilder {
   bool has_direct_ = false;
   bool has_lookup_ = false;
   std::unordered_map<std::string, std::pair<std::size_t, std::size_t>> lookup_items_;  // framed -> lookup, item
+  bool is_carried_ = false;  // something direct of the current transaction is in an earlier batch
   bool noted_ = false;  // the current transaction's xid is in the batch
 };
 

@@ -117,7 +117,10 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   // Sent again: for another cache's sake, or because this process or another one ended before it was acknowledged.
   const bool is_known = is_finished(*batch);
   const bool is_replay = !is_known && is_applied(*batch);
-  if (!batch->ends.empty()) unnoted_.push_back({batch->number, batch->ends});
+  if (!batch->ends.empty()) {
+    unnoted_.push_back({batch->number, batch->ends});
+    if (std::exchange(is_carried_, false) && !is_known && !is_replay) unnoted_.back().carried_commit = batch->carried_commit;
+  }
   auto made = std::make_unique<BatchWork>();
   BatchWork& work = *made;
   work.id = batch->number * 2;
@@ -173,6 +176,7 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
         std::count_if(work.parts.begin(), work.parts.end(), [](const Part& part) { return part.waits_for_visibility; }));
   }
   work.unfinished = static_cast<std::uint32_t>(work.parts.size() + work.purges.size());
+  if (batch->is_cut && work.unfinished > 0) is_carried_ = true;
   work.unsettled = work.unfinished;
   work.unsettled_before = ((std::uint64_t{1} << spec_.after.size()) - 1) & ~parked_before_;
   work.unapplied = work.unfinished - applied_before;
@@ -228,6 +232,7 @@ void Lane::note_applied() {
     if (streaming_) {
       for (const Position& end : unnoted_.front().ends) ledger_.applied(end, source_.stream_name(end.stream));
     }
+    if (unnoted_.front().carried_commit) tell_latency(*unnoted_.front().carried_commit);
     unnoted_.pop_front();
   }
 }
@@ -699,11 +704,12 @@ void Lane::applied(Work& work) {
   if (batch == nullptr) return;
   unapplied_.erase(batch->number);
   if (batch->abandoned) return;  // a purge that it asked for was given up with it
-  for (const SystemTime commit : batch->batch->commits) {
-    observer_.invalidation_latency(spec_.name,
-                                   std::chrono::duration_cast<std::chrono::microseconds>(now_.system - commit));
-    if (!last_applied_commit_ || commit > *last_applied_commit_) last_applied_commit_ = commit;
-  }
+  for (const SystemTime commit : batch->batch->commits) tell_latency(commit);
+}
+
+void Lane::tell_latency(SystemTime commit) {
+  observer_.invalidation_latency(spec_.name, std::chrono::duration_cast<std::chrono::microseconds>(now_.system - commit));
+  if (!last_applied_commit_ || commit > *last_applied_commit_) last_applied_commit_ = commit;
 }
 
 void Lane::finish_part(Work& work, std::uint32_t number) {

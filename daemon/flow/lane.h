@@ -241,6 +241,7 @@ class Lane final : private SinkHandler {
   void finish_part(Work& work, std::uint32_t part);
   void first_acts_left(Work& work, std::uint32_t left);
   void applied(Work& work);
+  void tell_latency(SystemTime commit);
   void finished(Work& work);
   void batch_finished(BatchWork& batch);
   void let_go(std::uint64_t number, bool is_whole);
@@ -335,8 +336,10 @@ class Lane final : private SinkHandler {
   struct Unnoted {
     std::uint64_t number = 0;
     std::vector<Position> ends;
+    std::optional<SystemTime> carried_commit = {};
   };
   std::deque<Unnoted> unnoted_;
+  bool is_carried_ = false;  // something of the transaction that goes on in the next batch acts here
   std::uint64_t noted_through_max_ = UINT64_MAX;
   std::uint64_t gate_ = UINT64_MAX;   // batches beyond it wait for the lanes before this one
   std::deque<std::uint64_t> unbegun_; // their numbers, in order; some may be given up

@@ -119,5 +119,18 @@ TEST(ManyTransactions, OfOneCounterFillABatchSoon) {  // G8
   EXPECT_LE(xid, 1100u);
 }
 
+// What it does comes in pieces, and its end long after the last that any rule asks about.
+TEST(ManyKeys, ATransactionThatEndsInABatchWithNothingOfItCountsInTheLatency) {
+  FlowRun world("- {table: public.rows, where: {id: 1}, keys: ['row:{id}']}");
+  world.source.changes_per_step = 1;
+  world.run(100ms);
+  world.database.make_visible(world.database.commit({2, 1, 2, 2, 2}, false, world.now.system).xid, world.now.steady);
+  world.database.make_visible(world.database.commit({2, 2, 2, 2}, false, world.now.system).xid, world.now.steady);
+  world.run(5s);
+  EXPECT_TRUE(world.is_acknowledged());
+  EXPECT_EQ(world.observer.latencies, 1) << "and the other one has nothing to wait for";
+  EXPECT_EQ(world.status().last_applied_commit, world.now.system - 5s);
+}
+
 }  // namespace
 }  // namespace evictd::testing
