@@ -71,7 +71,7 @@ select format('grant execute on function %s to %I', oid::regprocedure, {0}) from
 )";
 
 // {0}: the values ('schema', 'table', array of columns whose old value is needed, array of those whose new value is);
-// {1}: kIsIdentity.
+// {1}: kIsIdentity; {2}: the publication. (to_jsonb: columns of the catalogue that older servers do not have.)
 constexpr std::string_view kTables = R"(
 -- The tables that the rules name, with what lies below them.
 create temporary view evictd_named as
@@ -90,10 +90,18 @@ create temporary view evictd_tree as
   from tree join pg_class c on c.oid = tree.oid join pg_namespace n on n.oid = c.relnamespace
   where c.relpersistence = 'p' and c.relkind in ('r', 'p');
 
+-- Of a generated column that is not sent, REPLICA IDENTITY FULL would make UPDATE and DELETE fail (PostgreSQL 18). A virtual one never is:
+-- such a table is left as it is.
+select format('select %L', made), made from (
+select format('alter publication %I set (publish_generated_columns = stored)', {2}) from pg_publication p
+  where pubname = {2} and to_jsonb(p) ->> 'pubgencols' = 'n') as missing (made) \gexec
+
 -- Old values: in the stream, or the rule's whole pattern is purged in their place.
 select format('select %L', made), made from (
 select distinct format('alter table only %s replica identity full', name) from evictd_tree t
-  where relkind = 'r' and relreplident <> 'f' and (identity = '{{}}' or not old_values <@ identity
+  where relkind = 'r' and relreplident <> 'f'
+  and not exists (select from pg_attribute a where a.attrelid = t.oid and not a.attisdropped and to_jsonb(a) ->> 'attgenerated' = 'v')
+  and (identity = '{{}}' or not old_values <@ identity
     or exists (select from pg_attribute a where a.attrelid = t.oid and a.attname = any (long_values)
       and a.attname <> all (identity) and a.attstorage in ('x', 'e', 'm') and a.attlen < 0))) as missing (made) \gexec
 )";
@@ -103,7 +111,8 @@ constexpr std::string_view kPublication = R"(
 create temporary view evictd_wanted as select distinct oid, name from evictd_tree where not relispartition
   or not exists (select from pg_inherits i join evictd_tree above on above.oid = i.inhparent where i.inhrelid = evictd_tree.oid);
 select format('select %L', made), made from (
-select format('create publication %I for table %s', {0}, string_agg('only ' || name, ', ' order by name)) from evictd_wanted
+select format('create publication %I for table %s%s', {0}, string_agg('only ' || name, ', ' order by name),
+    case when current_setting('server_version_num')::int >= 180000 then ' with (publish_generated_columns = stored)' end) from evictd_wanted
   where not exists (select from pg_publication where pubname = {0}) having count(*) > 0) as missing (made) \gexec
 select format('select %L', made), made from (
 select format('alter publication %I add table only %s', {0}, name) from evictd_wanted w
@@ -210,7 +219,7 @@ Result<std::string> dba_script(const PostgresOptions& options, const RuleSet& ru
   script += fmt::format(kRole, quoted_text(role),
                         read.empty() ? "It reads no row of your tables by SQL."
                                      : "It reads by SQL what rules join, and nothing else of your tables.");
-  script += fmt::format(kTables, values, kIsIdentity);
+  script += fmt::format(kTables, values, kIsIdentity, quoted_text(options.publication));
   script += fmt::format(kPublication, quoted_text(options.publication));
   if (!read.empty()) {
     std::vector<std::string> readable;

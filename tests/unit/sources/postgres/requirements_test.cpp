@@ -164,6 +164,16 @@ TEST_F(RequirementsTest, GeneratedAndUnpublishedColumnsAreNotSent) {
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0].id, "PG022");
   EXPECT_THAT(found[0].cause, HasSubstr("which is generated and not sent before PostgreSQL 18"));
+  products.columns[1].is_published = false;
+  facts.server.version = 180000;
+  EXPECT_EQ(findings("- {table: public.products, keys: ['product:{slug}']}").at(0).fix, "ALTER PUBLICATION ... SET (publish_generated_columns = stored);");
+  products.columns[1].is_virtual = true;
+  found = findings("- {table: public.products, keys: ['product:{slug}']}");
+  EXPECT_EQ(found.at(0).id, "PG022");
+  EXPECT_THAT(found[0].cause, HasSubstr("a virtual generated column, which is never sent"));
+  products.columns[1].is_virtual = false;
+  products.columns[1].is_published = true;
+  facts.server.version = 150020;
   products.columns[1].is_generated = false;
   products.columns[1].is_published = false;
   found = findings("- {table: public.products, keys: ['product:{slug}']}");
