@@ -199,6 +199,19 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
   }
 }
 
+// An UPDATE that moves a row to another partition is sent as what it is to the two: a DELETE and an INSERT.
+void judge_moved_rows(const Requirements& requirements, const Facts& facts, Findings& findings) {
+  for (const RuleInfo& rule : requirements.rules) {
+    const auto found = facts.tables.find(rule.qualified_table());
+    if (found == facts.tables.end() || (found->second.table.kind != 'p' && !found->second.table.is_partition)) continue;
+    if (!rule.is_on(Operation::kUpdate) || (rule.is_on(Operation::kInsert) && rule.is_on(Operation::kDelete))) continue;
+    findings.push_back({"PG023", Severity::kWarning, rule.place.to_string(),
+                        fmt::format("'{}' is partitioned: an UPDATE that moves a row to another partition is sent as a DELETE and an INSERT, which 'on' leaves out",
+                                    rule.qualified_table()),
+                        "nothing where no update changes a column that partitions are made by; otherwise name insert and delete as well"});
+  }
+}
+
 // A row's version says nothing of another row. A key that does not name the row by its primary key may pass from
 // one row to another, whose versions never compare. (FULL does not tell which columns the key has.)
 void judge_versioned_keys(const Requirements& requirements, const Facts& facts, Findings& findings) {
@@ -413,6 +426,7 @@ void judge_ignored(const Requirements& requirements, const Facts& facts, Finding
 Findings check_requirements(const Requirements& requirements, const Facts& facts) {
   Findings findings;
   judge_tables(requirements, facts, findings);
+  judge_moved_rows(requirements, facts, findings);
   judge_versioned_keys(requirements, facts, findings);
   judge_uses(requirements, facts, findings);
   judge_ignored(requirements, facts, findings);

@@ -1,5 +1,6 @@
 #include "daemon/sources/postgres/requirements.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -276,6 +277,20 @@ TEST_F(RequirementsTest, RowFiltersAndPartitionsAreNamed) {
   EXPECT_EQ(found[0].id, "PG023");
   EXPECT_EQ(found[1].id, "PG019");
   EXPECT_THAT(found[1].cause, HasSubstr("of 'public.products_1'"));
+}
+
+// To the stream it is a DELETE and an INSERT.
+TEST_F(RequirementsTest, ARuleForUpdatesAloneDoesNotHearOfRowsThatMoveBetweenPartitions) {
+  facts.tables["public.products"].table.kind = 'p';
+  for (const char* on : {"[update]", "[update, delete]", "[insert, update]"}) {
+    const auto found = findings(fmt::format("- {{table: public.products, on: {}, keys: ['product:{{id}}']}}", on));
+    ASSERT_EQ(found.size(), 2u) << on;
+    EXPECT_EQ(found[1].id, "PG023");
+    EXPECT_THAT(found[1].cause, HasSubstr("is sent as a DELETE and an INSERT"));
+  }
+  for (const char* on : {"[insert, update, delete]", "[insert]", "[delete]"}) {
+    EXPECT_EQ(findings(fmt::format("- {{table: public.products, on: {}, keys: ['product:{{id}}']}}", on)).size(), 1u) << on;
+  }
 }
 
 }  // namespace
