@@ -60,12 +60,15 @@ def test_the_script_for_the_owner_breaks_no_write(postgres, make_evictd):  # G7
     postgres.execute("alter table notes replica identity default; alter table marks replica identity default; create publication evictd for table notes")
     with pytest.raises(psycopg2.Error, match="Replica identity"):
         postgres.execute("begin; alter table notes replica identity full; update notes set title = 'X'")
-    evictd = make_evictd(rules=RULES.replace("['mark:{id}']", "['mark:{title}']"))
+    postgres.execute("create table bare (title text, slug text generated always as (lower(title)) virtual); insert into bare values ('A')")
+    evictd = make_evictd(rules=RULES.replace("['mark:{id}']", "['mark:{title}']") + "- {table: bare, keys: ['bare:{title}']}\n")
     for _ in range(2):
         script = evictd.command("check", "--sql").stdout
         done = subprocess.run(["psql", "-X", "-f", "-", postgres.url()], input=script, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         write_as_the_application(postgres)
+        postgres.execute("update bare set title = 'B'")
+        assert "-- not published, since its replica identity would make UPDATE and DELETE fail: public.bare" in done.stdout
     assert postgres.value("select relreplident from pg_class where relname = 'notes'") == "f"
     assert postgres.value("select relreplident from pg_class where relname = 'marks'") == "d"
     # ... and is advised no other way.

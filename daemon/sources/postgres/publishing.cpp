@@ -133,7 +133,9 @@ std::string full_identity_fix(const RelationFacts& relation) {
                        "and DELETE fail there: '{}' is a virtual generated column)", table, column->name);
   }
   const bool has_unsent = find_column_that(relation, [](const ColumnFacts& each) { return each.breaks_identity; }) != nullptr;
-  return fmt::format("{}ALTER TABLE {} REPLICA IDENTITY FULL;", has_unsent ? "ALTER PUBLICATION ... SET (publish_generated_columns = stored); " : "", table);
+  const bool has_list = find_column_that(relation, [](const ColumnFacts& each) { return !each.is_published && !each.is_generated; }) != nullptr;
+  return fmt::format("{}{}ALTER TABLE {} REPLICA IDENTITY FULL;", has_list ? "publish the table without a column list, then " : "",
+                     has_unsent ? "ALTER PUBLICATION ... SET (publish_generated_columns = stored); " : "", table);
 }
 
 std::string shown_relation(const TableName& name) { return shown_name(name.schema) + "." + shown_name(name.table); }
