@@ -342,6 +342,7 @@ void Lane::work_repairs(const Surroundings& surroundings) {
     conditions.has_snapshots = surroundings.is_streaming && surroundings.has_snapshots;
     conditions.snapshot = surroundings.is_streaming ? surroundings.snapshot : nullptr;
     conditions.snapshot_asked_at = surroundings.snapshot_asked_at;
+    conditions.history_since = now_.steady - std::max(cache_time() - ledger_.record().epoch_since, std::chrono::milliseconds(0));
     conditions.rules = rules_;
     conditions.acts = &acts_;
     if (const Repairs::Walk* walk = repairs_.next(now_.steady, conditions)) {
@@ -390,6 +391,7 @@ void Lane::walk_done(const Outcome& outcome) {
     }
     tell_purge(ref, walk.reason, counts, walk.began);
   }
+  has_repaired_ = has_repaired_ || repairs_.is_walk_of_late_readers();
   repairs_.done(now_.steady);
 }
 

@@ -107,6 +107,11 @@ void Repairs::begin(Repair& repair, SteadyTime now, const Conditions& conditions
   }
   if (repair.hanging.empty()) repair.visible_at = now;
   repair.began_at = now;
+  // Snapshots of a history that is over are numbers like those of this one, and mostly higher: no floor refuses them, and what was
+  // filled with them passes for newer than what changes now (tests/model/epoch.pml).
+  if (repair.is_gap && !repair.checked.empty() && conditions.history_since > now - options_.tombstone_ttl) {
+    repair.readers_at = conditions.history_since + options_.tombstone_ttl;
+  }
   repair.state = State::kFirst;
 }
 
@@ -114,6 +119,11 @@ void Repairs::make_walk(Repair& repair, std::vector<PatternRef> patterns, Act ac
   std::string reason;
   for (const std::string& one : repair.reasons) reason += (reason.empty() ? "" : ", ") + one;
   walk_ = std::make_unique<Walk>(Walk{repair.rules, std::move(patterns), act, repair.floor, std::move(reason), now, {repair.parts.begin(), repair.parts.end()}});
+}
+
+bool Repairs::is_walk_of_late_readers() const {
+  EVICTD_CHECK(walk_ != nullptr);
+  return repairs_[walking_].late_under_way == Repair::Late::kReaders;
 }
 
 std::optional<SteadyTime> Repairs::due(const Repair& repair) const {

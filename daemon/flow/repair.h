@@ -4,8 +4,8 @@
 //
 // One walk serves all patterns of a repair, and gaps that are found before its first walk begins join it. Readiness comes
 // after the second walk. Late walks follow where readers that began before the gap may still fill (`fill: checked` without
-// snapshots: until tombstone_ttl), or where a transaction that was in progress may be a lost commit that hangs: what it may
-// have left is purged when it is visible.
+// snapshots, or with those of a history that is over: until tombstone_ttl), or where a transaction that was in progress may be
+// a lost commit that hangs: what it may have left is purged when it is visible.
 // What a repair is about stays on record (ledger) until it is closed.
 #pragma once
 
@@ -71,6 +71,8 @@ class Repairs {
     bool has_snapshots = false;                 // the source answers for them
     const std::optional<Snapshot>* snapshot = nullptr;
     SteadyTime snapshot_asked_at = SteadyTime::min();
+    // Since when this cache follows the server as it is: whoever read before may have read what was lost with the one before it.
+    SteadyTime history_since = SteadyTime::min();
     // Rules of now, and which of them act on this cache.
     std::shared_ptr<const RuleSet> rules;
     const std::vector<bool>* acts = nullptr;
@@ -79,6 +81,8 @@ class Repairs {
   const Walk* next(SteadyTime now, const Conditions& conditions);
   // The walk under way, or null.
   const Walk* walk() const { return walk_.get(); }
+  // It takes what late readers have filled, which caches that are filled from this one may have by now. REQUIRES: a walk is under way.
+  bool is_walk_of_late_readers() const;
   // The walk was answered; or was lost and has to be made again.
   void done(SteadyTime now);
   void lost();

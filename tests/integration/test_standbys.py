@@ -57,6 +57,40 @@ def test_a_failover_takes_what_only_the_old_primary_had(postgres, redis, cache, 
         evictd.stop()
 
 
+def test_what_a_reader_of_the_lost_history_fills_after_the_repair_does_not_stay(postgres, redis, cache, make_standby, folder):  # G3, G6
+    """Its snapshot has seen more transactions than the new primary has had, by their numbers: no floor refuses it, and what changes next
+    would count as seen."""
+    standby = make_standby(postgres)
+    evictd = daemon.Evictd(f"{folder}/evictd", either(postgres, standby), redis.url(),
+                           "- {table: products, keys: ['product:{id}'], fill: checked}\n", redis_more="tombstone_ttl: 8s").start()
+
+    def fill(value, token):
+        return cache.execute_command("FCALL", "evictd_fill", 2, "product:50", "evictd:{product:50}", token, 600_000, value)
+
+    def read(server):
+        return server.execute("select name, pg_current_snapshot()::text from products where id = 50")[0]
+
+    try:
+        standby.execute("alter system set primary_conninfo = ''")
+        standby.execute("select pg_reload_conf()")
+        eventually("the standby hears no more of its primary", lambda: standby.value("select count(*) from pg_stat_wal_receiver") == 0)
+        for _ in range(50):
+            postgres.execute("update products set name = 'lost' where id = 50")
+        lost = read(postgres)
+        assert lost[0] == "lost"
+        postgres.stop("immediate")
+        standby.execute("select pg_promote()")
+        eventually("it is repaired", lambda: "repaired: slot_missing" in evictd.log_text(), 60)
+        assert fill(*lost) == 1, "nothing refuses it"
+        standby.execute("update products set name = 'new' where id = 50")
+        eventually("it is gone", lambda: cache.get("product:50") != b"lost", 20)
+        eventually("the gap is closed", lambda: not cache.get("evictd:record:evictd").count(b"slot_missing"), 20)
+        assert evictd.metrics().sum("evictd_gaps_total") == 1
+        evictd.wait_until_ready()
+    finally:
+        evictd.stop()
+
+
 class Balancer:
     """One address for two servers: sessions of the name `application` go to the second, all others to the first."""
 

@@ -26,6 +26,7 @@ SHORT = {
 }
 # What PostgreSQL has from 17 on.
 FROM_17 = ["tests/matrix/test_failover_slot.py"]
+FROM_18 = ["tests/matrix/test_generated_columns.py"]
 # By what speaks to the server: folders and files of tests/, and programs of the build.
 ALL = {
     "postgresql": ["tests/integration", "tests/faults/test_gaps.py", "tests/faults/test_rows.py", "tests/faults/test_postgres_restarts.py",
@@ -40,7 +41,7 @@ def tests_of(name, is_all):
     kind, _, version = name.partition("-")
     if kind != "postgresql":
         return (ALL if is_all else SHORT)["redis"]
-    return (ALL if is_all else SHORT)[kind] + (FROM_17 if int(version) >= 17 else [])
+    return (ALL if is_all else SHORT)[kind] + (FROM_17 if int(version) >= 17 else []) + (FROM_18 if int(version) >= 18 else [])
 
 
 def fetch(name):

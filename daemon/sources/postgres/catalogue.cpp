@@ -94,6 +94,7 @@ const ColumnFacts* RelationFacts::find_column(std::string_view column) const {
 }
 
 bool RelationFacts::has_identity() const {
+  if (std::any_of(columns.begin(), columns.end(), [](const ColumnFacts& column) { return column.in_identity && column.breaks_identity; })) return false;
   if (identity == 'f') return true;
   return identity != 'n' &&
          std::any_of(columns.begin(), columns.end(),
@@ -189,13 +190,13 @@ Result<Facts> Catalogue::read_facts(const Subject& subject) {
     const auto publication = session.query(fmt::format(
         "select pg_has_role(current_user, pubowner, 'USAGE'), puballtables, pubinsert, pubupdate, "
         "pubdelete,"
-        " {}, {}, oid::text || ':' || xmin::text from pg_publication where pubname = {}",
-        version >= 110000 ? "pubtruncate" : "false", version >= 130000 ? "pubviaroot" : "false",
+        " {}, {}, oid::text || ':' || xmin::text, {} from pg_publication where pubname = {}",
+        version >= 110000 ? "pubtruncate" : "false", version >= 130000 ? "pubviaroot" : "false", version >= kGeneratedColumnsVersion ? "pubgencols = 's'" : "false",
         session.quote(subject.publication)));
     if (!publication.empty()) {
       const auto& p = publication[0];
       facts.publication = {true,        p[0] == "t", p[1] == "t", p[6] == "t",
-                           p[2] == "t", p[3] == "t", p[4] == "t", p[5] == "t", p[7]};
+                           p[2] == "t", p[3] == "t", p[4] == "t", p[5] == "t", p[7], p[8] == "t"};
     }
     facts.tables = read_tables(session, subject, facts.publication);
     if (facts.tables.size() < subject.tables.size()) facts.other_tables = other_tables(session);
@@ -266,7 +267,7 @@ Result<Catalogue::Resolved> Catalogue::resolve(Oid relation,
 Result<void> Catalogue::create_publication(const std::string& publication,
                                            const std::vector<TableName>& relations) {
   auto done = run<bool>([&](CatalogueSession& session) {
-    session.transaction({std::string(kLockTimeout), create_publication_statement(publication, relations)});
+    session.transaction({std::string(kLockTimeout), create_publication_statement(publication, relations, session.version())});
     return true;
   });
   if (!done) return tl::unexpected<Error>(std::move(done.error()));

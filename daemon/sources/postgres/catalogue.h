@@ -49,6 +49,9 @@ struct SlotFacts {
   std::optional<std::int64_t> safe_wal_bytes;
 };
 
+// The first that sends generated columns, where the publication says so.
+inline constexpr int kGeneratedColumnsVersion = 180'000;
+
 struct PublicationFacts {
   bool exists = false;
   bool is_ours = false;  // owned by our role: may be extended
@@ -56,6 +59,7 @@ struct PublicationFacts {
   bool via_root = false;
   bool inserts = false, updates = false, deletes = false, truncates = false;
   std::string mark;  // the row of the catalogue and who wrote it: "16390:731"
+  bool sends_generated = false;  // stored generated columns too (PostgreSQL 18)
 };
 
 struct EnumLabel {
@@ -69,6 +73,9 @@ struct ColumnFacts {
   Oid base_type = 0;  // of a domain; otherwise the type itself
   bool in_identity = false;
   bool is_generated = false;
+  bool is_virtual = false;  // generated when it is read (PostgreSQL 18): never sent
+  // Generated and not sent: as part of a replica identity it makes UPDATE and DELETE fail, from PostgreSQL 18 on, once published.
+  bool breaks_identity = false;
   bool is_nullable = false;
   bool can_be_toasted = false;
   bool is_published = true;  // not left out by a column list
@@ -111,7 +118,7 @@ struct RelationFacts {
   std::map<Oid, EnumLabel> labels;  // of the enums that its columns are made of
 
   const ColumnFacts* find_column(std::string_view column) const;
-  // False: publishing its updates would make the application's UPDATE and DELETE fail.
+  // False: publishing its updates would make the application's UPDATE and DELETE fail (identity_problem() says why).
   bool has_identity() const;
 };
 

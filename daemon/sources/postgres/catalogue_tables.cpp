@@ -23,7 +23,7 @@ std::string oid_list(const Relations& relations) {
   return list;
 }
 
-void read_columns(CatalogueSession& session, const Subject& subject, Relations& relations) {
+void read_columns(CatalogueSession& session, const Subject& subject, const PublicationFacts& publication, Relations& relations) {
   const int version = session.version();
   // Column lists are as old as PostgreSQL 15; before, every column is published.
   const std::string lists =
@@ -41,7 +41,7 @@ void read_columns(CatalogueSession& session, const Subject& subject, Relations& 
       " format_type(a.atttypid, a.atttypmod), a.atttypmod, t.typcategory, a.xmin, t.typname, {},"
       // What else its row says: who altered that has written the row as well.
       " concat_ws(' ', a.attnotnull, a.atthasdef, a.attstattarget, a.attstorage,"
-      "  a.attislocal, a.attinhcount, a.attacl::text, a.attoptions::text{})"
+      "  a.attislocal, a.attinhcount, a.attacl::text, a.attoptions::text{}), {}"
       " from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = "
       "c.relnamespace join pg_type t on t.oid = a.atttypid{}"
       " where a.attrelid in ({}) and a.attnum > 0 and not a.attisdropped order by a.attrelid, "
@@ -49,7 +49,8 @@ void read_columns(CatalogueSession& session, const Subject& subject, Relations& 
       kIsIdentity, version >= 120000 ? "a.attgenerated <> ''" : "false",
       version >= 150000 ? "l.attnames is null or a.attname = any (l.attnames)" : "true",
       kLooseCollation,
-      version >= 140000 ? ", a.atthasmissing, a.attidentity, a.attgenerated, a.attcompression" : "", lists, oid_list(relations)));
+      version >= 140000 ? ", a.atthasmissing, a.attidentity, a.attgenerated, a.attcompression" : "",
+      version >= kGeneratedColumnsVersion ? "a.attgenerated = 'v'" : "false", lists, oid_list(relations)));
   std::set<Oid> used;
   for (const auto& row : rows) used.insert(oid_of(row[2]));
   const CatalogueTypes types = read_types(session, used);
@@ -73,6 +74,10 @@ void read_columns(CatalogueSession& session, const Subject& subject, Relations& 
     column.base_type_name = types.name_of(column.base_type, row[13]);
     column.loose_collation = row[14];
     column.traits = row[15];
+    column.is_virtual = row[16] == "t";
+    // One that we create sends what is stored.
+    const bool is_sent = !column.is_virtual && (!publication.exists || publication.sends_generated);
+    column.breaks_identity = version >= kGeneratedColumnsVersion && column.is_generated && !is_sent;
     column.enum_labels = types.labels_of(column.base_type);
     relation.columns.push_back(std::move(column));
   }
@@ -180,7 +185,7 @@ std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const S
     relations.emplace(facts.oid, std::move(facts));
   }
   read_publication_marks(session, subject, publication, relations);
-  if (subject.with_columns) read_columns(session, subject, relations);
+  if (subject.with_columns) read_columns(session, subject, publication, relations);
 
   std::unordered_map<Oid, std::string> roots;
   for (const auto& [root, oid] : nodes) {

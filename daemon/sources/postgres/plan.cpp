@@ -57,7 +57,7 @@ void plan_publication(const PlanInput& input, Plan& plan) {
       plan.problems.push_back(fmt::format("table '{}' does not exist", table));
       continue;
     }
-    Publishing publishing = plan_publishing(found->second, publication, name);
+    Publishing publishing = plan_publishing(found->second, publication, name, input.facts->server.version);
     for (const Unserved& unserved : publishing.unserved) {
       if (unserved.why == Unserved::Why::kNotOwned) plan.relations_unowned.push_back(unserved.relation);
       plan.problems.push_back(unserved.fix.empty() ? unserved.text : unserved.text + ": " + unserved.fix);
@@ -66,8 +66,9 @@ void plan_publication(const PlanInput& input, Plan& plan) {
     for (const RelationFacts* relation : found->second.row_relations()) {
       if (!publication.exists || !relation->is_published || relation->has_identity()) continue;
       if (!publication.updates && !publication.deletes) continue;
-      plan.warnings.push_back(fmt::format("'{}' is in publication '{}' and has no replica identity: PostgreSQL refuses UPDATE and DELETE on it: ALTER TABLE {} REPLICA IDENTITY FULL;",
-                                          relation->name.qualified(), name, shown_relation(relation->name)));
+      const IdentityProblem problem = identity_problem(*relation, name);
+      plan.warnings.push_back(fmt::format("'{}' is in publication '{}' and {}: PostgreSQL refuses UPDATE and DELETE on it: {}",
+                                          relation->name.qualified(), name, problem.text, problem.fix));
     }
     // In the stream, a row that the filter leaves out looks like one that did not change.
     for (const RelationFacts* relation : found->second.row_relations()) {
@@ -129,7 +130,7 @@ Result<Plan> make_plan(const PlanInput& input) {
     return fail(ErrorKind::kConnection,  // somebody else may create it meanwhile
                 fmt::format("cannot create publication '{}': role '{}' does not own {}", input.options->publication,
                             facts.server.role, shown_relation(plan.relations_unowned.front())),
-                "as an owner of the tables: " + create_publication_statement(input.options->publication, relations));
+                "as an owner of the tables: " + create_publication_statement(input.options->publication, relations, facts.server.version));
   }
   // A slot older than its publication cannot be used: decoding looks into the catalogue of its own
   // past.

@@ -41,7 +41,7 @@ std::optional<Unserved> undecodable(const RelationFacts& relation, const TableFa
 }  // namespace
 
 Publishing plan_publishing(const TableFacts& facts, const PublicationFacts& publication,
-                           const std::string& publication_name) {
+                           const std::string& publication_name, int server_version) {
   Publishing result;
   std::vector<const RelationFacts*> holders;
   if (facts.table.kind != 'p') holders.push_back(&facts.table);
@@ -62,10 +62,9 @@ Publishing plan_publishing(const TableFacts& facts, const PublicationFacts& publ
     }
     if (!relation->has_identity()) {
       has_bare = true;
-      result.unserved.push_back(
-          {Unserved::Why::kNoIdentity, relation->name,
-           subject_of(*relation, facts) + " has no replica identity and cannot be published",
-           fmt::format("ALTER TABLE {} REPLICA IDENTITY FULL;", shown_relation(relation->name))});
+      IdentityProblem problem = identity_problem(*relation, publication_name);
+      result.unserved.push_back({Unserved::Why::kNoIdentity, relation->name,
+                                 fmt::format("{} {} and cannot be published", subject_of(*relation, facts), problem.text), std::move(problem.fix)});
       continue;
     }
     wanted.push_back(relation);
@@ -78,7 +77,7 @@ Publishing plan_publishing(const TableFacts& facts, const PublicationFacts& publ
   }
   for (const RelationFacts* relation : wanted) {
     const std::string statement = publication.exists ? add_relations_statement(publication_name, {relation->name})
-                                                     : create_publication_statement(publication_name, {relation->name});
+                                                     : create_publication_statement(publication_name, {relation->name}, server_version);
     if (publication.all_tables) {
       // It is published, but as its root: PostgreSQL takes no table into such a publication.
       result.unserved.push_back(
@@ -105,6 +104,40 @@ Publishing plan_publishing(const TableFacts& facts, const PublicationFacts& publ
   return result;
 }
 
+namespace {
+
+const ColumnFacts* find_column_that(const RelationFacts& relation, bool (*wanted)(const ColumnFacts&)) {
+  const auto found = std::find_if(relation.columns.begin(), relation.columns.end(), wanted);
+  return found == relation.columns.end() ? nullptr : &*found;
+}
+
+}  // namespace
+
+IdentityProblem identity_problem(const RelationFacts& relation, const std::string& publication) {
+  const std::string table = shown_relation(relation.name);
+  if (const ColumnFacts* column = find_column_that(relation, [](const ColumnFacts& each) { return each.in_identity && each.is_virtual; })) {
+    return {fmt::format("has a replica identity with a virtual generated column ('{}')", column->name),
+            fmt::format("ALTER TABLE {} REPLICA IDENTITY DEFAULT; which wants a primary key, or REPLICA IDENTITY USING INDEX of a unique one", table)};
+  }
+  if (const ColumnFacts* column = find_column_that(relation, [](const ColumnFacts& each) { return each.in_identity && each.breaks_identity; })) {
+    return {fmt::format("has a replica identity with a generated column that the publication does not send ('{}')", column->name),
+            fmt::format("ALTER PUBLICATION {} SET (publish_generated_columns = stored);", publication.empty() ? "..." : shown_name(publication))};
+  }
+  return {"has no replica identity", full_identity_fix(relation), true};
+}
+
+std::string full_identity_fix(const RelationFacts& relation) {
+  const std::string table = shown_relation(relation.name);
+  if (const ColumnFacts* column = find_column_that(relation, [](const ColumnFacts& each) { return each.is_virtual; })) {
+    return fmt::format("a unique index of the columns that are needed, all NOT NULL, and ALTER TABLE {} REPLICA IDENTITY USING INDEX ...; (FULL makes UPDATE "
+                       "and DELETE fail there: '{}' is a virtual generated column)", table, column->name);
+  }
+  const bool has_unsent = find_column_that(relation, [](const ColumnFacts& each) { return each.breaks_identity; }) != nullptr;
+  const bool has_list = find_column_that(relation, [](const ColumnFacts& each) { return !each.is_published && !each.is_generated; }) != nullptr;
+  return fmt::format("{}{}ALTER TABLE {} REPLICA IDENTITY FULL;", has_list ? "publish the table without a column list, then " : "",
+                     has_unsent ? "ALTER PUBLICATION ... SET (publish_generated_columns = stored); " : "", table);
+}
+
 std::string shown_relation(const TableName& name) { return shown_name(name.schema) + "." + shown_name(name.table); }
 
 namespace {
@@ -121,10 +154,10 @@ std::string add_relations_statement(const std::string& publication, const std::v
   return fmt::format("ALTER PUBLICATION {} ADD TABLE {};", shown_name(publication), relation_list(relations));
 }
 
-std::string create_publication_statement(const std::string& publication, const std::vector<TableName>& relations) {
+std::string create_publication_statement(const std::string& publication, const std::vector<TableName>& relations, int server_version) {
   // An empty one serves as well: tables are added when they are there.
-  if (relations.empty()) return fmt::format("CREATE PUBLICATION {};", shown_name(publication));
-  return fmt::format("CREATE PUBLICATION {} FOR TABLE {};", shown_name(publication), relation_list(relations));
+  return fmt::format("CREATE PUBLICATION {}{}{};", shown_name(publication), relations.empty() ? "" : " FOR TABLE " + relation_list(relations),
+                     server_version >= kGeneratedColumnsVersion ? " WITH (publish_generated_columns = stored)" : "");
 }
 
 }  // namespace evictd

@@ -27,12 +27,25 @@ struct Publishing {
 // For the table that rules name as `table`. Never FOR ALL TABLES, and nothing without a replica identity: its UPDATE and
 // DELETE would fail for the application (G7).
 Publishing plan_publishing(const TableFacts& facts, const PublicationFacts& publication,
-                           const std::string& publication_name);
+                           const std::string& publication_name, int server_version);
+
+// Why UPDATE and DELETE on a published relation fail, and what to do: "has no replica identity". REQUIRES: !has_identity().
+struct IdentityProblem {
+  std::string text;
+  std::string fix;
+  bool is_none = false;  // there is no identity at all: a primary key would help
+};
+// `publication`: its name, empty where it does not matter.
+IdentityProblem identity_problem(const RelationFacts& relation, const std::string& publication);
+// What makes the old values of all columns be sent, as far as that can be without making the application's UPDATE and DELETE fail.
+std::string full_identity_fix(const RelationFacts& relation);
 
 // For a person, as the statements below.
 std::string shown_relation(const TableName& name);
 // The whole statement, as it can be pasted. ONLY: what lies below a table is published by itself or not at all.
 std::string add_relations_statement(const std::string& publication, const std::vector<TableName>& relations);
-std::string create_publication_statement(const std::string& publication, const std::vector<TableName>& relations);
+// Of PostgreSQL 18 and later, with generated columns: without them, REPLICA IDENTITY FULL makes UPDATE and DELETE fail on a table that has
+// one (G7).
+std::string create_publication_statement(const std::string& publication, const std::vector<TableName>& relations, int server_version);
 
 }  // namespace evictd

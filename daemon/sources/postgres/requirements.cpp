@@ -12,8 +12,6 @@
 namespace evictd {
 namespace {
 
-constexpr int kGeneratedColumnsVersion = 180'000;
-
 std::string full_name(const RelationFacts& relation) {
   return relation.name.schema + "." + relation.name.table;
 }
@@ -98,6 +96,15 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
     finding.fix = "use the columns it is generated from";
     return finding;
   }
+  if (column->is_generated && (column->is_virtual || !column->is_published)) {
+    finding.id = "PG022";
+    finding.severity = missing_severity(rule, need);
+    finding.cause = fmt::format("{} needs '{}' of '{}', {}{}", need.where, need.column, table,
+                                column->is_virtual ? "a virtual generated column, which is never sent" : "which is generated, and not sent by the publication",
+                                fallback_text(rule, need));
+    finding.fix = column->is_virtual ? "use the columns it is generated from" : "ALTER PUBLICATION ... SET (publish_generated_columns = stored);";
+    return finding;
+  }
   if (!column->is_published) {
     finding.id = "PG018";
     finding.severity = missing_severity(rule, need);
@@ -118,7 +125,7 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
         need.column, table, operations, identity_text(relation), fallback_text(rule, need));
     // A promise only for what a template names: of a condition it would keep the rule from acting at all.
     const bool may_promise = !need.on_delete_old && !need.is_condition;
-    finding.fix = fmt::format("ALTER TABLE {} REPLICA IDENTITY FULL;{}", shown_relation(relation.name),
+    finding.fix = fmt::format("{}{}", full_identity_fix(relation),
                               may_promise ? fmt::format(" or, if no UPDATE ever changes it, say immutable: [{}]{}", need.column,
                                                         rule.implied_via.empty() ? "" : fmt::format(" in the join '{}'", rule.implied_via))
                                           : "");
@@ -132,9 +139,7 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
         "{} needs '{}' of '{}': a value of more than about 2 kB that an UPDATE leaves alone is not"
         " sent{}",
         need.where, need.column, table, fallback_text(rule, need));
-    finding.fix = fmt::format(
-        "nothing while its values are short; otherwise ALTER TABLE {} REPLICA IDENTITY FULL;",
-        shown_relation(relation.name));
+    finding.fix = fmt::format("nothing while its values are short; otherwise {}", full_identity_fix(relation));
     return finding;
   }
   return std::nullopt;
@@ -149,7 +154,7 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
     const auto found = facts.tables.find(name);
     if (found == facts.tables.end()) continue;
     const RelationFacts& table = found->second.table;
-    const Publishing publishing = plan_publishing(found->second, facts.publication, "");
+    const Publishing publishing = plan_publishing(found->second, facts.publication, "", facts.server.version);
     bool is_whole = false;  // the table itself cannot be followed, nor judged further
     for (const Unserved& unserved : publishing.unserved) {
       using Why = Unserved::Why;
@@ -164,13 +169,10 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
     if (is_whole) continue;
     for (const RelationFacts* relation : found->second.row_relations()) {
       if (!relation->has_identity()) {
-        findings.push_back(
-            {"PG020", Severity::kError, name,
-             fmt::format("'{}' has no replica identity: once published, UPDATE and DELETE on it "
-                         "fail for everybody",
-                         full_name(*relation)),
-             fmt::format("add a primary key, or ALTER TABLE {} REPLICA IDENTITY FULL;",
-                         shown_relation(relation->name))});
+        const IdentityProblem problem = identity_problem(*relation, "");
+        findings.push_back({"PG020", Severity::kError, name,
+                            fmt::format("'{}' {}: once published, UPDATE and DELETE on it fail for everybody", full_name(*relation), problem.text),
+                            (problem.is_none ? "add a primary key, or " : "") + problem.fix});
       }
       if (!relation->row_filter.empty()) {
         findings.push_back(
@@ -194,6 +196,19 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
                                         "false), so that TRUNCATE of a partition is sent"
                                       : ""});
     }
+  }
+}
+
+// An UPDATE that moves a row to another partition is sent as what it is to the two: a DELETE and an INSERT.
+void judge_moved_rows(const Requirements& requirements, const Facts& facts, Findings& findings) {
+  for (const RuleInfo& rule : requirements.rules) {
+    const auto found = facts.tables.find(rule.qualified_table());
+    if (found == facts.tables.end() || (found->second.table.kind != 'p' && !found->second.table.is_partition)) continue;
+    if (!rule.is_on(Operation::kUpdate) || (rule.is_on(Operation::kInsert) && rule.is_on(Operation::kDelete))) continue;
+    findings.push_back({"PG023", Severity::kWarning, rule.place.to_string(),
+                        fmt::format("'{}' is partitioned: an UPDATE that moves a row to another partition is sent as a DELETE and an INSERT, which 'on' leaves out",
+                                    rule.qualified_table()),
+                        "nothing where no update changes a column that partitions are made by; otherwise name insert and delete as well"});
   }
 }
 
@@ -400,7 +415,7 @@ void judge_ignored(const Requirements& requirements, const Facts& facts, Finding
                           fmt::format("'ignore_changed' needs every old value of '{}', but its replica identity is {}: the rule acts on "
                                       "every update",
                                       full_name(*relation), identity_text(*relation)),
-                          fmt::format("ALTER TABLE {} REPLICA IDENTITY FULL;", shown_relation(relation->name))});
+                          full_identity_fix(*relation)});
       break;
     }
   }
@@ -411,6 +426,7 @@ void judge_ignored(const Requirements& requirements, const Facts& facts, Finding
 Findings check_requirements(const Requirements& requirements, const Facts& facts) {
   Findings findings;
   judge_tables(requirements, facts, findings);
+  judge_moved_rows(requirements, facts, findings);
   judge_versioned_keys(requirements, facts, findings);
   judge_uses(requirements, facts, findings);
   judge_ignored(requirements, facts, findings);

@@ -244,7 +244,7 @@ void PostgresSource::repaired() {
       error.text =
           fmt::format("cannot create publication '{}': {}", options_.publication, error.text);
       error.hint = "as an owner of the tables: " +
-                   create_publication_statement(options_.publication, plan_.relations_to_publish);
+                   create_publication_statement(options_.publication, plan_.relations_to_publish, facts_.server.version);
     } else if (!plan_.relations_to_publish.empty()) {
       error.text =
           fmt::format("cannot extend publication '{}': {}", options_.publication, error.text);

@@ -114,6 +114,17 @@ def test_the_dbas_script_mends_a_publication_that_is_there(bare, redis, cache, f
     assert findings_of_postgres(checked.stdout) == [], checked.stdout
 
 
+def test_the_dbas_script_breaks_no_write_of_a_table_that_somebody_publishes_by_a_list_of_columns(bare, redis, folder):  # G7
+    """PostgreSQL refuses UPDATE and DELETE where a list leaves out a column of the replica identity, and all are in FULL."""
+    bare.execute("""create publication debezium for table products (id, slug, price_cents), parts (id, region) with (publish_via_partition_root = true)""")
+    rules = RULES + "- {table: parts, keys: ['part:{id}:{note}']}\n"
+    evictd = Evictd(f"{folder}/evictd", bare.url(user="evictd"), redis.url(), rules)
+    done = psql(bare, evictd.command("check", "--sql").stdout, folder)
+    assert done.returncode == 0, done.stderr
+    bare.execute("update products set price_cents = 1 where id = 1; insert into parts values (1, 'eu'); update parts set note = 'x'; delete from parts")
+    assert "publication evictd" in done.stdout and bare.value("select count(*) from pg_publication_tables where pubname = 'evictd'") == 4
+
+
 def test_the_dbas_script_refuses_another_database(bare, redis, cache, folder):
     evictd = Evictd(f"{folder}/evictd", bare.url(user="evictd", database="other"), redis.url(), RULES)
     done = psql(bare, evictd.command("check", "--sql").stdout, folder)

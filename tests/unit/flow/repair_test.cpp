@@ -101,6 +101,37 @@ TEST_F(RepairsTest, ValuesThatReadersFilledAfterwardsAreLeftAlone) {
   EXPECT_EQ(repairs_.wake_at(), SteadyTime::max());
 }
 
+// A restore, a failover: their snapshots have higher numbers than the floor, and those of what changes next.
+TEST_F(RepairsTest, WhatReadersOfALostHistoryFillIsPurgedAfterTheTimeOfATombstone) {  // G3, G6
+  conditions_.history_since = now_ - 2s;
+  open("epoch_changed");
+  hear(100);
+  ASSERT_TRUE(walk());
+  now_ += 1s;
+  ASSERT_TRUE(walk());
+  EXPECT_THAT(repairs_.take_ready(), ::testing::ElementsAre("epoch_changed"));
+  EXPECT_THAT(repairs_.take_closed(), ::testing::IsEmpty()) << "on record, for whoever takes over";
+  EXPECT_EQ(repairs_.wake_at(), conditions_.history_since + 60s);
+  now_ = repairs_.wake_at();
+  ASSERT_NE(next(), nullptr);
+  EXPECT_TRUE(repairs_.is_walk_of_late_readers());
+  repairs_.done(now_);
+  EXPECT_THAT(repairs_.take_closed(), ::testing::ElementsAre("epoch_changed"));
+}
+
+TEST_F(RepairsTest, RulesThatAreNewAfterAFailoverArePurgedOnceAndTheSecondTime) {
+  conditions_.history_since = now_;
+  Repairs::Wanted wanted;
+  wanted.reason = "new_rules";
+  wanted.is_gap = false;
+  repairs_.open(std::move(wanted), now_);
+  hear(100);
+  ASSERT_TRUE(walk());
+  now_ += 1s;
+  ASSERT_TRUE(walk());
+  EXPECT_THAT(repairs_.take_closed(), ::testing::ElementsAre("new_rules"));
+}
+
 // The source connects anew just then: the first walk does not wait for it, the second leaves the floor.
 TEST_F(RepairsTest, ARepairThatBeganWithoutASnapshotHasItsFloorAtTheSecondWalk) {
   conditions_.has_snapshots = false;

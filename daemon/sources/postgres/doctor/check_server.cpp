@@ -153,8 +153,8 @@ class Judge {
       add("PG008", Severity::kError, slot_name(),
           fmt::format("lost ({}): the changes since {} cannot be read any more", slot_.lost_reason,
                       slot_.confirmed.to_string()),
-          "`evictd run` creates it anew and purges what the rules cover; raise "
-          "max_slot_wal_keep_size");
+          fmt::format("`evictd run` creates it anew and purges what the rules cover; raise {}",
+                      slot_.lost_reason == "idle_timeout" ? "idle_replication_slot_timeout" : "max_slot_wal_keep_size"));
     } else if (slot_.safe_wal_bytes && *slot_.safe_wal_bytes < kSafeWalMin) {
       add("PG009", Severity::kWarning, slot_name(),
           fmt::format("{} MiB of WAL may still be written before it is lost",
@@ -204,7 +204,7 @@ class Judge {
       for (const std::string& table : rules_.tables()) {
         const auto found = check_.facts.tables.find(table);
         if (found == check_.facts.tables.end()) continue;
-        const Publishing publishing = plan_publishing(found->second, PublicationFacts{}, options_.publication);
+        const Publishing publishing = plan_publishing(found->second, PublicationFacts{}, options_.publication, server_.version);
         relations.insert(relations.end(), publishing.to_add.begin(), publishing.to_add.end());
         for (const Unserved& unserved : publishing.unserved) {
           if (unserved.why != Unserved::Why::kNotOwned) continue;
@@ -215,7 +215,7 @@ class Judge {
       if (!check_.may_create || !is_owner) {
         add("PG014", Severity::kError, name,
             fmt::format("it does not exist, and role '{}' may not create it", server_.role),
-            "as an owner of the tables: " + create_publication_statement(options_.publication, relations));
+            "as an owner of the tables: " + create_publication_statement(options_.publication, relations, server_.version));
       } else if (slot_.exists) {
         add("PG014", Severity::kWarning, name, "it does not exist, although the slot does",
             "`evictd run` creates it, makes the slot anew, and purges what the rules cover");
@@ -232,7 +232,7 @@ class Judge {
         continue;
       }
       if (!publication_.exists) continue;
-      const Publishing publishing = plan_publishing(found->second, publication_, options_.publication);
+      const Publishing publishing = plan_publishing(found->second, publication_, options_.publication, server_.version);
       for (const TableName& relation : publishing.to_add) {
         add("PG015", Severity::kInfo, place_of(table),
             fmt::format("table '{}.{}' is not in {}; `evictd run` adds it", relation.schema, relation.table, name), "");

@@ -71,7 +71,7 @@ select format('grant execute on function %s to %I', oid::regprocedure, {0}) from
 )";
 
 // {0}: the values ('schema', 'table', array of columns whose old value is needed, array of those whose new value is);
-// {1}: kIsIdentity.
+// {1}: kIsIdentity; {2}: the publication. (to_jsonb: columns of the catalogue that older servers do not have.)
 constexpr std::string_view kTables = R"(
 -- The tables that the rules name, with what lies below them.
 create temporary view evictd_named as
@@ -90,20 +90,41 @@ create temporary view evictd_tree as
   from tree join pg_class c on c.oid = tree.oid join pg_namespace n on n.oid = c.relnamespace
   where c.relpersistence = 'p' and c.relkind in ('r', 'p');
 
+-- Of a column that a publication does not send, REPLICA IDENTITY FULL would make UPDATE and DELETE fail: one that a column list leaves out, of
+-- PostgreSQL 18 a generated one. Such a table is left as it is, whoever's the publication.
+select format('select %L', made), made from (
+select format('alter publication %I set (publish_generated_columns = stored)', {2}) from pg_publication p
+  where pubname = {2} and to_jsonb(p) ->> 'pubgencols' = 'n') as missing (made) \gexec
+
 -- Old values: in the stream, or the rule's whole pattern is purged in their place.
 select format('select %L', made), made from (
 select distinct format('alter table only %s replica identity full', name) from evictd_tree t
-  where relkind = 'r' and relreplident <> 'f' and (identity = '{{}}' or not old_values <@ identity
+  where relkind = 'r' and relreplident <> 'f'
+  and not exists (select from pg_attribute a where a.attrelid = t.oid and not a.attisdropped and to_jsonb(a) ->> 'attgenerated' = 'v')
+  and not exists (select from pg_publication p left join pg_publication_rel r on r.prpubid = p.oid
+      and r.prrelid in (select t.oid union select relid from pg_partition_ancestors(t.oid))
+    where (r.prrelid is not null or p.puballtables
+      or exists (select from pg_publication_tables l where l.pubname = p.pubname and format('%I.%I', l.schemaname, l.tablename) = t.name))
+    and (to_jsonb(r) ->> 'prattrs' is not null or (to_jsonb(p) ->> 'pubgencols' = 'n'
+      and exists (select from pg_attribute a where a.attrelid = t.oid and not a.attisdropped and to_jsonb(a) ->> 'attgenerated' <> ''))))
+  and (identity = '{{}}' or not old_values <@ identity
     or exists (select from pg_attribute a where a.attrelid = t.oid and a.attname = any (long_values)
       and a.attname <> all (identity) and a.attstorage in ('x', 'e', 'm') and a.attlen < 0))) as missing (made) \gexec
 )";
 
 constexpr std::string_view kPublication = R"(
 -- The publication: these tables and no other. A partitioned table stands for its partitions, also those still to come.
-create temporary view evictd_wanted as select distinct oid, name from evictd_tree where not relispartition
-  or not exists (select from pg_inherits i join evictd_tree above on above.oid = i.inhparent where i.inhrelid = evictd_tree.oid);
+-- Not one on which UPDATE and DELETE would fail then: without a replica identity, or with a virtual generated column in it.
+create temporary view evictd_refused as select distinct oid, name from evictd_tree t where relkind = 'r' and (relreplident <> 'f' and identity = '{{}}'
+  or relreplident = 'f' and exists (select from pg_attribute a where a.attrelid = t.oid and not a.attisdropped and to_jsonb(a) ->> 'attgenerated' = 'v'));
+select format('-- not published, since its replica identity would make UPDATE and DELETE fail: %s', name) from evictd_refused;
+create temporary view evictd_wanted as select distinct oid, name from evictd_tree where (not relispartition
+  or not exists (select from pg_inherits i join evictd_tree above on above.oid = i.inhparent where i.inhrelid = evictd_tree.oid))
+  and not exists (select from evictd_refused r where r.oid = evictd_tree.oid
+    or exists (select from pg_partition_ancestors(r.oid) a where a.relid = evictd_tree.oid));
 select format('select %L', made), made from (
-select format('create publication %I for table %s', {0}, string_agg('only ' || name, ', ' order by name)) from evictd_wanted
+select format('create publication %I for table %s%s', {0}, string_agg('only ' || name, ', ' order by name),
+    case when current_setting('server_version_num')::int >= 180000 then ' with (publish_generated_columns = stored)' end) from evictd_wanted
   where not exists (select from pg_publication where pubname = {0}) having count(*) > 0) as missing (made) \gexec
 select format('select %L', made), made from (
 select format('alter publication %I add table only %s', {0}, name) from evictd_wanted w
@@ -115,7 +136,7 @@ select format('alter publication %I add table only %s', {0}, name) from evictd_w
 select format('select %L', made), made from (
 select format('alter publication %I set (publish = ''insert, update, delete, truncate'')', {0}) from pg_publication
   where pubname = {0} and not (pubinsert and pubupdate and pubdelete and pubtruncate)) as missing (made) \gexec
-drop view evictd_wanted, evictd_tree, evictd_named;
+drop view evictd_wanted, evictd_refused, evictd_tree, evictd_named;
 )";
 
 // {0}: the role; {1}: the values ('schema', 'table', array of columns that are read); {2}: ('schema', 'table', array of columns
@@ -210,7 +231,7 @@ Result<std::string> dba_script(const PostgresOptions& options, const RuleSet& ru
   script += fmt::format(kRole, quoted_text(role),
                         read.empty() ? "It reads no row of your tables by SQL."
                                      : "It reads by SQL what rules join, and nothing else of your tables.");
-  script += fmt::format(kTables, values, kIsIdentity);
+  script += fmt::format(kTables, values, kIsIdentity, quoted_text(options.publication));
   script += fmt::format(kPublication, quoted_text(options.publication));
   if (!read.empty()) {
     std::vector<std::string> readable;

@@ -286,7 +286,42 @@ TEST_F(PlanTest, APublicationWithoutTablesIsMadeWhileThereAreNone) {
   EXPECT_TRUE(made.create_publication);
   EXPECT_THAT(made.relations_to_publish, IsEmpty());
   EXPECT_THAT(made.problems, ElementsAre("table 'public.products' does not exist", "table 'public.orders' does not exist"));
-  EXPECT_EQ(create_publication_statement("evictd", {}), "CREATE PUBLICATION evictd;");
+  EXPECT_EQ(create_publication_statement("evictd", {}, 170000), "CREATE PUBLICATION evictd;");
+}
+
+// From PostgreSQL 18 on: UPDATE and DELETE would fail for the application (G7).
+TEST_F(PlanTest, ATableIsNotPublishedWhoseReplicaIdentityHoldsAGeneratedColumnThatIsNotSent) {
+  RelationFacts& orders = facts.tables["public.orders"].table;
+  unpublish(facts.tables["public.orders"]);
+  orders.identity = 'f';
+  orders.columns[1].is_generated = orders.columns[1].breaks_identity = orders.columns[1].in_identity = true;
+  EXPECT_THAT(plan().relations_to_publish, IsEmpty());
+  EXPECT_THAT(plan().problems, ElementsAre("table 'public.orders' has a replica identity with a generated column that the publication does not send ('slug') and "
+                                           "cannot be published: ALTER PUBLICATION evictd SET (publish_generated_columns = stored);"));
+  orders.columns[1].is_virtual = true;
+  EXPECT_THAT(plan().problems, ElementsAre("table 'public.orders' has a replica identity with a virtual generated column ('slug') and cannot be published: ALTER "
+                                           "TABLE public.orders REPLICA IDENTITY DEFAULT; which wants a primary key, or REPLICA IDENTITY USING INDEX of a unique one"));
+  // Somebody did, or the column came later.
+  orders.is_published = facts.tables["public.orders"].is_published = true;
+  EXPECT_THAT(plan().warnings, ElementsAre(::testing::StartsWith("'public.orders' is in publication 'evictd' and has a replica identity with a virtual generated "
+                                                                 "column ('slug'): PostgreSQL refuses UPDATE and DELETE on it: ")));
+}
+
+TEST(PlanStatements, APublicationOfANewerServerSendsGeneratedColumns) {
+  EXPECT_EQ(create_publication_statement("evictd", {{"public", "products"}}, 180000),
+            "CREATE PUBLICATION evictd FOR TABLE ONLY public.products WITH (publish_generated_columns = stored);");
+}
+
+TEST(PlanStatements, AFullReplicaIdentityIsNotAdvisedWhereItWouldMakeWritesFail) {
+  RelationFacts relation = table("orders", 200).table;
+  EXPECT_EQ(full_identity_fix(relation), "ALTER TABLE public.orders REPLICA IDENTITY FULL;");
+  relation.columns[2].is_published = false;  // by a column list
+  EXPECT_EQ(full_identity_fix(relation), "publish the table without a column list, then ALTER TABLE public.orders REPLICA IDENTITY FULL;");
+  relation.columns[2].is_published = true;
+  relation.columns[1].is_generated = relation.columns[1].breaks_identity = true;
+  EXPECT_EQ(full_identity_fix(relation), "ALTER PUBLICATION ... SET (publish_generated_columns = stored); ALTER TABLE public.orders REPLICA IDENTITY FULL;");
+  relation.columns[1].is_virtual = true;
+  EXPECT_THAT(full_identity_fix(relation), ::testing::HasSubstr("ALTER TABLE public.orders REPLICA IDENTITY USING INDEX ...;"));
 }
 
 TEST(PlanStatements, NamesAreQuotedWhereTheyMustBe) {

@@ -1,5 +1,6 @@
 #include "daemon/sources/postgres/requirements.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -164,6 +165,16 @@ TEST_F(RequirementsTest, GeneratedAndUnpublishedColumnsAreNotSent) {
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0].id, "PG022");
   EXPECT_THAT(found[0].cause, HasSubstr("which is generated and not sent before PostgreSQL 18"));
+  products.columns[1].is_published = false;
+  facts.server.version = 180000;
+  EXPECT_EQ(findings("- {table: public.products, keys: ['product:{slug}']}").at(0).fix, "ALTER PUBLICATION ... SET (publish_generated_columns = stored);");
+  products.columns[1].is_virtual = true;
+  found = findings("- {table: public.products, keys: ['product:{slug}']}");
+  EXPECT_EQ(found.at(0).id, "PG022");
+  EXPECT_THAT(found[0].cause, HasSubstr("a virtual generated column, which is never sent"));
+  products.columns[1].is_virtual = false;
+  products.columns[1].is_published = true;
+  facts.server.version = 150020;
   products.columns[1].is_generated = false;
   products.columns[1].is_published = false;
   found = findings("- {table: public.products, keys: ['product:{slug}']}");
@@ -266,6 +277,20 @@ TEST_F(RequirementsTest, RowFiltersAndPartitionsAreNamed) {
   EXPECT_EQ(found[0].id, "PG023");
   EXPECT_EQ(found[1].id, "PG019");
   EXPECT_THAT(found[1].cause, HasSubstr("of 'public.products_1'"));
+}
+
+// To the stream it is a DELETE and an INSERT.
+TEST_F(RequirementsTest, ARuleForUpdatesAloneDoesNotHearOfRowsThatMoveBetweenPartitions) {
+  facts.tables["public.products"].table.kind = 'p';
+  for (const char* on : {"[update]", "[update, delete]", "[insert, update]"}) {
+    const auto found = findings(fmt::format("- {{table: public.products, on: {}, keys: ['product:{{id}}']}}", on));
+    ASSERT_EQ(found.size(), 2u) << on;
+    EXPECT_EQ(found[1].id, "PG023");
+    EXPECT_THAT(found[1].cause, HasSubstr("is sent as a DELETE and an INSERT"));
+  }
+  for (const char* on : {"[insert, update, delete]", "[insert]", "[delete]"}) {
+    EXPECT_EQ(findings(fmt::format("- {{table: public.products, on: {}, keys: ['product:{{id}}']}}", on)).size(), 1u) << on;
+  }
 }
 
 }  // namespace
