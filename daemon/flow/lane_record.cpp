@@ -342,7 +342,9 @@ void Lane::work_repairs(const Surroundings& surroundings) {
     conditions.has_snapshots = surroundings.is_streaming && surroundings.has_snapshots;
     conditions.snapshot = surroundings.is_streaming ? surroundings.snapshot : nullptr;
     conditions.snapshot_asked_at = surroundings.snapshot_asked_at;
-    conditions.history_since = now_.steady - std::max(cache_time() - ledger_.record().epoch_since, std::chrono::milliseconds(0));
+    if (ledger_.may_follow_another_history()) {
+      conditions.history_since = now_.steady - std::max(cache_time() - ledger_.record().epoch_since, std::chrono::milliseconds(0));
+    }
     conditions.rules = rules_;
     conditions.acts = &acts_;
     if (const Repairs::Walk* walk = repairs_.next(now_.steady, conditions)) {

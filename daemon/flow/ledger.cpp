@@ -46,6 +46,7 @@ Ledger::Ledger(std::string writer, std::chrono::milliseconds interval)
 
 Ledger::Found Ledger::found(const std::optional<Record>& stored, bool is_same_process) {
   const bool was_known = std::exchange(is_known_, true);
+  if (stored && !stored->gaps.empty()) may_follow_another_history_ = true;  // why, nobody knows any more
   on_record_ = stored ? OnRecord{stored->epoch, stored->source_instance, stored->acknowledged, stored->applied} : OnRecord{};
   std::optional<Written> written;
   if (stored) written = Written{stored->writer, stored->sequence};
@@ -197,6 +198,7 @@ bool Ledger::streaming(const SourceConnected& connected, std::chrono::millisecon
   const bool is_same_server = is_of(connected);
   if (!is_same_server) {
     // Versions read under another epoch, or from a server that may have crashed since, prove nothing (G5).
+    if (!record_.epoch.empty()) may_follow_another_history_ = true;
     record_.epoch_since = cache_time;
   }
   // Names that peers share stay: each stands for one history (partitions.h), and the streams of others are among them.

@@ -115,6 +115,9 @@ class Ledger {
   // (A parked cache that returns.)
   void rebase(const std::map<std::string, std::uint64_t>& confirmed);
 
+  // False: no server but this one was ever on record, so that no reader can have read what was lost with one before it.
+  bool may_follow_another_history() const { return may_follow_another_history_; }
+
   void open_gap(const std::string& reason);
   void close_gap(const std::string& reason);
   const std::set<std::string>& gaps() const { return record_.gaps; }
@@ -150,6 +153,7 @@ class Ledger {
   bool is_known_ = false;
   bool fell_back_ = false;
   bool holds_ = false;
+  bool may_follow_another_history_ = false;
   bool is_shared_ = false;  // see SourceConnected
   bool is_dirty_ = false;   // something that must not wait has changed
 

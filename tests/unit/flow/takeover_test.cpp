@@ -34,7 +34,7 @@ class TakeOver : public ::testing::Test {
     options.writer = "daemon-" + std::to_string(++started);
     daemon->sink = std::make_unique<FakeSink>(60s, redis);
     daemon->source = std::make_unique<FakeSource>(database, slot);
-    daemon->flow = std::make_unique<Flow>(*RuleSet::parse(kRules, "rules.yaml"), *daemon->source, one_cache(*daemon->sink), observer, options);
+    daemon->flow = std::make_unique<Flow>(*RuleSet::parse(rules, "rules.yaml"), *daemon->source, one_cache(*daemon->sink), observer, options);
     daemon->flow->start(now);
     return daemon;
   }
@@ -63,6 +63,7 @@ class TakeOver : public ::testing::Test {
   std::shared_ptr<FakeSink::Data> redis = std::make_shared<FakeSink::Data>();
   NullObserver observer;
   int started = 0;
+  std::string rules = kRules;
   Now now{SteadyTime(1h), SystemTime(1h)};
 };
 
@@ -88,6 +89,35 @@ TEST_F(TakeOver, AGapThatTheFirstLeftUnrepairedIsRepairedByTheSecond) {
   EXPECT_NE(second->said.find("a gap was not repaired by whoever held the source before: slot_lost"),
             std::string::npos)
       << second->said;
+}
+
+// Whoever may fill late has read this very server: the floor refuses it, and nothing is left for a restart to do once more.
+TEST_F(TakeOver, AGapSoonAfterTheFirstStartIsClosedWithItsRepair) {
+  rules = "- {table: public.rows, keys: ['row:{id}'], fill: checked}\n";
+  auto first = start();
+  until({first.get()}, [&] { return is_ready(*first); });
+  commit(1);
+  slot->lost = true;
+  until({first.get()}, [&] { return first->said.find("slot_lost") != std::string::npos && !slot->lost; });
+  const auto opened = now.steady;
+  until({first.get()}, [&] { return is_ready(*first) && redis->record->gaps.empty(); });
+  EXPECT_LT(now.steady - opened, 10s);
+  first.reset();
+  const int walks = redis->unconditional_walks;
+  auto second = start();
+  until({second.get()}, [&] { return is_ready(*second); });
+  EXPECT_EQ(redis->unconditional_walks, walks) << second->said;
+
+  // Another server is met: its predecessor's readers may fill for as long as a tombstone lives.
+  second->source->epoch = "1/2";
+  slot->lost = true;
+  until({second.get()}, [&] { return second->said.find("slot_lost") != std::string::npos && !slot->lost; });
+  until({second.get()}, [&] { return is_ready(*second); });
+  now.steady += 55s;
+  now.system += 55s;
+  turn(*second);
+  EXPECT_FALSE(redis->record->gaps.empty());
+  until({second.get()}, [&] { return redis->record->gaps.empty(); });
 }
 
 // Its own repair of the same name began before the other one's gap, and answers for nothing of it.
