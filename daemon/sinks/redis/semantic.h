@@ -20,7 +20,7 @@ namespace evictd {
 // A scan of so many elements is no burden; beyond, the nearest ones are looked for by the index's graph.
 inline constexpr std::uint64_t kExactNearMax = 10'000;
 // How thoroughly the graph is searched (EF, EF_RUNTIME).
-inline constexpr std::size_t kSearchEffort = 200;
+inline constexpr std::size_t kSearchEffort = 300;
 
 // Of VINFO.
 struct VectorSet {
