@@ -360,8 +360,7 @@ std::optional<FoundElements> read_search(const Reply& reply, bool with_scores) {
 }
 
 void append_similar(std::string& out, const SemanticInfo& info, std::string_view vector, std::size_t count, std::string_view filter,
-                    bool is_exact, bool with_scores) {
-  const std::size_t effort = std::max(kSearchEffort, count);
+                    bool is_exact, bool with_scores, std::size_t effort) {
   append_command_head(out, 6 + (filter.empty() ? 0 : 2) + (is_exact ? 1 : 2) + (with_scores ? 1 : 0));
   append_argument(out, "VSIM");
   append_argument(out, info.index);
@@ -378,12 +377,12 @@ void append_similar(std::string& out, const SemanticInfo& info, std::string_view
     append_argument(out, "TRUTH");
   } else {
     append_argument(out, "EF");
-    append_argument(out, effort);
+    append_argument(out, std::max(effort, count));
   }
 }
 
 void append_search(std::string& out, const SemanticInfo& info, const SearchIndex& index, std::string_view vector, std::size_t count,
-                   std::string_view filter) {
+                   std::string_view filter, std::size_t effort) {
   const std::string text = std::to_string(count);
   const std::string everything = filter.empty() ? "*" : std::string(filter);
   if (vector.empty()) {
@@ -393,7 +392,7 @@ void append_search(std::string& out, const SemanticInfo& info, const SearchIndex
   const std::string& field = vector_field(info, index);
   const bool has_effort = index.fields.at(field).algorithm == "HNSW";
   const std::string query = fmt::format("{}=>[KNN {} @{} $vector {}AS evictd_distance]", filter.empty() ? everything : "(" + everything + ")", count,
-                                        field, has_effort ? fmt::format("EF_RUNTIME {} ", std::max(kSearchEffort, count)) : "");
+                                        field, has_effort ? fmt::format("EF_RUNTIME {} ", std::max(effort, count)) : "");
   append_command(out, {"FT.SEARCH", info.index, query, "RETURN", "1", "evictd_distance", "SORTBY", "evictd_distance", "LIMIT", "0", text,
                        "PARAMS", "2", "vector", vector, "TIMEOUT", "0", "DIALECT", "2"});
 }

@@ -19,8 +19,9 @@ namespace evictd {
 
 // A scan of so many elements is no burden; beyond, the nearest ones are looked for by the index's graph.
 inline constexpr std::uint64_t kExactNearMax = 10'000;
-// How thoroughly the graph is searched (EF, EF_RUNTIME).
-inline constexpr std::size_t kSearchEffort = 300;
+// How thoroughly the graph is searched (EF, EF_RUNTIME): at once, and the second time, for which nobody waits.
+inline constexpr std::size_t kSearchEffort = 200;
+inline constexpr std::size_t kSettleEffort = 300;
 
 // Of VINFO.
 struct VectorSet {
@@ -87,10 +88,10 @@ std::optional<FoundElements> read_search(const Reply& reply, bool with_scores);
 
 // VSIM's arguments, as read_similar() reads the answer. `vector`: what is looked for.
 void append_similar(std::string& out, const SemanticInfo& info, std::string_view vector, std::size_t count, std::string_view filter,
-                    bool is_exact, bool with_scores);
+                    bool is_exact, bool with_scores, std::size_t effort = kSearchEffort);
 // FT.SEARCH's. `vector`: empty: by the filter alone.
 void append_search(std::string& out, const SemanticInfo& info, const SearchIndex& index, std::string_view vector, std::size_t count,
-                   std::string_view filter);
+                   std::string_view filter, std::size_t effort = kSearchEffort);
 
 // A vector of so many numbers, whichever: for questions where only the filter matters.
 std::string any_vector(std::uint64_t dimensions);

@@ -131,11 +131,12 @@ class SemanticWork final : public RedisWork {
     const bool is_exact = is_vset() && (!is_near() || set_.size <= kExactNearMax);
     if (!call_.may_send(is_exact && set_.size > kLightScan, now)) return true;
     ++shared_.semantic.searches;
+    const std::size_t effort = order_.act == Act::kInvalidate && !order_.is_settle ? kSearchEffort : kSettleEffort;
     if (is_vset()) {
       const std::string any = is_near() ? std::string() : any_vector(set_.dimensions);
-      append_similar(out, *task_.info, is_near() ? searched_vector() : std::string_view(any), count_, filter_.text, is_exact, is_near());
+      append_similar(out, *task_.info, is_near() ? searched_vector() : std::string_view(any), count_, filter_.text, is_exact, is_near(), effort);
     } else {
-      append_search(out, *task_.info, index_, searched_vector(), count_, filter_.text);
+      append_search(out, *task_.info, index_, searched_vector(), count_, filter_.text, effort);
     }
     expect(session, Awaited::kFound, now);
     return true;
