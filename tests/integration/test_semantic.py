@@ -251,3 +251,30 @@ def test_a_server_without_vector_sets_is_told(postgres, redis, make_evictd):
     evictd.start()
     postgres.execute("insert into documents values (1, 'first', 't', 0, null)")
     eventually("not ready, and why", lambda: "this server has no vector sets" in evictd.http("/readyz")[1])
+
+
+def test_the_second_search_of_a_graph_looks_further_than_the_first(postgres, make_server, make_evictd):
+    """A search of a graph may miss what is there; for the second one nobody waits."""
+    server = make_server("vset")
+    client = server.client()
+    shuffled = random.Random(1)
+    with client.pipeline(transaction=False) as pipe:
+        for element in range(10_001):  # up to 10,000 all are compared
+            vector = [shuffled.gauss(0, 1) for _ in range(DIMENSIONS)]
+            pipe.execute_command("VADD", "llm:answers", "FP32", vectors.floats(vector), f"other{element}", "EF", "10")
+        pipe.execute_command("VADD", "llm:answers", "FP32", vectors.floats(direction(0)), "near")
+        pipe.execute()
+    client.config_set("slowlog-max-len", 1000)
+    client.config_set("slowlog-log-slower-than", 0)
+    postgres.execute(TABLE)
+    rules = '- {table: public.documents, settle: 300ms, semantic: [{index: "llm:answers", near: embedding, min_similarity: 0.99, limit: 1000}]}\n'
+    evictd = make_evictd(rules=rules, redis_url=server.url()).start()
+    postgres.execute("insert into documents (id, embedding) values (1, %s)", (text_of(direction(0)),))
+
+    def efforts():
+        searches = [entry["command"].split(b" EF ") for entry in reversed(client.slowlog_get(1000)) if entry["command"].startswith(b"VSIM")]
+        return [int(search[1]) for search in searches if len(search) == 2]
+
+    eventually("both searches were made", lambda: total(evictd, "searches") >= 2 and len(efforts()) >= 2)
+    assert efforts()[0] < efforts()[-1], efforts()
+    assert client.execute_command("VSIM", "llm:answers", "FP32", vectors.floats(direction(0)), "COUNT", "1", "TRUTH") != [b"near"]
