@@ -114,6 +114,8 @@ struct RelationFacts {
   bool has_inherited_marks = false;  // some of them are those of a partitioned table above it
   Oid published_as = 0;  // with publish_via_partition_root: the relation under which its changes are sent
   std::string row_filter;
+  // A publication, anybody's, that sends not all of its columns: with REPLICA IDENTITY FULL, UPDATE and DELETE would fail. Empty: none.
+  std::string full_refused_by;
   std::vector<ColumnFacts> columns;
   std::map<Oid, EnumLabel> labels;  // of the enums that its columns are made of
 

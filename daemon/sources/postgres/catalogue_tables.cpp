@@ -136,6 +136,16 @@ std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const S
   std::string wanted;
   // Both parts may have dots of their own: compared as one text.
   for (const std::string& table : subject.tables) wanted += (wanted.empty() ? "" : ", ") + session.quote(table);
+  // Column lists are as old as PostgreSQL 15. That our own sends no generated columns is known by the column.
+  std::string lists = session.version() < 150000 ? "null"
+                                                 : "(select min(q.pubname) from pg_publication_rel r join pg_publication q on q.oid = r.prpubid where r.prattrs is not null"
+                                                   " and (r.prrelid = c.oid or c.relispartition and r.prrelid in (select relid from pg_partition_ancestors(c.oid))))";
+  if (session.version() >= kGeneratedColumnsVersion) {
+    lists = fmt::format("coalesce({}, (select min(q.pubname) from pg_publication q where q.pubgencols = 'n' and q.pubname <> {}"
+                        " and exists (select from pg_attribute a where a.attrelid = c.oid and a.attgenerated = 's' and not a.attisdropped)"
+                        " and exists (select from pg_publication_tables l where l.pubname = q.pubname and l.schemaname = n.nspname and l.tablename = c.relname)))",
+                        lists, session.quote(subject.publication));
+  }
   const auto rows = session.query(fmt::format(
       "with recursive tree(root, relation) as ("
       " select c.oid, c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace"
@@ -152,12 +162,12 @@ std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const S
       "  exists (select from pg_inherits i join pg_type y on y.oid = c.reltype"
       "   where i.inhrelid = t.relation and i.xmin = y.xmin"
       "   and not exists (select from pg_attribute a where a.attrelid = t.relation and a.attnum > 0"
-      "    and a.xmin = i.xmin and a.cmin = i.cmin)), c.relowner, (select y.xmin from pg_type y where y.oid = c.reltype)"
+      "    and a.xmin = i.xmin and a.cmin = i.cmin)), c.relowner, (select y.xmin from pg_type y where y.oid = c.reltype), {3}"
       " from tree t join pg_class c on c.oid = t.relation join pg_namespace n on n.oid = "
       "c.relnamespace"
       " left join published p on p.schemaname = n.nspname and p.tablename = c.relname"
       " order by t.root, t.root <> t.relation, t.relation",
-      wanted, session.quote(subject.publication), session.version() >= 150000 ? "p.rowfilter" : "null"));
+      wanted, session.quote(subject.publication), session.version() >= 150000 ? "p.rowfilter" : "null", lists));
   if (rows.empty()) return tables;
 
   Relations relations;
@@ -181,6 +191,7 @@ std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const S
     facts.is_born_partition = row[15] == "t";
     facts.owner = oid_of(row[16]);
     facts.named_by = row[17].empty() ? 0 : static_cast<std::uint32_t>(std::stoul(row[17]));
+    facts.full_refused_by = row[18];
     nodes.emplace_back(oid_of(row[0]), facts.oid);
     relations.emplace(facts.oid, std::move(facts));
   }

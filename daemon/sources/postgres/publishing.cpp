@@ -133,9 +133,10 @@ std::string full_identity_fix(const RelationFacts& relation) {
                        "and DELETE fail there: '{}' is a virtual generated column)", table, column->name);
   }
   const bool has_unsent = find_column_that(relation, [](const ColumnFacts& each) { return each.breaks_identity; }) != nullptr;
-  const bool has_list = find_column_that(relation, [](const ColumnFacts& each) { return !each.is_published && !each.is_generated; }) != nullptr;
-  return fmt::format("{}{}ALTER TABLE {} REPLICA IDENTITY FULL;", has_list ? "publish the table without a column list, then " : "",
-                     has_unsent ? "ALTER PUBLICATION ... SET (publish_generated_columns = stored); " : "", table);
+  return fmt::format("{}ALTER TABLE {} REPLICA IDENTITY FULL;{}", has_unsent ? "ALTER PUBLICATION ... SET (publish_generated_columns = stored); " : "", table,
+                     relation.full_refused_by.empty() ? ""
+                                                      : fmt::format(" but not before publication '{}' sends all its columns, or UPDATE and DELETE on it fail",
+                                                                    relation.full_refused_by));
 }
 
 std::string shown_relation(const TableName& name) { return shown_name(name.schema) + "." + shown_name(name.table); }

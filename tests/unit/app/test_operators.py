@@ -123,6 +123,10 @@ def test_the_dbas_script_breaks_no_write_of_a_table_that_somebody_publishes_by_a
     assert done.returncode == 0, done.stderr
     bare.execute("update products set price_cents = 1 where id = 1; insert into parts values (1, 'eu'); update parts set note = 'x'; delete from parts")
     assert "publication evictd" in done.stdout and bare.value("select count(*) from pg_publication_tables where pubname = 'evictd'") == 4
+    # ... nor does check advise it without a word.
+    found = evictd.command("check").stdout
+    advised = re.findall(r"ALTER TABLE \S+ REPLICA IDENTITY FULL;.*", found)
+    assert advised and all("not before publication 'debezium' sends all its columns" in line for line in advised), found
 
 
 def test_the_dbas_script_refuses_another_database(bare, redis, cache, folder):

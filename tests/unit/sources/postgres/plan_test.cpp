@@ -315,9 +315,10 @@ TEST(PlanStatements, APublicationOfANewerServerSendsGeneratedColumns) {
 TEST(PlanStatements, AFullReplicaIdentityIsNotAdvisedWhereItWouldMakeWritesFail) {
   RelationFacts relation = table("orders", 200).table;
   EXPECT_EQ(full_identity_fix(relation), "ALTER TABLE public.orders REPLICA IDENTITY FULL;");
-  relation.columns[2].is_published = false;  // by a column list
-  EXPECT_EQ(full_identity_fix(relation), "publish the table without a column list, then ALTER TABLE public.orders REPLICA IDENTITY FULL;");
-  relation.columns[2].is_published = true;
+  relation.full_refused_by = "debezium";
+  EXPECT_EQ(full_identity_fix(relation), "ALTER TABLE public.orders REPLICA IDENTITY FULL; but not before publication 'debezium' sends all its columns, or UPDATE and "
+                                         "DELETE on it fail");
+  relation.full_refused_by.clear();
   relation.columns[1].is_generated = relation.columns[1].breaks_identity = true;
   EXPECT_EQ(full_identity_fix(relation), "ALTER PUBLICATION ... SET (publish_generated_columns = stored); ALTER TABLE public.orders REPLICA IDENTITY FULL;");
   relation.columns[1].is_virtual = true;
