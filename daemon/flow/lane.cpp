@@ -67,8 +67,13 @@ void Lane::work(Now now, const Surroundings& surroundings) {
   if (surroundings.is_hurried && !std::exchange(is_hurried_, true)) release_held_purges();
   work_repairs(surroundings);
   if (ledger_.streams_are_stored()) {
-    submit(ready_, Urgency::kPrompt);
-    submit(ready_bulk_, Urgency::kBulk);
+    // In turn: many settles come due at once where many transactions became visible at once, as after a start, and what
+    // changes now must not wait for all of them, nor they for it.
+    for (bool any = true; any;) {
+      any = submit_one(ready_, Urgency::kPrompt);
+      if (submit_one(ready_again_, Urgency::kPrompt)) any = true;
+    }
+    while (submit_one(ready_bulk_, Urgency::kBulk)) continue;
   }
   note_applied();
   pop_finished();
@@ -309,7 +314,7 @@ void Lane::enqueue(Work& work, std::uint32_t part) {
   if (work.parts[part].state != PartState::kUnderWay) work.parts[part].wanted_since = now_.steady;
   work.parts[part].state = PartState::kWaiting;
   const bool is_bulk = work.parts[part].target == Target::kPatterns;
-  (is_bulk ? ready_bulk_ : ready_).push_back({work.id, part});
+  (is_bulk ? ready_bulk_ : work.parts[part].act == Act::kInvalidate ? ready_ : ready_again_).push_back({work.id, part});
   if (!is_bulk) owe(work.parts[part]);  // a walk waits for others of ours first
 }
 
@@ -322,7 +327,7 @@ void Lane::owe_no_more(Part& part) {
   part.owed.reset();
 }
 
-void Lane::submit(std::deque<Ready>& ready, Urgency urgency) {
+bool Lane::submit_one(std::deque<Ready>& ready, Urgency urgency) {
   Sink& sink = *spec_.sink;
   while (is_connected_ && !ready.empty() && sink.has_room(urgency)) {
     const Ready next = ready.front();
@@ -361,7 +366,9 @@ void Lane::submit(std::deque<Ready>& ready, Urgency urgency) {
     const Ticket ticket = next_ticket_++;
     tickets_[ticket] = next;
     sink.submit(ticket, order);
+    return true;
   }
+  return false;
 }
 
 void Lane::on_done(Ticket ticket, const Outcome& outcome) {

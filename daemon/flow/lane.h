@@ -129,7 +129,7 @@ class Lane final : private SinkHandler {
   bool is_full() const { return held_bytes_ >= options_.held_bytes_max; }
   // What was found by lookups and is not finished may be as much again as the changes that they are for, and no more.
   bool has_room_for_found() const { return found_bytes_ < options_.held_bytes_max; }
-  bool is_busy() const;  // orders wait for room in the sink
+  bool is_busy() const;  // first acts wait for room in the sink
   // Whether the sink has few orders under way: what is gathered should leave at once.
   bool is_idle() const { return tickets_.size() < 2; }
   bool has_room() const { return spec_.sink->has_room(Urgency::kPrompt); }
@@ -221,7 +221,7 @@ class Lane final : private SinkHandler {
   void enqueue(Work& work, std::uint32_t part);
   void owe(Part& part);
   void owe_no_more(Part& part);
-  void submit(std::deque<Ready>& ready, Urgency urgency);
+  bool submit_one(std::deque<Ready>& ready, Urgency urgency);  // the next that still waits; whether there was one, and room
   void first_act_done(Work& work, std::uint32_t part);
   void now_visible(Work& work, SteadyTime since);
   void now_partly_visible(Work& work, SteadyTime since);
@@ -353,8 +353,9 @@ class Lane final : private SinkHandler {
   Owed owed_;
 
   // Under way.
-  std::deque<Ready> ready_;       // prompt orders
-  std::deque<Ready> ready_bulk_;  // walks
+  std::deque<Ready> ready_;        // first acts
+  std::deque<Ready> ready_again_;  // settles and renewals
+  std::deque<Ready> ready_bulk_;   // walks
   std::unordered_map<Ticket, Ready> tickets_;
   std::optional<Ticket> repair_ticket_;
   Ticket next_ticket_ = 1;

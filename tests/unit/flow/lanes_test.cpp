@@ -78,6 +78,27 @@ TEST_F(Lanes, TheLagOfACacheWhoseRecordIsNotKnownIsNotZero) {
   EXPECT_EQ(status(1).lag, 0us);
 }
 
+// As after a start, when all of a backlog is found to be visible.
+TEST_F(Lanes, WhatChangesNowDoesNotWaitForSettlesThatAreDueAtOnce) {
+  start({});
+  std::vector<Xid> backlog;
+  for (int i = 0; i < 300; ++i) {
+    backlog.push_back(database.commit({i % 12}, false, now.system).xid);
+    run(10ms);
+  }
+  for (const Xid xid : backlog) database.make_visible(xid, now.steady);
+  const std::uint64_t before = a_.applied_orders();
+  while (a_.applied_orders() < before + 20) run(10ms);  // the first of some hundreds
+  for (int i = 0; i < 10; ++i) {
+    const Xid xid = write(i);
+    run(80ms);
+    EXPECT_TRUE(a_.data.applied.contains({xid, "row:" + std::to_string(i)})) << i;
+  }
+  EXPECT_LT(source.confirmed(), database.log_end()) << "the settles were over by then";
+  run(10s);
+  EXPECT_TRUE(is_acknowledged());
+}
+
 // Thousands of them at once would hold the others up (G9).
 TEST_F(Lanes, WhatACacheFallsBehindWithIsGivenUpAPieceAtATime) {
   FlowOptions options;
