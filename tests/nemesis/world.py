@@ -95,6 +95,7 @@ KINDS = {
     "refreshed": (ROW, ITEMS, "checked"), "lines": (LINE, GROUPS, "plain"), "clines": (LINE, GROUPS, "checked"), "label": (LABEL, ITEMS, "checked"),
 }
 CHECKED = {kind for kind, (_, _, how) in KINDS.items() if how == "checked"}
+LATE = sorted(kind for kind, (_, _, how) in KINDS.items() if how in ("checked", "leased"))  # may be filled however late
 ABSENT = "(absent)"
 
 # Stores only before the reader's own deadline: a command that a frozen Redis meets later must not count as a quick reader's.
@@ -176,8 +177,9 @@ def counted_key(argument, number):
     return f"counted:{{ns:{argument}}}:v{number}"
 
 
-def fill(cache, cursor, kind, argument):
-    """One read of a key, as its kind's readers do it."""
+def fill(cache, cursor, kind, argument, pause=lambda: None):
+    """One read of a key, as its kind's readers do it. `pause`: between the row and the cache, of those that are protected at any
+    length of it."""
     how = KINDS[kind][2]
     key = key_of(kind, argument)
     began = time.time()
@@ -207,6 +209,7 @@ def fill(cache, cursor, kind, argument):
             return
         if how == "leased":
             token = "lease:" + lease.decode()
+        pause()
         age = int((time.time() - began) * 1000)
         call(cache, "evictd_fill", keys, token, 600_000, ABSENT if value is None else value, "AGE", age)
 
@@ -403,6 +406,8 @@ class World:
         for name in self.caches:
             for number in range(readers):
                 self._thread(lambda choice, name=name: self._read(choice, self.caches[name]), f"{seeds}r{name}{number}")
+            for number in range(2):
+                self._thread(lambda choice, name=name: self._read(choice, self.caches[name], is_late=True), f"{seeds}late{name}{number}")
             self._thread(Watch(self, name).run, f"{seeds}watch{name}")
         return self
 
@@ -451,15 +456,17 @@ class World:
             except psycopg2.Error as error:
                 self.trouble(error)
 
-    def _read(self, choice, connect_to_cache):
+    def _read(self, choice, connect_to_cache, is_late=False):
+        """`is_late`: for so long after the row was read that what was read may be over, the server it came from, too."""
         while not self.stopping.is_set():
             try:
                 cache, connection = connect_to_cache(), self.connect()
                 with connection.cursor() as cursor:
                     while not self.stopping.is_set():
                         if self.reading:
-                            kind = choice.choice(list(KINDS))
-                            fill(cache, cursor, kind, choice.choice(arguments(kind)))
+                            kind = choice.choice(LATE if is_late else list(KINDS))
+                            pause = (lambda: self.stopping.wait(choice.uniform(0, 1.3 * TOMBSTONE_TTL))) if is_late else lambda: None
+                            fill(cache, cursor, kind, choice.choice(arguments(kind)), pause)
                             self.reads += 1
                         time.sleep(0.001)
                 connection.close()
