@@ -198,7 +198,8 @@ bool Ledger::streaming(const SourceConnected& connected, std::chrono::millisecon
   const bool is_same_server = is_of(connected);
   if (!is_same_server) {
     // Versions read under another epoch, or from a server that may have crashed since, prove nothing (G5).
-    if (!record_.epoch.empty()) may_follow_another_history_ = true;
+    // Nor is it known what server was there before where a gap is all that is left of a record.
+    if (!record_.epoch.empty() || !record_.gaps.empty()) may_follow_another_history_ = true;
     record_.epoch_since = cache_time;
   }
   // Names that peers share stay: each stands for one history (partitions.h), and the streams of others are among them.

@@ -115,7 +115,8 @@ class Ledger {
   // (A parked cache that returns.)
   void rebase(const std::map<std::string, std::uint64_t>& confirmed);
 
-  // False: no server but this one was ever on record, so that no reader can have read what was lost with one before it.
+  // False: no server but this one was ever on record, and nothing says that a record was lost, so that no reader can have read
+  // what was lost with one before it.
   bool may_follow_another_history() const { return may_follow_another_history_; }
 
   void open_gap(const std::string& reason);

@@ -120,6 +120,25 @@ TEST_F(TakeOver, AGapSoonAfterTheFirstStartIsClosedWithItsRepair) {
   until({second.get()}, [&] { return redis->record->gaps.empty(); });
 }
 
+// A restore of the database, and of Redis with it or FLUSHALL: nobody can tell that the server was another one.
+TEST_F(TakeOver, WhereTheRecordIsGoneThereMayBeLateReadersOfAnyServer) {  // G3, G6
+  rules = "- {table: public.rows, keys: ['row:{id}'], fill: checked}\n";
+  auto first = start();
+  until({first.get()}, [&] { return is_ready(*first); });
+  commit(1);
+  until({first.get()}, [&] { return all_acknowledged(); });
+  first.reset();
+  FakeSink::restore(*redis, {});
+  auto second = start();
+  until({second.get()}, [&] { return second->said.find("repaired: record_missing") != std::string::npos; });
+  until({second.get()}, [&] { return is_ready(*second); });
+  now.steady += 55s;
+  now.system += 55s;
+  turn(*second);
+  EXPECT_FALSE(redis->record->gaps.empty());
+  until({second.get()}, [&] { return redis->record->gaps.empty(); });
+}
+
 // Its own repair of the same name began before the other one's gap, and answers for nothing of it.
 TEST_F(TakeOver, AGapOfTheOtherIsRepairedAlsoWhereOneOfThatNameIsUnderRepair) {
   auto first = start();
