@@ -20,6 +20,8 @@ namespace {
 constexpr std::chrono::milliseconds kPublishInterval{100};
 // The loop turns at least this often, for /livez.
 constexpr std::chrono::milliseconds kIdleTurn{1000};
+// Between two attempts to have new rules compared with the tables, while nobody can.
+constexpr std::chrono::milliseconds kRulesRetry{1000};
 // The pause after the system refused to wait.
 constexpr std::chrono::milliseconds kRefusedPause{50};
 
@@ -111,10 +113,23 @@ void Loop::begin_stop(Now now) {
 void Loop::reload(Now now) {
   if (stopping_) return;
   new_rules_.reset();
+  compare_again_at_.reset();
   Result<RuleSet> rules = parts_.read_rules();
   if (!rules) return refuse_rules(rules.error(), now);
   new_rules_ = std::move(*rules);
   parts_.source.check_rules(*new_rules_);
+}
+
+// They are compared with the tables as soon as somebody can: whoever asked for the reload is gone by then.
+void Loop::put_off_rules(const Error& error, Now now) {
+  compare_again_at_ = now.steady + kRulesRetry;
+  if (reload_problem_ == error.text) return;
+  parts_.metrics.rules_reloaded(false);
+  reload_problem_ = error.text;
+  if (parts_.activity != nullptr) parts_.activity->reloaded({now.system, false, error.text});
+  parts_.log.error(error);
+  parts_.log.warning("the rules are reloaded later: until then the old ones stay");
+  publish(now);
 }
 
 void Loop::refuse_rules(const Error& error, Now now) {
@@ -129,8 +144,14 @@ void Loop::refuse_rules(const Error& error, Now now) {
 
 void Loop::finish_reload(Now now) {
   if (!new_rules_ || stopping_) return;
+  if (compare_again_at_) {
+    if (now.steady < *compare_again_at_) return;
+    compare_again_at_.reset();
+    parts_.source.check_rules(*new_rules_);
+  }
   const std::optional<Result<void>> checked = parts_.source.take_rules_check();
   if (!checked) return;
+  if (!*checked && checked->error().kind == ErrorKind::kConnection) return put_off_rules(checked->error(), now);
   if (!*checked) return refuse_rules(checked->error(), now);
   parts_.metrics.rules_reloaded(true);
   reload_problem_.clear();
@@ -203,6 +224,7 @@ void Loop::wait(Now now) {
   waiting.descriptors.push_back(pollfd{parts_.signals.descriptor(), POLLIN, 0});
   waiting.wake_at(published_ ? now.steady + kIdleTurn : published_at_ + kPublishInterval);
   if (stopping_) waiting.wake_at(stop_deadline_);
+  if (compare_again_at_) waiting.wake_at(*compare_again_at_);
   parts_.flow.wait_for(waiting, now);
   parts_.log.wait_for(waiting, now.steady);
 

@@ -60,6 +60,7 @@ class Loop {
   void begin_stop(Now now);
   void reload(Now now);
   void refuse_rules(const Error& error, Now now);
+  void put_off_rules(const Error& error, Now now);
   void finish_reload(Now now);
   void log_events(Now now);
   void publish(Now now);
@@ -71,6 +72,7 @@ class Loop {
   RepeatGuard repeats_;
   std::shared_ptr<const std::vector<StatusRule>> rules_;
   std::optional<RuleSet> new_rules_;  // read, and being compared with the tables
+  std::optional<SteadyTime> compare_again_at_;  // nobody could
   std::string reload_problem_;
   std::vector<std::string> refresh_problems_;  // that were there when last looked at
   std::shared_ptr<const ActivityView> activity_;  // as of the last sample

@@ -225,8 +225,8 @@ class Source {
   virtual void set_tables(const std::vector<std::string>& tables) = 0;
 
   // Compares rules that may be taken over (a reload) with what they name, as it is now. The answer is taken once it is
-  // there: nothing, or what a start with these rules would have refused. The default is for sources with nothing to
-  // compare with.
+  // there: nothing, or what a start with these rules would have refused; kConnection: nobody can say now, ask again. The
+  // default is for sources with nothing to compare with.
   virtual void check_rules(const RuleSet&) {}
   virtual std::optional<Result<void>> take_rules_check() { return Result<void>(); }
 

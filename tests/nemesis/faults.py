@@ -820,10 +820,11 @@ def slots_move(world, number, slots):
         others = [index for index in nodes.masters() if index != home]
         away[slot] = others[number % len(others)]
         nodes.move_slot(slot, home, away[slot])
+        well(world)  # of moves that nobody has heard of yet, Redis itself may lose some: a slot of none, for good
     yield
     for slot, home in homes.items():
         nodes.move_slot(slot, away[slot], home)
-    well(world)
+        well(world)
 
 
 # The second cache.

@@ -388,7 +388,7 @@ void PostgresSource::check_rules(const RuleSet& rules) {
         if (check != rules_check_) return;  // another reload came
         if (!answer) {
           rules_answer_ = fail(ErrorKind::kConnection, "cannot compare the rules with the tables: " + answer.error().text,
-                               "send SIGHUP again");
+                               "they are compared once more in a moment");
         } else if (auto refusal = first_refusal(rules_to_check_, *answer)) {
           rules_answer_ = tl::unexpected<Error>(std::move(*refusal));
         } else {
@@ -404,7 +404,7 @@ std::optional<Result<void>> PostgresSource::take_rules_check() {
   if (!rules_answer_ && (!can_answer || rules_check_attempt_ != attempt_)) {
     ++rules_check_;
     rules_answer_ = fail(ErrorKind::kConnection, "cannot compare the rules with the tables: PostgreSQL is not connected",
-                         "send SIGHUP again when it is");
+                         "they are compared as soon as it is");
   }
   return std::exchange(rules_answer_, std::nullopt);
 }

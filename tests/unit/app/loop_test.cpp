@@ -206,6 +206,38 @@ TEST_F(LoopTest, RulesThatTheTablesDoNotCarryAreRefusedAsAtStart) {
   EXPECT_EQ(source.tables, (std::vector<std::string>{"public.rows", "public.more"}));
 }
 
+// Not connected at the first attempt.
+class LateSource final : public testing::ForwardingSource {
+ public:
+  using ForwardingSource::ForwardingSource;
+  void check_rules(const RuleSet&) override { ++asked; }
+  std::optional<Result<void>> take_rules_check() override {
+    if (asked > 1) return Result<void>();
+    return fail(ErrorKind::kConnection, "PostgreSQL is not connected", "");
+  }
+  int asked = 0;
+};
+
+// Whoever sent the signal is gone when the database is back, and the new rules' keys would be stale for ever.
+TEST_F(LoopTest, NewRulesThatNobodyCanCompareNowAreTakenLater) {
+  LateSource source(source_);
+  EXPECT_EQ(run(source,
+                [&] {
+                  EXPECT_TRUE(eventually([this] { return is_ready(); }));
+                  rules_text_ = std::string(kRules) + "- {table: more, keys: [\"more:{id}\"]}\n";
+                  send(SIGHUP);
+                  EXPECT_TRUE(eventually([this] { return board_.read()->reload_problem == "PostgreSQL is not connected"; }));
+                  EXPECT_TRUE(eventually([this] { return board_.read()->rules->size() == 2; }));
+                  EXPECT_TRUE(eventually([this] { return board_.read()->reload_problem.empty(); }));
+                  const std::string page = metrics_.text(nullptr, read_clocks());
+                  EXPECT_THAT(page, HasSubstr(R"(evictd_rules_reload_total{outcome="failure"} 1)"));
+                  EXPECT_THAT(page, HasSubstr(R"(evictd_rules_reload_total{outcome="success"} 1)"));
+                  send(SIGTERM);
+                }),
+            0);
+  EXPECT_EQ(source.asked, 2);
+}
+
 TEST_F(LoopTest, AWrongConfigurationIsExitCodeTwo) {
   FailingSource misconfigured(ErrorKind::kUsage);
   EXPECT_EQ(run(misconfigured, [] {}), 2);
