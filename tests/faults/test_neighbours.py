@@ -148,6 +148,25 @@ def test_a_reload_that_the_tables_do_not_carry_keeps_the_old_rules(postgres, cac
     assert evictd.metrics().sum("evictd_rules_reload_total", outcome="success") == 0
 
 
+def test_a_reload_while_postgres_is_away_is_done_when_it_is_back(postgres, cache, make_evictd, shop_rules):
+    """Whoever sent the signal is gone by then, and is not told."""
+    evictd = make_evictd().start()
+    cache.set("price:1", "old")
+    postgres.stop("fast")
+    evictd.write_rules(shop_rules + "  - table: public.products\n    keys: ['price:{id}']\n")
+    evictd.signal(signal.SIGHUP)
+    eventually("it is put off", lambda: "the rules are reloaded later: until then the old ones stay" in evictd.log_text())
+    assert cache.exists("price:1")
+    postgres.start()
+    scenarios.gone(cache, "price:1", seconds=60)
+    eventually("the reload is counted", lambda: evictd.metrics().sum("evictd_rules_reload_total", outcome="success") == 1)
+    assert evictd.log_text().count("cannot compare the rules with the tables") == 1, "once a second for as long as it is away"
+    cache.set("price:1", "filled anew")
+    cache.set("price:1", "filled anew")
+    postgres.execute("update products set price_cents = 1 where id = 1")
+    scenarios.gone(cache, "price:1")
+
+
 def test_a_bad_reload_keeps_the_old_rules(postgres, cache, make_evictd, shop_rules):
     evictd = make_evictd().start()
     evictd.write_rules("rules:\n  - table: public.products\n    kyes: ['product:{id}']\n")
