@@ -81,7 +81,8 @@ std::optional<std::string> process_environment(const std::string& name) {
 
 Result<std::string> read_text_file(const std::string& file, const std::string& what) {
   const auto cannot = [&](int reason) {
-    return fail(ErrorKind::kUsage,
+    const bool is_for_a_moment = reason == EMFILE || reason == ENFILE || reason == ENOMEM;
+    return fail(is_for_a_moment ? ErrorKind::kTransient : ErrorKind::kUsage,
                 fmt::format("cannot read the {} '{}': {}", what, file, std::strerror(reason)));
   };
   // Without waiting: a FIFO nobody writes to would keep its reader for ever.

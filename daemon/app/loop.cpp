@@ -20,7 +20,7 @@ namespace {
 constexpr std::chrono::milliseconds kPublishInterval{100};
 // The loop turns at least this often, for /livez.
 constexpr std::chrono::milliseconds kIdleTurn{1000};
-// Between two attempts to have new rules compared with the tables, while nobody can.
+// Between two attempts to read new rules, or to have them compared with the tables, while nobody can.
 constexpr std::chrono::milliseconds kRulesRetry{1000};
 // The pause after the system refused to wait.
 constexpr std::chrono::milliseconds kRefusedPause{50};
@@ -113,16 +113,17 @@ void Loop::begin_stop(Now now) {
 void Loop::reload(Now now) {
   if (stopping_) return;
   new_rules_.reset();
-  compare_again_at_.reset();
+  reload_on_at_.reset();
   Result<RuleSet> rules = parts_.read_rules();
+  if (!rules && rules.error().kind == ErrorKind::kTransient) return put_off_rules(rules.error(), now);
   if (!rules) return refuse_rules(rules.error(), now);
   new_rules_ = std::move(*rules);
   parts_.source.check_rules(*new_rules_);
 }
 
-// They are compared with the tables as soon as somebody can: whoever asked for the reload is gone by then.
+// They are read, and compared with the tables, as soon as that is possible: whoever asked for the reload is gone by then.
 void Loop::put_off_rules(const Error& error, Now now) {
-  compare_again_at_ = now.steady + kRulesRetry;
+  reload_on_at_ = now.steady + kRulesRetry;
   if (reload_problem_ == error.text) return;
   parts_.metrics.rules_reloaded(false);
   reload_problem_ = error.text;
@@ -143,12 +144,14 @@ void Loop::refuse_rules(const Error& error, Now now) {
 }
 
 void Loop::finish_reload(Now now) {
-  if (!new_rules_ || stopping_) return;
-  if (compare_again_at_) {
-    if (now.steady < *compare_again_at_) return;
-    compare_again_at_.reset();
+  if (stopping_) return;
+  if (reload_on_at_) {
+    if (now.steady < *reload_on_at_) return;
+    reload_on_at_.reset();
+    if (!new_rules_) return reload(now);
     parts_.source.check_rules(*new_rules_);
   }
+  if (!new_rules_) return;
   const std::optional<Result<void>> checked = parts_.source.take_rules_check();
   if (!checked) return;
   if (!*checked && checked->error().kind == ErrorKind::kConnection) return put_off_rules(checked->error(), now);
@@ -224,7 +227,7 @@ void Loop::wait(Now now) {
   waiting.descriptors.push_back(pollfd{parts_.signals.descriptor(), POLLIN, 0});
   waiting.wake_at(published_ ? now.steady + kIdleTurn : published_at_ + kPublishInterval);
   if (stopping_) waiting.wake_at(stop_deadline_);
-  if (compare_again_at_) waiting.wake_at(*compare_again_at_);
+  if (reload_on_at_) waiting.wake_at(*reload_on_at_);
   parts_.flow.wait_for(waiting, now);
   parts_.log.wait_for(waiting, now.steady);
 

@@ -72,7 +72,7 @@ class Loop {
   RepeatGuard repeats_;
   std::shared_ptr<const std::vector<StatusRule>> rules_;
   std::optional<RuleSet> new_rules_;  // read, and being compared with the tables
-  std::optional<SteadyTime> compare_again_at_;  // nobody could
+  std::optional<SteadyTime> reload_on_at_;      // when what could not be done just now is tried again
   std::string reload_problem_;
   std::vector<std::string> refresh_problems_;  // that were there when last looked at
   std::shared_ptr<const ActivityView> activity_;  // as of the last sample

@@ -3,7 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
@@ -504,6 +504,18 @@ TEST(Config, SaysWhyAFileCannotBeRead) {
   const Result<std::string> folder = read_text_file("/", "configuration");
   ASSERT_FALSE(folder);
   EXPECT_EQ(folder.error().text, "cannot read the configuration '/': Is a directory");
+}
+
+// A reload must not be refused for good because of a moment.
+TEST(Config, AFileThatCannotBeOpenedForWantOfDescriptorsIsReadLater) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{0, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const Result<std::string> text = read_text_file("/dev/null", "rules file");
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_FALSE(text);
+  EXPECT_EQ(text.error().kind, ErrorKind::kTransient) << text.error().text;
 }
 
 TEST(Secret, IsShownAsStars) { EXPECT_EQ(fmt::format("{}", Secret("hunter2")), "***"); }

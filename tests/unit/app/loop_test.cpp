@@ -64,7 +64,11 @@ class LoopTest : public ::testing::Test {
           milliseconds drain_max = milliseconds(60'000)) {
     Flow flow(rules_of(kRules), source, testing::one_cache(sink_), metrics_, FlowOptions{});
     Loop loop({flow, source, {{"redis", "fake", &sink_}}, metrics_, board_, signals_, log_, identity_,
-               [this] { return RuleSet::parse(rules_text_, "rules.yaml"); }, drain_max});
+               [this]() -> Result<RuleSet> {
+                 if (unreadable_ > 0 && unreadable_-- > 0) return fail(ErrorKind::kTransient, "no descriptor is left", "");
+                 return RuleSet::parse(rules_text_, "rules.yaml");
+               },
+               drain_max});
     std::thread driver(std::move(drive));
     const int exit_code = loop.run();
     driver.join();
@@ -97,6 +101,7 @@ class LoopTest : public ::testing::Test {
   Log log_{LogLevel::kError, LogFormat::kText};
   std::shared_ptr<const StatusIdentity> identity_;
   std::string rules_text_ = kRules;
+  std::atomic<int> unreadable_ = 0;  // how many attempts to read them fail
 };
 
 TEST_F(LoopTest, StopsWhenAskedWithNothingInHand) {
@@ -236,6 +241,20 @@ TEST_F(LoopTest, NewRulesThatNobodyCanCompareNowAreTakenLater) {
                 }),
             0);
   EXPECT_EQ(source.asked, 2);
+}
+
+TEST_F(LoopTest, NewRulesThatCannotBeReadForAMomentAreReadLater) {
+  EXPECT_EQ(run(source_,
+                [&] {
+                  EXPECT_TRUE(eventually([this] { return is_ready(); }));
+                  rules_text_ = std::string(kRules) + "- {table: more, keys: [\"more:{id}\"]}\n";
+                  unreadable_ = 1;
+                  send(SIGHUP);
+                  EXPECT_TRUE(eventually([this] { return board_.read()->reload_problem == "no descriptor is left"; }));
+                  EXPECT_TRUE(eventually([this] { return board_.read()->rules->size() == 2; }));
+                  send(SIGTERM);
+                }),
+            0);
 }
 
 TEST_F(LoopTest, AWrongConfigurationIsExitCodeTwo) {
