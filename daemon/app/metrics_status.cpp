@@ -118,7 +118,7 @@ void append_audit(std::vector<MetricFamily>& out, const AuditStatus& audit) {
     into.unreadable += counts.unreadable;
   }
   for (const auto& [where, counts] : rules) {
-    const auto add = [&](AuditOutcome outcome, std::uint64_t count) {
+    const auto add = [&, &where = where](AuditOutcome outcome, std::uint64_t count) {
       sample(totals, static_cast<double>(count)).label = {
           {"cache", where.first}, {"rule", where.second}, {"outcome", std::string(audit_outcome_name(outcome))}};
     };
