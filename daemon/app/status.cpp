@@ -185,7 +185,7 @@ std::string time_text(SystemTime time) {
   const auto whole = std::chrono::floor<std::chrono::seconds>(time);
   const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(time - whole);
   return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z",
-                     fmt::gmtime(std::chrono::system_clock::to_time_t(whole)),
+                     fmt::gmtime(std::time_t{whole.time_since_epoch().count()}),  // the clock's own ends in the year 2262
                      milliseconds.count());
 }
 

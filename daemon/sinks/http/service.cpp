@@ -375,7 +375,8 @@ std::optional<std::chrono::milliseconds> parse_retry_after(std::string_view text
     parts.tm_mon = static_cast<int>(month / 3);
     parts.tm_year -= 1900;
     const std::time_t at = timegm(&parts);
-    wait = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::from_time_t(at) - now);
+    // Not by the clock's own nanoseconds: they end in the year 2262, and "never" is the year 9999.
+    wait = std::chrono::seconds(at) - std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch());
   }
   return std::clamp(wait, std::chrono::milliseconds(0), kRetryAfterMax);
 }

@@ -279,5 +279,11 @@ TEST_F(Http, KeysAreShownWhereTheConfigurationSaysSoAndNowhereElse) {
   EXPECT_EQ(get("/key", "POST", "name=a").status, 405);
 }
 
+// What Debezium says of a commit is shown, whatever its clock says.
+TEST(TimeText, IsOfAnyYear) {
+  EXPECT_EQ(time_text(SystemTime(seconds(253'402'300'799))), "9999-12-31T23:59:59.000Z");
+  EXPECT_EQ(time_text(SystemTime(milliseconds(-1))), "1969-12-31T23:59:59.999Z");
+}
+
 }  // namespace
 }  // namespace evictd

@@ -197,6 +197,8 @@ TEST(RetryAfter, IsSecondsOrADate) {
   EXPECT_EQ(parse_retry_after("Sun, 06 Nov 1994 08:50:07 GMT", kNow), 30s);
   EXPECT_EQ(parse_retry_after("Sun, 06 Nov 1994 08:49:07 GMT", kNow), 0ms);
   EXPECT_EQ(parse_retry_after("Sun, 06 Nov 2044 08:49:37 GMT", kNow), kRetryAfterMax);
+  EXPECT_EQ(parse_retry_after("Fri, 31 Dec 9999 23:59:59 GMT", kNow), kRetryAfterMax) << "never";
+  EXPECT_EQ(parse_retry_after("Fri, 15 Jan 1013 08:01:00 GMT", kNow), 0ms);
   for (const char* text : {"", "-1", "1.5", "soon", "Sun, 06 Nox 1994 08:50:07 GMT", "Sun, 06 Nov 1994 08:50:07 UTC", "9999999999999999999"}) {
     EXPECT_FALSE(parse_retry_after(text, kNow)) << text;
   }
