@@ -309,14 +309,23 @@ void EnvelopeDecoder::read_source(Decoded& decoded) {
   CommitTime time;
   for (const JsonField& field : source_.fields()) {
     const std::string_view name = field.name;
-    if (name == "connector") decoded.connector = string_or_empty(&field.value);
-    if (name == "name") decoded.server = string_or_empty(&field.value);
-    if (name == "schema") schema = string_or_empty(&field.value);
-    if (name == "db") db = string_or_empty(&field.value);
-    if (name == "table") table = string_or_empty(&field.value);
-    if (name == "collection") collection = string_or_empty(&field.value);
-    if (name == "txId") take_transaction_id(field.value, decoded);
-    time.take(name, field.value);
+    if (name == "connector") {
+      decoded.connector = string_or_empty(&field.value);
+    } else if (name == "name") {
+      decoded.server = string_or_empty(&field.value);
+    } else if (name == "schema") {
+      schema = string_or_empty(&field.value);
+    } else if (name == "db") {
+      db = string_or_empty(&field.value);
+    } else if (name == "table") {
+      table = string_or_empty(&field.value);
+    } else if (name == "collection") {
+      collection = string_or_empty(&field.value);
+    } else if (name == "txId") {
+      take_transaction_id(field.value, decoded);
+    } else {
+      time.take(name, field.value);
+    }
   }
   // MySQL has databases only, MongoDB databases and collections; rules name them as schema and
   // table.

@@ -22,12 +22,13 @@ struct JsonLevel::Parser {
   ondemand::parser parser;
   const char* text_end = nullptr;  // of the text being read
 
-  static Result<JsonValue> take(ondemand::value value);
-  Result<std::string_view> take_name(ondemand::field& field) const;
-  Result<void> take_fields(ondemand::document& document, ondemand::object object,
-                           std::vector<JsonField>& fields, std::span<const Inner> inner) const;
-  Result<JsonValue> take_inner(ondemand::document& document, ondemand::value value,
-                               JsonLevel& level) const;
+  // An event has dozens of values: they are written where they stay, and an error is a number until somebody reads it.
+  static simdjson::error_code take(ondemand::value& value, JsonValue& taken);
+  simdjson::error_code take_name(ondemand::field& field, std::string_view& name) const;
+  simdjson::error_code take_fields(ondemand::document& document, ondemand::object object,
+                                   std::vector<JsonField>& fields, std::span<const Inner> inner) const;
+  simdjson::error_code take_inner(ondemand::document& document, ondemand::value& value, JsonLevel& level,
+                                  JsonValue& taken) const;
   Result<ondemand::document> open(std::string_view text);
 };
 
@@ -42,6 +43,10 @@ bool at_end(ondemand::document& document) {
   return document.current_location().error() == simdjson::OUT_OF_BOUNDS;
 }
 
+constexpr bool may_be_in_a_number(char c) {
+  return (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '+' || c == 'e' || c == 'E';
+}
+
 std::string_view trimmed(std::string_view text) {
   while (!text.empty() && (text.back() == ' ' || text.back() == '\n' || text.back() == '\r' ||
                            text.back() == '\t')) {
@@ -52,22 +57,21 @@ std::string_view trimmed(std::string_view text) {
 
 }  // namespace
 
-Result<JsonValue> JsonLevel::Parser::take(ondemand::value value) {
+simdjson::error_code JsonLevel::Parser::take(ondemand::value& value, JsonValue& taken) {
   ondemand::json_type type;
-  if (const auto error = value.type().get(type)) return broken(error);
-  JsonValue taken;
+  if (const auto error = value.type().get(type)) return error;
   switch (type) {
     case ondemand::json_type::null: {
       // The type was told from the first letter only.
       bool is_null = false;
-      if (const auto error = value.is_null().get(is_null)) return broken(error);
-      if (!is_null) return broken(simdjson::N_ATOM_ERROR);
+      if (const auto error = value.is_null().get(is_null)) return error;
+      if (!is_null) return simdjson::N_ATOM_ERROR;
       taken.kind = JsonKind::kNull;
       break;
     }
     case ondemand::json_type::boolean: {
       bool truth = false;
-      if (const auto error = value.get_bool().get(truth)) return broken(error);
+      if (const auto error = value.get_bool().get(truth)) return error;
       taken.kind = truth ? JsonKind::kTrue : JsonKind::kFalse;
       break;
     }
@@ -75,9 +79,7 @@ Result<JsonValue> JsonLevel::Parser::take(ondemand::value value) {
       taken.kind = JsonKind::kNumber;
       taken.text = trimmed(value.raw_json_token());
       // Checks the form without keeping a double: what a number must look like is short.
-      if (taken.text.find_first_not_of("0123456789+-.eE") != std::string_view::npos) {
-        return broken(simdjson::NUMBER_ERROR);
-      }
+      if (!std::all_of(taken.text.begin(), taken.text.end(), may_be_in_a_number)) return simdjson::NUMBER_ERROR;
       break;
     }
     case ondemand::json_type::string: {
@@ -87,33 +89,33 @@ Result<JsonValue> JsonLevel::Parser::take(ondemand::value value) {
       const bool is_plain = token.size() >= 2 && token.back() == '"' && token.find('\\') == std::string_view::npos;
       if (is_plain) {
         ondemand::raw_json_string passed;
-        if (const auto error = value.get_raw_json_string().get(passed)) return broken(error);
+        if (const auto error = value.get_raw_json_string().get(passed)) return error;
         taken.text = token.substr(1, token.size() - 2);
       } else if (const auto error = value.get_string().get(taken.text)) {
-        return broken(error);
+        return error;
       }
       break;
     }
     case ondemand::json_type::object: {
       taken.kind = JsonKind::kObject;
       ondemand::object object;
-      if (const auto error = value.get_object().get(object)) return broken(error);
-      if (const auto error = object.raw_json().get(taken.text)) return broken(error);
+      if (const auto error = value.get_object().get(object)) return error;
+      if (const auto error = object.raw_json().get(taken.text)) return error;
       taken.text = trimmed(taken.text);
-      if (taken.text.back() != '}') return broken(simdjson::TAPE_ERROR);
+      if (taken.text.back() != '}') return simdjson::TAPE_ERROR;
       break;
     }
     case ondemand::json_type::array: {
       taken.kind = JsonKind::kArray;
       ondemand::array array;
-      if (const auto error = value.get_array().get(array)) return broken(error);
-      if (const auto error = array.raw_json().get(taken.text)) return broken(error);
+      if (const auto error = value.get_array().get(array)) return error;
+      if (const auto error = array.raw_json().get(taken.text)) return error;
       taken.text = trimmed(taken.text);
-      if (taken.text.back() != ']') return broken(simdjson::TAPE_ERROR);
+      if (taken.text.back() != ']') return simdjson::TAPE_ERROR;
       break;
     }
   }
-  return taken;
+  return simdjson::SUCCESS;
 }
 
 Result<ondemand::document> JsonLevel::Parser::open(std::string_view text) {
@@ -129,53 +131,47 @@ JsonLevel::JsonLevel() : parser_(std::make_unique<Parser>()) {}
 JsonLevel::~JsonLevel() = default;
 JsonLevel::JsonLevel(JsonLevel&&) noexcept = default;
 
-Result<std::string_view> JsonLevel::Parser::take_name(ondemand::field& field) const {
-  const char* begin = field.key().raw();
-  const auto* close = static_cast<const char*>(std::memchr(begin, '"', static_cast<std::size_t>(text_end - begin)));
-  if (close != nullptr) {
-    const std::string_view plain(begin, static_cast<std::size_t>(close - begin));
-    if (plain.find('\\') == std::string_view::npos) return plain;
-  }
-  std::string_view name;
-  if (const auto error = field.unescaped_key().get(name)) return broken(error);
-  return name;
+simdjson::error_code JsonLevel::Parser::take_name(ondemand::field& field, std::string_view& name) const {
+  const char* const begin = field.key().raw();
+  const char* end = begin;  // a name is short
+  while (end != text_end && *end != '"' && *end != '\\') ++end;
+  if (end == text_end || *end != '"') return field.unescaped_key().get(name);
+  name = {begin, static_cast<std::size_t>(end - begin)};
+  return simdjson::SUCCESS;
 }
 
-Result<void> JsonLevel::Parser::take_fields(ondemand::document& document, ondemand::object object,
-                                            std::vector<JsonField>& fields,
-                                            std::span<const Inner> inner) const {
+simdjson::error_code JsonLevel::Parser::take_fields(ondemand::document& document, ondemand::object object,
+                                                    std::vector<JsonField>& fields,
+                                                    std::span<const Inner> inner) const {
   for (auto field : object) {
-    ondemand::field found;
-    if (const auto error = std::move(field).get(found)) return broken(error);
-    auto name = take_name(found);
-    if (!name) return tl::unexpected(name.error());
+    if (const auto error = field.error()) return error;
+    ondemand::field&& found = std::move(field).value_unsafe();
+    JsonField& taken = fields.emplace_back();
+    if (const auto error = take_name(found, taken.name)) return error;
     const auto wanted = std::find_if(inner.begin(), inner.end(),
-                                     [&](const Inner& one) { return one.name == *name; });
-    auto value = wanted == inner.end() ? take(found.value())
-                                       : take_inner(document, found.value(), *wanted->level);
-    if (!value) return tl::unexpected(value.error());
-    fields.push_back({*name, *value});
+                                     [&](const Inner& one) { return one.name == taken.name; });
+    const auto error = wanted == inner.end() ? take(found.value(), taken.value)
+                                             : take_inner(document, found.value(), *wanted->level, taken.value);
+    if (error != simdjson::SUCCESS) return error;
   }
-  return {};
+  return simdjson::SUCCESS;
 }
 
-Result<JsonValue> JsonLevel::Parser::take_inner(ondemand::document& document, ondemand::value value,
-                                                JsonLevel& level) const {
+simdjson::error_code JsonLevel::Parser::take_inner(ondemand::document& document, ondemand::value& value,
+                                                   JsonLevel& level, JsonValue& taken) const {
   level.fields_.clear();  // the last one of a name counts
   ondemand::json_type type;
-  if (const auto error = value.type().get(type)) return broken(error);
-  if (type != ondemand::json_type::object) return take(value);
+  if (const auto error = value.type().get(type)) return error;
+  if (type != ondemand::json_type::object) return take(value, taken);
   const char* begin = value.raw_json_token().data();
   ondemand::object object;
-  if (const auto error = value.get_object().get(object)) return broken(error);
-  if (auto taken = take_fields(document, object, level.fields_, {}); !taken)
-    return tl::unexpected(taken.error());
+  if (const auto error = value.get_object().get(object)) return error;
+  if (const auto error = take_fields(document, object, level.fields_, {})) return error;
   const char* end = nullptr;
-  if (const auto error = document.current_location().get(end)) return broken(error);
-  JsonValue whole;
-  whole.kind = JsonKind::kObject;
-  whole.text = trimmed({begin, static_cast<std::size_t>(end - begin)});
-  return whole;
+  if (const auto error = document.current_location().get(end)) return error;
+  taken.kind = JsonKind::kObject;
+  taken.text = trimmed({begin, static_cast<std::size_t>(end - begin)});
+  return simdjson::SUCCESS;
 }
 
 Result<void> JsonLevel::read_object(std::string_view text, std::span<const Inner> inner) {
@@ -185,7 +181,7 @@ Result<void> JsonLevel::read_object(std::string_view text, std::span<const Inner
   if (!document) return tl::unexpected(document.error());
   ondemand::object object;
   if (const auto error = document->get_object().get(object)) return broken(error);
-  if (auto taken = parser_->take_fields(*document, object, fields_, inner); !taken) return taken;
+  if (const auto error = parser_->take_fields(*document, object, fields_, inner)) return broken(error);
   if (!at_end(*document)) return broken(simdjson::TRAILING_CONTENT);
   return {};
 }
@@ -199,9 +195,7 @@ Result<void> JsonLevel::read_array(std::string_view text) {
   for (auto element : array) {
     ondemand::value found;
     if (const auto error = std::move(element).get(found)) return broken(error);
-    auto value = Parser::take(found);
-    if (!value) return tl::unexpected(value.error());
-    elements_.push_back(*value);
+    if (const auto error = Parser::take(found, elements_.emplace_back())) return broken(error);
   }
   if (!at_end(*document)) return broken(simdjson::TRAILING_CONTENT);
   return {};
