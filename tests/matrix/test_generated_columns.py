@@ -74,3 +74,12 @@ def test_the_script_for_the_owner_breaks_no_write(postgres, make_evictd):  # G7
     # ... and is advised no other way.
     found = evictd.command("check").stdout
     assert "PG019" in found and "FULL makes UPDATE and DELETE fail there: 'slug'" in found, found
+
+
+def test_the_advice_names_the_publication_that_would_refuse_it(postgres, make_evictd):  # G7
+    create(postgres)
+    postgres.execute("alter table notes replica identity default; alter table marks replica identity default; create publication other for all tables")
+    found = make_evictd(rules=RULES).command("check").stdout
+    assert "ALTER TABLE public.notes REPLICA IDENTITY FULL; but not before publication 'other' sends all its columns" in found, found
+    with pytest.raises(psycopg2.Error, match="Replica identity"):
+        postgres.execute("begin; alter table notes replica identity full; update notes set title = 'X'")
