@@ -99,6 +99,24 @@ TEST_F(Lanes, WhatChangesNowDoesNotWaitForSettlesThatAreDueAtOnce) {
   EXPECT_TRUE(is_acknowledged());
 }
 
+// Nor may more changes than the cache can take keep the settles of earlier ones waiting.
+TEST_F(Lanes, SettlesDoNotWaitForAllThatChangesNow) {  // G4
+  FlowOptions options;
+  options.batch_items_max = 1;
+  start({}, options);
+  write(0);
+  run(50ms);
+  const SteadyTime written = now.steady;
+  for (int turn = 0; turn < 300; ++turn) {
+    for (int i = 0; i < 8; ++i) write(1 + (turn + i) % 11);
+    run(10ms);
+  }
+  const Logged& last = database.log().back();
+  EXPECT_FALSE(a_.data.applied.contains({last.xid, "row:" + std::to_string(last.rows[0])})) << "it kept up: nothing had to wait";
+  EXPECT_GE(a_.data.last_delete["row:0"], written + 900ms);
+  EXPECT_LE(a_.data.last_delete["row:0"], written + 2500ms);
+}
+
 // Thousands of them at once would hold the others up (G9).
 TEST_F(Lanes, WhatACacheFallsBehindWithIsGivenUpAPieceAtATime) {
   FlowOptions options;
