@@ -20,8 +20,11 @@ namespace {
 constexpr std::chrono::milliseconds kPublishInterval{100};
 // The loop turns at least this often, for /livez.
 constexpr std::chrono::milliseconds kIdleTurn{1000};
-// Between two attempts to read new rules, or to have them compared with the tables, while nobody can.
+// Between two attempts to read new rules, or to have them compared with the tables, while nobody can; and so many times as long as
+// the last one took, since it may be a look at thousands of partitions that a busy server ended.
 constexpr std::chrono::milliseconds kRulesRetry{1000};
+constexpr std::chrono::seconds kRulesRetryMax{30};
+constexpr int kRulesRest = 20;
 // The pause after the system refused to wait.
 constexpr std::chrono::milliseconds kRefusedPause{50};
 
@@ -114,6 +117,7 @@ void Loop::reload(Now now) {
   if (stopping_) return;
   new_rules_.reset();
   reload_on_at_.reset();
+  reload_tried_at_ = now.steady;
   Result<RuleSet> rules = parts_.read_rules();
   if (!rules && rules.error().kind == ErrorKind::kTransient) return put_off_rules(rules.error(), now);
   if (!rules) return refuse_rules(rules.error(), now);
@@ -123,23 +127,22 @@ void Loop::reload(Now now) {
 
 // They are read, and compared with the tables, as soon as that is possible: whoever asked for the reload is gone by then.
 void Loop::put_off_rules(const Error& error, Now now) {
-  reload_on_at_ = now.steady + kRulesRetry;
-  if (reload_problem_ == error.text) return;
-  parts_.metrics.rules_reloaded(false);
-  reload_problem_ = error.text;
-  if (parts_.activity != nullptr) parts_.activity->reloaded({now.system, false, error.text});
-  parts_.log.error(error);
-  parts_.log.warning("the rules are reloaded later: until then the old ones stay");
-  publish(now);
+  const SteadyTime::duration rest = kRulesRest * (now.steady - reload_tried_at_);
+  reload_on_at_ = now.steady + std::clamp<SteadyTime::duration>(rest, kRulesRetry, kRulesRetryMax);
+  if (reload_problem_ != error.text) tell_not_reloaded(error, "the rules are reloaded later: until then the old ones stay", now);
 }
 
 void Loop::refuse_rules(const Error& error, Now now) {
   new_rules_.reset();
+  tell_not_reloaded(error, "the rules were not reloaded: the old ones stay", now);
+}
+
+void Loop::tell_not_reloaded(const Error& error, const std::string& consequence, Now now) {
   parts_.metrics.rules_reloaded(false);
   reload_problem_ = error.text;
   if (parts_.activity != nullptr) parts_.activity->reloaded({now.system, false, error.text});
   parts_.log.error(error);
-  parts_.log.warning("the rules were not reloaded: the old ones stay");
+  parts_.log.warning(consequence);
   publish(now);
 }
 
@@ -149,6 +152,7 @@ void Loop::finish_reload(Now now) {
     if (now.steady < *reload_on_at_) return;
     reload_on_at_.reset();
     if (!new_rules_) return reload(now);
+    reload_tried_at_ = now.steady;
     parts_.source.check_rules(*new_rules_);
   }
   if (!new_rules_) return;

@@ -61,6 +61,7 @@ class Loop {
   void reload(Now now);
   void refuse_rules(const Error& error, Now now);
   void put_off_rules(const Error& error, Now now);
+  void tell_not_reloaded(const Error& error, const std::string& consequence, Now now);
   void finish_reload(Now now);
   void log_events(Now now);
   void publish(Now now);
@@ -72,7 +73,8 @@ class Loop {
   RepeatGuard repeats_;
   std::shared_ptr<const std::vector<StatusRule>> rules_;
   std::optional<RuleSet> new_rules_;  // read, and being compared with the tables
-  std::optional<SteadyTime> reload_on_at_;      // when what could not be done just now is tried again
+  std::optional<SteadyTime> reload_on_at_;  // when what could not be done just now is tried again
+  SteadyTime reload_tried_at_{};
   std::string reload_problem_;
   std::vector<std::string> refresh_problems_;  // that were there when last looked at
   std::shared_ptr<const ActivityView> activity_;  // as of the last sample
