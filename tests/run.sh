@@ -8,6 +8,7 @@
 #   --matrix         after them, the tests that speak to servers against other versions: PostgreSQL 14 to 18,
 #                    Redis 8, Valkey 9 (a short part of that runs always)
 #   --sanitize       build and run with the address and undefined-behaviour sanitizers (preset asan)
+#   --sanitize=thread  the same with the thread sanitizer (preset tsan)
 #
 # EVICTD_REQUIRE_SERVERS=1: a server that is missing is a failure instead of a skip.
 # EVICTD_REQUIRE_KAFKA=1: the same for Kafka, Debezium (from Maven Central) and MariaDB.
@@ -37,6 +38,7 @@ while [ $# -gt 0 ]; do
       groups+=(fuzz)
       shift ;;
     --sanitize) preset=asan ;;
+    --sanitize=thread) preset=tsan ;;
     --help|-h) usage; exit 0 ;;
     *) echo "run.sh: unknown option '$1'" >&2; echo "hint: tests/run.sh --help" >&2; exit 2 ;;
   esac
