@@ -10,8 +10,6 @@
 #include "daemon/sources/kafka/wanted_topic.h"
 
 namespace evictd {
-namespace {
-
 
 std::optional<std::int64_t> integer(const JsonValue* json) {
   if (json == nullptr || (json->kind != JsonKind::kNumber && json->kind != JsonKind::kString)) {
@@ -23,6 +21,8 @@ std::optional<std::int64_t> integer(const JsonValue* json) {
   if (error != std::errc{} || end != last) return std::nullopt;
   return number;
 }
+
+namespace {
 
 std::string_view string_or_empty(const JsonValue* json) {
   return json != nullptr && json->kind == JsonKind::kString ? json->text : std::string_view{};

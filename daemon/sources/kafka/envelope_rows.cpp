@@ -23,6 +23,17 @@ std::unique_ptr<Relation> copy_of(const Relation& relation) {
   return copy;
 }
 
+// The milliseconds of a date: bare, or as {"$numberLong": "..."}. Never a date in a date: whoever writes to the topic decides how deep a
+// document is, and each level would be read again by every one above it.
+std::optional<std::int64_t> document_millis(const JsonValue& json) {
+  if (json.kind != JsonKind::kObject) return integer(&json);
+  JsonLevel wrapper;
+  PaddedText padded;
+  if (!wrapper.read_object(padded.assign(json.text)) || wrapper.fields().size() != 1) return std::nullopt;
+  const JsonValue* number = wrapper.find("$numberLong");
+  return integer(number);
+}
+
 }  // namespace
 
 EnvelopeDecoder::Table& EnvelopeDecoder::table_of(Topic& topic, std::string_view schema,
@@ -390,11 +401,8 @@ Result<Value> EnvelopeDecoder::document_value(const JsonValue& json) {
     if (inner.kind == JsonKind::kString) {
       text = zoned_timestamp_text(inner.text);
     } else {
-      // Milliseconds, bare or as {"$numberLong": "..."}.
-      auto number = document_value(inner);
-      if (!number) return number;
-      text = timestamp_text(std::strtoll(std::string(number->text).c_str(), nullptr, 10), kMillis,
-                            "+00");
+      const auto millis = document_millis(inner);
+      if (millis) text = timestamp_text(*millis, kMillis, "+00");
     }
     if (!text) return fail(ErrorKind::kData, "expected a date in '$date'");
     // Written as the canonical text is: documents have no column types to say so.

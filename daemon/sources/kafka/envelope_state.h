@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -15,6 +16,9 @@ namespace evictd {
 // Limits of one table and one topic (G8). A topic that passes them is not one of Debezium's.
 inline constexpr std::size_t kColumnsMax = 4096;
 inline constexpr std::size_t kTablesPerTopicMax = 1024;
+
+// The whole number that a number or a text is; nothing: none, or no value at all.
+std::optional<std::int64_t> integer(const JsonValue* json);
 
 inline constexpr std::string_view kHeartbeatPrefix = "__debezium-heartbeat";
 

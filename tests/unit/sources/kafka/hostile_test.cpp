@@ -281,5 +281,26 @@ TEST(HostileRecord, WhateverItHoldsItIsAChangeOrAnError) {
   EXPECT_GT(changes, 1000);
 }
 
+// As MongoDB's connector sends documents, which anybody may claim to be. Read one inside the other, they would cost the square of
+// their bytes, and end the process where the stack ends.
+TEST(HostileRecord, ADateInADateInADateIsRefusedAtOnce) {
+  constexpr int kDeep = 100'000;
+  std::string date = "1";
+  for (const auto* part : {R"({\"$date\":)", "}"}) {
+    std::string many;
+    for (int i = 0; i < kDeep; ++i) many += part;
+    date = part[0] == '{' ? many + date : date + many;
+  }
+  const auto event = [](const std::string& op, const std::string& after) {
+    return fmt::format(R"({{"op":"{}","source":{{"connector":"mongodb","db":"public","collection":"items"}},"after":{}}})", op, after);
+  };
+  EXPECT_EQ(decoded(event("c", fmt::format(R"("{{\"_id\":1,\"x\":{}}}")", date))), "error: 'after': column 'x': expected a date in '$date'");
+  EnvelopeDecoder decoder;
+  EXPECT_EQ(decoded_text(decoder.decode(record_of(kTopic, fmt::format(R"({{"id":"{}"}})", date), event("u", "null")))),
+            "error: key column 'id': expected a date in '$date'");
+  EXPECT_EQ(decoded(event("c", R"("{\"_id\":1,\"x\":{\"$date\":{\"$numberLong\":\"1558965508000\"}}}")")),
+            "insert public.items new{_id='1' x='2019-05-27T13:58:28Z'}");
+}
+
 }  // namespace
 }  // namespace evictd
