@@ -26,6 +26,7 @@ struct AuditThread::State : SideState {
   const Options options;
 
   // Shared, under the mutex.
+  std::shared_ptr<const RuleSet> in_force;  // the rules; null: none yet
   bool reloaded = false;
   struct Invalidated {
     std::string cache;
@@ -104,13 +105,10 @@ namespace {
 template <typename State>
 class Round {
  public:
-  explicit Round(State& state) : state_(state) {}
+  Round(State& state, std::shared_ptr<const RuleSet> rules) : state_(state), rules_(std::move(rules)) {}
 
   // Empty: stopped, or the rules have changed.
   Error run() {
-    Result<RuleSet> rules = state_.options.read_rules();
-    if (!rules) return rules.error();
-    rules_ = std::make_unique<RuleSet>(std::move(*rules));
     Result<std::unique_ptr<AuditDatabase>> database =
         AuditDatabase::open(state_.options.database, *rules_);
     if (!database) return database.error();
@@ -227,7 +225,7 @@ class Round {
   }
 
   State& state_;
-  std::unique_ptr<RuleSet> rules_;
+  const std::shared_ptr<const RuleSet> rules_;
   std::unique_ptr<AuditDatabase> database_;
   std::vector<Cache> caches_;
 };
@@ -258,7 +256,6 @@ std::unique_ptr<Sink> AuditThread::listening(std::unique_ptr<Sink> sink, AuditTh
 }
 
 AuditThread::AuditThread(Options options) : state_(std::make_shared<State>(std::move(options))) {
-  state_->status.problem = "not connected yet";
   thread_.emplace(state_, [state = state_] { run(state); });
 }
 
@@ -266,12 +263,15 @@ AuditThread::~AuditThread() = default;
 
 void AuditThread::run(const std::shared_ptr<State>& state) {
   while (true) {
+    std::shared_ptr<const RuleSet> rules;
     {
-      const std::lock_guard lock(state->mutex);
+      std::unique_lock lock(state->mutex);
+      state->changed.wait(lock, [&] { return state->stopping || state->in_force; });
       state->reloaded = false;
       if (state->stopping) break;
+      rules = state->in_force;
     }
-    const Error why = Round<State>(*state).run();
+    const Error why = Round<State>(*state, std::move(rules)).run();
     if (why.text.empty()) continue;
     state->set_problem(why.text);
     if (!state->sleep(kRetry)) break;
@@ -291,8 +291,9 @@ void AuditThread::invalidated(std::string_view cache, const RuleInfo& rule, cons
                                  now + rule.settle + kAfterSettle});
 }
 
-void AuditThread::reload() {
+void AuditThread::use(std::shared_ptr<const RuleSet> rules) {
   const std::lock_guard lock(state_->mutex);
+  state_->in_force = std::move(rules);
   state_->reloaded = true;
   state_->changed.notify_all();
 }

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -59,7 +58,6 @@ class AuditThread {
     DatabaseAddress database;
     std::vector<Cache> caches;
     double questions_per_second = 20;
-    std::function<Result<RuleSet>()> read_rules;  // called in the thread
   };
   explicit AuditThread(Options options);
   // Does not wait for an answer that does not come: such a thread is left behind.
@@ -71,8 +69,8 @@ class AuditThread {
   void invalidated(std::string_view cache, const RuleInfo& rule, const Texts& keys);
   // A sink that tells `audit`, which must outlive it, of the keys that it is ordered to delete.
   static std::unique_ptr<Sink> listening(std::unique_ptr<Sink> sink, AuditThread& audit, std::string cache);
-  // The rules have changed.
-  void reload();
+  // The rules in force, at the start and after each reload. Nothing is audited before the first ones.
+  void use(std::shared_ptr<const RuleSet> rules);
   std::shared_ptr<const AuditStatus> status() const;
 
  private:

@@ -54,6 +54,9 @@ void Loop::take_rules() {
   rules_ = std::move(list);
   parts_.metrics.set_rules(parts_.flow.rules().rules());
   if (parts_.activity != nullptr) parts_.activity->set_rules(parts_.flow.rules().rules());
+  // Nobody reads them for themselves: a file that was edited and not reloaded, or refused, is not in force.
+  if (parts_.audit != nullptr) parts_.audit->use(parts_.flow.shared_rules());
+  for (RefreshThread* refresh : parts_.refreshes) refresh->use(parts_.flow.shared_rules());
 }
 
 int Loop::run() {
@@ -166,8 +169,6 @@ void Loop::finish_reload(Now now) {
   parts_.flow.reload(std::move(*std::exchange(new_rules_, std::nullopt)), now);
   take_rules();
   if (parts_.activity != nullptr) parts_.activity->reloaded({now.system, true, difference});
-  if (parts_.audit != nullptr) parts_.audit->reload();
-  for (RefreshThread* refresh : parts_.refreshes) refresh->reload(parts_.flow.rules());
   parts_.log.info(fmt::format("reloaded the rules: {} for {}; changed: {}", counted(rules_->size(), "rule"),
                               counted(parts_.flow.rules().tables().size(), "table"), difference));
   publish(now);
@@ -193,8 +194,7 @@ void Loop::publish(Now now) {
   for (const LoopCache& cache : parts_.caches) {
     status->sinks.push_back({cache.name, cache.address, cache.sink->status()});
   }
-  if (parts_.audit != nullptr) status->audit = parts_.audit->status();
-  read_refreshes(*status, now);
+  read_side_threads(*status, now);
   status->stopping = stopping_;
   status->reload_problem = reload_problem_;
   status->log_dropped_lines = parts_.log.dropped_lines();
@@ -209,19 +209,33 @@ void Loop::publish(Now now) {
   published_at_ = now.steady;
 }
 
-void Loop::read_refreshes(Status& status, Now now) {
-  std::vector<std::string> problems;
+void Loop::read_side_threads(Status& status, Now now) {
+  struct Problem {
+    std::string text;
+    const char* hint;
+  };
+  std::vector<Problem> problems;
   for (const RefreshThread* refresh : parts_.refreshes) {
     status.refreshes.push_back(refresh->status());
-    for (const std::string& problem : status.refreshes.back()->problems) problems.push_back("not refreshed: " + problem);
-  }
-  for (const std::string& problem : problems) {
-    if (std::find(refresh_problems_.begin(), refresh_problems_.end(), problem) != refresh_problems_.end()) continue;
-    if (const std::optional<std::string> text = repeats_.pass(problem, now.steady)) {
-      parts_.log.warning(*text, "the keys stay deleted, and readers fill them; nothing else is held up");
+    for (const std::string& problem : status.refreshes.back()->problems) {
+      problems.push_back({"not refreshed: " + problem, "the keys stay deleted, and readers fill them; nothing else is held up"});
     }
   }
-  refresh_problems_ = std::move(problems);
+  if (parts_.audit != nullptr) {
+    status.audit = parts_.audit->status();
+    if (!status.audit->problem.empty()) {
+      problems.push_back({"not audited: " + status.audit->problem, "it is tried again each few seconds; nothing else is held up"});
+    }
+  }
+  std::vector<std::string> texts;
+  for (Problem& problem : problems) {
+    const bool is_new = std::find(side_problems_.begin(), side_problems_.end(), problem.text) == side_problems_.end();
+    if (const std::optional<std::string> text = is_new ? repeats_.pass(problem.text, now.steady) : std::nullopt) {
+      parts_.log.warning(*text, problem.hint);
+    }
+    texts.push_back(std::move(problem.text));
+  }
+  side_problems_ = std::move(texts);
 }
 
 void Loop::wait(Now now) {

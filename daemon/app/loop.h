@@ -65,7 +65,8 @@ class Loop {
   void finish_reload(Now now);
   void log_events(Now now);
   void publish(Now now);
-  void read_refreshes(Status& status, Now now);
+  // What the auditor and the refreshers say; a problem is logged when it comes.
+  void read_side_threads(Status& status, Now now);
   void wait(Now now);
   void take_rules();
 
@@ -76,7 +77,7 @@ class Loop {
   std::optional<SteadyTime> reload_on_at_;  // when what could not be done just now is tried again
   SteadyTime reload_tried_at_{};
   std::string reload_problem_;
-  std::vector<std::string> refresh_problems_;  // that were there when last looked at
+  std::vector<std::string> side_problems_;  // of auditor and refreshers, that were there when last looked at
   std::shared_ptr<const ActivityView> activity_;  // as of the last sample
   std::vector<pollfd> descriptors_;  // kept between turns for its memory
   SteadyTime published_at_{};

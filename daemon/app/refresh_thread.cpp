@@ -41,6 +41,7 @@ struct RefreshThread::State : SideState {
   const Options options;
 
   // All below under the mutex.
+  std::shared_ptr<const RuleSet> in_force;  // the rules; null: none yet, and nothing waits
   bool reloaded = false;
   SteadyTime pressed_until = SteadyTime::min();
   RefreshQueue queue{RefreshQueue::Limits{}};
@@ -79,7 +80,10 @@ class RefreshThread::Work {
     if (state_.stopping) return std::nullopt;
     if (state_.reloaded) {
       state_.reloaded = false;
-      rules_.reset();
+      state_.problems.clear();
+      rules_ = state_.in_force;
+      database_.reset();
+      suspended_.clear();
     }
     const SteadyTime now = std::chrono::steady_clock::now();
     if (now >= state_.pressed_until && now >= away_until_) {
@@ -105,20 +109,7 @@ class RefreshThread::Work {
     return database_->connect();
   }
 
-  Result<void> load_rules() {
-    if (rules_) return {};
-    database_.reset();
-    Result<RuleSet> rules = state_.options.read_rules();
-    if (!rules) return tl::unexpected(rules.error());
-    rules_ = std::make_unique<RuleSet>(std::move(*rules));
-    suspended_.clear();
-    const std::lock_guard lock(state_.mutex);
-    state_.problems.clear();
-    return {};
-  }
-
   void work(const RefreshBatch& batch) {
-    if (Result<void> loaded = load_rules(); !loaded) return away(batch, loaded.error());
     const auto& rules = rules_->rules();
     const auto at = std::find_if(rules.begin(), rules.end(), [&](const RuleInfo& rule) { return rule.name == batch.rule; });
     if (at == rules.end() || !at->refresh.is_set()) {
@@ -183,7 +174,7 @@ class RefreshThread::Work {
   }
 
   State& state_;
-  std::unique_ptr<RuleSet> rules_;
+  std::shared_ptr<const RuleSet> rules_;
   std::unique_ptr<RefreshDatabase> database_;
   std::unique_ptr<RefreshCache> cache_;
   SteadyTime away_until_ = SteadyTime::min();
@@ -233,9 +224,8 @@ std::unique_ptr<Sink> RefreshThread::listening(std::unique_ptr<Sink> sink, Refre
   return std::make_unique<RefreshingSink>(std::move(sink), refresh);
 }
 
-RefreshThread::RefreshThread(Options options, const RuleSet& rules) : state_(std::make_shared<State>(std::move(options))) {
+RefreshThread::RefreshThread(Options options) : state_(std::make_shared<State>(std::move(options))) {
   state_->status.cache = state_->options.cache;
-  state_->set_paces(rules);
   thread_.emplace(state_, [state = state_] { run(state); });
 }
 
@@ -269,10 +259,11 @@ void RefreshThread::pressed() {
   state_->pressed_until = std::chrono::steady_clock::now() + kRestWhenPressed;
 }
 
-void RefreshThread::reload(const RuleSet& rules) {
+void RefreshThread::use(std::shared_ptr<const RuleSet> rules) {
   const std::lock_guard lock(state_->mutex);
   state_->reloaded = true;
-  state_->set_paces(rules);
+  state_->set_paces(*rules);
+  state_->in_force = std::move(rules);
   state_->changed.notify_all();
 }
 

@@ -5,7 +5,6 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -34,11 +33,9 @@ class RefreshThread {
   struct Options {
     std::string cache;
     RedisOptions redis;
-    RefreshDatabaseOptions database;                // unused where every rule has a stream
-    std::function<Result<RuleSet>()> read_rules;    // called in the thread
+    RefreshDatabaseOptions database;  // unused where every rule has a stream
   };
-  // `rules`: those of the start.
-  RefreshThread(Options options, const RuleSet& rules);
+  explicit RefreshThread(Options options);
   // Does not wait for an answer that does not come: such a thread is left behind.
   ~RefreshThread();
   RefreshThread(const RefreshThread&) = delete;
@@ -50,8 +47,8 @@ class RefreshThread {
   void hit(const RuleInfo& rule, const Texts& keys, const std::vector<std::uint32_t>& items);
   // From the loop: deletes wait for room.
   void pressed();
-  // The rules have changed.
-  void reload(const RuleSet& rules);
+  // From the loop: the rules in force, at the start and after each reload. Nothing is refreshed before the first ones.
+  void use(std::shared_ptr<const RuleSet> rules);
   std::shared_ptr<const RefreshStatus> status() const;
 
  private:

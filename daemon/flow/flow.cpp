@@ -756,6 +756,7 @@ void Flow::step(Now now) { impl_->step(now); }
 void Flow::wait_for(Waiting& waiting, Now now) { impl_->wait_for(waiting, now); }
 void Flow::reload(RuleSet rules, Now now) { impl_->reload(std::move(rules), now); }
 const RuleSet& Flow::rules() const { return *impl_->rules_; }
+std::shared_ptr<const RuleSet> Flow::shared_rules() const { return impl_->rules_; }
 void Flow::stop(Now now) { impl_->stop(now); }
 bool Flow::finished() const { return impl_->finished_; }
 const std::optional<Error>& Flow::failure() const { return impl_->failure_; }

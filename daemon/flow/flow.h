@@ -111,6 +111,8 @@ class Flow {
   // match is purged.
   void reload(RuleSet rules, Now now);
   const RuleSet& rules() const;
+  // The same, for others who go by them: in force until the next reload().
+  std::shared_ptr<const RuleSet> shared_rules() const;
 
   // Drain what is in hand (bounded by the driver's patience), record, acknowledge, then finished().
   void stop(Now now);

@@ -1,10 +1,17 @@
 """`audit: {rate: ...}`: evictd looks at what it has just invalidated, and slowly at all else, and tells it in /metrics and /status."""
 
-from harness import oracle
+from harness import oracle, process
 from harness.waiting import eventually
-from test_audit import CHECKED, JOINED, Load, SELECT, fill, fill_all, fill_counts, rules, shop_with_full_identities  # noqa: F401
+from test_audit import CHECKED, JOINED, Load, PLAIN, SELECT, audit, fill, fill_all, fill_counts, rules, shop_with_full_identities  # noqa: F401
 
 AUDIT = "audit: {rate: 1000/s}\n"
+
+
+def write_and_fill(postgres, cache, plain=False):
+    """Some of the keys are looked at a moment after their settle."""
+    postgres.execute("update products set price_cents = price_cents + 1 where id <= 50")
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    fill_all(postgres, cache, plain=plain)
 
 
 def test_the_cache_is_audited_while_evictd_runs(postgres, redis, cache, make_evictd, seed):
@@ -69,4 +76,38 @@ def test_an_audit_holds_up_neither_deletes_nor_a_shutdown_of_the_server(postgres
     postgres.execute("update products set price_cents = price_cents + 1 where id <= 50")
     eventually("it is connected again", lambda: evictd.status()["audit"]["problem"] is None, 60)
     assert evictd.status()["audit"]["stale"] == 0
+    assert evictd.stop() == 0
+
+
+def test_what_is_edited_and_not_reloaded_is_not_in_force(postgres, cache, make_evictd):
+    evictd = make_evictd(rules(PLAIN), more=AUDIT).start()
+    fill_all(postgres, cache, plain=True)
+
+    def counted(*outcomes):
+        return sum(evictd.metrics().sum("evictd_audit_total", outcome=outcome) for outcome in outcomes)
+
+    evictd.write_rules(rules(PLAIN.replace("name ||", "'another ' || name ||")))
+    postgres.stop("fast")
+    eventually("it says that nothing is audited", lambda: "not audited: " in evictd.log_text(), 60)
+    postgres.start()
+    eventually("it is connected", lambda: evictd.status()["audit"]["problem"] is None, 60)
+    evictd.wait_until_ready()
+    before = counted("fresh", "stale", "unreadable")
+    write_and_fill(postgres, cache, plain=True)
+    eventually("keys are audited again", lambda: counted("fresh", "stale", "unreadable") > before, 60)
+    assert counted("stale", "unreadable") == 0, evictd.status()["audit"]
+    assert evictd.stop() == 0
+
+
+def test_an_edge_has_nothing_to_audit(postgres, redis, cache, make_evictd):
+    """It is a cache of the configuration, and of the rules that name none."""
+    nobody = f"{{varnish: {{url: \"http://127.0.0.1:{process.free_port()}\"}}, park_after: never}}"
+    evictd = make_evictd(rules(CHECKED), more=AUDIT, caches=f"  redis: {{redis: {{url: {redis.url()}}}}}\n  edge: {nobody}\n")
+    evictd.start(ready=False)
+    eventually("the functions are there", lambda: cache.function_list("evictd") != [])
+    write_and_fill(postgres, cache)
+    eventually("keys are audited", lambda: evictd.metrics().sum("evictd_audit_total", outcome="fresh", cache="redis") > 0, 60)
+    fill_all(postgres, cache)
+    counts, _, code, said = audit(evictd, "--sample", "100")
+    assert code == 0 and counts["fresh"] == 100, (counts, said)
     assert evictd.stop() == 0

@@ -436,3 +436,13 @@ def test_readers_come_between_any_two_keys_of_a_lot(postgres, cache, make_evictd
     reads = cache.info("stats")["total_reads_processed"] - before
     assert reads >= 20, f"10 claims and 10 fills came by {reads} reads"
     assert is_fresh(postgres, cache, range(1, 11))
+
+
+def test_a_query_that_is_edited_and_not_reloaded_fills_nothing(postgres, cache, make_evictd):
+    evictd = make_evictd(rules()).start()
+    fill(postgres, cache, [7])
+    oracle.converge(postgres, evictd)
+    evictd.write_rules(rules(QUERY.replace("select id,", "select id, 'another ' ||")))
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
+    eventually("it is filled anew", lambda: counted(evictd, "filled") == 1)
+    assert is_fresh(postgres, cache, [7]), cache.get("product:7")

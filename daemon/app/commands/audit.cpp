@@ -165,6 +165,7 @@ int audit_command(const CommandLine& request) {
   const std::uint64_t samples = request.samples ? *request.samples : request.time ? UINT64_MAX : kSamplesDefault;
   int exit = kExitDone;
   for (const CacheSettings& cache : (*config)->caches) {
+    if (cache.edge) continue;  // it has no values to look at
     const std::vector<bool> acts = rules_of(*rules, request.rule, cache.name);
     if (std::find(acts.begin(), acts.end(), true) == acts.end()) continue;
     Result<std::unique_ptr<AuditCache>> there = AuditCache::open(redis_options(**config, cache));

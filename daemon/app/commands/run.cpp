@@ -23,21 +23,20 @@ std::unique_ptr<AuditThread> start_audit(const Config& config) {
   if (config.audit_rate == 0) return nullptr;
   AuditThread::Options options;
   options.database = database_address(config);
-  for (const CacheSettings& cache : config.caches) options.caches.push_back({cache.name, redis_options(config, cache)});
+  for (const CacheSettings& cache : config.caches) {
+    if (!cache.edge) options.caches.push_back({cache.name, redis_options(config, cache)});  // an edge has no values to look at
+  }
   options.questions_per_second = static_cast<double>(config.audit_rate);
-  // By value: a thread that is left behind at the end outlives everything else.
-  options.read_rules = [config] { return load_rules(config); };
   return std::make_unique<AuditThread>(std::move(options));
 }
 
 // Always there: `refresh` may come with a reload. Until then it has no connection.
-std::unique_ptr<RefreshThread> start_refresh(const Config& config, const CacheSettings& cache, const RuleSet& rules) {
+std::unique_ptr<RefreshThread> start_refresh(const Config& config, const CacheSettings& cache) {
   RefreshThread::Options options;
   options.cache = cache.name;
   options.redis = redis_options(config, cache);
   options.database = refresh_database_options(config);
-  options.read_rules = [config] { return load_rules(config); };
-  return std::make_unique<RefreshThread>(std::move(options), rules);
+  return std::make_unique<RefreshThread>(std::move(options));
 }
 
 }  // namespace
@@ -68,10 +67,10 @@ int run_command(const CommandLine& request) {
   for (const CacheSettings& cache : (*config)->caches) {
     Result<std::unique_ptr<Sink>> sink = make_sink(**config, cache);
     if (!sink) return failed(sink.error());
-    const bool is_heard = audit && !cache.edge;  // an edge has no values to look at
+    const bool is_heard = audit && !cache.edge;
     sinks.push_back(is_heard ? AuditThread::listening(std::move(*sink), *audit, cache.name) : std::move(*sink));
     if (!cache.edge) {
-      refreshes.push_back(start_refresh(**config, cache, *rules));
+      refreshes.push_back(start_refresh(**config, cache));
       listeners.push_back(refreshes.back().get());
       sinks.back() = RefreshThread::listening(std::move(sinks.back()), *refreshes.back());
     }
