@@ -4,9 +4,11 @@
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
+#include <tuple>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -29,55 +31,61 @@ namespace {
 
 constexpr std::chrono::seconds kSnapshotPatience{5};
 
-// What to purge, and the rule that says how (where it is announced). Each once, in the order of the rules.
-struct Doomed {
-  const RuleInfo* rule = nullptr;
+// What to purge, with the rule that says how, in the order of the rules. The same text may stand there more than once: for other
+// caches, or to be left behind in another way.
+using Patterns = std::vector<PatternRef>;
+
+// For a pattern that no rule has. What points there must not outlive it.
+struct Unruled {
+  RuleInfo rule;
   Pattern pattern;
 };
-using Patterns = std::vector<Doomed>;
 
-// For a pattern that no rule has.
-const RuleInfo& no_rule() {
-  static const RuleInfo kNone;
-  return kNone;
-}
-
-Patterns patterns_of_table(const RuleSet& rules, const TableName& table) {
+Result<Patterns> patterns_of(const CommandLine& request, const RuleSet& rules, Unruled& unruled) {
   Patterns patterns;
-  for (const RuleInfo& rule : rules.rules()) {
-    if (rule.schema != table.schema || rule.table != table.table) continue;
-    for (const Pattern& pattern : rule.patterns) {
-      const bool known = std::any_of(patterns.begin(), patterns.end(), [&](const Doomed& doomed) {
-        return doomed.pattern.glob == pattern.glob && doomed.pattern.is_tag == pattern.is_tag &&
-               doomed.pattern.is_lazy == pattern.is_lazy && doomed.rule->announce == rule.announce;
-      });
-      if (!known) patterns.push_back({&rule, pattern});
-    }
-  }
-  return patterns;
-}
-
-Result<Patterns> patterns_of(const CommandLine& request, const RuleSet& rules) {
+  std::optional<TableName> table;
   if (!request.table.empty()) {
-    const Result<TableName> table = find_mapped_table(rules, request.table);
-    if (!table) return tl::unexpected(table.error());
-    return patterns_of_table(rules, *table);
+    Result<TableName> found = find_mapped_table(rules, request.table);
+    if (!found) return tl::unexpected(found.error());
+    table = std::move(*found);
   }
   for (const RuleInfo& rule : rules.rules()) {
+    if (table && (rule.schema != table->schema || rule.table != table->table)) continue;
     for (const Pattern& pattern : rule.patterns) {
-      if (pattern.glob == request.pattern) return Patterns{{&rule, pattern}};
+      if (table || pattern.glob == request.pattern) patterns.push_back({&rule, &pattern});
     }
   }
+  if (table || !patterns.empty()) return patterns;
   if (!request.yes) {
     return fail(ErrorKind::kUsage,
                 fmt::format("no rule has the pattern '{}': it may match keys that are no cache",
                             printable_text(request.pattern)),
                 "add --yes to delete what matches all the same");
   }
-  Pattern pattern;
-  pattern.glob = request.pattern;
-  pattern.is_tag = request.pattern.starts_with(kTagPrefix);
-  return Patterns{{&no_rule(), pattern}};
+  unruled.pattern.glob = request.pattern;
+  unruled.pattern.is_tag = request.pattern.starts_with(kTagPrefix);
+  return Patterns{{&unruled.rule, &unruled.pattern}};
+}
+
+// Whether one walk does what both ask for.
+bool is_same_purge(const PatternRef& a, const PatternRef& b) {
+  const auto asked = [](const PatternRef& ref) {
+    const Pattern& pattern = *ref.pattern;
+    return std::tie(pattern.glob, pattern.is_tag, pattern.is_lazy, pattern.is_bump, pattern.is_surrogate, pattern.exact, pattern.is_semantic,
+                    ref.rule->fill, ref.rule->announce);
+  };
+  // Two rules' entries of one index may find its elements by different attributes.
+  return asked(a) == asked(b) && !a.pattern->is_semantic;
+}
+
+Patterns patterns_in(const Patterns& patterns, const CacheSettings& cache) {
+  Patterns found;
+  for (const PatternRef& ref : patterns) {
+    if (ref.pattern->is_surrogate != cache.edge.has_value() || !acts_on(*ref.rule, cache.name)) continue;
+    const bool is_known = std::any_of(found.begin(), found.end(), [&](const PatternRef& other) { return is_same_purge(ref, other); });
+    if (!is_known) found.push_back(ref);
+  }
+  return found;
 }
 
 // A snapshot taken now: fills that began earlier are refused where it is known. Nothing when the
@@ -369,16 +377,13 @@ int purge_command(const CommandLine& request) {
   if (!loaded) return report(loaded.error());
   const auto rules = std::make_shared<const RuleSet>(std::move(*loaded));
   if (!request.where.empty() || request.since) return purge_rows(request, **config, rules);
-  Result<Patterns> patterns = patterns_of(request, *rules);
+  Unruled unruled;
+  const Result<Patterns> patterns = patterns_of(request, *rules, unruled);
   if (!patterns) return report(patterns.error());
   const Xid floor = floor_now(**config);
   Signals signals;
   for (const CacheSettings& cache : (*config)->caches) {
-    std::vector<PatternRef> refs;
-    for (const Doomed& doomed : *patterns) {
-      if (doomed.pattern.is_surrogate != cache.edge.has_value()) continue;
-      if (acts_on(*doomed.rule, cache.name)) refs.push_back({doomed.rule, &doomed.pattern});
-    }
+    const Patterns refs = patterns_in(*patterns, cache);
     if (refs.empty()) continue;
     Result<std::unique_ptr<Sink>> sink = make_sink(**config, cache);
     if (!sink) return report(sink.error());

@@ -141,6 +141,25 @@ def test_purge_raises_counters_and_makes_lazy_tags_stale(redis, cache, make_evic
     eventually("subscribers are told to drop all", told_to_drop_all)
 
 
+def test_purge_reaches_every_cache_and_every_way_of_filling(postgres, redis, make_evictd):
+    """One template in several rules: each for caches of its own, and some filled by checked readers."""
+    evictd = make_evictd(rules="""
+- {table: products, name: eu, keys: ['item:{id}'], caches: [eu]}
+- {table: products, name: us, keys: ['item:{id}'], fill: checked, caches: [us]}
+- {table: categories, name: both, keys: ['item:{id}']}
+""", caches="".join(f"  {name}: {{redis: {{url: {redis.url(database)}}}}}\n" for name, database in (("eu", 1), ("us", 2)))).start()
+    eu, us = redis.client(1), redis.client(2)
+    old = postgres.value("select pg_current_snapshot()::text")
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
+    for asked in (("--pattern", "item:*"), ("--table", "products")):
+        for cache in (eu, us):
+            cache.set("item:1", "a")
+        purged = evictd.command("purge", *asked)
+        assert purged.returncode == 0, purged.stderr
+        assert eu.get("item:1") is None and us.get("item:1") is None, purged.stdout
+        assert us.fcall("evictd_fill", 2, "item:1", "evictd:{item:1}", old, 60000, "of before") != 1
+
+
 def test_purge_without_a_database_warns_and_purges(postgres, redis, cache, make_evictd):
     cache.set("product:1", "a")
     evictd = make_evictd(rules=RULES, postgres_url="postgresql://postgres@127.0.0.1:1/shop")
