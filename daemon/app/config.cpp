@@ -107,6 +107,13 @@ void read_arguments(YamlMap& map, const YamlNode& node, std::vector<std::string>
   }
 }
 
+// The name of a file, relative to the configuration. True: there is one.
+bool read_file_name(YamlMap& map, std::string_view name, const std::filesystem::path& folder, std::string& file) {
+  if (!map.read(name, file) || file.empty()) return false;
+  file = (folder / file).string();
+  return true;
+}
+
 struct CredentialNames {
   std::string_view url = "url";
   std::string_view file = "password_file";
@@ -233,7 +240,7 @@ void read_registry(YamlMap& kafka, const std::filesystem::path& folder, KafkaSet
   if (settings.user.empty() && (map.find("password") != nullptr || settings.credential.is_set())) {
     map.take_last(fail_at(node->place, "'registry': a password is set, and no 'user'", "set user"));
   }
-  if (map.read("ca", settings.ca)) settings.ca = (folder / settings.ca).string();
+  read_file_name(map, "ca", folder, settings.ca);
   map.read("id", settings.id_bytes, kRegistryIdNames);
   kafka.take(map.finish(), *node);
 }
@@ -253,10 +260,7 @@ void read_kafka(YamlMap& root, Config& config, const std::filesystem::path& fold
   map.read("on_first_start", config.on_first_start, kOnFirstStartNames);
   map.read("on_snapshot", settings.invalidate_snapshot_events, kOnSnapshotNames);
   map.read("on_poison", settings.on_poison, kOnPoisonNames);
-  if (map.read("dead_letter_file", settings.dead_letter_file) &&
-      !settings.dead_letter_file.empty()) {
-    settings.dead_letter_file = (folder / settings.dead_letter_file).string();
-  }
+  read_file_name(map, "dead_letter_file", folder, settings.dead_letter_file);
   map.read_size("dead_letter_max", settings.dead_letter_bytes_max, 64 * 1024, 1ULL << 30);
   map.read("revoke_drain", settings.revoke_drain, milliseconds(0), kMinute);
   map.read("connect_url", settings.connect_url);
@@ -272,7 +276,7 @@ void read_kafka(YamlMap& root, Config& config, const std::filesystem::path& fold
   root.take(map.finish(), *node);
 }
 
-void read_tls(YamlMap& redis, RedisSettings& settings) {
+void read_tls(YamlMap& redis, const std::filesystem::path& folder, RedisSettings& settings) {
   const YamlNode* node = redis.find("tls");
   if (node == nullptr) return;
   if (!settings.url.empty() && !settings.url.reveal().starts_with("rediss://")) {
@@ -282,9 +286,9 @@ void read_tls(YamlMap& redis, RedisSettings& settings) {
                redis.place_of("tls"));
   }
   YamlMap map(*node, "'tls'");
-  map.read("ca", settings.tls_ca);
-  const bool has_cert = map.read("cert", settings.tls_cert);
-  const bool has_key = map.read("key", settings.tls_key);
+  read_file_name(map, "ca", folder, settings.tls_ca);
+  const bool has_cert = read_file_name(map, "cert", folder, settings.tls_cert);
+  const bool has_key = read_file_name(map, "key", folder, settings.tls_key);
   if (has_cert != has_key) {
     const std::string_view given = has_cert ? "cert" : "key";
     map.take(fail_at(map.place_of(given),
@@ -352,7 +356,7 @@ void read_redis(YamlMap& parent, const std::filesystem::path& folder, RedisSetti
   if (map.read("replicas_timeout", settings.replicas_timeout, milliseconds(100), 5 * kMinute) && map.find("replicas_ack") == nullptr) {
     take_at(map, "replicas_timeout", "expected 'replicas_ack' beside it, got none", "replicas_ack: 1 waits for one replica");
   }
-  read_tls(map, settings);
+  read_tls(map, folder, settings);
   if (park_after != nullptr) {
     read_park_after(map, *park_after);
   } else if (map.has("park_after")) {
@@ -496,7 +500,7 @@ void read_on_gap(YamlMap& cache, EdgeSettings& edge) {
   }
 }
 
-void read_edge(YamlMap& cache, EdgeKind kind, EdgeSettings& edge) {
+void read_edge(YamlMap& cache, const std::filesystem::path& folder, EdgeKind kind, EdgeSettings& edge) {
   const YamlNode* node = cache.find(edge_kind_name(kind));
   ServiceOptions& service = edge.service = service_defaults(kind);
   YamlMap map(*node, fmt::format("'{}'", edge_kind_name(kind)));
@@ -539,7 +543,7 @@ void read_edge(YamlMap& cache, EdgeKind kind, EdgeSettings& edge) {
       break;
   }
   read_rate(map, service.rate);
-  map.read("ca", edge.ca);
+  read_file_name(map, "ca", folder, edge.ca);
   map.read("timeout", edge.timeout, milliseconds(100), 5 * kMinute);
   cache.take(map.finish(), *node);
   cache.read("origin_time", edge.origin_time, milliseconds(0), 10 * kMinute);
@@ -569,7 +573,7 @@ void read_kind(YamlMap& map, const std::filesystem::path& folder, CacheSettings&
   }
   if (named[0] == "redis") return read_redis(map, folder, cache.redis, nullptr);
   for (const EdgeKind kind : kEdgeKinds) {
-    if (edge_kind_name(kind) == named[0]) read_edge(map, kind, cache.edge.emplace());
+    if (edge_kind_name(kind) == named[0]) read_edge(map, folder, kind, cache.edge.emplace());
   }
 }
 

@@ -71,6 +71,23 @@ TEST(Config, SentinelsAndTheirPassword) {
   EXPECT_EQ(redis.sentinel_password.reveal(), "secret");
 }
 
+TEST(Config, FilesAreRelativeToTheConfiguration) {
+  const Result<ValidConfig> config = parse_config(
+      "postgres: {url: postgresql://localhost/shop, password_file: p}\n"
+      "caches:\n"
+      "  redis: {redis: {url: 'rediss://localhost', tls: {ca: ca.pem, cert: certs/c.pem, key: /keys/k.pem}}}\n"
+      "  edge: {varnish: {url: 'https://varnish', ca: edge.pem}, after: [redis]}\nrules: rules.yaml\n",
+      "/etc/evictd/evictd.yaml", no_environment);
+  ASSERT_TRUE(config) << config.error().to_string();
+  const RedisSettings& redis = (*config)->caches.at(0).redis;
+  EXPECT_EQ((*config)->rules_file, "/etc/evictd/rules.yaml");
+  EXPECT_EQ((*config)->postgres->credential.file, "/etc/evictd/p");
+  EXPECT_EQ(redis.tls_ca, "/etc/evictd/ca.pem");
+  EXPECT_EQ(redis.tls_cert, "/etc/evictd/certs/c.pem");
+  EXPECT_EQ(redis.tls_key, "/keys/k.pem");
+  EXPECT_EQ((*config)->caches.at(1).edge->ca, "/etc/evictd/edge.pem");
+}
+
 TEST(Config, ReadsEverySetting) {
   const Result<ValidConfig> config = parse_config(R"(
 postgres:
@@ -107,9 +124,9 @@ rules: rules/shop.yaml
   EXPECT_EQ(c.caches.at(0).redis.url.reveal(), "rediss://cache.example:6380/2");
   EXPECT_EQ(c.caches.at(0).redis.tombstone_ttl, milliseconds(120'000));
   EXPECT_EQ(c.caches.at(0).redis.timeout, milliseconds(1500));
-  EXPECT_EQ(c.caches.at(0).redis.tls_ca, "ca.pem");
-  EXPECT_EQ(c.caches.at(0).redis.tls_cert, "cert.pem");
-  EXPECT_EQ(c.caches.at(0).redis.tls_key, "key.pem");
+  EXPECT_EQ(c.caches.at(0).redis.tls_ca, "/etc/evictd/ca.pem");
+  EXPECT_EQ(c.caches.at(0).redis.tls_cert, "/etc/evictd/cert.pem");
+  EXPECT_EQ(c.caches.at(0).redis.tls_key, "/etc/evictd/key.pem");
   EXPECT_EQ(c.listen->to_string(), "[::1]:9999");
   EXPECT_EQ(c.log_level, LogLevel::kWarning);
   EXPECT_EQ(c.log_format, LogFormat::kJson);
