@@ -16,7 +16,6 @@ constexpr std::chrono::seconds kSuspendMin{1};
 constexpr std::chrono::seconds kSuspendMax{60};
 constexpr std::chrono::seconds kIdleTurn{1};  // to let go of a session that is not needed
 constexpr std::chrono::seconds kLongTurn{600};
-constexpr std::size_t kVersionXids = 8;
 constexpr std::size_t kProblemsMax = 20;
 
 // What the fill of an item has to have seen, as announcements say it.

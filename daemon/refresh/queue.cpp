@@ -8,9 +8,18 @@ namespace {
 
 constexpr std::size_t kEntryBytes = 160;  // beside its texts, which are there twice
 
+std::size_t bytes_of(const std::string& key, const std::string& version) { return kEntryBytes + 2 * key.size() + version.size(); }
+
 }  // namespace
 
-std::size_t RefreshQueue::bytes_of(const RefreshEntry& entry) { return kEntryBytes + 2 * entry.key.size() + entry.version.size(); }
+std::string joined_version(std::string_view earlier, std::string_view later) {
+  if (earlier.empty() || later.empty() || earlier.starts_with('v') || later.starts_with('v')) return std::string(later.empty() ? earlier : later);
+  std::string joined = std::string(earlier) + ',' + std::string(later);
+  for (auto more = std::count(joined.begin(), joined.end(), ',') + 1; more > static_cast<std::ptrdiff_t>(kVersionXids); --more) {
+    joined.erase(0, joined.find(',') + 1);
+  }
+  return joined;
+}
 
 void RefreshQueue::set_pace(const std::string& name, std::uint64_t per_second, SteadyTime now) {
   auto [at, is_new] = rules_.try_emplace(name);
@@ -31,20 +40,38 @@ RefreshQueue::Added RefreshQueue::add(const std::string& name, std::string_view 
   const auto found = rules_.find(name);
   if (found == rules_.end()) return Added::kDropped;
   Rule& rule = found->second;
-  RefreshEntry entry{std::string(key), std::move(version)};
-  if (rule.waits.contains(entry.key)) return Added::kCoalesced;
-  const std::size_t bytes = bytes_of(entry);
-  if (keys_ >= limits_.keys || bytes_ + bytes > limits_.bytes) return Added::kDropped;
-  rule.waits.insert(entry.key);
-  ++keys_;
-  bytes_ += bytes;
+  RefreshEntry entry{std::string(key), {}};
+  if (const auto known = rule.waits.find(entry.key); known != rule.waits.end()) {
+    set_version(known->second, joined_version(known->second, version));
+    return Added::kCoalesced;
+  }
+  if (keys_ >= limits_.keys || bytes_ + bytes_of(entry.key, version) > limits_.bytes) return Added::kDropped;
+  wait(rule, entry.key, std::move(version));
   rule.ready.push_back(std::move(entry));
   return Added::kQueued;
 }
 
-void RefreshQueue::leave(Rule& rule, const std::string& key) {
-  rule.waits.erase(key);
+// The caller puts its entry into a queue.
+void RefreshQueue::wait(Rule& rule, const std::string& key, std::string version) {
+  ++keys_;
+  bytes_ += bytes_of(key, version);
+  rule.waits.emplace(key, std::move(version));
+}
+
+// It may pass the limit of bytes by what kVersionXids of a key that is there take.
+void RefreshQueue::set_version(std::string& known, std::string version) {
+  bytes_ += version.size();
+  bytes_ -= known.size();
+  known = std::move(version);
+}
+
+// The caller has it from its queue.
+void RefreshQueue::leave(Rule& rule, RefreshEntry& entry) {
+  const auto known = rule.waits.find(entry.key);
   --keys_;
+  bytes_ -= bytes_of(entry.key, known->second);
+  entry.version = std::move(known->second);
+  rule.waits.erase(known);
 }
 
 // A twentieth of a second's keys, so that the pace is even and a question is worth asking; but no more than ten, or what a hundredth of
@@ -89,8 +116,7 @@ std::optional<RefreshBatch> RefreshQueue::take(SteadyTime now) {
     RefreshBatch batch;
     batch.rule = at->first;
     for (std::size_t i = 0; i < count; ++i) {
-      bytes_ -= bytes_of(rule.ready.front());
-      leave(rule, rule.ready.front().key);
+      leave(rule, rule.ready.front());
       batch.entries.push_back(std::move(rule.ready.front()));
       rule.ready.pop_front();
     }
@@ -116,9 +142,11 @@ bool RefreshQueue::retry(const std::string& name, RefreshEntry entry, SteadyTime
   if (found == rules_.end() || try_number >= std::size(kRetryAfter)) return false;
   Rule& rule = found->second;
   // Deleted once more meanwhile, it waits already.
-  if (!rule.waits.insert(entry.key).second) return true;
-  ++keys_;
-  bytes_ += bytes_of(entry);
+  if (const auto known = rule.waits.find(entry.key); known != rule.waits.end()) {
+    set_version(known->second, joined_version(entry.version, known->second));
+    return true;
+  }
+  wait(rule, entry.key, std::exchange(entry.version, {}));
   rule.later.emplace(now + kRetryAfter[try_number], std::move(entry));
   return true;
 }
@@ -132,8 +160,7 @@ std::size_t RefreshQueue::clear(const std::string& name) {
   if (found == rules_.end()) return 0;
   Rule& rule = found->second;
   const std::size_t dropped = rule.size();
-  for (const RefreshEntry& entry : rule.ready) bytes_ -= bytes_of(entry);
-  for (const auto& [due, entry] : rule.later) bytes_ -= bytes_of(entry);
+  for (const auto& [key, version] : rule.waits) bytes_ -= bytes_of(key, version);
   keys_ -= dropped;
   rule.ready.clear();
   rule.later.clear();

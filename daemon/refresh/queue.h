@@ -1,8 +1,8 @@
 // Keys that wait to be filled anew in one cache. Pure: no clock, thread or connection; time comes with each call.
 //
-// Bounded: keys and bytes over all rules; what finds no room is dropped. A key that waits is not taken a second time. Each
-// rule has a pace of its own (keys per second), and its turn after the others. What could not be filled yet comes back later,
-// a few times.
+// Bounded: keys and bytes over all rules; what finds no room is dropped. A key that waits is not taken a second time, but what
+// its fill has to have seen grows with each change. Each rule has a pace of its own (keys per second), and its turn after the
+// others. What could not be filled yet comes back later, a few times.
 #pragma once
 
 #include <chrono>
@@ -12,7 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_set>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -22,9 +22,14 @@ namespace evictd {
 
 struct RefreshEntry {
   std::string key;
-  std::string version;  // what its fill has to have seen, for people and workers
+  std::string version;  // what its fill has to have seen, for workers: "v" and a row's version, or up to kVersionXids xids
   int tries = 0;        // that failed
 };
+
+// The transactions that a version names at most: the last ones.
+inline constexpr std::size_t kVersionXids = 8;
+// What a fill has to have seen that was asked for twice.
+std::string joined_version(std::string_view earlier, std::string_view later);
 
 struct RefreshBatch {
   std::string rule;
@@ -76,7 +81,7 @@ class RefreshQueue {
     SteadyTime suspended_until = SteadyTime::min();
     std::deque<RefreshEntry> ready;
     std::multimap<SteadyTime, RefreshEntry> later;
-    std::unordered_set<std::string> waits;  // keys of both
+    std::unordered_map<std::string, std::string> waits;  // keys of both -> their version, which those do not have meanwhile
 
     std::size_t size() const { return ready.size() + later.size(); }
   };
@@ -85,8 +90,9 @@ class RefreshQueue {
   double tokens_at(const Rule& rule, SteadyTime now) const;
   // When so many keys may be taken.
   SteadyTime paced_at(const Rule& rule, std::size_t keys, SteadyTime now) const;
-  void leave(Rule& rule, const std::string& key);
-  static std::size_t bytes_of(const RefreshEntry& entry);
+  void wait(Rule& rule, const std::string& key, std::string version);
+  void leave(Rule& rule, RefreshEntry& entry);
+  void set_version(std::string& known, std::string version);
 
   Limits limits_;
   std::map<std::string, Rule> rules_;

@@ -165,6 +165,44 @@ TEST_F(Queue, AKeyThatIsDeletedAgainWhileItWaitsForItsNextTryWaitsOnce) {
   EXPECT_EQ(queue.size(), 1u);
 }
 
+// A worker that saw the first change alone would fill what the second one has made old: refused, and told of by nothing more.
+TEST_F(Queue, AKeyThatIsDeletedAgainWhileItWaitsAsksForTheLaterChangeToo) {
+  RefreshQueue queue = make({});
+  (void)queue.add("a", "1", "10,11");
+  EXPECT_EQ(queue.add("a", "1", "~12"), Added::kCoalesced);
+  auto batch = queue.take(kStart);
+  EXPECT_EQ(batch->entries[0].version, "10,11,~12");
+  (void)queue.add("a", "1", "13");
+  EXPECT_TRUE(queue.retry("a", batch->entries[0], kStart)) << "deleted again while it was being filled";
+  EXPECT_EQ(queue.take(kStart)->entries[0].version, "10,11,~12,13");
+  (void)queue.add("a", "1", "14");
+  batch = queue.take(kStart);
+  EXPECT_TRUE(queue.retry("a", batch->entries[0], kStart));
+  EXPECT_EQ(queue.add("a", "1", "15"), Added::kCoalesced);
+  EXPECT_EQ(queue.take(kStart + seconds(1))->entries[0].version, "14,15");
+}
+
+TEST(JoinedVersion, IsOfTheLastTransactionsOrOfTheLaterRow) {
+  EXPECT_EQ(joined_version("", "1"), "1");
+  EXPECT_EQ(joined_version("1", ""), "1");
+  EXPECT_EQ(joined_version("1,2,3,4,5", "6,7,8,9,10"), "3,4,5,6,7,8,9,10");
+  EXPECT_EQ(joined_version("v7", "v8"), "v8");
+}
+
+// Each key's bytes are given back as they were taken, whatever its version has become.
+TEST_F(Queue, GivesBackTheBytesOfAVersionThatHasGrown) {
+  RefreshQueue queue = make({100, 400, 10});
+  for (int round = 0; round < 20; ++round) {
+    EXPECT_EQ(queue.add("a", "1", "100"), Added::kQueued) << round;
+    EXPECT_EQ(queue.add("a", "1", "101,102,103,104"), Added::kCoalesced);
+    if (round % 2 == 0) {
+      EXPECT_EQ(keys_of(queue.take(kStart)).size(), 1u);
+    } else {
+      EXPECT_EQ(queue.clear("a"), 1u);
+    }
+  }
+}
+
 TEST_F(Queue, ARuleThatIsGoneTakesItsKeysWithIt) {
   RefreshQueue queue = make({});
   (void)queue.add("a", "1", "");
