@@ -84,7 +84,7 @@ int Loop::run() {
     if (stopping_ && now.steady >= stop_deadline_) {
       parts_.log.warning(
           fmt::format("stopped with {} transactions in hand after {} s",
-                      parts_.flow.status().inflight_transactions, kDrainMax.count()),
+                      parts_.flow.status().inflight_transactions, std::chrono::duration_cast<std::chrono::seconds>(parts_.drain_max).count()),
           "they are delivered again at the next start");
       return 0;
     }

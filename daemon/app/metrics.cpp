@@ -88,7 +88,6 @@ bool begins_at_zero(const RuleInfo& rule, InvalidationKind kind, std::size_t out
   return true;
 }
 
-// The series of one rule; null: not there yet.
 // Under the names that client libraries of Prometheus agree on (prometheus.io, "Writing client libraries"); prometheus-cpp has no
 // collector of them.
 void append_process(std::vector<MetricFamily>& out, const ProcessUse& use) {

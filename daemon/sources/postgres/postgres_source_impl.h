@@ -1,12 +1,11 @@
 // The inside of the PostgreSQL source: one machine of explicit states over the three connections.
 //
 // clang-format off
-//   waiting -> connecting -> reading facts -> confirming -> repairing -> creating slot -> first snapshot -> starting -> streaming
-//                                  |         (gaps, G6)   (publication,                                                    |
-//                               standby                    drop slot)                                                      |
-//                              (slot in use; then, between reading facts and confirming: awaiting the record)              |
-//      ^                           |                                                                                       |
-//      +---------------------------+--------------------- any failure, a new connection -----------------------------------+
+//   waiting -> connecting -> reading -> judging -> repairing -> creating slot -> first snapshot -> starting -> streaming
+//      ^                        |     (gaps, G6)  (publication,                                                   |
+//      |                     standby               drop slot)                                                     |
+//      |                  (slot in use)                                                                           |
+//      +------------------------+--------------------- any failure, a new connection -----------------------------+
 // clang-format on
 //
 // Split over postgres_source.cpp (the interface and the ways down), source_connect.cpp (up to
@@ -122,7 +121,6 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void read_statistics();
   void emit_heartbeat();
   void doubt_newest();
-  void check_open_transactions();
 
   // PgoutputReceiver
   void on_begin(const BeginMessage& begin) override;

@@ -14,6 +14,7 @@ void PostgresSource::become_standby(const std::string& holder) {
   const bool was_streaming = is_streaming();
   stream_.close();
   snapshots_.stop();
+  lookups_.stop();
   ++attempt_;
   polling_slot_ = false;
   state_ = State::kStandby;
