@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -699,6 +700,50 @@ Result<void> name_rules(std::vector<RuleInfo>& infos) {
   return {};
 }
 
+bool share_a_cache(const RuleInfo& a, const RuleInfo& b) {
+  const auto has = [&](const std::string& name) { return std::find(b.caches.begin(), b.caches.end(), name) != b.caches.end(); };
+  return a.caches.empty() || b.caches.empty() || std::any_of(a.caches.begin(), a.caches.end(), has);
+}
+
+// "page:{id}" of one table and "page:{product_id}" of another name the same values, and their readers fill in one way. A change that
+// leaves no tombstone because its rule says 'plain' would let a checked reader's late fill through, for good; and values listed
+// under a tag of one mode are not found by the other.
+Result<void> refuse_mixed_fills(const RuleSet::Compiled& compiled) {
+  struct Named {
+    const RuleInfo* info;
+    const CompiledTemplate* entry;
+  };
+  std::map<std::pair<InvalidationKind, std::vector<std::string>>, std::vector<Named>> by_text;
+  for (std::size_t i = 0; i < compiled.infos.size(); ++i) {
+    for (const CompiledTemplate& entry : compiled.rules[i].templates) {
+      if (entry.kind != InvalidationKind::kKey && entry.kind != InvalidationKind::kTag) continue;
+      const RuleInfo& info = compiled.infos[i];
+      const bool is_tag = entry.kind == InvalidationKind::kTag;
+      std::vector<Named>& same = by_text[{entry.kind, entry.compiled.literals}];
+      for (const Named& other : same) {
+        if (!share_a_cache(info, *other.info)) continue;
+        const auto differs = [&](const char* setting, const char* mine, const char* its) {
+          return fail_at(entry.place,
+                         fmt::format("the {} '{}' is that of '{}' ({}) as well, and that rule has '{}: {}', this one '{}: {}': readers fill a value in one way",
+                                     is_tag ? "tag" : "key", entry.compiled.source, other.entry->compiled.source, other.entry->place.to_string(), setting, its,
+                                     setting, mine),
+                         fmt::format("give both rules the same '{}', or the {} another name", setting, is_tag ? "tags" : "keys"));
+        };
+        if (info.fill != other.info->fill) {
+          const auto name = [](FillMode fill) { return fill == FillMode::kChecked ? "checked" : "plain"; };
+          return differs("fill", name(info.fill), name(other.info->fill));
+        }
+        if (is_tag && info.tags_mode != other.info->tags_mode) {
+          const auto name = [](TagsMode mode) { return mode == TagsMode::kLazy ? "lazy" : "members"; };
+          return differs("tags_mode", name(info.tags_mode), name(other.info->tags_mode));
+        }
+      }
+      same.push_back({&info, &entry});
+    }
+  }
+  return {};
+}
+
 // "user:{id}" and "{{user:{id}}}": two keys, one marker. What a checked fill or an invalidation leaves there for one of them would be
 // taken for the other's, whose old value would stay (G3).
 Result<void> refuse_shared_markers(const RuleSet::Compiled& compiled) {
@@ -712,10 +757,6 @@ Result<void> refuse_shared_markers(const RuleSet::Compiled& compiled) {
       if (entry.kind == InvalidationKind::kKey) keys.push_back({&compiled.infos[i], &entry});
     }
   }
-  const auto share_a_cache = [](const RuleInfo& a, const RuleInfo& b) {
-    const auto has = [&](const std::string& name) { return std::find(b.caches.begin(), b.caches.end(), name) != b.caches.end(); };
-    return a.caches.empty() || b.caches.empty() || std::any_of(a.caches.begin(), a.caches.end(), has);
-  };
   for (const Key& tagged : keys) {
     const std::optional<Template> inside = inside_hash_tag(tagged.entry->compiled);
     if (!inside) continue;
@@ -795,6 +836,7 @@ Result<void> parse_rule_list(const YamlNode& list, const Defaults& defaults,
   }
   if (Result<void> named = name_rules(compiled.infos); !named) return named;
   if (Result<void> told_apart = refuse_shared_markers(compiled); !told_apart) return told_apart;
+  if (Result<void> one_way = refuse_mixed_fills(compiled); !one_way) return one_way;
   for (const auto& [number, joins] : joined) {
     const RuleInfo info = compiled.infos[number];  // copies: both lists grow
     const CompiledRule rule = compiled.rules[number];

@@ -118,6 +118,60 @@ void check_sets_of_tags(const RuleSet& rules, Findings& findings) {
   }
 }
 
+// What a Redis glob matches, roughly: whatever is no plain character stands for any text.
+Template template_of_glob(std::string_view glob) {
+  Template made;
+  made.literals.emplace_back();
+  for (std::size_t i = 0; i < glob.size(); ++i) {
+    if (glob[i] == '\\' && i + 1 < glob.size()) {
+      made.literals.back() += glob[++i];
+      continue;
+    }
+    if (glob[i] != '*' && glob[i] != '?' && glob[i] != '[') {
+      made.literals.back() += glob[i];
+      continue;
+    }
+    if (const std::size_t end = glob.find(']', i); glob[i] == '[' && end != std::string_view::npos) i = end;
+    made.literals.emplace_back();
+  }
+  return made;
+}
+
+// A pattern deletes whatever has the name: a counter would begin at 1 again, and meet what was cached under that number before. And
+// one of a plain rule leaves nothing that would refuse the late fill of a checked reader.
+void check_patterns(const RuleSet& rules, Findings& findings) {
+  const auto is_written = [](const RuleInfo& rule) { return rule.implied_via.empty(); };
+  const auto warn = [&](const RuleInfo& rule, const std::string& glob, const std::string& text, const RuleInfo& other, const char* what, const char* fix) {
+    findings.push_back({"CF002", Severity::kWarning, rule_object(rule), fmt::format("'{}' matches '{}' ({}): {}", glob, text, rule_object(other), what), fix});
+  };
+  for (const RuleInfo& rule : rules.rules()) {
+    if (!is_written(rule)) continue;
+    for (const Pattern& pattern : rule.patterns) {
+      if (pattern.is_tag || pattern.is_bump || pattern.is_surrogate || pattern.is_semantic) continue;
+      const Template matched = template_of_glob(pattern.glob);
+      const bool is_purge = std::find(rule.purge_patterns.begin(), rule.purge_patterns.end(), pattern.glob) != rule.purge_patterns.end();
+      const auto meets = [&](const std::string& text) {
+        const Result<Template> compiled = parse_template(text);
+        return compiled && can_render_alike(matched, *compiled);
+      };
+      for (const RuleInfo& other : rules.rules()) {
+        if (!is_written(other)) continue;
+        for (const std::string& counter : other.bump_templates) {
+          if (!meets(counter)) continue;
+          warn(rule, pattern.glob, counter, other, "that counter would be deleted and begin at 1 again, where readers find what was cached long ago",
+               "give counters names that no pattern of keys matches");
+        }
+        if (!is_purge || rule.fill == FillMode::kChecked || other.fill != FillMode::kChecked) continue;
+        for (const std::string& key : other.key_templates) {
+          if (!meets(key)) continue;
+          warn(rule, pattern.glob, key, other, "those keys have checked readers, and a purge of a rule with 'fill: plain' does not refuse their late fills",
+               "set fill: checked for this rule, too");
+        }
+      }
+    }
+  }
+}
+
 // A '*' in a key is a character like any other; whoever writes one may mean all keys.
 void check_stars(const RuleSet& rules, Findings& findings) {
   for (const RuleInfo& rule : rules.rules()) {
@@ -241,6 +295,7 @@ Findings check_files(const Config& config, const RuleSet& rules) {
   check_collisions(rules, findings);
   check_markers(rules, findings);
   check_sets_of_tags(rules, findings);
+  check_patterns(rules, findings);
   check_stars(rules, findings);
   check_foreign_placeholders(rules, findings);
   check_times(config, rules, findings);

@@ -253,9 +253,17 @@ void read_kafka(YamlMap& root, Config& config, const std::filesystem::path& fold
   YamlMap map(*node, "'kafka'");
   map.require("brokers");
   map.require("topics");
-  map.read("brokers", settings.brokers);
-  map.read("group", settings.group);
-  map.read("topics", settings.topics);
+  const auto is_blank = [](const std::string& text) { return text.find_first_not_of(" \t\r\n") == std::string::npos; };
+  if (map.read("brokers", settings.brokers) && is_blank(settings.brokers)) {
+    take_at(map, "brokers", "expected host:port of a broker, got an empty text", "for example: brokers: kafka-1:9092,kafka-2:9092");
+  }
+  if (map.read("group", settings.group) && is_blank(settings.group)) {
+    take_at(map, "group", "expected the name of a consumer group, got an empty text", "leave it out for 'evictd'");
+  }
+  if (map.read("topics", settings.topics) && (settings.topics.empty() || std::any_of(settings.topics.begin(), settings.topics.end(), is_blank))) {
+    take_at(map, "topics", settings.topics.empty() ? "expected at least one name or ^pattern, got an empty list" : "expected the name of a topic, got an empty text",
+            "for example: topics: [shop.public.products], or ['^shop[.]public[.]']");
+  }
   read_properties(map, settings);
   map.read("on_first_start", config.on_first_start, kOnFirstStartNames);
   map.read("on_snapshot", settings.invalidate_snapshot_events, kOnSnapshotNames);

@@ -113,6 +113,7 @@ int check_command(const CommandLine& request) {
   sections.push_back(
       {fmt::format("files, {} for {}", counted(rules->rules().size(), "rule"), counted(rules->tables().size(), "table")),
        check_files(**config, *rules)});
+  for (Finding& finding : check_source_settings(**config)) sections.back().findings.push_back(std::move(finding));
   if (request.offline) return print(request, sections);
   std::optional<Record> record;
   for (const CacheSettings& cache : (*config)->caches) {

@@ -222,6 +222,18 @@ Findings check_postgres_nulls(const PostgresSettings& settings, const RuleSet& r
 
 }  // namespace
 
+Findings check_source_settings(const Config& config) {
+  if (config.postgres) return {};
+#ifdef EVICTD_WITH_KAFKA
+  const Result<void> valid = validate(kafka_options(*config.kafka));
+  if (valid) return {};
+  return {{"CF001", Severity::kError, config.kafka->place.to_string(), valid.error().text, valid.error().hint}};
+#else
+  return {{"CF001", Severity::kError, config.kafka->place.to_string(),
+           "this evictd was built without Kafka", "build it with -DEVICTD_KAFKA=ON"}};
+#endif
+}
+
 Findings check_source(const Config& config, const RuleSet& rules, const Record* record) {
   if (config.postgres) {
     Findings findings = check_postgres(postgres_options(config, rules), rules, record);
@@ -232,10 +244,7 @@ Findings check_source(const Config& config, const RuleSet& rules, const Record* 
   }
 #ifdef EVICTD_WITH_KAFKA
   const KafkaOptions options = kafka_options(*config.kafka);
-  if (Result<void> valid = validate(options); !valid) {
-    return {{"CF001", Severity::kError, config.kafka->place.to_string(), valid.error().text,
-             valid.error().hint}};
-  }
+  if (!validate(options)) return {};  // told of already
   AskTableTree tables;
   if (!config.kafka->postgres_url.empty()) {
     if (Result<AskTableTree> made = make_table_tree(database_address(config))) tables = std::move(*made);
@@ -246,8 +255,7 @@ Findings check_source(const Config& config, const RuleSet& rules, const Record* 
   }
   return findings;
 #else
-  return {{"CF001", Severity::kError, config.kafka->place.to_string(),
-           "this evictd was built without Kafka", "build it with -DEVICTD_KAFKA=ON"}};
+  return {};
 #endif
 }
 

@@ -34,6 +34,8 @@ Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet&
 
 // What `evictd check` finds about the source, live.
 // `record`: what the cache has on record, when it could be read.
+// What the settings of the source say against themselves; asks nobody. The other questions are left to those that are right.
+Findings check_source_settings(const Config& config);
 Findings check_source(const Config& config, const RuleSet& rules, const Record* record);
 
 // The database whose rows can be asked; its url is empty where none is configured.

@@ -95,6 +95,24 @@ TEST(CheckFiles, TheSameTemplateTwice) {
             "0 errors, 1 warning\n");
 }
 
+TEST(CheckFiles, PatternsThatMatchACounterOrWhatCheckedReadersFill) {
+  EXPECT_EQ(checked("- {table: products, bump: [\"ns:catalog\"], keys: [\"page:{id}\"], fill: checked}\n"
+                    "- {table: categories, name: c, purge: [\"ns:*\", \"page:[1-9]*\", \"other:*\", \"ns:\\\\*\"]}\n"),
+            "files\n"
+            "  CF002 warning  rule 'c' (rules.yaml:2:3)\n"
+            "    'ns:*' matches 'ns:catalog' (rule 'public.products' (rules.yaml:1:3)): that counter would be deleted and begin at 1 again, where "
+            "readers find what was cached long ago\n"
+            "    fix: give counters names that no pattern of keys matches\n"
+            "  CF002 warning  rule 'c' (rules.yaml:2:3)\n"
+            "    'page:[1-9]*' matches 'page:{id}' (rule 'public.products' (rules.yaml:1:3)): those keys have checked readers, and a purge of a rule "
+            "with 'fill: plain' does not refuse their late fills\n"
+            "    fix: set fill: checked for this rule, too\n"
+            "0 errors, 2 warnings\n");
+  EXPECT_EQ(checked("- {table: products, bump: [\"ns:catalog\"], keys: [\"page:{id}\"], fill: checked}\n"
+                    "- {table: categories, purge: [\"page:*\", \"nsx*\"], fill: checked}\n"),
+            "files: nothing to say\nall is well\n");
+}
+
 TEST(CheckFiles, TimesThatProtectNobody) {
   EXPECT_EQ(
       checked("- {table: users, keys: [\"user:{id}\"], settle: 50ms}\n", ", tombstone_ttl: 2s"),

@@ -224,6 +224,22 @@ TEST(Config, ReadsTheSchemaRegistry) {
   EXPECT_EQ(registry_of("{url: 'http://u@registry', password_file: secret, id: auto}").credential.file, "/etc/secret");
 }
 
+// librdkafka gives no queue to a consumer without a group: evictd would crash at its first look.
+TEST(Config, RefusesNamesOfKafkaThatAreEmpty) {
+  const auto error_of = [](const std::string& lines) {
+    const Result<ValidConfig> config = parse_config("kafka: {" + lines + "}\nredis: {url: redis://localhost}\nrules: rules.yaml\n", "evictd.yaml",
+                                                    [](const std::string&) { return std::optional<std::string>(""); });
+    return config ? "accepted" : config.error().text;
+  };
+  EXPECT_EQ(error_of("brokers: b, topics: [t]"), "accepted");
+  for (const char* group : {"''", "' '", "\"\\t\"", "\"${GROUP}\""}) {
+    EXPECT_THAT(error_of(fmt::format("brokers: b, topics: [t], group: {}", group)), testing::HasSubstr("'group': expected the name of a consumer group")) << group;
+  }
+  EXPECT_THAT(error_of("brokers: '', topics: [t]"), testing::HasSubstr("'brokers': expected host:port of a broker"));
+  EXPECT_THAT(error_of("brokers: b, topics: []"), testing::HasSubstr("'topics': expected at least one"));
+  EXPECT_THAT(error_of("brokers: b, topics: [t, ' ']"), testing::HasSubstr("'topics': expected the name of a topic"));
+}
+
 TEST(Config, RefusesARegistryThatCannotBeMeant) {
   const auto error_of = [](const std::string& text) {
     const Result<ValidConfig> config = parse_config(with_registry(text), "evictd.yaml", no_environment);

@@ -141,12 +141,12 @@ def test_purge_raises_counters_and_makes_lazy_tags_stale(redis, cache, make_evic
     eventually("subscribers are told to drop all", told_to_drop_all)
 
 
-def test_purge_reaches_every_cache_and_every_way_of_filling(postgres, redis, make_evictd):
-    """One template in several rules: each for caches of its own, and some filled by checked readers."""
+def test_purge_reaches_every_cache_that_a_template_is_for(postgres, redis, make_evictd):
+    """One template in several rules, each for caches of its own, and some filled by checked readers."""
     evictd = make_evictd(rules="""
 - {table: products, name: eu, keys: ['item:{id}'], caches: [eu]}
 - {table: products, name: us, keys: ['item:{id}'], fill: checked, caches: [us]}
-- {table: categories, name: both, keys: ['item:{id}']}
+- {table: categories, name: more, keys: ['item:{id}'], caches: [eu]}
 """, caches="".join(f"  {name}: {{redis: {{url: {redis.url(database)}}}}}\n" for name, database in (("eu", 1), ("us", 2)))).start()
     eu, us = redis.client(1), redis.client(2)
     old = postgres.value("select pg_current_snapshot()::text")

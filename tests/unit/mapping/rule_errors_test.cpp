@@ -41,6 +41,24 @@ TEST(RuleErrors, TwoKeysWithOneMarker) {  // G3
   EXPECT_TRUE(RuleSet::parse("- {table: a, keys: ['user:{id}'], fill: checked, caches: [eu]}\n" + one + ", caches: [us]}", "rules.yaml").has_value());
 }
 
+// Tried: a review was written, and a checked fill of before was stored over it for good, since a plain rule leaves no tombstone.
+TEST(RuleErrors, OneKeyThatIsFilledInTwoWays) {  // G3
+  const std::string checked = "- {table: a, keys: ['page:{id}'], fill: checked}\n";
+  EXPECT_EQ(error_of(checked + "- {table: b, keys: ['page:{a_id}']}"),
+            "rules.yaml:2:21: the key 'page:{a_id}' is that of 'page:{id}' (rules.yaml:1:21) as well, and that rule has 'fill: checked', this one "
+            "'fill: plain': readers fill a value in one way\nhint: give both rules the same 'fill', or the keys another name");
+  EXPECT_THAT(error_of("- {table: a, tags: ['t:{id}'], fill: checked}\n- {table: b, tags: ['t:{a_id}']}"), ::testing::HasSubstr("the tag 't:{a_id}' is that of"));
+  EXPECT_THAT(error_of("- {table: a, tags: ['t:{id}'], fill: checked, tags_mode: lazy}\n- {table: b, tags: ['t:{a_id}'], fill: checked}"),
+              ::testing::HasSubstr("that rule has 'tags_mode: lazy', this one 'tags_mode: members'"));
+  EXPECT_THAT(error_of("- {table: b, keys: ['x:{c.slug}'], fill: checked, via: {c: {table: c, match: {id: c_id}}}}\n- {table: c, keys: ['x:{slug}']}"),
+              ::testing::HasSubstr("the key 'x:{slug}' is that of"));
+  for (const char* other : {"- {table: b, keys: ['page:{a_id}'], fill: checked}", "- {table: b, tags: ['page:{a_id}']}", "- {table: b, keys: ['pages:{a_id}']}",
+                            "- {table: b, keys: ['page:{a_id}:x']}"}) {
+    EXPECT_TRUE(RuleSet::parse(checked + other, "rules.yaml").has_value()) << other;
+  }
+  EXPECT_TRUE(RuleSet::parse("- {table: a, keys: ['p:{id}'], fill: checked, caches: [eu]}\n- {table: b, keys: ['p:{id}'], caches: [us]}", "rules.yaml").has_value());
+}
+
 TEST(RuleErrors, UnknownAndMissingSettings) {
   EXPECT_EQ(error_of("- table: public.users\n  kyes: ['user:{id}']\n"),
             "rules.yaml:2:3: unknown setting 'kyes' in the rule for 'public.users'\nhint: did you "
