@@ -25,15 +25,18 @@ enum class ErrorKind {
 
 struct [[nodiscard]] Error {
   ErrorKind kind = ErrorKind::kFatal;
-  std::string text;  // one line, no secrets
+  std::string text;  // one line, no secrets and nothing of a row: pages without a login show it
   std::string hint;  // what to do about it; may be empty
+  std::string detail = {};  // of one key, which may spell what its row holds: for the log and the console
+
+  std::string whole_text() const { return detail.empty() ? text : text + " (" + detail + ")"; }
 
   // "text" or "text\nhint: hint", as a person reads it.
-  std::string to_string() const { return hint.empty() ? text : text + "\nhint: " + hint; }
+  std::string to_string() const { return hint.empty() ? whole_text() : whole_text() + "\nhint: " + hint; }
 
   // The same error seen from one level up: "prefix: text".
   Error within(std::string_view prefix) && {
-    return Error{kind, std::string(prefix) + ": " + std::move(text), std::move(hint)};
+    return Error{kind, std::string(prefix) + ": " + std::move(text), std::move(hint), std::move(detail)};
   }
 };
 

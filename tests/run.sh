@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, runs every test this machine can run. ctest's own summary is the last
-# thing printed, after it what failed within the entries that hold many tests, and its exit code is ours.
+# thing printed, after it what failed and what was not run within the entries that hold many tests, and its exit code is ours.
 #
 #   --quick          leave out the tests that start servers for longer than a moment
 #   --soak           the fault scenarios for minutes instead of seconds
@@ -81,6 +81,11 @@ code=0
 ctest --preset "$preset" --parallel 2 --no-tests=error "${selection[@]}" || code=$?
 if [ "$code" != 0 ]; then
   grep -E '^(FAILED|ERROR) tests/|^E  ' "build/$preset/Testing/Temporary/LastTest.log" | cut -c1-300 | tail -n 40 || true
+fi
+skipped=$(grep -E '^SKIPPED \[' "build/$preset/Testing/Temporary/LastTest.log" | sort -u | cut -c1-300 || true)
+if [ -n "$skipped" ]; then
+  say "not run, within the entries that hold many tests"
+  echo "$skipped"
 fi
 if [ "$matrix" = 1 ]; then
   say "matrix"

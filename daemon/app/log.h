@@ -31,7 +31,7 @@ class Log {
   void warning(std::string_view text, std::string_view hint = {}) {
     write(LogLevel::kWarning, text, hint);
   }
-  void error(const Error& error) { write(LogLevel::kError, error.text, error.hint); }
+  void error(const Error& error) { write(LogLevel::kError, error.whole_text(), error.hint); }
 
   bool is_debug() const;
 

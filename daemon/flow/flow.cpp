@@ -319,7 +319,7 @@ void Flow::Impl::on_disconnected(const Error& error) {
   // anew before the next facts are judged.
   for (Entry& entry : lanes_) entry.lane->release();
   observer_.reconnect(options_.source_peer);
-  events_.warning(error.text, error.hint);
+  events_.warning(error.whole_text(), error.hint);
 }
 
 void Flow::Impl::on_standby(std::string_view holder) {

@@ -125,7 +125,7 @@ void Lane::on_sink_disconnected(const Error& error, std::string_view error_class
   ledger_.lost();
   observer_.sink_error(spec_.name, error_class);
   observer_.reconnect(spec_.name);
-  events_.warning(error.text, error.hint);
+  events_.warning(error.whole_text(), error.hint);
   if (judging_ == Judging::kReading) judging_ = Judging::kAway;
 }
 
@@ -134,7 +134,7 @@ void Lane::on_sink_failed(const Error& error) { failure_ = error; }
 void Lane::on_sink_trouble(const Error& error, std::string_view error_class) {
   observer_.sink_error(spec_.name, error_class);
   observer_.reconnect(spec_.name);
-  events_.warning(error.text, error.hint);
+  events_.warning(error.whole_text(), error.hint);
 }
 
 void Lane::on_replicas_missing(const std::optional<Error>& error) {

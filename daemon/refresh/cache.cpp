@@ -142,7 +142,7 @@ Result<std::vector<RefreshCache::Claim>> RefreshCache::claim(const std::vector<s
   for (std::size_t i = 0; i < keys.size(); ++i) {
     std::string marker = marker_of(keys[i]);
     if (impl_->cache->is_cluster() && slot_of(marker) != slot_of(keys[i])) {
-      claims[i].problem = "the key '" + keys[i].substr(0, kErrorsShown) + "' has a '}' and no hash tag, so that its marker lies in another slot of the cluster: nobody can fill it checked";
+      claims[i].problem = "a key has a '}' and no hash tag, so that its marker lies in another slot of the cluster: nobody can fill it checked";
       continue;
     }
     calls.push_back({"2", keys[i], std::move(marker), "LEASE", ms});

@@ -9,6 +9,7 @@
 #include "daemon/sources/postgres/catalogue_session.h"
 #include "daemon/sources/postgres/catalogue_types.h"
 #include "daemon/sources/postgres/conninfo.h"
+#include "daemon/sources/postgres/failure.h"
 #include "daemon/sources/postgres/sql_text.h"
 #include "daemon/sources/postgres/value_types.h"
 #include "mapping/array_text.h"
@@ -88,7 +89,7 @@ struct RefreshDatabase::Impl {
   }
 
   [[noreturn]] void fail_with(std::uint32_t rule, const PostgresFailure& failure) const {
-    std::string text = fmt::format("{}: {}", what(rule), failure.text);
+    std::string text = fmt::format("{}: {}", what(rule), text_without_values(failure));
     if (failure.sqlstate == "57014") {
       text = fmt::format("{} took longer than {} ms", what(rule), options.statement_timeout.count());
     } else if (failure.sqlstate == "42501") {

@@ -8,6 +8,7 @@ import socket
 import pytest
 import scenarios
 from harness import oracle
+from harness.waiting import eventually
 from hostile import attacks
 
 PATHS = ["/", "/metrics", "/livez", "/readyz", "/status", "/events", "/readyz?standby=ok", "/../etc/passwd", "/%2e%2e/", "//", "/\x00", "*", "http://elsewhere/"]
@@ -70,3 +71,21 @@ def test_whatever_is_sent_others_are_answered(postgres, cache, evictd, seed):
     oracle.converge(postgres, evictd)
     assert all(ord(letter) >= 32 or letter == "\n" for letter in evictd.log_text())
     print(f"{rounds} attacks")
+
+
+def test_a_key_that_redis_refuses_is_told_to_the_log_alone(postgres, redis, cache, make_evictd):
+    """Keys may spell what rows hold, and the port has no login."""
+    admin = redis.client()
+    admin.execute_command("ACL", "SETUSER", "narrow", "on", ">pw", "~evictd:*", "&*", "+@all")
+    evictd = make_evictd("- {table: categories, keys: ['name:{name}']}\n", redis_url=redis.url().replace("redis://", "redis://narrow:pw@"))
+    try:
+        evictd.start()
+        postgres.execute("insert into categories values (4711, 'jane@example.com')")
+        eventually("Redis refuses it", lambda: not evictd.is_ready() and "jane@example.com" in evictd.log_text())
+        for path in ("/readyz", "/status", "/metrics", "/"):
+            assert "jane" not in evictd.http(path)[1], path
+        assert "NOPERM" in evictd.http("/readyz")[1].upper() or "permission" in evictd.http("/readyz")[1], evictd.http("/readyz")[1]
+    finally:
+        postgres.execute("delete from categories where id = 4711")
+        evictd.stop()
+        admin.execute_command("ACL", "DELUSER", "narrow")

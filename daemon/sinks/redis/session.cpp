@@ -232,7 +232,7 @@ SessionResult<void> Session::take_reply(Reply&& reply, SteadyTime now) {
     std::string about;
     if (expected.receiver->on_error(expected.tag, reply.text, about)) return {};
     SessionFailure failure = failure_of(reply.text);
-    if (!about.empty()) failure.error.text += " (" + about + ")";
+    failure.error.detail = std::move(about);
     return tl::unexpected(std::move(failure));
   }
   if (expected.receiver->on_reply(expected.tag, std::move(reply))) return {};

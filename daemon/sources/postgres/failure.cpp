@@ -8,6 +8,11 @@ namespace evictd {
 
 bool is_unreadable_text(std::string_view sqlstate) { return sqlstate == "22021" || sqlstate == "22P05"; }
 
+std::string text_without_values(const PostgresFailure& failure) {
+  const bool may_spell_one = failure.sqlstate.starts_with("22") || failure.sqlstate.starts_with("23") || failure.sqlstate.starts_with("P0");
+  return may_spell_one ? fmt::format("the database refuses a value (SQLSTATE {}; its own log has the message)", failure.sqlstate) : failure.text;
+}
+
 Error explain_failure(const PostgresFailure& failure, const FailureContext& context) {
   const std::string& state = failure.sqlstate;
   const std::string at = fmt::format("PostgreSQL at {}: ", context.server);

@@ -17,6 +17,10 @@ struct FailureContext {
   std::string credential = {};  // CredentialSource::to_string(); empty: none is asked
 };
 
+// One line for pages without a login. What the server says of a value (a cast that fails, a function that raises) may spell it: only
+// its own log has that then.
+std::string text_without_values(const PostgresFailure& failure);
+
 // A text that has no place in the session's encoding.
 bool is_unreadable_text(std::string_view sqlstate);
 

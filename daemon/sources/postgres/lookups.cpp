@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "daemon/sources/postgres/failure.h"
 #include "daemon/sources/postgres/pgoutput.h"
 #include "daemon/sources/postgres/sql_text.h"
 #include "mapping/check.h"
@@ -169,7 +170,7 @@ void Lookups::send(Now now) {
 void Lookups::read_types(const PostgresConnection::Answer& answer) {
   const std::string table = std::exchange(asking_types_of_, {});
   if (answer.failure) {
-    if (asked_) fail(answer.failure->text);
+    if (asked_) fail(text_without_values(*answer.failure));
     return;
   }
   auto& types = types_[table];
@@ -185,7 +186,7 @@ void Lookups::read_answer(PostgresConnection::Answer answer) {
       if (asked_) fail("expected the primary, got a standby, whose rows may be older than the change");
       connection_.close();  // the next one may be another server
     } else if (answer.failure) {
-      if (asked_) fail(answer.failure->text);
+      if (asked_) fail(text_without_values(*answer.failure));
     } else {
       prepared_.emplace(preparing_, fmt::format("evictd_lookup_{}", last_name_));
     }
@@ -197,7 +198,7 @@ void Lookups::read_answer(PostgresConnection::Answer answer) {
     // Altered columns end a prepared statement (0A000, "cached plan must not change result type"), and may have another type.
     prepared_.erase(asked_->sql);
     types_.clear();
-    if (answer.failure->sqlstate != "0A000" || std::exchange(asked_->is_prepared_again, true)) return fail(answer.failure->text);
+    if (answer.failure->sqlstate != "0A000" || std::exchange(asked_->is_prepared_again, true)) return fail(text_without_values(*answer.failure));
     asked_->is_sent = false;
     return;
   }

@@ -1,9 +1,13 @@
 #include "daemon/sources/kafka/doctor/check.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <cstring>
+#include <filesystem>
 #include <set>
 
 #include "daemon/sources/kafka/doctor/check_findings.h"
@@ -134,6 +138,19 @@ void check_group(KafkaAdmin& admin, const KafkaOptions& options, Findings& findi
   }
 }
 
+// By the rights of whoever asks; nothing is written.
+void check_dead_letters(const KafkaOptions& options, Findings& findings) {
+  if (options.dead_letter_file.empty()) return;
+  const std::filesystem::path file = options.dead_letter_file;
+  std::error_code ignored;
+  const bool exists = std::filesystem::exists(file, ignored);
+  const std::filesystem::path asked = exists ? file : file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
+  if (access(asked.c_str(), exists ? W_OK : W_OK | X_OK) == 0) return;
+  findings.push_back({"KF011", Severity::kWarning, "kafka.dead_letter_file",
+                      fmt::format("'{}' cannot be written: {}; records that cannot be decoded would not be kept", file.string(), std::strerror(errno)),
+                      "name a file where evictd may write: /var/lib/evictd/dead-letters under its systemd unit"});
+}
+
 }  // namespace
 
 Findings check_kafka(const KafkaOptions& options, const RuleSet& rules, const AskTableTree& ask_table_tree) {
@@ -147,6 +164,7 @@ Findings check_kafka(const KafkaOptions& options, const RuleSet& rules, const As
     report("KF001", "kafka", valid.error());
     return findings;
   }
+  check_dead_letters(options, findings);
   auto client = KafkaClient::make(options);
   if (!client) {
     report("KF001", "kafka", client.error());

@@ -365,7 +365,7 @@ TEST_F(SessionTest, DoubtsEndTheSession) {
     const auto result = session.receive(bytes, now_);
     EXPECT_FALSE(result.has_value()) << bytes;
     return result ? std::string()
-                  : std::string(result.error().error_class) + ": " + result.error().error.text;
+                  : std::string(result.error().error_class) + ": " + result.error().error.whole_text();
   };
   EXPECT_EQ(fails_with("+OK\r\n", true, false),
             "protocol: redis sent a reply that nothing asked for");
@@ -379,6 +379,22 @@ TEST_F(SessionTest, DoubtsEndTheSession) {
   EXPECT_EQ(fails_with("-ERR max number of clients reached\r\n", true, false),
             "clients: redis refused: 'ERR max number of clients reached'")
       << "what a server says before it hangs up";
+}
+
+// A key may spell what its row holds, and whoever reads the status needs no login.
+TEST_F(SessionTest, WhatAnErrorIsAboutIsForTheLogAlone) {
+  Session session = make();
+  session.begin(now_);
+  ASSERT_TRUE(sign_in(session));
+  Recorder recorder;
+  recorder.accept = true;
+  session.expect(recorder, 1, now_);
+  const auto result = session.receive("-NOPERM no permissions to access a key\r\n", now_);
+  ASSERT_FALSE(result.has_value());
+  const Error& error = result.error().error;
+  EXPECT_EQ(error.text.find("'k'"), std::string::npos) << error.text;
+  EXPECT_EQ(error.detail, "it was about 'k'");
+  EXPECT_NE(Error(error).within("cache 'a'").to_string().find("'k'"), std::string::npos);
 }
 
 // One step of signing in answered by each of these; all but what the step expects must end the session.
