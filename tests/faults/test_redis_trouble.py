@@ -151,6 +151,29 @@ def reconnected(evictd, times):
                lambda: evictd.metrics().sum("evictd_reconnects_total", peer="redis") >= times and evictd.is_ready(), 60)
 
 
+def test_full_still_deletes_what_is_listed_under_a_tag(postgres, redis, cache, make_evictd):
+    """At its limit Redis queues no command in a transaction, whatever it does, and members leave with their values in one."""
+    evictd = make_evictd("- {table: products, tags: ['category:{category_id}'], settle: 500ms}\n").start()
+    category = postgres.value("select category_id from products where id = 7")
+    for name in ("list:1", "list:2"):
+        cache.set(name, "old")
+        cache.sadd(f"tag:category:{category}", name)
+    cache.config_set("maxmemory-policy", "noeviction")
+    cache.config_set("maxmemory", "1mb")
+    try:
+        postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
+        eventually("the values are gone", lambda: cache.exists("list:1", "list:2") == 0)
+        oracle.wait_until_acknowledged(postgres, evictd.slot)
+        assert cache.scard(f"tag:category:{category}") == 2, "nothing was full: the test shows nothing"
+        assert "lost" not in evictd.log_text(), evictd.log_text()
+    finally:
+        cache.config_set("maxmemory", "0")
+    cache.set("list:1", "of later")
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
+    eventually("it is gone, and the members with it", lambda: cache.exists("list:1", f"tag:category:{category}") == 0)
+    assert evictd.stop() == 0
+
+
 def test_restarted_with_its_data(postgres, make_redis, make_evictd):
     """Nothing was lost, so nothing is purged (and an evictd that starts anew finds the same)."""
     server = make_redis("--appendonly", "yes", "--appendfsync", "always")

@@ -89,7 +89,7 @@ bool is_plain(const Command& command) {
 void PlainPage::send(std::string& out, std::span<const std::string> names, std::string_view set) {
   size_ = names.size();
   deleted_ = 0;
-  is_forbidden_ = false;
+  is_forbidden_ = is_full_ = false;
   const auto append = [&](std::string_view command, std::string_view first) {
     append_command_head(out, 1 + (first.empty() ? 0 : 1) + names.size());
     append_argument(out, command);
@@ -130,9 +130,12 @@ PlainPage::Answer PlainPage::on_reply(const Reply& reply) {
 PlainPage::Answer PlainPage::on_error(std::string_view text) {
   const Awaited awaited = take_awaited();
   if (is_key_forbidden(text)) is_forbidden_ = true;
+  // "If client is in MULTI/EXEC context, queuing may consume an unlimited amount of memory" (server.c): whatever the command.
+  if (awaited == Awaited::kQueued && classify_redis_error(text).name == "oom") is_full_ = true;
   // What was not queued ends the transaction with one more error.
-  if (!is_forbidden_) return Answer::kWrong;
-  return awaited == Awaited::kQueued ? Answer::kMore : Answer::kForbidden;
+  if (!is_forbidden_ && !is_full_) return Answer::kWrong;
+  if (awaited == Awaited::kQueued) return Answer::kMore;
+  return is_forbidden_ ? Answer::kForbidden : Answer::kFull;
 }
 
 PlainPage::Awaited PlainPage::take_awaited() {

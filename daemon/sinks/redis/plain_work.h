@@ -2,7 +2,8 @@
 //
 //   keys      UNLINK, many to a command. The reply is one number, how many there were, so an order is of one rule
 //   tags      SSCAN, UNLINK; members leave the set with the last delete, in one MULTI with it: taken off before or after,
-//             one that a reader stores again in between would be in no set (walk.h)
+//             one that a reader stores again in between would be in no set (walk.h). A full Redis refuses any MULTI: then
+//             the values go, and the members stay behind, which costs room until a later walk
 //   patterns  SCAN, UNLINK; of tags: each set that matches, as above (patterns.h)
 #pragma once
 
@@ -27,6 +28,7 @@ class PlainPage {
     kMore,       // as it should be, and further replies are to come
     kDone,       // the names are gone
     kForbidden,  // the rights of this connection do not reach one of the names: nothing was done
+    kFull,       // a full Redis queues nothing in a transaction, not even deletes: nothing was done
     kWrong,
   };
 
@@ -47,6 +49,7 @@ class PlainPage {
   std::size_t size_ = 0;
   std::uint64_t deleted_ = 0;
   bool is_forbidden_ = false;
+  bool is_full_ = false;
 };
 
 // Of keys. REQUIRES: is_plain(command).

@@ -98,7 +98,7 @@ void MemberWalk::send_page(Session& session, ReplyReceiver& receiver, std::uint6
   // Memberships that have an end are not taken away before it: a fill that is under way may count on one (evictd_join).
   const bool stays = members_have_ends_;
   if (is_plain_) {
-    const std::string_view set = members_leave() && !stays ? std::string_view(set_) : std::string_view();
+    const std::string_view set = members_leave() && !stays && !is_full_ ? std::string_view(set_) : std::string_view();
     plain_page_.send(session.output(), std::span(page_).first(page_size_), set);
     call_.sent(session, receiver, tag, now);
     for (std::size_t more = 1; more < plain_page_.replies(); ++more) session.expect(receiver, tag, now);
@@ -211,6 +211,10 @@ bool MemberWalk::take_page(PlainPage::Answer answer, Outcome& outcome) {
       return true;
     case PlainPage::Answer::kForbidden:
       halve_page();
+      call_.refused();
+      return true;
+    case PlainPage::Answer::kFull:
+      is_full_ = true;  // the same page again, whose members stay
       call_.refused();
       return true;
     case PlainPage::Answer::kWrong:

@@ -65,6 +65,7 @@ class MemberWalk {
   bool is_large_ = false;
   bool members_have_ends_ = false;  // a sorted set
   bool is_wrong_type_ = false;      // said the last answer: it is not of the kind it was taken for
+  bool is_full_ = false;  // Redis was, during this walk: members are not taken off
   std::string cursor_ = "0";
   ScanCount count_;
   std::vector<std::string> page_;
