@@ -125,7 +125,15 @@ void Loop::reload(Now now) {
   if (!rules && rules.error().kind == ErrorKind::kTransient) return put_off_rules(rules.error(), now);
   if (!rules) return refuse_rules(rules.error(), now);
   new_rules_ = std::move(*rules);
+  if (refused_by_cache(now)) return;
   parts_.source.check_rules(*new_rules_);
+}
+
+// Taken over, they would leave that cache unfollowed.
+bool Loop::refused_by_cache(Now now) {
+  const std::optional<Error> refusal = parts_.flow.refusal(*new_rules_);
+  if (refusal) refuse_rules(*refusal, now);
+  return refusal.has_value();
 }
 
 // They are read, and compared with the tables, as soon as that is possible: whoever asked for the reload is gone by then.
@@ -156,6 +164,7 @@ void Loop::finish_reload(Now now) {
     reload_on_at_.reset();
     if (!new_rules_) return reload(now);
     reload_tried_at_ = now.steady;
+    if (refused_by_cache(now)) return;
     parts_.source.check_rules(*new_rules_);
   }
   if (!new_rules_) return;
@@ -163,6 +172,8 @@ void Loop::finish_reload(Now now) {
   if (!checked) return;
   if (!*checked && checked->error().kind == ErrorKind::kConnection) return put_off_rules(checked->error(), now);
   if (!*checked) return refuse_rules(checked->error(), now);
+  // What is behind it may have been found out meanwhile. What the source compared last is what it goes by.
+  if (refused_by_cache(now)) return parts_.source.check_rules(parts_.flow.rules());
   parts_.metrics.rules_reloaded(true);
   reload_problem_.clear();
   const std::string difference = rules_difference(parts_.flow.rules().rules(), new_rules_->rules());

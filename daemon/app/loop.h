@@ -59,6 +59,7 @@ class Loop {
   void take_signals(Now now);
   void begin_stop(Now now);
   void reload(Now now);
+  bool refused_by_cache(Now now);
   void refuse_rules(const Error& error, Now now);
   void put_off_rules(const Error& error, Now now);
   void tell_not_reloaded(const Error& error, const std::string& consequence, Now now);

@@ -77,6 +77,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   void step(Now now);
   void wait_for(Waiting& waiting, Now now);
   void reload(RuleSet rules, Now now);
+  std::optional<Error> refusal(const RuleSet& rules) const;
   void stop(Now now);
   FlowStatus status() const;
 
@@ -203,6 +204,11 @@ Lane::Surroundings Flow::Impl::surroundings() const {
 void Flow::Impl::step(Now now) {
   now_ = now;
   if (finished_ || failure_) return;
+  const auto is_refused = [](const Entry& entry) { return entry.lane->is_refused(); };
+  if (stage_ == Stage::kWaitingForCache && std::all_of(lanes_.begin(), lanes_.end(), is_refused)) {
+    failure_ = refusal(*rules_);  // with these rules no cache will ever be there
+    return;
+  }
   for (Entry& entry : lanes_) {
     entry.lane->step(now);
     if (entry.lane->failure()) {
@@ -674,6 +680,18 @@ void Flow::Impl::reload(RuleSet rules, Now now) {
   for (Entry& entry : lanes_) entry.lane->use(rules_, now);
 }
 
+std::optional<Error> Flow::Impl::refusal(const RuleSet& rules) const {
+  for (const RuleInfo& rule : rules.rules()) {
+    for (const Entry& entry : lanes_) {
+      std::optional<Error> refusal = entry.lane->refusal(rule);
+      if (!refusal) continue;
+      if (lanes_.size() > 1) refusal->text = fmt::format("cache '{}': {}", entry.lane->name(), refusal->text);
+      return std::move(*refusal).within(rule.place.to_string());
+    }
+  }
+  return std::nullopt;
+}
+
 void Flow::Impl::stop(Now now) {
   now_ = now;
   if (stopping_) return;
@@ -757,6 +775,7 @@ void Flow::wait_for(Waiting& waiting, Now now) { impl_->wait_for(waiting, now); 
 void Flow::reload(RuleSet rules, Now now) { impl_->reload(std::move(rules), now); }
 const RuleSet& Flow::rules() const { return *impl_->rules_; }
 std::shared_ptr<const RuleSet> Flow::shared_rules() const { return impl_->rules_; }
+std::optional<Error> Flow::refusal(const RuleSet& rules) const { return impl_->refusal(rules); }
 void Flow::stop(Now now) { impl_->stop(now); }
 bool Flow::finished() const { return impl_->finished_; }
 const std::optional<Error>& Flow::failure() const { return impl_->failure_; }

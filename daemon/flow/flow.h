@@ -113,6 +113,8 @@ class Flow {
   const RuleSet& rules() const;
   // The same, for others who go by them: in force until the next reload().
   std::shared_ptr<const RuleSet> shared_rules() const;
+  // Why a cache cannot serve these rules, as far as is known by now: they are not to be taken over then.
+  std::optional<Error> refusal(const RuleSet& rules) const;
 
   // Drain what is in hand (bounded by the driver's patience), record, acknowledge, then finished().
   void stop(Now now);

@@ -24,6 +24,19 @@ Target target_of(InvalidationKind kind) {
                                                 : Target::kCounters;
 }
 
+SinkContext nothing_needed() {
+  SinkContext needs;
+  needs.is_deletes_only = true;
+  return needs;
+}
+
+void add_needs(SinkContext& needs, const RuleInfo& rule) {
+  if (!asks_for_deletes_only(rule)) needs.is_deletes_only = false;
+  if (!rule.semantic.empty()) needs.needs_one_server = "semantic";
+  if (rule.announce.empty()) return;
+  if (std::find(needs.channels.begin(), needs.channels.end(), rule.announce) == needs.channels.end()) needs.channels.push_back(rule.announce);
+}
+
 }  // namespace
 
 bool acts_on(const RuleInfo& rule, const std::string& name) {
@@ -96,22 +109,22 @@ void Lane::use(std::shared_ptr<const RuleSet> rules, Now now) {
   const bool is_reload = rules_ != nullptr;
   rules_ = std::move(rules);
   acts_.clear();
-  channels_.clear();
-  needs_one_server_.clear();
-  is_deletes_only_ = true;
+  needs_ = nothing_needed();
   purged_at_.clear();
   for (const RuleInfo& rule : rules_->rules()) {
     acts_.push_back(acts_on(rule, spec_.name));
-    if (acts_.back() && !asks_for_deletes_only(rule)) is_deletes_only_ = false;
-    if (acts_.back() && !rule.semantic.empty()) needs_one_server_ = "semantic";
-    if (rule.announce.empty() || !acts_.back()) continue;
-    if (std::find(channels_.begin(), channels_.end(), rule.announce) == channels_.end()) {
-      channels_.push_back(rule.announce);
-    }
+    if (acts_.back()) add_needs(needs_, rule);
   }
   if (!is_reload) return;
   tell_sink();
   if (ledger_.holds() && streaming_) purge_changed_rules();
+}
+
+std::optional<Error> Lane::refusal(const RuleInfo& rule) const {
+  if (!acts_on(rule, spec_.name)) return std::nullopt;
+  SinkContext needs = nothing_needed();
+  add_needs(needs, rule);
+  return spec_.sink->refusal(needs);
 }
 
 void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at, Now now) {

@@ -75,6 +75,9 @@ class Lane final : private SinkHandler {
 
   // ---- Rules.
   void use(std::shared_ptr<const RuleSet> rules, Now now);
+  // Why this cache cannot serve the rule, or one of those in use (Sink::refusal).
+  std::optional<Error> refusal(const RuleInfo& rule) const;
+  bool is_refused() const { return spec_.sink->refusal(needs_).has_value(); }
 
   // ---- The source's connection.
   // What the source found. Judged against this cache's record when that has been read anew (or the cache is there). Gaps
@@ -296,9 +299,7 @@ class Lane final : private SinkHandler {
 
   std::shared_ptr<const RuleSet> rules_;
   std::vector<bool> acts_;             // by rule of rules_: it acts on this cache
-  std::vector<std::string> channels_;  // of announcements of rules_
-  std::string needs_one_server_;       // a setting of rules_
-  bool is_deletes_only_ = true;        // see SinkContext
+  SinkContext needs_;                  // what rules_ ask of the sink, and nothing else
 
   std::optional<Snapshot> snapshot_;   // the latest of this connection of the source
 

@@ -415,14 +415,11 @@ void Lane::on_record_saved(std::uint64_t sequence) { ledger_.stored(sequence); }
 void Lane::on_record_confirmed(std::uint64_t sequence) { ledger_.confirmed(sequence); }
 
 void Lane::tell_sink() {
-  SinkContext context;
+  SinkContext context = needs_;
   context.epoch = ledger_.record().epoch;
   context.trust_since = ledger_.record().epoch_since;
   context.snapshot = snapshot_;
-  context.channels = channels_;
-  context.is_deletes_only = is_deletes_only_;
   context.is_record_ours_alone = streaming_ && !streaming_->is_shared;
-  context.needs_one_server = needs_one_server_;
   spec_.sink->set_context(context);
 }
 

@@ -28,6 +28,7 @@ class ForwardingSink : public Sink, protected SinkHandler {
   }
   void wait_for(Waiting& waiting) override { sink_->wait_for(waiting); }
   void set_context(const SinkContext& context) override { sink_->set_context(context); }
+  std::optional<Error> refusal(const SinkContext& context) const override { return sink_->refusal(context); }
   bool has_room(Urgency urgency) const override { return sink_->has_room(urgency); }
   void submit(Ticket ticket, const Order& order) override { sink_->submit(ticket, order); }
   void save_record(const Record& record) override { sink_->save_record(record); }

@@ -237,6 +237,10 @@ class Sink {
   virtual void step(Now now, SinkHandler& handler) = 0;
   virtual void wait_for(Waiting& waiting) = 0;
   virtual void set_context(const SinkContext& context) = 0;
+  // Why rules that ask for this cannot be served here, as far as is known by now of what is behind this sink. Rules that are refused are
+  // not taken over while evictd runs. A sink that has them all the same, since it was started with them or found out later, is away and
+  // says so until it is given others: the other caches are followed meanwhile (G9).
+  virtual std::optional<Error> refusal(const SinkContext& /*context*/) const { return std::nullopt; }
 
   // Room for one more order of ordinary size. Bulk orders have a room of their own.
   virtual bool has_room(Urgency urgency) const = 0;

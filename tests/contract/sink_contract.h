@@ -267,6 +267,29 @@ TEST_P(SinkContract, TheRecordIsReadAsItStandsNow) {
 }
 
 // Who stops it asks for nothing more.
+// What it does not refuse it serves; with what it refuses it is away, and neither ends nor has to be made anew (G9).
+TEST_P(SinkContract, RulesThatItRefusesKeepItAwayUntilItHasOthers) {
+  const SinkContext fine{"epoch/1", std::chrono::milliseconds(0)};
+  EXPECT_FALSE(sink().refusal(fine));
+  SinkContext announcing = fine, of_one_server = fine;
+  announcing.channels = {"news"};
+  of_one_server.needs_one_server = "semantic";
+  for (const SinkContext& asked : {announcing, of_one_server}) {
+    const std::optional<Error> refusal = sink().refusal(asked);
+    sink().set_context(asked);
+    if (refusal) {
+      EXPECT_NE(refusal->text, "");
+      EXPECT_NE(refusal->hint, "");
+      until([&] { return !sink().status().connected; });
+      sink().set_context(fine);
+      until([&] { return sink().status().connected; });
+    }
+    run(OrderBuilder(Act::kInvalidate).key("a", {10}));
+    EXPECT_FALSE(journal_.failed);
+    sink().set_context(fine);
+  }
+}
+
 TEST_P(SinkContract, NothingIsToldAfterAStop) {
   const OrderBuilder order = OrderBuilder(Act::kInvalidate).key("a", {10});
   sink().submit(1001, order.order());

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import scenarios
+from harness import cluster as clusters
 from harness import oracle, shop
 from harness.waiting import eventually
 
@@ -394,3 +395,84 @@ def test_all_of_it_under_load(caches, seed):
     oracle.converge(caches.postgres, evictd, running)
     readers.close()
     caches.assert_true()
+
+
+UNSERVED = [
+    ("announce", "- {table: public.products, keys: ['product:{id}'], announce: shop-changes}\n"),
+    ("semantic", "- {table: public.products, keys: ['product:{id}']}\n"
+                 "- {table: public.categories, semantic: [{index: answers, where: {source: 'category:{id}'}}]}\n"),
+]
+
+
+@pytest.fixture
+def cluster(folder):
+    made = clusters.Cluster(f"{folder}/cluster", replicas_each=0)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def beside_a_cluster(postgres, redis, cluster, make_evictd):
+    """A daemon for one server and a cluster, and what a change of a product has to delete in each."""
+    texts = {"alone": redis.url(), "many": cluster.url()}
+    evictd = make_evictd(rules=RULES.format(products="", categories=""),
+                         caches="".join(f"  {name}:\n    redis:\n      url: {url}\n" for name, url in texts.items()))
+    clients = {"alone": redis.client(), "many": cluster.client()}
+
+    def followed(*names):
+        for name in names:
+            clients[name].set("product:1", "old")
+        postgres.execute("update products set price_cents = price_cents + 1 where id = 1")
+        for name in names:
+            eventually(f"{name} is followed", lambda name=name: not clients[name].exists("product:1"), 30)
+
+    return evictd, followed
+
+
+def reloads(evictd, outcome, seconds=30):
+    before = evictd.metrics().sum("evictd_rules_reload_total", outcome=outcome)
+    evictd.signal(signal.SIGHUP)
+    eventually(f"the reload is counted as a {outcome}",
+               lambda: evictd.is_running() and evictd.metrics().sum("evictd_rules_reload_total", outcome=outcome) > before, seconds)
+
+
+def test_rules_that_a_cluster_cannot_serve_are_refused_and_every_cache_is_followed(beside_a_cluster):
+    evictd, followed = beside_a_cluster
+    evictd.start()
+    followed("alone", "many")
+    for setting, rules in UNSERVED:
+        evictd.write_rules(rules)
+        reloads(evictd, "failure")
+        followed("alone", "many")
+        assert evictd.is_ready()
+        problem = evictd.status()["rules"]["reload_problem"]
+        assert "/rules.yaml:" in problem, problem
+        assert f"cache 'many': a rule has '{setting}', and this Redis is a cluster" in problem, problem
+        assert f"leave '{setting}' out of the rules that act on this cache" in evictd.log_text()
+        assert "the rules were not reloaded: the old ones stay" in evictd.log_text()
+    evictd.write_rules(UNSERVED[0][1].replace("announce", "caches: [alone], announce"))
+    reloads(evictd, "success")
+    followed("alone")
+    assert evictd.stop() == 0
+
+
+def test_a_start_with_rules_that_a_cluster_cannot_serve_follows_the_other_cache(beside_a_cluster):
+    evictd, followed = beside_a_cluster
+    evictd.write_rules(UNSERVED[0][1])
+    evictd.start(ready=False)
+    eventually("it says what keeps the cluster away, and streams",
+               lambda: "a rule has 'announce', and this Redis is a cluster" in (said := evictd.http("/readyz")[1]) and "streaming" not in said, 30)
+    followed("alone")
+    assert not evictd.is_ready()
+    evictd.write_rules(RULES.format(products="", categories=""))
+    reloads(evictd, "success")
+    evictd.wait_until_ready()
+    followed("alone", "many")
+    assert evictd.stop() == 0
+
+
+def test_a_start_for_a_cluster_alone_with_rules_that_it_cannot_serve_fails(cluster, make_evictd):
+    evictd = make_evictd(rules=UNSERVED[0][1], redis_url=cluster.url()).start(ready=False)
+    eventually("it ends", lambda: not evictd.is_running(), 30)
+    assert evictd.process.returncode == 2
+    assert "a rule has 'announce', and this Redis is a cluster" in evictd.log_text()

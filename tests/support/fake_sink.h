@@ -78,6 +78,8 @@ class FakeSink final : public Sink {
 
   bool is_edge = false;  // has surrogate keys, no counters and no markers
 
+  bool is_cluster = false;  // serves no rule with 'announce'
+
   // ---- Faults
   bool server_up = true;
   bool frozen = false;               // takes orders, answers nothing
@@ -140,14 +142,15 @@ class FakeSink final : public Sink {
   void step(Now now, SinkHandler& handler) override {
     now_ = now.steady;
     if (!started_) return;
-    if (connected_ && (!server_up || cut_ || seen_instance_ != data.instance)) {
+    const bool is_refused = refusal(context_).has_value();
+    if (connected_ && (!server_up || cut_ || is_refused || seen_instance_ != data.instance)) {
       cut_ = false;
       disconnect(handler);
       return;
     }
     cut_ = false;
     if (!connected_) {
-      if (!server_up) return;
+      if (!server_up || is_refused) return;
       connected_ = true;
       seen_instance_ = data.instance;
       handler.on_sink_connected({data.record, time(), "instance-" + std::to_string(data.instance)});
@@ -185,6 +188,10 @@ class FakeSink final : public Sink {
 
   void wait_for(Waiting&) override {}
   void set_context(const SinkContext& context) override { context_ = context; }
+  std::optional<Error> refusal(const SinkContext& context) const override {
+    if (!is_cluster || context.channels.empty()) return std::nullopt;
+    return Error{ErrorKind::kUsage, "a rule has 'announce', and this cache is a cluster", "leave 'announce' out"};
+  }
   bool has_room(Urgency urgency) const override {
     if (!connected_) return false;
     return urgency == Urgency::kBulk ? walks_.size() < room_bulk : under_way_.size() < room;

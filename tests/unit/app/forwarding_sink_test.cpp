@@ -32,6 +32,7 @@ class Inner final : public Sink {
   }
   void wait_for(Waiting&) override { note("wait_for"); }
   void set_context(const SinkContext&) override { note("set_context"); }
+  std::optional<Error> refusal(const SinkContext&) const override { return note("refusal"), Error{ErrorKind::kUsage, "no", {}}; }
   bool has_room(Urgency) const override { return note("has_room"), true; }
   void submit(Ticket, const Order&) override { note("submit"); }
   void save_record(const Record&) override { note("save_record"); }
@@ -76,6 +77,7 @@ TEST(ForwardingSink, HandsEverythingOn) {
   sink->step({}, handler);
   sink->wait_for(waiting);
   sink->set_context({});
+  EXPECT_EQ(sink->refusal({})->text, "no");
   EXPECT_TRUE(sink->has_room(Urgency::kBulk));
   sink->submit(1, order);
   sink->save_record({});
@@ -83,7 +85,7 @@ TEST(ForwardingSink, HandsEverythingOn) {
   EXPECT_THAT(sink->lost_parts(), ElementsAre("0-99"));
   sink->stop();
   EXPECT_EQ(sink->status().state, "inner");
-  EXPECT_THAT(called, ElementsAre("traits", "start", "step", "wait_for", "set_context", "has_room", "submit", "save_record", "load_record",
+  EXPECT_THAT(called, ElementsAre("traits", "start", "step", "wait_for", "set_context", "refusal", "has_room", "submit", "save_record", "load_record",
                                   "lost_parts", "stop", "status"));
   EXPECT_THAT(handler.told, ElementsAre("connected", "trouble", "done", "lost", "replicas", "saved", "confirmed", "loaded", "disconnected", "failed"));
 }

@@ -257,6 +257,59 @@ TEST_F(LoopTest, NewRulesThatCannotBeReadForAMomentAreReadLater) {
             0);
 }
 
+// The other caches would be left alone as well, and a restart with these rules ends the same way.
+TEST_F(LoopTest, RulesThatACacheCannotServeAreRefusedAndTheOldOnesStay) {
+  sink_.is_cluster = true;
+  EXPECT_EQ(run(source_,
+                [&] {
+                  EXPECT_TRUE(eventually([this] { return is_ready(); }));
+                  rules_text_ = std::string(kRules) + "- {table: more, keys: [\"more:{id}\"], announce: news}\n";
+                  send(SIGHUP);
+                  EXPECT_TRUE(eventually([this] { return !board_.read()->reload_problem.empty() || board_.read()->rules->size() == 2; }));
+                  EXPECT_EQ(board_.read()->reload_problem, "rules.yaml:2:3: a rule has 'announce', and this cache is a cluster");
+                  EXPECT_EQ(board_.read()->rules->size(), 1u);
+                  EXPECT_TRUE(is_ready());
+                  EXPECT_THAT(metrics_.text(nullptr, read_clocks()), HasSubstr(R"(evictd_rules_reload_total{outcome="failure"} 1)"));
+                  rules_text_ = std::string(kRules) + "- {table: more, keys: [\"more:{id}\"]}\n";
+                  send(SIGHUP);
+                  EXPECT_TRUE(eventually([this] { return board_.read()->rules->size() == 2; }));
+                  EXPECT_EQ(board_.read()->reload_problem, "");
+                  send(SIGTERM);
+                }),
+            0);
+}
+
+// While the tables are asked, the cache is found to be what cannot serve them.
+class FindingSource final : public testing::ForwardingSource {
+ public:
+  FindingSource(Source& source, testing::FakeSink& sink) : ForwardingSource(source), sink_(sink) {}
+  void check_rules(const RuleSet& rules) override { tables = rules.tables(); }
+  std::optional<Result<void>> take_rules_check() override {
+    sink_.is_cluster = true;
+    return Result<void>();
+  }
+  std::vector<std::string> tables;
+
+ private:
+  testing::FakeSink& sink_;
+};
+
+TEST_F(LoopTest, RulesThatACacheIsFoundNotToServeWhileTheyAreComparedAreRefused) {
+  FindingSource source(source_, sink_);
+  EXPECT_EQ(run(source,
+                [&] {
+                  EXPECT_TRUE(eventually([this] { return is_ready(); }));
+                  rules_text_ = std::string(kRules) + "- {table: more, keys: [\"more:{id}\"], announce: news}\n";
+                  send(SIGHUP);
+                  EXPECT_TRUE(eventually([this] { return !board_.read()->reload_problem.empty() || board_.read()->rules->size() == 2; }));
+                  EXPECT_EQ(board_.read()->rules->size(), 1u);
+                  EXPECT_TRUE(is_ready());
+                  send(SIGTERM);
+                }),
+            0);
+  EXPECT_EQ(source.tables, std::vector<std::string>{"public.rows"}) << "the source goes by what it compared last";
+}
+
 TEST_F(LoopTest, AWrongConfigurationIsExitCodeTwo) {
   FailingSource misconfigured(ErrorKind::kUsage);
   EXPECT_EQ(run(misconfigured, [] {}), 2);

@@ -18,6 +18,7 @@ using namespace std::chrono_literals;
 
 class FakeSinkHarness final : public SinkHarness {
  public:
+  explicit FakeSinkHarness(bool is_cluster = false) { sink_.is_cluster = is_cluster; }
   Sink& sink() override { return sink_; }
   Now now() override { return now_; }
   void wait(Sink&) override {
@@ -70,6 +71,9 @@ class FakeSourceHarness final : public SourceHarness {
 
 INSTANTIATE_TEST_SUITE_P(Fake, SinkContract, ::testing::Values([]() -> std::unique_ptr<SinkHarness> {
                            return std::make_unique<FakeSinkHarness>();
+                         }));
+INSTANTIATE_TEST_SUITE_P(FakeCluster, SinkContract, ::testing::Values([]() -> std::unique_ptr<SinkHarness> {
+                           return std::make_unique<FakeSinkHarness>(true);
                          }));
 INSTANTIATE_TEST_SUITE_P(Fake, SourceContract, ::testing::Values([]() -> std::unique_ptr<SourceHarness> {
                            return std::make_unique<FakeSourceHarness>();

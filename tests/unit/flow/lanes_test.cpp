@@ -507,5 +507,62 @@ TEST_F(OneBehindAnother, PutsThePurgeThatFollowsTheOthersOnRecordWhileTheSourceC
   EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
+constexpr const char* kAnnouncing = "- {table: public.rows, keys: ['row:{id}'], announce: news}\n";
+
+// What a cache does not serve ends nothing for the others (G9).
+TEST_F(Lanes, ACacheThatCannotServeTheRulesIsAwayAndTheOthersAreFollowed) {
+  b_.is_cluster = true;
+  FlowWorld::start(kAnnouncing, {{"a", &a_, {}, {}, 5s}, {"b", &b_, {}, {}, 5s}});
+  run(3s);
+  ASSERT_FALSE(flow->failure());
+  EXPECT_TRUE(status(0).is_connected);
+  EXPECT_FALSE(status(1).is_connected);
+  a_.plain_set("row:1", {});
+  write(1);
+  run(1s);
+  EXPECT_FALSE(a_.data.cache.contains("row:1"));
+  flow->reload(rules_of("- {table: public.rows, keys: ['row:{id}']}\n"), now);
+  run(3s);
+  EXPECT_TRUE(status(1).is_connected);
+  b_.plain_set("row:1", {});
+  write(1);
+  run(3s);
+  EXPECT_FALSE(b_.data.cache.contains("row:1"));
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+}
+
+// It came back as another kind of server: the rules were fine when they were taken.
+TEST_F(Lanes, ACacheThatCanNoLongerServeTheRulesIsAwayAndTheOthersAreFollowed) {
+  FlowWorld::start(kAnnouncing, {{"a", &a_, {}, {}, 5s}, {"b", &b_, {}, {}, 5s}});
+  run(3s);
+  ASSERT_TRUE(status(1).is_connected);
+  b_.is_cluster = true;
+  run(1s);
+  ASSERT_FALSE(flow->failure());
+  EXPECT_FALSE(status(1).is_connected);
+  a_.plain_set("row:1", {});
+  write(1);
+  run(1s);
+  EXPECT_FALSE(a_.data.cache.contains("row:1"));
+}
+
+TEST_F(Lanes, WhereNoCacheCanServeTheRulesTheStartFails) {
+  a_.is_cluster = b_.is_cluster = true;
+  FlowWorld::start(kAnnouncing, {{"a", &a_, {}, {}, 5s}, {"b", &b_, {}, {}, 5s}});
+  run(1s);
+  ASSERT_TRUE(flow->failure());
+  EXPECT_EQ(flow->failure()->kind, ErrorKind::kUsage);
+  EXPECT_EQ(flow->failure()->text, "rules.yaml:1:3: cache 'a': a rule has 'announce', and this cache is a cluster");
+}
+
+TEST_F(Lanes, OnlyRulesThatActOnACacheAreRefusedByIt) {
+  b_.is_cluster = true;
+  start({});
+  EXPECT_FALSE(flow->refusal(rules_of("- {table: public.rows, keys: ['row:{id}'], announce: news, caches: [a]}\n")));
+  const auto refusal = flow->refusal(rules_of(std::string("- {table: public.rows, keys: ['r:{id}']}\n") + kAnnouncing));
+  ASSERT_TRUE(refusal);
+  EXPECT_EQ(refusal->text, "rules.yaml:2:3: cache 'b': a rule has 'announce', and this cache is a cluster");
+}
+
 }  // namespace
 }  // namespace evictd::testing

@@ -105,7 +105,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     }
     if (is_up_ && !held_.empty()) waiting.wake_at(retry_due_);
     if (!refused_copies_.empty()) waiting.wake_at(refused_copies_due_);
-    if (!is_loading_ && (!is_up_ || load_sequence_) && away().empty() && map_.unserved().none()) waiting.wake_at(load_due_);
+    if (!is_loading_ && (is_up_ ? load_sequence_.has_value() : !refusal_) && away().empty() && map_.unserved().none()) waiting.wake_at(load_due_);
     for (const auto& [id, order] : orders_) waiting.wake_at(order->wake_at());
     for (const auto& [at, witness] : witnesses_) witness->wait_for(waiting);
   }
@@ -119,7 +119,19 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
       shared_.since += context.snapshot->to_string();
     }
     for (auto& [at, node] : nodes_) tell(*node);
-    if (auto error = what_cannot_be()) failure_ = std::move(error);
+    refusal_ = refusal(context);
+    if (refusal_ && is_up_) judge_anew_ = refusal_;
+  }
+
+  // What a cluster does not have.
+  std::optional<Error> refusal(const SinkContext& context) const override {
+    if (const std::string& setting = context.needs_one_server; !setting.empty()) {
+      return Error{ErrorKind::kUsage, "a rule has '" + setting + "', and this Redis is a cluster, on which that is not there yet",
+                   "leave '" + setting + "' out of the rules that act on this cache"};
+    }
+    if (context.channels.empty()) return std::nullopt;
+    return Error{ErrorKind::kUsage, "a rule has 'announce', and this Redis is a cluster: the numbers of a channel's messages lie in one slot, and cannot be raised together with a delete in another",
+                 "leave 'announce' out of the rules that act on this cache"};
   }
 
   bool has_room(Urgency urgency) const override {
@@ -513,7 +525,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   // ------------------------------------------------------------- Up and down
 
   void come_up() {
-    if (masters_.empty() || map_.unserved().any() || !away().empty()) return;
+    if (refusal_ || masters_.empty() || map_.unserved().any() || !away().empty()) return;
     load_again();
   }
 
@@ -575,10 +587,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   }
 
   void go_up(const std::optional<Record>& record) {
-    if (auto error = what_cannot_be()) {
-      failure_ = std::move(error);
-      return;
-    }
+    if (refusal_) return;
     SinkConnected connected;
     connected.record = record;
     judged_.clear();
@@ -620,17 +629,6 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     trouble_ = error;
     if (is_up_) go_down(error);
     handler_->on_sink_failed(error);
-  }
-
-  // What the rules ask for and a cluster does not have.
-  std::optional<Error> what_cannot_be() const {
-    if (const std::string& setting = shared_.context.needs_one_server; !setting.empty()) {
-      return Error{ErrorKind::kUsage, "a rule has '" + setting + "', and this Redis is a cluster, on which that is not there yet",
-                   "leave '" + setting + "' out of the rules that act on this cache"};
-    }
-    if (shared_.context.channels.empty()) return std::nullopt;
-    return Error{ErrorKind::kUsage, "a rule has 'announce', and this Redis is a cluster: the numbers of a channel's messages lie in one slot, and cannot be raised together with a delete in another",
-                 "leave 'announce' out of the rules that act on this cache"};
   }
 
   // ------------------------------------------------------------- Calls
@@ -897,7 +895,10 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   void tell_trouble() {
     std::optional<Error> now;
     std::string now_class(kClassConnection);
-    if (topology_error_ && !masters_.empty() && map_.unserved().any()) {
+    if (refusal_ && !is_up_) {
+      now = refusal_;
+      now_class = kClassCluster;
+    } else if (topology_error_ && !masters_.empty() && map_.unserved().any()) {
       now = topology_error_;  // it is why its masters refuse us, too
     } else if (const auto gone = away(); !gone.empty()) {
       const Node& first = *gone.front();
@@ -946,7 +947,9 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     if (masters == 0) return "asking for the cluster's topology";
     const std::size_t missing = away().size();
     std::string text = "cluster of " + std::to_string(masters) + (masters == 1 ? " master" : " masters");
-    if (missing > 0) {
+    if (refusal_ && !is_up_) {
+      text += ", which cannot serve the rules";
+    } else if (missing > 0) {
       text += ", " + std::to_string(missing) + " not connected";
     } else if (!is_up_) {
       text += map_.unserved().any() ? ", not all slots served" : ", reading the record";
@@ -970,6 +973,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   bool is_up_ = false;     // connected, as the flow sees it
   bool ever_up_ = false;
   std::optional<Error> failure_;
+  std::optional<Error> refusal_;  // of the rules in use
   std::optional<Error> trouble_;
   std::string told_;
 

@@ -779,23 +779,46 @@ TEST_F(ClusterSinkTest, ADatabaseNumberIsRefused) {
                 "' is a node of a cluster, which has database 0 alone, and 'redis: url:' names database 3\nhint: leave '/3' out of the url");
 }
 
-TEST_F(ClusterSinkTest, AnnouncementsAreRefused) {
-  SinkContext context;
+SinkContext announcing() {
+  SinkContext context{"epoch/1", std::chrono::milliseconds(0)};
   context.channels = {"news"};
-  driven_->sink().set_context(context);
-  ASSERT_TRUE(driven_->until([&] { return driven_->journal().failed; }));
-  EXPECT_THAT(driven_->journal().last_error.text, StartsWith("a rule has 'announce', and this Redis is a cluster"));
-  EXPECT_EQ(driven_->journal().connects, 0);
+  return context;
 }
 
-TEST_F(ClusterSinkTest, WhatNeedsOneServerIsRefused) {
-  driven_ = std::make_unique<DrivenSink>(options());
-  SinkContext context;
-  context.needs_one_server = "semantic";
-  driven_->sink().set_context(context);
-  ASSERT_TRUE(driven_->until([&] { return driven_->journal().failed; }));
-  EXPECT_EQ(driven_->journal().last_error.text, "a rule has 'semantic', and this Redis is a cluster, on which that is not there yet");
+// That it is a cluster it learns when it connects; then it is away, until the rules are others (G9).
+TEST_F(ClusterSinkTest, RulesThatItCannotServeKeepItAwayUntilThereAreOthers) {
+  EXPECT_FALSE(driven_->sink().refusal(announcing())) << "not known yet";
+  driven_->sink().set_context(announcing());
+  ASSERT_TRUE(driven_->until([&] { return driven_->journal().disconnects == 1 || driven_->journal().failed; }));
+  EXPECT_THAT(driven_->journal().last_error.text, StartsWith("a rule has 'announce', and this Redis is a cluster"));
+  EXPECT_EQ(driven_->journal().last_class, "cluster");
+  EXPECT_EQ(driven_->sink().refusal(announcing())->text, driven_->journal().last_error.text);
+  ASSERT_TRUE(driven_->until([&] { return driven_->sink().status().state == "cluster of 3 masters, which cannot serve the rules"; }));
+  EXPECT_THAT(driven_->sink().status().problem.value_or(""), StartsWith("a rule has 'announce'"));
+  const SteadyTime begun = read_clocks().steady;
+  int turns = 0;
+  ASSERT_TRUE(driven_->until([&] { return ++turns && read_clocks().steady > begun + std::chrono::seconds(1); }));
+  EXPECT_LT(turns, 500) << "it waits, and does not spin";
+  EXPECT_EQ(driven_->journal().disconnects, 1) << "told once";
   EXPECT_EQ(driven_->journal().connects, 0);
+  EXPECT_FALSE(driven_->journal().failed);
+  connect();
+  EXPECT_FALSE(driven_->sink().status().problem);
+}
+
+TEST_F(ClusterSinkTest, ItNeverEndsByRulesThatItIsGivenWhileItWorks) {
+  connect();
+  EXPECT_TRUE(driven_->sink().refusal(announcing()));
+  SinkContext of_one_server{"epoch/1", std::chrono::milliseconds(0)};
+  of_one_server.needs_one_server = "semantic";
+  EXPECT_EQ(driven_->sink().refusal(of_one_server)->text, "a rule has 'semantic', and this Redis is a cluster, on which that is not there yet");
+  EXPECT_FALSE(driven_->sink().refusal(SinkContext{"epoch/1", std::chrono::milliseconds(0)}));
+  driven_->sink().set_context(of_one_server);
+  ASSERT_TRUE(driven_->until([&] { return !driven_->sink().status().connected || driven_->journal().failed; }));
+  EXPECT_FALSE(driven_->journal().failed);
+  connect();
+  set("page:1");
+  expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).key("page:1", {10})), 1, 0, 0, 0);
 }
 
 TEST_F(ClusterSinkTest, OneServerAmongSeveralAddressesIsRefused) {
