@@ -502,9 +502,16 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
     for (Call& call : node.queue.take_all()) hold(std::move(call));
   }
 
+  // Nobody waits for it any more. A copy of the record from before all was lost must not be sent again: its master may have lost data
+  // since, for which it would vouch (G6).
+  bool is_dead(const Call& call) const {
+    if (call.order == kSaveCalls) return !saving_.contains(call.tag);
+    return call.order >= kFirstOrder && !orders_.contains(call.order);
+  }
+
   void hold(Call call) {
     if (call.order == kLoadCalls) return;  // asked anew
-    if (call.order >= kFirstOrder && !orders_.contains(call.order)) return;
+    if (is_dead(call)) return;
     if (call.is_asking) {
       call.is_asking = false;
       call.node.reset();
@@ -710,7 +717,7 @@ class ClusterSink final : public Sink, private CallAnswers, private ClusterRoute
   }
 
   void follow(Call call, Redirect redirect) {
-    if (call.order >= kFirstOrder && !orders_.contains(call.order)) return;
+    if (is_dead(call)) return;
     if (redirect.to.host.empty()) redirect.to.host = call.served_by.host;
     if (call.is_asking) {
       call.is_asking = false;

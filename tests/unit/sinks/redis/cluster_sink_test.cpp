@@ -830,6 +830,39 @@ TEST_F(ClusterSinkTest, OneServerAmongSeveralAddressesIsRefused) {
   EXPECT_THAT(driven_->journal().last_error.text, HasSubstr("is not in cluster mode"));
 }
 
+// A copy of the record that was still to be sent when all was lost vouches for data that its master may have lost since (G6).
+TEST(ClusterSink, ACopyOfTheRecordFromBeforeAllWasLostIsNotSentAfterwards) {
+  EVICTD_NEED_REDIS();
+  RedisCluster cluster(3, 0, {"--cluster-require-full-coverage", "no"});
+  RedisOptions made = options_for(cluster.node(0));
+  made.command_timeout = std::chrono::seconds(60);
+  DrivenSink driven(made);
+  ASSERT_TRUE(driven.until_connected());
+  Record record;
+  record.writer = "writer";
+  record.epoch = "epoch/1";
+  record.sequence = 1;
+  driven.sink().save_record(record);
+  ASSERT_TRUE(driven.until([&] { return driven.journal().records_saved.size() == 1; }));
+  cluster.node(1).freeze();
+  record.sequence = 2;
+  driven.sink().save_record(record);
+  driven.turn();
+  cluster.node(2).kill();
+  cluster.node(2).start_again();
+  ASSERT_TRUE(driven.until([&] { return driven.journal().disconnects > 0; }));
+  cluster.node(1).kill();
+  cluster.node(1).start_again();
+  ASSERT_TRUE(driven.until([&] { return driven.journal().connects == 2; }));
+  OrderBuilder all(Act::kInvalidate);
+  for (int i = 0; i < 60; ++i) all.key("product:" + std::to_string(i), {10});
+  driven.run(all);
+  for (const std::size_t emptied : {1, 2}) {
+    EXPECT_THAT(cluster.node(emptied).client().command({"KEYS", "evictd:record:evictd:*"}).elements, IsEmpty()) << emptied;
+  }
+  EXPECT_THAT(driven.journal().records_saved, ElementsAre(1));
+}
+
 TEST(ClusterSink, SlotsThatNobodyServesAreNamed) {
   EVICTD_NEED_REDIS();
   RedisServer half({"--cluster-enabled", "yes", "--cluster-port", std::to_string(free_port())});
