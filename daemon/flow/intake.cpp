@@ -112,7 +112,7 @@ void Intake::send_ahead(Invisible& waiting) {
   const std::vector<Xid>& hanging = *waiting.looked.hanging;
   if (hanging.size() == std::exchange(waiting.hanging, hanging.size())) return;
   const auto is_done = [&](Xid xid) {
-    return std::find(hanging.begin(), hanging.end(), xid) != hanging.end() ||
+    return std::binary_search(hanging.begin(), hanging.end(), xid) ||
            std::binary_search(waiting.ahead.begin(), waiting.ahead.end(), xid);
   };
   std::vector<Xid> visible;

@@ -54,6 +54,7 @@ bool Visibility::grew(const Batch& batch, Looked& looked) const {
   if (looked.hanging) return std::erase_if(*looked.hanging, is_visible) > 0 && !looked.hanging->empty();
   looked.hanging.emplace();
   std::remove_copy_if(batch.xids.begin(), batch.xids.end(), std::back_inserter(*looked.hanging), is_visible);
+  std::sort(looked.hanging->begin(), looked.hanging->end());
   return !looked.hanging->empty() && looked.hanging->size() < batch.xids.size();
 }
 

@@ -36,7 +36,7 @@ class Visibility {
   // What is not yet known to be visible of a batch: looked at again with each snapshot.
   struct Looked {
     std::size_t seen = 0;  // its first so many transactions are visible
-    // Those that grew() did not find visible when it was asked last; absent: not asked yet.
+    // Those that grew() did not find visible when it was asked last, sorted; absent: not asked yet.
     std::optional<std::vector<Xid>> hanging = {};
   };
   // Since when at the latest everything in the batch is visible; absent: not known to be.

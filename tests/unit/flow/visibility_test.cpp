@@ -56,5 +56,18 @@ TEST_F(VisibilityTest, ABatchGrowsWithEachThatBecomesVisibleBesideOthers) {
   EXPECT_FALSE(visibility.grew(batch, looked)) << "all are visible: no others hang";
 }
 
+// Commits come in another order than their ids, and whoever asks searches for each of the batch's.
+TEST_F(VisibilityTest, WhatHangsIsSorted) {
+  Batch batch;
+  batch.xids = {Xid{16}, Xid{12}, Xid{18}, Xid{15}};
+  Visibility::Looked looked;
+  see("12:20:12,15,16");
+  EXPECT_TRUE(visibility.grew(batch, looked));
+  EXPECT_EQ(looked.hanging, (std::vector<Xid>{Xid{12}, Xid{15}, Xid{16}}));
+  see("12:20:12,16");
+  EXPECT_TRUE(visibility.grew(batch, looked));
+  EXPECT_EQ(looked.hanging, (std::vector<Xid>{Xid{12}, Xid{16}}));
+}
+
 }  // namespace
 }  // namespace evictd::testing
