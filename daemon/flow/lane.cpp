@@ -129,9 +129,14 @@ std::optional<Error> Lane::refusal(const RuleInfo& rule) const {
 
 void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at, Now now) {
   now_ = now;
+  const bool is_cut = batch->is_cut;
+  if (hold(std::move(batch), visible_at) && is_cut) is_carried_ = true;
+}
+
+bool Lane::hold(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at) {
   last_taken_ = batch->number;
   if (is_behind_ && is_followed_) settled_.push_back({batch->number, false});  // who stands behind it may have it
-  if (is_parked_ || is_behind_) return;
+  if (is_parked_ || is_behind_) return false;
   // Sent again: for another cache's sake, or because this process or another one ended before it was acknowledged.
   const bool is_known = is_finished(*batch);
   const bool is_replay = !is_known && is_applied(*batch);
@@ -148,7 +153,7 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   work.ends = batch->ends;
   work.transactions = batch->transactions;
   work.visible_at = visible_at;
-  work.taken_at = now.steady;
+  work.taken_at = now_.steady;
   work.is_replay = is_replay;
   work.bytes = sizeof(BatchWork) + (is_known ? 0 : batch->bytes);
   std::uint32_t applied_before = 0;
@@ -194,7 +199,7 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
         std::count_if(work.parts.begin(), work.parts.end(), [](const Part& part) { return part.waits_for_visibility; }));
   }
   work.unfinished = static_cast<std::uint32_t>(work.parts.size() + work.purges.size());
-  if (batch->is_cut && work.unfinished > 0) is_carried_ = true;
+  const bool acts_here = work.unfinished > 0;
   work.unsettled = work.unfinished;
   work.unsettled_before = ((std::uint64_t{1} << spec_.after.size()) - 1) & ~parked_before_;
   work.unapplied = work.unfinished - applied_before;
@@ -213,7 +218,7 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   if (work.unfinished == 0) {
     work.begun = true;
     finished(work);
-    return;
+    return false;
   }
   if (work.unapplied > work.held) unapplied_[work.number] = work.batch->oldest_commit;
   if (!work.visible_at) invisible_[work.number] = &work;
@@ -222,6 +227,7 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
   } else {
     unbegun_.push_back(work.number);
   }
+  return acts_here;
 }
 
 // Every transaction in it is known to be finished here (or applied), as far as what we know reaches.
@@ -256,8 +262,9 @@ void Lane::note_applied() {
 }
 
 void Lane::take_found(std::shared_ptr<const Batch> found, SteadyTime visible_at, std::uint64_t of, Now now) {
+  now_ = now;
   const std::uint64_t id = found->number * 2;
-  take(std::move(found), visible_at, now);
+  hold(std::move(found), visible_at);
   // What it is for is given up in its turn, and must not pass for whole until then.
   if (const auto waiting = held_.find(of); is_behind_ && waiting != held_.end()) waiting->second->is_incomplete = true;
   const auto taken = works_.find(id);

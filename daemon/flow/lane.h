@@ -220,6 +220,7 @@ class Lane final : private SinkHandler {
   template <typename Knows>
   bool reaches(const Batch& batch, const Knows& knows) const;
   void note_applied();
+  bool hold(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at);  // whether some part or purge of it acts here
   void begin_batch(BatchWork& work);
   void enqueue(Work& work, std::uint32_t part);
   void owe(Part& part);

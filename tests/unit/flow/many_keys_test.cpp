@@ -132,5 +132,25 @@ TEST(ManyKeys, ATransactionThatEndsInABatchWithNothingOfItCountsInTheLatency) {
   EXPECT_EQ(world.status().last_applied_commit, world.now.system - 5s);
 }
 
+// What was looked up for one before it, which has no end of its own either, is nothing of it.
+TEST(ManyKeys, ATransactionThatDoesNothingInACacheDoesNotCountInItsLatencyForWhatWasFoundThere) {
+  FlowWorld world;
+  FakeSink a(5s), b(5s);
+  world.start("- {table: public.rows, where: {id: 1}, keys: ['row:{id}'], caches: [a]}\n"
+              "- {table: public.rows, via: {team: {table: public.teams, match: {id: grp}}}, where: {id: 0}, keys: ['page:{team.name}'], caches: [b]}\n",
+              {LaneSpec{"a", &a, {}, {}, 5s}, LaneSpec{"b", &b, {}, {}, 5s}});
+  world.source.changes_per_step = 1;
+  world.run(100ms);
+  const Xid first = world.write(0);
+  world.run(500ms);
+  ASSERT_TRUE(b.data.applied.contains({first, "page:team0"}));
+  ASSERT_EQ(world.observer.latencies, 1);
+  world.database.make_visible(world.database.commit({2, 1, 2, 2, 2}, false, world.now.system).xid, world.now.steady);
+  world.run(5s);
+  EXPECT_TRUE(world.is_acknowledged());
+  EXPECT_EQ(world.observer.latencies, 2) << "in a";
+  EXPECT_EQ(world.status(1).last_applied_commit, world.now.system - 5500ms);
+}
+
 }  // namespace
 }  // namespace evictd::testing
