@@ -15,6 +15,9 @@ namespace {
 constexpr std::size_t kReadyMax = 32;
 // Until the second purge of an edge, whose rules may have no settle of their own.
 constexpr std::chrono::milliseconds kEdgeSettleMin{1000};
+// What is kept for each purge that a batch asks for: which it is, and the batch's place among those who share it; twice, as
+// vectors grow.
+constexpr std::size_t kSharedPurgeBytes = 4 * sizeof(std::uint64_t);
 
 Target target_of(InvalidationKind kind) {
   return kind == InvalidationKind::kKey   ? Target::kKeys
@@ -191,7 +194,10 @@ bool Lane::hold(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
       const RuleInfo& info = batch->rules->rules()[rule];
       if (info.patterns[pattern].is_surrogate != is_edge_ || !acts_on(info, spec_.name)) continue;
       work.purges.push_back({&info, &info.patterns[pattern]});
-      if (is_replay && leaves_nothing(work.purges.back())) ++applied_before;
+      work.bytes += kSharedPurgeBytes;
+      if (!is_replay || !leaves_nothing(work.purges.back())) continue;
+      ++applied_before;
+      work.bytes += sizeof(PurgeWork) + sizeof(Part) + batch->xids.size() * sizeof(Xid);  // which it shares with none
     }
   }
   if (!visible_at) {
@@ -484,30 +490,10 @@ void Lane::became_visible(std::uint64_t number, SteadyTime since, Now now) {
   if (found == invisible_.end()) return;
   BatchWork& batch = *found->second;
   invisible_.erase(found);
-  // A purge is visible when all who share it are.
-  std::vector<std::uint64_t> purges;
-  for (const auto& [id, purge] : purges_) {
-    if (std::find(purge->dependents.begin(), purge->dependents.end(), batch.id) != purge->dependents.end()) {
-      purges.push_back(id);
-    }
-  }
+  const std::vector<std::uint64_t> purge_ids = batch.purge_ids;
   now_visible(batch, since);
-  for (const std::uint64_t id : purges) {
-    const auto purge = purges_.find(id);
-    if (purge == purges_.end() || purge->second->visible_at) continue;
-    SteadyTime latest = since;
-    bool all = true;
-    for (const std::uint64_t dependent : purge->second->dependents) {
-      const auto work = works_.find(dependent);
-      if (work == works_.end()) continue;  // finished or abandoned, so visible or of no concern
-      if (!work->second->visible_at) all = false;
-      if (work->second->visible_at) latest = std::max(latest, *work->second->visible_at);
-    }
-    if (all) {
-      now_visible(*purge->second, latest);
-    } else {
-      now_partly_visible(*purge->second, since);
-    }
+  for (const std::uint64_t id : purge_ids) {
+    if (const auto purge = purges_.find(id); purge != purges_.end()) dependent_visible(*purge->second, since);
   }
 }
 
@@ -517,9 +503,8 @@ void Lane::became_partly_visible(std::uint64_t number, SteadyTime since, Now now
   if (found == invisible_.end()) return;
   BatchWork& batch = *found->second;
   now_partly_visible(batch, since);
-  for (const auto& [id, purge] : purges_) {
-    if (purge->visible_at || std::find(purge->dependents.begin(), purge->dependents.end(), batch.id) == purge->dependents.end()) continue;
-    now_partly_visible(*purge, since);
+  for (const std::uint64_t id : batch.purge_ids) {
+    if (const auto purge = purges_.find(id); purge != purges_.end() && !purge->second->visible_at) now_partly_visible(*purge->second, since);
   }
 }
 
@@ -775,6 +760,7 @@ void Lane::batch_finished(BatchWork& batch) {
   found_bytes_ -= std::exchange(batch.found_bytes, 0);
   batch.bytes = sizeof(BatchWork);
   batch.parts = std::vector<Part>();
+  batch.purge_ids = std::vector<std::uint64_t>();
   batch.batch.reset();
   if (batch.place != batches_.begin()) {
     const auto previous = std::prev(batch.place);
@@ -839,10 +825,10 @@ void Lane::keepalive(const Position& position) {
 
 // Ends as soon as nothing of it is under way.
 void Lane::abandon(Work& work) {
-  work.abandoned = true;
+  const bool is_first = !std::exchange(work.abandoned, true);
   const std::uint64_t id = work.id;
   // Whatever else was done for those who share a walk, its second one is not.
-  if (const PurgeWork* purge = work.as_purge()) {
+  if (const PurgeWork* purge = work.as_purge(); purge != nullptr && is_first) {
     for (const std::uint64_t dependent : purge->dependents) {
       if (const auto found = works_.find(dependent); found != works_.end()) found->second->as_batch()->is_incomplete = true;
     }
@@ -910,10 +896,11 @@ void Lane::give_up_some() {
   }
   if (giving_up_->next <= giving_up_->last) return;
   const std::optional<std::uint64_t> kept_id = std::exchange(giving_up_, std::nullopt)->kept_id;
+  std::vector<std::uint64_t> kept;
+  if (const auto found = kept_id ? works_.find(*kept_id) : works_.end(); found != works_.end()) kept = found->second->as_batch()->purge_ids;
   std::vector<std::uint64_t> ids;
   for (const auto& [id, purge] : purges_) {
-    const std::vector<std::uint64_t>& dependents = purge->dependents;
-    if (!kept_id || std::find(dependents.begin(), dependents.end(), *kept_id) == dependents.end()) ids.push_back(id);
+    if (std::find(kept.begin(), kept.end(), id) == kept.end()) ids.push_back(id);
   }
   for (const std::uint64_t id : ids) {
     if (const auto found = works_.find(id); found != works_.end()) give_up(*found->second, true);
@@ -934,11 +921,8 @@ void Lane::settle_for_kept(PurgeWork& purge) {
 
 // The batch first, as in abandon_all().
 void Lane::abandon_with_purges(BatchWork& batch) {
-  const std::uint64_t of = batch.id;
-  std::vector<std::uint64_t> ids{of};
-  for (const auto& [id, purge] : purges_) {
-    if (std::find(purge->dependents.begin(), purge->dependents.end(), of) != purge->dependents.end()) ids.push_back(id);
-  }
+  std::vector<std::uint64_t> ids{batch.id};
+  ids.insert(ids.end(), batch.purge_ids.begin(), batch.purge_ids.end());
   for (const std::uint64_t id : ids) {
     if (const auto work = works_.find(id); work != works_.end()) abandon(*work->second);
   }

@@ -264,9 +264,13 @@ class Lane final : private SinkHandler {
   // Purges that batches ask for: lane_purges.cpp.
   static bool leaves_nothing(const PatternRef& ref);
   void request_purge(const PatternRef& ref, BatchWork& dependent);
+  void share(PurgeWork& purge, BatchWork& dependent);
+  static void name_transactions(PurgeWork& purge, const std::vector<Xid>& xids);
+  static void sort_transactions(PurgeWork& purge);
   void start_purge(PurgeWork& purge);
   void release_held_purges();
   void prepare_purge(PurgeWork& purge);
+  void dependent_visible(PurgeWork& purge, SteadyTime since);
   void purge_first_act_done(PurgeWork& purge);
   bool leaves_tombstones(const PurgeWork& purge) const;
   void purge_settled(PurgeWork& purge, SteadyTime settled_for);

@@ -52,21 +52,64 @@ void Lane::request_purge(const PatternRef& ref, BatchWork& dependent) {
       if (!walking_purges_.contains(ref.pattern)) start_purge(*purge);
     }
   }
-  purge->xids.insert(purge->xids.end(), dependent.batch->xids.begin(), dependent.batch->xids.end());
-  purge->dependents.push_back(dependent.id);
-  // Visible when all who share it are.
-  if (!dependent.visible_at) {
-    const auto partly_at = std::max(purge->visible_at, dependent.partly_at);
-    if (!purge->partly_at && partly_at) purge->parts[0].partly_since = *partly_at;
-    purge->partly_at = std::max(purge->partly_at, partly_at);
-    purge->visible_at.reset();
-  } else if (purge->dependents.size() == 1) {
-    purge->visible_at = dependent.visible_at;
-  } else if (purge->visible_at) {
-    purge->visible_at = std::max(*purge->visible_at, *dependent.visible_at);
-  }
+  share(*purge, dependent);
   if (is_replay) prepare_purge(*purge);
   if (is_replay) wait_for_settle(*purge, 0);
+}
+
+void Lane::share(PurgeWork& purge, BatchWork& dependent) {
+  name_transactions(purge, dependent.batch->xids);
+  purge.dependents.push_back(dependent.id);
+  dependent.purge_ids.push_back(purge.id);
+  // Visible when all who share it are; until then those that are have their second walk beside those that hang.
+  std::optional<SteadyTime> partly_at = dependent.partly_at;
+  if (dependent.visible_at) {
+    purge.latest_visible_at = std::max(purge.latest_visible_at, *dependent.visible_at);
+    if (purge.invisible == 0) {
+      purge.visible_at = purge.latest_visible_at;
+      return;
+    }
+    partly_at = dependent.visible_at;
+  } else {
+    ++purge.invisible;
+    partly_at = std::max(partly_at, std::exchange(purge.visible_at, std::nullopt));
+  }
+  if (!partly_at) return;
+  SteadyTime& since = purge.parts[0].partly_since;
+  since = purge.partly_at ? std::min(since, *partly_at) : *partly_at;
+  purge.partly_at = std::max(purge.partly_at, partly_at);
+}
+
+// Of more than can be named the newest alone is kept: a walk may wait for as long as the stream takes to fill the lane.
+void Lane::name_transactions(PurgeWork& purge, const std::vector<Xid>& xids) {
+  if (purge.is_unconditional) {
+    for (const Xid xid : xids) purge.floor = std::max(purge.floor, xid);
+    return;
+  }
+  purge.xids.insert(purge.xids.end(), xids.begin(), xids.end());
+  if (purge.xids.size() > 2 * kPurgeXidsMax) sort_transactions(purge);
+}
+
+void Lane::sort_transactions(PurgeWork& purge) {
+  std::sort(purge.xids.begin(), purge.xids.end());
+  purge.xids.erase(std::unique(purge.xids.begin(), purge.xids.end()), purge.xids.end());
+  if (purge.xids.size() <= kPurgeXidsMax) return;
+  purge.is_unconditional = true;
+  purge.floor = purge.xids.back();
+  purge.xids = std::vector<Xid>();
+}
+
+// Visible when all who share it are.
+void Lane::dependent_visible(PurgeWork& purge, SteadyTime since) {
+  EVICTD_CHECK(purge.invisible > 0);
+  --purge.invisible;
+  purge.latest_visible_at = std::max(purge.latest_visible_at, since);
+  if (purge.visible_at) return;  // others were given up, see settle_for_kept()
+  if (purge.invisible == 0) {
+    now_visible(purge, purge.latest_visible_at);
+  } else {
+    now_partly_visible(purge, since);
+  }
 }
 
 // Whoever can make a rule purge (by a row whose value is not sent, or by any row of a rule with `purge:`) must not be able
@@ -103,13 +146,7 @@ void Lane::prepare_purge(PurgeWork& purge) {
     walking_purges_[place] = purge.id;
     purged_at_[place] = now_.steady;
   }
-  std::sort(purge.xids.begin(), purge.xids.end());
-  purge.xids.erase(std::unique(purge.xids.begin(), purge.xids.end()), purge.xids.end());
-  if (purge.xids.size() > kPurgeXidsMax) {
-    purge.is_unconditional = true;
-    purge.floor = purge.xids.back();
-    purge.xids.clear();
-  }
+  if (!purge.is_unconditional) sort_transactions(purge);
 }
 
 void Lane::purge_first_act_done(PurgeWork& purge) {

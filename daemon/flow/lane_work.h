@@ -73,6 +73,7 @@ struct Lane::BatchWork final : Work {
   std::uint64_t found_for = 0;  // made of what was looked up for the batch of this number; 0: none
   bool is_incomplete = false;   // something found for it was given up: it does not go on record
   std::vector<PatternRef> purges;  // to be asked for when it begins; counted in unapplied and unfinished
+  std::vector<std::uint64_t> purge_ids;  // that were asked for; some may be over
   bool is_replay = false;          // was applied before, see Lane::take(): of plain rules, only the settle is owed
   std::size_t bytes = 0;
   std::uint64_t transactions = 0;
@@ -85,10 +86,14 @@ struct Lane::BatchWork final : Work {
 // The walk of one pattern of one rule, shared by every batch that asks for it while it waits.
 struct Lane::PurgeWork final : Work {
   PatternRef ref;
-  std::vector<Xid> xids;       // of all who asked; sorted when sent
-  bool is_unconditional = false;
+  std::vector<Xid> xids;       // of all who asked, see name_transactions(); sorted when sent
+  bool is_unconditional = false;  // they are too many: `floor` is the newest
   Xid floor{};
-  std::vector<std::uint64_t> dependents;  // ids of batches
+  // Ids of batches. None is finished before the purge is, given up or not. They may be all that the lane holds: walked where
+  // the purge itself comes to something, never for one of them.
+  std::vector<std::uint64_t> dependents;
+  std::size_t invisible = 0;              // of these, those that are not visible
+  SteadyTime latest_visible_at = SteadyTime::min();  // of the others
   std::set<std::uint64_t> settled;        // of these, while others hang: those who have had their second delete
   // Of an edge: so many dependents had their second delete in the lanes before it, the last of them then.
   std::size_t settled_before = 0;
