@@ -5,7 +5,8 @@ import redis.clients.jedis.UnifiedJedis;
 
 class CacheAside {
   static String read(UnifiedJedis cache, java.sql.Connection database, String key, String query, Object parameter) throws Exception {
-    var names = List.of(key, "evictd:{" + key + "}");  // and its tags, if any
+    // "{user:7}:cart" has its own braces.
+    var names = List.of(key, key.matches("(?s)[^{]*\\{[^}]+\\}.*") ? "evictd:" + key : "evictd:{" + key + "}");  // and its tags, if any
     List<?> got = null;
     try {
       for (int attempt = 0; got == null || got.get(0).equals("busy") && attempt < 100; attempt++) {

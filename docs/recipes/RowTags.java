@@ -14,7 +14,9 @@ class RowTags {
   interface Load { String make(Connection session, Consumer<String> uses) throws Exception; }
 
   static String read(UnifiedJedis cache, Connection database, String key, Load load) throws Exception {
-    var names = new ArrayList<>(List.of(key, "evictd:{" + key + "}"));
+    // "{user:7}:cart" has its own braces.
+    var marker = key.matches("(?s)[^{]*\\{[^}]+\\}.*") ? "evictd:" + key : "evictd:{" + key + "}";
+    var names = new ArrayList<>(List.of(key, marker));
     List<?> got = null;
     try {
       for (int attempt = 0; got == null || got.get(0).equals("busy") && attempt < 100; attempt++) {

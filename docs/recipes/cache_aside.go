@@ -5,6 +5,7 @@ package recipes
 
 import (
 	"context"
+	"regexp"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -12,7 +13,11 @@ import (
 )
 
 func Read(ctx context.Context, cache *redis.Client, database *pgxpool.Pool, ttl time.Duration, key, query string, parameters ...any) (value string, err error) {
-	names := []string{key, "evictd:{" + key + "}"} // and its tags, if any
+	marker := "evictd:{" + key + "}"
+	if regexp.MustCompile(`^[^{]*\{[^}]+\}`).MatchString(key) { // "{user:7}:cart" has its own braces
+		marker = "evictd:" + key
+	}
+	names := []string{key, marker} // and its tags, if any
 	got, redisErr := cache.FCall(ctx, "evictd_get", names, "LEASE", 2000).Slice()
 	for attempt := 1; redisErr == nil && got[0] == "busy" && attempt < 100; attempt++ {
 		time.Sleep(10 * time.Millisecond) // another reader loads it: a second at most, then without the cache

@@ -5,7 +5,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
 export async function read(cache, database, key, query, parameters, ttlMs = 600_000, tags = []) {
-  const names = [key, `evictd:{${key}}`, ...tags];
+  const marker = /^[^{]*\{[^}]+\}/.test(key) ? `evictd:${key}` : `evictd:{${key}}`; // "{user:7}:cart" has its own braces
+  const names = [key, marker, ...tags];
   let state = 'busy', value, lease;
   try {
     for (let attempt = 0; state === 'busy' && attempt < 100; attempt++) {

@@ -5,7 +5,8 @@
 
 function read(Redis $cache, PDO $database, string $key, string $query, array $parameters, int $ttlMs = 600000, array $tags = []): string
 {
-    $names = [$key, "evictd:{" . $key . "}", ...$tags];
+    $marker = preg_match('/^[^{]*\{[^}]+\}/', $key) ? "evictd:" . $key : "evictd:{" . $key . "}"; // "{user:7}:cart" has its own braces
+    $names = [$key, $marker, ...$tags];
     $value = $lease = false;
     try {
         for ($attempt = 0, $state = 'busy'; $state === 'busy' && $attempt < 100; $attempt++) {

@@ -8,7 +8,8 @@ import redis
 
 
 def read(cache, database, key, query, parameters, ttl_ms=600_000, tags=()):
-    names = [key, "evictd:{" + key + "}", *tags]
+    marker = "evictd:" + (key if key.partition("{")[2].find("}") > 0 else "{" + key + "}")  # "{user:7}:cart" has its own braces
+    names = [key, marker, *tags]
     value = lease = None
     try:
         for _ in range(100):

@@ -9,6 +9,7 @@ package recipes
 
 import (
 	"context"
+	"regexp"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,7 +18,11 @@ import (
 )
 
 func ReadRows(ctx context.Context, cache *redis.Client, database *pgxpool.Pool, ttl time.Duration, key string, load func(pgx.Tx, func(string)) (string, error)) (value string, err error) {
-	names, token := []string{key, "evictd:{" + key + "}"}, ""
+	marker := "evictd:{" + key + "}"
+	if regexp.MustCompile(`^[^{]*\{[^}]+\}`).MatchString(key) { // "{user:7}:cart" has its own braces
+		marker = "evictd:" + key
+	}
+	names, token := []string{key, marker}, ""
 	got, redisErr := cache.FCall(ctx, "evictd_get", names, "LEASE", 2000).Slice()
 	for attempt := 1; redisErr == nil && got[0] == "busy" && attempt < 100; attempt++ {
 		time.Sleep(10 * time.Millisecond) // another reader loads it: a second at most, then without the cache

@@ -7,7 +7,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
 export async function read(cache, database, key, load, ttlMs = 600_000) {
-  const names = [key, `evictd:{${key}}`];
+  const marker = /^[^{]*\{[^}]+\}/.test(key) ? `evictd:${key}` : `evictd:{${key}}`; // "{user:7}:cart" has its own braces
+  const names = [key, marker];
   let state = 'busy', value, lease, failed = true;
   try {
     for (let attempt = 0; state === 'busy' && attempt < 100; attempt++) {

@@ -8,7 +8,8 @@
 
 function read_rows(Redis $cache, PDO $database, string $key, callable $load, int $ttlMs = 600000): string
 {
-    $names = [$key, "evictd:{" . $key . "}"];
+    $marker = preg_match('/^[^{]*\{[^}]+\}/', $key) ? "evictd:" . $key : "evictd:{" . $key . "}"; // "{user:7}:cart" has its own braces
+    $names = [$key, $marker];
     $value = $lease = false;
     try {
         for ($attempt = 0, $state = 'busy'; $state === 'busy' && $attempt < 100; $attempt++) {

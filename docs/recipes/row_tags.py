@@ -10,7 +10,8 @@ import redis
 
 
 def read(cache, database, key, load, ttl_ms=600_000):
-    names = [key, "evictd:{" + key + "}"]
+    marker = "evictd:" + (key if key.partition("{")[2].find("}") > 0 else "{" + key + "}")  # "{user:7}:cart" has its own braces
+    names = [key, marker]
     value = lease = None
     try:
         for _ in range(100):

@@ -15,7 +15,7 @@ from harness import daemon, process, servers, shop  # noqa: E402  pylint: disabl
 RULES = """
 defaults: {fill: checked}
 rules:
-  - {table: public.products, keys: ["product:{id}"], tags: ["category:{category_id}"]}
+  - {table: public.products, keys: ["product:{id}", "{{product}}:{id}"], tags: ["category:{category_id}"]}
 """
 
 

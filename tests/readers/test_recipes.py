@@ -74,6 +74,14 @@ def test_a_miss_fills_and_an_update_is_seen(recipe, start, database, cache, evic
     assert driver.read(key) == row(database, product)
 
 
+def test_a_key_with_a_hash_tag_of_its_own_is_cached(recipe, start, database, cache, evictd, product):
+    driver, key = start(recipe), f"{{product}}:{product}"
+    assert driver.read(key) == row(database, product)
+    assert cache.get(key) == row(database, product), "the fill was refused"
+    set_price(database, product, 2_000_000)
+    eventually(f"{key} is deleted", lambda: not cache.exists(key))
+
+
 def test_a_row_that_does_not_exist_is_cached_too(recipe, start, database, cache, product):
     driver, number = start(recipe), 1000 + product
     key = f"product:{number}"
