@@ -23,6 +23,7 @@ def acl_lines():
     for document in DOCUMENTS:
         with open(f"{languages.ROOT}/{document}", encoding="utf-8") as file:
             for block in re.findall(r"^```\n(ACL SETUSER .*?)^```", file.read(), re.M | re.S):
+                assert block.count("\n") == 1, f"redis-cli takes a line at a time: {block}"
                 words = block.split()
                 assert words[2] not in found, f"two lines for the user {words[2]}"
                 found[words[2]] = words
