@@ -177,7 +177,9 @@ example: evictd warm --rule products --where 'category_id = 7'
 constexpr std::string_view kDrop = R"(usage: evictd drop [-c FILE] [--yes]
 
 Removes the replication slot and the publication from the database, and evictd's
-record from Redis. The next 'evictd run' begins anew. Stop evictd first.
+record from Redis. Stop evictd first. What changes afterwards is not followed:
+the next 'evictd run' begins anew and keeps what is cached, unless the
+configuration says 'on_first_start: purge'.
 
   -c, --config FILE   the configuration (default: evictd.yaml)
       --yes           do not ask

@@ -5,6 +5,7 @@
 #include "daemon/sinks/redis/errors.h"
 #include "daemon/sinks/redis/replies.h"
 #include "daemon/sinks/redis/resp.h"
+#include "daemon/sinks/redis/witness_key.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -71,7 +72,7 @@ Witness::Witness(RedisOptions options, RedisAddress address, NodeRole role, cons
       shared_{.context = {}, .since = "0", .lifetime = "0", .pacer = WalkPacer(options_.walk_share, options_.walks_max)} {
   EVICTD_CHECK(options_.replicas_ack > 0);
   node_.role = role;
-  node_.record_key = "evictd:witness:" + options_.record_name;
+  node_.record_key = witness_key(options_.record_name);
   if (!slot_tag.empty()) {
     node_.record_key += ":{" + slot_tag + "}";
     node_.probe_key = "evictd:probe:{" + slot_tag + "}";

@@ -3,6 +3,7 @@ tests/unit/app/cli_test.cpp holds what needs no server."""
 
 import os
 import signal
+import subprocess
 
 from harness import process
 from harness.waiting import eventually
@@ -210,6 +211,39 @@ def test_drop_is_refused_while_evictd_runs(postgres, redis, cache, make_evictd):
     dropped = evictd.command("drop", "--yes")
     assert dropped.returncode == 0, dropped.stderr
     assert cache.exists("evictd:record:evictd") == 0
+    assert "is not followed" in dropped.stdout and "'on_first_start: purge'" in dropped.stdout, dropped.stdout
+
+
+def test_drop_leaves_no_name_without_a_lifetime(postgres, redis, cache, make_redis, make_evictd):
+    replica = make_redis("--replicaof", "127.0.0.1", str(redis.port))
+    evictd = make_evictd(rules="- {table: products, keys: ['product:{id}'], fill: checked, announce: 'shop{1}'}\n",
+                         caches=f"  eu: {{redis: {{url: '{redis.url()}', replicas_ack: 1}}}}\n").start()
+    cache.set("product:1", "v")
+    postgres.execute("update products set name = name || '!' where id = 1")
+    eventually("the key is gone", lambda: not cache.exists("product:1"))
+    kept = [b"evictd:announced:shop%7B1}", b"evictd:record:evictd", b"evictd:witness:evictd"]
+    eventually("its names are there", lambda: cache.exists(*kept) == 3)
+    assert evictd.stop() == 0
+    cache.set("evictd:witness:another", "of another slot")
+    dropped = evictd.command("drop", "--yes")
+    assert dropped.returncode == 0, dropped.stderr
+    assert [key for key in cache.keys("evictd:*") if cache.ttl(key) == -1] == [b"evictd:witness:another"], cache.keys("evictd:*")
+    assert replica.client().exists(*kept) == 0
+
+
+def test_drop_takes_a_yes_as_people_write_it(postgres, redis, cache, make_evictd):
+    evictd = make_evictd(rules=RULES).start()
+    assert evictd.stop() == 0
+    command = [evictd.program, "drop", "-c", evictd.config]
+    for answer, is_yes in (("n", False), ("", False), ("yesterday", False), ("Y", True), ("Yes", True), ("yes", True), ("y", True)):
+        terminal, ours = os.openpty()
+        asking = subprocess.Popen(command, stdin=ours, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        os.write(terminal, answer.encode() + b"\n")
+        said, errors = asking.communicate(timeout=30)
+        os.close(terminal)
+        os.close(ours)
+        assert ("nothing was removed" in said) != is_yes, (answer, said, errors)
+        assert "before the next 'evictd run', empty the cache, or set 'on_first_start: purge'" in said, said
 
 
 def test_a_reload_takes_new_rules(postgres, redis, cache, make_evictd):
