@@ -1,6 +1,12 @@
 // evictd: the command line, dispatched. What each command does is in commands/.
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <string>
 #include <vector>
@@ -68,15 +74,40 @@ int guarded(int argument_count, char** arguments) {
   return request ? dispatch(*request) : report(request.error());
 }
 
+// Where standard input, output or errors are closed ("evictd ... >&-"), the next thing that is opened has their number: what is
+// printed would go into a connection to the database.
+void keep_standard_descriptors() {
+  for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(descriptor, F_GETFD) == -1 && errno == EBADF) (void)open("/dev/null", O_RDWR);  // the lowest number that is free
+  }
+}
+
+// Whoever reads our output has seen enough: "evictd ... | head".
+bool is_reader_gone() {
+  pollfd output{STDOUT_FILENO, POLLOUT, 0};
+  return poll(&output, 1, 0) == 1 && (output.revents & (POLLERR | POLLHUP)) != 0;
+}
+
+// An answer that a full disk cut short is no success, whatever was to be said.
+int with_all_written(int exit) {
+  errno = 0;
+  const bool is_flushed = std::fflush(stdout) == 0;
+  const int reason = is_flushed ? 0 : errno;
+  if ((is_flushed && std::ferror(stdout) == 0) || is_reader_gone()) return exit;
+  std::fprintf(stderr, "cannot write all of the answer to standard output%s%s\n", reason == 0 ? "" : ": ", reason == 0 ? "" : std::strerror(reason));
+  return exit == kExitDone ? kExitFailed : exit;
+}
+
 }  // namespace
 }  // namespace evictd
 
 int main(int argument_count, char** arguments) {
+  evictd::keep_standard_descriptors();
   // A connection that breaks while we write is an error value in every command, not the end of the process.
   std::signal(SIGPIPE, SIG_IGN);
   // Only memory can run out here: every library's exceptions are caught where it is used.
   try {
-    return evictd::guarded(argument_count, arguments);
+    return evictd::with_all_written(evictd::guarded(argument_count, arguments));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "evictd failed: %s\n", error.what());
     return evictd::kExitFailed;

@@ -1,9 +1,13 @@
-"""The built evictd where the system around it gives it little: a log that nobody reads, descriptors that are used up."""
+"""The built evictd where the system around it gives it little: a log that nobody reads, descriptors that are used up or closed, a
+full disk."""
 
 import fcntl
 import os
 import resource
 import socket
+import subprocess
+
+import pytest
 
 from harness.waiting import eventually, stays
 
@@ -56,3 +60,48 @@ def test_descriptors_that_are_used_up_are_failed_tries(postgres, redis, cache, m
     for one in idle:
         one.close()
     assert evictd.stop() == 0
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_what_is_printed_to_a_closed_descriptor_goes_into_no_connection(closed, postgres, redis, cache, make_evictd):
+    """The next thing that is opened has the number of what was closed: here the connection to PostgreSQL."""
+    evictd = make_evictd(rules=RULES)
+    explain = f"exec {evictd.program} explain --from-table products --limit 1000 -c {evictd.config} {closed}"
+    done = subprocess.run(["sh", "-c", explain], capture_output=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
+    with open(postgres.log, encoding="utf-8", errors="replace") as log:
+        assert "frontend message" not in log.read()
+
+
+CASES = "- {table: products, new: {id: 1}, keys: ['product:1']}\n"
+
+
+@pytest.mark.parametrize("command", ["man", "--help", "--version", "completion bash", "lua", "check --sql", "check --acl", "check --offline --json",
+                                     "rules test CASES", "explain --table products --op delete --old {\"id\":1}",
+                                     "explain --from-table products --limit 1000", "check --json"])
+def test_an_answer_that_does_not_fit_on_the_disk_is_a_failure(command, postgres, redis, cache, make_evictd, folder):
+    evictd = make_evictd(rules=RULES)
+    cases = os.path.join(folder, "cases.yaml")
+    with open(cases, "w", encoding="utf-8") as file:
+        file.write(CASES)
+    words = [cases if word == "CASES" else word for word in command.split()]
+    if words[0] not in ("man", "--help", "--version", "completion"):
+        words += ["-c", evictd.config]
+
+    def ends(output):
+        done = subprocess.run([evictd.program, *words], stdout=output, stderr=subprocess.PIPE, text=True, check=False, timeout=30)
+        return done.returncode, done.stderr
+
+    with open("/dev/null", "wb") as nowhere:
+        assert ends(nowhere)[0] == 0
+    with open("/dev/full", "wb") as full:
+        code, said = ends(full)
+    assert code == 1 and said.count("cannot write") == 1, (code, said)
+    if command in ("--version", "explain --table products --op delete --old {\"id\":1}"):  # refused at the end: the reason is still known
+        assert said == "cannot write all of the answer to standard output: No space left on device\n", said
+    # Whoever reads it has seen enough: "| head".
+    reader, writer = os.pipe()
+    os.close(reader)
+    code, said = ends(writer)
+    os.close(writer)
+    assert "standard output" not in said, said
