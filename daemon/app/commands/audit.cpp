@@ -197,7 +197,10 @@ int audit_command(const CommandLine& request) {
     std::fprintf(stderr, "nothing could be judged: all %llu values are unreadable\n", static_cast<unsigned long long>(counts.checked()));
     exit = kExitFailed;
   }
-  if (counts.checked() == 0) std::fprintf(stderr, "no key of these rules is cached\n");
+  if (counts.checked() == 0) {
+    std::fprintf(stderr, "nothing could be judged: no key of these rules was found\n");
+    exit = kExitFailed;
+  }
   return exit;
 }
 

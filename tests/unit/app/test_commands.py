@@ -202,6 +202,15 @@ def test_watch_without_a_publication_says_so(postgres, redis, cache, make_evictd
     assert "publication 'evictd'" in watched.stderr, watched.stderr
 
 
+def test_an_audit_that_found_no_key_does_not_look_green(postgres, redis, cache, make_evictd):
+    """Another prefix than the rules', or another database of Redis."""
+    evictd = make_evictd(rules="- {table: products, keys: ['elsewhere:{id}'], fill: checked}\n").start()
+    for how in ((), ("--json",)):
+        audited = evictd.command("audit", *how)
+        assert audited.returncode == 1, audited.stdout
+        assert audited.stderr == "nothing could be judged: no key of these rules was found\n", audited.stderr
+
+
 def test_drop_is_refused_while_evictd_runs(postgres, redis, cache, make_evictd):
     evictd = make_evictd(rules=RULES).start()
     dropped = evictd.command("drop", "--yes")
