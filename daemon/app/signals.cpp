@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -11,39 +13,60 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "daemon/base/stop.h"
 #include "mapping/check.h"
 
 namespace evictd {
 namespace {
 
-sigset_t our_signals() {
+sigset_t our_signals(Hangup hangup) {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGHUP);
+  // A blocked signal arrives although it is ignored.
+  struct sigaction now{};
+  const bool is_ignored = sigaction(SIGHUP, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
+  if (hangup == Hangup::kReloads || !is_ignored) sigaddset(&set, SIGHUP);
   return set;
+}
+
+void watch(int epoll, int descriptor) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  EVICTD_CHECK(epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) == 0);
 }
 
 }  // namespace
 
-Signals::Signals() {
-  const sigset_t set = our_signals();
+Signals::Signals(Hangup hangup) : hangup_(hangup) {
+  const sigset_t set = our_signals(hangup);
   EVICTD_CHECK(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
   // A connection that breaks while we write is an error value, not the end of the process.
   signal(SIGPIPE, SIG_IGN);
   descriptor_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-  EVICTD_CHECK(descriptor_ >= 0);
+  stopped_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  stop_ = epoll_create1(EPOLL_CLOEXEC);
+  EVICTD_CHECK(descriptor_ >= 0 && stopped_ >= 0 && stop_ >= 0);
+  if (hangup == Hangup::kReloads) return;  // its loop never waits for one thing alone
+  watch(stop_, descriptor_);
+  watch(stop_, stopped_);
+  stop_descriptor = stop_;
 }
 
-Signals::~Signals() { close(descriptor_); }
+Signals::~Signals() {
+  stop_descriptor = -1;
+  for (const int descriptor : {stop_, stopped_, descriptor_}) close(descriptor);
+}
 
 std::optional<Signal> Signals::next() {
   signalfd_siginfo info;
   if (read(descriptor_, &info, sizeof info) != static_cast<ssize_t>(sizeof info)) {
     return std::nullopt;
   }
-  return info.ssi_signo == SIGHUP ? Signal::kReload : Signal::kStop;
+  if (info.ssi_signo == SIGHUP && hangup_ == Hangup::kReloads) return Signal::kReload;
+  (void)eventfd_write(stopped_, 1);
+  return Signal::kStop;
 }
 
 void notify_service_manager(const char* state) {

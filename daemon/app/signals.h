@@ -11,9 +11,13 @@ namespace evictd {
 
 enum class Signal { kStop, kReload };
 
+// What SIGHUP asks for: of a command that a person runs, that the terminal has gone, and it ends (unless it was started to
+// ignore that, as with nohup), and waits no longer for servers (base/stop.h); of the daemon, to read its rules again.
+enum class Hangup { kStops, kReloads };
+
 class Signals {
  public:
-  Signals();
+  explicit Signals(Hangup hangup = Hangup::kStops);
   ~Signals();
   Signals(const Signals&) = delete;
   Signals& operator=(const Signals&) = delete;
@@ -24,7 +28,10 @@ class Signals {
   std::optional<Signal> next();
 
  private:
+  Hangup hangup_;
   int descriptor_ = -1;
+  int stopped_ = -1;  // an eventfd: next() has returned kStop
+  int stop_ = -1;     // an epoll on both: readable from when kStop has arrived, and for good
 };
 
 // Tells the service manager "READY=1" and the like (sd_notify's protocol); does nothing without

@@ -42,7 +42,7 @@ std::unique_ptr<RefreshThread> start_refresh(const Config& config, const CacheSe
 }  // namespace
 
 int run_command(const CommandLine& request) {
-  Signals signals;  // before any thread
+  Signals signals(Hangup::kReloads);  // before any thread
   Result<ValidConfig> config = load_config(request.config, process_environment);
   if (!config) return report(config.error());
   Result<RuleSet> rules = load_rules(**config);

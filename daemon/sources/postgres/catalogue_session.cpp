@@ -1,11 +1,14 @@
 #include "daemon/sources/postgres/catalogue_session.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
 #include "daemon/base/poll.h"
+#include "daemon/base/stop.h"
 #include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
@@ -13,6 +16,8 @@ namespace {
 
 // The connection ends a try to connect by itself; this is only for one that forgets to.
 constexpr std::chrono::minutes kConnectMax{5};
+// What was asked is worth an answer; a person who wants to end a command is not to wait for a server that hangs.
+constexpr std::chrono::seconds kStopMax{1};
 
 // 57P0x: the server is going away. 42xxx, rights and names: it will never agree. Others may pass: locks, resources.
 ErrorKind kind_of(const std::string& sqlstate) {
@@ -30,6 +35,7 @@ CatalogueSession::CatalogueSession(const Conninfo& conninfo, std::chrono::millis
 }
 
 void CatalogueSession::turn_until(SteadyTime deadline, const std::function<bool()>& done) {
+  bool is_stopping = false;
   while (true) {
     const Now now = read_clocks();
     connection_.step(now);
@@ -40,6 +46,7 @@ void CatalogueSession::turn_until(SteadyTime deadline, const std::function<bool(
     if (done()) return;
     if (now.steady >= deadline) {
       connection_.close();
+      if (is_stopping) throw SessionFailure(ErrorKind::kConnection, "stopped while waiting for an answer");
       throw SessionFailure(
           ErrorKind::kConnection,
           fmt::format("no answer within {} s",
@@ -48,7 +55,12 @@ void CatalogueSession::turn_until(SteadyTime deadline, const std::function<bool(
     Waiting waiting;
     waiting.wake_at(deadline);
     connection_.wait_for(waiting, true);
-    wait_for_any(waiting);
+    const std::size_t stop_at = waiting.descriptors.size();
+    if (const int stop = stop_descriptor; stop >= 0 && !is_stopping) waiting.descriptors.push_back(pollfd{stop, POLLIN, 0});
+    if (wait_for_any(waiting) > 0 && stop_at < waiting.descriptors.size() && waiting.descriptors[stop_at].revents != 0) {
+      is_stopping = true;
+      deadline = std::min(deadline, read_clocks().steady + kStopMax);
+    }
   }
 }
 

@@ -90,7 +90,7 @@ class LoopTest : public ::testing::Test {
   }
   static void send(int signal) { kill(getpid(), signal); }
 
-  Signals signals_;
+  Signals signals_{Hangup::kReloads};
   testing::FakeDatabase database_{10};
   testing::FakeSink sink_{milliseconds(60'000)};
   // Streams what was committed before, as a slot that is there does.

@@ -1,6 +1,7 @@
 #include "daemon/app/signals.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -9,11 +10,18 @@
 #include <cstdlib>
 #include <string>
 
+#include "daemon/base/stop.h"
+
 namespace evictd {
 namespace {
 
+bool is_readable(int descriptor) {
+  pollfd one{descriptor, POLLIN, 0};
+  return poll(&one, 1, 0) == 1;
+}
+
 TEST(Signals, ArriveAsValues) {
-  Signals signals;
+  Signals signals(Hangup::kReloads);
   EXPECT_EQ(signals.next(), std::nullopt);
   kill(getpid(), SIGHUP);
   EXPECT_EQ(signals.next(), Signal::kReload);
@@ -22,6 +30,40 @@ TEST(Signals, ArriveAsValues) {
   kill(getpid(), SIGINT);
   EXPECT_EQ(signals.next(), Signal::kStop);
   EXPECT_EQ(signals.next(), std::nullopt);
+}
+
+TEST(Signals, AHangupEndsWhatDoesNotReload) {
+  Signals signals;
+  kill(getpid(), SIGHUP);
+  EXPECT_EQ(signals.next(), Signal::kStop);
+  EXPECT_EQ(signals.next(), std::nullopt);
+}
+
+TEST(Signals, AHangupThatIsIgnoredStaysSo) {
+  signal(SIGHUP, SIG_IGN);
+  sigset_t hangup;
+  sigemptyset(&hangup);
+  sigaddset(&hangup, SIGHUP);
+  pthread_sigmask(SIG_UNBLOCK, &hangup, nullptr);  // an earlier test's
+  Signals signals;
+  kill(getpid(), SIGHUP);
+  EXPECT_EQ(signals.next(), std::nullopt);
+  signal(SIGHUP, SIG_DFL);
+}
+
+TEST(Signals, AStopIsSeenByWhatBlocksBeforeAndAfterItWasTaken) {
+  Signals signals;
+  EXPECT_FALSE(is_readable(stop_descriptor));
+  kill(getpid(), SIGTERM);
+  EXPECT_TRUE(is_readable(stop_descriptor));
+  EXPECT_EQ(signals.next(), Signal::kStop);
+  EXPECT_EQ(signals.next(), std::nullopt);
+  EXPECT_TRUE(is_readable(stop_descriptor));
+}
+
+TEST(Signals, TheDaemonIsNotTakenOutOfWhatItWaitsFor) {
+  const Signals signals(Hangup::kReloads);
+  EXPECT_EQ(stop_descriptor, -1);
 }
 
 TEST(ServiceManager, IsToldWhenThereIsOne) {

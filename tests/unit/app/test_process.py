@@ -1,14 +1,17 @@
 """The built evictd where the system around it gives it little: a log that nobody reads, descriptors that are used up or closed, a
-full disk."""
+full disk, a terminal that goes, a database that hangs."""
 
 import fcntl
 import os
 import resource
+import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
+from harness.proxy import Proxy
 from harness.waiting import eventually, stays
 
 RULES = "rules:\n  - {table: products, keys: [\"product:{id}\"]}\n"
@@ -105,3 +108,72 @@ def test_an_answer_that_does_not_fit_on_the_disk_is_a_failure(command, postgres,
     code, said = ends(writer)
     os.close(writer)
     assert "standard output" not in said, said
+
+
+def fill_products(postgres, cache):
+    token = postgres.value("select pg_current_snapshot()::text")
+    for number in range(1, 101):
+        assert cache.fcall("evictd_fill", 2, f"product:{number}", f"evictd:{{product:{number}}}", token, 600_000, "x") == 1
+
+
+CHECKED = """
+- {table: public.products, name: products, keys: ['product:{id}'], fill: checked,
+   refresh: {query: 'select id, name from products where id = any($1)', ttl: 10m}}
+"""
+
+
+def start(evictd, *arguments, ignored=()):
+    def ignore():
+        for one in ignored:
+            signal.signal(one, signal.SIG_IGN)
+
+    return subprocess.Popen([evictd.program, *arguments, "-c", evictd.config], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=ignore)
+
+
+@pytest.mark.parametrize("command", [("watch",), ("audit", "--for", "60s", "--rate", "5")], ids=lambda command: command[0])
+def test_a_command_ends_with_its_terminal(command, postgres, redis, cache, make_evictd):
+    evictd = make_evictd(rules=CHECKED).start()
+    fill_products(postgres, cache)
+    for ignored in ((), (signal.SIGHUP,)):  # nohup
+        running = start(evictd, *command, ignored=ignored)
+        eventually("it is connected", lambda: postgres.value(
+            "select count(*) from pg_replication_slots where temporary" if command[0] == "watch" else
+            "select count(*) from pg_stat_activity where application_name = 'evictd audit'") > 0)
+        running.send_signal(signal.SIGHUP)
+        if ignored:
+            stays("it goes on", lambda: running.poll() is None, 2)
+            running.send_signal(signal.SIGTERM)
+        running.wait(timeout=10)
+        said = running.communicate()[1]
+        assert running.returncode == 0 or "no key of these rules was found" in said, (running.returncode, said)  # it had just begun
+    assert postgres.value("select count(*) from pg_replication_slots where temporary") == 0
+    assert evictd.is_running()
+
+
+@pytest.mark.parametrize("command", [("warm", "--rule", "products", "--rate", "20"), ("audit", "--for", "60s", "--rate", "20")],
+                         ids=lambda command: command[0])
+def test_whoever_ends_a_command_does_not_wait_for_a_database_that_hangs(command, postgres, redis, cache, make_evictd):
+    evictd = make_evictd(rules=CHECKED).start()
+    if command[0] == "audit":
+        fill_products(postgres, cache)
+    proxy = Proxy(postgres.port)
+    try:
+        far = make_evictd(rules=CHECKED, postgres_url=postgres.url(port=proxy.port))
+        running = start(far, *command)
+        eventually("it asks", lambda: postgres.value(
+            "select count(*) from pg_stat_activity where application_name like %s",
+            ("evictd refresh%" if command[0] == "warm" else "evictd audit%",)) > 0)
+        time.sleep(1)
+        proxy.tell("hole")
+        time.sleep(1)
+        assert running.poll() is None, running.communicate()
+        begin = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        running.wait(timeout=60)
+        assert time.monotonic() - begin < 4
+        said = running.communicate()[1]
+        assert "stopped" in said, said
+    finally:
+        proxy.stop()
+    assert evictd.is_running()
