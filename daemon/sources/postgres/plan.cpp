@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "daemon/sources/postgres/new_slot_hint.h"
 #include "daemon/sources/postgres/publishing.h"
 #include "daemon/sources/postgres/table_digest.h"
 
@@ -31,19 +32,19 @@ std::optional<Error> unusable(const PlanInput& input) {
     return Error{
         ErrorKind::kUsage,
         fmt::format("slot '{}': expected plugin 'pgoutput', got '{}'", slot, facts.slot.plugin),
-        "choose another name in postgres.slot, or drop that slot"};
+        fmt::format("choose another name in postgres.slot, or drop that slot, {}", kNewSlotHint)};
   }
   if (facts.slot.database != facts.server.database) {
     return Error{ErrorKind::kUsage,
                  fmt::format("slot '{}': expected database '{}', got '{}'", slot,
                              facts.server.database, facts.slot.database),
-                 "slot names are unique in a whole server: choose another one in postgres.slot"};
+                 fmt::format("slot names are unique in a whole server: choose another one in postgres.slot, {}", kNewSlotHint)};
   }
   if (facts.slot.two_phase) {
     return Error{
         ErrorKind::kUsage,
         fmt::format("slot '{}' has two_phase on: changes would come before their commit", slot),
-        "drop the slot, evictd creates it as it needs it"};
+        fmt::format("drop the slot, evictd creates it as it needs it, {}", kNewSlotHint)};
   }
   return std::nullopt;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "daemon/sources/postgres/new_slot_hint.h"
 #include "daemon/sources/postgres/publishing.h"
 #include "daemon/sources/postgres/requirements.h"
 #include "daemon/sources/postgres/sql_text.h"
@@ -137,12 +138,16 @@ class Judge {
     }
   }
 
+  // `evictd run` ends with an error while it is not, and neither makes nor purges anything.
+  bool is_slot_ours() const { return !slot_.exists || (slot_.plugin == "pgoutput" && slot_.database == server_.database); }
+  bool is_slot_usable() const { return is_slot_ours() && !(slot_.exists && slot_.two_phase); }
+
   void existing_slot() {
-    if (slot_.plugin != "pgoutput" || slot_.database != server_.database) {
+    if (!is_slot_ours()) {
       add("PG006", Severity::kError, slot_name(),
           fmt::format("expected plugin 'pgoutput' in database '{}', got '{}' in '{}'",
                       server_.database, slot_.plugin, slot_.database),
-          "choose another name in postgres.slot, or drop that slot");
+          fmt::format("choose another name in postgres.slot, or drop that slot, {}", kNewSlotHint));
       return;
     }
     if (slot_.is_active) {
@@ -164,7 +169,7 @@ class Judge {
     if (slot_.two_phase) {
       add("PG012", Severity::kError, slot_name(),
           "two_phase is on: changes would come before their commit",
-          "drop the slot, evictd creates it as it needs it");
+          fmt::format("drop the slot, evictd creates it as it needs it, {}", kNewSlotHint));
     }
   }
 
@@ -172,7 +177,8 @@ class Judge {
   void history() {
     if (record_ == nullptr || record_->epoch.empty() || check_.system.empty()) return;
     const std::string epoch = check_.system + "/" + check_.timeline;
-    const std::string fix = "`evictd run` says so too, purges what the rules cover, and goes on";
+    const std::string fix = is_slot_usable() ? "`evictd run` says so too, purges what the rules cover, and goes on"
+                                             : fmt::format("see {}: `evictd run` does not start with it", slot_name());
     if (epoch != record_->epoch) {
       add("PG011", Severity::kWarning, "server",
           fmt::format("expected system and timeline '{}', got '{}'", record_->epoch, epoch),
@@ -185,8 +191,8 @@ class Judge {
           "evictd used it before, and it no longer exists", fix);
       return;
     }
-    // While somebody streams, the slot moves on after the record was read.
-    if (slot_.is_active) return;
+    // While somebody streams, the slot moves on after the record was read; what it is not read for says nothing.
+    if (slot_.is_active || !is_slot_usable()) return;
     const auto known = record_->acknowledged.find(kOnlyStream);
     if (known != record_->acknowledged.end() && slot_.confirmed.value > known->second) {
       add("PG011", Severity::kWarning, slot_name(),
@@ -216,6 +222,8 @@ class Judge {
         add("PG014", Severity::kError, name,
             fmt::format("it does not exist, and role '{}' may not create it", server_.role),
             "as an owner of the tables: " + create_publication_statement(options_.publication, relations, server_.version));
+      } else if (!is_slot_usable()) {
+        add("PG014", Severity::kWarning, name, "it does not exist", fmt::format("`evictd run` creates it once it can start: see {}", slot_name()));
       } else if (slot_.exists) {
         add("PG014", Severity::kWarning, name, "it does not exist, although the slot does",
             "`evictd run` creates it, makes the slot anew, and purges what the rules cover");

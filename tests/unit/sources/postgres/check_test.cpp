@@ -104,7 +104,28 @@ TEST_F(JudgeServer, ForeignSlot) {
   check.facts.slot.plugin = "wal2json";
   expect("PG006", Severity::kError, "slot 'evictd'",
          "expected plugin 'pgoutput' in database 'shop', got 'wal2json' in 'shop'",
-         "choose another name in postgres.slot, or drop that slot");
+         "choose another name in postgres.slot, or drop that slot, "
+         "and set 'on_first_start: purge' for the first start with the new one: it does not tell what changed before");
+}
+TEST_F(JudgeServer, OfASlotThatRunRefusesNothingIsPromised) {
+  const PublicationFacts published = check.facts.publication;
+  const SlotFacts good = check.facts.slot;
+  SlotFacts foreign = good, of_another_database = good, two_phase = good;
+  foreign.plugin = "wal2json";
+  of_another_database.database = "other";
+  two_phase.two_phase = true;
+  for (const SlotFacts& slot : {foreign, of_another_database, two_phase}) {
+    check.facts.slot = slot;
+    record.emplace();
+    record->epoch = "6/1";
+    EXPECT_THAT(find(judge(), "PG011")->fix, ::testing::StartsWith("see slot 'evictd': `evictd run` does not start with it"));
+    record->epoch = "7/1";
+    record->acknowledged[kOnlyStream] = 999;
+    EXPECT_EQ(find(judge(), "PG011"), nullptr) << "nobody reads it for us";
+    check.facts.publication = PublicationFacts{};
+    EXPECT_EQ(find(judge(), "PG014")->fix, "`evictd run` creates it once it can start: see slot 'evictd'");
+    check.facts.publication = published;
+  }
 }
 TEST_F(JudgeServer, ActiveSlot) {
   check.facts.slot.is_active = true;
@@ -161,7 +182,8 @@ TEST_F(JudgeServer, TwoPhase) {
   check.facts.slot.two_phase = true;
   expect("PG012", Severity::kError, "slot 'evictd'",
          "two_phase is on: changes would come before their commit",
-         "drop the slot, evictd creates it as it needs it");
+         "drop the slot, evictd creates it as it needs it, "
+         "and set 'on_first_start: purge' for the first start with the new one: it does not tell what changed before");
 }
 TEST_F(JudgeServer, MissingPublication) {
   check.facts.publication = PublicationFacts{};

@@ -325,7 +325,8 @@ TEST_F(PostgresFaultTest, ForeignSlotsAreRefused) {
   EXPECT_EQ(failure_of({"public.products"}, options()),
             "slot '" + slot +
                 "': expected plugin 'pgoutput', got 'test_decoding'\n"
-                "hint: choose another name in postgres.slot, or drop that slot");
+                "hint: choose another name in postgres.slot, or drop that slot, "
+                "and set 'on_first_start: purge' for the first start with the new one: it does not tell what changed before");
 
   auto other = server->session(server->make_database());
   PostgresOptions chosen = options();

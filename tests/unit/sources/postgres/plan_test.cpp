@@ -237,17 +237,20 @@ TEST_F(PlanTest, WhatNoWaitingHelpsIsUsage) {
   facts.slot.plugin = "wal2json";
   EXPECT_EQ(error(),
             "slot 'evictd': expected plugin 'pgoutput', got 'wal2json'\n"
-            "hint: choose another name in postgres.slot, or drop that slot");
+            "hint: choose another name in postgres.slot, or drop that slot, "
+            "and set 'on_first_start: purge' for the first start with the new one: it does not tell what changed before");
   facts = healthy_facts();
   facts.slot.database = "other";
   EXPECT_EQ(error(),
             "slot 'evictd': expected database 'shop', got 'other'\n"
-            "hint: slot names are unique in a whole server: choose another one in postgres.slot");
+            "hint: slot names are unique in a whole server: choose another one in postgres.slot, "
+            "and set 'on_first_start: purge' for the first start with the new one: it does not tell what changed before");
   facts = healthy_facts();
   facts.slot.two_phase = true;
   EXPECT_EQ(error(),
             "slot 'evictd' has two_phase on: changes would come before their commit\n"
-            "hint: drop the slot, evictd creates it as it needs it");
+            "hint: drop the slot, evictd creates it as it needs it, "
+            "and set 'on_first_start: purge' for the first start with the new one: it does not tell what changed before");
   facts = healthy_facts();
   facts.publication = PublicationFacts{};
   for (auto& [name, table] : facts.tables) unpublish(table);
