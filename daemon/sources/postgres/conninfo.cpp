@@ -42,6 +42,12 @@ std::vector<std::string> split(const std::string& list) {
   return parts;
 }
 
+// As libpq: what is given, and else the environment's.
+std::string or_environment(const std::string& given, const char* variable) {
+  const char* value = given.empty() ? std::getenv(variable) : nullptr;
+  return value == nullptr ? given : std::string(value);
+}
+
 // A user or password with a raw '/', '@', '?' or '#' makes libpq take a piece of it for a host, a port or a database,
 // which are shown. True when `url` is a URI that looks so.
 bool has_raw_secret(std::string_view url) {
@@ -107,9 +113,9 @@ std::string Conninfo::get(const std::string& keyword) const {
 }
 
 std::vector<std::string> Conninfo::hosts() const {
-  const std::string given = get("host");
-  const char* variable = std::getenv("PGHOST");
-  return split(!given.empty() || variable == nullptr ? given : std::string(variable));
+  // What a service names (pg_service.conf) comes before the environment, and is libpq's to read.
+  if (!or_environment(get("service"), "PGSERVICE").empty()) return split(get("host"));
+  return split(or_environment(get("host"), "PGHOST"));
 }
 
 std::vector<std::string> Conninfo::names() const {
@@ -125,7 +131,7 @@ std::vector<std::string> Conninfo::names() const {
 
 bool Conninfo::set_addresses(const std::map<std::string, std::vector<std::string>>& addresses) {
   const std::vector<std::string> before = hosts();
-  const std::vector<std::string> ports = split(get("port"));
+  const std::vector<std::string> ports = split(or_environment(get("port"), "PGPORT"));
   std::vector<std::string> hosts_now, addresses_now, ports_now;
   for (std::size_t i = 0; i < before.size(); ++i) {
     const auto found = addresses.find(before[i]);
@@ -160,7 +166,7 @@ void Conninfo::pin_session(const std::string& application_name,
   set_default("keepalives_count", "3");
   set_default("tcp_user_timeout", "30000");
   // With several hosts, all connections must find the same, writable, one.
-  if (get("host").find(',') != std::string::npos) set_default("target_session_attrs", "read-write");
+  if (hosts().size() > 1) set_default("target_session_attrs", "read-write");
 }
 
 std::string Conninfo::text() const {
@@ -178,8 +184,11 @@ std::string Conninfo::text() const {
 }
 
 std::string Conninfo::server() const {
-  const std::string host = get("host").empty() ? get("hostaddr") : get("host");
-  const std::string port = get("port");
+  std::string host = get("host").empty() ? get("hostaddr") : get("host");
+  const std::string service = or_environment(get("service"), "PGSERVICE");
+  if (host.empty() && !service.empty()) return fmt::format("service '{}'", service);
+  if (host.empty()) host = or_environment(or_environment(host, "PGHOST"), "PGHOSTADDR");
+  const std::string port = or_environment(get("port"), "PGPORT");
   return fmt::format("{}:{}", host.empty() ? "localhost" : host, port.empty() ? "5432" : port);
 }
 

@@ -31,7 +31,9 @@ std::int64_t to_number(const std::string& text, std::int64_t otherwise = 0) {
 
 // libpq's default asks for TLS and goes on without: whoever stands in between can say no for the server.
 void judge_transport(const Conninfo& conninfo, Findings& findings) {
-  const std::string host = conninfo.get("host").empty() ? conninfo.get("hostaddr") : conninfo.get("host");
+  const std::string server = conninfo.server();
+  if (server.starts_with("service '")) return;  // its file has both the host and sslmode
+  const std::string host = server.substr(0, server.rfind(':'));
   const bool is_near = host.empty() || host[0] == '/' || host[0] == '@' || host == "localhost" || host == "::1" ||
                        host.starts_with("127.");
   const char* environment = std::getenv("PGSSLMODE");

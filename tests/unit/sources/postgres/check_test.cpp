@@ -64,6 +64,16 @@ class JudgeServer : public ::testing::Test {
   }
 };
 
+TEST(CheckTransport, AHostOfTheEnvironmentIsFarAway) {
+  PostgresOptions options;
+  options.url = "dbname=shop";
+  ::setenv("PGHOST", "nowhere.invalid", 1);
+  const Findings findings = check_postgres(options, rules_of(kProducts), nullptr);
+  ::unsetenv("PGHOST");
+  ASSERT_NE(find(findings, "PG038"), nullptr) << ids(findings);
+  EXPECT_EQ(find(findings, "PG038")->object, "nowhere.invalid:5432");
+}
+
 TEST_F(JudgeServer, HealthyIsSilent) { EXPECT_EQ(ids(judge()), ""); }
 
 TEST_F(JudgeServer, WalLevel) {

@@ -24,6 +24,45 @@ TEST(ConninfoParse, ReadsUriAndKeywords) {
   EXPECT_EQ(parsed("postgresql://a@h/shop").get("user"), "a");
 }
 
+// A variable for the time of one test.
+class Variable {
+ public:
+  Variable(const char* name, const char* value) : name_(name) { ::setenv(name, value, 1); }
+  ~Variable() { ::unsetenv(name_); }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  const char* name_;
+};
+
+TEST(ConninfoServer, WhatLibpqTakesFromTheEnvironmentIsShown) {
+  const Variable host("PGHOST", "db.example"), port("PGPORT", "6432");
+  EXPECT_EQ(parsed("dbname=shop").server(), "db.example:6432");
+  EXPECT_EQ(parsed("postgresql://h/shop").server(), "h:6432");
+  EXPECT_EQ(parsed("postgresql://h:5433/shop").server(), "h:5433");
+  EXPECT_EQ(parsed("hostaddr=10.0.0.7").server(), "10.0.0.7:6432");
+  EXPECT_EQ(parsed("dbname=shop").names(), std::vector<std::string>{"db.example"});
+}
+
+TEST(ConninfoServer, AServiceComesBeforeTheEnvironment) {
+  const Variable host("PGHOST", "db.example");
+  EXPECT_EQ(parsed("service=shop").server(), "service 'shop'");
+  EXPECT_EQ(parsed("service=shop").names(), std::vector<std::string>{}) << "its host is libpq's to look up";
+  EXPECT_EQ(parsed("service=shop host=h").server(), "h:5432");
+  const Variable service("PGSERVICE", "other");
+  EXPECT_EQ(parsed("dbname=shop").server(), "service 'other'");
+}
+
+TEST(ConninfoServer, SeveralHostsOfTheEnvironmentKeepTheirPorts) {
+  const Variable host("PGHOST", "a,b"), port("PGPORT", "1,2");
+  Conninfo conninfo = parsed("dbname=shop");
+  conninfo.pin_session("evictd", "");
+  EXPECT_EQ(conninfo.get("target_session_attrs"), "read-write");
+  ASSERT_TRUE(conninfo.set_addresses({{"a", {"10.0.0.1", "10.0.0.2"}}, {"b", {"10.0.0.3"}}}));
+  EXPECT_EQ(conninfo.get("host") + " " + conninfo.get("hostaddr") + " " + conninfo.get("port"), "a,a,b 10.0.0.1,10.0.0.2,10.0.0.3 1,1,2");
+}
+
 TEST(ConninfoParse, RefusesWithoutRepeatingWhatMayBeAPassword) {
   const auto bad = Conninfo::parse("host=db passwrd=hunter2 'hunter3");
   ASSERT_FALSE(bad);
