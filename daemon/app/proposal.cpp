@@ -67,7 +67,9 @@ std::string literal(std::string_view text) {
 }
 
 // Of a prefix: what follows it in those keys need not be this column.
-std::string seen(const std::string& prefix, std::size_t count, std::size_t of) {
+std::string seen(const std::string& prefix, std::size_t count, const ProposalSources& sources) {
+  const std::size_t of = sources.keys_seen;
+  if (!sources.is_redis_seen) return "a guess: Redis was not reached, and its keys were not compared with";
   if (of == 0) return "a guess: Redis has no key to compare with";
   const std::string keys = fmt::format("{} key{} in Redis", of, of == 1 ? "" : "s");
   return count == 0 ? fmt::format("a guess: none of {} begins with '{}:'", keys, shown(prefix))
@@ -95,12 +97,20 @@ std::string table_setting(const SurveyedTable& table) {
   return is_plain ? written : json_quoted(written);
 }
 
+// What a table's keys may begin with. "tag:" is what the sets of tags begin with: deleted as a key, one would be forgotten.
+std::vector<std::string> first_names(const std::string& table) {
+  std::vector<std::string> names{singular(table), table};
+  std::erase_if(names, [](const std::string& name) { return name + ":" == kTagPrefix; });
+  if (names.empty()) names.push_back(table + "_row");
+  return names;
+}
+
 std::string rule_of(const SurveyedTable& table, const ProposalSources& sources) {
-  const Prefix prefix = prefix_of({singular(table.name), table.name}, sources.prefixes);
+  const Prefix prefix = prefix_of(first_names(table.name), sources.prefixes);
   std::string key = literal(prefix.text);
   for (const std::string& column : table.primary_key) key += ":" + placeholder(column);
   std::string out = fmt::format("- table: {}\n  keys:\n    - {}   # primary key; {}\n", table_setting(table),
-                                json_quoted(key), seen(prefix.text, prefix.count, sources.keys_seen));
+                                json_quoted(key), seen(prefix.text, prefix.count, sources));
   bool needs_old = false;
   std::size_t unique = 0;
   for (const std::string& column : table.unique_columns) {
@@ -108,7 +118,7 @@ std::string rule_of(const SurveyedTable& table, const ProposalSources& sources) 
     const auto found = sources.prefixes.find(prefix.text + ":" + column);
     const std::size_t count = found == sources.prefixes.end() ? 0 : found->second;
     out += fmt::format("    - {}   # unique; {}\n", json_quoted(literal(prefix.text + ":" + column) + ":" + placeholder(column)),
-                       seen(prefix.text + ":" + column, count, sources.keys_seen));
+                       seen(prefix.text + ":" + column, count, sources));
     needs_old = true;
   }
   std::string tags;

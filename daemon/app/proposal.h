@@ -20,6 +20,7 @@ struct ProposalSources {
   Survey survey;
   KeyPrefixes prefixes;
   std::size_t keys_seen = 0;
+  bool is_redis_seen = true;  // false: it was not reached
   std::string postgres_url;  // without passwords
   std::string redis_url;
   bool had_postgres_password = false;

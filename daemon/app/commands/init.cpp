@@ -16,6 +16,7 @@ namespace evictd {
 namespace {
 
 constexpr std::size_t kKeysSampled = 20'000;
+constexpr std::string_view kOverwritesNothing = "nothing is overwritten: move it away, or name another folder with --out";
 
 Result<void> write_new(const std::filesystem::path& path, const std::string& text) {
   errno = 0;
@@ -23,12 +24,28 @@ Result<void> write_new(const std::filesystem::path& path, const std::string& tex
   std::FILE* file = std::fopen(path.c_str(), "wx");
   const auto cannot = [&] {
     return fail(ErrorKind::kUsage, fmt::format("cannot write '{}': {}", path.string(), std::strerror(errno)),
-                errno == EEXIST ? "nothing is overwritten: move it away, or name another folder with --out" : "");
+                errno == EEXIST ? std::string(kOverwritesNothing) : "");
   };
   if (file == nullptr) return cannot();
   const bool is_written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
   if (std::fclose(file) != 0 || !is_written) return cannot();
   return {};
+}
+
+// As a shell reads it back.
+std::string shell_word(const std::string& text) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+:@%,=";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+// Before either is written: a second try would stumble over what the first one left.
+Result<void> require_absent(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::exists(std::filesystem::symlink_status(path, error))) return {};
+  return fail(ErrorKind::kUsage, fmt::format("cannot write '{}': {}", path.string(), std::strerror(EEXIST)), std::string(kOverwritesNothing));
 }
 
 }  // namespace
@@ -51,6 +68,7 @@ int init_command(const CommandLine& request) {
     sources.prefixes = prefixes_of(*keys);
     sources.keys_seen = keys->size();
   } else {
+    sources.is_redis_seen = false;
     std::fprintf(stderr, "warning: Redis was not asked for the names of its keys: %s\n", keys.error().text.c_str());
   }
   const Proposal proposal = propose(sources);
@@ -62,11 +80,14 @@ int init_command(const CommandLine& request) {
   const std::filesystem::path folder(request.directory);
   std::error_code error;
   std::filesystem::create_directories(folder, error);  // what fails shows when the files are written
+  for (const char* name : {"rules.yaml", "evictd.yaml"}) {
+    if (const Result<void> done = require_absent(folder / name); !done) return report(done.error());
+  }
   if (Result<void> done = write_new(folder / "rules.yaml", proposal.rules); !done) return report(done.error());
   if (Result<void> done = write_new(folder / "evictd.yaml", proposal.config); !done) return report(done.error());
   fmt::print("wrote {} and {}: rules for {}, {} left out with the reason\n", (folder / "evictd.yaml").string(),
              (folder / "rules.yaml").string(), counted(proposal.tables, "table"), proposal.left_out);
-  fmt::print("read the rules, then: evictd check -c {}\n", (folder / "evictd.yaml").string());
+  fmt::print("read the rules, then: evictd check -c {}\n", shell_word((folder / "evictd.yaml").string()));
   return kExitDone;
 }
 

@@ -81,6 +81,25 @@ TEST(Proposal, NamesWithAnySignAreWrittenAsRulesReadThem) {
   EXPECT_EQ(rules->rules()[0].patterns[0].glob, "Odd \"name\":*:*");
 }
 
+TEST(Proposal, NoKeyBeginsAsTheSetsOfTagsDo) {
+  ProposalSources sources;
+  SurveyedTable products = table("products", {"id"});
+  products.foreign_keys = {{"category_id", "public", "categories"}};
+  sources.survey.tables = {products, table("tags", {"id"}), table("tag", {"id"})};
+  const std::string rules = propose(sources).rules;
+  EXPECT_THAT(rules, HasSubstr("\"tags:{id}\""));
+  EXPECT_THAT(rules, HasSubstr("\"tag_row:{id}\""));
+  EXPECT_THAT(rules, Not(HasSubstr("\"tag:{id}\"")));
+}
+
+TEST(Proposal, ARedisThatWasNotReachedIsNotCalledEmpty) {
+  ProposalSources sources;
+  sources.survey.tables = {table("products", {"id"})};
+  EXPECT_THAT(propose(sources).rules, HasSubstr("a guess: Redis has no key to compare with"));
+  sources.is_redis_seen = false;
+  EXPECT_THAT(propose(sources).rules, HasSubstr("a guess: Redis was not reached, and its keys were not compared with"));
+}
+
 TEST(Proposal, SingularIsAGuess) {
   EXPECT_EQ(singular("categories"), "category");
   EXPECT_EQ(singular("boxes"), "box");

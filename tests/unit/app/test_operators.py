@@ -235,6 +235,24 @@ def test_init_proposes_what_check_and_run_accept(postgres, redis, cache, folder)
         process.end(running)
 
 
+def test_init_writes_both_files_or_neither(postgres, redis, cache, folder):
+    program = Evictd(f"{folder}/unused", postgres.url(), redis.url(), RULES).program
+    out = f"{folder}/odd folder"
+    os.mkdir(out)
+    init = [program, "init", "--postgres", postgres.url(), "--redis", "redis://127.0.0.1:1", "--out", out]
+    for there, other in (("evictd.yaml", "rules.yaml"), ("rules.yaml", "evictd.yaml")):
+        with open(f"{out}/{there}", "w", encoding="utf-8") as file:
+            file.write("mine")
+        refused = subprocess.run(init, capture_output=True, text=True, check=False)
+        assert refused.returncode == 2 and f"cannot write '{out}/{there}': File exists" in refused.stderr, refused.stderr
+        assert os.listdir(out) == [there], other
+        os.remove(f"{out}/{there}")
+    made = subprocess.run(init, capture_output=True, text=True, check=False)
+    assert made.returncode == 0 and f"evictd check -c '{out}/evictd.yaml'\n" in made.stdout, made.stdout + made.stderr
+    with open(f"{out}/rules.yaml", encoding="utf-8") as file:
+        assert "Redis was not reached" in file.read()
+
+
 def test_init_says_when_there_is_nothing_to_propose(postgres, redis, cache, folder):
     program = Evictd(f"{folder}/unused", postgres.url(), redis.url(), RULES).program
     made = subprocess.run([program, "init", "--postgres", postgres.url(database="postgres"), "--redis", redis.url(), "--out",
