@@ -293,7 +293,8 @@ Error translated(const CLI::ParseError& error, std::string_view verb) {
   std::string text = error.what();
   const std::size_t colon = text.find(':');
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr && colon != std::string::npos) {
-    text = fmt::format("'{}' needs a value", text.substr(0, colon));
+    const bool is_too_many = text.find("At Most", colon) != std::string::npos;
+    text = fmt::format("'{}' {}", text.substr(0, colon), is_too_many ? "is given more than once" : "needs a value");
   } else if (!text.empty()) {
     text[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(text[0])));
   }

@@ -205,7 +205,8 @@ Result<std::vector<RuleCase>> parse_rule_cases(std::string_view text, const std:
   Result<YamlNode> root = parse_yaml(text, file);
   if (!root) return tl::unexpected(root.error());
   if (root->kind != YamlNode::Kind::kList || root->items.empty()) {
-    return fail(ErrorKind::kUsage, fmt::format("{}: expected a list of cases, got {}", file, describe(*root)),
+    return fail(ErrorKind::kUsage, fmt::format("{}: expected a list of cases, got {}", file,
+                                            root->kind == YamlNode::Kind::kList ? "an empty list" : describe(*root)),
                 R"(for example - {table: products, new: {id: 1}, keys: ["product:1"]})");
   }
   std::vector<RuleCase> cases;

@@ -109,6 +109,8 @@ TEST(CommandLine, SaysWhatIsWrong) {
   EXPECT_EQ(error_of({"completion", "tcsh"}),
             "expected 'bash', 'zsh' or 'fish' after 'completion', got 'tcsh'\nhint: see 'evictd completion --help'");
   EXPECT_EQ(error_of({"run", "-c"}), "'--config' needs a value\nhint: see 'evictd run --help'");
+  EXPECT_EQ(error_of({"run", "-c", "a", "-c", "b"}), "'--config' is given more than once\nhint: see 'evictd run --help'");
+  EXPECT_EQ(error_of({"purge", "--table", "x", "--table=y"}), "'--table' is given more than once\nhint: see 'evictd purge --help'");
   EXPECT_EQ(error_of({"explain"}), "'explain' needs '--table'\nhint: see 'evictd explain --help'");
   EXPECT_EQ(error_of({"explain", "--table", "p"}),
             "'explain' needs '--op'\nhint: see 'evictd explain --help'");

@@ -98,6 +98,7 @@ TEST(RuleCases, AValueThatIsNotSentFailsWhereTheRuleStops) {
 }
 
 TEST(RuleCases, MistakesAreNamedWithTheirPlace) {
+  EXPECT_THAT(run("[]").text, testing::StartsWith("cases.yaml: expected a list of cases, got an empty list\n"));
   EXPECT_EQ(run("{}").text, "cases.yaml: expected a list of cases, got a map\nhint: for example - {table: products, new: {id: 1}, keys: "
                             "[\"product:1\"]}");
   EXPECT_THAT(run("- {table: products, new: {id: 1}, kyes: []}\n").text, HasSubstr("cases.yaml:1:35: unknown setting 'kyes' in a case"));
