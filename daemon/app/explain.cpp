@@ -460,6 +460,21 @@ Result<void> change_row(const std::string& json, const Relation& relation, std::
   return {};
 }
 
+std::vector<Value> sent_old_row(const Relation& relation, std::span<const Value> row, std::span<const Value> changed) {
+  std::vector<Value> sent(row.begin(), row.end());
+  bool is_whole = true;
+  bool keeps_identity = !changed.empty();
+  for (std::size_t i = 0; i < sent.size(); ++i) {
+    if (!relation.columns[i].in_identity) {
+      is_whole = false;
+      sent[i] = Value{};
+    } else if (keeps_identity) {
+      keeps_identity = row[i].state == changed[i].state && row[i].text == changed[i].text;
+    }
+  }
+  return keeps_identity && !is_whole ? std::vector<Value>() : sent;
+}
+
 std::string explain_text(std::string_view heading, const ExplainReceiver& receiver, const std::vector<std::string>& notes) {
   std::string out = fmt::format("{}\n", heading);
   std::size_t width = 0;

@@ -119,6 +119,10 @@ class ExplainedChange {
 Result<void> change_row(const std::string& json, const Relation& relation, std::vector<Value>& row,
                         std::vector<std::string>& texts);
 
+// What the stream sends as the old row of a change of `row` into `changed` (a delete: nothing), by the replica identity: all of it under FULL, its
+// columns alone of a row that is deleted or whose identity changes, otherwise nothing. For `explain --from-table --op`.
+std::vector<Value> sent_old_row(const Relation& relation, std::span<const Value> row, std::span<const Value> changed);
+
 // What a change deletes: a line for each invalidation and note, also those of `notes`, and the number of invalidations.
 std::string explain_text(std::string_view heading, const ExplainReceiver& receiver, const std::vector<std::string>& notes = {});
 

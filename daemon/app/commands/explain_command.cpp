@@ -53,7 +53,8 @@ Result<std::string> explain_row(const CommandLine& request, const Config& config
   if (!request.new_row.empty()) {
     if (Result<void> done = change_row(request.new_row, relation, changed, texts); !done) return tl::unexpected(done.error());
   }
-  if (has_old) change.old_row = row;
+  const std::vector<Value> old = sent_old_row(relation, row, has_new ? changed : std::vector<Value>());
+  if (has_old) change.old_row = old;
   if (has_new) change.new_row = changed;
   if (request.has_operation) {
     mapper.map(change, receiver);

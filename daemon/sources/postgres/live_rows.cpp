@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "daemon/sources/postgres/catalogue.h"
 #include "daemon/sources/postgres/catalogue_session.h"
 #include "daemon/sources/postgres/conninfo.h"
@@ -70,7 +72,12 @@ Result<std::unique_ptr<LiveRows>> LiveRows::open(const DatabaseAddress& database
     const Oid type = column.base_type == 0 ? column.type : column.base_type;
     made.type = value_type_of(type);
     made.element = element_type_of(type);
-    made.in_identity = column.in_identity;
+    // Partitions have identities of their own; what one of them does not send counts as not sent.
+    const auto holders = found->second.row_relations();
+    made.in_identity = holders.empty() ? column.in_identity : std::all_of(holders.begin(), holders.end(), [&](const RelationFacts* holder) {
+      const ColumnFacts* own = holder->find_column(column.name);
+      return own != nullptr && own->in_identity;
+    });
     impl->relation.columns.push_back(std::move(made));
     // format() writes what the stream writes; a cast to text does not (booleans, character(n)).
     columns += fmt::format("{}case when {} is null then 'n' else format('v%s', {}) end", columns.empty() ? "" : ", ",

@@ -230,6 +230,29 @@ TEST(Explain, NamesTheConditionThatHeldARuleBack) {
             "nothing is deleted\n");
 }
 
+// What pgoutput writes: the old row by the replica identity, and none of an update that leaves it alone.
+TEST(Explain, OldValuesOutsideTheReplicaIdentityAreNotSent) {
+  Relation relation;
+  relation.columns = {{"id", ValueType::kText, true}, {"slug", ValueType::kText, false}};
+  const auto row_of = [](std::string_view id, std::string_view slug) {
+    return std::vector<Value>{{ValueState::kText, id}, {ValueState::kText, slug}};
+  };
+  const auto shown = [](const std::vector<Value>& row) {
+    std::string text;
+    for (const Value& value : row) text += value.state == ValueState::kText ? "[" + std::string(value.text) + "]" : "-";
+    return text;
+  };
+  const std::vector<Value> row = row_of("1", "a");
+  EXPECT_EQ(shown(sent_old_row(relation, row, {})), "[1]-") << "a delete";
+  EXPECT_EQ(shown(sent_old_row(relation, row, row_of("1", "b"))), "");
+  EXPECT_EQ(shown(sent_old_row(relation, row, row_of("2", "a"))), "[1]-");
+  relation.columns[1].in_identity = true;  // FULL
+  EXPECT_EQ(shown(sent_old_row(relation, row, {})), "[1][a]");
+  EXPECT_EQ(shown(sent_old_row(relation, row, row)), "[1][a]");
+  relation.columns[0].in_identity = relation.columns[1].in_identity = false;
+  EXPECT_EQ(shown(sent_old_row(relation, row, {})), "--");
+}
+
 TEST(Explain, DoubtsAColumnThatLooksMisspelled) {
   EXPECT_EQ(explained(request("products", Operation::kInsert, "", R"({"id": 1, "slgu": "x", "category_id": 2, "price": 3})")),
             "insert of public.products\n"

@@ -337,6 +337,13 @@ def test_explain_takes_live_rows_and_tells_what_holds_back(postgres, redis, cach
     for reason in ("'where' does not hold: column 'slug' is 'seven'  rule 'cheap'", "no column of 'when_changed' changed  rule 'renamed'",
                    "'on' does not name this operation  rule 'new'"):
         assert f"note   {reason}" in changed.stdout, changed.stdout
+    # By the primary key alone, the old slug is not sent: what evictd would do then, not what the row in the table tells.
+    postgres.execute("alter table products replica identity default")
+    changed = evictd.command("explain", "--from-table", "products", "--where", "id = 7", "--op", "update", "--new", '{"slug": "seven"}')
+    assert "purge  product:slug:*" in changed.stdout and "named:7" in changed.stdout, changed.stdout
+    gone = evictd.command("explain", "--from-table", "products", "--where", "id = 7", "--op", "delete")
+    assert "purge  product:slug:*" in gone.stdout and "product:slug:product-7" not in gone.stdout, gone.stdout
+    assert "product:7 " in gone.stdout, gone.stdout
     wrong = evictd.command("explain", "--from-table", "products", "--op", "update", "--new", '{"slog": "x"}')
     assert wrong.returncode == 2 and "did you mean 'slug'" in wrong.stderr, wrong.stderr
 
