@@ -87,15 +87,17 @@ void plan_publication(const PlanInput& input, Plan& plan) {
   }
   plan.create_publication = !publication.exists;
   if (!publication.exists) return;
+  std::string left_out;
   const std::pair<bool, const char*> operations[] = {
       {publication.inserts, "insert"},
       {publication.updates, "update"},
       {publication.deletes, "delete"},
       {publication.truncates || input.facts->server.version < 110'000, "truncate"}};
   for (const auto& [is_published, operation] : operations) {
-    if (!is_published) {
-      plan.problems.push_back(fmt::format("publication '{}' does not publish {}", name, operation));
-    }
+    if (!is_published) left_out += fmt::format("{}{}", left_out.empty() ? "" : ", ", operation);
+  }
+  if (!left_out.empty()) {
+    plan.problems.push_back(fmt::format("publication '{}' does not publish {}: {}", name, left_out, publish_all_statement(name)));
   }
 }
 

@@ -155,6 +155,10 @@ std::string add_relations_statement(const std::string& publication, const std::v
   return fmt::format("ALTER PUBLICATION {} ADD TABLE {};", shown_name(publication), relation_list(relations));
 }
 
+std::string publish_all_statement(const std::string& publication) {
+  return fmt::format("ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');", shown_name(publication));
+}
+
 std::string create_publication_statement(const std::string& publication, const std::vector<TableName>& relations, int server_version) {
   // An empty one serves as well: tables are added when they are there.
   return fmt::format("CREATE PUBLICATION {}{}{};", shown_name(publication), relations.empty() ? "" : " FOR TABLE " + relation_list(relations),

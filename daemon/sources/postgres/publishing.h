@@ -44,6 +44,8 @@ std::string full_identity_fix(const RelationFacts& relation);
 std::string shown_relation(const TableName& name);
 // The whole statement, as it can be pasted. ONLY: what lies below a table is published by itself or not at all.
 std::string add_relations_statement(const std::string& publication, const std::vector<TableName>& relations);
+// Every operation: what is left out is never invalidated.
+std::string publish_all_statement(const std::string& publication);
 // Of PostgreSQL 18 and later, with generated columns: without them, REPLICA IDENTITY FULL makes UPDATE and DELETE fail on a table that has
 // one (G7).
 std::string create_publication_statement(const std::string& publication, const std::vector<TableName>& relations, int server_version);

@@ -261,12 +261,7 @@ class Judge {
                                                        {publication_.truncates, "truncate"}};
     for (const auto& [is_published, operation] : operations) {
       if (is_published) continue;
-      add("PG016",
-          std::string_view(operation) == "truncate" ? Severity::kWarning : Severity::kError, name,
-          fmt::format("it does not publish {}", operation),
-          fmt::format(
-              "ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');",
-              quoted_name(options_.publication)));
+      add("PG016", Severity::kError, name, fmt::format("it does not publish {}", operation), publish_all_statement(options_.publication));
     }
   }
 

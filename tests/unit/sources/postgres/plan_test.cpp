@@ -200,7 +200,11 @@ TEST_F(PlanTest, WhatWeMayNotChangeIsAProblem) {
           "table 'public.products' does not exist",
           "table 'public.orders' is not in publication 'evictd', which is not ours to change: "
           "ALTER PUBLICATION evictd ADD TABLE ONLY public.orders;",
-          "publication 'evictd' does not publish truncate"));
+          "publication 'evictd' does not publish truncate: ALTER PUBLICATION evictd SET (publish = 'insert, update, delete, truncate');"));
+  facts.publication.inserts = false;
+  facts.other_tables = {"shop.products"};
+  EXPECT_EQ(plan().problems.front(), "table 'public.products' does not exist: did you mean 'shop.products'?");
+  EXPECT_THAT(plan().problems.back(), ::testing::StartsWith("publication 'evictd' does not publish insert, truncate: ALTER"));
 }
 
 TEST_F(PlanTest, RowsThatTheFilterLeavesOutAreAProblem) {
