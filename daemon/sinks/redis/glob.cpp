@@ -60,6 +60,31 @@ bool Glob::takes(const Step& step, unsigned char byte) const {
   return step.kind == Kind::kAny || classes_[step.one_of].test(byte);
 }
 
+std::optional<std::string> Glob::sample() const {
+  std::string name = prefix_;
+  for (const Step& step : steps_) {
+    if (step.kind == Kind::kByte) {
+      name += static_cast<char>(step.byte);
+    } else if (step.kind != Kind::kOneOf) {
+      name += 'x';
+    } else {
+      const Bytes& bytes = classes_[step.one_of];
+      if (bytes.none()) return std::nullopt;
+      std::size_t byte = 'x';
+      for (std::size_t i = 0; i < bytes.size() && !bytes.test(byte); ++i) byte = (byte + 1) % bytes.size();
+      // Rather a letter or a digit than a sign.
+      for (const char plain : std::string_view("abcdefghijklmnopqrstuvwyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")) {
+        if (!bytes.test('x') && bytes.test(static_cast<unsigned char>(plain))) {
+          byte = static_cast<unsigned char>(plain);
+          break;
+        }
+      }
+      name += static_cast<char>(byte);
+    }
+  }
+  return name;
+}
+
 bool Glob::matches(std::string_view name) const {
   // To Redis, '*' alone is no glob but everything; others never match an empty name.
   if (name.empty()) return prefix_.empty() && (steps_.empty() || is_everything_);

@@ -10,6 +10,7 @@
 
 #include <bitset>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,9 @@ class Glob {
 
   // At most name.size() steps for each '*', and one for each other byte.
   bool matches(std::string_view name) const;
+
+  // One name that matches, as plain as can be; nothing for a glob that none does ("[]").
+  std::optional<std::string> sample() const;
 
   // What every name begins with that matches; the name itself when is_literal().
   const std::string& prefix() const { return prefix_; }

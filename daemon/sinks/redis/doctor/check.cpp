@@ -12,6 +12,7 @@
 
 #include "daemon/sinks/redis/blocking_client.h"
 #include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/glob.h"
 #include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/scripts.h"
 #include "daemon/sinks/redis/semantic.h"
@@ -26,19 +27,6 @@ namespace {
 constexpr int kScanCallsMax = 200;  // of 1000 keys: a sample, not a census
 constexpr long long kLargeTag = 1'000'000;
 constexpr std::uint64_t kLargeScan = 200'000;  // elements of a vector set that a search by attribute reads
-
-// A key that a glob matches: '*' and '?' filled in, escapes taken off.
-std::string sample_key(std::string_view glob) {
-  std::string key;
-  for (std::size_t i = 0; i < glob.size(); ++i) {
-    if (glob[i] == '\\' && i + 1 < glob.size()) {
-      key += glob[++i];
-    } else {
-      key += glob[i] == '*' || glob[i] == '?' ? 'x' : glob[i];
-    }
-  }
-  return key;
-}
 
 std::string marker_name(std::string_view key) {
   std::string name;
@@ -340,7 +328,9 @@ class RedisCheck {
     for (const RuleInfo& rule : rules_.rules()) {
       for (const Pattern& pattern : rule.patterns) {
         if (pattern.is_lazy || pattern.is_surrogate || pattern.is_semantic) continue;  // a marker and nothing else; nothing in Redis
-        Use& use = keys[sample_key(pattern.glob)];
+        const std::optional<std::string> sample = Glob(pattern.glob).sample();
+        if (!sample) continue;  // it names no key
+        Use& use = keys[*sample];
         use.takes_script = use.takes_script || has_scripts(rule);
         use.is_tag_set = use.is_tag_set || pattern.is_tag;
       }

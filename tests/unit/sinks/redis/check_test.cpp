@@ -2,9 +2,11 @@
 #include "daemon/sinks/redis/doctor/check.h"
 
 #include <chrono>
+#include <sstream>
 #include <thread>
 #include <gmock/gmock.h>
 
+#include "daemon/sinks/redis/doctor/acl.h"
 #include "tests/unit/sinks/redis/script_fixture.h"
 #include "tests/unit/sinks/redis/sink_fixture.h"
 
@@ -298,6 +300,42 @@ TEST_F(CheckRedis, NoKeyOfARule) {
           "prefix and at the database number; a key that is there: 'prod:1'"});
   redis().set("product:1", "v");
   EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}']}"), IsEmpty());
+}
+
+TEST_F(CheckRedis, SeveralAddressesAreThoseOfACluster) {
+  start();
+  options_.url = "redis://" + where() + ",127.0.0.1:1";
+  EXPECT_EQ(findings(), std::vector<std::string>{"RD017 " + where() + ": this server is not in cluster mode, and 'redis: url:' names several addresses -> "
+                                                 "several addresses are those of one cluster's nodes; one server has one address"});
+}
+
+// The user that `check --acl` prints for a pattern with a class is let through by what looks at it.
+TEST_F(CheckRedis, KeysOfPatternsWithClassesAreTriedByANameOfThem) {
+  start();
+  const char* rules = "- {table: a.b, purge: ['page:[ab]:*', 'n[^x]\\[']}";
+  const auto parsed = RuleSet::parse(rules, "rules.yaml");
+  ASSERT_TRUE(parsed);
+  const RedisAcl acl = redis_acl("e v", {&parsed->rules()[0]}, {});
+  EXPECT_THAT(acl.daemon, StartsWith("ACL SETUSER \"e v\" "));
+  const RedisAcl usable = redis_acl("narrow", {&parsed->rules()[0]}, {});
+  for (std::string line : {usable.daemon, usable.check}) {
+    std::vector<std::string> words;
+    std::istringstream in(line);
+    for (std::string word; in >> word;) {
+      std::string plain;  // as redis-cli reads what stands in quotes
+      for (std::size_t i = 0; i < word.size(); ++i) {
+        if (word[0] == '"' && (i == 0 || i + 1 == word.size())) continue;
+        if (word[0] == '"' && word[i] == '\\') ++i;
+        plain += word[i];
+      }
+      words.push_back(plain);
+    }
+    ASSERT_TRUE(redis().command(words).is_ok()) << line;
+  }
+  options_.url = "redis://narrow:PASSWORD@" + where();
+  EXPECT_THAT(findings(rules), IsEmpty());
+  ASSERT_TRUE(redis().command({"ACL", "SETUSER", "narrow", "-info"}).is_ok());
+  EXPECT_THAT(findings(rules), ::testing::ElementsAre(::testing::EndsWith(" -> ACL SETUSER narrow +info")));
 }
 
 TEST_F(CheckRedis, TagThatIsNoSet) {

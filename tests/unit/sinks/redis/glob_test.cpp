@@ -50,6 +50,15 @@ TEST(Glob, ItsPrefixIsWhatEveryMatchBeginsWith) {
   EXPECT_FALSE(Glob(glob_of_prefix("a*")).matches("ab"));
 }
 
+TEST(Glob, ItsSampleIsANameThatMatches) {
+  for (const auto& [glob, sample] : {std::pair{"page:[ab]:*", "page:a:x"}, {"a?\\*\\[b", "ax*[b"}, {"[0-9][^x]", "0y"}, {"[\\]-]", "]"}, {"[w-z]*", "xx"},
+                                     {"[z-\xff", "x"}, {"[^a-zA-Z]", "0"}, {"plain", "plain"}, {"", ""}}) {
+    EXPECT_EQ(Glob(glob).sample(), sample) << glob;
+    EXPECT_TRUE(Glob(glob).matches(sample)) << glob;
+  }
+  EXPECT_EQ(Glob("a[]b").sample(), std::nullopt);
+}
+
 // A name that is nearly what a glob of many '*' asks for must not cost more than name times glob.
 TEST(Glob, ManyWildcardsEnd) {
   std::string glob;
@@ -77,6 +86,8 @@ TEST(Glob, AgreesWithRedis) {
   for (int i = 0; i < 2000; ++i) {
     const std::string text = random_text(random, globs_of, 8);
     const Glob glob(text);
+    const auto sample = glob.sample();
+    EXPECT_TRUE(!sample || glob.matches(*sample)) << "glob '" << ::testing::PrintToString(text) << "'";
     std::set<std::string> expected;
     for (const Reply& key : server.client().command(std::vector<std::string>{"KEYS", text}).elements) expected.insert(key.text);
     std::set<std::string> found;
