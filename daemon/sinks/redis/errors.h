@@ -44,6 +44,9 @@ bool is_passing_refusal(std::string_view error_class);
 // The reply as an Error, with what helps. kUsage when a person must act, otherwise kConnection.
 Error redis_error(std::string_view reply);
 
+// Of a connection that ends before a byte has come.
+inline constexpr std::string_view kTlsHint = "it said nothing at all; if this port speaks TLS, write 'rediss://' in 'redis: url:'";
+inline constexpr std::string_view kSeveralAddressesHint = "several addresses are those of one cluster's nodes; one server has one address";
 // Of a connection whose TLS handshake is not answered.
 inline constexpr std::string_view kNoTlsHint = "is this port a TLS port? 'rediss://' is for those only";
 

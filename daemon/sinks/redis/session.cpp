@@ -358,7 +358,7 @@ SessionResult<void> Session::take_info(const Reply& reply, SteadyTime now) {
   if (!info_.is_cluster && role_ != NodeRole::kAlone) {
     return tl::unexpected(SessionFailure{
         Error{ErrorKind::kUsage, "redis at '" + address_.to_string() + "' is not in cluster mode, and others of 'redis: url:' are, or it names several",
-              "several addresses are those of one cluster's nodes; one server has one address"},
+              std::string(kSeveralAddressesHint)},
         kClassCluster});
   }
   if (role_ == NodeRole::kObserver) {

@@ -60,6 +60,10 @@ class RedisCheck {
     where_ = client_->address().to_string();
     check_transport();
     if (!check_server()) return std::move(findings_);
+    const auto addresses = parse_redis_urls(options_.url);
+    if (!is_cluster_ && addresses && addresses->size() > 1) {
+      add("RD017", Severity::kError, where_, "this server is not in cluster mode, and 'redis: url:' names several addresses", std::string(kSeveralAddressesHint));
+    }
     if (is_cluster_) {
       check_cluster();
     } else {
