@@ -53,6 +53,7 @@ struct BlockingClient::Impl {
     if (over) return tl::unexpected(*over);
     Result<std::vector<Reply>> replies = exchange(commands);
     if (!replies) {
+      if (reader.bytes_fed() == 0 && !address.tls && replies.error().hint.empty()) replies.error().hint = kTlsHint;
       // A reply that comes late would be taken for that of the next command.
       over = replies.error();
       transport.close();

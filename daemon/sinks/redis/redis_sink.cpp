@@ -565,7 +565,7 @@ class RedisSink final : public NodeSink {
       if (!got) {
         Error error = std::move(got.error());
         if (!session_->has_heard() && !address_.tls && error.hint.empty()) {
-          error.hint = "it said nothing at all; if this port speaks TLS, write 'rediss://' in 'redis: url:'";
+          error.hint = kTlsHint;
         }
         return connection_failure(std::move(error));
       }

@@ -127,6 +127,9 @@ TEST_F(TlsTest, APlainPortIsNamedToWhoeverAsksOnceToo) {
 TEST_F(TlsTest, TlsPortIsNamedAsTheLikelyCause) {
   options_.url = "redis://localhost:" + std::to_string(tls_port_);
   EXPECT_THAT(first_error(), HasSubstr("'rediss://'"));
+  const auto client = BlockingClient::open(options_);  // whoever asks once, as `check` does
+  ASSERT_FALSE(client);
+  EXPECT_EQ(client.error().hint, "it said nothing at all; if this port speaks TLS, write 'rediss://' in 'redis: url:'");
 }
 
 TEST_F(TlsTest, MissingFilesAreAMatterOfConfiguration) {
