@@ -25,6 +25,7 @@ namespace evictd {
 namespace {
 
 constexpr int kScanCallsMax = 200;  // of 1000 keys: a sample, not a census
+constexpr std::size_t kDraws = 64;    // of a key at random
 constexpr long long kLargeTag = 1'000'000;
 constexpr std::uint64_t kLargeScan = 200'000;  // elements of a vector set that a search by attribute reads
 
@@ -576,13 +577,21 @@ class RedisCheck {
     }
     if (cursor != "0") return;  // not all was looked at
     // One for all patterns, so that what is told of them is told together.
-    if (!any_key_) any_key_ = ask({"RANDOMKEY"});
-    const bool own = any_key_->text.starts_with("evictd:") || any_key_->kind == Reply::Kind::kNil;
+    if (!any_key_) any_key_ = draw_key();
     add("RD009", Severity::kWarning, rule.place.to_string(),
         "no key in Redis matches '" + pattern.glob + "'",
-        own ? "nothing to do when the cache is still empty"
-            : "look at the template's prefix and at the database number; a key that is there: '" +
-                  any_key_->text + "'");
+        any_key_->empty() ? "nothing to do when the cache is still empty"
+                          : "look at the template's prefix and at the database number; a key that is there: '" + *any_key_ + "'");
+  }
+
+  // A key of the application's, where there is one: half of the keys or more may be markers of ours.
+  std::string draw_key() {
+    const auto drawn = client_->pipeline(std::vector<std::vector<std::string>>(kDraws, {"RANDOMKEY"}));
+    if (!drawn) return {};
+    for (const Reply& key : *drawn) {
+      if (key.kind == Reply::Kind::kText && !key.text.starts_with("evictd:")) return key.text;
+    }
+    return {};
   }
 
   void check_tag(const std::string& key) {
@@ -682,7 +691,7 @@ class RedisCheck {
   std::string probe_ = "evictd:probe";
   bool is_cluster_ = false;
   std::string info_;
-  std::optional<Reply> any_key_;
+  std::optional<std::string> any_key_;  // empty: none was found
   Findings findings_;
 };
 

@@ -298,6 +298,13 @@ TEST_F(CheckRedis, NoKeyOfARule) {
       std::vector<std::string>{
           "RD009 rules.yaml:1:3: no key in Redis matches 'product:*' -> look at the template's "
           "prefix and at the database number; a key that is there: 'prod:1'"});
+  // Among markers of our own, which are no example; by themselves they are no cache.
+  const std::vector<std::string> with_key = findings("- {table: a.b, keys: ['product:{id}']}");
+  for (int i = 0; i < 3; ++i) redis().set("evictd:m:" + std::to_string(i), "v");
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(findings("- {table: a.b, keys: ['product:{id}']}"), with_key);
+  redis().command({"UNLINK", "prod:1"});
+  EXPECT_EQ(findings("- {table: a.b, keys: ['product:{id}']}"),
+            std::vector<std::string>{"RD009 rules.yaml:1:3: no key in Redis matches 'product:*' -> nothing to do when the cache is still empty"});
   redis().set("product:1", "v");
   EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}']}"), IsEmpty());
 }
