@@ -193,9 +193,10 @@ Result<Facts> Catalogue::read_facts(const Subject& subject) {
         " {}, {}, oid::text || ':' || xmin::text, {} from pg_publication where pubname = {}",
         version >= 110000 ? "pubtruncate" : "false", version >= 130000 ? "pubviaroot" : "false", version >= kGeneratedColumnsVersion ? "pubgencols = 's'" : "false",
         session.quote(subject.publication)));
+    facts.publication.name = subject.publication;
     if (!publication.empty()) {
       const auto& p = publication[0];
-      facts.publication = {true,        p[0] == "t", p[1] == "t", p[6] == "t",
+      facts.publication = {subject.publication, true, p[0] == "t", p[1] == "t", p[6] == "t",
                            p[2] == "t", p[3] == "t", p[4] == "t", p[5] == "t", p[7], p[8] == "t"};
     }
     facts.tables = read_tables(session, subject, facts.publication);

@@ -53,6 +53,7 @@ struct SlotFacts {
 inline constexpr int kGeneratedColumnsVersion = 180'000;
 
 struct PublicationFacts {
+  std::string name;  // what was asked for, whether or not it exists
   bool exists = false;
   bool is_ours = false;  // owned by our role: may be extended
   bool all_tables = false;

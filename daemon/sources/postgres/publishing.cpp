@@ -121,19 +121,20 @@ IdentityProblem identity_problem(const RelationFacts& relation, const std::strin
   }
   if (const ColumnFacts* column = find_column_that(relation, [](const ColumnFacts& each) { return each.in_identity && each.breaks_identity; })) {
     return {fmt::format("has a replica identity with a generated column that the publication does not send ('{}')", column->name),
-            fmt::format("ALTER PUBLICATION {} SET (publish_generated_columns = stored);", publication.empty() ? "..." : shown_name(publication))};
+            fmt::format("ALTER PUBLICATION {} SET (publish_generated_columns = stored);", shown_name(publication))};
   }
-  return {"has no replica identity", full_identity_fix(relation), true};
+  return {"has no replica identity", full_identity_fix(relation, publication), true};
 }
 
-std::string full_identity_fix(const RelationFacts& relation) {
+std::string full_identity_fix(const RelationFacts& relation, const std::string& publication) {
   const std::string table = shown_relation(relation.name);
   if (const ColumnFacts* column = find_column_that(relation, [](const ColumnFacts& each) { return each.is_virtual; })) {
     return fmt::format("a unique index of the columns that are needed, all NOT NULL, and ALTER TABLE {} REPLICA IDENTITY USING INDEX ...; (FULL makes UPDATE "
                        "and DELETE fail there: '{}' is a virtual generated column)", table, column->name);
   }
   const bool has_unsent = find_column_that(relation, [](const ColumnFacts& each) { return each.breaks_identity; }) != nullptr;
-  return fmt::format("{}ALTER TABLE {} REPLICA IDENTITY FULL;{}", has_unsent ? "ALTER PUBLICATION ... SET (publish_generated_columns = stored); " : "", table,
+  return fmt::format("{}ALTER TABLE {} REPLICA IDENTITY FULL;{}",
+                     has_unsent ? fmt::format("ALTER PUBLICATION {} SET (publish_generated_columns = stored); ", shown_name(publication)) : "", table,
                      relation.full_refused_by.empty() ? ""
                                                       : fmt::format(" but not before publication '{}' sends all its columns, or UPDATE and DELETE on it fail",
                                                                     relation.full_refused_by));

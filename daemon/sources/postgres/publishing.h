@@ -35,10 +35,9 @@ struct IdentityProblem {
   std::string fix;
   bool is_none = false;  // there is no identity at all: a primary key would help
 };
-// `publication`: its name, empty where it does not matter.
 IdentityProblem identity_problem(const RelationFacts& relation, const std::string& publication);
 // What makes the old values of all columns be sent, as far as that can be without making the application's UPDATE and DELETE fail.
-std::string full_identity_fix(const RelationFacts& relation);
+std::string full_identity_fix(const RelationFacts& relation, const std::string& publication);
 
 // For a person, as the statements below.
 std::string shown_relation(const TableName& name);

@@ -72,9 +72,35 @@ Error no_such_column(const RuleInfo& rule, const ColumnNeed& need, const Relatio
                did_you_mean(need.column, names, "columns")};
 }
 
-// One need against one relation; at most one finding.
-std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
-                             const RelationFacts& relation, int server_version) {
+using Relations = std::vector<const RelationFacts*>;
+
+constexpr std::size_t kRelationsShown = 5;
+
+// "; so is that of 'public.p2', 'public.p3' and 4 more": the first has been named.
+std::string others_text(const Relations& lacking) {
+  if (lacking.size() < 2) return {};
+  std::string names;
+  const std::size_t end = std::min(lacking.size(), kRelationsShown);
+  for (std::size_t i = 1; i < end; ++i) names += fmt::format("{}'{}'", i == 1 ? "" : ", ", full_name(*lacking[i]));
+  return fmt::format("; nor is that of {}{} enough", names, end == lacking.size() ? "" : fmt::format(" and {} more", lacking.size() - end));
+}
+
+// What makes the old values of all of them be sent.
+std::string identity_fixes(const Relations& lacking, const std::string& publication, bool is_in_script = true) {
+  std::string fixes;
+  for (std::size_t i = 0; i < std::min(lacking.size(), kRelationsShown); ++i) {
+    fixes += (i == 0 ? "" : " ") + full_identity_fix(*lacking[i], publication);
+  }
+  if (lacking.size() > kRelationsShown) {
+    fixes += fmt::format(" and so for {} more{}", lacking.size() - kRelationsShown, is_in_script ? ": 'evictd check --sql' has all" : "");
+  }
+  return fixes;
+}
+
+// One need against one relation; at most one finding. `lacking`: the relations of the table that lack the same, this one first.
+std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need, const RelationFacts& relation, const Facts& facts, const Relations& lacking) {
+  const int server_version = facts.server.version;
+  const std::string& publication = facts.publication.name;
   Finding finding;
   finding.object = need.place.to_string();
   const ColumnFacts* column = relation.find_column(need.column);
@@ -102,7 +128,8 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
     finding.cause = fmt::format("{} needs '{}' of '{}', {}{}", need.where, need.column, table,
                                 column->is_virtual ? "a virtual generated column, which is never sent" : "which is generated, and not sent by the publication",
                                 fallback_text(rule, need));
-    finding.fix = column->is_virtual ? "use the columns it is generated from" : "ALTER PUBLICATION ... SET (publish_generated_columns = stored);";
+    finding.fix = column->is_virtual ? "use the columns it is generated from"
+                                     : fmt::format("ALTER PUBLICATION {} SET (publish_generated_columns = stored);", shown_name(publication));
     return finding;
   }
   if (!column->is_published) {
@@ -121,11 +148,11 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
     finding.id = "PG019";
     finding.severity = missing_severity(rule, need);
     finding.cause = fmt::format(
-        "{} needs the old '{}' of '{}' for {}, but its replica identity is {}{}", need.where,
-        need.column, table, operations, identity_text(relation), fallback_text(rule, need));
+        "{} needs the old '{}' of '{}' for {}, but its replica identity is {}{}{}", need.where,
+        need.column, table, operations, identity_text(relation), others_text(lacking), fallback_text(rule, need));
     // A promise only for what a template names: of a condition it would keep the rule from acting at all.
     const bool may_promise = !need.on_delete_old && !need.is_condition;
-    finding.fix = fmt::format("{}{}", full_identity_fix(relation),
+    finding.fix = fmt::format("{}{}", identity_fixes(lacking, publication),
                               may_promise ? fmt::format(" or, if no UPDATE ever changes it, say immutable: [{}]{}", need.column,
                                                         rule.implied_via.empty() ? "" : fmt::format(" in the join '{}'", rule.implied_via))
                                           : "");
@@ -139,7 +166,7 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need,
         "{} needs '{}' of '{}': a value of more than about 2 kB that an UPDATE leaves alone is not"
         " sent{}",
         need.where, need.column, table, fallback_text(rule, need));
-    finding.fix = fmt::format("nothing while its values are short; otherwise {}", full_identity_fix(relation));
+    finding.fix = fmt::format("nothing while its values are short; otherwise {}", identity_fixes(lacking, publication));
     return finding;
   }
   return std::nullopt;
@@ -169,7 +196,7 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
     if (is_whole) continue;
     for (const RelationFacts* relation : found->second.row_relations()) {
       if (!relation->has_identity()) {
-        const IdentityProblem problem = identity_problem(*relation, "");
+        const IdentityProblem problem = identity_problem(*relation, facts.publication.name);
         findings.push_back({"PG020", Severity::kError, name,
                             fmt::format("'{}' {}: once published, UPDATE and DELETE on it fail for everybody", full_name(*relation), problem.text),
                             (problem.is_none ? "add a primary key, or " : "") + problem.fix});
@@ -192,8 +219,8 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
                        facts.publication.via_root
                            ? " and truncating one (publish_via_partition_root is on)"
                            : ""),
-           facts.publication.via_root ? "ALTER PUBLICATION ... SET (publish_via_partition_root = "
-                                        "false), so that TRUNCATE of a partition is sent"
+           facts.publication.via_root ? fmt::format("ALTER PUBLICATION {} SET (publish_via_partition_root = false); so that TRUNCATE of a partition is sent",
+                                                    shown_name(facts.publication.name))
                                       : ""});
     }
   }
@@ -246,10 +273,15 @@ std::optional<Finding> judge_need(const Requirements& requirements, const Facts&
   // Partitions have replica identities of their own; the first that lacks something speaks for all.
   auto relations = found->second.row_relations();
   if (relations.empty()) relations.push_back(&found->second.table);
+  Relations lacking;
+  std::string id;
   for (const RelationFacts* relation : relations) {
-    if (auto finding = judge(rule, need, *relation, facts.server.version)) return finding;
+    const auto finding = judge(rule, need, *relation, facts, {relation});
+    if (!finding || (!lacking.empty() && finding->id != id)) continue;
+    id = finding->id;
+    lacking.push_back(relation);
   }
-  return std::nullopt;
+  return lacking.empty() ? std::nullopt : judge(rule, need, *lacking.front(), facts, lacking);
 }
 
 ColumnType column_type(const ColumnFacts& column) {
@@ -407,17 +439,15 @@ void judge_ignored(const Requirements& requirements, const Facts& facts, Finding
   for (const RuleInfo& rule : requirements.rules) {
     const auto found = facts.tables.find(rule.qualified_table());
     if (rule.ignore_changed.empty() || found == facts.tables.end()) continue;
-    auto relations = found->second.row_relations();
-    if (relations.empty()) relations.push_back(&found->second.table);
-    for (const RelationFacts* relation : relations) {
-      if (relation->identity == 'f') continue;
-      findings.push_back({"PG051", Severity::kWarning, rule.place.to_string(),
-                          fmt::format("'ignore_changed' needs every old value of '{}', but its replica identity is {}: the rule acts on "
-                                      "every update",
-                                      full_name(*relation), identity_text(*relation)),
-                          full_identity_fix(*relation)});
-      break;
-    }
+    Relations lacking = found->second.row_relations();
+    if (lacking.empty()) lacking.push_back(&found->second.table);
+    std::erase_if(lacking, [](const RelationFacts* relation) { return relation->identity == 'f'; });
+    if (lacking.empty()) continue;
+    findings.push_back({"PG051", Severity::kWarning, rule.place.to_string(),
+                        fmt::format("'ignore_changed' needs every old value of '{}', but its replica identity is {}{}: the rule acts on "
+                                    "every update",
+                                    full_name(*lacking.front()), identity_text(*lacking.front()), others_text(lacking)),
+                        identity_fixes(lacking, facts.publication.name, false)});
   }
 }
 

@@ -46,7 +46,7 @@ inline Facts healthy_facts() {
   facts.slot.plugin = "pgoutput";
   facts.slot.database = "shop";
   facts.slot.confirmed = Lsn{1000};
-  facts.publication = PublicationFacts{true, true, false, false, true, true, true, true, "16390:700"};
+  facts.publication = PublicationFacts{"evictd", true, true, false, false, true, true, true, true, "16390:700"};
   facts.tables["public.products"] = table("products", 100);
   facts.tables["public.orders"] = table("orders", 200);
   return facts;

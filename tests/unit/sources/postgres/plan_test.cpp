@@ -321,15 +321,16 @@ TEST(PlanStatements, APublicationOfANewerServerSendsGeneratedColumns) {
 
 TEST(PlanStatements, AFullReplicaIdentityIsNotAdvisedWhereItWouldMakeWritesFail) {
   RelationFacts relation = table("orders", 200).table;
-  EXPECT_EQ(full_identity_fix(relation), "ALTER TABLE public.orders REPLICA IDENTITY FULL;");
+  EXPECT_EQ(full_identity_fix(relation, "My Pub"), "ALTER TABLE public.orders REPLICA IDENTITY FULL;");
   relation.full_refused_by = "debezium";
-  EXPECT_EQ(full_identity_fix(relation), "ALTER TABLE public.orders REPLICA IDENTITY FULL; but not before publication 'debezium' sends all its columns, or UPDATE and "
-                                         "DELETE on it fail");
+  EXPECT_EQ(full_identity_fix(relation, "My Pub"), "ALTER TABLE public.orders REPLICA IDENTITY FULL; but not before publication 'debezium' sends all its "
+                                                   "columns, or UPDATE and DELETE on it fail");
   relation.full_refused_by.clear();
   relation.columns[1].is_generated = relation.columns[1].breaks_identity = true;
-  EXPECT_EQ(full_identity_fix(relation), "ALTER PUBLICATION ... SET (publish_generated_columns = stored); ALTER TABLE public.orders REPLICA IDENTITY FULL;");
+  EXPECT_EQ(full_identity_fix(relation, "My Pub"), "ALTER PUBLICATION \"My Pub\" SET (publish_generated_columns = stored); "
+                                                   "ALTER TABLE public.orders REPLICA IDENTITY FULL;");
   relation.columns[1].is_virtual = true;
-  EXPECT_THAT(full_identity_fix(relation), ::testing::HasSubstr("ALTER TABLE public.orders REPLICA IDENTITY USING INDEX ...;"));
+  EXPECT_THAT(full_identity_fix(relation, "My Pub"), ::testing::HasSubstr("ALTER TABLE public.orders REPLICA IDENTITY USING INDEX ...;"));
 }
 
 TEST(PlanStatements, NamesAreQuotedWhereTheyMustBe) {

@@ -277,6 +277,31 @@ TEST_F(RequirementsTest, RowFiltersAndPartitionsAreNamed) {
   EXPECT_EQ(found[0].id, "PG023");
   EXPECT_EQ(found[1].id, "PG019");
   EXPECT_THAT(found[1].cause, HasSubstr("of 'public.products_1'"));
+
+  // All that lack the same at once, the first few by name.
+  table.members.push_back(leaf);
+  table.members[1].name.table = "Products 2";
+  found = findings("- {table: public.products, keys: ['product:{id}']}");
+  EXPECT_EQ(found[1].cause,
+            "key 'product:{id}' needs the old 'id' of 'public.products_1' for UPDATE and DELETE, but its replica identity is the primary key "
+            "(slug); nor is that of 'public.Products 2' enough; each such change purges the rule's pattern instead");
+  EXPECT_EQ(found[1].fix, "ALTER TABLE public.products_1 REPLICA IDENTITY FULL; ALTER TABLE public.\"Products 2\" REPLICA IDENTITY FULL;");
+  for (int i = 0; i < 5; ++i) table.members.push_back(leaf);
+  found = findings("- {table: public.products, keys: ['product:{id}']}");
+  EXPECT_THAT(found[1].cause, HasSubstr("'public.products_1' and 2 more enough; "));
+  EXPECT_THAT(found[1].fix, ::testing::EndsWith("FULL; and so for 2 more: 'evictd check --sql' has all"));
+  found = findings("- {table: public.products, keys: ['product:{slug}'], ignore_changed: [body]}");
+  EXPECT_EQ(found[1].id, "PG051");
+  EXPECT_THAT(found[1].fix, HasSubstr("ALTER TABLE public.\"Products 2\" REPLICA IDENTITY FULL;"));
+
+  table.members.clear();
+  table.table = leaf;
+  table.table.kind = 'p';
+  facts.publication.name = "My Pub";
+  facts.publication.via_root = true;
+  found = findings("- {table: public.products, keys: ['product:{slug}']}");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].fix, "ALTER PUBLICATION \"My Pub\" SET (publish_via_partition_root = false); so that TRUNCATE of a partition is sent");
 }
 
 // To the stream it is a DELETE and an INSERT.
