@@ -35,8 +35,17 @@ constexpr std::size_t kNameLengthMax = 64;  // longer names are not slips of a h
 
 }  // namespace
 
+std::string_view same_but_for_case(std::string_view name, std::span<const std::string_view> candidates) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  const auto found = std::find_if(candidates.begin(), candidates.end(), [&](std::string_view candidate) {
+    return std::equal(name.begin(), name.end(), candidate.begin(), candidate.end(), [&](char a, char b) { return lower(a) == lower(b); });
+  });
+  return found == candidates.end() ? std::string_view() : *found;
+}
+
 std::string_view nearest_name(std::string_view name, std::span<const std::string_view> candidates) {
   if (name.empty() || name.size() > kNameLengthMax) return {};
+  if (const std::string_view same = same_but_for_case(name, candidates); !same.empty()) return same;
   std::string_view nearest;
   std::size_t nearest_distance = std::max<std::size_t>(1, name.size() / 3) + 1;
   for (const std::string_view candidate : candidates) {

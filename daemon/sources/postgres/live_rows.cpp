@@ -8,6 +8,7 @@
 #include "daemon/sources/postgres/catalogue_session.h"
 #include "daemon/sources/postgres/conninfo.h"
 #include "daemon/sources/postgres/publishing.h"
+#include "daemon/sources/postgres/requirements.h"
 #include "daemon/sources/postgres/sql_text.h"
 #include "daemon/sources/postgres/value_types.h"
 
@@ -58,7 +59,8 @@ Result<std::unique_ptr<LiveRows>> LiveRows::open(const DatabaseAddress& database
   if (!facts) return tl::unexpected(facts.error());
   const auto found = facts->tables.find(wanted.table);
   if (found == facts->tables.end()) {
-    return fail(ErrorKind::kUsage, fmt::format("table '{}' does not exist in database '{}'", wanted.table, facts->server.database));
+    return fail(ErrorKind::kUsage, fmt::format("table '{}' does not exist in database '{}'", wanted.table, facts->server.database),
+                missing_table_hint(*facts, wanted.table));
   }
   const RelationFacts& table = found->second.table;
   impl->relation.id = table.oid;

@@ -7,6 +7,7 @@
 
 #include "daemon/sources/postgres/new_slot_hint.h"
 #include "daemon/sources/postgres/publishing.h"
+#include "daemon/sources/postgres/requirements.h"
 #include "daemon/sources/postgres/table_digest.h"
 
 namespace evictd {
@@ -55,7 +56,8 @@ void plan_publication(const PlanInput& input, Plan& plan) {
   for (const std::string& table : *input.tables) {
     const auto found = input.facts->tables.find(table);
     if (found == input.facts->tables.end()) {
-      plan.problems.push_back(fmt::format("table '{}' does not exist", table));
+      const std::string meant = similar_table(*input.facts, table);
+      plan.problems.push_back(fmt::format("table '{}' does not exist{}{}", table, meant.empty() ? "" : ": ", meant));
       continue;
     }
     Publishing publishing = plan_publishing(found->second, publication, name, input.facts->server.version);

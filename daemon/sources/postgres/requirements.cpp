@@ -466,14 +466,29 @@ Findings check_requirements(const Requirements& requirements, const Facts& facts
   return findings;
 }
 
-std::string missing_table_hint(const Facts& facts, const std::string& table) {
+std::string similar_table(const Facts& facts, const std::string& table) {
   const std::vector<std::string_view> others(facts.other_tables.begin(), facts.other_tables.end());
-  std::string_view meant = nearest_name(table, others);
-  const std::string_view name = std::string_view(table).substr(std::min(table.find('.'), table.size()));
+  const std::size_t dot = std::min(table.find('.'), table.size());
+  const std::string_view name = std::string_view(table).substr(dot);
+  std::string_view meant = same_but_for_case(table, others);
   for (const std::string_view other : others) {
     if (meant.empty() && other.ends_with(name)) meant = other;  // the same name in another schema
   }
-  if (!meant.empty()) return fmt::format("did you mean '{}'?", meant);
+  // In its schema, whose name says nothing of how near two tables are.
+  std::vector<std::string_view> beside;
+  for (const std::string_view other : others) {
+    if (dot < table.size() && other.starts_with(std::string_view(table).substr(0, dot + 1))) beside.push_back(other.substr(dot + 1));
+  }
+  if (meant.empty() && !name.empty()) {
+    if (const std::string_view nearest = nearest_name(name.substr(1), beside); !nearest.empty()) {
+      return fmt::format("did you mean '{}.{}'?", table.substr(0, dot), nearest);
+    }
+  }
+  return meant.empty() ? std::string() : fmt::format("did you mean '{}'?", meant);
+}
+
+std::string missing_table_hint(const Facts& facts, const std::string& table) {
+  if (std::string meant = similar_table(facts, table); !meant.empty()) return meant;
   return "names are matched exactly, without folding to lower case; without a schema, 'public' is meant";
 }
 

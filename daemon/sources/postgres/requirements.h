@@ -13,7 +13,9 @@ namespace evictd {
 // PG015, PG018 to PG022, PG024, PG034 and PG050 for every rule whose table exists.
 Findings check_requirements(const Requirements& requirements, const Facts& facts);
 
-// What a person may have meant by "schema.table", which does not exist.
+// What a person may have meant by "schema.table", which does not exist: "did you mean 'shop.orders'?", or nothing.
+std::string similar_table(const Facts& facts, const std::string& table);
+// The same, or how names are read.
 std::string missing_table_hint(const Facts& facts, const std::string& table);
 
 // What rules ask of tables that these cannot give, a sentence for each: columns that they do not have, conditions and

@@ -17,6 +17,13 @@ TEST(DidYouMean, FindsSlipsOfTheHand) {
   EXPECT_EQ(nearest_name("when-changed", kNames), "when_changed");
 }
 
+TEST(DidYouMean, TheSameInOtherLettersIsNearest) {
+  constexpr std::array<std::string_view, 3> kColumns = {"upped", "Supper", "UPPER"};
+  EXPECT_EQ(nearest_name("upper", kColumns), "UPPER");
+  EXPECT_EQ(same_but_for_case("UPPED", kColumns), "upped");
+  EXPECT_EQ(same_but_for_case("uppe", kColumns), "");
+}
+
 TEST(DidYouMean, ProposesNothingWhenNothingIsNear) {
   EXPECT_EQ(nearest_name("purge", kNames), "");
   EXPECT_EQ(nearest_name("", kNames), "");

@@ -142,6 +142,13 @@ TEST_F(RequirementsTest, AMisspelledTableIsAskedAbout) {
   EXPECT_THAT(refusal("- {table: product, keys: ['p:{id}']}"), HasSubstr("\nhint: did you mean 'public.products'?"));
   EXPECT_THAT(refusal("- {table: invoices, keys: ['p:{id}']}"), HasSubstr("\nhint: did you mean 'shop.invoices'?"));
   EXPECT_THAT(refusal("- {table: something_else, keys: ['p:{id}']}"), HasSubstr("\nhint: names are matched exactly"));
+  // The same name in another schema, or in other letters, before one that is merely near: a schema's name is not nearness.
+  facts.other_tables = {"public.ul", "public.fop", "public.types", "s2.foo", "public.UPPER", "public.us"};
+  EXPECT_EQ(similar_table(facts, "public.foo"), "did you mean 's2.foo'?");
+  EXPECT_EQ(similar_table(facts, "public.upper"), "did you mean 'public.UPPER'?");
+  EXPECT_EQ(similar_table(facts, "public.typs"), "did you mean 'public.types'?");
+  EXPECT_EQ(similar_table(facts, "public.bar"), "");
+  EXPECT_EQ(similar_table(facts, "s3.user"), "");
 }
 
 TEST_F(RequirementsTest, FullIdentityGivesEverything) {
