@@ -41,7 +41,8 @@ void CatalogueSession::turn_until(SteadyTime deadline, const std::function<bool(
     connection_.step(now);
     if (connection_.state() == PostgresConnection::State::kClosed) {
       const auto& failure = connection_.failure();
-      throw SessionFailure(ErrorKind::kConnection, failure ? failure->text : "the connection was closed");
+      if (!failure) throw SessionFailure(ErrorKind::kConnection, "the connection was closed");
+      throw SessionFailure(ErrorKind::kConnection, failure->text, {}, failure->hint);
     }
     if (done()) return;
     if (now.steady >= deadline) {
@@ -109,7 +110,7 @@ std::optional<Error> CatalogueSession::caught(const std::function<void()>& work,
     work();
     return std::nullopt;
   } catch (const SessionFailure& failure) {
-    return Error{failure.kind, conninfo.scrub(failure.what()), {}};
+    return Error{failure.kind, conninfo.scrub(failure.what()), failure.hint};
   } catch (const std::exception& e) {
     // An answer of another shape than asked for: this is not a session to go on with.
     return Error{ErrorKind::kConnection, fmt::format("unexpected answer: {}", conninfo.scrub(e.what())), {}};

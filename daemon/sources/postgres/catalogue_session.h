@@ -21,11 +21,12 @@ using TextRows = std::vector<std::vector<std::string>>;
 // What the methods below throw.
 class SessionFailure final : public std::exception {
  public:
-  SessionFailure(ErrorKind what_kind, std::string text, std::string state = {})
-      : kind(what_kind), sqlstate(std::move(state)), text_(std::move(text)) {}
+  SessionFailure(ErrorKind what_kind, std::string text, std::string state = {}, std::string what_helps = {})
+      : kind(what_kind), sqlstate(std::move(state)), hint(std::move(what_helps)), text_(std::move(text)) {}
   const char* what() const noexcept override { return text_.c_str(); }
   const ErrorKind kind;
   const std::string sqlstate;  // empty when the server did not say
+  const std::string hint;
 
  private:
   std::string text_;

@@ -69,7 +69,9 @@ void PostgresConnection::poll_credential(Now now) {
   const Result<Credential> answer = asking_->answer();
   asking_.reset();
   if (!answer) {
-    return lose("", answer.error().text + (answer.error().hint.empty() ? "" : " (" + answer.error().hint + ")"));
+    lose("", answer.error().text);
+    failure_->hint = answer.error().hint;
+    return;
   }
   conninfo_.set("password", answer->password.reveal());
   look_up(now);

@@ -27,6 +27,10 @@ struct PostgresFailure {
   std::string sqlstate;  // empty when the server did not say
   std::string text;      // one line, scrubbed
   bool needs_password = false;
+  std::string hint = {};  // of where the password is asked for
+
+  // For whoever has one line: "text (hint)".
+  std::string told() const { return hint.empty() ? text : text + " (" + hint + ")"; }
 };
 
 // What a command ended with: rows (NULL is an empty text), or the failure; the connection lives

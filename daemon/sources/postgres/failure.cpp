@@ -59,8 +59,7 @@ Error explain_failure(const PostgresFailure& failure, const FailureContext& cont
   return {state.empty() || state.starts_with("08") || state.starts_with("57")
               ? ErrorKind::kConnection
               : ErrorKind::kTransient,
-          text,
-          {}};
+          text, failure.hint};
 }
 
 }  // namespace evictd

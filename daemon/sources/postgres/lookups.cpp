@@ -94,7 +94,7 @@ void Lookups::step(Now now, bool is_leaving) {
   if (connection_.state() == State::kClosed) {
     if (!asked_) return;
     if (const auto& failure = connection_.failure()) {
-      problem_ = failure->text;
+      problem_ = failure->told();
       connection_.close();
       backoff_ = std::clamp(backoff_ * 2, kBackoffMin, kBackoffMax);
       retry_at_ = now.steady + backoff_;

@@ -43,7 +43,7 @@ std::optional<Snapshots::Answer> Snapshots::take() { return std::exchange(answer
 void Snapshots::lost(Now now) {
   const auto& failure = connection_.failure();
   if (failure) {
-    problem_ = failure->text;
+    problem_ = failure->told();
   } else if (problem_.empty()) {
     problem_ = "the connection was closed";
   }

@@ -130,7 +130,7 @@ Findings check_lookups_at(const DatabaseAddress& database, const RuleSet& rules)
   const Result<Facts> facts = catalogue.read_facts(Subject{"", "", rules.tables(), true});
   if (!facts) {
     findings.push_back({"PG001", Severity::kError, conninfo->server(), "rows of joined tables cannot be looked up: " + facts.error().text,
-                        "check that PostgreSQL runs there and that postgres_url is right"});
+                        facts.error().hint.empty() ? "check that PostgreSQL runs there and that postgres_url is right" : facts.error().hint});
     return findings;
   }
   // What a rule begins with comes from the events; that the database has it as well, nobody else looks at.

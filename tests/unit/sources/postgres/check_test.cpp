@@ -513,6 +513,13 @@ TEST_F(PostgresCheckTest, RolesAndServersThatWillNotDo) {
   ASSERT_EQ(ids(found), "PG001");
   EXPECT_THAT(found[0].cause, HasSubstr("PostgreSQL at 127.0.0.1:1: "));
   EXPECT_THAT(found[0].cause, ::testing::Not(HasSubstr("hunter2")));
+  // What is wrong is told in the words of whoever was asked.
+  chosen.credential.file = "/nonexistent/password";
+  found = check_postgres(chosen, rules_of(kProducts));
+  ASSERT_EQ(ids(found), "PG001");
+  EXPECT_EQ(found[0].cause, "PostgreSQL at 127.0.0.1:1: password_file '/nonexistent/password' cannot be read: No such file or directory");
+  EXPECT_EQ(found[0].fix, "the file must be there, and readable for the user that evictd runs as");
+  chosen.credential = {};
   chosen.url = "nonsense";
   found = check_postgres(chosen, rules_of(kProducts));
   ASSERT_EQ(ids(found), "PG001");
