@@ -8,7 +8,9 @@
 #include <optional>
 #include <set>
 
+#include "daemon/sources/postgres/requirements.h"
 #include "daemon/sources/postgres/sql_text.h"
+#include "mapping/did_you_mean.h"
 #include "mapping/lookup_sql.h"
 
 namespace evictd {
@@ -41,19 +43,39 @@ std::string tried(const LookupInfo& lookup, const std::vector<LookupParameter>& 
   return "explain " + sql;
 }
 
-std::string grants(const LookupInfo& lookup) {
+std::string grants(const LookupInfo& lookup, const std::string& role) {
   std::string text;
   for (std::size_t step = 0; step < lookup.steps.size(); ++step) {
     std::set<std::string> columns;
     for (const std::string& column : columns_read(lookup, step)) columns.insert(shown_name(column));
-    text += fmt::format("{}GRANT SELECT ({}) ON {} TO <role>;", text.empty() ? "" : " ", fmt::join(columns, ", "),
-                        shown_table(lookup.steps[step].table));
+    text += fmt::format("{}GRANT SELECT ({}) ON {} TO {};", text.empty() ? "" : " ", fmt::join(columns, ", "),
+                        shown_table(lookup.steps[step].table), shown_name(role));
   }
   return text;
 }
 
-// True when a lookup in it is an error of the server's whatever the question is: said here.
-bool judge_step(Catalogue& catalogue, const JoinStep& step, Findings& findings) {
+// A table or a column of the lookup that is not there.
+std::optional<Error> missing_of(const LookupInfo& lookup, const Facts& facts) {
+  for (std::size_t step = 0; step < lookup.steps.size(); ++step) {
+    const std::string name = lookup.steps[step].table.qualified();
+    const auto table = facts.tables.find(name);
+    if (table == facts.tables.end()) {
+      return Error{ErrorKind::kUsage, fmt::format("table '{}' does not exist in database '{}'", name, facts.server.database),
+                   missing_table_hint(facts, name)};
+    }
+    for (const std::string& column : columns_read(lookup, step)) {
+      const RelationFacts& relation = table->second.table;
+      if (relation.find_column(column) != nullptr) continue;
+      std::vector<std::string_view> names;
+      for (const ColumnFacts& one : relation.columns) names.push_back(one.name);
+      return Error{ErrorKind::kUsage, fmt::format("table '{}' has no column '{}'", name, column), did_you_mean(column, names, "columns")};
+    }
+  }
+  return std::nullopt;
+}
+
+// True when a lookup in it is an error of the server's whatever the question is: said here. `kind`: of the table, pg_class.relkind.
+bool judge_step(Catalogue& catalogue, const JoinStep& step, char kind, const std::string& role, Findings& findings) {
   const std::string relation = quoted_text(quoted_name(step.table.schema) + "." + quoted_name(step.table.table)) + "::regclass";
   std::string names;
   std::string shown;
@@ -67,20 +89,20 @@ bool judge_step(Catalogue& catalogue, const JoinStep& step, Findings& findings) 
       relation, names));
   if (!answer || answer->size() != 1) return false;  // it is not there, or may not be asked: said elsewhere
   const auto& row = answer->front();
-  if (row[1] != "t") {
+  if (row[1] != "t" && (kind == 'r' || kind == 'p')) {  // a view has no index, whatever it reads
     findings.push_back({"PG053", Severity::kWarning, step.place.to_string(),
                         fmt::format("the join '{}' looks rows of '{}' up by ({}), and no index begins with one of these: each lookup reads "
                                     "the whole table",
                                     step.alias, step.table.qualified(), shown),
-                        fmt::format("CREATE INDEX CONCURRENTLY ON {} ({});", shown_table(step.table), shown)});
+                        fmt::format("CREATE INDEX{} ON {} ({});", kind == 'p' ? "" : " CONCURRENTLY", shown_table(step.table), shown)});
   }
   if (row[0] != "t") return false;
   findings.push_back({"PG054", Severity::kError, step.place.to_string(),
                       fmt::format("row level security may hide rows of '{}' from evictd's role: lookups of the join '{}' are refused, and "
                                   "whole patterns are purged instead",
                                   step.table.qualified(), step.alias),
-                      fmt::format("ALTER ROLE <role> BYPASSRLS;, or make it a member of the role that owns {} (without FORCE ROW LEVEL SECURITY)",
-                                  shown_table(step.table))});
+                      fmt::format("ALTER ROLE {} BYPASSRLS; or make it a member of the role that owns {} (without FORCE ROW LEVEL SECURITY)",
+                                  shown_name(role), shown_table(step.table))});
   return true;
 }
 
@@ -101,10 +123,11 @@ void check_lookups(Catalogue& catalogue, const RuleSet& rules, const Facts& fact
                             "keep the elements in a table of their own"});
         continue;
       }
+      if (missing_of(lookup, facts)) continue;  // which another finding says
       bool is_refused = false;
       for (const JoinStep& step : lookup.steps) {
         const auto [known, is_new] = judged.try_emplace(step.place.to_string() + step.alias);
-        if (is_new) known->second = judge_step(catalogue, step, findings);
+        if (is_new) known->second = judge_step(catalogue, step, facts.tables.at(step.table.qualified()).table.kind, facts.server.role, findings);
         is_refused = is_refused || known->second;
       }
       const std::string question = tried(lookup, *parameters, rule.fan_out);
@@ -114,7 +137,7 @@ void check_lookups(Catalogue& catalogue, const RuleSet& rules, const Facts& fact
           findings.push_back({"PG052", Severity::kError, lookup.place.to_string(),
                               fmt::format("rows of '{}' cannot be looked up for rule '{}': {}", lookup.steps.back().table.qualified(), rule.name,
                                           answer.error().text),
-                              is_right ? grants(lookup) : "both columns of a 'match' need types that '=' compares"});
+                              is_right ? grants(lookup, facts.server.role) : "both columns of a 'match' need types that '=' compares"});
         }
       }
     }
@@ -136,7 +159,14 @@ Findings check_lookups_at(const DatabaseAddress& database, const RuleSet& rules)
   // What a rule begins with comes from the events; that the database has it as well, nobody else looks at.
   for (const RuleInfo& rule : rules.rules()) {
     for (const LookupInfo& lookup : rule.lookups) {
-      if (parameters_of(rule, lookup, *facts)) continue;
+      if (parameters_of(rule, lookup, *facts)) {
+        if (const auto missing = missing_of(lookup, *facts)) {
+          findings.push_back({"PG052", Severity::kError, lookup.place.to_string(),
+                              fmt::format("rows of '{}' cannot be looked up for rule '{}': {}", lookup.steps.back().table.qualified(), rule.name, missing->text),
+                              missing->hint});
+        }
+        continue;
+      }
       std::string columns;
       for (const JoinStep::Match& match : lookup.steps[0].match) columns += (columns.empty() ? "" : ", ") + shown_name(match.from);
       findings.push_back({"PG052", Severity::kError, lookup.place.to_string(),

@@ -473,7 +473,8 @@ TEST_F(PostgresCheckTest, JoinedTablesAreLookedUp) {
   sql->run(
       "create table owners (id uuid primary key, name text); create table orders (id int primary key, user_id int, label text);"
       "create table items (id int primary key, order_id bigint, owner text, tags int[]);"
-      "alter table items replica identity full; alter table orders replica identity full; alter table owners replica identity full");
+      "alter table items replica identity full; alter table orders replica identity full; alter table owners replica identity full;"
+      "create view seen as select * from orders; create table parts (id int, user_id int) partition by range (id)");
   const auto with = [&](const std::string& via, const std::string& key) {
     return check("- {table: public.items, via: {" + via + "}, keys: ['k:{" + key + "}']}");
   };
@@ -493,6 +494,17 @@ TEST_F(PostgresCheckTest, JoinedTablesAreLookedUp) {
               HasSubstr("PG052 rows of 'public.owners' cannot be looked up for rule 'public.items': "));
   EXPECT_THAT(about_lookups(with("o: {table: owners, match: {id: owner}}", "o.name")), HasSubstr("operator does not exist: uuid = text"));
   EXPECT_THAT(about_lookups(with("o: {table: orders, match: {id: tags}}", "o.user_id")), HasSubstr("'tags' of 'public.items' is an array"));
+  // What is not there is said once: it wants no index, and no types that compare.
+  for (const auto& [via, key, id] : {std::tuple{"o: {table: gone, match: {id: order_id}}", "o.user_id", "PG015"},
+                                     {"o: {table: orders, match: {nosuch: order_id}}", "o.user_id", "PG018"},
+                                     {"o: {table: orders, match: {id: order_id}}", "o.nosuch", "PG018"},
+                                     {"o: {table: seen, match: {user_id: order_id}}", "o.id", "PG024"}}) {
+    const Findings found = with(via, key);
+    EXPECT_NE(find(found, id), nullptr) << via << ids(found);
+    EXPECT_EQ(about_lookups(found), "") << via;
+  }
+  // The server builds no index of a partitioned table concurrently.
+  EXPECT_THAT(about_lookups(with("o: {table: parts, match: {user_id: order_id}}", "o.id")), HasSubstr("| CREATE INDEX ON public.parts (user_id);\n"));
   // Two steps; what the joined tables lack is found as for a rule of their own.
   const Findings two = with("o: {table: orders, match: {id: order_id}}, w: {table: owners, match: {name: o.label}}", "w.nobody");
   EXPECT_NE(find(two, "PG018"), nullptr) << ids(two);
