@@ -178,7 +178,7 @@ def test_explain_says_what_a_lookup_lacks(tables, make_evictd):
     tables.execute("create role looker login replication; grant select on items to looker")
     evictd = make_evictd(rules=RULES, postgres_url=tables.url(user="looker"))
     done = evictd.command("explain", "--from-table", "items", "--where", "id = 3")
-    assert done.returncode == 2 and "hint: GRANT USAGE ON SCHEMA public TO the role of postgres.url" in done.stderr, done.stderr
+    assert done.returncode == 2 and "hint: GRANT USAGE ON SCHEMA public TO looker; " in done.stderr, done.stderr
     tables.execute("grant usage on schema public to looker")
     done = evictd.command("explain", "--from-table", "items", "--where", "id = 3")
     assert done.returncode == 0, done.stderr

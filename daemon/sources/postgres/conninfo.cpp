@@ -112,6 +112,16 @@ std::string Conninfo::get(const std::string& keyword) const {
   return found == values_.end() ? std::string() : found->second;
 }
 
+std::string Conninfo::user() const {
+  if (std::string given = get("user"); !given.empty()) return given;
+  if (!get("service").empty()) return {};  // which may name one
+  const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> defaults(PQconndefaults(), &PQconninfoFree);
+  for (const PQconninfoOption* option = defaults.get(); option != nullptr && option->keyword != nullptr; ++option) {
+    if (std::string_view(option->keyword) == "user" && option->val != nullptr) return option->val;
+  }
+  return {};
+}
+
 std::vector<std::string> Conninfo::hosts() const {
   // What a service names (pg_service.conf) comes before the environment, and is libpq's to read.
   if (!or_environment(get("service"), "PGSERVICE").empty()) return split(get("host"));

@@ -34,6 +34,9 @@ class Conninfo {
   }
   std::string get(const std::string& keyword) const;
 
+  // Who signs in: the url's user, or whom libpq takes without one (PGUSER, the user that we run as). Empty: nobody knows.
+  std::string user() const;
+
   // Where the password is asked for at every connect; not set: it is in the text, or there is none.
   void use(CredentialSource credential) { credential_ = std::move(credential); }
   const CredentialSource& credential() const { return credential_; }

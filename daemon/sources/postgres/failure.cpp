@@ -29,8 +29,10 @@ Error explain_failure(const PostgresFailure& failure, const FailureContext& cont
         "check the user in postgres.url, its password (PGPASSWORD or a passfile) and pg_hba.conf"};
   }
   if (state == "3D000") return {ErrorKind::kUsage, text, "check the database name in postgres.url"};
-  if (state == "42501")
-    return {ErrorKind::kUsage, text, fmt::format("ALTER ROLE {} REPLICATION;", role)};
+  if (state == "42501") {
+    return {ErrorKind::kUsage, text,
+            context.role.empty() ? "the role that postgres.url signs in as needs REPLICATION" : fmt::format("ALTER ROLE {} REPLICATION;", role)};
+  }
   if (state == "42601" ||
       (state == "08P01" && failure.text.find("startup parameter") != std::string::npos)) {
     return {ErrorKind::kUsage,

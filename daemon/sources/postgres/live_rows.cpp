@@ -18,16 +18,15 @@ namespace {
 constexpr std::chrono::minutes kAnswerMax{5};  // a scan of a large table
 
 // The server's own words, with what helps.
-Error explained(Error error, const LiveRowsWanted& wanted) {
+Error explained(Error error, const LiveRowsWanted& wanted, const TableName& table, const std::string& role) {
   if (error.text.find("track_commit_timestamp") != std::string::npos ||
       error.text.find("commit timestamp") != std::string::npos) {
     error.hint = "set track_commit_timestamp = on and restart PostgreSQL (it knows only what is written after that); or say "
                  "--where with a column of your own, or purge the whole --table";
   } else if (error.text.find("permission denied for schema") != std::string::npos) {
-    const std::string schema = wanted.table.substr(0, wanted.table.find('.'));
-    error.hint = fmt::format("GRANT USAGE ON SCHEMA {} TO the role of postgres.url; or name another role there", schema);
+    error.hint = fmt::format("GRANT USAGE ON SCHEMA {} TO {}; or name another role in the url of PostgreSQL", shown_name(table.schema), shown_name(role));
   } else if (error.text.find("permission denied") != std::string::npos) {
-    error.hint = fmt::format("GRANT SELECT ON {} TO the role of postgres.url; or name another role there", wanted.table);
+    error.hint = fmt::format("GRANT SELECT ON {} TO {}; or name another role in the url of PostgreSQL", shown_relation(table), shown_name(role));
   } else if (!wanted.where.empty() && error.kind == ErrorKind::kUsage) {
     return std::move(error).within("'--where'");
   }
@@ -45,6 +44,8 @@ struct LiveRows::Impl {
   LiveRowsWanted wanted;
   std::optional<CatalogueSession> session;  // of the cursor
   Relation relation;
+  TableName table;
+  std::string role;
   std::vector<std::vector<std::string>> page;
 };
 
@@ -63,6 +64,8 @@ Result<std::unique_ptr<LiveRows>> LiveRows::open(const DatabaseAddress& database
                 missing_table_hint(*facts, wanted.table));
   }
   const RelationFacts& table = found->second.table;
+  impl->table = table.name;
+  impl->role = facts->server.role;
   impl->relation.id = table.oid;
   impl->relation.generation = 1;
   impl->relation.schema = table.name.schema;
@@ -119,7 +122,7 @@ Result<std::unique_ptr<LiveRows>> LiveRows::open(const DatabaseAddress& database
           Error{ErrorKind::kUsage,
                 is_syntax ? fmt::format("expected a condition in SQL, got '{}': {}", wanted.where, (*failure)->text) : (*failure)->text,
                 is_syntax ? "for example --where 'id = 7'" : ""},
-          wanted));
+          wanted, impl->table, impl->role));
     }
   }
   for (const std::string& statement :
@@ -127,7 +130,7 @@ Result<std::unique_ptr<LiveRows>> LiveRows::open(const DatabaseAddress& database
         fmt::format("declare evictd_rows no scroll cursor for select {} from {}{}", columns.empty() ? "1" : columns, from, conditions)}) {
     const auto done = impl->query(statement);
     if (done) continue;
-    Error error = explained(done.error(), wanted);
+    Error error = explained(done.error(), wanted, impl->table, impl->role);
     // Alone it is one half of a statement, such as 'true order by id'; between brackets it is not.
     if (!wanted.where.empty() && error.text.find("syntax error") != std::string::npos) {
       error = Error{ErrorKind::kUsage, fmt::format("'--where': expected a condition in SQL and nothing behind it, got '{}'", wanted.where),
@@ -142,7 +145,7 @@ const Relation& LiveRows::relation() const { return impl_->relation; }
 
 Result<std::vector<std::vector<Value>>> LiveRows::next() {
   auto page = impl_->query(fmt::format("fetch {} from evictd_rows", impl_->wanted.page));
-  if (!page) return tl::unexpected(explained(page.error(), impl_->wanted));
+  if (!page) return tl::unexpected(explained(page.error(), impl_->wanted, impl_->table, impl_->role));
   impl_->page = std::move(*page);
   std::vector<std::vector<Value>> rows;
   for (const std::vector<std::string>& texts : impl_->page) {

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "daemon/sources/postgres/publishing.h"
+#include "daemon/sources/postgres/sql_text.h"
 #include "mapping/did_you_mean.h"
 
 namespace evictd {
@@ -270,8 +271,8 @@ std::optional<Finding> judge_need(const Requirements& requirements, const Facts&
   const RuleInfo& rule = requirements.rules.at(need.rule);
   const auto found = facts.tables.find(rule.qualified_table());
   if (found == facts.tables.end()) return std::nullopt;
-  // Partitions have replica identities of their own; the first that lacks something speaks for all.
-  auto relations = found->second.row_relations();
+  // Partitions have replica identities of their own; the first that lacks something speaks for all that lack the same.
+  Relations relations = found->second.row_relations();
   if (relations.empty()) relations.push_back(&found->second.table);
   Relations lacking;
   std::string id;

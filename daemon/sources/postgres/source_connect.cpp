@@ -28,7 +28,7 @@ Subject PostgresSource::subject() const {
 }
 
 FailureContext PostgresSource::failure_context() const {
-  return FailureContext{conninfo_.server(), conninfo_.get("user"), slot_,
+  return FailureContext{conninfo_.server(), conninfo_.user(), slot_,
                         options_.credential.is_set() ? options_.credential.to_string() : std::string()};
 }
 

@@ -316,6 +316,24 @@ def test_purge_of_rows(make_postgres, redis, cache, folder):
     assert harm.returncode != 0 and postgres.value("select count(*) from products") > 0
 
 
+def test_what_may_not_be_read_is_granted_by_the_statement_that_is_told(postgres, redis, make_evictd):
+    postgres.execute("""create role "Odd role" login; create schema "a.b"; create table "a.b"."UPPER" (id int primary key);
+        create table "SHOUT" (id int primary key)""")
+    evictd = make_evictd(rules="""
+- {table: '"a.b".UPPER', keys: ["u:{id}"]}
+- {table: SHOUT, keys: ["s:{id}"]}
+""", postgres_url=postgres.url(user="Odd%20role"))
+    for table in ('"a.b".UPPER', "SHOUT"):
+        for _ in range(3):
+            done = evictd.command("explain", "--from-table", table)
+            if done.returncode == 0:
+                break
+            statement = re.search(r"GRANT [^;]*;", done.stderr).group()
+            assert statement.endswith(' TO "Odd role";'), done.stderr
+            postgres.execute(statement)
+        assert done.returncode == 0, done.stderr
+
+
 def test_purge_since_says_what_it_needs(postgres, redis, cache, make_evictd):
     purged = make_evictd(rules=RULES).command("purge", "--since", "10m")
     assert purged.returncode != 0 and "hint: set track_commit_timestamp = on" in purged.stderr, purged.stderr

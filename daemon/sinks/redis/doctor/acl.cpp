@@ -8,17 +8,6 @@
 namespace evictd {
 namespace {
 
-// In quotes where redis-cli would take it apart.
-std::string quoted(const std::string& word) {
-  if (word.find_first_of(" \"'\\\t") == std::string::npos) return word;
-  std::string out = "\"";
-  for (const char c : word) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += c;
-  }
-  return out + '"';
-}
-
 // A glob as ACL SETUSER takes it: blanks are refused there, and '?' stands for them too.
 std::string acl_glob(std::string glob) {
   std::replace_if(glob.begin(), glob.end(), [](unsigned char c) { return c <= ' '; }, '?');
@@ -41,6 +30,16 @@ bool any(const std::vector<const RuleInfo*>& rules, Condition condition) {
 }
 
 }  // namespace
+
+std::string redis_word(const std::string& word) {
+  if (word.find_first_of(" \"'\\\t") == std::string::npos) return word;
+  std::string out = "\"";
+  for (const char c : word) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + '"';
+}
 
 RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& rules, const RedisAclNeeds& needs) {
   // evictd's own keys first: markers, the record, its probe.
@@ -69,9 +68,9 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
   const bool has_counters = any(rules, [](const RuleInfo& rule) { return !rule.bump_templates.empty(); });
 
   RedisAcl acl;
-  acl.daemon = "ACL SETUSER " + quoted(user) + " reset on >PASSWORD ~evictd:*";
-  for (const std::string& key : keys) acl.daemon += " " + quoted("~" + key);
-  for (const std::string& channel : channels) acl.daemon += " " + quoted("&" + channel);
+  acl.daemon = "ACL SETUSER " + redis_word(user) + " reset on >PASSWORD ~evictd:*";
+  for (const std::string& key : keys) acl.daemon += " " + redis_word("~" + key);
+  for (const std::string& channel : channels) acl.daemon += " " + redis_word("&" + channel);
   acl.daemon +=
       " -@all +info +time +select +client|setname +get +mget +getrange +exists +set +pttl +pexpire +persist +unlink +evalsha +script|load"
       " +fcall +function|load +scan";
@@ -94,7 +93,7 @@ RedisAcl redis_acl(const std::string& user, const std::vector<const RuleInfo*>& 
   if (!channels.empty()) acl.daemon += " +incr +publish";
   if (needs.has_replicas_ack) acl.daemon += " +wait";
   if (needs.is_cluster) acl.daemon += " +cluster|info +cluster|slots +cluster|nodes +asking";
-  acl.check = "ACL SETUSER " + quoted(user) +
+  acl.check = "ACL SETUSER " + redis_word(user) +
               " +acl|whoami +acl|dryrun +command|info +config|get +eval +ping +randomkey +scard +type";
   return acl;
 }

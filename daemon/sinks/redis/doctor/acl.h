@@ -8,6 +8,9 @@
 
 namespace evictd {
 
+// In quotes where redis-cli would take it apart.
+std::string redis_word(const std::string& word);
+
 struct RedisAcl {
   std::string daemon;  // "ACL SETUSER evictd on >PASSWORD resetkeys ~product:* ... -@all +get ..."
   std::string check;   // what `evictd check` asks besides, for the same user

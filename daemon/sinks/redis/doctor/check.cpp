@@ -11,6 +11,7 @@
 #include <set>
 
 #include "daemon/sinks/redis/blocking_client.h"
+#include "daemon/sinks/redis/doctor/acl.h"
 #include "daemon/sinks/redis/errors.h"
 #include "daemon/sinks/redis/glob.h"
 #include "daemon/sinks/redis/record_text.h"
@@ -203,7 +204,7 @@ class RedisCheck {
     if (reply.is_error()) {
       const Error error = redis_error(reply.text);
       add("RD003", Severity::kError, where_, "'INFO' was refused: " + error.text,
-          "ACL SETUSER <user> +info");
+          "ACL SETUSER " + redis_word(client_->address().user.empty() ? "default" : client_->address().user) + " +info");
       return false;
     }
     info_ = reply.text;

@@ -173,7 +173,7 @@ Findings check_postgres(const PostgresOptions& options, const RuleSet& rules,
         {"PG001", Severity::kError, "postgres.url", conninfo.error().text, conninfo.error().hint}};
   conninfo->use(options.credential);
   conninfo->pin_session("evictd check", options.client_encoding);
-  const FailureContext context{conninfo->server(), conninfo->get("user"), options.slot,
+  const FailureContext context{conninfo->server(), conninfo->user(), options.slot,
                                options.credential.is_set() ? options.credential.to_string() : std::string()};
 
   judge_transport(*conninfo, findings);

@@ -63,6 +63,15 @@ TEST(ConninfoServer, SeveralHostsOfTheEnvironmentKeepTheirPorts) {
   EXPECT_EQ(conninfo.get("host") + " " + conninfo.get("hostaddr") + " " + conninfo.get("port"), "a,a,b 10.0.0.1,10.0.0.2,10.0.0.3 1,1,2");
 }
 
+TEST(ConninfoParse, WhoeverSignsInHasANameWithoutOneInTheUrlToo) {
+  EXPECT_EQ(parsed("postgresql://a@h/shop").user(), "a");
+  ::setenv("PGUSER", "from environment", 1);
+  EXPECT_EQ(parsed("postgresql://h/shop").user(), "from environment");
+  EXPECT_EQ(parsed("service=some").user(), "") << "which may name one";
+  ::unsetenv("PGUSER");
+  EXPECT_NE(parsed("postgresql://h/shop").user(), "") << "the user that we run as";
+}
+
 TEST(ConninfoParse, RefusesWithoutRepeatingWhatMayBeAPassword) {
   const auto bad = Conninfo::parse("host=db passwrd=hunter2 'hunter3");
   ASSERT_FALSE(bad);

@@ -25,6 +25,8 @@ TEST(Failure, WhatAPersonMustChangeIsUsage) {
       explained("42501", "must be superuser or replication role to start walsender").to_string(),
       "PostgreSQL at db:5432: must be superuser or replication role to start walsender\n"
       "hint: ALTER ROLE \"evictd\" REPLICATION;");
+  EXPECT_EQ(explain_failure(PostgresFailure{"42501", "must be superuser"}, FailureContext{}).hint,
+            "the role that postgres.url signs in as needs REPLICATION") << "no statement without a name";
 }
 
 TEST(Failure, AnImpossibleSlotNameIsUsage) {
