@@ -52,7 +52,7 @@ Error explain_failure(const PostgresFailure& failure, const FailureContext& cont
   }
   if (state == "53400") {
     return {ErrorKind::kTransient, text,
-            "raise max_replication_slots, or drop a slot that nobody uses"};
+            "raise max_replication_slots, or drop a slot that nobody needs any more"};
   }
   if (state == "53300") {
     return {ErrorKind::kTransient, text,

@@ -62,7 +62,8 @@ void gather_limits(Catalogue& catalogue, CheckFacts& check) {
   const auto rows = catalogue.query(
       "select (select count(*) from pg_replication_slots), (select setting from pg_settings where "
       "name = 'max_replication_slots'),"
-      " (select slot_name from pg_replication_slots where not active order by slot_name limit 1),"
+      " (select slot_name from pg_replication_slots where not active and not temporary"
+      " and slot_type = 'logical' order by slot_name limit 1),"
       " (select count(*) from pg_stat_replication), (select setting from pg_settings where name = "
       "'max_wal_senders'),"
       " (select setting from pg_settings where name = 'max_slot_wal_keep_size'),"

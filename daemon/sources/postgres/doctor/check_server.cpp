@@ -107,7 +107,8 @@ class Judge {
                         slot_name()),
             check_.idle_slot.empty()
                 ? "raise max_replication_slots and restart PostgreSQL"
-                : fmt::format("raise max_replication_slots, or drop '{}', which nobody uses",
+                : fmt::format("raise max_replication_slots and restart PostgreSQL; or ask whose the logical slot '{}' is, which is not in use just now: when "
+                              "it is dropped, its owner misses what it has not read yet",
                               check_.idle_slot));
       }
       if (!check_.open_transactions.empty()) {

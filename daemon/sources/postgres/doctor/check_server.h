@@ -21,7 +21,7 @@ struct CheckFacts {
   std::string system;  // empty when the replication connection failed
   std::string timeline;
   int slots_used = 0, slots_max = 0;
-  std::string idle_slot;  // one that nobody uses
+  std::string idle_slot;  // a logical one that nobody uses now; of a physical one a standby lives
   int senders_used = 0, senders_max = 0;
   std::int64_t slot_wal_keep_mb = -1;    // max_slot_wal_keep_size; -1: no limit
   std::int64_t idle_slot_timeout_s = 0;  // PostgreSQL 18; 0: never

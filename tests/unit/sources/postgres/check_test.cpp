@@ -103,7 +103,8 @@ TEST_F(JudgeServer, NoFreeSlot) {
   check.idle_slot = "old";
   expect("PG005", Severity::kError, "max_replication_slots",
          "all 10 are in use, and slot 'evictd' is still to be created",
-         "raise max_replication_slots, or drop 'old', which nobody uses");
+         "raise max_replication_slots and restart PostgreSQL; or ask whose the logical slot 'old' is, which is not in use just now: when it is "
+         "dropped, its owner misses what it has not read yet");
 }
 TEST_F(JudgeServer, NoFreeSender) {
   check.senders_used = 10;

@@ -77,7 +77,7 @@ TEST(Failure, WhatPassesIsRetried) {
   EXPECT_EQ(explained("53300", "sorry, too many clients already").hint,
             "raise max_connections and max_wal_senders, or close other connections");
   EXPECT_EQ(explained("53400", "all replication slots are in use").hint,
-            "raise max_replication_slots, or drop a slot that nobody uses");
+            "raise max_replication_slots, or drop a slot that nobody needs any more");
   EXPECT_EQ(explained("55P03", "lock not available").kind, ErrorKind::kTransient);
 }
 
