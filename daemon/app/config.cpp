@@ -840,7 +840,7 @@ Result<ValidConfig> load_config(const std::string& file, const Environment& envi
   Result<std::string> text = read_text_file(file, "configuration");
   if (!text) {
     Error error = text.error();
-    error.hint = "name it with -c FILE, or let 'evictd init' propose one";
+    if (error.hint.empty()) error.hint = "name it with -c FILE, or let 'evictd init' propose one";
     return tl::unexpected(std::move(error));
   }
   return parse_config(*text, file, environment);

@@ -56,6 +56,22 @@ Result<void> expand_text(YamlNode& node, const Environment& environment, Expande
   return {};
 }
 
+// Nothing where that depends on which file it is: one that is not there.
+std::string_view what_helps(int reason) {
+  switch (reason) {
+    case EACCES:
+    case EPERM:
+      return "let the user that evictd runs as read it, and pass through the folders above it";
+    case EISDIR:
+      return "name a file in that folder";
+    case EMFILE:
+    case ENFILE:
+      return "let evictd open more files: LimitNOFILE of its unit, ulimit -n of a shell";
+    default:
+      return {};
+  }
+}
+
 }  // namespace
 
 Result<void> expand_variables(YamlNode& node, const Environment& environment, std::string_view except, Expanded how) {
@@ -83,7 +99,7 @@ Result<std::string> read_text_file(const std::string& file, const std::string& w
   const auto cannot = [&](int reason) {
     const bool is_for_a_moment = reason == EMFILE || reason == ENFILE || reason == ENOMEM;
     return fail(is_for_a_moment ? ErrorKind::kTransient : ErrorKind::kUsage,
-                fmt::format("cannot read the {} '{}': {}", what, file, std::strerror(reason)));
+                fmt::format("cannot read the {} '{}': {}", what, file, std::strerror(reason)), std::string(what_helps(reason)));
   };
   // Without waiting: a FIFO nobody writes to would keep its reader for ever.
   const Descriptor descriptor(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
@@ -105,7 +121,7 @@ Result<std::string> read_text_file(const std::string& file, const std::string& w
     text.append(buffer, static_cast<std::size_t>(count));
     if (text.size() > kYamlBytesMax) {
       return fail(ErrorKind::kUsage, fmt::format("expected at most {} in the {} '{}', got more",
-                                                 size_text(kYamlBytesMax), what, file));
+                                                 size_text(kYamlBytesMax), what, file), "is it the file that is meant?");
     }
   }
 }

@@ -536,7 +536,7 @@ TEST(Config, SaysWhyAFileCannotBeRead) {
             "hint: name it with -c FILE, or let 'evictd init' propose one");
   const Result<std::string> folder = read_text_file("/", "configuration");
   ASSERT_FALSE(folder);
-  EXPECT_EQ(folder.error().text, "cannot read the configuration '/': Is a directory");
+  EXPECT_EQ(folder.error().to_string(), "cannot read the configuration '/': Is a directory\nhint: name a file in that folder");
 }
 
 // A reload must not be refused for good because of a moment.
