@@ -11,10 +11,11 @@ class KafkaEvictd(daemon.Evictd):
     """One daemon of a consumer group."""
 
     def __init__(self, folder, kafka, redis_url, rules, *, topics=("^shop[.]public[.]",), group="evictd", kafka_more="",
-                 redis_more="", properties=None):  # pylint: disable=super-init-not-called
+                 redis_more="", properties=None, program="evictd", caches=None):  # pylint: disable=super-init-not-called
+        """`caches`: what stands below 'caches:', indented; instead of `redis_url`."""
         os.makedirs(folder, exist_ok=True)
         self.folder = folder
-        self.program = daemon.binary()
+        self.program = daemon.binary(program)
         self.port = process.free_port()
         self.log = f"{folder}/evictd.log"
         self.config = f"{folder}/evictd.yaml"
@@ -24,12 +25,13 @@ class KafkaEvictd(daemon.Evictd):
         self.write_rules(rules)
         settings = {"topic.metadata.refresh.interval.ms": "1000", "session.timeout.ms": "6000",
                     "heartbeat.interval.ms": "500", **(properties or {})}
+        cache = f"caches:\n{caches}" if caches else f"redis:\n  url: {redis_url}\n" + "".join(f"  {line}\n" for line in redis_more.splitlines())
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(f"kafka:\n  brokers: {kafka.brokers}\n  group: {group}\n"
                        f"  topics: [{', '.join(repr(topic) for topic in topics)}]\n"
                        "  properties:\n" + "".join(f"    {name}: '{value}'\n" for name, value in settings.items()) +
                        "".join(f"  {line}\n" for line in kafka_more.splitlines()) +
-                       f"redis:\n  url: {redis_url}\n" + "".join(f"  {line}\n" for line in redis_more.splitlines()) +
+                       cache +
                        f"http:\n  listen: 127.0.0.1:{self.port}\nlog: {{level: info, format: text}}\nrules: rules.yaml\n")
 
 

@@ -14,27 +14,30 @@ import redis as redis_client
 
 from harness import servers
 from harness.waiting import eventually
-from world import LINES, NOTES, PARTS
+from world import EXTRA, LINES, NOTES, PARTS
 
 FAULTS = {}
 
 
 class Fault:
-    def __init__(self, name, act, touches, draw, hold, world, weight):
-        self.name, self.act, self.touches, self.draw, self.hold, self.world, self.weight = name, act, touches, draw, hold, world, weight
+    def __init__(self, name, act, touches, draw, hold, world, source, weight):
+        self.name, self.act, self.touches, self.draw, self.hold, self.world, self.source, self.weight = (
+            name, act, touches, draw, hold, world, source, weight)
 
 
-def fault(name, *touches, draw=lambda choice: {}, hold=(0.2, 3.0), world="any", weight=1):
-    """`touches`: what no other fault may touch meanwhile. `world`: single, sentinel, cluster, faketime, second or any."""
+def fault(name, *touches, draw=lambda choice: {}, hold=(0.2, 3.0), world="any", source="any", weight=1):
+    """`touches`: what no other fault may touch meanwhile. `world`: single, sentinel, cluster, faketime, second or any.
+    `source`: postgres, kafka or any."""
     def register(act):
-        FAULTS[name] = Fault(name, act, set(touches), draw, hold, world, weight)
+        FAULTS[name] = Fault(name, act, set(touches), draw, hold, world, source, weight)
         return act
     return register
 
 
 def start_again(world):
-    if not world.evictd.is_running():
-        world.evictd.start(ready=False)
+    for one in world.members():
+        if not one.is_running():
+            one.start(ready=False)
 
 
 # evictd.
@@ -67,6 +70,7 @@ def take_over(world):
     first, second = world.evictd, world.make_evictd()
     second.start(ready=False)
     yield
+    world.source.change_hands()
     first.kill()
     world.evictd = second
 
@@ -77,16 +81,15 @@ def limit(pid, what, most):
     return soft, hard
 
 
-@fault("no descriptors for evictd", "evictd", "way to postgres", "way to redis", draw=lambda choice: {"spare": choice.randrange(4)}, hold=(1, 4))
+@fault("no descriptors for evictd", "evictd", "way to postgres", "way to redis", "way to kafka", draw=lambda choice: {"spare": choice.randrange(4)}, hold=(1, 4))
 def few_descriptors(world, spare):
     pid = world.evictd.process.pid
     try:
         before = limit(pid, resource.RLIMIT_NOFILE, 3 + spare)
     except PermissionError:
         before = None
-    for proxy in (world.to_postgres, world.to_redis):
-        if proxy is not None:
-            proxy.tell("cut")
+    for proxy in world.ways():
+        proxy.tell("cut")
     yield
     if before is not None and world.evictd.is_running():
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
@@ -121,31 +124,30 @@ def clock_jumps(world, seconds):
 
 def hang_up(world):
     """To a process that has come as far as to know what that means: before, it ends it."""
-    eventually("evictd listens", lambda: world.evictd.http("/livez")[0] != 0 or not world.evictd.is_running(), 30)
-    world.evictd.signal(signal.SIGHUP)
+    for one in world.members():
+        eventually("evictd listens", lambda one=one: one.http("/livez")[0] != 0 or not one.is_running(), 30)
+        one.signal(signal.SIGHUP)
 
 
 @fault("a broken rules file", "rules", "evictd", hold=(0.2, 1))
 def broken_rules(world):
-    world.evictd.write_rules(world.rules + "- {table: items, kyes: ['x:{id}']}\n")
+    world.write_rules(world.rules + "- {table: items, kyes: ['x:{id}']}\n")
     hang_up(world)
     yield
-    world.evictd.write_rules(world.rules)
+    world.write_rules(world.rules)
     hang_up(world)
 
 
 @fault("a rule goes and comes back", "rules", "evictd", draw=lambda choice: {"restart": choice.choice(["no", "when gone", "when back"])})
 def rule_goes(world, restart):
-    from world import RULES  # pylint: disable=import-outside-toplevel
-
     with_extra = world.rules
     world.extra_is_on = False
-    world.rules = RULES
-    world.evictd.write_rules(world.rules)
+    world.rules = with_extra.removesuffix(EXTRA)
+    world.write_rules(world.rules)
     reload(world, restart == "when gone")
     yield
     world.rules = with_extra
-    world.evictd.write_rules(world.rules)
+    world.write_rules(world.rules)
     reload(world, restart == "when back")
     world.allow("rules", 15, lasting=15)
     world.extra_is_on = True
@@ -153,8 +155,9 @@ def rule_goes(world, restart):
 
 def reload(world, by_restart):
     if by_restart:
-        world.evictd.kill()
-        world.evictd.start(ready=False)
+        for one in world.members():
+            one.kill()
+            one.start(ready=False)
     else:
         hang_up(world)
 
@@ -175,10 +178,9 @@ def bad_way(proxy, how):
        draw=lambda choice: {"how": choice.choice([*WAYS, f"cut_after {choice.randint(1, 20000)}"])})
 def bad_way_to_postgres(world, how):
     if how in ("hole", "slice 1", "slice 3"):
-        # A stream that is silent looks like an idle one; it counts as current for 30 s (FlowOptions::current_for).
-        world.allow("silence", 40)
+        world.source.silence()
     yield from bad_way(world.to_postgres, how)
-    world.allow("silence", 40, lasting=3)
+    world.source.silence(lasting=3)
 
 
 @fault("a bad way to redis", "way to redis", world="single", weight=3,
@@ -206,7 +208,7 @@ def commits_hang(world):
 
 
 def walsenders(world):
-    return [row[0] for row in world.sql("select active_pid from pg_replication_slots where slot_name = 'evictd' and active_pid is not null")]
+    return [row[0] for row in world.sql(f"select active_pid from pg_replication_slots where slot_name = '{world.source.slot}' and active_pid is not null")]
 
 
 @fault("a process of postgres dies", "sql", "postgres", hold=(0, 1), draw=lambda choice: {"who": choice.choice(["walsender", "checkpointer", "client backend"])})
@@ -228,7 +230,7 @@ def terminated(world):
 
 @fault("the walsender stands still", "postgres", hold=(0.5, 5))
 def walsender_stands(world):
-    world.allow("silence", 40)
+    world.source.silence()
     pids = walsenders(world)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -238,10 +240,10 @@ def walsender_stands(world):
             os.kill(pid, signal.SIGCONT)
         except ProcessLookupError:
             pass
-    world.allow("silence", 40, lasting=3)
+    world.source.silence(lasting=3)
 
 
-@fault("the slot is lost", "sql", "postgres", "evictd", hold=(0, 2),
+@fault("the slot is lost", "sql", "postgres", "evictd", hold=(0, 2), source="postgres",
        draw=lambda choice: {"how": choice.choice(["dropped", "dropped while running", "made anew", "read by another", "too much WAL"])}, weight=2)
 def slot_is_lost(world, how):
     if how == "dropped while running":
@@ -281,7 +283,7 @@ def copy_data(postgres, where):
     subprocess.run(["cp", "-a", postgres.data, where], check=True)
 
 
-@fault("postgres comes back with older data", "sql", "postgres", "schema", "slots", hold=(0.3, 3))
+@fault("postgres comes back with older data", "sql", "postgres", "schema", "slots", hold=(0.3, 3), source="postgres")
 def older_postgres(world):
     """A backup that was taken with the server stopped is put back: positions and transactions are given away once more. Evictd
     has followed the server for a moment in between: of a past that it has never seen nobody can tell it that it is gone."""
@@ -305,7 +307,7 @@ def older_postgres(world):
     world.tell_passwords()
 
 
-@fault("a standby is promoted", "sql", "postgres", "schema", "slots", "way to postgres", hold=(0.3, 2),
+@fault("a standby is promoted", "sql", "postgres", "schema", "slots", "way to postgres", hold=(0.3, 2), source="postgres",
        draw=lambda choice: {"slot": choice.choice(["none", "late"]), "cut_off": choice.random() < 0.5})
 def standby_is_promoted(world, slot, cut_off):
     """Asynchronous: what the primary committed last may be lost. Evictd and the application find the new one under the old name."""
@@ -396,7 +398,7 @@ SCHEMA_CHANGES = {
 }
 
 
-@fault("the schema changes", "sql", "schema", draw=lambda choice: {"what": choice.choice(list(SCHEMA_CHANGES))}, weight=2)
+@fault("the schema changes", "sql", "schema", draw=lambda choice: {"what": choice.choice(list(SCHEMA_CHANGES))}, source="postgres", weight=2)
 def schema_changes(world, what):
     there, back = SCHEMA_CHANGES[what]
     world.allow("schema", 15)
@@ -430,7 +432,7 @@ PUBLICATION_CHANGES = {
 }
 
 
-@fault("the publication changes", "sql", "schema", draw=lambda choice: {"what": choice.choice(list(PUBLICATION_CHANGES))}, hold=(0.2, 2))
+@fault("the publication changes", "sql", "schema", draw=lambda choice: {"what": choice.choice(list(PUBLICATION_CHANGES))}, hold=(0.2, 2), source="postgres")
 def publication_changes(world, what):
     there, back = PUBLICATION_CHANGES[what]
     world.allow("schema", 15)
@@ -442,7 +444,7 @@ def publication_changes(world, what):
 
 
 @fault("partitions change", "sql", "schema", draw=lambda choice: {"how": choice.choice(["detach and change", "drop and make", "a new one", "swap"])},
-       hold=(0.1, 2))
+       hold=(0.1, 2), source="postgres")
 def partitions_change(world, how):
     """The statements of one way fail where another has been before: all of it is left undone then."""
     world.allow("schema", 15)

@@ -4,6 +4,7 @@ demands a cache that tells the truth: at rest, and whenever evictd says so. See 
 
     nemesis.py                       one seed after the other, for a minute
     nemesis.py --minutes 60          for an hour; --keep-going: also after a failure
+    nemesis.py --source kafka        Debezium and Kafka between PostgreSQL and evictd in every seed
     nemesis.py --seed 17             that one again
     nemesis.py --seed 17 --shrink    the shortest part of its schedule that still fails
     nemesis.py --schedule FILE       a schedule that a failure has printed
@@ -25,7 +26,9 @@ sys.path.insert(0, HERE)
 sys.path.insert(0, os.path.dirname(HERE))
 
 import faults  # noqa: E402
+import kafka_faults  # noqa: E402,F401  pylint: disable=unused-import
 from harness import process  # noqa: E402
+from sources import SOURCES, fetch_kafka, kafka_is_missing  # noqa: E402
 from world import Failure, World, faketime_library  # noqa: E402
 
 ROUNDS, STEPS = 3, 4
@@ -33,14 +36,24 @@ OWN_FAULT = "the nemesis itself"  # what fails so says nothing of evictd
 
 
 def fits(fault, kind):
+    if fault.source not in ("any", kind.get("source", "postgres")):
+        return False
     return fault.world in ("any", kind["redis"]) or (fault.world == "faketime" and kind["faketime"]) or (fault.world == "second" and kind.get("second"))
 
 
-def draw(seed, rounds=ROUNDS, steps=STEPS):
+def source_of(seed):
+    """One seed in six reads from Kafka, where its parts are there already."""
+    return "kafka" if random.Random(f"nemesis source {seed}").random() < 1 / 6 and kafka_is_missing() is None else "postgres"
+
+
+def draw(seed, rounds=ROUNDS, steps=STEPS, source="postgres"):
     """The whole schedule of a seed: {"world": ..., "rounds": [[step, ...], ...]}"""
     choice = random.Random(f"nemesis {seed}")
     kind = {"redis": choice.choice(["single", "single", "single", "sentinel", "cluster"]), "faketime": choice.random() < 0.2,
             "second": choice.choice([None, None, "beside", "behind"])}
+    if source == "kafka":
+        # No changed clock: librdkafka waits by the time of day.
+        kind.update(source=source, members=choice.choice([1, 2, 2]), faketime=False)
     possible = [fault for fault in faults.FAULTS.values() if fits(fault, kind)]
     weights = [fault.weight for fault in possible]
     schedule = {"seed": seed, "world": kind, "rounds": []}
@@ -102,7 +115,7 @@ def play(schedule, program="evictd", quiet=False, keep=False):
     began = time.monotonic()
     try:
         world = World(random.Random(f"world {schedule['seed']}"), layout=kind["redis"], second=kind.get("second"), faketime=kind["faketime"],
-                      program=program, quiet=quiet)
+                      source=kind.get("source", "postgres"), members=kind.get("members", 1), program=program, quiet=quiet)
         world.start()
         wait(world, 1)
         for steps in schedule["rounds"]:
@@ -182,6 +195,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=1)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--source", choices=[*SOURCES], help="what evictd reads; else drawn from the seed: kafka where it is there already")
     parser.add_argument("--schedule")
     parser.add_argument("--shrink", action="store_true")
     parser.add_argument("--tries", type=int, default=3)
@@ -191,6 +205,8 @@ def main():
     parser.add_argument("--program", default="evictd")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
+    if options.source == "kafka":
+        fetch_kafka()
     if options.list or options.scenario:
         import named  # pylint: disable=import-outside-toplevel
 
@@ -209,7 +225,7 @@ def main():
             with open(options.schedule, encoding="utf-8") as file:
                 schedule = json.load(file)
         else:
-            schedule = draw(number, options.rounds, options.steps)
+            schedule = draw(number, options.rounds, options.steps, options.source or source_of(number))
         print(f"seed {schedule['seed']}, {schedule['world']}: {sum(map(len, schedule['rounds']))} faults", flush=True)
         failed = play(schedule, options.program, keep=options.keep)
         ran += 1

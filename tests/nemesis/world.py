@@ -22,16 +22,16 @@ from redis.cluster import RedisCluster
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "faults"))
 logging.getLogger("redis.cluster").setLevel(logging.CRITICAL)  # it prints each MOVED that it follows
 
-from harness import cluster, daemon, process, servers  # noqa: E402
+from harness import cluster, process, servers  # noqa: E402
 from harness.proxy import Proxy  # noqa: E402
 from harness.waiting import eventually  # noqa: E402
+import sources  # noqa: E402
 
 ITEMS, GROUPS, NOTES, PARTS, LINES = 40, 5, 20, 20, 60
 TOMBSTONE_TTL = 3.0
 SETTLE = 1.0
 # A reader is cut off after this, by Redis's own clock: a plain reader may take less than `settle` (G4).
 READER_DEADLINE = 0.5
-LAG_GREEN = 0.5
 
 SCHEMA = f"""
 create table items (id integer primary key, grp integer not null, version bigint not null, body text not null);
@@ -229,14 +229,16 @@ def cache_text(name, url, more):
 class World:
     """One private set of servers, and everything that runs against them until close()."""
 
-    def __init__(self, choice, *, layout="single", second=None, faketime=False, program="evictd", quiet=False):
-        """`layout` of the first cache: single, sentinel or cluster. `second`: another cache, `beside` the first or `behind` it."""
+    def __init__(self, choice, *, layout="single", second=None, faketime=False, source="postgres", members=1, program="evictd", quiet=False):
+        """`layout` of the first cache: single, sentinel or cluster. `second`: another cache, `beside` the first or `behind` it.
+        `source`: what evictd reads, postgres or kafka, with so many members in its group."""
         self.folder = process.temporary_folder("evictd-nemesis-")
         self.choice = choice
         self.quiet = quiet
         self.failure = None
         self.is_closed = False
-        self.rules = RULES + EXTRA
+        self.source = sources.SOURCES[source](self)
+        self.rules = RULES + self.source.rules + EXTRA
         self.extra_is_on = True
         self.bounds = {}  # name of a fault: (seconds that staleness may last while green, until when, or None: it goes on)
         self.standbys = 0
@@ -278,19 +280,31 @@ class World:
             self.set_clock(0)
         self.rotate()
         self.program = program
-        self.evictd = self.make_evictd()
-        self.evictd.start()
         self.threads = []
         self.writes = self.reads = self.looks = self.green_looks = self.checks = 0
         self.troubles = {}
         self.writing = self.reading = False
         self.stopping = threading.Event()
+        self.source.start()
+        self.evictd = self.make_evictd()
+        self.others = []  # further members of its group, where the source has groups
+        self.evictd.start()
+        for _ in range(members - 1):
+            self.others.append(self.make_evictd())
+            self.others[-1].start()
 
     def say(self, text):
         if not self.quiet:
             print(f"    {text}", flush=True)
 
     # evictd.
+
+    def members(self):
+        return [self.evictd, *self.others]
+
+    def write_rules(self, text):
+        for one in self.members():
+            one.write_rules(text)
 
     def make_evictd(self):
         if self.sentinels is not None:
@@ -305,9 +319,7 @@ class World:
         if self.second is not None:
             caches += cache_text("second", self.redis_of_second.url(), f"timeout: 1s\ntombstone_ttl: {int(TOMBSTONE_TTL)}s\n")
             caches += "    park_after: {age: 4s}\n" + ("    after: first\n" if self.second == "behind" else "")
-        one = daemon.Evictd(
-            f"{self.folder}/evictd{self.daemons}", self.postgres.url(user="nemesis", port=self.to_postgres.port), None, self.rules,
-            postgres_more=f"password_file: {self.password_file}\nheartbeat: 1s\n", caches=caches, program=self.program)
+        one = self.source.make_evictd(f"{self.folder}/evictd{self.daemons}", caches)
         self.daemons += 1
         if self.faketime_file is not None:
             one.env = dict(os.environ, LD_PRELOAD=faketime_library(), FAKETIME_TIMESTAMP_FILE=self.faketime_file,
@@ -380,6 +392,10 @@ class World:
                 raise AssertionError(str(error)) from error
         return eventually(f"'{statement}' is done", done, seconds, every=0.1)[0]
 
+    def ways(self):
+        """The proxies between evictd and its servers."""
+        return [proxy for proxy in (self.to_redis, self.to_postgres, self.source.way) if proxy is not None]
+
     # Bounds of the watch.
 
     def allow(self, name, seconds, lasting=None):
@@ -388,7 +404,7 @@ class World:
 
     def bound(self, kind):
         now = time.monotonic()
-        most = TOMBSTONE_TTL + 4 if kind in CHECKED else SETTLE + 3
+        most = (TOMBSTONE_TTL + 4 if kind in CHECKED else SETTLE + 3) + self.source.delay
         for name, (seconds, until) in list(self.bounds.items()):
             if until is not None and now > until:
                 self.bounds.pop(name, None)
@@ -409,6 +425,8 @@ class World:
             for number in range(2):
                 self._thread(lambda choice, name=name: self._read(choice, self.caches[name], is_late=True), f"{seeds}late{name}{number}")
             self._thread(Watch(self, name).run, f"{seeds}watch{name}")
+        for number, work in enumerate(self.source.threads()):
+            self._thread(work, f"{seeds}source{number}")
         return self
 
     def _thread(self, work, seed):
@@ -480,42 +498,28 @@ class World:
     def rest(self, seconds=100):
         """Writers stop; evictd must come to rest, and then tell the truth."""
         self.writing = False
-        process_of = self.evictd
-        if not process_of.is_running():
-            raise Failure(f"evictd ended by itself with {process_of.process.returncode}:\n{process_of.log_tail(15)}")
+        for one in self.members():
+            if not one.is_running():
+                raise Failure(f"evictd ended by itself with {one.process.returncode}:\n{one.log_tail(15)}")
         time.sleep(0.05)  # a writer's last statement may be under way; what it commits later is waited for below
+        self.source.wait_for_what_comes_before_evictd()
         try:
-            process_of.wait_until_ready(seconds)
-            eventually("evictd has acknowledged the last commit, and says that it has caught up", self._has_caught_up, seconds)
+            for one in self.members():
+                one.wait_until_ready(seconds)
+            eventually("evictd has acknowledged the last commit, and says that it has caught up", self.source.has_caught_up, seconds)
         except AssertionError as error:
-            raise Failure(f"evictd does not come to rest: {error}\n{process_of.log_tail(15)}") from error
+            raise Failure(f"evictd does not come to rest: {error}\n" + "\n".join(one.log_tail(15) for one in self.members())) from error
         self.reading = False
         time.sleep(0.3)  # a reader's last fill may be under way: it is a quick one, or it is refused
         self.differences()
         self.check()
-        resident = process_of.memory_bytes("VmHWM")
+        resident = max(one.memory_bytes("VmHWM") for one in self.members())
         if resident > 200 * 2**20:
             raise Failure(f"evictd used {resident >> 20} MiB")
-        behind = self.postgres.value("select confirmed_flush_lsn <= pg_current_wal_lsn() from pg_replication_slots where slot_name = 'evictd'")
-        if not behind:
+        if not self.source.acknowledged_is_written():
             raise Failure("acknowledged what the server has not written")
         self.checks += 1
         self.writing = self.reading = True
-
-    def _has_caught_up(self):
-        mark = self.postgres.value("select pg_logical_emit_message(true, 'test', 'mark')::text")
-
-        def passed():
-            row = self.postgres.execute("select confirmed_flush_lsn >= %s::pg_lsn, confirmed_flush_lsn::text from pg_replication_slots "
-                                        "where slot_name = 'evictd'", (mark,))
-            assert row and row[0][0], f"acknowledged {row and row[0][1]}, written {mark}"
-            metrics = self.evictd.metrics()
-            assert metrics.get("evictd_lag_seconds") == 0, f"lag is {metrics.get('evictd_lag_seconds')}"
-            assert metrics.get("evictd_inflight_transactions") == 0, "transactions are unfinished"
-            assert not metrics.get("evictd_gap_unresolved"), "a gap is unresolved"
-            assert self.evictd.is_ready(), self.evictd.http("/readyz")
-            return True
-        return eventually("acknowledged", passed, 60, every=0.05)
 
     def differences(self):
         """Every cached value against its row. What is checked has until `tombstone_ttl` after a gap (DESIGN.md)."""
@@ -560,9 +564,8 @@ class World:
         self.stopping.set()
         for thread in self.threads:
             thread.join(15)
-        for proxy in (self.to_redis, self.to_postgres):
-            if proxy is not None:
-                proxy.stop()
+        for proxy in self.ways():
+            proxy.stop()
         if self.cluster is not None:
             self.cluster.stop()
         process.end_all()
@@ -589,11 +592,15 @@ class Watch:
         self.asked = None  # (port, client) of the master, as the Sentinels say
 
     def is_green(self):
-        code, text = self.world.evictd.http("/metrics")
+        return all(self.says_green(one) for one in self.world.members())
+
+    def says_green(self, one):
+        code, text = one.http("/metrics")
         if code != 200:
             return False
         found = dict(self.green.findall(text))
-        return found.get("ready") == "1" and float(found.get("lag_seconds", "nan")) <= LAG_GREEN
+        source = self.world.source
+        return found.get("ready") == "1" and float(found.get("lag_seconds", "nan")) <= source.lag_green and source.is_current(text)
 
     def run(self, choice):
         world = self.world

@@ -1,0 +1,247 @@
+"""Faults of worlds whose source is Kafka: of the broker, of Debezium, of the group, and of what Kafka forgets."""
+
+import signal
+
+from faults import WAYS, bad_way, fault, start_again, statements
+from harness.waiting import eventually
+from parts import KafkaProblem
+from sources import GROUP, PREFIX
+from world import Failure
+
+MEMBERS_MAX = 3
+# Topics whose loss is of some consequence: rules name their tables.
+TABLES = ["items", "notes", "settings", "lines", "labels", "parts_0"]
+
+
+# The broker and the way to it. A server that stops waits for Debezium, which waits for the broker: so not together with PostgreSQL.
+
+@fault("restart kafka", "kafka", "debezium", "postgres", draw=lambda choice: {"how": choice.choice(["killed", "stopped"])}, hold=(0.2, 4), source="kafka", weight=2)
+def restart_kafka(world, how):
+    world.source.broker.stop(hard=how == "killed")
+    yield
+    world.source.broker.start()
+
+
+@fault("kafka stands still", "kafka", "debezium", "postgres", hold=(0.5, 9), source="kafka", weight=2)
+def kafka_stands(world):
+    world.source.broker.process.send_signal(signal.SIGSTOP)
+    yield
+    world.source.broker.process.send_signal(signal.SIGCONT)
+
+
+@fault("a bad way to kafka", "way to kafka", source="kafka", weight=3, hold=(0.2, 8),
+       draw=lambda choice: {"how": choice.choice([*WAYS, f"cut_after {choice.randint(1, 20000)}"])})
+def bad_way_to_kafka(world, how):
+    # Its way is cut at the end, and a member may be thrown out of the group meanwhile.
+    world.source.change_hands()
+    yield from bad_way(world.source.way, how)
+    world.source.change_hands()
+
+
+# Debezium.
+
+@fault("restart debezium", "debezium", "postgres", draw=lambda choice: {"how": choice.choice(["killed", "stopped"])}, hold=(0.2, 3), source="kafka", weight=2)
+def restart_debezium(world, how):
+    world.source.is_supervised.clear()
+    world.source.connect.stop(hard=how == "killed")
+    yield
+    world.source.connect.start()
+    world.source.is_supervised.set()
+
+
+@fault("debezium stands still", "debezium", "postgres", hold=(0.5, 8), source="kafka", weight=2)
+def debezium_stands(world):
+    world.source.connect.process.send_signal(signal.SIGSTOP)
+    yield
+    world.source.connect.process.send_signal(signal.SIGCONT)
+
+
+@fault("the connector is made again", "debezium", "postgres", hold=(0.2, 3), source="kafka")
+def connector_is_made_again(world):
+    """It goes on from the offsets that Connect has kept, and repeats what it does not know to be written."""
+    source = world.source
+    source.is_supervised.clear()
+    eventually("the connector is removed", lambda: source.quietly(lambda: source.connect.remove("shop") or True), 30, every=0.3)
+    yield
+    source.is_supervised.set()
+
+
+# The group.
+
+def leaves(world, one, how):
+    world.source.change_hands()
+    if how == "killed":
+        one.kill()
+    elif (code := one.stop(patience=30)) != 0:
+        world.fail(f"asked to stop, evictd ended with {code}:\n{one.log_tail(15)}")
+    world.others.remove(one)
+
+
+@fault("another member joins", "evictd", draw=lambda choice: {"then": choice.choice(["stays", "stopped", "killed"])}, hold=(0.5, 8), source="kafka", weight=3)
+def member_joins(world, then):
+    world.source.change_hands()
+    one = world.make_evictd()
+    world.others.append(one.start(ready=False))
+    yield
+    world.source.change_hands()
+    if then != "stays":
+        leaves(world, one, then)
+    elif len(world.members()) > MEMBERS_MAX:
+        leaves(world, world.others[0], "stopped")
+
+
+@fault("a member goes", "evictd", draw=lambda choice: {"how": choice.choice(["stopped", "killed"])}, hold=(0.5, 8), source="kafka", weight=2)
+def member_goes(world, how):
+    """The first one of two or more; another one comes later."""
+    if world.others:
+        first = world.evictd
+        world.evictd = world.others.pop()
+        world.others.append(first)
+        leaves(world, first, how)
+    else:
+        world.evictd.kill()
+    yield
+    start_again(world)
+    world.source.change_hands()
+    if not world.others:
+        world.others.append(world.make_evictd().start(ready=False))
+
+
+@fault("a member sleeps past its session", "evictd", hold=(7, 11), source="kafka", weight=2)
+def member_sleeps(world):
+    world.evictd.signal(signal.SIGSTOP)
+    yield
+    world.source.change_hands()
+    world.evictd.signal(signal.SIGCONT)
+
+
+# What Kafka forgets, or has never had.
+
+def all_end(world, how):
+    for one in world.members():
+        if how == "killed":
+            one.kill()
+        elif (code := one.stop(patience=30)) != 0:
+            world.fail(f"asked to stop, evictd ended with {code}:\n{one.log_tail(15)}")
+
+
+def administer(what, act):
+    """A broker that has just come back may know of nothing yet."""
+    def done():
+        try:
+            return (act(),)
+        except KafkaProblem as problem:
+            raise AssertionError(str(problem)) from problem
+    return eventually(what, done, 60, every=0.3)[0]
+
+
+def trim(world, table):
+    """Deletes every record of the table's topic that the group has not read. -> how many"""
+    deleted = 0
+    for partition, (committed, low, high) in enumerate(world.source.offsets().get(PREFIX + table, [])):
+        first = max(committed, low)
+        if high > first:
+            administer("records are deleted", lambda at=partition, end=high: world.source.client.delete_records(PREFIX + table, at, end))
+            deleted += high - first
+    world.say(f"{deleted} records of {table} that nobody had read are deleted")
+    return deleted
+
+
+@fault("retention overtakes evictd", "evictd", "kafka", "debezium", hold=(1, 4), source="kafka", weight=3,
+       draw=lambda choice: {"table": choice.choice(TABLES), "meanwhile": choice.choice(["stopped", "killed", "asleep"])})
+def retention_overtakes(world, table, meanwhile):
+    if meanwhile == "asleep":
+        for one in world.members():
+            one.signal(signal.SIGSTOP)
+    else:
+        all_end(world, meanwhile)
+    yield
+    trim(world, table)
+    if meanwhile == "asleep":
+        for one in world.members():
+            one.signal(signal.SIGCONT)
+    start_again(world)
+
+
+@fault("the offsets are lost", "evictd", "kafka", "debezium", hold=(0.2, 3), source="kafka", weight=2,
+       draw=lambda choice: {"table": choice.choice([None, *TABLES]), "how": choice.choice(["stopped", "killed"])})
+def offsets_are_lost(world, table, how):
+    """Of all topics, or of one."""
+    source = world.source
+    all_end(world, how)
+    administer("the group is empty", lambda: eventually("the group is empty", lambda: not source.client.members(GROUP), 30, every=0.3))
+    for topic, partitions in administer("the topics are known", source.topics).items():
+        if table is None or topic == PREFIX + table:
+            administer("the offsets are deleted", lambda topic=topic, count=partitions: source.client.delete_offsets(GROUP, topic, count))
+    yield
+    start_again(world)
+
+
+@fault("a topic is made again", "evictd", "kafka", "debezium", hold=(0.2, 3), source="kafka", weight=2,
+       draw=lambda choice: {"table": choice.choice(TABLES), "meanwhile": choice.choice(["stopped", "running"])})
+def topic_is_made_again(world, table, meanwhile):
+    """While evictd runs it must have time to see the cluster without it: of a topic that grows back faster, Kafka tells nobody that it is
+    another one (docs/kafka.md)."""
+    source, topic = world.source, PREFIX + table
+    partitions = administer("the topics are known", source.topics).get(topic, 3)
+
+    def gaps():
+        return sum(one.metrics().sum("evictd_gaps_total", reason="topic_recreated") for one in world.members())
+    if meanwhile == "stopped":
+        all_end(world, "stopped")
+    else:
+        for one in world.members():
+            one.wait_until_ready(60)
+        before = gaps()
+    administer("the topic is deleted", lambda: source.client.delete(topic))
+    eventually("the topic is gone", lambda: topic not in administer("the topics are known", source.topics), 30, every=0.2)
+    if meanwhile == "running":
+        try:
+            eventually("evictd has noticed", lambda: gaps() > before, 40, every=0.2)
+        except AssertionError as error:
+            raise Failure(f"'{topic}' is gone, and evictd says nothing of it: {error}\n" + "\n".join(one.log_tail(15) for one in world.members())) from error
+    yield
+    administer("the topic is made again", lambda: source.client.create(topic, partitions))
+    start_again(world)
+
+
+@fault("a topic gets another partition", "kafka", "debezium", hold=(0, 1), source="kafka", draw=lambda choice: {"table": choice.choice(TABLES)})
+def partition_is_added(world, table):
+    """The same key goes to another partition from then on."""
+    source, topic = world.source, PREFIX + table
+    count = administer("the topics are known", source.topics).get(topic)
+    if count is not None and count < 6:
+        administer("a partition is added", lambda: source.client.add_partitions(topic, count + 1))
+        # Until evictd and Debezium look at the topic again, which is every second.
+        world.source.change_hands()
+    yield
+
+
+@fault("garbage comes", "kafka", "debezium", hold=(0, 0.5), source="kafka", draw=lambda choice: {"table": choice.choice(TABLES), "count": choice.choice([1, 3, 50])})
+def garbage_comes(world, table, count):
+    records = [(b'{"id":1}', b"garbage \xff\x00%d" % number) for number in range(count)]
+    administer("garbage is written", lambda: world.source.client.produce(PREFIX + table, records))
+    yield
+
+
+# The schema, as far as rows tell of it: what changes values without a row, Debezium does not see.
+SCHEMA_CHANGES = {
+    "add column": ("alter table notes add column more integer default 7", "alter table notes drop column more"),
+    "rename": ("alter table items rename column body to other", "alter table items rename column other to body"),
+    "identity": ("alter table items replica identity default", "alter table items replica identity full"),
+    "identity of lines": ("alter table lines replica identity default", "alter table lines replica identity full"),
+    "vacuum full": ("vacuum full items", None),
+    "hidden update": ("set session_replication_role = replica; update items set version = version + 1", None),
+    "a new partition": ("create table if not exists parts_2 partition of parts for values in (2); alter table parts_2 replica identity full; "
+                        "insert into parts select i, 2, (extract(epoch from clock_timestamp()) * 1000)::bigint from generate_series(1, 5) i on conflict do nothing",
+                        "update parts set version = version + 1 where region = 2"),
+}
+
+
+@fault("the schema changes under debezium", "sql", "schema", draw=lambda choice: {"what": choice.choice(list(SCHEMA_CHANGES))}, source="kafka", weight=3)
+def schema_changes(world, what):
+    there, back = SCHEMA_CHANGES[what]
+    statements(world, there)
+    yield
+    if back is not None:
+        statements(world, back)
