@@ -11,8 +11,9 @@ def step(fault, hold, after=0.5, overlaps=False, **more):
     return {"fault": fault, "with": more, "hold": hold, "after": after, "overlaps": overlaps}
 
 
-def scenario(name, what, *rounds, redis="single", faketime=False, second=None, broken=None):
-    SCENARIOS[name] = (what, {"redis": redis, "faketime": faketime, "second": second}, list(rounds), broken)
+def scenario(name, what, *rounds, redis="single", faketime=False, second=None, broken=None, source=None, members=1):
+    more = {} if source is None else {"source": source, "members": members}
+    SCENARIOS[name] = (what, {"redis": redis, "faketime": faketime, "second": second, **more}, list(rounds), broken)
 
 
 scenario("killed-again-and-again", "evictd is killed at eight moments under load",
@@ -94,6 +95,32 @@ scenario("descriptors-and-memory", "evictd may open nothing more, and gets no me
          [step("no descriptors for evictd", 3, 0.5, spare=0), step("no memory for evictd", 2, 0.5, spare=0)])
 scenario("passwords-change", "both passwords change, and sessions are ended",
          [step("passwords change", 0.5, 0.5, files_first=first, end_sessions=True) for first in (True, False, False)])
+
+# From Kafka.
+scenario("kafka-members-killed", "members of a group are killed, one after the other, while Redis is slow",
+         [step("a bad way to redis", 1.5, 0, True, how="delay 300"), step("kill evictd", 0.2, 3)],
+         [step("a large transaction", 0.1, 0, True, rows=20000), step("a bad way to redis", 2, 0, True, how="delay 50"), step("kill evictd", 0.2)],
+         [step("a member goes", 1, 2, how="killed"), step("another member joins", 2, 2, then="killed")], source="kafka", members=2)
+scenario("kafka-broker", "the broker is killed, stopped, stands still, and the way to it is bad",
+         [step("restart kafka", 1, 3, how="killed"), step("restart kafka", 1, 3, how="stopped")], [step("kafka stands still", 9, 3)],
+         [step("a bad way to kafka", 5, 3, how=how) for how in ("hole", "slice 3", "cut_after 5000", "refuse")], source="kafka", members=2)
+scenario("kafka-debezium", "Debezium is killed, stands still, and is made again",
+         [step("restart debezium", 1, 3, how="killed")], [step("debezium stands still", 5, 3), step("the connector is made again", 1, 3)], source="kafka")
+scenario("kafka-rebalances", "members join, leave, die and sleep", [step("another member joins", 4, 2, then=then) for then in ("stopped", "killed", "stays")],
+         [step("a member goes", 2, 2, how="killed"), step("a member sleeps past its session", 9, 2)], source="kafka", members=2)
+for meanwhile in ("stopped", "killed", "asleep"):
+    scenario(f"kafka-retention-{meanwhile}", f"retention deletes what evictd has not read, while it is {meanwhile}",
+             [step("retention overtakes evictd", 3, 2, table=table, meanwhile=meanwhile) for table in ("items", "lines")], source="kafka",
+             broken="evictd_broken_repair" if meanwhile == "stopped" else None)
+scenario("kafka-offsets-lost", "the group's offsets are deleted, of all topics and of one",
+         [step("the offsets are lost", 2, 2, table=table, how="stopped") for table in (None, "items")], source="kafka", members=2)
+scenario("kafka-topic-made-again", "a topic is deleted and made again, while evictd runs and while it does not",
+         *[[step("a topic is made again", 1, 3, table="items", meanwhile=meanwhile)] for meanwhile in ("running", "stopped")], source="kafka", members=2)
+scenario("kafka-commits-hang", "a synchronous standby is away: Debezium sends commits long before readers can see them",
+         [step("commits hang", 5, 0.5), step("commits hang", 3, 0.5)], source="kafka", broken="evictd_broken_settle")
+scenario("kafka-schema", "tables are truncated and changed, as far as rows tell of it",
+         [step("truncate", 0.2, 1, table=table) for table in ("items", "notes", "settings", "parts_1")],
+         [step("the schema changes under debezium", 2, 1, what=what) for what in ("add column", "rename", "identity", "a new partition")], source="kafka")
 
 
 def listing():
