@@ -9,8 +9,12 @@ from sources import GROUP, PREFIX
 from world import Failure
 
 MEMBERS_MAX = 3
-# Topics whose loss is of some consequence: rules name their tables.
-TABLES = ["items", "notes", "settings", "lines", "labels", "parts_0"]
+# Of those topics whose tables rules name; which table of `parts` has one depends on the world.
+TABLES = ["items", "notes", "settings", "lines", "labels", "parts"]
+
+
+def topic_of(world, table):
+    return PREFIX + next(one for one in world.source.tables if one.startswith(table))
 
 
 # The broker and the way to it. A server that stops waits for Debezium, which waits for the broker: so not together with PostgreSQL.
@@ -115,14 +119,34 @@ def member_sleeps(world):
     world.evictd.signal(signal.SIGCONT)
 
 
-# What Kafka forgets, or has never had.
+# What Kafka forgets. While evictd is away rows change, writers end, Debezium has sent it all: whoever does not notice the loss then shows what
+# was cached before, and no later change hides it. So these are alone, and each ends with a rest.
 
-def all_end(world, how):
+ALONE = ("evictd", "clock", "rules", "way to postgres", "way to kafka", "way to redis", "sql", "postgres", "standby names", "schema", "size", "passwords", "redis",
+         "second", "kafka", "debezium")
+
+
+def go_away(world, how):
     for one in world.members():
-        if how == "killed":
+        if how == "asleep":
+            one.signal(signal.SIGSTOP)
+        elif how == "killed":
             one.kill()
         elif (code := one.stop(patience=30)) != 0:
             world.fail(f"asked to stop, evictd ended with {code}:\n{one.log_tail(15)}")
+
+
+def come_back(world, how):
+    if how == "asleep":
+        world.source.change_hands()
+        for one in world.members():
+            one.signal(signal.SIGCONT)
+    start_again(world)
+
+
+def writers_end(world):
+    world.writing = False
+    world.source.wait_for_what_comes_before_evictd()
 
 
 def administer(what, act):
@@ -136,79 +160,78 @@ def administer(what, act):
 
 
 def trim(world, table):
-    """Deletes every record of the table's topic that the group has not read. -> how many"""
-    deleted = 0
-    for partition, (committed, low, high) in enumerate(world.source.offsets().get(PREFIX + table, [])):
+    """Deletes every record of the table's topic that the group has not read."""
+    deleted, topic = 0, topic_of(world, table)
+    for partition, (committed, low, high) in enumerate(world.source.offsets().get(topic, [])):
         first = max(committed, low)
         if high > first:
-            administer("records are deleted", lambda at=partition, end=high: world.source.client.delete_records(PREFIX + table, at, end))
+            administer("records are deleted", lambda at=partition, end=high: world.source.client.delete_records(topic, at, end))
             deleted += high - first
-    world.say(f"{deleted} records of {table} that nobody had read are deleted")
-    return deleted
+    world.say(f"{deleted} records of {topic} that nobody had read are deleted")
 
 
-@fault("retention overtakes evictd", "evictd", "kafka", "debezium", hold=(1, 4), source="kafka", weight=3,
+@fault("retention overtakes evictd", *ALONE, hold=(1, 4), source="kafka", weight=3,
        draw=lambda choice: {"table": choice.choice(TABLES), "meanwhile": choice.choice(["stopped", "killed", "asleep"])})
 def retention_overtakes(world, table, meanwhile):
-    if meanwhile == "asleep":
-        for one in world.members():
-            one.signal(signal.SIGSTOP)
-    else:
-        all_end(world, meanwhile)
+    go_away(world, meanwhile)
     yield
+    writers_end(world)
     trim(world, table)
-    if meanwhile == "asleep":
-        for one in world.members():
-            one.signal(signal.SIGCONT)
-    start_again(world)
+    come_back(world, meanwhile)
+    world.rest()
 
 
-@fault("the offsets are lost", "evictd", "kafka", "debezium", hold=(0.2, 3), source="kafka", weight=2,
+@fault("the offsets are lost", *ALONE, hold=(0.5, 3), source="kafka", weight=2,
        draw=lambda choice: {"table": choice.choice([None, *TABLES]), "how": choice.choice(["stopped", "killed"])})
 def offsets_are_lost(world, table, how):
     """Of all topics, or of one."""
     source = world.source
-    all_end(world, how)
+    go_away(world, how)
+    yield
+    writers_end(world)
     administer("the group is empty", lambda: eventually("the group is empty", lambda: not source.client.members(GROUP), 30, every=0.3))
     for topic, partitions in administer("the topics are known", source.topics).items():
-        if table is None or topic == PREFIX + table:
+        if table is None or topic == topic_of(world, table):
             administer("the offsets are deleted", lambda topic=topic, count=partitions: source.client.delete_offsets(GROUP, topic, count))
-    yield
-    start_again(world)
+    come_back(world, how)
+    world.rest()
 
 
-@fault("a topic is made again", "evictd", "kafka", "debezium", hold=(0.2, 3), source="kafka", weight=2,
-       draw=lambda choice: {"table": choice.choice(TABLES), "meanwhile": choice.choice(["stopped", "running"])})
+@fault("a topic is made again", *ALONE, hold=(0.5, 3), source="kafka", weight=2,
+       draw=lambda choice: {"table": choice.choice(TABLES), "meanwhile": choice.choice(["stopped", "killed", "asleep"])})
 def topic_is_made_again(world, table, meanwhile):
-    """While evictd runs it must have time to see the cluster without it: of a topic that grows back faster, Kafka tells nobody that it is
-    another one (docs/kafka.md)."""
-    source, topic = world.source, PREFIX + table
-    partitions = administer("the topics are known", source.topics).get(topic, 3)
+    """evictd that sleeps sees the cluster without it first: of a topic that grows back faster, Kafka tells nobody that it is another one (docs/kafka.md)."""
+    source, topic = world.source, topic_of(world, table)
+    partitions = administer("the topics are known", source.topics)[topic]
 
     def gaps():
-        return sum(one.metrics().sum("evictd_gaps_total", reason="topic_recreated") for one in world.members())
-    if meanwhile == "stopped":
-        all_end(world, "stopped")
-    else:
+        return sum(one.metrics().sum("evictd_gaps_total") for one in world.members())
+    if meanwhile == "asleep":
         for one in world.members():
             one.wait_until_ready(60)
         before = gaps()
+    go_away(world, meanwhile)
+    yield
+    writers_end(world)
     administer("the topic is deleted", lambda: source.client.delete(topic))
     eventually("the topic is gone", lambda: topic not in administer("the topics are known", source.topics), 30, every=0.2)
-    if meanwhile == "running":
+    if meanwhile == "asleep":
+        come_back(world, meanwhile)
         try:
-            eventually("evictd has noticed", lambda: gaps() > before, 40, every=0.2)
+            eventually("evictd has noticed", lambda: gaps() > before, 60, every=0.2)
         except AssertionError as error:
             raise Failure(f"'{topic}' is gone, and evictd says nothing of it: {error}\n" + "\n".join(one.log_tail(15) for one in world.members())) from error
-    yield
     administer("the topic is made again", lambda: source.client.create(topic, partitions))
-    start_again(world)
+    come_back(world, "")
+    world.rest()
 
+
+# What Kafka has never had.
 
 @fault("a topic gets another partition", "kafka", "debezium", hold=(0, 1), source="kafka", draw=lambda choice: {"table": choice.choice(TABLES)})
 def partition_is_added(world, table):
     """The same key goes to another partition from then on."""
-    source, topic = world.source, PREFIX + table
+    source, topic = world.source, topic_of(world, table)
     count = administer("the topics are known", source.topics).get(topic)
     if count is not None and count < 6:
         administer("a partition is added", lambda: source.client.add_partitions(topic, count + 1))
@@ -220,7 +243,7 @@ def partition_is_added(world, table):
 @fault("garbage comes", "kafka", "debezium", hold=(0, 0.5), source="kafka", draw=lambda choice: {"table": choice.choice(TABLES), "count": choice.choice([1, 3, 50])})
 def garbage_comes(world, table, count):
     records = [(b'{"id":1}', b"garbage \xff\x00%d" % number) for number in range(count)]
-    administer("garbage is written", lambda: world.source.client.produce(PREFIX + table, records))
+    administer("garbage is written", lambda: world.source.client.produce(topic_of(world, table), records))
     yield
 
 

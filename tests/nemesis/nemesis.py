@@ -36,7 +36,7 @@ OWN_FAULT = "the nemesis itself"  # what fails so says nothing of evictd
 
 
 def fits(fault, kind):
-    if fault.source not in ("any", kind.get("source", "postgres")):
+    if fault.source not in SOURCES[kind.get("source", "postgres")].faults:
         return False
     return fault.world in ("any", kind["redis"]) or (fault.world == "faketime" and kind["faketime"]) or (fault.world == "second" and kind.get("second"))
 
@@ -53,7 +53,7 @@ def draw(seed, rounds=ROUNDS, steps=STEPS, source="postgres"):
             "second": choice.choice([None, None, "beside", "behind"])}
     if source == "kafka":
         # No changed clock: librdkafka waits by the time of day.
-        kind.update(source=source, members=choice.choice([1, 2, 2]), faketime=False)
+        kind.update(source=choice.choice(["kafka", "kafka", "kafka alone"]), members=choice.choice([1, 2, 2]), faketime=False)
     possible = [fault for fault in faults.FAULTS.values() if fits(fault, kind)]
     weights = [fault.weight for fault in possible]
     schedule = {"seed": seed, "world": kind, "rounds": []}
@@ -195,7 +195,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=1)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--source", choices=[*SOURCES], help="what evictd reads; else drawn from the seed: kafka where it is there already")
+    parser.add_argument("--source", choices=["postgres", "kafka"], help="what evictd reads; else drawn from the seed: kafka where it is there already")
     parser.add_argument("--schedule")
     parser.add_argument("--shrink", action="store_true")
     parser.add_argument("--tries", type=int, default=3)

@@ -61,17 +61,20 @@ RULES = """
 - {name: plain, table: items, keys: ['plain:{id}'], tags: ['plain:{grp}']}
 - {name: leased, table: items, keys: ['leased:{id}']}
 - {name: checked, table: items, keys: ['checked:{id}'], tags: ['checked:{grp}'], fill: checked}
-- name: refreshed
-  table: items
-  keys: ['refreshed:{id}']
-  fill: checked
-  refresh: {query: "select id, id || '@' || version || '@' || grp || '@' || body from items where id = any($1::integer[])", ttl: 1m}
 - {name: stale, table: items, keys: ['stale:{id}'], fill: checked, mode: stale, grace: 20s}
 - {name: lazy, table: items, tags: ['lazy:{grp}'], tags_mode: lazy, fill: checked}
 - {name: counter, table: items, bump: ['ns:{grp}']}
 - {name: notes, table: notes, keys: ['note:{id}', 'cnote:{id}'], fill: checked}
 - {name: parts, table: parts, keys: ['part:{id}']}
 - {name: settings, table: settings, purge: ['config:*'], purge_every: 100ms}
+"""
+# For these evictd asks the database.
+ASKED = """
+- name: refreshed
+  table: items
+  keys: ['refreshed:{id}']
+  fill: checked
+  refresh: {query: "select id, id || '@' || version || '@' || grp || '@' || body from items where id = any($1::integer[])", ttl: 1m}
 - {name: lines, table: lines, via: {item: {table: items, match: {id: item}}}, keys: ['lines:{item.grp}'], when_changed: [item, quantity]}
 - {name: clines, table: lines, via: {item: {table: items, match: {id: item}}}, keys: ['clines:{item.grp}'], fill: checked}
 - {name: labels, table: labels, via: {members: {table: items, match: {grp: grp}}}, keys: ['label:{members.id}'], fill: checked}
@@ -94,6 +97,7 @@ KINDS = {
     "part": (PART, PARTS, "plain"), "config": (CONFIG, 2, "plain"), "extra": (ROW, ITEMS, "plain"),
     "refreshed": (ROW, ITEMS, "checked"), "lines": (LINE, GROUPS, "plain"), "clines": (LINE, GROUPS, "checked"), "label": (LABEL, ITEMS, "checked"),
 }
+ASKED_KINDS = {"refreshed", "lines", "clines", "label"}
 CHECKED = {kind for kind, (_, _, how) in KINDS.items() if how == "checked"}
 LATE = sorted(kind for kind, (_, _, how) in KINDS.items() if how in ("checked", "leased"))  # may be filled however late
 ABSENT = "(absent)"
@@ -231,14 +235,16 @@ class World:
 
     def __init__(self, choice, *, layout="single", second=None, faketime=False, source="postgres", members=1, program="evictd", quiet=False):
         """`layout` of the first cache: single, sentinel or cluster. `second`: another cache, `beside` the first or `behind` it.
-        `source`: what evictd reads, postgres or kafka, with so many members in its group."""
+        `source`: what evictd reads, a name of sources.SOURCES, with so many members in its group."""
         self.folder = process.temporary_folder("evictd-nemesis-")
         self.choice = choice
         self.quiet = quiet
         self.failure = None
         self.is_closed = False
         self.source = sources.SOURCES[source](self)
-        self.rules = RULES + self.source.rules + EXTRA
+        self.rules = RULES + (ASKED if self.source.asks_database else "") + self.source.rules + EXTRA
+        self.kinds = [kind for kind in KINDS if self.source.asks_database or kind not in ASKED_KINDS]
+        self.late_kinds = [kind for kind in LATE if kind in self.kinds]
         self.extra_is_on = True
         self.bounds = {}  # name of a fault: (seconds that staleness may last while green, until when, or None: it goes on)
         self.standbys = 0
@@ -482,7 +488,7 @@ class World:
                 with connection.cursor() as cursor:
                     while not self.stopping.is_set():
                         if self.reading:
-                            kind = choice.choice(LATE if is_late else list(KINDS))
+                            kind = choice.choice(self.late_kinds if is_late else self.kinds)
                             pause = (lambda: self.stopping.wait(choice.uniform(0, 1.3 * TOMBSTONE_TTL))) if is_late else lambda: None
                             fill(cache, cursor, kind, choice.choice(arguments(kind)), pause)
                             self.reads += 1
@@ -531,7 +537,7 @@ class World:
             with self.connect() as connection, connection.cursor() as cursor:
                 for name, connect_to_cache in self.caches.items():
                     cache = connect_to_cache()
-                    for kind in KINDS:
+                    for kind in self.kinds:
                         for argument in arguments(kind):
                             value = cached(cache, kind, argument)
                             if value is None:
@@ -638,7 +644,7 @@ class Watch:
             self.suspects.clear()
         keys = set(self.suspects)
         for _ in range(15):
-            kind = choice.choice(list(KINDS))
+            kind = choice.choice(world.kinds)
             keys.add((kind, choice.choice(arguments(kind))))
         for kind, argument in keys:
             if kind == "extra" and not world.extra_is_on:
