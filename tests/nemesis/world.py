@@ -501,8 +501,9 @@ class World:
 
     # Rest.
 
-    def rest(self, seconds=100):
+    def rest(self):
         """Writers stop; evictd must come to rest, and then tell the truth."""
+        seconds = self.source.patience
         self.writing = False
         for one in self.members():
             if not one.is_running():
