@@ -32,7 +32,7 @@ class Proxy:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "harness.proxy", str(self.port), str(target_port)], cwd=root,
             stdin=subprocess.PIPE, text=True, start_new_session=True)
-        eventually("the proxy listens", self._listens, 10)
+        eventually("the proxy listens", self._listens, 60)
 
     def _listens(self):
         with socket.socket() as probe:

@@ -240,6 +240,15 @@ def partition_is_added(world, table):
     yield
 
 
+@fault("a topic appears", "kafka", "debezium", hold=(0.5, 3), source="kafka", weight=2)
+def topic_appears(world):
+    """That evictd's expression matches, and no rule speaks of: the members join anew, whatever they are about."""
+    world.source.change_hands()
+    topic = f"{PREFIX}later{len(administer('the topics are known', world.source.topics))}"
+    administer("a topic is made", lambda: world.source.client.create(topic, 3))
+    yield
+
+
 @fault("garbage comes", "kafka", "debezium", hold=(0, 0.5), source="kafka", draw=lambda choice: {"table": choice.choice(TABLES), "count": choice.choice([1, 3, 50])})
 def garbage_comes(world, table, count):
     records = [(b'{"id":1}', b"garbage \xff\x00%d" % number) for number in range(count)]

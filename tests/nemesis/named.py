@@ -118,6 +118,9 @@ scenario("kafka-offsets-lost", "the group's offsets are deleted, of all topics a
 scenario("kafka-topic-made-again", "a topic is deleted with what was not read of it, and made again",
          *[[step("a topic is made again", 2, 1, table="items", meanwhile=meanwhile)] for meanwhile in ("asleep", "stopped")], source="kafka", members=2,
          broken="evictd_broken_repair")
+scenario("kafka-topic-appears", "a topic appears while a new member still looks up where its partitions begin",
+         [step("a bad way to kafka", 0, 0, True, how="delay 150"), step("another member joins", 8, 0, True, then="stays"), step("a topic appears", 8, 2)],
+         source="kafka")
 scenario("kafka-commits-hang", "a synchronous standby is away: Debezium sends commits long before readers can see them",
          [step("commits hang", 5, 0.5), step("commits hang", 3, 0.5)], source="kafka", broken="evictd_broken_settle")
 scenario("kafka-schema", "tables are truncated and changed, as far as rows tell of it",

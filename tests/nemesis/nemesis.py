@@ -53,7 +53,8 @@ def draw(seed, rounds=ROUNDS, steps=STEPS, source="postgres"):
             "second": choice.choice([None, None, "beside", "behind"])}
     if source == "kafka":
         # No changed clock: librdkafka waits by the time of day. Few clusters: beside two Java processes their nodes are soon too late for one another.
-        kind.update(redis=choice.choice([*["single"] * 5, "sentinel", "sentinel", "cluster"]), source=choice.choice(["kafka", "kafka", "kafka alone"]), members=choice.choice([1, 2, 2]), faketime=False)
+        kind.update(redis=choice.choice([*["single"] * 5, "sentinel", "sentinel", "cluster"]),
+                    source=choice.choice(["kafka", "kafka", "kafka alone"]), members=choice.choice([1, 2, 2]), faketime=False)
     possible = [fault for fault in faults.FAULTS.values() if fits(fault, kind)]
     weights = [fault.weight for fault in possible]
     schedule = {"seed": seed, "world": kind, "rounds": []}
