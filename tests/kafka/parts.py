@@ -127,9 +127,13 @@ class Connect:
     def url(self):
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self):
+    def launch(self):
+        """It answers later."""
         self.process = process.start(
             _java("512m", "org.apache.kafka.connect.cli.ConnectStandalone", self.properties), log=self.log)
+
+    def start(self):
+        self.launch()
         eventually("Kafka Connect answers", self._answers, 120, every=0.2)
         return self
 

@@ -49,7 +49,7 @@ def restart_debezium(world, how):
     world.source.is_supervised.clear()
     world.source.connect.stop(hard=how == "killed")
     yield
-    world.source.connect.start()
+    world.source.connect.launch()
     world.source.is_supervised.set()
 
 

@@ -115,6 +115,8 @@ def play(schedule, program="evictd", quiet=False, keep=False):
     failed = None
     began = time.monotonic()
     try:
+        if kind.get("source", "postgres") != "postgres":
+            fetch_kafka()  # nothing to do where it is there already
         world = World(random.Random(f"world {schedule['seed']}"), layout=kind["redis"], second=kind.get("second"), faketime=kind["faketime"],
                       source=kind.get("source", "postgres"), members=kind.get("members", 1), program=program, quiet=quiet)
         world.start()
@@ -206,8 +208,6 @@ def main():
     parser.add_argument("--program", default="evictd")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
-    if options.source == "kafka":
-        fetch_kafka()
     if options.list or options.scenario:
         import named  # pylint: disable=import-outside-toplevel
 

@@ -220,10 +220,10 @@ class Kafka:
 
     def wait_for_what_comes_before_evictd(self):
         """What is committed is in Kafka: Debezium has acknowledged it, and a broker has what it acknowledges."""
-        eventually("Debezium runs", lambda: self.quietly(self.connector_runs), 120, every=0.3)
+        eventually("Debezium runs", lambda: self.quietly(self.connector_runs), 300, every=0.3)
         self.world.sql("update marker set at = clock_timestamp()::text")
         eventually("Debezium has sent everything", lambda: self.quietly(
-            lambda: kafka_daemon.wait_for_debezium(self.world.postgres, self.slot, 30)), 150)
+            lambda: kafka_daemon.wait_for_debezium(self.world.postgres, self.slot, 30)), 300)
 
     @staticmethod
     def quietly(act):
