@@ -121,6 +121,10 @@ scenario("kafka-topic-made-again", "a topic is deleted with what was not read of
 scenario("kafka-topic-appears", "a topic appears while a new member still looks up where its partitions begin",
          [step("a bad way to kafka", 0, 0, True, how="delay 150"), step("another member joins", 8, 0, True, then="stays"), step("a topic appears", 8, 2)],
          source="kafka")
+scenario("kafka-parked-cache-returns", "a second cache is parked and comes back while the first one has not finished what was received",
+         [step("the second cache stands still", 7, 0.9, True), step("the walsender stands still", 1.8, 0.1, True),
+          step("a bad way to redis", 1.2, 0.1, True, how="delay 300"), step("a bad way to kafka", 0.5, 0.1, how="slice 1")],
+         source="kafka alone", second="behind")
 scenario("kafka-commits-hang", "a synchronous standby is away: Debezium sends commits long before readers can see them",
          [step("commits hang", 5, 0.5), step("commits hang", 3, 0.5)], source="kafka", broken="evictd_broken_settle")
 scenario("kafka-schema", "tables are truncated and changed, as far as rows tell of it",
