@@ -116,8 +116,7 @@ scenario("kafka-redis-forgets", "Redis comes back with older data, and with none
 scenario("kafka-offsets-lost", "the group's offsets are deleted, of all topics and of one",
          [step("the offsets are lost", 2, 2, table=table, how="stopped") for table in (None, "items")], source="kafka", members=2)
 scenario("kafka-topic-made-again", "a topic is deleted with what was not read of it, and made again",
-         *[[step("a topic is made again", 2, 1, table="items", meanwhile=meanwhile)] for meanwhile in ("asleep", "stopped")], source="kafka", members=2,
-         broken="evictd_broken_repair")
+         *[[step("a topic is made again", 2, 1, table="items", meanwhile=meanwhile)] for meanwhile in ("asleep", "stopped")], source="kafka", members=2)
 scenario("kafka-topic-appears", "a topic appears while a new member still looks up where its partitions begin",
          [step("a bad way to kafka", 0, 0, True, how="delay 150"), step("another member joins", 8, 0, True, then="stays"), step("a topic appears", 8, 2)],
          source="kafka")
