@@ -802,6 +802,7 @@ TEST_F(ClusterSinkTest, RulesThatItCannotServeKeepItAwayUntilThereAreOthers) {
   EXPECT_EQ(driven_->journal().disconnects, 1) << "told once";
   EXPECT_EQ(driven_->journal().connects, 0);
   EXPECT_FALSE(driven_->journal().failed);
+  driven_->sink().set_context(SinkContext{"epoch/1", std::chrono::milliseconds(0)});
   connect();
   EXPECT_FALSE(driven_->sink().status().problem);
 }
@@ -816,6 +817,7 @@ TEST_F(ClusterSinkTest, ItNeverEndsByRulesThatItIsGivenWhileItWorks) {
   driven_->sink().set_context(of_one_server);
   ASSERT_TRUE(driven_->until([&] { return !driven_->sink().status().connected || driven_->journal().failed; }));
   EXPECT_FALSE(driven_->journal().failed);
+  driven_->sink().set_context(SinkContext{"epoch/1", std::chrono::milliseconds(0)});
   connect();
   set("page:1");
   expect_counts(driven_->run(OrderBuilder(Act::kInvalidate).key("page:1", {10})), 1, 0, 0, 0);
