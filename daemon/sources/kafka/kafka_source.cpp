@@ -271,9 +271,14 @@ void KafkaSource::take_up_others(const std::vector<std::pair<TopicPartition, std
 
 // ---- the group gives
 
+// What the group gives is added to what we have: under a cooperative protocol each call names what is new alone, and what was
+// given and not taken is never offered again. Another one may come while the first is being looked up.
 void KafkaSource::on_assigned(std::vector<TopicPartition> partitions) {
   ++numbers_.rebalances;
-  to_assign_ = std::move(partitions);
+  if (!to_assign_) to_assign_.emplace();
+  for (TopicPartition& at : partitions) {
+    if (std::find(to_assign_->begin(), to_assign_->end(), at) == to_assign_->end()) to_assign_->push_back(std::move(at));
+  }
   look_up_topics();
 }
 
@@ -296,7 +301,7 @@ void KafkaSource::look_up_topics() {
 void KafkaSource::looked_up(const std::vector<TopicPartition>& partitions,
                             Result<std::vector<PartitionOffsets>> result) {
   if (!to_assign_) return;
-  if (partitions != *to_assign_) return look_up_topics();  // the group has changed its mind meanwhile
+  if (partitions != *to_assign_) return look_up_topics();  // the group has given more meanwhile, or taken some back
   if (!result) {
     broker_problem_ = result.error().text;
     probe_at_ = now_.steady;
@@ -385,10 +390,13 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets, Beginnings& b
 void KafkaSource::on_revoked(std::vector<TopicPartition> partitions, bool lost) {
   ++numbers_.rebalances;
   probe_at_ = now_.steady;  // a topic may be gone
-  // What was being looked up is taken back before it was begun.
+  // What was being looked up may be taken back before it was begun; the rest of it stays ours.
   if (to_assign_) {
-    to_assign_.reset();
-    static_cast<void>(client_->assign({}));
+    std::erase_if(*to_assign_, [&](const TopicPartition& at) { return std::find(partitions.begin(), partitions.end(), at) != partitions.end(); });
+    if (to_assign_->empty()) {
+      to_assign_.reset();
+      static_cast<void>(client_->assign({}));
+    }
   }
   if (lost) {
     // Others hold them by now; what we have not acknowledged they read again.
