@@ -92,6 +92,13 @@ struct ColumnFacts {
   std::string traits;            // what that row says besides its name and type: defaults, rights, statistics
 };
 
+// A row of the catalogue that puts a relation into the publication, and what leads to it from there.
+struct PublicationWay {
+  Oid ancestor = 0;        // whose row it is: the relation itself, or a partitioned table above it
+  bool by_schema = false;  // through the schema that the ancestor lies in, which it may have left for a time
+  std::string steps;       // the rows of pg_inherits from the relation up to there, and of pg_depend that put it into its schema
+};
+
 // One relation that holds rows: a plain table, a leaf partition, an inheritance child.
 struct RelationFacts {
   Oid oid = 0;
@@ -112,6 +119,8 @@ struct RelationFacts {
   Oid owner = 0;
   std::string parents;            // rows of pg_inherits and who wrote them: "16384:731"
   std::string publication_marks;  // rows of the catalogue that publish it, likewise
+  std::vector<PublicationWay> ways;  // of these rows, nearest first; by name before by schema
+  std::string placed_by;             // the row of pg_depend that puts it into its schema, which only a move there writes anew
   bool has_inherited_marks = false;  // some of them are those of a partitioned table above it
   Oid published_as = 0;  // with publish_via_partition_root: the relation under which its changes are sent
   std::string row_filter;

@@ -83,37 +83,63 @@ void read_columns(CatalogueSession& session, const Subject& subject, const Publi
   }
 }
 
+// The row that says in which schema a relation lies. Unlike those of pg_class and pg_type it is written by SET SCHEMA alone.
+std::string placed_by(std::string_view relation) {
+  return fmt::format("(select d.refobjid::text || ':' || d.xmin::text from pg_depend d join pg_class dc on dc.oid = d.objid"
+                     " where d.classid = 'pg_class'::regclass and d.objid = {} and d.objsubid = 0"
+                     " and d.refclassid = 'pg_namespace'::regclass and d.refobjid = dc.relnamespace limit 1)",
+                     relation);
+}
+
+// "16384 f 16390>16384:731,;16384 t 16390>16384:731,in 2200:712"
+std::vector<PublicationWay> read_ways(const std::string& text) {
+  std::vector<PublicationWay> ways;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(';', begin), text.size());
+    const std::string one = text.substr(begin, end - begin);
+    const std::size_t first = one.find(' ');
+    ways.push_back({oid_of(one.substr(0, first)), one.at(first + 1) == 't', one.substr(first + 3)});
+    begin = end + 1;
+  }
+  return ways;
+}
+
 // The rows of the catalogue that put each relation into the publication: its own, and those of the partitioned tables
 // above it, wherever these are.
 void read_publication_marks(CatalogueSession& session, const Subject& subject, const PublicationFacts& publication,
                             Relations& relations) {
   std::string more;
   if (session.version() >= 150000) {
-    more = " union all select up.*, s.oid, s.xmin from up join pg_class c on c.oid = up.ancestor"
+    more = " union all select up.*, s.oid, s.xmin, true from up join pg_class c on c.oid = up.ancestor"
            " join pg_publication_namespace s on s.pnnspid = c.relnamespace join pg_publication q on q.oid = s.pnpubid"
            " where q.pubname = " +
            session.quote(subject.publication);
   }
-  if (publication.all_tables) more += " union all select up.*, '0'::oid, '0'::xid from up";
+  if (publication.all_tables) more += " union all select up.*, '0'::oid, '0'::xid, false from up";
   const auto rows = session.query(fmt::format(
-      "with recursive up(relation, ancestor, level) as (select oid, oid, 0 from pg_class where oid in ({0})"
-      " union select up.relation, i.inhparent, up.level + 1 from up"
+      "with recursive up(relation, ancestor, level, steps) as (select oid, oid, 0, '' from pg_class where oid in ({0})"
+      " union select up.relation, i.inhparent, up.level + 1,"
+      "  up.steps || up.ancestor::text || '>' || i.inhparent::text || ':' || i.xmin::text || ',' from up"
       " join pg_class c on c.oid = up.ancestor and c.relispartition"
       " join pg_inherits i on i.inhrelid = up.ancestor),"
-      " marks(relation, ancestor, level, mark, writer) as ("
-      " select up.*, r.oid, r.xmin from up join pg_publication_rel r on r.prrelid = up.ancestor"
+      " marks(relation, ancestor, level, steps, mark, writer, by_schema) as ("
+      " select up.*, r.oid, r.xmin, false from up join pg_publication_rel r on r.prrelid = up.ancestor"
       "  join pg_publication q on q.oid = r.prpubid where q.pubname = {1}{2})"
       " select relation, string_agg(mark::text || ':' || writer::text, ',' order by mark, level),"
-      "  bool_or(level > 0), (array_agg(ancestor order by level desc))[1], {3}"
+      "  bool_or(level > 0), (array_agg(ancestor order by level desc))[1], {3},"
+      "  string_agg(ancestor::text || ' ' || case when by_schema then 't ' else 'f ' end || steps"
+      "   || case when by_schema then 'in ' || coalesce({4}, '') else '' end, ';' order by level, by_schema, mark)"
       " from marks group by relation",
       oid_list(relations), session.quote(subject.publication), more,
       session.version() >= 150000 ? fmt::format("(select pg_get_expr(f.prqual, f.prrelid) from pg_publication_rel f join pg_publication g on g.oid = f.prpubid"
                                                 " where g.pubname = {} and f.prrelid = (array_agg(ancestor order by level desc))[1])",
                                                 session.quote(subject.publication))
-                                  : "null"));
+                                  : "null",
+      placed_by("marks.ancestor")));
   for (const auto& row : rows) {
     RelationFacts& relation = relations.at(oid_of(row[0]));
     relation.publication_marks = row[1];
+    relation.ways = read_ways(row[5]);
     relation.has_inherited_marks = row[2] == "t";
     if (!publication.via_root) continue;
     relation.published_as = oid_of(row[3]);
@@ -162,12 +188,12 @@ std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const S
       "  exists (select from pg_inherits i join pg_type y on y.oid = c.reltype"
       "   where i.inhrelid = t.relation and i.xmin = y.xmin"
       "   and not exists (select from pg_attribute a where a.attrelid = t.relation and a.attnum > 0"
-      "    and a.xmin = i.xmin and a.cmin = i.cmin)), c.relowner, (select y.xmin from pg_type y where y.oid = c.reltype), {3}"
+      "    and a.xmin = i.xmin and a.cmin = i.cmin)), c.relowner, (select y.xmin from pg_type y where y.oid = c.reltype), {3}, {4}"
       " from tree t join pg_class c on c.oid = t.relation join pg_namespace n on n.oid = "
       "c.relnamespace"
       " left join published p on p.schemaname = n.nspname and p.tablename = c.relname"
       " order by t.root, t.root <> t.relation, t.relation",
-      wanted, session.quote(subject.publication), session.version() >= 150000 ? "p.rowfilter" : "null", lists));
+      wanted, session.quote(subject.publication), session.version() >= 150000 ? "p.rowfilter" : "null", lists, placed_by("t.relation")));
   if (rows.empty()) return tables;
 
   Relations relations;
@@ -192,6 +218,7 @@ std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const S
     facts.owner = oid_of(row[16]);
     facts.named_by = row[17].empty() ? 0 : static_cast<std::uint32_t>(std::stoul(row[17]));
     facts.full_refused_by = row[18];
+    facts.placed_by = row[19];
     nodes.emplace_back(oid_of(row[0]), facts.oid);
     relations.emplace(facts.oid, std::move(facts));
   }

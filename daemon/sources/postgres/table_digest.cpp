@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::uint64_t kFnvOffset = 14'695'981'039'346'656'037u;
 constexpr std::uint64_t kFnvPrime = 1'099'511'628'211u;
-constexpr std::size_t kParts = 8;
+constexpr std::size_t kParts = 10;
+constexpr std::size_t kPartsWithoutWays = 8;  // of an evictd that kept no ways and no place
 
 // A hash that goes on from the one before: the hash of a list is also the hash of each of its beginnings, which is
 // how a list that has only grown is told from one that has changed.
@@ -33,9 +34,23 @@ std::vector<std::string> beginnings(const std::vector<std::string>& elements) {
 
 struct Lists {
   std::vector<const RelationFacts*> relations;  // the table, then what lies below it, oldest first
-  std::vector<std::string> members, publication, columns, labels, storage;
+  std::vector<std::string> members, publication, columns, labels, storage, ways;
   std::vector<std::string> names, traits;  // of the table, then of each column
 };
+
+// What keeps `relation` published: its own name in the publication, before all else; then the row that keeps the rule's
+// table published too, since what lies between them is judged by `members`; then the nearest. None: it is not published.
+const PublicationWay* way_of(const RelationFacts& relation, const TableFacts& table) {
+  if (relation.ways.empty()) return nullptr;
+  const PublicationWay& nearest = relation.ways.front();
+  const bool is_named = nearest.ancestor == relation.oid && !nearest.by_schema;
+  if (is_named || table.table.ways.empty()) return &nearest;
+  const PublicationWay& of_table = table.table.ways.front();
+  const auto shared = std::find_if(relation.ways.begin(), relation.ways.end(), [&](const PublicationWay& way) {
+    return way.ancestor == of_table.ancestor && way.by_schema == of_table.by_schema;
+  });
+  return shared == relation.ways.end() ? &nearest : &*shared;
+}
 
 Lists lists_of(const TableFacts& table, const PublicationFacts& publication) {
   Lists lists;
@@ -49,6 +64,8 @@ Lists lists_of(const TableFacts& table, const PublicationFacts& publication) {
     // A relation below others must not be judged by what its table alone is: each has its own marks.
     lists.publication.push_back(fmt::format("{} {} {} {}", publication.mark, relation->oid, relation->is_published,
                                             relation->publication_marks));
+    const PublicationWay* way = way_of(*relation, table);
+    lists.ways.push_back(fmt::format("{} {}", relation->oid, way == nullptr ? "" : way->steps));
     lists.storage.push_back(fmt::format("{} {}", relation->oid, storage_mark(*relation, publication)));
   }
   lists.names.push_back(std::to_string(table.table.named_by));
@@ -86,10 +103,11 @@ std::string storage_mark(const RelationFacts& relation, const PublicationFacts& 
 
 std::string table_digest(const TableFacts& table, const PublicationFacts& publication) {
   const Lists lists = lists_of(table, publication);
-  return fmt::format("{}/{}/{}/{}/{}/{}/{}/{}", table.table.oid, beginnings(lists.members).back(),
+  return fmt::format("{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", table.table.oid, beginnings(lists.members).back(),
                      beginnings(lists.publication).back(), beginnings(lists.columns).back(),
                      beginnings(lists.labels).back(), beginnings(lists.storage).back(), beginnings(lists.names).back(),
-                     beginnings(lists.traits).back());
+                     beginnings(lists.traits).back(), beginnings(lists.ways).back(),
+                     hex(chain(kFnvOffset, table.table.placed_by)));
 }
 
 TableVerdict compare_digest(const std::string& before, const TableFacts& now, const PublicationFacts& publication) {
@@ -103,7 +121,7 @@ TableVerdict compare_digest(const std::string& before, const TableFacts& now, co
     }
   }
   if (parts[0] != std::to_string(now.table.oid)) return TableVerdict::kRecreated;
-  if (parts.size() != kParts) return TableVerdict::kGrown;  // of an evictd that kept less
+  if (parts.size() != kParts && parts.size() != kPartsWithoutWays) return TableVerdict::kGrown;  // of an evictd that kept less
   const Lists lists = lists_of(now, publication);
   const auto members = beginnings(lists.members);
   // Without the newest members, as long as those were followed from their first row.
@@ -113,6 +131,10 @@ TableVerdict compare_digest(const std::string& before, const TableFacts& now, co
     --known;
   }
   if (beginnings(lists.publication)[known] != parts[2]) return TableVerdict::kPublication;
+  const bool has_ways = parts.size() == kParts;
+  if (has_ways && beginnings(lists.ways)[known] != parts[8]) return TableVerdict::kPublication;
+  // Not a name among others: what its columns say besides explains no move.
+  if (has_ways && parts[9] != hex(chain(kFnvOffset, now.table.placed_by))) return TableVerdict::kChanged;
   const auto columns = find_beginning(lists.columns, parts[3]);
   if (!columns || !find_beginning(lists.labels, parts[4]) || beginnings(lists.storage)[known] != parts[5]) {
     return TableVerdict::kChanged;

@@ -2,7 +2,8 @@
 // change of the table's values came through the stream, down to the transactions that wrote the catalogue's rows, so
 // that what was changed and put back between two looks is seen as well. Pure.
 //
-//   <oid>/<members>/<publication>/<columns>/<labels>/<storage>/<names>/<traits>      each but the first a hash, 16 hexadecimal digits
+//   <oid>/<members>/<publication>/<columns>/<labels>/<storage>/<names>/<traits>/<ways>/<place>
+//   each but the first a hash, 16 hexadecimal digits
 //
 // members      which relations lie below it, and the rows of pg_inherits that say so
 // publication  whether and by which rows of pg_publication* each of them is published, with which operations
@@ -11,9 +12,15 @@
 // storage      whether each relation is logged, and which storage it has (see storage_mark)
 // names        who wrote what names the table and its columns: a name that was changed and put back is known by it
 // traits       what else is written there and says nothing of values (an owner, rights, defaults, NOT NULL, statistics)
+// ways         where a row of pg_publication* is not the relation's own: the rows of pg_inherits up to the partitioned table
+//              that is published, whether below the rule's table or above it; and which row put into the schema what is
+//              published with a schema
+// place        which row put the table into its schema
+//
+// A record of eight parts, without the last two, is compared by those.
 //
 // A name is taken for changed and put back when `names` differs and `traits` does not. (Where both do, something was altered
-// that explains it; a rename in the same few seconds is then not seen.)
+// that explains it; a rename between the same two looks, or while evictd was away, is then not seen.)
 //
 // Not part of it, since the stream tells it exactly: the replica identity. Nor what says nothing of values: indexes,
 // constraints. Nor the name of the schema, whose row is written by each GRANT, also by one that changes nothing.

@@ -28,6 +28,7 @@ class PostgresDdlTest : public SourceTest {
         "create table probe (id int primary key, v text)");
   }
   const std::vector<std::string> kTables = {"public.t", "public.u", "public.ev", "public.lean", "public.pay", "public.probe"};
+  std::vector<std::string> followed = kTables;
 
   PostgresOptions watchful() const {
     PostgresOptions result = options();
@@ -35,7 +36,7 @@ class PostgresDdlTest : public SourceTest {
     return result;
   }
   void follow() {
-    make(kTables, watchful());
+    make(followed, watchful());
     driver->start(std::nullopt);
     ASSERT_TRUE(driver->until_connected()) << explain();
   }
@@ -68,12 +69,36 @@ class PostgresDdlTest : public SourceTest {
     EXPECT_TRUE(driver->until([&] { return has_probe() && journal().connected.has_value(); })) << explain();
     return gaps();
   }
+  // Of a publication with a schema, where not all that rules name, and not all above it, lies in that schema.
+  void follow_schema() {
+    sql->run(
+        "create schema app; create schema archive;"
+        "create table app.rt (id int primary key, v text) partition by list (id);"
+        "create table rt1 partition of app.rt for values in (1);"
+        "create table app.rm (id int primary key, v text) partition by list (id);"
+        "create table rm1 partition of app.rm for values in (1, 2) partition by list (id);"
+        "create table app.rm11 partition of rm1 for values in (1);"
+        "create publication evictd for tables in schema public");
+    followed.push_back("app.rt");
+    followed.push_back("app.rm");
+    follow();
+  }
+  // Of a partition whose root alone is named by the publication.
+  void follow_leaf() {
+    sql->run(
+        "create table top (id int primary key, v text, w text) partition by list (id);"
+        "create table mid partition of top for values in (1, 2) partition by list (id);"
+        "create table low partition of mid for values in (1); insert into top values (1, 'a', 'b');"
+        "create publication evictd for table top, probe");
+    followed = {"public.low", "public.probe"};
+    follow();
+  }
   // The same, done while evictd was away.
   std::vector<std::string> gaps_after_absence(const std::string& statement) {
     const Record last = record();
     driver->stop();
     sql->run(statement);
-    make(kTables, watchful());
+    make(followed, watchful());
     driver->start(last);
     EXPECT_TRUE(driver->until_connected()) << explain();
     return gaps();
@@ -192,6 +217,63 @@ TEST_F(PostgresDdlTest, WhatChangesNoValueWhileEvictdIsAwayIsNoGap) {
         std::string(statement).find("truncate lean") != std::string::npos)
       continue;
     EXPECT_THAT(gaps_after_absence(statement), IsEmpty()) << statement;
+  }
+}
+
+constexpr Altered kMoved[] = {
+    {"alter table cash set schema archive; update archive.cash set v = 'x'; alter table archive.cash set schema public",
+     "unpublished public.pay"},
+    {"alter table rt1 set schema archive; update app.rt set v = 'x'; alter table archive.rt1 set schema public", "unpublished app.rt"},
+    {"alter table rm1 set schema archive; update app.rm set v = 'x'; alter table archive.rm1 set schema public", "unpublished app.rm"},
+    // What else was altered explains no move.
+    {"alter table u set schema archive; update archive.u set v = 2; alter table archive.u set schema public;"
+     " alter table u alter column v set default 5",
+     "unpublished public.u"},
+};
+
+TEST_F(PostgresDdlTest, WhatLeavesThePublishedSchemaForATimeIsAGap) {
+  follow_schema();
+  for (const Altered& moved : kMoved) EXPECT_THAT(gaps_after(moved.statement), ElementsAre(moved.gap)) << moved.statement;
+}
+
+TEST_F(PostgresDdlTest, WhatLeavesThePublishedSchemaWhileEvictdIsAwayIsAGap) {
+  follow_schema();
+  for (const Altered& moved : kMoved) EXPECT_THAT(gaps_after_absence(moved.statement), ElementsAre(moved.gap)) << moved.statement;
+}
+
+TEST_F(PostgresDdlTest, WhatStaysInThePublishedSchemaIsNoGap) {
+  follow_schema();
+  constexpr const char* kHarmlessThere[] = {
+      "create table coin (more text default 'x', primary key (id)) inherits (pay); insert into coin values (8, 'y')",
+      "create table app.rm12 partition of rm1 for values in (2); insert into app.rm values (2, 'x')",
+      // Published with its root, wherever it lies.
+      "create table archive.ev6 partition of ev for values in (6); insert into ev values (6, 'x'); alter table archive.ev6 set schema public",
+      "alter table ev1 set schema archive; update ev set v = 'x'; alter table archive.ev1 set schema public",
+      "grant select (id) on cash, rt1, rm1 to public", "vacuum full cash", "vacuum full rt1", "analyze", "comment on table rt1 is 'x'",
+      "create index on rt1 (v)", "alter table app.rm add column later text", "alter table cash owner to pg_read_all_data",
+      "alter table cash owner to current_user", "alter table cash set schema public", "alter table rt1 rename to rt9",
+      "vacuum full pg_class", "vacuum full pg_depend", "vacuum freeze"};
+  for (const char* statement : kHarmlessThere) EXPECT_THAT(gaps_after(statement), IsEmpty()) << statement;
+  EXPECT_THAT(gaps_after_absence("alter table rt9 rename to rt1; comment on table rt1 is 'y'"), IsEmpty());
+}
+
+TEST_F(PostgresDdlTest, WhatIsAttachedAboveARulesPartitionIsAGap) {
+  follow_leaf();
+  constexpr Altered kAbove[] = {
+      {"alter table top detach partition mid; update low set v = 'x'; alter table top attach partition mid for values in (1, 2)",
+       "unpublished public.low"},
+      {"alter table mid detach partition low; update low set v = 'y'; alter table low alter column w set default 'x';"
+       " alter table mid attach partition low for values in (1)",
+       "unpublished public.low"},
+  };
+  for (const Altered& above : kAbove) {
+    EXPECT_THAT(gaps_after(above.statement), ElementsAre(above.gap)) << above.statement;
+    EXPECT_THAT(gaps_after_absence(above.statement), ElementsAre(above.gap)) << above.statement;
+  }
+  for (const char* statement : {"create table mid3 partition of top for values in (3)", "create table low2 partition of mid for values in (2)",
+                                "alter table top add column z int", "create index on top (v)", "vacuum full low", "analyze",
+                                "alter table top alter column v set default 'y'", "grant select on top, mid, low to public"}) {
+    EXPECT_THAT(gaps_after(statement), IsEmpty()) << statement;
   }
 }
 
