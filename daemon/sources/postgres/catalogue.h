@@ -107,8 +107,9 @@ struct RelationFacts {
   bool is_unlogged = false;
   char identity = 'd';  // pg_class.relreplident
   bool is_published = false;
-  // Created below its parent, so that it had no rows when it came there. False for one that was attached.
+  // Created below its parent, so that it had no rows when it came there. False for one that was attached, and in doubt.
   bool is_born_partition = false;
+  bool is_born_in_schema = false;  // and in the schema where it lies
   bool is_partition = false;  // of a partitioned table; false for an INHERITS child
   bool is_owned = true;       // by our role: may be added to a publication
   char persistence = 'p';     // pg_class.relpersistence

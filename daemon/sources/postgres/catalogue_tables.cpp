@@ -183,12 +183,19 @@ std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const S
       "  pg_has_role(current_user, c.relowner, 'USAGE'),"
       "  (select string_agg(i.inhparent::text || ':' || i.xmin::text, ',' order by i.inhparent) from pg_inherits i"
       "   where i.inhrelid = t.relation),"
-      // Made by the transaction that put it below its parent; and its columns have not been touched by the command
-      // that did: one that is attached, with rows or without, has its columns marked as inherited.
-      "  exists (select from pg_inherits i join pg_type y on y.oid = c.reltype"
-      "   where i.inhrelid = t.relation and i.xmin = y.xmin"
-      "   and not exists (select from pg_attribute a where a.attrelid = t.relation and a.attnum > 0"
-      "    and a.xmin = i.xmin and a.cmin = i.cmin)), c.relowner, (select y.xmin from pg_type y where y.oid = c.reltype), {3}, {4}"
+      // Made by the transaction that put it below its parents, with a column of each that no command has touched since:
+      // ATTACH and INHERIT mark all of them as inherited, in the command that writes the row of pg_inherits. What a
+      // command tried to write (xmax) does not tell any more which command wrote it.
+      "  not exists (select from pg_inherits i join pg_type y on y.oid = c.reltype where i.inhrelid = t.relation"
+      "   and (i.xmin <> y.xmin or i.xmax <> '0'::xid or not exists ("
+      "    select from pg_attribute a join pg_attribute above on above.attrelid = i.inhparent and above.attname = a.attname"
+      "    where a.attrelid = t.relation and a.attnum > 0 and above.attnum > 0 and not a.attisdropped and a.xmax = '0'::xid"
+      "    and a.xmin = i.xmin and a.cmin::text::bigint < i.cmin::text::bigint)))"
+      "   and exists (select from pg_inherits i where i.inhrelid = t.relation), c.relowner, (select y.xmin from pg_type y where y.oid = c.reltype), {3}, {4},"
+      "  exists (select from pg_inherits i join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = t.relation"
+      "   and d.objsubid = 0 and d.refclassid = 'pg_namespace'::regclass and d.refobjid = c.relnamespace"
+      "   where i.inhrelid = t.relation and d.xmin = i.xmin and d.xmax = '0'::xid"
+      "   and d.cmin::text::bigint < i.cmin::text::bigint)"
       " from tree t join pg_class c on c.oid = t.relation join pg_namespace n on n.oid = "
       "c.relnamespace"
       " left join published p on p.schemaname = n.nspname and p.tablename = c.relname"
@@ -219,6 +226,7 @@ std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const S
     facts.named_by = row[17].empty() ? 0 : static_cast<std::uint32_t>(std::stoul(row[17]));
     facts.full_refused_by = row[18];
     facts.placed_by = row[19];
+    facts.is_born_in_schema = row[20] == "t";
     nodes.emplace_back(oid_of(row[0]), facts.oid);
     relations.emplace(facts.oid, std::move(facts));
   }

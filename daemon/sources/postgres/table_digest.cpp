@@ -81,6 +81,9 @@ Lists lists_of(const TableFacts& table, const PublicationFacts& publication) {
 
 // Followed from its first row: made empty where it lies, and published without a word of its own.
 bool is_followed_from_birth(const RelationFacts& relation, const TableFacts& table) {
+  const PublicationWay* way = way_of(relation, table);
+  const bool is_by_its_schema = way != nullptr && way->by_schema && way->ancestor == relation.oid;
+  if (is_by_its_schema && !relation.is_born_in_schema) return false;  // moved in, with whatever was written to it before
   return relation.is_born_partition && relation.is_published &&
          (relation.publication_marks.empty() || relation.publication_marks == table.table.publication_marks ||
           relation.has_inherited_marks);

@@ -130,6 +130,10 @@ constexpr const char* kHarmless[] = {
     "create table ev3 partition of ev for values in (3)",
     "create table ev4 partition of ev for values in (4) partition by range (id)",
     "insert into ev values (3, 'x')",
+    // Made below its root, whatever else its transaction writes.
+    "create table ev20 partition of ev (v default 'x') for values in (20); insert into ev values (20, 'x')",
+    "begin; create table ev21 partition of ev for values in (21); grant select (id) on ev21 to public; insert into ev values (21, 'x'); commit",
+    "create table lean20 partition of lean for values in (20); insert into lean values (20)",
     // What writes the same rows of the catalogue as a name does.
     "alter table t alter column s drop not null", "alter table t alter column s drop default",
     "grant select (id, s) on t to public", "revoke select on t from public", "alter table u owner to pg_read_all_data",
@@ -174,6 +178,9 @@ constexpr Altered kAltered[] = {
     {"alter table cash no inherit pay; alter table cash inherit pay", "partitions_changed public.pay"},
     {"begin; create table ev5 (like ev including all); insert into ev5 values (5, 'x');"
      " alter table ev attach partition ev5 for values in (5); commit",
+     "partitions_changed public.ev"},
+    {"begin; create table ev22 (like ev including all); insert into ev22 values (22, 'x');"
+     " alter table ev attach partition ev22 for values in (22); grant select (id), update (v) on ev22 to public; commit",
      "partitions_changed public.ev"},
     {"drop table ev2", "partitions_changed public.ev"},
     // Renamed and renamed back: what was cached meanwhile was made under the other name.
@@ -229,6 +236,9 @@ constexpr Altered kMoved[] = {
     {"alter table u set schema archive; update archive.u set v = 2; alter table archive.u set schema public;"
      " alter table u alter column v set default 5",
      "unpublished public.u"},
+    {"create table archive.coin (primary key (id)) inherits (pay); insert into archive.coin values (7, 'born');"
+     " alter table archive.coin set schema public",
+     "partitions_changed public.pay"},
 };
 
 TEST_F(PostgresDdlTest, WhatLeavesThePublishedSchemaForATimeIsAGap) {

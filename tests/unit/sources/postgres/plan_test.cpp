@@ -206,6 +206,14 @@ TEST_F(PlanTest, WhatIsPublishedWithTheRulesTableMayBeMoved) {
   record->tables = published_tables(facts);
   products.members[0].ways[0].steps = "in 2200:750";
   EXPECT_THAT(gaps(), IsEmpty());
+  RelationFacts born = member;  // moved to where it is published after its first row
+  born.oid = 301;
+  born.is_born_partition = true;
+  born.ways = {{301, true, "in 2200:751"}};
+  products.members.push_back(born);
+  EXPECT_EQ(gap(), "partitions_changed");
+  products.members[1].is_born_in_schema = true;
+  EXPECT_THAT(gaps(), IsEmpty());
 }
 
 TEST_F(PlanTest, ATableThatWasInAnotherSchemaForATimeIsAGapWhateverElseWasAltered) {
