@@ -110,6 +110,7 @@ void Lane::wait_for(Waiting& waiting, Now now, const Surroundings& surroundings)
 void Lane::use(std::shared_ptr<const RuleSet> rules, Now now) {
   now_ = now;
   const bool is_reload = rules_ != nullptr;
+  const std::map<std::string, std::uint64_t> before = is_reload ? digests() : std::map<std::string, std::uint64_t>();
   rules_ = std::move(rules);
   acts_.clear();
   needs_ = nothing_needed();
@@ -120,7 +121,9 @@ void Lane::use(std::shared_ptr<const RuleSet> rules, Now now) {
   }
   if (!is_reload) return;
   tell_sink();
-  if (ledger_.holds() && streaming_) purge_changed_rules();
+  if (!streaming_) return;
+  if (ledger_.holds()) return purge_changed_rules();
+  remember_changed_rules(before);
 }
 
 std::optional<Error> Lane::refusal(const RuleInfo& rule) const {

@@ -288,6 +288,7 @@ class Lane final : private SinkHandler {
   void write_record(const Surroundings& surroundings);
   void forget_unrecorded();
   void purge_changed_rules();
+  void remember_changed_rules(const std::map<std::string, std::uint64_t>& before);
   // Record::rules of this cache.
   std::map<std::string, std::uint64_t> digests() const;
   void tell_sink();
@@ -384,6 +385,8 @@ class Lane final : private SinkHandler {
   Judging judging_ = Judging::kNone;
   std::optional<SourceFacts> facts_;  // judged against as soon as the record is known; kept until the source streams
   std::set<std::string> anothers_gaps_;  // on the record that was read, which another process wrote; until they are judged
+  // Tables whose rules were others for a time while the record was not ours to write: purged as soon as it is.
+  std::set<std::string> rules_changed_meanwhile_;
   std::uint64_t load_ = 0;            // the newest read of the record; older answers are ignored
   std::optional<SteadyTime> lacks_since_;
   bool wants_redelivery_ = false;

@@ -237,6 +237,7 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
   if (!ledger_.streaming(connected, cache_time(), repairs_.waits_for_connect())) is_earlier_prefix_broken_ = true;
   tell_sink();
   if (first_start) {
+    rules_changed_meanwhile_.clear();
     ledger_.use_rules(digests());
     if (!repairs_.empty()) return;
     if (on_first_start == OnFirstStart::kPurge) {
@@ -255,10 +256,26 @@ std::map<std::string, std::uint64_t> Lane::digests() const {
   return digests;
 }
 
+// The record does not say it: by the time that it is ours to write, the rules may be again those that it names, and what came
+// meanwhile was mapped by others.
+void Lane::remember_changed_rules(const std::map<std::string, std::uint64_t>& before) {
+  const std::map<std::string, std::uint64_t> digests = this->digests();
+  for (const auto* one : {&before, &digests}) {
+    const auto& other = one == &before ? digests : before;
+    for (const auto& [table, digest] : *one) {
+      const auto found = other.find(table);
+      if (found == other.end() || found->second != digest) rules_changed_meanwhile_.insert(table);
+    }
+  }
+}
+
 // What was cached under a rule before the rule existed was never invalidated; nor was anything of a service that nobody watched.
 void Lane::purge_changed_rules() {
   std::map<std::string, std::uint64_t> digests = this->digests();
   std::vector<std::string> changed = ledger_.changed_rules(digests);
+  for (const std::string& table : std::exchange(rules_changed_meanwhile_, {})) {
+    if (digests.contains(table) && std::find(changed.begin(), changed.end(), table) == changed.end()) changed.push_back(table);
+  }
   const bool was_named = ledger_.record().rules.contains(kServiceDigest);  // earlier builds did not
   ledger_.use_rules(std::move(digests));
   if (const auto service = std::find(changed.begin(), changed.end(), kServiceDigest); service != changed.end()) {
@@ -314,6 +331,7 @@ void Lane::come_back(const std::map<std::string, std::uint64_t>& confirmed, Now 
   ledger_.rebase(confirmed);
   if (streaming_) ledger_.use_streams(streaming_->streams);
   ledger_.use_rules(digests());
+  rules_changed_meanwhile_.clear();
   events_.error("gap (parked): the cache was away and missed what went by",
                 "all it may hold is purged now; evictd reports ready when that is done");
   open_repair({"parked", {}, true, false});

@@ -163,6 +163,7 @@ void Ledger::use_rules(std::map<std::string, std::uint64_t> rules) {
 }
 
 void Ledger::release() {
+  note_committed();
   holds_ = false;
   is_dirty_ = false;
   gap_first_in_ = stream_first_in_ = 0;
@@ -219,6 +220,7 @@ bool Ledger::streaming(const SourceConnected& connected, std::chrono::millisecon
     }
     begun_with_ = record_.acknowledged;
   }
+  note_committed();
   awaited_.clear();
   for (const auto& [name, begin] : connected.begins) {
     const auto known = record_.committed.find(name);
@@ -266,9 +268,17 @@ void Ledger::finished_earlier(const Position& end, const std::string& name) {
 void Ledger::applied(const Position& end, const std::string& name) {
   std::uint64_t& applied = applied_[name];
   applied = std::max(applied, end.value);
-  if (is_shared_) return;
+  if (is_shared_ || !holds_) return;
   std::uint64_t& committed = record_.committed[name];
   committed = std::max(committed, end.value);
+}
+
+void Ledger::note_committed() {
+  if (is_shared_) return;
+  for (const auto& [name, value] : applied_) {
+    std::uint64_t& committed = record_.committed[name];
+    committed = std::max(committed, value);
+  }
 }
 
 bool Ledger::is_applied(const std::string& name, std::uint64_t value) const {

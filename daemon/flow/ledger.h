@@ -102,7 +102,8 @@ class Ledger {
   void finished_earlier(const Position& end, const std::string& name);
   // True when everything up to `value` is known to be finished here, in this or an earlier connection of the same history.
   bool is_finished(const std::string& name, std::uint64_t value) const;
-  // The prefix whose first deletes are done has reached `end`, the end of a transaction.
+  // The prefix whose first deletes are done has reached `end`, the end of a transaction. While we do not hold the source, it is not
+  // yet part of what judge() looks at: the facts are those of the moment at which the source connected, and this came after them.
   void applied(const Position& end, const std::string& name);
   // True when every first delete up to `value` is known to be done here, likewise.
   bool is_applied(const std::string& name, std::uint64_t value) const;
@@ -144,6 +145,7 @@ class Ledger {
 
  private:
   void forget_positions();
+  void note_committed();  // what is applied goes into the record as committed
   bool is_of(const SourceConnected& connected) const;
   void forget_known();
 

@@ -26,6 +26,8 @@ class Lanes : public ::testing::Test, protected FlowWorld {
     run(3s);
     ASSERT_THAT(flow->status().not_ready, ElementsAre());
   }
+  // A transaction that changes nothing anybody asks about.
+  void write_nothing() { database.make_visible(database.commit({}, false, now.system).xid, now.steady); }
   // It is away, and more is written than is held for it.
   void b_falls_behind() {
     b_.server_up = false;
@@ -387,6 +389,75 @@ TEST_F(Lanes, OneThatIsAwayExpectsNothingOfAnEarlierConnection) {
   run(5s);
   EXPECT_THAT(said, Not(Contains(HasSubstr("gap in the change stream"))));
   EXPECT_THAT(flow->status().not_ready, ElementsAre());
+}
+
+// What the connection sent while it was away came after the facts of that connection.
+TEST_F(Lanes, OneThatIsAwayWhileTheSourceConnectsAnewHasMissedNothingWhenItIsBack) {  // G6
+  start({});
+  write(1);
+  run(3s);
+  ASSERT_TRUE(is_acknowledged());
+  b_.server_up = false;
+  run(100ms);
+  source.restart(now);
+  run(1s);
+  ASSERT_TRUE(source.connected());
+  for (int i = 0; i < 5; ++i) write_nothing();
+  run(1s);
+  b_.plain_set("row:2", {});
+  b_.server_up = true;
+  run(5s);
+  EXPECT_THAT(said, Not(Contains(HasSubstr("gap in the change stream"))));
+  EXPECT_TRUE(b_.data.cache.contains("row:2")) << "purged for nothing";
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+}
+
+// Nor is it forgotten: the next connection is to a server that must have all of it.
+TEST_F(Lanes, OneThatIsAwayKnowsWhatAServerHadThatWasSetBackMeanwhile) {  // G6
+  start({});
+  write(1);
+  run(3s);
+  b_.server_up = false;
+  run(100ms);
+  source.restart(now);
+  run(1s);
+  const std::uint64_t end = database.log_end();
+  for (int i = 0; i < 5; ++i) write_nothing();
+  run(1s);
+  database.set_back_to(end);
+  source.restart(now);
+  run(1s);
+  b_.server_up = true;
+  run(5s);
+  EXPECT_THAT(said, Contains(HasSubstr("cache 'b': gap in the change stream (epoch_changed): the server's log ends at")));
+}
+
+// What came under the rules in between was mapped by them, and counts as done.
+TEST_F(Lanes, RulesThatWereOthersWhileItWasAwayArePurgedForWhenItIsBack) {  // G6
+  constexpr const char* kRows = "- {table: public.rows, keys: ['row:{id}']}\n";
+  const LaneSpec a{"a", &a_, {}, {}, 5s}, b{"b", &b_, {}, {}, 5s};
+  FlowWorld::start(kRows, {a, b});
+  run(3s);
+  ASSERT_THAT(flow->status().not_ready, ElementsAre());
+  b_.server_up = false;
+  run(100ms);
+  source.restart(now);
+  run(1s);
+  ASSERT_TRUE(source.connected());
+  flow->reload(rules_of("- {table: public.other, keys: ['other:{id}']}\n"), now);
+  run(1s);
+  a_.plain_set("row:1", {});
+  b_.plain_set("row:1", {});
+  write(1);
+  run(1s);
+  flow->reload(rules_of(kRows), now);
+  run(1s);
+  b_.server_up = true;
+  run(10s);
+  EXPECT_FALSE(a_.data.cache.contains("row:1"));
+  EXPECT_FALSE(b_.data.cache.contains("row:1")) << "stale for ever, and ready";
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+  EXPECT_TRUE(is_acknowledged());
 }
 
 // One that stands behind another, and a third one.
