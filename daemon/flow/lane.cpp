@@ -54,7 +54,7 @@ Lane::Lane(LaneSpec spec, const Source& source, Observer& observer, CacheEvents 
       observer_(observer),
       events_(std::move(events)),
       options_(options),
-      ledger_(options.writer, options.record_interval),
+      ledger_(fmt::format("{}/{}", options.writer, spec_.name), options.record_interval),
       repairs_({spec_.tombstone_ttl, spec_.name, is_edge_, spec_.origin_time}),
       on_first_start_(options.on_first_start) {
   use(std::move(rules), Now{});

@@ -45,7 +45,7 @@ namespace evictd {
 
 class Ledger {
  public:
-  // `writer`: the id of this process, see Record::writer. `interval`: between two records, and so acknowledgements.
+  // `writer`: of this process and cache, see Record::writer. `interval`: between two records, and so acknowledgements.
   Ledger(std::string writer, std::chrono::milliseconds interval);
 
   enum class Found {

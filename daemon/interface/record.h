@@ -20,7 +20,7 @@ namespace evictd {
 inline constexpr const char* kRollbackGap = "redis_rollback";
 
 struct Record {
-  // Who wrote it: a random id of the process, 16 hexadecimal digits. Empty: nobody yet.
+  // Who wrote it, and where: a random id of the process, 16 hexadecimal digits, '/' and the name of the cache. Empty: nobody yet.
   std::string writer;
   // Counts what was saved, on from the record that the writer found: of two records of one cache the one with the higher
   // sequence came later, whoever wrote it. A cache that has lost nothing comes back with the last one saved or sent.

@@ -960,7 +960,7 @@ class World {
     const std::optional<Record>& record = cache.data->record;
     if (caches_.size() > 1 || !record || !record->gaps.empty()) return;
     if (daemon.status.lanes[0].gaps.contains("redis_rollback")) return;
-    if (slot_->holder != daemon.source.get() || record->writer != daemon.writer) return;
+    if (slot_->holder != daemon.source.get() || !record->writer.starts_with(daemon.writer + "/")) return;
     if (record->source_instance != daemon.source->instance) return;
     std::uint64_t applied = 0;
     if (const auto found = record->applied.find("wal"); found != record->applied.end()) applied = found->second;

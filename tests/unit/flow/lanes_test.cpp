@@ -460,6 +460,25 @@ TEST_F(Lanes, RulesThatWereOthersWhileItWasAwayArePurgedForWhenItIsBack) {  // G
   EXPECT_TRUE(is_acknowledged());
 }
 
+// By servers that came back with each other's disks, each record is one that this process wrote last, but for another cache.
+TEST_F(Lanes, CachesThatComeBackWithEachOthersDataArePurged) {  // G6
+  const LaneSpec a{"a", &a_, {}, {}, 5s}, b{"b", &b_, {}, {}, 5s};
+  FlowWorld::start("- {table: public.rows, keys: ['row:{id}'], caches: [a]}\n- {table: public.rows, keys: ['other:{id}'], caches: [b]}\n", {a, b});
+  run(3s);
+  b_.plain_set("row:1", {});
+  write(1);
+  run(3s);
+  ASSERT_EQ(a_.data.record->sequence, b_.data.record->sequence) << "else the number tells";
+  const FakeSink::Data of_a = a_.data;
+  FakeSink::restore(a_.data, b_.data);
+  FakeSink::restore(b_.data, of_a);
+  run(10s);
+  EXPECT_FALSE(a_.data.cache.contains("row:1")) << "stale for ever, and ready";
+  EXPECT_THAT(said, Contains(HasSubstr("cache 'a': gap (redis_rollback)")));
+  EXPECT_THAT(said, Contains(HasSubstr("cache 'b': gap (redis_rollback)")));
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+}
+
 // One that stands behind another, and a third one.
 class OneBehindAnother : public ::testing::Test, protected FlowWorld {
  protected:
