@@ -94,7 +94,7 @@ def test_what_is_edited_and_not_reloaded_is_not_in_force(postgres, cache, make_e
     evictd.wait_until_ready()
     before = counted("fresh", "stale", "unreadable")
     write_and_fill(postgres, cache, plain=True)
-    eventually("keys are audited again", lambda: counted("fresh", "stale", "unreadable") > before, 60)
+    eventually("keys are audited again", lambda: counted("fresh", "stale", "unreadable") > before, 150)
     assert counted("stale", "unreadable") == 0, evictd.status()["audit"]
     assert evictd.stop() == 0
 
@@ -105,9 +105,9 @@ def test_an_edge_has_nothing_to_audit(postgres, redis, cache, make_evictd):
     evictd = make_evictd(rules(CHECKED), more=AUDIT, caches=f"  redis: {{redis: {{url: {redis.url()}}}}}\n  edge: {nobody}\n")
     evictd.start(ready=False)
     eventually("the functions are there", lambda: cache.function_list("evictd") != [])
-    write_and_fill(postgres, cache)
-    eventually("keys are audited", lambda: evictd.metrics().sum("evictd_audit_total", outcome="fresh", cache="redis") > 0, 60)
     fill_all(postgres, cache)
+    # A walk that found nothing is followed by the next one after a minute.
+    eventually("keys are audited", lambda: evictd.metrics().sum("evictd_audit_total", outcome="fresh", cache="redis") > 0, 150)
     counts, _, code, said = audit(evictd, "--sample", "100")
     assert code == 0 and counts["fresh"] == 100, (counts, said)
     assert evictd.stop() == 0
