@@ -340,9 +340,9 @@ def postgres():
 
 def kafka():
     return settings({
-        "brokers": dict(TEXT, description="host:port, several with commas"),
-        "group": dict(TEXT, default="evictd", description="the consumer group"),
-        "topics": texts(TEXT, "names, or regular expressions that begin with ^", least=0),
+        "brokers": dict(FILLED, description="host:port, several with commas"),
+        "group": dict(FILLED, default="evictd", description="the consumer group"),
+        "topics": texts(FILLED, "names, or regular expressions that begin with ^"),
         "properties": {"type": ["object", "null"], "additionalProperties": FILLED, "description": "librdkafka's own"},
         "on_first_start": choice("where to begin", "keep", "purge", default="keep", variables=True),
         "on_snapshot": choice("what to do with rows of a Debezium snapshot", "ignore", "invalidate", default="ignore", variables=True),

@@ -22,7 +22,7 @@ BEYOND = [
     # Bytes, where a schema counts characters; sums over several settings.
     r"expected (?:one line of )?1 to \d+ bytes|expected at most \d+ bytes|expected at most \d+ keys, tags|expected at most \d+ placeholders",
     # Two places compared.
-    r"another rule has the name|has the same marker as|the column '.*'$|does not use the column|is not a rediss:// URL|has no effect|exclude one another|would act on no update ever|"
+    r"another rule has the name|has the same marker as|readers fill a value in one way|the column '.*'$|does not use the column|is not a rediss:// URL|has no effect|exclude one another|would act on no update ever|"
     r"cannot be kept complete|is a join: expected|no join has the name|steps are a circle|begins at two tables|'ignore_changed' names",
     r"'settle': expected more than 0ms|needs 'fill: (?:checked|plain)'|needs 'engine: search'|expected one '\.\*'",  # `fill` may come from `defaults`
     r"'url' has a user too|'(?:postgres_)?url' has a password too|a password is set, and no 'user'",

@@ -75,6 +75,8 @@ def test_a_miss_fills_and_an_update_is_seen(recipe, start, database, cache, evic
 
 
 def test_a_key_with_a_hash_tag_of_its_own_is_cached(recipe, start, database, cache, evictd, product):
+    if recipe == "node-prefix":
+        pytest.skip("all its keys begin with the client's prefix")
     driver, key = start(recipe), f"{{product}}:{product}"
     assert driver.read(key) == row(database, product)
     assert cache.get(key) == row(database, product), "the fill was refused"

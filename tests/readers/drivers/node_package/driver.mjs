@@ -16,10 +16,12 @@ const database = isPrefixed ? new postgres.Client(process.env.POSTGRES_URL)
 if (isPrefixed) await database.connect();
 const cache = new Cache(redis, { snapshot: pg(database) });
 
-const product = cache.cached({ key: (id) => (isPrefixed ? id : `product:${id}`), codec: TEXT }, async (id) => {
+const load = async (id) => {
   const { rows } = await database.query("select coalesce((select row_to_json(p)::text from products p where id = $1), '') as value", [id]);
   return rows[0].value;
-});
+};
+const product = cache.cached({ key: (id) => (isPrefixed ? id : `product:${id}`), codec: TEXT }, load);
+const tagged = cache.cached({ key: (id) => `{product}:${id}`, codec: TEXT }, load);
 
 // A page made by three SELECTs from rows of three tables; each row is told as it is used.
 const lazy = 'LAZY' in process.env;
@@ -38,6 +40,6 @@ const page = cache.cached({ key: (category) => `page:${category}`, codec: TEXT, 
 
 for await (const line of createInterface({ input: process.stdin })) {
   const [what, id] = line.trim().split(':');
-  console.log(JSON.stringify(await (what === 'page' ? page(Number(id)) : product(id))));
+  console.log(JSON.stringify(await (what === 'page' ? page(Number(id)) : what === '{product}' ? tagged(id) : product(id))));
 }
 process.exit(0);
