@@ -74,8 +74,8 @@ def test_a_miss_fills_and_an_update_is_seen(recipe, start, database, cache, evic
     assert driver.read(key) == row(database, product)
 
 
-def test_a_key_with_a_hash_tag_of_its_own_is_cached(recipe, start, database, cache, evictd, product):
-    if recipe == "node-prefix":
+def test_a_key_with_a_hash_tag_of_its_own_is_cached(language, recipe, start, database, cache, evictd, product):  # pylint: disable=too-many-arguments
+    if language.name == "node-prefix":
         pytest.skip("all its keys begin with the client's prefix")
     driver, key = start(recipe), f"{{product}}:{product}"
     assert driver.read(key) == row(database, product)
