@@ -80,8 +80,8 @@ class RefreshThread::Work {
     if (state_.reloaded) {
       state_.reloaded = false;
       state_.problems.clear();
+      database_.reset();  // it goes by the rules of before
       rules_ = state_.in_force;
-      database_.reset();
       suspended_.clear();
     }
     const SteadyTime now = std::chrono::steady_clock::now();

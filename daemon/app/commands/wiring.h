@@ -32,10 +32,10 @@ FlowOptions flow_options(const Config& config);
 // PostgreSQL or Kafka, as configured. `log` must outlive the source.
 Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet& rules, Log& log);
 
-// What `evictd check` finds about the source, live.
-// `record`: what the cache has on record, when it could be read.
-// What the settings of the source say against themselves; asks nobody. The other questions are left to those that are right.
+// What the settings of the source say against themselves; asks nobody.
 Findings check_source_settings(const Config& config);
+// What `evictd check` finds about the source, live; nothing where its settings are wrong.
+// `record`: what the cache has on record, when it could be read.
 Findings check_source(const Config& config, const RuleSet& rules, const Record* record);
 
 // The database whose rows can be asked; its url is empty where none is configured.

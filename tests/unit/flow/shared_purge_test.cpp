@@ -35,6 +35,14 @@ class SharedPurge : public ::testing::Test, protected FlowWorld {
     source.changes_per_step = changes;
     run(20ms);
   }
+  // A reader is as slow as `settle` lets it be, and stores the row that it read: the second walk takes it away.
+  bool a_late_fill_goes(int row, const std::set<Xid>& contains) {
+    const std::string key = fmt::format("list:{}", row);
+    run(900ms);
+    sink.plain_set(key, contains);
+    run(500ms);
+    return !sink.data.cache.contains(key);
+  }
   std::uint64_t held_bytes() const { return status().held_bytes; }
 
   FakeSink sink;
@@ -86,10 +94,7 @@ TEST_F(SharedPurge, SettlesForTheLastOfThemThatBecomesVisible) {  // G4
   EXPECT_EQ(sink.data.last_delete.at("list:*"), settled) << "walked for nobody";
   const auto old_row = database.select(1);
   database.make_visible(second, now.steady);
-  run(900ms);
-  sink.plain_set("list:1", old_row);
-  run(500ms);
-  EXPECT_EQ(sink.data.cache.count("list:1"), 0u);
+  EXPECT_TRUE(a_late_fill_goes(1, old_row));
   run(1s);
   EXPECT_TRUE(is_acknowledged());
   EXPECT_EQ(held_bytes(), 0u);
@@ -107,10 +112,7 @@ TEST_F(SharedPurge, OfOneThatIsVisibleIsNotOverForOneThatJoinsItAndHangs) {  // 
   EXPECT_FALSE(is_acknowledged());
   const auto old_row = database.select(1);
   database.make_visible(hanging, now.steady);
-  run(900ms);
-  sink.plain_set("list:1", old_row);
-  run(500ms);
-  EXPECT_EQ(sink.data.cache.count("list:1"), 0u);
+  EXPECT_TRUE(a_late_fill_goes(1, old_row));
   run(1s);
   EXPECT_TRUE(is_acknowledged());
 }
@@ -157,10 +159,7 @@ TEST_F(SharedPurge, OfABatchThatIsPartlyVisibleSettlesForThatPart) {  // G4
   run(1s);
   ASSERT_EQ(observer.walks, 2);
   database.make_visible(visible, now.steady);
-  run(900ms);
-  sink.plain_set("list:0", old_row);
-  run(500ms);
-  EXPECT_EQ(sink.data.cache.count("list:0"), 0u);
+  EXPECT_TRUE(a_late_fill_goes(0, old_row));
   EXPECT_FALSE(is_acknowledged());
   database.make_visible(hanging, now.steady);
   run(2s);
@@ -275,10 +274,7 @@ TEST_F(SharedPurgeOfTwoCaches, GoesOnForTheOneThatIsKeptWhereOthersAreGivenUp) {
   ASSERT_TRUE(status(1).is_behind) << "the one that hangs is still in hand";
   const auto old_row = database.select(0);
   database.make_visible(kept, now.steady);
-  run(900ms);
-  sink.plain_set("list:0", old_row);
-  run(500ms);
-  EXPECT_EQ(sink.data.cache.count("list:0"), 0u);
+  EXPECT_TRUE(a_late_fill_goes(0, old_row));
   EXPECT_FALSE(is_acknowledged());
   run(10s);
   database.make_visible(given_up, now.steady);
