@@ -11,6 +11,7 @@
 
 #include "daemon/base/json.h"
 #include "daemon/app/metrics.h"
+#include "daemon/flow/cache_rules.h"
 #include "mapping/template.h"
 #include "mapping/yaml.h"
 

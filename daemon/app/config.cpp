@@ -7,6 +7,7 @@
 
 #include "daemon/app/config_file.h"
 #include "daemon/base/text.h"
+#include "daemon/flow/cache_rules.h"
 #include "daemon/sources/postgres/conninfo.h"
 #include "daemon/sinks/redis/topology/sentinel.h"
 #include "daemon/sinks/redis/url.h"

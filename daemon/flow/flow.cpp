@@ -302,7 +302,7 @@ void Flow::Impl::on_connected(const SourceConnected& connected) {
   known_ends_of_.clear();
   awaited_.clear();
   for (Entry& entry : lanes_) {
-    entry.lane->source_connected(connected, session_, options_.on_first_start, now_);
+    entry.lane->source_connected(connected, session_, now_);
     for (const auto& [name, ends] : entry.lane->ledger().known_ends()) known_ends_[name].insert(ends.begin(), ends.end());
     for (const auto& [name, end] : entry.lane->ledger().awaited()) awaited_[name].insert(end);
   }

@@ -133,10 +133,4 @@ class Flow {
   std::unique_ptr<Impl> impl_;
 };
 
-// Digests of the rules that act on the cache `name`, by table: Record::rules. Of an edge, what they say of surrogate keys;
-// else, what they say of all else.
-std::map<std::string, std::uint64_t> rule_digests(const RuleSet& rules, const std::string& name, bool is_edge = false);
-// Whether a rule acts on that cache: it names it, or names none.
-bool acts_on(const RuleInfo& rule, const std::string& name);
-
 }  // namespace evictd

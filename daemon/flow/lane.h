@@ -1,5 +1,6 @@
-// A lane: what follows one cache. Takes every batch, moves each part of it through the cache's sink, and keeps this
-// cache's record (ledger) and repairs. Knows no other lane and no source; the flow tells it both.
+// A lane: what follows one cache. Takes every batch and moves each part of it through the cache's sink. Knows no other lane and no
+// source; the flow tells it both. What is known of this cache and on record is its keeper's (record_keeper.h), how far the work may
+// pass for done is the prefix's (prefix.h), whose turn it is to walk a pattern, purge_turns.h's.
 //
 // The life of a batch in a lane:
 //
@@ -40,22 +41,15 @@
 #include "daemon/flow/batch.h"
 #include "daemon/flow/events.h"
 #include "daemon/flow/flow.h"
-#include "daemon/flow/ledger.h"
-#include "daemon/flow/repair.h"
+#include "daemon/flow/purge_turns.h"
+#include "daemon/flow/record_keeper.h"
 #include "daemon/interface/observer.h"
 
 namespace evictd {
 
 class Lane final : private SinkHandler {
  public:
-  // What the lane needs to know of the source and of the intake at each step.
-  struct Surroundings {
-    bool is_streaming = false;
-    bool has_snapshots = false;  // the source answers for snapshots
-    const std::optional<Snapshot>* snapshot = nullptr;
-    SteadyTime snapshot_asked_at = SteadyTime::min();
-    bool is_hurried = false;     // stopping: whatever is finished goes on record at once
-  };
+  using Surroundings = RecordKeeper::Surroundings;
 
   // Everything passed by reference must outlive the lane.
   Lane(LaneSpec spec, const Source& source, Observer& observer, CacheEvents events, const FlowOptions& options,
@@ -77,23 +71,23 @@ class Lane final : private SinkHandler {
   void use(std::shared_ptr<const RuleSet> rules, Now now);
   // Why this cache cannot serve the rule, or one of those in use (Sink::refusal).
   std::optional<Error> refusal(const RuleInfo& rule) const;
-  bool is_refused() const { return spec_.sink->refusal(needs_).has_value(); }
+  bool is_refused() const { return spec_.sink->refusal(keeper_.rules().needs()).has_value(); }
 
   // ---- The source's connection.
   // What the source found. Judged against this cache's record when that has been read anew (or the cache is there). Gaps
   // are opened and go on record.
   void judge(const SourceFacts& facts, Now now);
   // Everything found is on record: the source may go on, as far as this cache is concerned.
-  bool is_judged() const { return judging_ == Judging::kDone && ledger_.gaps_are_stored(); }
-  bool is_judging() const { return judging_ == Judging::kReading || (judging_ == Judging::kDone && !ledger_.gaps_are_stored()); }
+  bool is_judged() const { return keeper_.is_judged(); }
+  bool is_judging() const { return keeper_.is_judging(); }
   // Streaming began. What is applied and visible keeps its settle, which is due sooner than that of its redelivery (G4);
   // the rest is left to the redelivery. `starts_anew`: see Ledger::streaming.
-  void source_connected(const SourceConnected& connected, std::uint64_t session, OnFirstStart on_first_start, Now now);
+  void source_connected(const SourceConnected& connected, std::uint64_t session, Now now);
   void source_gap(const Gap& gap, Now now);
-  void source_tables(const std::map<std::string, std::string>& tables);
-  void source_streams(const std::map<std::string, std::uint64_t>& begins);
+  void source_tables(const std::map<std::string, std::string>& tables) { keeper_.source_tables(tables); }
+  void source_streams(const std::map<std::string, std::uint64_t>& begins) { keeper_.source_streams(begins); }
   // We do not hold the source, or not for certain: another process may.
-  void release();
+  void release() { keeper_.release(); }
 
   // ---- Batches.
   void take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at, Now now);
@@ -138,7 +132,7 @@ class Lane final : private SinkHandler {
   bool has_room() const { return spec_.sink->has_room(Urgency::kPrompt); }
   bool has_unapplied() const { return !unapplied_.empty(); }
   // Nothing is in hand any more, and what was finished is on record.
-  bool has_nothing_in_hand() const { return !giving_up_ && works_.empty() && batches_.empty() && ledger_.is_all_recorded(); }
+  bool has_nothing_in_hand() const { return !giving_up_ && works_.empty() && batches_.empty() && ledger().is_all_recorded(); }
   // Drops what is not under way, but for the oldest batch where the cache is at it: it will be asked for again
   // (wants_redelivery) when the cache can take it.
   void fall_behind();
@@ -152,13 +146,13 @@ class Lane final : private SinkHandler {
   // source meanwhile.
   void come_back(const std::map<std::string, std::uint64_t>& confirmed, Now now);
   // The source has to send again what is not on record here. Cleared by the question.
-  bool take_wants_redelivery() { return std::exchange(wants_redelivery_, false); }
+  bool take_wants_redelivery() { return keeper_.take_wants_redelivery(); }
 
   // ---- What others may know.
   bool is_connected() const { return is_connected_; }
   bool was_connected() const { return was_connected_; }
-  const Ledger& ledger() const { return ledger_; }
-  bool waits_for_visibility() const { return repairs_.waits_for_visibility(); }
+  const Ledger& ledger() const { return keeper_.ledger(); }
+  bool waits_for_visibility() const { return keeper_.waits_for_visibility(); }
   std::optional<SystemTime> oldest_unapplied() const;
   // Since when it may lack what oldest_unapplied() does not tell: since the process began until its record was judged;
   // while it is parked or behind, and until what it missed then was sent again or purged. Absent: it lacks nothing else.
@@ -170,19 +164,18 @@ class Lane final : private SinkHandler {
   std::optional<SteadyTime> waiting_since() const;
   // What is on record waits for replicas to confirm it. It owes nobody an answer, and yet the source keeps what it sent.
   bool lacks_replicas() const { return lacks_replicas_; }
-  bool is_drained() const { return works_.empty() && batches_.empty() && !ledger_.is_under_way(); }
+  bool is_drained() const { return works_.empty() && batches_.empty() && !ledger().is_under_way(); }
   std::uint64_t held_transactions() const { return held_transactions_; }
   std::uint64_t held_bytes() const { return held_bytes_; }
-  std::set<std::string> gap_reasons() const;
+  std::set<std::string> gap_reasons() const { return keeper_.gap_reasons(); }
   // Why, but for gaps.
   std::vector<std::string> not_ready() const;
   const std::optional<Error>& failure() const { return failure_; }
   // Repairs that became over since the last call: whoever stands behind this lane has to be purged again.
-  bool take_repaired() { return std::exchange(has_repaired_, false); }
+  bool take_repaired() { return keeper_.take_repaired(); }
   void purge_after(const std::string& reason, Now now);
 
  private:
-  enum class Judging { kNone, kAway, kReading, kDone };
   struct Work;
   struct BatchWork;
   struct PurgeWork;
@@ -197,12 +190,12 @@ class Lane final : private SinkHandler {
   };
   struct Part;
   using Batches = std::list<std::unique_ptr<BatchWork>>;
-  struct Ready {
+  struct OrderOf {
     std::uint64_t work = 0;
     std::uint32_t part = 0;
   };
 
-  // SinkHandler
+  // What the cache says, and what the source's connection comes to: lane_connections.cpp.
   void on_sink_connected(const SinkConnected& connected) override;
   void on_sink_disconnected(const Error& error, std::string_view error_class) override;
   void on_sink_failed(const Error& error) override;
@@ -215,17 +208,14 @@ class Lane final : private SinkHandler {
   void on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) override;
 
   // Batches: lane.cpp.
-  bool is_finished(const Batch& batch) const;
-  bool is_applied(const Batch& batch) const;
-  template <typename Knows>
-  bool reaches(const Batch& batch, const Knows& knows) const;
+  void work_repairs(const Surroundings& surroundings);
   void note_applied();
   bool hold(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at);  // whether some part or purge of it acts here
   void begin_batch(BatchWork& work);
   void enqueue(Work& work, std::uint32_t part);
   void owe(Part& part);
   void owe_no_more(Part& part);
-  bool submit_one(std::deque<Ready>& ready, Urgency urgency);  // the next that still waits; whether there was one, and room
+  bool submit_one(std::deque<OrderOf>& ready, Urgency urgency);  // the next that still waits; whether there was one, and room
   void first_act_done(Work& work, std::uint32_t part);
   void now_visible(Work& work, SteadyTime since);
   void now_partly_visible(Work& work, SteadyTime since);
@@ -234,14 +224,6 @@ class Lane final : private SinkHandler {
   void wait_for_timer(Work& work, std::uint32_t part, SteadyTime due);
   void run_timers();
   void settle(Work& work, std::uint32_t part);
-  struct Gate {
-    std::uint64_t waits_for = 0;  // the batch whose second delete before this lane is not done; 0: all are
-    SteadyTime open_at = SteadyTime::min();
-  };
-  Gate settle_gate(Work& work);
-  void open_settle_gate(BatchWork& batch);
-  bool is_lost_before(Work& work) const;
-  void note_settled(BatchWork& batch, std::uint32_t parts);
   void finish_part(Work& work, std::uint32_t part);
   void first_acts_left(Work& work, std::uint32_t left);
   void applied(Work& work);
@@ -251,15 +233,9 @@ class Lane final : private SinkHandler {
   void let_go(std::uint64_t number, bool is_whole);
   void merge_into(BatchWork& batch, Batches::iterator earlier);
   void pop_finished();
-  void abandon(Work& work);
-  void abandon_with_purges(BatchWork& batch);
-  void abandon_all(bool keep_settles);
-  void give_up(Work& work, bool keep_settles);
-  void give_up_some();
-  void settle_for_kept(PurgeWork& purge);
   // Batches have even ids, see take(); purges odd ones.
   static bool is_purge_id(std::uint64_t id) { return id % 2 == 1; }
-  const BatchWork* batch_in_work() const;
+  void note_lack();
 
   // Purges that batches ask for: lane_purges.cpp.
   static bool leaves_nothing(const PatternRef& ref);
@@ -276,38 +252,33 @@ class Lane final : private SinkHandler {
   void purge_settled(PurgeWork& purge, SteadyTime settled_for);
   void purge_finished(PurgeWork& purge);
 
-  // The record, the judgement and repairs: lane_record.cpp.
-  void note_what_is_left(Ledger::Found found, const std::set<std::string>& dropped);
-  void judge_now();
-  void open_repair(Repairs::Wanted wanted);
-  void found_on_connection(const SinkConnected& connected, bool is_another_process);
-  void repair_lost_parts(bool after_connect);
-  void work_repairs(const Surroundings& surroundings);
-  void walk_done(const Outcome& outcome);
-  void tell_purge(const PatternRef& ref, std::string_view reason, const Counts& counts, SteadyTime began);
-  void write_record(const Surroundings& surroundings);
-  void forget_unrecorded();
-  void purge_changed_rules();
-  void remember_changed_rules(const std::map<std::string, std::uint64_t>& before);
-  // Record::rules of this cache.
-  std::map<std::string, std::uint64_t> digests() const;
-  void tell_sink();
-  void note_lack();
-  std::chrono::milliseconds cache_time() const;
+  // The lanes before this one and behind it: lane_neighbours.cpp.
+  struct Gate {
+    std::uint64_t waits_for = 0;  // the batch whose second delete before this lane is not done; 0: all are
+    SteadyTime open_at = SteadyTime::min();
+  };
+  Gate settle_gate(Work& work);
+  void open_settle_gate(BatchWork& batch);
+  bool is_lost_before(Work& work) const;
+  void note_settled(BatchWork& batch, std::uint32_t parts);
+
+  // What is given up: lane_giving_up.cpp.
+  void abandon(Work& work);
+  void abandon_with_purges(BatchWork& batch);
+  void abandon_all(bool keep_settles);
+  void give_up(Work& work, bool keep_settles);
+  void give_up_some();
+  void settle_for_kept(PurgeWork& purge);
+  const BatchWork* batch_in_work() const;
 
   const LaneSpec spec_;
   const bool is_edge_;  // see SinkTraits
-  const Source& source_;
   Observer& observer_;
   CacheEvents events_;
   const FlowOptions options_;
   Now now_{};
 
-  std::shared_ptr<const RuleSet> rules_;
-  std::vector<bool> acts_;             // by rule of rules_: it acts on this cache
-  SinkContext needs_;                  // what rules_ ask of the sink, and nothing else
-
-  std::optional<Snapshot> snapshot_;   // the latest of this connection of the source
+  RecordKeeper keeper_;
 
   // Held work.
   Batches batches_;                                         // in order of arrival
@@ -317,11 +288,21 @@ class Lane final : private SinkHandler {
   std::unordered_map<std::uint64_t, BatchWork*> held_;      // by number: those that wait for what is looked up
   std::vector<std::unique_ptr<Work>> graveyard_;            // ended; destroyed at the end of the step
   std::map<std::uint64_t, std::optional<SystemTime>> unapplied_;  // batch number -> oldest commit
-  // Purges by pattern: the one that waits for its walk, and the one that walks.
-  std::unordered_map<const Pattern*, std::uint64_t> waiting_purges_;
-  std::unordered_map<const Pattern*, std::uint64_t> walking_purges_;
-  std::unordered_map<const Pattern*, SteadyTime> purged_at_;  // of rules_: when the last walk began; see start_purge()
+  PurgeTurns purge_turns_;
   std::size_t held_bytes_ = 0;
+  std::size_t found_bytes_ = 0;  // of these, of what was looked up
+  std::uint64_t held_transactions_ = 0;
+  std::uint64_t next_purge_ = 1;
+  std::uint64_t last_taken_ = 0;      // number of the last batch seen, taken or not
+  Timers timers_;
+  // Of each order that the cache is asked for or is to be asked for, since when. What waits for the visibility of a
+  // transaction, or for a timer, is not the cache's fault.
+  Owed owed_;
+
+  // Falling behind, parking.
+  bool is_behind_ = false;
+  bool is_parked_ = false;
+  std::uint64_t behind_after_ = 0;  // while it is behind: all up to this number are applied, and no more will be
   // What is given up by a cache that falls behind, a piece at each step: batches of these numbers, but for the one in work, then the
   // purges.
   struct GivingUp {
@@ -330,71 +311,41 @@ class Lane final : private SinkHandler {
     std::optional<std::uint64_t> kept_id;  // of the batch in work
   };
   std::optional<GivingUp> giving_up_;
-  std::size_t found_bytes_ = 0;  // of these, of what was looked up
-  std::uint64_t held_transactions_ = 0;
-  std::uint64_t next_purge_ = 1;
-  std::uint64_t last_taken_ = 0;      // number of the last batch seen, taken or not
-  std::uint64_t purged_through_ = 0;  // batches up to this number are answered for by a purge (a return from parking)
-  std::uint64_t behind_after_ = 0;    // while it is behind: all up to this number are applied, and no more will be
-  bool is_prefix_broken_ = false;     // in this connection a batch was given up: nothing after it goes on record
-  bool is_earlier_prefix_broken_ = false;  // likewise of what earlier connections left in hand
-  // Ends of batches of this connection that are not known to the ledger as applied, in order of arrival; and how far they
-  // may be: what was given up, or undone with its cache, leaves a hole.
-  struct Unnoted {
-    std::uint64_t number = 0;
-    std::vector<Position> ends;
-    std::optional<SystemTime> carried_commit = {};
-  };
-  std::deque<Unnoted> unnoted_;
-  bool is_carried_ = false;  // something of the transaction that goes on in the next batch acts here
-  std::uint64_t noted_through_max_ = UINT64_MAX;
-  std::uint64_t gate_ = UINT64_MAX;   // batches beyond it wait for the lanes before this one
-  std::deque<std::uint64_t> unbegun_; // their numbers, in order; some may be given up
-  Gated gated_;                       // second purges that are due, and wait for the lanes before this one
-  std::uint64_t parked_before_ = 0;   // which of these are parked, by their place in LaneSpec::after: a bit for each
-  bool is_followed_ = false;
-  std::vector<Settled> settled_;      // for those behind this lane
-  Timers timers_;
-  // Of each order that the cache is asked for or is to be asked for, since when. What waits for the visibility of a
-  // transaction, or for a timer, is not the cache's fault.
-  Owed owed_;
+  std::optional<SteadyTime> lacks_since_;
 
-  // Under way.
-  std::deque<Ready> ready_;        // first acts
-  std::deque<Ready> ready_again_;  // settles and renewals
-  std::deque<Ready> ready_bulk_;   // walks
-  std::unordered_map<Ticket, Ready> tickets_;
+  // Orders: those that wait for room in the sink, and those under way.
+  struct Ready {
+    std::deque<OrderOf> first;  // first acts
+    std::deque<OrderOf> again;  // settles and renewals
+    std::deque<OrderOf> bulk;   // walks
+  };
+  Ready ready_;
+  std::unordered_map<Ticket, OrderOf> tickets_;
   std::optional<Ticket> repair_ticket_;
   Ticket next_ticket_ = 1;
+
+  // The lanes that this one stands behind.
+  struct Before {
+    std::uint64_t gate = UINT64_MAX;    // batches beyond it wait for them
+    std::deque<std::uint64_t> unbegun;  // numbers of these, in order; some may be given up
+    Gated gated;                        // second purges that are due, and wait for them
+    std::uint64_t parked = 0;           // which of them are parked, by their place in LaneSpec::after: a bit for each
+  };
+  Before before_;
+  // Those that stand behind this one.
+  bool is_followed_ = false;
+  std::vector<Settled> settled_;  // for them
 
   // The cache.
   bool is_connected_ = false;
   bool lacks_replicas_ = false;
   bool was_connected_ = false;
-  std::string instance_;
-  std::chrono::milliseconds cache_time_{0};  // its clock at cache_time_at_
-  SteadyTime cache_time_at_{};
   std::optional<SystemTime> last_applied_commit_;
   std::optional<Error> failure_;
 
-  // Record and repairs.
-  Ledger ledger_;
-  Repairs repairs_;
-  std::uint64_t session_ = 0;
-  std::optional<SourceConnected> streaming_;  // since when the record speaks of it; absent: not judged yet
-  Judging judging_ = Judging::kNone;
-  std::optional<SourceFacts> facts_;  // judged against as soon as the record is known; kept until the source streams
-  std::set<std::string> anothers_gaps_;  // on the record that was read, which another process wrote; until they are judged
-  // Tables whose rules were others for a time while the record was not ours to write: purged as soon as it is.
-  std::set<std::string> rules_changed_meanwhile_;
-  std::uint64_t load_ = 0;            // the newest read of the record; older answers are ignored
-  std::optional<SteadyTime> lacks_since_;
-  bool wants_redelivery_ = false;
-  bool is_behind_ = false;
-  bool is_parked_ = false;
-  bool has_repaired_ = false;
-  bool is_hurried_ = false;  // stopping
-  OnFirstStart on_first_start_ = OnFirstStart::kKeep;
+  // The source, and the daemon.
+  std::uint64_t session_ = 0;  // of the source's connection
+  bool is_hurried_ = false;    // stopping
 };
 
 }  // namespace evictd

@@ -20,8 +20,8 @@ void Lane::request_purge(const PatternRef& ref, BatchWork& dependent) {
   PurgeWork* purge = nullptr;
   // One whose first walk is known to be done shares none with those who still owe theirs.
   const bool is_replay = dependent.is_replay && leaves_nothing(ref);
-  if (const auto waiting = waiting_purges_.find(ref.pattern); waiting != waiting_purges_.end() && !is_replay) {
-    purge = purges_.at(waiting->second).get();
+  if (const auto waiting = purge_turns_.waiting(ref.pattern); waiting && !is_replay) {
+    purge = purges_.at(*waiting).get();
   } else {
     auto made = std::make_unique<PurgeWork>();
     purge = made.get();
@@ -48,8 +48,7 @@ void Lane::request_purge(const PatternRef& ref, BatchWork& dependent) {
       part.state = PartState::kApplied;
       part.act = Act::kSettle;
     } else {
-      waiting_purges_[ref.pattern] = purge->id;
-      if (!walking_purges_.contains(ref.pattern)) start_purge(*purge);
+      if (purge_turns_.wait(ref.pattern, purge->id)) start_purge(*purge);
     }
   }
   share(*purge, dependent);
@@ -112,13 +111,11 @@ void Lane::dependent_visible(PurgeWork& purge, SteadyTime since) {
   }
 }
 
-// Whoever can make a rule purge (by a row whose value is not sent, or by any row of a rule with `purge:`) must not be able
-// to empty everybody's cache as fast as he writes: walks of one pattern keep their distance, and who asks meanwhile shares
-// the next one. Nothing is acknowledged before it, so lag tells of the wait.
+// Its turn has come. By a row whose value is not sent, or by any row of a rule with `purge:`, walks of one pattern keep their distance
+// nevertheless. Nothing is acknowledged before it, so lag tells of the wait.
 void Lane::start_purge(PurgeWork& purge) {
   const RuleInfo& rule = *purge.ref.rule;
-  const auto last = purged_at_.find(purge.ref.pattern);
-  const SteadyTime due = last == purged_at_.end() ? now_.steady : last->second + rule.purge_every;
+  const SteadyTime due = purge_turns_.due(purge.ref.pattern, rule.purge_every, now_.steady);
   if (due <= now_.steady || is_hurried_) return enqueue(purge, 0);
   purge.held_until = due;
   purge.parts[0].wanted_since = now_.steady;
@@ -139,29 +136,14 @@ void Lane::release_held_purges() {
 
 // It is about to be sent: nobody joins it any more, and its transactions are those of all who did.
 void Lane::prepare_purge(PurgeWork& purge) {
-  const Pattern* place = purge.ref.pattern;
-  if (const auto waiting = waiting_purges_.find(place);
-      waiting != waiting_purges_.end() && waiting->second == purge.id) {
-    waiting_purges_.erase(waiting);
-    walking_purges_[place] = purge.id;
-    purged_at_[place] = now_.steady;
-  }
+  purge_turns_.sent(purge.ref.pattern, purge.id, now_.steady);
   if (!purge.is_unconditional) sort_transactions(purge);
 }
 
 void Lane::purge_first_act_done(PurgeWork& purge) {
   if (purge.first_done) return;
   purge.first_done = true;
-  const Pattern* place = purge.ref.pattern;
-  if (const auto waiting = waiting_purges_.find(place);
-      waiting != waiting_purges_.end() && waiting->second == purge.id) {
-    waiting_purges_.erase(waiting);  // abandoned before it was sent
-  }
-  if (const auto walking = walking_purges_.find(place);
-      walking != walking_purges_.end() && walking->second == purge.id) {
-    walking_purges_.erase(walking);
-    if (const auto next = waiting_purges_.find(place); next != waiting_purges_.end()) start_purge(*purges_.at(next->second));
-  }
+  if (const auto next = purge_turns_.done(purge.ref.pattern, purge.id)) start_purge(*purges_.at(*next));
   for (const std::uint64_t id : purge.dependents) {
     const auto dependent = works_.find(id);
     if (dependent == works_.end() || dependent->second->unapplied == 0) continue;

@@ -17,11 +17,11 @@ BROKEN = {
         "daemon/flow/lane.cpp",
         "  work.batch = std::move(batch);\n  if (work.unfinished == 0) {",
         "  work.batch = std::move(batch);\n"
-        "  for (const Position& end : work.ends) ledger_.finished(end, source_.stream_name(end.stream));\n"
+        "  keeper_.prefix().over({work.number, &work.ends, true, true}, keeper_.streams());\n"
         "  if (work.unfinished == 0) {"),
     # G1: a cut slice of a transaction counts as one that another history finished.
     "slices_are_known": (
-        "daemon/flow/lane.cpp",
+        "daemon/flow/prefix.cpp",
         "  if (batch.is_cut && !(batch.cut_at && knows(source_.stream_name(batch.cut_at->stream), batch.cut_at->value + 1))) return false;\n",
         ""),
     # G1: what a cache lost with its last seconds still counts as applied, because it was.
@@ -38,12 +38,12 @@ BROKEN = {
     # G4: a replay of what is applied passes for finished, and its settle is never made.
     "replays_owe_nothing": (
         "daemon/flow/lane.cpp",
-        "const bool is_known = is_finished(*batch);",
-        "const bool is_known = is_finished(*batch) || is_applied(*batch);"),
+        "const bool is_known = keeper_.prefix().is_finished(*batch);",
+        "const bool is_known = keeper_.prefix().is_finished(*batch) || keeper_.prefix().is_applied(*batch);"),
     # G2: nothing is known to be applied: each redelivery deletes anew.
     "replays_delete_again": (
         "daemon/flow/lane.cpp",
-        "const bool is_replay = !is_known && is_applied(*batch);",
+        "const bool is_replay = !is_known && keeper_.prefix().is_applied(*batch);",
         "const bool is_replay = false;"),
     # G1: rows that lie before one already seen in the log are skipped; the classic fault of consumers that compare positions.
     "row_lsn_deduplication": (

@@ -12,6 +12,7 @@
 #include "daemon/audit/auditor.h"
 #include "daemon/base/json.h"
 #include "daemon/base/poll.h"
+#include "daemon/flow/cache_rules.h"
 #include "mapping/did_you_mean.h"
 
 namespace evictd {

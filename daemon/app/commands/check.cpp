@@ -1,4 +1,5 @@
 #include "daemon/refresh/doctor/check.h"
+#include "daemon/flow/cache_rules.h"
 #include "daemon/sinks/http/doctor/check.h"
 #include "daemon/sinks/redis/doctor/check.h"
 #include "daemon/sinks/redis/doctor/acl.h"

@@ -22,6 +22,7 @@
 #include "daemon/base/poll.h"
 #include "daemon/app/row_keys.h"
 #include "daemon/app/signals.h"
+#include "daemon/flow/cache_rules.h"
 #include "daemon/flow/found_rows.h"
 #include "daemon/sources/postgres/live_rows.h"
 #include "mapping/mapper.h"

@@ -10,6 +10,7 @@
 #include "daemon/app/signals.h"
 #include "daemon/base/poll.h"
 #include "daemon/audit/cache.h"
+#include "daemon/flow/cache_rules.h"
 #include "daemon/refresh/refresher.h"
 #include "daemon/sources/postgres/live_rows.h"
 #include "mapping/did_you_mean.h"

@@ -1,59 +1,49 @@
-// This cache's record, the judgement of it, and its repairs.
-//
-// The order that makes a crash harmless (G1, G6):
-//   gap found -> record {gap} written -> the source may do the irreversible step -> streaming -> purge, and
-//   again after the settle -> ready -> late purges -> record {no gap} written.
-//   batches finished -> record {position} written -> the source is told (flow).
+#include "daemon/flow/record_keeper.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
+#include <utility>
 
-#include "daemon/flow/lane_work.h"
-#include "mapping/check.h"
+#include "daemon/flow/walk_report.h"
 
 namespace evictd {
-namespace {
 
-// A purge that waits no longer than this is no reason to call a service unfit: lag tells of it.
-constexpr std::chrono::seconds kHeldUntold{1};
+RecordKeeper::RecordKeeper(const LaneSpec& spec, const FlowOptions& options, const Source& source, Observer& observer, CacheEvents& events,
+                           const Now& now, std::shared_ptr<const RuleSet> rules)
+    : spec_(spec),
+      observer_(observer),
+      events_(events),
+      now_(now),
+      on_first_start_(options.on_first_start),
+      rules_(std::move(rules), spec.name, spec.sink->traits()),
+      ledger_(fmt::format("{}/{}", options.writer, spec.name), options.record_interval),
+      prefix_(ledger_, source),
+      repairs_({spec.tombstone_ttl, spec.name, spec.sink->traits().is_edge, spec.origin_time}) {}
 
-// A walk that touched so many keys, or took so long, is worth a line at the usual level.
-bool is_worth_a_line(const Counts& counts, SteadyTime began, SteadyTime now) {
-  return counts.deleted > 0 || now - began > std::chrono::seconds(1);
+void RecordKeeper::use(std::shared_ptr<const RuleSet> rules) {
+  const std::map<std::string, std::uint64_t> before = rules_.digests();
+  rules_ = CacheRules(std::move(rules), spec_.name, spec_.sink->traits());
+  tell_sink();
+  if (!streaming_) return;
+  if (ledger_.holds()) return purge_changed_rules();
+  remember_changed_rules(before);
 }
 
-// The name of the service's digest among those of tables: no table has it.
-constexpr const char* kServiceDigest = "";
-
-}  // namespace
-
-std::map<std::string, std::uint64_t> rule_digests(const RuleSet& rules, const std::string& name, bool is_edge) {
-  std::map<std::string, std::set<std::uint64_t>> by_table;
-  for (const RuleInfo& rule : rules.rules()) {
-    const std::uint64_t digest = is_edge ? rule.surrogate_digest : rule.digest;
-    if (acts_on(rule, name) && digest != 0) by_table[rule.qualified_table()].insert(digest);  // 0: nothing for this cache
-  }
-  std::map<std::string, std::uint64_t> digests;
-  for (const auto& [table, each] : by_table) {
-    // Neither the order of the file nor a rule that is there twice has a meaning: a sum of a set does not care.
-    digests[table] = std::accumulate(each.begin(), each.end(), std::uint64_t{0});
-  }
-  return digests;
-}
-
-void Lane::on_sink_connected(const SinkConnected& connected) {
-  is_connected_ = true;
+void RecordKeeper::cache_connected(const SinkConnected& connected) {
   cache_time_ = connected.time;
   cache_time_at_ = now_.steady;
-  const bool is_another = was_connected_ && connected.instance != instance_;
-  events_.info(fmt::format("{} {}", spec_.name, was_connected_ ? "connected again" : "connected"));
-  was_connected_ = true;
+  const bool is_another = instance_ && *instance_ != connected.instance;
   instance_ = connected.instance;
   found_on_connection(connected, is_another);
 }
 
-void Lane::found_on_connection(const SinkConnected& connected, bool is_another_process) {
+void RecordKeeper::cache_disconnected() {
+  ledger_.lost();
+  if (judging_ == Judging::kReading) judging_ = Judging::kAway;
+}
+
+void RecordKeeper::found_on_connection(const SinkConnected& connected, bool is_another_process) {
   const bool knew = ledger_.is_known();
   const Ledger::Found found = ledger_.found(connected.record, knew && !is_another_process);
   if (!ledger_.holds()) {
@@ -104,7 +94,7 @@ void Lane::found_on_connection(const SinkConnected& connected, bool is_another_p
 }
 
 // A part of the cache lacks what the others have on record: it alone is purged.
-void Lane::repair_lost_parts(bool after_connect) {
+void RecordKeeper::repair_lost_parts(bool after_connect) {
   std::vector<std::string> parts = spec_.sink->lost_parts();
   if (parts.empty()) return;
   events_.error(fmt::format("gap ({}): a part of the cache has older data than what is on record, or none: {}", kRollbackGap,
@@ -114,42 +104,16 @@ void Lane::repair_lost_parts(bool after_connect) {
 }
 
 // What follows in this connection must not pass for all there is: what lies before it is to be sent again.
-void Lane::forget_unrecorded() {
+void RecordKeeper::forget_unrecorded() {
   ledger_.forget_unrecorded();
-  is_prefix_broken_ = is_earlier_prefix_broken_ = true;
-  noted_through_max_ = 0;
+  prefix_.undone();
 }
 
-void Lane::on_sink_disconnected(const Error& error, std::string_view error_class) {
-  is_connected_ = lacks_replicas_ = false;
-  ledger_.lost();
-  observer_.sink_error(spec_.name, error_class);
-  observer_.reconnect(spec_.name);
-  events_.warning(error.whole_text(), error.hint);
-  if (judging_ == Judging::kReading) judging_ = Judging::kAway;
-}
-
-void Lane::on_sink_failed(const Error& error) { failure_ = error; }
-
-void Lane::on_sink_trouble(const Error& error, std::string_view error_class) {
-  observer_.sink_error(spec_.name, error_class);
-  observer_.reconnect(spec_.name);
-  events_.warning(error.whole_text(), error.hint);
-}
-
-void Lane::on_replicas_missing(const std::optional<Error>& error) {
-  lacks_replicas_ = error.has_value();
-  if (!error) return events_.info("enough replicas have confirmed what is on record again");
-  observer_.sink_error(spec_.name, "too_few_replicas");
-  events_.warning(error->text, error->hint);
-}
-
-void Lane::judge(const SourceFacts& facts, Now now) {
-  now_ = now;
+void RecordKeeper::judge(const SourceFacts& facts, bool is_cache_connected) {
   facts_ = facts;
   // What we knew at an earlier attempt may be old: somebody else may have worked in between.
   ledger_.release();
-  if (is_connected_) {
+  if (is_cache_connected) {
     // Read after the facts: whoever moved the source wrote its record first.
     judging_ = Judging::kReading;
     spec_.sink->load_record(++load_);
@@ -158,7 +122,7 @@ void Lane::judge(const SourceFacts& facts, Now now) {
   }
 }
 
-void Lane::on_record_loaded(std::uint64_t sequence, const std::optional<Record>& record) {
+void RecordKeeper::record_loaded(std::uint64_t sequence, const std::optional<Record>& record) {
   if (sequence != load_ || judging_ != Judging::kReading) return;
   const Ledger::Found found = ledger_.found(record);
   const std::set<std::string> dropped = found != Ledger::Found::kOurs ? repairs_.drop_unbegun() : std::set<std::string>();
@@ -170,14 +134,14 @@ void Lane::on_record_loaded(std::uint64_t sequence, const std::optional<Record>&
 
 // Gaps on another's record are gaps of its own, whatever we are still repairing by the same name: that began before them. And so are
 // those of the repairs that were dropped.
-void Lane::note_what_is_left(Ledger::Found found, const std::set<std::string>& dropped) {
+void RecordKeeper::note_what_is_left(Ledger::Found found, const std::set<std::string>& dropped) {
   if (found != Ledger::Found::kOurs) anothers_gaps_ = found == Ledger::Found::kAnothers ? ledger_.gaps() : std::set<std::string>();
   anothers_gaps_.insert(dropped.begin(), dropped.end());
   for (const std::string& reason : repairs_.reasons(true)) ledger_.open_gap(reason);
 }
 
 // What this cache has missed of what the source can still send, by its record.
-void Lane::judge_now() {
+void RecordKeeper::judge_now() {
   const SourceFacts& facts = *facts_;
   const std::set<std::string> inherited = ledger_.gaps();
   for (const Gap& gap : ledger_.judge(facts)) {
@@ -210,37 +174,26 @@ void Lane::judge_now() {
     // This cache came while the source streamed already.
     const SourceConnected connected = *streaming_;
     streaming_.reset();
-    source_connected(connected, session_, on_first_start_, now_);
+    source_connected(connected);
   }
 }
 
-void Lane::source_connected(const SourceConnected& connected, std::uint64_t session, OnFirstStart on_first_start,
-                            Now now) {
-  now_ = now;
-  if (session != session_) {
-    abandon_all(true);
-    is_earlier_prefix_broken_ = is_earlier_prefix_broken_ || is_prefix_broken_;
-    if (batches_.empty()) is_earlier_prefix_broken_ = false;
-    is_prefix_broken_ = is_behind_ = false;
-    unnoted_.clear();
-    noted_through_max_ = UINT64_MAX;
-  }
-  session_ = session;
+void RecordKeeper::source_connected(const SourceConnected& connected) {
   streaming_ = connected;
   snapshot_.reset();
   // What is still in hand of another history says nothing of this one.
-  if (!ledger_.connection_begins(connected)) is_earlier_prefix_broken_ = true;
+  if (!ledger_.connection_begins(connected)) prefix_.earlier_lost();
   if (judging_ != Judging::kDone || !ledger_.is_known()) return;  // judged when its record is known
   facts_.reset();
   const bool first_start = ledger_.is_first_start();
-  if (!first_start && ledger_.record().epoch != connected.epoch) repairs_.forget_other_history(now.steady);
-  if (!ledger_.streaming(connected, cache_time(), repairs_.waits_for_connect())) is_earlier_prefix_broken_ = true;
+  if (!first_start && ledger_.record().epoch != connected.epoch) repairs_.forget_other_history(now_.steady);
+  if (!ledger_.streaming(connected, cache_time(), repairs_.waits_for_connect())) prefix_.earlier_lost();
   tell_sink();
   if (first_start) {
     rules_changed_meanwhile_.clear();
-    ledger_.use_rules(digests());
+    ledger_.use_rules(rules_.digests());
     if (!repairs_.empty()) return;
-    if (on_first_start == OnFirstStart::kPurge) {
+    if (on_first_start_ == OnFirstStart::kPurge) {
       open_repair({"first_start", {}, false, false});
     } else {
       events_.info("first start: what was cached before now is kept", "set on_first_start: purge to drop it once");
@@ -250,16 +203,10 @@ void Lane::source_connected(const SourceConnected& connected, std::uint64_t sess
   purge_changed_rules();
 }
 
-std::map<std::string, std::uint64_t> Lane::digests() const {
-  std::map<std::string, std::uint64_t> digests = rule_digests(*rules_, spec_.name, is_edge_);
-  if (const std::uint64_t service = spec_.sink->traits().service; service != 0) digests[kServiceDigest] = service;
-  return digests;
-}
-
 // The record does not say it: by the time that it is ours to write, the rules may be again those that it names, and what came
 // meanwhile was mapped by others.
-void Lane::remember_changed_rules(const std::map<std::string, std::uint64_t>& before) {
-  const std::map<std::string, std::uint64_t> digests = this->digests();
+void RecordKeeper::remember_changed_rules(const std::map<std::string, std::uint64_t>& before) {
+  const std::map<std::string, std::uint64_t>& digests = rules_.digests();
   for (const auto* one : {&before, &digests}) {
     const auto& other = one == &before ? digests : before;
     for (const auto& [table, digest] : *one) {
@@ -270,15 +217,15 @@ void Lane::remember_changed_rules(const std::map<std::string, std::uint64_t>& be
 }
 
 // What was cached under a rule before the rule existed was never invalidated; nor was anything of a service that nobody watched.
-void Lane::purge_changed_rules() {
-  std::map<std::string, std::uint64_t> digests = this->digests();
+void RecordKeeper::purge_changed_rules() {
+  const std::map<std::string, std::uint64_t>& digests = rules_.digests();
   std::vector<std::string> changed = ledger_.changed_rules(digests);
   for (const std::string& table : std::exchange(rules_changed_meanwhile_, {})) {
     if (digests.contains(table) && std::find(changed.begin(), changed.end(), table) == changed.end()) changed.push_back(table);
   }
-  const bool was_named = ledger_.record().rules.contains(kServiceDigest);  // earlier builds did not
-  ledger_.use_rules(std::move(digests));
-  if (const auto service = std::find(changed.begin(), changed.end(), kServiceDigest); service != changed.end()) {
+  const bool was_named = ledger_.record().rules.contains(CacheRules::kServiceDigest);  // earlier builds did not
+  ledger_.use_rules(digests);
+  if (const auto service = std::find(changed.begin(), changed.end(), CacheRules::kServiceDigest); service != changed.end()) {
     if (was_named) {
       events_.info("it is another service than before");
       open_repair({"other_service", {}, false, false});
@@ -291,58 +238,43 @@ void Lane::purge_changed_rules() {
   open_repair({"new_rules", std::move(changed), false, false});
 }
 
-void Lane::source_gap(const Gap& gap, Now now) {
-  now_ = now;
-  if (is_parked_) return;
-  open_repair({gap.reason, gap.tables, !gap.is_expected, false});
-}
-
-void Lane::source_tables(const std::map<std::string, std::string>& tables) {
+void RecordKeeper::source_tables(const std::map<std::string, std::string>& tables) {
   if (streaming_) streaming_->tables = tables;
   if (ledger_.is_known() && ledger_.holds()) ledger_.use_tables(tables);
 }
 
-void Lane::source_streams(const std::map<std::string, std::uint64_t>& begins) {
+void RecordKeeper::source_streams(const std::map<std::string, std::uint64_t>& begins) {
   if (!streaming_) return;
   streaming_->streams.insert(begins.begin(), begins.end());
   if (ledger_.is_known() && ledger_.holds()) ledger_.use_streams(begins);
 }
 
-void Lane::release() {
+void RecordKeeper::release() {
   ledger_.release();
   streaming_.reset();
   facts_.reset();
   judging_ = Judging::kNone;
 }
 
-void Lane::come_back(const std::map<std::string, std::uint64_t>& confirmed, Now now) {
-  now_ = now;
-  is_parked_ = false;
-  purged_through_ = last_taken_;
-  is_prefix_broken_ = false;
+void RecordKeeper::come_back(const std::map<std::string, std::uint64_t>& confirmed) {
   if (streaming_ && !ledger_.holds()) {
     // The source was connected anew meanwhile, when nobody asked this cache for its record. What that lacks is purged now; and if
     // somebody else has written it since, our next one finds out.
     judging_ = Judging::kDone;
     facts_.reset();
-    if (!ledger_.streaming(*streaming_, cache_time(), true)) is_earlier_prefix_broken_ = true;
+    if (!ledger_.streaming(*streaming_, cache_time(), true)) prefix_.earlier_lost();
     tell_sink();
   }
   ledger_.rebase(confirmed);
   if (streaming_) ledger_.use_streams(streaming_->streams);
-  ledger_.use_rules(digests());
+  ledger_.use_rules(rules_.digests());
   rules_changed_meanwhile_.clear();
   events_.error("gap (parked): the cache was away and missed what went by",
                 "all it may hold is purged now; evictd reports ready when that is done");
   open_repair({"parked", {}, true, false});
 }
 
-void Lane::purge_after(const std::string& reason, Now now) {
-  now_ = now;
-  open_repair({reason, {}, false, false});
-}
-
-void Lane::open_repair(Repairs::Wanted wanted) {
+void RecordKeeper::open_repair(Repairs::Wanted wanted) {
   if (wanted.is_gap) observer_.gap(spec_.name, wanted.reason);
   events_.info(fmt::format("purging {}: {}",
                            wanted.tables.empty() ? "all tables" : fmt::format("'{}'", fmt::join(wanted.tables, "', '")),
@@ -353,30 +285,31 @@ void Lane::open_repair(Repairs::Wanted wanted) {
   repairs_.open(std::move(wanted), now_.steady);
 }
 
-void Lane::work_repairs(const Surroundings& surroundings) {
-  if (is_connected_ && !is_parked_ && !repairs_.empty() && !repair_ticket_ && spec_.sink->has_room(Urgency::kBulk)) {
-    Repairs::Conditions conditions;
-    conditions.is_streaming = surroundings.is_streaming && streaming_ && ledger_.gaps_are_stored();
-    conditions.has_snapshots = surroundings.is_streaming && surroundings.has_snapshots;
-    conditions.snapshot = surroundings.is_streaming ? surroundings.snapshot : nullptr;
-    conditions.snapshot_asked_at = surroundings.snapshot_asked_at;
-    if (ledger_.may_follow_another_history()) {
-      conditions.history_since = now_.steady - std::max(cache_time() - ledger_.record().epoch_since, std::chrono::milliseconds(0));
-    }
-    conditions.rules = rules_;
-    conditions.acts = &acts_;
-    if (const Repairs::Walk* walk = repairs_.next(now_.steady, conditions)) {
-      Order order;
-      order.act = walk->act;
-      order.target = Target::kPatterns;
-      order.patterns = walk->patterns;
-      order.is_unconditional = true;
-      order.floor = walk->floor;
-      order.parts = walk->parts;
-      repair_ticket_ = next_ticket_++;
-      spec_.sink->submit(*repair_ticket_, order);
-    }
+std::optional<Order> RecordKeeper::next_walk(const Surroundings& surroundings) {
+  if (repairs_.empty()) return std::nullopt;
+  Repairs::Conditions conditions;
+  conditions.is_streaming = surroundings.is_streaming && streaming_ && ledger_.gaps_are_stored();
+  conditions.has_snapshots = surroundings.is_streaming && surroundings.has_snapshots;
+  conditions.snapshot = surroundings.is_streaming ? surroundings.snapshot : nullptr;
+  conditions.snapshot_asked_at = surroundings.snapshot_asked_at;
+  if (ledger_.may_follow_another_history()) {
+    conditions.history_since = now_.steady - std::max(cache_time() - ledger_.record().epoch_since, std::chrono::milliseconds(0));
   }
+  conditions.rules = rules_.all();
+  conditions.acts = &rules_.acting();
+  const Repairs::Walk* walk = repairs_.next(now_.steady, conditions);
+  if (walk == nullptr) return std::nullopt;
+  Order order;
+  order.act = walk->act;
+  order.target = Target::kPatterns;
+  order.patterns = walk->patterns;
+  order.is_unconditional = true;
+  order.floor = walk->floor;
+  order.parts = walk->parts;
+  return order;
+}
+
+void RecordKeeper::tell_repaired() {
   for (const std::string& reason : repairs_.take_ready()) {
     events_.info(fmt::format("repaired: {}", reason));
     observer_.repaired(spec_.name, reason);
@@ -385,21 +318,7 @@ void Lane::work_repairs(const Surroundings& surroundings) {
   for (const std::string& reason : repairs_.take_closed()) ledger_.close_gap(reason);
 }
 
-// The log answers "why did the hit rate fall": one line for each pattern, with what it cost.
-void Lane::tell_purge(const PatternRef& ref, std::string_view reason, const Counts& counts, SteadyTime began) {
-  const auto took = now_.steady - began;
-  observer_.walked(spec_.name, {*ref.rule, ref.pattern->glob, reason, counts.deleted,
-                                std::chrono::duration_cast<std::chrono::milliseconds>(took)});
-  std::string text = fmt::format("purged pattern '{}' of rule '{}' ({}): {} key{} in {:.1f} s", ref.pattern->glob, ref.rule->name,
-                                 reason, counts.deleted, counts.deleted == 1 ? "" : "s", std::chrono::duration<double>(took).count());
-  if (is_worth_a_line(counts, began, now_.steady)) {
-    events_.info(std::move(text));
-  } else {
-    events_.debug(std::move(text));
-  }
-}
-
-void Lane::walk_done(const Outcome& outcome) {
+void RecordKeeper::walk_done(const Outcome& outcome) {
   const Repairs::Walk& walk = *repairs_.walk();
   for (std::size_t index = 0; index < walk.patterns.size() && index < outcome.by_pattern.size(); ++index) {
     const PatternRef& ref = walk.patterns[index];
@@ -409,31 +328,27 @@ void Lane::walk_done(const Outcome& outcome) {
     } else {
       observer_.settle_deletes(spec_.name, counts);
     }
-    tell_purge(ref, walk.reason, counts, walk.began);
+    report_walk(observer_, events_, spec_.name, ref, walk.reason, counts, now_.steady - walk.began);
   }
   has_repaired_ = has_repaired_ || repairs_.is_walk_of_late_readers();
   repairs_.done(now_.steady);
 }
 
-void Lane::snapshot(const Snapshot& snapshot, Now now) {
-  now_ = now;
+void RecordKeeper::snapshot(const Snapshot& snapshot) {
   snapshot_ = snapshot;
-  repairs_.snapshot(snapshot, now.steady);
+  repairs_.snapshot(snapshot, now_.steady);
   tell_sink();
 }
 
-void Lane::write_record(const Surroundings& surroundings) {
-  if (!is_connected_ || is_parked_) return;
-  if (ledger_.due(now_.steady, surroundings.is_hurried) > now_.steady) return;
+void RecordKeeper::write(bool is_hurried) {
+  if (ledger_.due(now_.steady, is_hurried) > now_.steady) return;
   spec_.sink->save_record(ledger_.take(now_.steady));
 }
 
-void Lane::on_record_saved(std::uint64_t sequence) { ledger_.stored(sequence); }
+SteadyTime RecordKeeper::wake_at(bool is_hurried) const { return std::min(repairs_.wake_at(), ledger_.due(now_.steady, is_hurried)); }
 
-void Lane::on_record_confirmed(std::uint64_t sequence) { ledger_.confirmed(sequence); }
-
-void Lane::tell_sink() {
-  SinkContext context = needs_;
+void RecordKeeper::tell_sink() {
+  SinkContext context = rules_.needs();
   context.epoch = ledger_.record().epoch;
   context.trust_since = ledger_.record().epoch_since;
   context.snapshot = snapshot_;
@@ -441,29 +356,13 @@ void Lane::tell_sink() {
   spec_.sink->set_context(context);
 }
 
-std::chrono::milliseconds Lane::cache_time() const {
+std::chrono::milliseconds RecordKeeper::cache_time() const {
   return cache_time_ + std::chrono::duration_cast<std::chrono::milliseconds>(now_.steady - cache_time_at_);
 }
 
-std::set<std::string> Lane::gap_reasons() const {
+std::set<std::string> RecordKeeper::gap_reasons() const {
   std::set<std::string> reasons = repairs_.reasons(false);
   if (!ledger_.holds()) reasons.insert(ledger_.gaps().begin(), ledger_.gaps().end());
-  return reasons;
-}
-
-std::vector<std::string> Lane::not_ready() const {
-  std::vector<std::string> reasons;
-  if (!is_connected_) reasons.push_back(fmt::format("{} is not connected", spec_.name));
-  if (const auto problem = spec_.sink->status().problem) reasons.push_back(*problem);
-  if (is_parked_) reasons.push_back(fmt::format("{} is parked: it no longer holds the database up, and is purged when it is back", spec_.name));
-  for (const auto& [id, purge] : purges_) {
-    if (!purge->is_held() || purge->held_until - purge->parts[0].wanted_since <= kHeldUntold) continue;
-    reasons.push_back(fmt::format("rule '{}' asks for purges faster than its 'purge_every' of {} s allows: '{}' is purged next in {} s",
-                                  purge->ref.rule->name, std::chrono::duration<double>(purge->ref.rule->purge_every).count(),
-                                  purge->ref.pattern->glob,
-                                  std::chrono::ceil<std::chrono::seconds>(purge->held_until - now_.steady).count()));
-  }
-  if (is_behind_) reasons.push_back(fmt::format("{} is behind, and waits to be sent what it had no room for", spec_.name));
   return reasons;
 }
 
