@@ -114,6 +114,9 @@ void Lane::take(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> vi
 bool Lane::hold(std::shared_ptr<const Batch> batch, std::optional<SteadyTime> visible_at) {
   last_taken_ = batch->number;
   if (is_behind_ && is_followed_) settled_.push_back({batch->number, false});  // who stands behind it may have it
+  if (is_parked_) {
+    for (const Position& end : batch->ends) keeper_.prefix().missed(end);
+  }
   if (is_parked_ || is_behind_) return false;
   // Sent again: for another cache's sake, or because this process or another one ended before it was acknowledged.
   const bool is_known = keeper_.prefix().is_finished(*batch);
@@ -657,7 +660,8 @@ void Lane::pop_finished() {
 }
 
 void Lane::keepalive(const Position& position) {
-  if (is_parked_ || is_behind_ || !keeper_.streams()) return;
+  if (is_parked_) return keeper_.prefix().missed(position);
+  if (is_behind_ || !keeper_.streams()) return;
   const bool is_in_hand = std::any_of(batches_.begin(), batches_.end(),
                                       [&](const auto& batch) { return batch->session == session_; });
   if (!is_in_hand) keeper_.prefix().reached(position);

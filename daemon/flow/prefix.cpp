@@ -63,6 +63,7 @@ void Prefix::connection_begins(bool leaves_nothing) {
   is_earlier_broken_ = !leaves_nothing && (is_earlier_broken_ || is_broken_);
   is_broken_ = false;
   unnoted_.clear();
+  missed_.clear();
   noted_through_max_ = UINT64_MAX;
 }
 
@@ -73,9 +74,12 @@ void Prefix::undone() {
 
 void Prefix::ends_at(std::uint64_t number) { noted_through_max_ = std::min(noted_through_max_, number); }
 
+void Prefix::missed(const Position& end) { missed_[end.stream] = end.value; }
+
 void Prefix::answered_through(std::uint64_t number) {
   answered_for_ = number;
   is_broken_ = false;
+  for (const auto& [stream, value] : std::exchange(missed_, {})) reached({stream, value});
 }
 
 }  // namespace evictd

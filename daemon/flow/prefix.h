@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -59,9 +60,12 @@ class Prefix {
   void undone();
   // All up to this number are applied, and no more will be.
   void ends_at(std::uint64_t number);
-  // Nothing more is applied. (The cache is parked.)
+  // Nothing more is applied: the cache is parked.
   void stops() { unnoted_.clear(); }
-  // A purge answers for all batches up to this number, whatever was given up of them. (It returns.)
+  // What goes by meanwhile ends here.
+  void missed(const Position& end);
+  // It returns. A purge, which is on record as a gap, answers for all batches up to this number, given up or missed; the ledger is told
+  // so, or the end of a stream on which nothing more comes would never be acknowledged.
   void answered_through(std::uint64_t number);
 
  private:
@@ -84,6 +88,7 @@ class Prefix {
   bool is_broken_ = false;          // in this connection something was given up: nothing after it is finished
   bool is_earlier_broken_ = false;  // likewise of what earlier connections left in hand
   std::uint64_t answered_for_ = 0;
+  std::map<std::uint32_t, std::uint64_t> missed_;  // by stream
 };
 
 }  // namespace evictd

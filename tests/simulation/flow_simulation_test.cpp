@@ -218,6 +218,7 @@ class World {
     daemon.is_stopping = false;
     daemon.source = std::make_unique<FakeSource>(database_, slot_);
     daemon.source->has_snapshots = has_snapshots();
+    daemon.source->sends_keepalives = seed_ % 7 != 0 && seed_ % 5 != 1;
     daemon.source->instance = instance_;
     if (!faults_) daemon.source->changes_per_step = 50;
     daemon.watched = std::make_unique<WatchedSource>(*daemon.source, [this, &daemon](std::uint64_t end) { acknowledged(daemon, end); });

@@ -53,6 +53,7 @@ class FakeSource final : public Source {
   // False: as Kafka without a database to ask. What arrives is visible, and since when it was there at the latest is
   // told, from a look at every step.
   bool has_snapshots = true;
+  bool sends_keepalives = true;  // false: as Kafka, of a partition on which nothing more comes
   // Lookups: `{table: public.teams, match: {id: grp}}` finds one row, of which `name` is "team<grp>".
   int lookup_delay_steps = 0;  // answers to look_up() come so many steps later
   LookupAnswer::Outcome lookup_outcome = LookupAnswer::Outcome::kFound;
@@ -259,6 +260,11 @@ class FakeSource final : public Source {
     if (next_ < slot_->gone_until && !in_transaction_) {
       next_ = slot_->gone_until;
       handler.on_gap(Gap{"out_of_range", "the next position is gone", {}});
+      // Told like a transaction, as a source that has no keepalives does it: where it goes on may be the end for long.
+      const Logged& last = database_.log()[next_ - 1];
+      handler.on_begin({0, last.xid, last.commit_time, known_since(), last.end - 1});
+      sent_ = last.end;
+      handler.on_commit({0, last.end});
     }
     for (std::size_t budget = changes_per_step; budget > 0 && next_ < database_.log().size(); --budget) {
       const Logged& logged = database_.log()[next_];
@@ -284,7 +290,7 @@ class FakeSource final : public Source {
       sent_ = logged.end;
       handler.on_commit({0, logged.end});
     }
-    if (next_ == database_.log().size() && !in_transaction_) {
+    if (next_ == database_.log().size() && !in_transaction_ && sends_keepalives) {
       sent_ = std::max(sent_, database_.log_end() + 1);
       handler.on_keepalive({0, database_.log_end() + 1});
     }

@@ -248,6 +248,27 @@ TEST_F(Lanes, AParkedCacheThatStandsStillIsNotTakenBackBeforeItAnswers) {
   EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
+// What it missed and nobody had acknowledged yet is answered for by its purge, also where nothing more is ever written.
+TEST_F(Lanes, AParkedCacheThatReturnsHoldsNothingUpThatItMissed) {
+  start({10s, {}, true});
+  b_.server_up = false;
+  write(1);
+  run(20s);
+  ASSERT_TRUE(status(1).is_parked);
+  source.sends_keepalives = false;
+  a_.frozen = true;
+  write(2);
+  run(1s);
+  ASSERT_FALSE(is_acknowledged());
+  b_.server_up = true;
+  run(2s);
+  ASSERT_FALSE(status(1).is_parked);
+  a_.frozen = false;
+  run(20s);
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+  EXPECT_TRUE(is_acknowledged());
+}
+
 // Nobody reads its record while it is parked: without writing one of its own again, it would hold the database up for ever, and
 // nothing would tell.
 class ParkedWhileTheSourceConnectsAnew : public Lanes, public ::testing::WithParamInterface<bool> {};

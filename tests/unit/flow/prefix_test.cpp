@@ -126,6 +126,22 @@ TEST_F(PrefixTest, APurgeAnswersForWhatWasGivenUp) {
   EXPECT_TRUE(is_finished(3));
 }
 
+TEST_F(PrefixTest, WhatWasMissedIsFinishedOnceAPurgeAnswersForIt) {
+  over(1, false);
+  prefix_.stops();
+  prefix_.missed(Position{0, 200});
+  EXPECT_FALSE(is_finished(2));
+  prefix_.answered_through(2);
+  EXPECT_TRUE(is_finished(2));
+  EXPECT_FALSE(ledger_.is_all_recorded()) << "it is told to the source, once it is on record";
+  // Not what was missed of a former connection, whose streams may be others.
+  prefix_.missed(Position{0, 900});
+  prefix_.connection_begins(true);
+  connect();
+  prefix_.answered_through(2);
+  EXPECT_FALSE(is_finished(9));
+}
+
 TEST_F(PrefixTest, ATransactionThatEndsInABatchOfOthersHasItsCommitTold) {
   Batch first = batch(1);
   first.is_cut = true;
