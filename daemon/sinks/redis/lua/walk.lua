@@ -120,7 +120,8 @@ end
 -- Lazy tags: no set, nothing to walk. KEYS: their markers[, the channel's counter]; tokens one text for all, or one
 -- per marker. A marker never gets shorter: it has to outlive every value that carries the tag (reader.lua).
 -- Values filled before the source was first seen as it is now prove nothing (a server that came back may have been set back, and
--- gives ids away again): readers judge them, so the marker says since when, as one does that a fill made.
+-- gives ids away again): readers judge them, so the marker says since when, as one does that a fill made. Nor does anything that was
+-- filled before an unconditional order: without a snapshot that asks for nothing ('^0'), and yet nobody knows what was missed.
 -- Returns what invalidate.lua does; a tag counts as deleted when it had a marker, so that some value may carry it.
 local function lazy_tags(keys, args)
   local c = parse_command(args)
@@ -138,7 +139,7 @@ local function lazy_tags(keys, args)
       reply[1] = reply[1] + redis.call('EXISTS', name)
       local text = read_marker(name)
       local made = exact(text and string.match(text, '^t %*(%d+) ') or '')
-      local since = made and made >= c.trust_since and made or c.trust_since
+      local since = math.max(made or 0, c.trust_since, c.unconditional and now_ms() + 1 or 0)
       reply[4] = reply[4] + mark_walk(name, wanted, c, '', since > 0 and '*' .. string.format('%.0f', since) or nil)
       if c.channel then announce(c, keys[#keys], 'tag', tag_of_marker(name), wanted) end
     end

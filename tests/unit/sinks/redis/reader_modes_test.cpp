@@ -184,6 +184,25 @@ TEST_F(ReaderModes, PatternOfLazyTagsReachesTheirMarkersOnly) {
   EXPECT_THAT(marker("other:tag:cat:5"), StartsWith("f "));
 }
 
+// As keys are: an unconditional order takes whatever was filled before it. Without a snapshot (Kafka without a database to ask) its token
+// is '^0', which asks nothing of a value.
+TEST_F(ReaderModes, PurgeOfLazyTagsWithoutASnapshotMakesEverythingBeforeItStale) {  // G6
+  const std::string tag_marker = marker_name("tag:cat:5");
+  ASSERT_EQ(fill("p:1", "100:100:", {tag_marker}), 1);
+  const auto purge = OrderBuilder(Act::kInvalidate, Target::kPatterns).trusting().lazy().of_tags().unconditional(0).key("tag:cat:*", {});
+  run(purge);
+  EXPECT_EQ(state("p:1", {tag_marker}), "stale");
+  const Reply undated = redis().command({"FCALL", "evictd_seen", "1", tag_marker, "100:100:"});
+  EXPECT_EQ(undated.integer, 1) << "as documented: without a date nobody can tell";
+  const long long begun = std::stoll(marker("tag:cat:5").substr(3));
+  while (redis().integer({"EVAL", "local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)", "0"}) < begun) {
+  }  // the clock of Redis has moved on
+  ASSERT_EQ(fill("p:1", "100:100:", {tag_marker}), 1);
+  EXPECT_EQ(state("p:1", {tag_marker}), "fresh");
+  run(purge);
+  EXPECT_EQ(state("p:1", {tag_marker}), "stale") << "its second walk takes what late readers filled";
+}
+
 // ---- Namespace counters
 
 OrderBuilder raise(std::uint64_t xid) { return OrderBuilder(Act::kInvalidate, Target::kCounters).key("ns:c", {xid}); }
