@@ -382,14 +382,19 @@ class SemanticWork final : public RedisWork {
     shared_.skipped.too_long += found->too_long;
     const double margin = is_vset() ? set_.margin.value_or(0) : kSearchMargin;
     std::size_t bytes = 0;
+    bool is_near_end = false;
     names_.clear();
     for (const FoundElement& element : found->elements) {
       bytes += element.name.size() + 1;
-      if (is_near() && element.similarity < task_.info->min_similarity - margin) continue;
+      if (is_near() && element.similarity < task_.info->min_similarity - margin) {
+        is_near_end = found->is_ordered;
+        continue;
+      }
       if (!is_vset() && is_own_key(element.name)) continue;
       names_.push_back(element.name);
     }
-    has_more_ = found->size() == count_ && (names_.size() == found->elements.size() || !found->is_ordered) && !names_.empty();
+    // A page of our own keys alone would come again and again: what is not removed stays among what is found.
+    has_more_ = found->size() == count_ && !is_near_end && !names_.empty();
     if (!found->elements.empty()) {
       const std::size_t fitting = std::max(kFoundBytes / (bytes / found->elements.size() + 1), kLongNamesCount);
       count_ = std::min({fitting, 4 * count_, kCountMax});

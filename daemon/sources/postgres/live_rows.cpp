@@ -94,7 +94,13 @@ Result<std::unique_ptr<LiveRows>> LiveRows::open(const DatabaseAddress& database
   };
   if (!wanted.where.empty()) add(wanted.where + "\n");  // the line ends what may be a comment
   if (wanted.since) {
-    add(fmt::format("pg_xact_commit_timestamp(xmin) >= now() - interval '{} milliseconds'", wanted.since->count()));
+    // A row without a timestamp was written before the server began to keep them, or so long ago that it has dropped them. Where that may
+    // be later than `since`, it counts as written since. (They are kept from a start of the server on; the oldest that is kept:
+    // pg_control_checkpoint(), as of the last checkpoint.)
+    add(fmt::format("pg_xact_commit_timestamp(xmin) >= now() - interval '{0} milliseconds' or (pg_xact_commit_timestamp(xmin) is null and not "
+                    "(pg_postmaster_start_time() <= now() - interval '{0} milliseconds' or coalesce((select pg_xact_commit_timestamp(nullif("
+                    "oldest_commit_ts_xid, '0')) from pg_control_checkpoint()) <= now() - interval '{0} milliseconds', false)))",
+                    wanted.since->count()));
   }
   const Result<bool> connected = CatalogueSession::guard<bool>(
       [&] {

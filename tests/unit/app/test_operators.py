@@ -334,6 +334,27 @@ def test_what_may_not_be_read_is_granted_by_the_statement_that_is_told(postgres,
         assert done.returncode == 0, done.stderr
 
 
+def test_purge_since_takes_what_may_have_been_written_before_timestamps_were_kept(make_postgres, redis, cache, folder):
+    postgres = make_postgres()
+    evictd = Evictd(f"{folder}/evictd", postgres.url(user=ordinary(postgres)), redis.url(), RULES)
+    postgres.execute("update products set name = name || '' where id = 2")
+    postgres.execute("alter system set track_commit_timestamp = on")
+    postgres.stop()
+    postgres.start()
+    rows = postgres.value("select count(*) from products")
+    purged = evictd.command("purge", "--since", "10m", "--table", "products")
+    assert purged.returncode == 0 and f"{rows} rows of public.products\n" in purged.stdout, (purged.stdout, purged.stderr)
+    postgres.execute("select pg_sleep(2.5)")
+    postgres.execute("update products set name = name || '' where id = 3")
+    purged = evictd.command("purge", "--since", "2s", "--table", "products")
+    assert purged.returncode == 0 and "1 row of public.products\n" in purged.stdout, (purged.stdout, purged.stderr)
+
+
+def ordinary(postgres):
+    postgres.execute("create role ordinary login; grant select on all tables in schema public to ordinary")
+    return "ordinary"
+
+
 def test_purge_since_says_what_it_needs(postgres, redis, cache, make_evictd):
     purged = make_evictd(rules=RULES).command("purge", "--since", "10m")
     assert purged.returncode != 0 and "hint: set track_commit_timestamp = on" in purged.stderr, purged.stderr
