@@ -277,6 +277,13 @@ void ExplainReceiver::held_back(std::uint32_t rule, const HeldBack& why) {
   held_back_.push_back(std::move(line));
 }
 
+Result<void> require_rule(const RuleSet& rules, const std::string& name) {
+  std::vector<std::string_view> names;
+  for (const RuleInfo& rule : rules.rules()) names.push_back(rule.name);
+  if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) return {};
+  return fail(ErrorKind::kUsage, fmt::format("no rule is named '{}'", printable_text(name)), did_you_mean(name, names, "rules"));
+}
+
 Result<TableName> find_mapped_table(const RuleSet& rules, const std::string& written) {
   const Result<TableName> name = parse_table_name(written);
   std::vector<std::string> known;

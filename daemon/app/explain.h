@@ -132,6 +132,8 @@ Result<std::string> explain(const CommandLine& request, const RuleSet& rules);
 // The table that a person means by "products", "shop.products" or "\"app.v1\".orders" (table_name.h). kUsage with a hint
 // when no rule names it.
 Result<TableName> find_mapped_table(const RuleSet& rules, const std::string& written);
+// Fails, with the name that was probably meant, where no rule has this one. `name`: empty: any.
+Result<void> require_rule(const RuleSet& rules, const std::string& name);
 
 // Text that came from data, safe for a terminal: control characters become escapes such as \x1b.
 std::string printable_text(std::string_view text);

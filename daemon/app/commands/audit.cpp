@@ -13,7 +13,6 @@
 #include "daemon/base/json.h"
 #include "daemon/base/poll.h"
 #include "daemon/flow/cache_rules.h"
-#include "mapping/did_you_mean.h"
 
 namespace evictd {
 namespace {
@@ -81,13 +80,6 @@ class Report {
   AuditCounts counts_;
   std::map<std::string, std::uint64_t> unreadable_;
 };
-
-Result<void> require_rule(const RuleSet& rules, const std::string& name) {
-  std::vector<std::string_view> names;
-  for (const RuleInfo& rule : rules.rules()) names.push_back(rule.name);
-  if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) return {};
-  return fail(ErrorKind::kUsage, fmt::format("no rule is named '{}'", printable_text(name)), did_you_mean(name, names, "rules"));
-}
 
 // Which rules are asked for and act on this cache.
 std::vector<bool> rules_of(const RuleSet& rules, const std::string& wanted, const std::string& cache) {

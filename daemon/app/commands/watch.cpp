@@ -13,7 +13,6 @@
 #include "daemon/base/poll.h"
 #include "daemon/base/text.h"
 #include "daemon/app/signals.h"
-#include "mapping/did_you_mean.h"
 #include "mapping/mapper.h"
 
 namespace evictd {
@@ -144,15 +143,6 @@ int watch(Source& source, const RuleSet& rules, Log& log, Signals& signals, cons
     source.wait_for(waiting, true);
     wait_for_any(waiting);
   }
-}
-
-// `name` may be empty.
-Result<void> require_rule(const RuleSet& rules, const std::string& name) {
-  std::vector<std::string_view> names;
-  for (const RuleInfo& rule : rules.rules()) names.push_back(rule.name);
-  if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) return {};
-  return fail(ErrorKind::kUsage, fmt::format("no rule is named '{}'", printable_text(name)),
-              did_you_mean(name, names, "rules"));
 }
 
 }  // namespace
