@@ -661,10 +661,10 @@ void Lane::pop_finished() {
 
 void Lane::keepalive(const Position& position) {
   if (is_parked_) return keeper_.prefix().missed(position);
-  if (is_behind_ || !keeper_.streams()) return;
+  if (is_behind_) return;
   const bool is_in_hand = std::any_of(batches_.begin(), batches_.end(),
                                       [&](const auto& batch) { return batch->session == session_; });
-  if (!is_in_hand) keeper_.prefix().reached(position);
+  if (!is_in_hand) keeper_.prefix().reached(position, keeper_.streams());
 }
 
 // What is dropped now was owed since its commit.

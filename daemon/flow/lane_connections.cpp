@@ -71,8 +71,8 @@ void Lane::source_gap(const Gap& gap, Now now) {
 void Lane::come_back(const std::map<std::string, std::uint64_t>& confirmed, Now now) {
   now_ = now;
   is_parked_ = false;
-  keeper_.come_back(confirmed);
   keeper_.prefix().answered_through(last_taken_);
+  keeper_.come_back(confirmed);
 }
 
 void Lane::purge_after(const std::string& reason, Now now) {

@@ -46,8 +46,8 @@ std::vector<SystemTime> Prefix::applied_through(std::uint64_t number, bool strea
 void Prefix::over(const Over& batch, bool streams) {
   if (batch.is_of_this_connection) {
     if (!batch.is_whole && batch.number > answered_for_) is_broken_ = true;
-    if (!batch.is_whole || is_broken_ || !streams) return;
-    for (const Position& end : *batch.ends) ledger_.finished(end, source_.stream_name(end.stream));
+    if (!batch.is_whole || is_broken_) return;
+    for (const Position& end : *batch.ends) finished(end, streams);
   } else {
     if (!batch.is_whole) is_earlier_broken_ = true;
     if (is_earlier_broken_ || !streams) return;
@@ -55,20 +55,32 @@ void Prefix::over(const Over& batch, bool streams) {
   }
 }
 
-void Prefix::reached(const Position& position) {
-  if (!is_broken_) ledger_.finished(position, source_.stream_name(position.stream));
+void Prefix::reached(const Position& position, bool streams) {
+  if (!is_broken_) finished(position, streams);
+}
+
+void Prefix::finished(const Position& end, bool streams) {
+  std::uint64_t& value = finished_[end.stream];
+  value = std::max(value, end.value);
+  if (streams) ledger_.finished(end, source_.stream_name(end.stream));
+}
+
+void Prefix::tell_again() {
+  for (const auto& [stream, value] : finished_) ledger_.finished({stream, value}, source_.stream_name(stream));
 }
 
 void Prefix::connection_begins(bool leaves_nothing) {
   is_earlier_broken_ = !leaves_nothing && (is_earlier_broken_ || is_broken_);
   is_broken_ = false;
   unnoted_.clear();
+  finished_.clear();
   missed_.clear();
   noted_through_max_ = UINT64_MAX;
 }
 
 void Prefix::undone() {
   is_broken_ = is_earlier_broken_ = true;
+  finished_.clear();
   noted_through_max_ = 0;
 }
 
@@ -79,7 +91,7 @@ void Prefix::missed(const Position& end) { missed_[end.stream] = end.value; }
 void Prefix::answered_through(std::uint64_t number) {
   answered_for_ = number;
   is_broken_ = false;
-  for (const auto& [stream, value] : std::exchange(missed_, {})) reached({stream, value});
+  for (const auto& [stream, value] : std::exchange(missed_, {})) finished_[stream] = std::max(finished_[stream], value);
 }
 
 }  // namespace evictd

@@ -49,7 +49,9 @@ class Prefix {
   };
   void over(const Over& batch, bool streams);
   // Nothing of this connection up to there is still to come, and nothing of it is in hand.
-  void reached(const Position& position);
+  void reached(const Position& position, bool streams);
+  // The ledger has begun to speak of this connection, or has been told to forget where it was: what was finished in it counts from here on.
+  void tell_again();
 
   // ---- Holes.
   // The source's connection is another one. `leaves_nothing`: of the former one nothing is in hand.
@@ -64,13 +66,13 @@ class Prefix {
   void stops() { unnoted_.clear(); }
   // What goes by meanwhile ends here.
   void missed(const Position& end);
-  // It returns. A purge, which is on record as a gap, answers for all batches up to this number, given up or missed; the ledger is told
-  // so, or the end of a stream on which nothing more comes would never be acknowledged.
+  // It returns. A purge, which is on record as a gap, answers for all batches up to this number, given up or missed.
   void answered_through(std::uint64_t number);
 
  private:
   template <typename Knows>
   bool reaches(const Batch& batch, const Knows& knows) const;
+  void finished(const Position& end, bool streams);
 
   Ledger& ledger_;
   const Source& source_;
@@ -88,7 +90,10 @@ class Prefix {
   bool is_broken_ = false;          // in this connection something was given up: nothing after it is finished
   bool is_earlier_broken_ = false;  // likewise of what earlier connections left in hand
   std::uint64_t answered_for_ = 0;
-  std::map<std::uint32_t, std::uint64_t> missed_;  // by stream
+  // By stream: how far this connection's prefix is finished, and what a parked cache has missed. On a stream to which nothing more comes,
+  // nobody would tell of it a second time.
+  std::map<std::uint32_t, std::uint64_t> finished_;
+  std::map<std::uint32_t, std::uint64_t> missed_;
 };
 
 }  // namespace evictd

@@ -188,6 +188,7 @@ void RecordKeeper::source_connected(const SourceConnected& connected) {
   const bool first_start = ledger_.is_first_start();
   if (!first_start && ledger_.record().epoch != connected.epoch) repairs_.forget_other_history(now_.steady);
   if (!ledger_.streaming(connected, cache_time(), repairs_.waits_for_connect())) prefix_.earlier_lost();
+  prefix_.tell_again();
   tell_sink();
   if (first_start) {
     rules_changed_meanwhile_.clear();
@@ -266,6 +267,7 @@ void RecordKeeper::come_back(const std::map<std::string, std::uint64_t>& confirm
     tell_sink();
   }
   ledger_.rebase(confirmed);
+  if (streaming_) prefix_.tell_again();
   if (streaming_) ledger_.use_streams(streaming_->streams);
   ledger_.use_rules(rules_.digests());
   rules_changed_meanwhile_.clear();

@@ -248,6 +248,24 @@ TEST_F(Lanes, AParkedCacheThatStandsStillIsNotTakenBackBeforeItAnswers) {
   EXPECT_THAT(flow->status().not_ready, ElementsAre());
 }
 
+// What there was nothing to do for is finished before its record is known, and nobody tells of it a second time.
+TEST_F(Lanes, ACacheThatComesLateHoldsNothingUpThatIsNoConcernOfIt) {
+  source.sends_keepalives = false;
+  start({10s, {}, true});
+  b_.server_up = false;
+  run(3s);
+  source.restart(now);
+  run(1s);
+  ASSERT_TRUE(source.connected());
+  write_nothing();
+  run(1s);
+  ASSERT_FALSE(is_acknowledged());
+  b_.server_up = true;
+  run(5s);
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+  EXPECT_TRUE(is_acknowledged());
+}
+
 // What it missed and nobody had acknowledged yet is answered for by its purge, also where nothing more is ever written.
 TEST_F(Lanes, AParkedCacheThatReturnsHoldsNothingUpThatItMissed) {
   start({10s, {}, true});

@@ -59,13 +59,15 @@ TEST_F(PrefixTest, NothingIsKnownOfASourceThatDoesNotStream) {
   prefix_.over({1, &one.ends, true, true}, false);
   EXPECT_FALSE(is_applied(1));
   EXPECT_FALSE(is_finished(1));
+  prefix_.tell_again();  // its record is judged now
+  EXPECT_TRUE(is_finished(1));
 }
 
 TEST_F(PrefixTest, NothingFollowsAHole) {
   over(1);
   over(2, false);
   over(3);
-  prefix_.reached(Position{0, 400});
+  prefix_.reached(Position{0, 400}, true);
   EXPECT_TRUE(is_finished(1));
   EXPECT_FALSE(is_finished(2));
   EXPECT_FALSE(is_finished(3));
@@ -132,6 +134,7 @@ TEST_F(PrefixTest, WhatWasMissedIsFinishedOnceAPurgeAnswersForIt) {
   prefix_.missed(Position{0, 200});
   EXPECT_FALSE(is_finished(2));
   prefix_.answered_through(2);
+  prefix_.tell_again();
   EXPECT_TRUE(is_finished(2));
   EXPECT_FALSE(ledger_.is_all_recorded()) << "it is told to the source, once it is on record";
   // Not what was missed of a former connection, whose streams may be others.
@@ -139,6 +142,7 @@ TEST_F(PrefixTest, WhatWasMissedIsFinishedOnceAPurgeAnswersForIt) {
   prefix_.connection_begins(true);
   connect();
   prefix_.answered_through(2);
+  prefix_.tell_again();
   EXPECT_FALSE(is_finished(9));
 }
 
