@@ -11,11 +11,8 @@
 namespace evictd {
 namespace {
 
-constexpr std::chrono::milliseconds kBackoffMin{100};
-constexpr std::chrono::milliseconds kBackoffMax{3'000};
-// An error in the data comes back at the same place each time: no hurry.
-constexpr std::chrono::milliseconds kDataBackoffMin{2'000};
-constexpr std::chrono::milliseconds kDataBackoffMax{30'000};
+constexpr std::chrono::seconds kSnapshotsAwayMax{3};
+constexpr std::chrono::seconds kCatalogueLate{5};
 
 }  // namespace
 
@@ -28,15 +25,16 @@ PostgresSource::PostgresSource(PostgresOptions options)
       slot_(options_.temporary_slot
                 ? fmt::format("{}_watch_{}", options_.slot.substr(0, 40), ::getpid())
                 : options_.slot),
-      worker_(options_.answer_max) {
-  heartbeat_token_ =
-      fmt::format("{}-{}", ::getpid(), std::chrono::system_clock::now().time_since_epoch().count());
-}
+      snapshots_away_(kSnapshotsAwayMax),
+      catalogue_away_(kCatalogueLate),
+      watch_(options_.watch_interval),
+      heartbeat_(fmt::format("{}-{}", ::getpid(), std::chrono::system_clock::now().time_since_epoch().count()), options_.heartbeat),
+      worker_(options_.answer_max) {}
 
 void PostgresSource::start(Now now) {
   EVICTD_CHECK(state_ == State::kIdle);
   now_ = now;
-  retry_at_ = now.steady;
+  retries_.due_at(now.steady);
   state_ = State::kWaiting;
 }
 
@@ -80,27 +78,27 @@ void PostgresSource::wait_for(Waiting& waiting, bool want_data) {
     case State::kStopped:
       return;
     case State::kWaiting:
-      return waiting.wake_at(retry_at_);
+      return waiting.wake_at(retries_.due());
     case State::kStandby:
-      if (!polling_slot_) waiting.wake_at(retry_at_);
+      if (!polling_slot_) waiting.wake_at(retries_.due());
       return;
     case State::kJudging:
       if (may_proceed_) waiting.wake_at(SteadyTime::min());
       break;
     case State::kCreatingSlot:
-      waiting.wake_at(blockers_at_);
+      waiting.wake_at(slot_wait_.due());
       break;
     case State::kStreaming: {
-      const bool is_quiet = quiet_until_ > now_.steady;
-      if (want_data && is_quiet) waiting.wake_at(quiet_until_);
-      if (want_data && stopped_early_ && !held_) waiting.wake_at(SteadyTime::min());
+      const bool is_quiet = !pace_.may_read(now_.steady);
+      if (want_data && is_quiet) waiting.wake_at(pace_.quiet_until());
+      if (want_data && pace_.has_more() && !held_) waiting.wake_at(SteadyTime::min());
       stream_.wait_for(waiting, want_data && !is_quiet && !held_);
-      waiting.wake_at(std::min({look_at_, statistics_at_, heartbeat_at_, refresh_at_}));
+      waiting.wake_at(std::min({watch_.due(), counting_.due(), heartbeat_.due(), wanted_.refresh_at()}));
       if (const auto since = snapshots_.refused_since())
         waiting.wake_at(std::max(*since, unacknowledged_since_) + options_.shutdown_grace);
-      if (newest_ != Xid{0}) waiting.wake_at(newest_at_);
-      if (claimed_ && claim_number_ == 0) waiting.wake_at(claim_at_);
-      if (!barrier_tables_.empty()) waiting.wake_at(barrier_at_);
+      for (const auto& due : {xids_.doubt_at(), claims_.ask_at(), barrier_.ask_at()}) {
+        if (due) waiting.wake_at(*due);
+      }
       return;
     }
     default:
@@ -111,15 +109,10 @@ void PostgresSource::wait_for(Waiting& waiting, bool want_data) {
 
 void PostgresSource::acknowledge(const Position& end) {
   if (!is_streaming()) return;  // it comes again
-  const Lsn position{end.value};
-  stream_.acknowledge(position);
-  last_acknowledged_ = std::max(last_acknowledged_, position);
+  stream_.acknowledge(Lsn{end.value});
 }
 
-void PostgresSource::request_snapshot() {
-  last_wanted_ = snapshots_.request();
-  if (first_wanted_ == 0) first_wanted_ = last_wanted_;
-}
+void PostgresSource::request_snapshot() { wanted_.wanted(snapshots_.request()); }
 
 void PostgresSource::look_up(LookupRequest request, Now now) {
   if (!is_streaming()) return;  // forgotten with the connection
@@ -143,7 +136,7 @@ void PostgresSource::look_up(LookupRequest request, Now now) {
 void PostgresSource::set_tables(const std::vector<std::string>& tables) {
   if (tables == tables_) return;
   tables_ = tables;
-  look_at_ = SteadyTime::min();
+  watch_.look_at_once();
 }
 
 void PostgresSource::restart(Now now) {
@@ -217,13 +210,13 @@ SourceStatus PostgresSource::status() const {
     const auto behind = [&](Lsn from) {
       return statistics_->wal_end > from ? statistics_->wal_end.value - from.value : 0;
     };
-    status.lag_bytes = behind(std::max(last_acknowledged_, confirmed_));
+    status.lag_bytes = behind(stream_.acknowledged());
     if (statistics_->restart != Lsn{}) status.slot_retained_bytes = behind(statistics_->restart);
     status.slot_safe_wal_bytes = statistics_->safe_wal_bytes;
   }
-  if (is_streaming() && told_snapshots_away_) {
+  if (is_streaming() && snapshots_away_.is_told()) {
     status.problem = "cannot ask which transactions are visible: " + snapshots_.problem();
-  } else if (told_catalogue_late_) {
+  } else if (catalogue_away_.is_told()) {
     status.problem = kCatalogueLateText;
   } else if (is_streaming() && !plan_.problems.empty()) {
     std::string all;
@@ -233,12 +226,12 @@ SourceStatus PostgresSource::status() const {
       all += problem;
     }
     status.problem = std::move(all);
-  } else if (is_streaming() && !catalogue_problem_.empty()) {
-    status.problem = catalogue_problem_;
-  } else if (is_streaming() && !heartbeat_problem_.empty()) {
-    status.problem = heartbeat_problem_;
+  } else if (is_streaming() && !watch_.problem().empty()) {
+    status.problem = watch_.problem();
+  } else if (is_streaming() && !heartbeat_.problem().empty()) {
+    status.problem = heartbeat_.problem();
   }
-  if (state_ == State::kCreatingSlot && !slot_waits_for_.empty()) status.problem = slot_waits_for_;
+  if (state_ == State::kCreatingSlot && !slot_wait_.problem().empty()) status.problem = slot_wait_.problem();
   return status;
 }
 
@@ -263,46 +256,32 @@ void PostgresSource::give_up(const Error& error) {
   handler_->on_failed(error);
 }
 
-// What no waiting helps, since the configuration has to change, is final at the first start; later it is taken for a passing
-// state (a server being rebuilt).
 void PostgresSource::trouble(Error error) {
-  if (error.kind == ErrorKind::kUsage && !has_worked_) return give_up(error);
-  // Progress since the last failure starts the backoff anew.
-  const bool progressed = is_streaming() && (last_acknowledged_ > acknowledged_before_ ||
-                                             now_.steady - streaming_since_ > 2 * kBackoffMax);
-  if (progressed) backoff_ = {};
-  const bool is_data = error.kind == ErrorKind::kData;
-  backoff_ = std::clamp(backoff_ * 2, is_data ? kDataBackoffMin : kBackoffMin,
-                        is_data ? kDataBackoffMax : kBackoffMax);
-  disconnect(error, backoff_);
+  if (retries_.is_final(error.kind)) return give_up(error);
+  const auto wait = retries_.failed(error.kind, is_streaming() ? std::optional(stream_.acknowledged()) : std::nullopt, now_.steady);
+  disconnect(error, wait);
 }
 
 void PostgresSource::stream_failed() {
   const auto failure = stream_.take_failure();
   if (!failure) return;
   if (failure->sqlstate == "55006") return become_standby(failure->text);
-  if (is_streaming() && !as_stored_until_ && is_unreadable_text(failure->sqlstate)) return read_as_stored(*failure);
+  if (is_streaming() && !as_stored_.is_on() && is_unreadable_text(failure->sqlstate)) return read_as_stored(*failure);
   if (failure->sqlstate == "42704" && failure->text.find("publication") != std::string::npos) {
     slot_predates_publication_ = true;
   }
   Error error = explain_failure(*failure, failure_context());
-  // A password that is being rotated, a role, a right or a database that is still to be made: it is tried again, without
-  // hurry, since a server may lock out whoever tries too often.
   if (failure->needs_password || failure->sqlstate.starts_with("28") || failure->sqlstate == "3D000" ||
       failure->sqlstate == "42501") {
-    backoff_ = std::clamp(backoff_ * 2, kDataBackoffMin, kDataBackoffMax);
-    return disconnect(Error{ErrorKind::kConnection, std::move(error.text), std::move(error.hint)}, backoff_);
+    return disconnect(Error{ErrorKind::kConnection, std::move(error.text), std::move(error.hint)}, retries_.refused());
   }
   trouble(std::move(error));
 }
 
-// One text must not end the stream for ever, and no reader of our encoding can have made a key of it: the server refuses it to them,
-// too. Which one it is the server does not say; so its transaction comes once more without being turned into our encoding, and
-// what is beyond ASCII counts as not sent.
 void PostgresSource::read_as_stored(const PostgresFailure& failure) {
-  as_stored_until_ = decoder_.in_transaction() ? record_ : Lsn{};
+  as_stored_.unreadable(decoder_.in_transaction());
   Error error = explain_failure(failure, failure_context());
-  error.text += decoder_.in_transaction() ? fmt::format(", in transaction {} (xid {})", record_.to_string(), xid_)
+  error.text += decoder_.in_transaction() ? fmt::format(", in transaction {} (xid {})", as_stored_.record().to_string(), xids_.in_hand())
                                           : std::string(", in the prefix of a message (pg_logical_emit_message)");
   error.hint = "it is read once more, with values beyond ASCII as values that are not sent (on_missing)";
   if (facts_.server.encoding == "SQL_ASCII")
@@ -310,10 +289,8 @@ void PostgresSource::read_as_stored(const PostgresFailure& failure) {
   disconnect(error, std::chrono::milliseconds(0));
 }
 
-// By what the server itself has of our acknowledgements: one that it never read would bring the text once more.
 void PostgresSource::leave_as_stored(Lsn confirmed) {
-  if (!as_stored_until_ || confirmed <= *as_stored_until_) return;
-  as_stored_until_.reset();
+  if (!as_stored_.is_behind(confirmed)) return;
   pending_restart_ = Error{ErrorKind::kTransient, "what could not be sent as UTF-8 is behind the stream: it starts again", {}};
 }
 
@@ -327,10 +304,8 @@ void PostgresSource::disconnect(const Error& error, std::chrono::milliseconds wa
   ++attempt_;
   statistics_.reset();
   state_ = State::kWaiting;
-  retry_at_ = now_.steady + wait;
-  // Each change of state once: a server that stays away is not reported at each attempt.
-  if (was_streaming || error.text != last_trouble_) handler_->on_disconnected(error);
-  last_trouble_ = error.text;
+  retries_.due_at(now_.steady + wait);
+  if (retries_.is_news(error.text, was_streaming)) handler_->on_disconnected(error);
 }
 
 std::unique_ptr<Source> make_postgres_source(PostgresOptions options) {

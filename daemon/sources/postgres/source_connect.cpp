@@ -12,12 +12,7 @@
 namespace evictd {
 namespace {
 
-constexpr std::chrono::seconds kBlockersInterval{5};
 constexpr const char* kAsStored = "SQL_ASCII";  // as a client's encoding: nothing is turned into another
-// How long our own last stream may take to let go of the slot before it counts as somebody else's.
-constexpr std::chrono::milliseconds kReleaseInterval{50};
-constexpr int kReleaseWaitsPolite = 20;
-constexpr int kReleaseWaitsMax = 100;
 constexpr std::chrono::milliseconds kStatusIntervalMax{10'000};
 constexpr int kMessagesVersion = 140'000;  // the `messages` option of pgoutput
 
@@ -44,7 +39,7 @@ PlanInput PostgresSource::plan_input(const Facts& facts) const {
 void PostgresSource::advance() {
   switch (state_) {
     case State::kWaiting:
-      if (now_.steady >= retry_at_) connect();
+      if (now_.steady >= retries_.due()) connect();
       break;
     case State::kStandby:
       return poll_standby();
@@ -90,7 +85,11 @@ void PostgresSource::advance() {
 
 void PostgresSource::connect() {
   ++attempt_;
-  looking_ = counting_ = beating_ = asking_blockers_ = polling_slot_ = false;
+  watch_.connecting();
+  heartbeat_.connecting();
+  counting_.forget();
+  slot_wait_.connecting();
+  polling_slot_ = false;
   facts_answer_.reset();
   repair_answer_.reset();
   auto conninfo = Conninfo::parse(options_.url);
@@ -98,32 +97,28 @@ void PostgresSource::connect() {
   conninfo_ = std::move(*conninfo);
   conninfo_.use(options_.credential);
   conninfo_.pin_session("evictd", options_.client_encoding);
-  newest_ = current_ = Xid{0};
-  claimed_.reset();
-  claim_number_ = 0;
-  contradictions_ = 0;
-  proven_ = Lsn{};
+  xids_.connecting();
+  claims_.connecting();
   state_ = State::kConnecting;
   Conninfo stream = conninfo_;
-  if (as_stored_until_) stream.set("client_encoding", kAsStored);
+  if (as_stored_.is_on()) stream.set("client_encoding", kAsStored);
   stream_.open(stream, now_);
 }
 
 void PostgresSource::identified() {
   // The other connections must see the same server, whatever names and addresses there are.
-  pinned_ = conninfo_;
-  stream_.connection().pin_server(pinned_);
-  pinned_.set("application_name", "evictd snapshots");
+  Conninfo pinned = conninfo_;
+  stream_.connection().pin_server(pinned);
+  pinned.set("application_name", "evictd snapshots");
   snapshots_.stop();
-  snapshots_.start(pinned_, now_);
-  lookups_.start(pinned_);
+  snapshots_.start(pinned, now_);
+  lookups_.start(pinned);
   snapshots_.request();
   state_ = State::kReading;
-  read_facts();
+  read_facts(std::move(pinned));
 }
 
-void PostgresSource::read_facts() {
-  Conninfo catalogue = pinned_;
+void PostgresSource::read_facts(Conninfo catalogue) {
   catalogue.set("application_name", "evictd catalogue");
   // The server gives up a statement before we give up the session. No timeout ends the wait of a commit for a
   // synchronous standby, and ours (heartbeats, the publication) need none.
@@ -148,27 +143,27 @@ void PostgresSource::take_facts() {
   }
   facts_ = std::move(*answer);
   if (facts_.slot.exists && facts_.slot.is_active && !options_.temporary_slot) {
-    if (facts_.slot.active_pid == own_pid_ && release_waits_ < kReleaseWaitsMax) {
-      // It lets go within a moment, unless its connection hangs: then only wal_sender_timeout would end it. The step
-      // after this one connects anew, and looks again.
-      if (++release_waits_ == kReleaseWaitsPolite) {
-        notice(true,
-               fmt::format("slot '{}' is held by our own earlier session, pid {}, which does not let go: ending it", slot_,
-                           own_pid_),
-               {});
-        ask([slot = slot_, pid = own_pid_](Catalogue& side) { return side.end_holder(slot, pid); },
-            [](const Result<void>&) {});
-      }
+    const OwnSession::Then then = own_session_.holds(facts_.slot.active_pid);
+    if (then == OwnSession::Then::kEndAndWait) {
+      notice(true,
+             fmt::format("slot '{}' is held by our own earlier session, pid {}, which does not let go: ending it", slot_,
+                         own_session_.pid()),
+             {});
+      ask([slot = slot_, pid = own_session_.pid()](Catalogue& side) { return side.end_holder(slot, pid); },
+          [](const Result<void>&) {});
+    }
+    if (then != OwnSession::Then::kStandBy) {
+      // The step after this one connects anew, and looks again.
       stream_.close();
       snapshots_.stop();
       ++attempt_;
       state_ = State::kWaiting;
-      retry_at_ = now_.steady + kReleaseInterval;
+      retries_.due_at(now_.steady + OwnSession::kInterval);
       return;
     }
     std::string holder = facts_.slot.holder;
-    if (facts_.slot.active_pid == own_pid_) {
-      holder = fmt::format("our own earlier session, pid {}, until wal_sender_timeout ({} s) ends it", own_pid_,
+    if (own_session_.is(facts_.slot.active_pid)) {
+      holder = fmt::format("our own earlier session, pid {}, until wal_sender_timeout ({} s) ends it", own_session_.pid(),
                            facts_.server.wal_sender_timeout.count() / 1000);
     }
     return become_standby(holder);
@@ -177,19 +172,16 @@ void PostgresSource::take_facts() {
 }
 
 void PostgresSource::judge_facts() {
-  if (!has_worked_) {
+  if (!retries_.has_worked()) {
     if (const auto error = start_refusal(options_.requirements, facts_)) return give_up(*error);
   }
-  // What no TRUNCATE has explained until now is judged as it stands.
-  truncates_.explain(facts_.tables);
-  truncates_.accept(facts_.tables);
-  file_change_seen_.reset();
+  watch_.judges(facts_.tables);
   const PlanInput input = plan_input(facts_);
   Result<Plan> plan = make_plan(input);
   if (!plan) return trouble(plan.error());
   plan_ = std::move(*plan);
   set_problems(facts_);
-  if (!has_worked_) tell_requirements(options_.requirements, facts_);
+  if (!retries_.has_worked()) tell_requirements(options_.requirements, facts_);
   learn_names(facts_);
   may_proceed_ = false;
   state_ = State::kJudging;
@@ -205,12 +197,10 @@ void PostgresSource::tell_requirements(const Requirements& requirements, const F
 
 void PostgresSource::repair() {
   state_ = State::kRepairing;
-  newly_published_.clear();
   if (!plan_.drop_slot && !plan_.create_publication && plan_.relations_to_publish.empty()) {
     repair_answer_ = Repaired{};
     return repaired();
   }
-  newly_published_ = plan_.tables_to_publish;
   ask(
       [plan = plan_, slot = slot_, publication = options_.publication,
        subject = subject()](Catalogue& side) -> Result<Repaired> {
@@ -218,7 +208,7 @@ void PostgresSource::repair() {
           if (auto done = side.drop_slot(slot); !done)
             return tl::unexpected<Error>(std::move(done.error()));
         }
-        if (!plan.create_publication && plan.relations_to_publish.empty()) return Repaired{};
+        if (!plan.create_publication && plan.relations_to_publish.empty()) return Repaired{plan.tables_to_publish, 0, {}};
         auto done = plan.create_publication
                         ? side.create_publication(publication, plan.relations_to_publish)
                         : side.add_relations(publication, plan.relations_to_publish);
@@ -228,7 +218,7 @@ void PostgresSource::repair() {
         // After the barrier: what was altered in between is purged with it.
         auto facts = side.read_facts(subject);
         if (!facts) return tl::unexpected<Error>(std::move(facts.error()));
-        return Repaired{*barrier, std::move(*facts)};
+        return Repaired{plan.tables_to_publish, *barrier, std::move(*facts)};
       },
       [this](Result<Repaired> answer) { repair_answer_ = std::move(answer); });
 }
@@ -258,14 +248,14 @@ void PostgresSource::repaired() {
   // Of the tables that were published, as they are now; what happened to others meanwhile, the next look finds.
   if (answer->facts) {
     facts_.publication = answer->facts->publication;
-    for (const std::string& table : newly_published_) {
+    for (const std::string& table : answer->published) {
       const auto now = answer->facts->tables.find(table);
       if (now != answer->facts->tables.end()) facts_.tables.insert_or_assign(table, std::move(now->second));
     }
     learn_names(facts_);
   }
-  if (!plan_.create_publication && !newly_published_.empty()) {
-    notice(false, fmt::format("added '{}' to publication '{}'", fmt::join(newly_published_, "', '"),
+  if (!plan_.create_publication && !answer->published.empty()) {
+    notice(false, fmt::format("added '{}' to publication '{}'", fmt::join(answer->published, "', '"),
                               options_.publication));
   }
   if (plan_.create_publication)
@@ -273,15 +263,13 @@ void PostgresSource::repaired() {
   // Changes made before by transactions still open are not in the stream, although they commit
   // later. A new slot waits for them; an old one does not.
   if (answer->barrier != 0 && !plan_.create_slot) {
-    barrier_ = Xid{answer->barrier};
-    barrier_tables_.insert(barrier_tables_.end(), newly_published_.begin(), newly_published_.end());
-    barrier_is_expected_ = std::none_of(newly_published_.begin(), newly_published_.end(),
-                                        [&](const auto& table) { return followed_.contains(table); });
+    barrier_.stands(Xid{answer->barrier}, answer->published,
+                    std::none_of(answer->published.begin(), answer->published.end(),
+                                 [&](const auto& table) { return watch_.followed().contains(table); }));
   }
   if (plan_.create_slot) {
     stream_.create_slot(slot_, options_.temporary_slot);
-    blockers_at_ = now_.steady + kBlockersInterval;
-    slot_waits_for_.clear();
+    slot_wait_.creating(now_.steady);
     state_ = State::kCreatingSlot;
   } else {
     confirmed_ = facts_.slot.confirmed;
@@ -299,42 +287,31 @@ void PostgresSource::create_slot() {
     state_ = State::kFirstSnapshot;
     return first_snapshot();
   }
-  if (now_.steady < blockers_at_ || asking_blockers_) return;
-  blockers_at_ = now_.steady + kBlockersInterval;
-  asking_blockers_ = true;
+  if (!slot_wait_.asks(now_.steady)) return;
   ask([](Catalogue& side) { return side.read_blockers(); },
       [this](Result<std::vector<Blocker>> answer) {
-        asking_blockers_ = false;
+        slot_wait_.answered();
         if (!answer || state_ != State::kCreatingSlot) return;
-        slot_waits_for_.clear();
-        if (answer->empty()) return;
-        const Blocker& oldest = answer->front();
-        const std::string text = fmt::format("creating slot '{}' waits for {} open transaction(s), the oldest of {}",
-                                             slot_, answer->size(), oldest.describe());
-        slot_waits_for_ = text + ": " + oldest.ending();
-        notice(true, text, "end it with " + oldest.ending());
+        if (auto said = slot_wait_.saw(slot_, *answer)) notice(said->is_warning, std::move(said->text), std::move(said->hint));
       });
 }
 
 void PostgresSource::first_snapshot() {
-  // Without one, the 32-bit ids of the stream cannot be told apart from those of 2^32 transactions
-  // ago.
   auto answer = snapshots_.take();
   if (!answer) return;
-  near_ = answer->snapshot.xmax();
-  proven_ = std::max(proven_, answer->wal_end);
-  // The slot's position came over one of our connections; the end of the WAL over another.
-  if (confirmed_ > proven_) {
-    if (++contradictions_ < kContradictionsMax) {
+  xids_.starts_from(answer->snapshot);
+  switch (claims_.slot_stands_at(confirmed_, answer->wal_end)) {
+    case WalClaims::Slot::kBelieved:
+      return start_streaming();
+    case WalClaims::Slot::kAskAgain:
       snapshots_.request();
       return;
-    }
-    return trouble(Error{ErrorKind::kConnection,
-                         fmt::format("slot '{}' stands at {}, and the server's WAL ends at {}", slot_,
-                                     confirmed_.to_string(), proven_.to_string()),
-                         "if this stays, the slot was moved ahead of the server: drop it, evictd makes it anew"});
+    case WalClaims::Slot::kRefused:
+      return trouble(Error{ErrorKind::kConnection,
+                           fmt::format("slot '{}' stands at {}, and the server's WAL ends at {}", slot_,
+                                       confirmed_.to_string(), claims_.proven().to_string()),
+                           "if this stays, the slot was moved ahead of the server: drop it, evictd makes it anew"});
   }
-  start_streaming();
 }
 
 void PostgresSource::start_streaming() {
@@ -348,46 +325,33 @@ void PostgresSource::start_streaming() {
     start.status_interval = std::min(start.status_interval, facts_.server.wal_sender_timeout / 3);
   }
   stream_.start_streaming(start, now_);
-  stream_.prove(proven_);
+  stream_.prove(claims_.proven());
   state_ = State::kStarting;
 }
 
 void PostgresSource::streaming_began() {
   state_ = State::kStreaming;
-  contradictions_ = 0;
-  heartbeat_problem_.clear();
-  catalogue_problem_.clear();  // of an earlier connection; the catalogue was read on the way here
-  has_worked_ = true;
-  own_pid_ = stream_.connection().backend_pid();
-  release_waits_ = 0;
-  last_trouble_.clear();
-  decoder_.restart(as_stored_until_.has_value());
-  heartbeats_before_ = heartbeat_count_;
+  own_session_.streams(stream_.connection().backend_pid());
+  decoder_.restart(as_stored_.is_on());
   held_.reset();
-  stopped_early_ = false;
-  quiet_until_ = busy_window_ = busy_until_ = {};
-  busy_bytes_ = 0;
-  first_wanted_ = last_wanted_ = 0;
-  streaming_since_ = now_.steady;
-  last_acknowledged_ = confirmed_;
-  acknowledged_before_ = confirmed_;
-  if (as_stored_until_) {
-    if (as_stored_until_ == Lsn{} || *as_stored_until_ > facts_.server.wal_end) as_stored_until_ = facts_.server.wal_end;
+  pace_ = ReadPace();
+  claims_.streaming();
+  wanted_.streaming(now_.steady);
+  retries_.works(confirmed_, now_.steady);
+  if (as_stored_.is_on()) {
+    as_stored_.streaming(facts_.server.wal_end);
     leave_as_stored(confirmed_);
   }
-  look_at_ = now_.steady + options_.watch_interval;
-  statistics_at_ = now_.steady;
-  heartbeat_at_ = now_.steady;
-  refresh_at_ = now_.steady + std::chrono::minutes(1);
-  barrier_at_ = now_.steady;
-
-  followed_ = published_tables(facts_);
+  watch_.streaming(facts_, now_.steady);
+  counting_.due_at(now_.steady);
+  heartbeat_.streaming(now_.steady);
+  barrier_.streaming(now_.steady);
 
   SourceConnected connected;
   connected.epoch = stream_.identity().system + "/" + stream_.identity().timeline;
   connected.instance = facts_.server.instance;
   connected.source_identity = source_identity(facts_, slot_);
-  connected.tables = followed_;
+  connected.tables = watch_.followed();
   connected.has_snapshots = true;
   if (!options_.temporary_slot) connected.begins[kOnlyStream] = confirmed_.value;
   handler_->on_connected(connected);
@@ -398,19 +362,7 @@ void PostgresSource::streaming_began() {
 // Readiness is refused for what is not served, and each sentence is logged when it first holds.
 void PostgresSource::set_problems(const Facts& facts) {
   for (std::string& text : unserved_rules(options_.requirements, facts)) plan_.problems.push_back(std::move(text));
-  for (const std::string& text : plan_.problems) {
-    if (std::find(told_problems_.begin(), told_problems_.end(), text) == told_problems_.end())
-      notice(true, "not served: " + text);
-  }
-  for (const std::string& text : told_problems_) {
-    if (std::find(plan_.problems.begin(), plan_.problems.end(), text) == plan_.problems.end())
-      notice(false, "no longer: " + text);
-  }
-  told_problems_ = plan_.problems;
-  for (const std::string& text : plan_.warnings) {
-    if (std::find(told_warnings_.begin(), told_warnings_.end(), text) == told_warnings_.end()) notice(true, text);
-  }
-  told_warnings_ = plan_.warnings;
+  for (PostgresNotice& said : told_problems_.tell(plan_)) notice(said.is_warning, std::move(said.text), std::move(said.hint));
 }
 
 // A relation may lie below several mapped tables and be one itself: it acts for all of them.

@@ -18,30 +18,30 @@ void PostgresSource::become_standby(const std::string& holder) {
   ++attempt_;
   polling_slot_ = false;
   state_ = State::kStandby;
-  retry_at_ = now_.steady + kStandbyInterval;
+  retries_.due_at(now_.steady + kStandbyInterval);
   if (was_streaming) {
     handler_->on_disconnected(Error{ErrorKind::kTransient, "another process took the slot", {}});
   }
-  last_trouble_.clear();
+  retries_.told_other();
   handler_->on_standby(fmt::format("slot '{}' is in use by {}", slot_, holder));
 }
 
 // For ever: a walsender of a process that died can hold the slot for wal_sender_timeout, a peer for
 // years.
 void PostgresSource::poll_standby() {
-  if (now_.steady < retry_at_ || polling_slot_) return;
+  if (now_.steady < retries_.due() || polling_slot_) return;
   polling_slot_ = true;
   ask([slot = slot_](Catalogue& side) { return side.read_slot(slot); },
       [this](Result<SlotFacts> answer) {
         polling_slot_ = false;
         if (state_ != State::kStandby) return;
-        retry_at_ = now_.steady + kStandbyInterval;
+        retries_.due_at(now_.steady + kStandbyInterval);
         if (answer && answer->exists && answer->is_active) {
           handler_->on_standby(fmt::format("slot '{}' is in use by {}", slot_, answer->holder));
           return;
         }
         state_ = State::kWaiting;
-        retry_at_ = now_.steady;
+        retries_.due_at(now_.steady);
       });
 }
 

@@ -3,45 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "daemon/sources/postgres/postgres_source_impl.h"
-#include "daemon/sources/postgres/requirements.h"
 
 namespace evictd {
 namespace {
 
-constexpr std::string_view kHeartbeatPrefix = "evictd";
 constexpr int kMessagesVersion = 140'000;
 constexpr std::chrono::seconds kStatisticsInterval{5};
 constexpr std::chrono::seconds kStatisticsIntervalAsStored{1};
-constexpr std::chrono::minutes kHeartbeatRefused{5};
-constexpr std::chrono::seconds kLookIntervalMin{1};  // whatever is altered how often
-// A look at thousands of partitions takes the server seconds: it then has as many times as long without one, but no
-// more than this.
-constexpr int kLookRest = 20;
-constexpr int kLookRestWhenDescribed = 4;
-constexpr std::chrono::seconds kLookIntervalMax{30};
-constexpr std::chrono::milliseconds kCatchUpInterval{200};
-constexpr std::chrono::seconds kBarrierInterval{1};
-constexpr std::chrono::minutes kRefreshInterval{1};
-constexpr std::chrono::seconds kSnapshotsAwayMax{3};
-// Between two questions for the end of the WAL, while the stream moves on with other databases' work only.
-constexpr std::chrono::milliseconds kClaimInterval{100};
-// How long a commit may be unseen by snapshots before the server is asked whether there is such a transaction.
-constexpr std::chrono::seconds kXidDoubt{3};
-// How far a transaction's id may be from the newest that a snapshot has told of: ahead, what a server can begin within
-// a minute; behind, what a backlog can hold before the server itself stops.
-constexpr std::uint64_t kXidsAheadMax = std::uint64_t{1} << 24;
-constexpr std::uint64_t kXidsBehindMax = std::uint64_t{3} << 29;
-constexpr std::chrono::seconds kCatalogueLate{5};
 
-// The server writes each row to the socket by itself. When that much has come within a window, the
-// next look waits a moment, so that one read takes many rows instead of one; a quiet stream is read
-// at once.
-constexpr std::chrono::microseconds kBusyWindow{1'000};
-constexpr std::size_t kBusyBytes = 4 * 1024;
-constexpr std::chrono::microseconds kQuiet{1'000};
 // A read that brought less than this has emptied the socket (each read takes what there is,
 // up to StreamFrames::kBufferBytes).
 constexpr std::size_t kFullRead = 8'000;
@@ -51,7 +22,7 @@ constexpr std::size_t kFullRead = 8'000;
 void PostgresSource::stream(std::size_t bytes_max) {
   stream_.step(now_);  // sends what waits to be sent
   if (stream_.state() == ReplicationStream::State::kStreaming && bytes_max > 0 &&
-      quiet_until_ <= now_.steady) {
+      pace_.may_read(now_.steady)) {
     std::size_t taken = 0;
     std::size_t since_receive = 0;
     bool has_received = false;
@@ -69,15 +40,7 @@ void PostgresSource::stream(std::size_t bytes_max) {
       since_receive += bytes;
       take_message(*message);
     }
-    stopped_early_ = taken >= bytes_max;
-    if (now_.steady - busy_window_ > kBusyWindow) {
-      busy_window_ = now_.steady;
-      busy_bytes_ = 0;
-    }
-    busy_bytes_ += taken;
-    if (busy_bytes_ >= kBusyBytes) busy_until_ = now_.steady + 2 * kBusyWindow;
-    if (taken > 0 && !stopped_early_ && now_.steady < busy_until_)
-      quiet_until_ = now_.steady + kQuiet;
+    pace_.took(taken, taken >= bytes_max, now_.steady);
   }
   if (!is_streaming()) return;
   if (stream_.state() == ReplicationStream::State::kStreaming)
@@ -102,51 +65,31 @@ void PostgresSource::take_message(const StreamMessage& message) {
     return take_keepalive(message.server_end);
   }
   if (!message.payload.empty() && message.payload[0] == 'R') {
-    // A table is described before its first row, and again when something was altered, if only statistics: the
-    // catalogue tells what. The first description may be after the alteration, too.
-    look_at_ = std::min(look_at_, looked_at_ + look_interval(kLookIntervalMin, kLookRestWhenDescribed));
+    watch_.described();
     if (hold_for_name(message.start, message.payload)) return;
   }
   decode(message.start, message.payload);
 }
 
-// A keepalive's position is one number that nothing else in the stream bears out. Acknowledged, a wrong one would be
-// kept by the server, which then never sends what lies before it: it must be proven first.
 void PostgresSource::take_keepalive(Lsn end) {
-  if (end <= proven_) return believe(end);
-  if (snapshots_.refused_since()) {
-    // A server that shuts down answers nobody else, and waits for us: a second keepalive must bear out the first.
-    if (claimed_ && *claimed_ <= end) {
-      proven_ = std::max(proven_, *claimed_);
-      stream_.prove(proven_);
-      believe(*claimed_);
-      if (end <= proven_) return;
-    }
-    stream_.ask_for_keepalive();
-  }
-  claimed_ = end;
+  const WalClaims::Keepalive keepalive = claims_.keepalive(end, snapshots_.refused_since().has_value());
+  if (keepalive.believed) believe(*keepalive.believed);
+  if (keepalive.needs_another) stream_.ask_for_keepalive();
 }
 
 void PostgresSource::believe(Lsn end) {
-  claimed_.reset();
-  claim_number_ = 0;
-  contradictions_ = 0;
+  stream_.prove(claims_.proven());
   stream_.advance_received(end);
   handler_->on_keepalive(Position{0, end.value});
 }
 
 // `end` was read on the ordinary connection for the request of that number.
-void PostgresSource::prove(Lsn end, std::uint64_t number) {
-  proven_ = std::max(proven_, end);
-  stream_.prove(proven_);
-  if (!claimed_) return;
-  if (*claimed_ <= proven_) return believe(*claimed_);
-  if (claim_number_ == 0 || number < claim_number_) return;
-  claim_number_ = 0;
-  if (++contradictions_ < kContradictionsMax) return;
-  trouble(Error{ErrorKind::kConnection,
-                fmt::format("the stream claims to have sent everything up to {}, but the server's WAL ends at {}: not believed",
-                            claimed_->to_string(), proven_.to_string()),
+void PostgresSource::prove(std::uint64_t number, Lsn end) {
+  WalClaims::Proof proof = claims_.snapshot(number, end);
+  stream_.prove(claims_.proven());
+  if (proof.believed) believe(*proof.believed);
+  if (!proof.lie) return;
+  trouble(Error{ErrorKind::kConnection, std::move(*proof.lie),
                 "something between evictd and PostgreSQL changes what is sent; sslmode=verify-full in postgres.url keeps it out"});
 }
 
@@ -193,43 +136,32 @@ void PostgresSource::resolved(const Result<Catalogue::Resolved>& answer) {
   }
   const auto held = std::exchange(held_, std::nullopt);
   decode(held->first, held->second);
-  quiet_until_ = {};
-  stopped_early_ = true;  // there may be more in the buffer
+  pace_.goes_on();
 }
 
 void PostgresSource::on_begin(const BeginMessage& begin) {
   TransactionBegin transaction;
-  xid_ = begin.xid;
-  record_ = begin.commit_lsn;
-  // What comes now says more than the keepalive before it.
-  claimed_.reset();
-  claim_number_ = 0;
-  transaction.xid = widen_xid(begin.xid, near_);
-  // Waiting for a transaction that does not exist would hold every acknowledgement up.
-  const std::uint64_t xid = number(transaction.xid);
-  const std::uint64_t near = number(near_);
-  if (xid > near + kXidsAheadMax || (near > kXidsBehindMax && xid < near - kXidsBehindMax)) {
-    impossible_ = fmt::format("transaction {} cannot be: the server is at {}", xid, near);
+  as_stored_.begins(begin.commit_lsn);
+  claims_.superseded();
+  transaction.xid = xids_.begins(begin.xid);
+  if (!xids_.is_possible(transaction.xid)) {
+    impossible_ = fmt::format("transaction {} cannot be: the server is at {}", number(transaction.xid), number(xids_.server_is_at()));
   }
-  current_ = transaction.xid;
   transaction.commit_time = begin.commit_time;
   transaction.place = begin.commit_lsn.value;
   handler_->on_begin(transaction);
 }
 
 void PostgresSource::on_change(const Change& change) {
-  if (change.operation == Operation::kTruncate) truncates_.saw(change.relation->id, xid_);
+  if (change.operation == Operation::kTruncate) watch_.truncated(change.relation->id, xids_.in_hand());
   handler_->on_change(change);
 }
 
 void PostgresSource::on_commit(Lsn end) {
-  if (current_ > newest_) {
-    newest_ = current_;
-    newest_at_ = now_.steady + kXidDoubt;
-  }
+  xids_.commits(now_.steady);
   // Borne out by the begin and by the message's own position (pgoutput.cpp).
-  proven_ = std::max(proven_, end);
-  stream_.prove(proven_);
+  claims_.reaches(end);
+  stream_.prove(claims_.proven());
   stream_.advance_received(end);
   handler_->on_commit(Position{0, end.value});
 }
@@ -239,30 +171,17 @@ void PostgresSource::on_relation_gone(const Relation& relation) {
 }
 
 void PostgresSource::on_logical_message(std::string_view prefix, std::string_view content) {
-  if (prefix != kHeartbeatPrefix || !content.starts_with(heartbeat_token_)) return;
-  content.remove_prefix(std::min(content.size(), heartbeat_token_.size() + 1));
-  std::uint64_t number = 0;
-  std::from_chars(content.data(), content.data() + content.size(), number);
-  if (number > heartbeats_before_) handler_->on_heartbeat();
+  if (heartbeat_.is_news(prefix, content)) handler_->on_heartbeat();
 }
 
 void PostgresSource::deliver_snapshots() {
   auto answer = snapshots_.take();
   if (!answer) return;
-  near_ = std::max(near_, answer->snapshot.xmax());
-  if (newest_ < answer->snapshot.xmax()) newest_ = Xid{0};
-  prove(answer->wal_end, answer->number);
+  xids_.saw(answer->snapshot);
+  prove(answer->number, answer->wal_end);
   if (!is_streaming()) return;
-  if (!barrier_tables_.empty() && answer->snapshot.xmin() >= barrier_) {
-    Gap gap{barrier_is_expected_ ? "table_added" : "unpublished",
-            fmt::format("transactions that had begun before '{}' were published have ended",
-                        fmt::join(barrier_tables_, "', '")),
-            barrier_tables_, barrier_is_expected_};
-    barrier_tables_.clear();
-    handler_->on_gap(gap);
-  }
-  if (first_wanted_ == 0 || answer->number < first_wanted_) return;
-  first_wanted_ = last_wanted_ > answer->number ? last_wanted_ : 0;
+  if (const auto gap = barrier_.passed(answer->snapshot)) handler_->on_gap(*gap);
+  if (!wanted_.answers(answer->number)) return;
   handler_->on_snapshot(answer->snapshot);
 }
 
@@ -273,72 +192,53 @@ void PostgresSource::deliver_lookups() {
 }
 
 // Without snapshots no transaction counts as visible, none is acknowledged, and the stream goes on as if nothing
-// were wrong. A short loss is nobody's business.
+// were wrong.
 void PostgresSource::watch_snapshots() {
   const bool are_wanted = is_streaming() || state_ == State::kFirstSnapshot;
-  if (!are_wanted || snapshots_.problem().empty()) {
-    snapshots_away_since_.reset();
-    if (!std::exchange(told_snapshots_away_, false) || !are_wanted) return;
-    notice(false, "transactions can be asked for again");
-    return;
+  if (!are_wanted) return snapshots_away_.forget();
+  switch (snapshots_away_.is_away(!snapshots_.problem().empty(), now_.steady)) {
+    case Outage::Tell::kNothing:
+      return;
+    case Outage::Tell::kBegan:
+      return notice(true, "cannot ask which transactions are visible: " + snapshots_.problem(),
+                    "nothing is acknowledged until an ordinary connection of this user is accepted again");
+    case Outage::Tell::kEnded:
+      return notice(false, "transactions can be asked for again");
   }
-  if (!snapshots_away_since_) snapshots_away_since_ = now_.steady;
-  if (told_snapshots_away_ || now_.steady - *snapshots_away_since_ < kSnapshotsAwayMax) return;
-  told_snapshots_away_ = true;
-  notice(true, "cannot ask which transactions are visible: " + snapshots_.problem(),
-         "nothing is acknowledged until an ordinary connection of this user is accepted again");
 }
 
 // While the catalogue does not answer, nobody sees a table leave the publication, and no heartbeat goes out.
 void PostgresSource::watch_catalogue() {
-  const auto since = worker_.waiting_since();
-  const bool is_late = since && now_.steady - *since >= kCatalogueLate;
-  if (is_late == told_catalogue_late_) return;
-  told_catalogue_late_ = is_late;
-  if (is_late) {
-    notice(true, kCatalogueLateText, "the session is given up and made anew when nothing comes");
-  } else {
-    notice(false, "PostgreSQL answers questions about its catalogue again");
+  switch (catalogue_away_.waits_since(worker_.waiting_since(), now_.steady)) {
+    case Outage::Tell::kNothing:
+      return;
+    case Outage::Tell::kBegan:
+      return notice(true, kCatalogueLateText, "the session is given up and made anew when nothing comes");
+    case Outage::Tell::kEnded:
+      return notice(false, "PostgreSQL answers questions about its catalogue again");
   }
 }
 
 void PostgresSource::run_side_work() {
   if (!is_streaming()) return;
-  if (newest_ != Xid{0} && now_.steady >= newest_at_) doubt_newest();
-  if (claimed_ && claim_number_ == 0 && now_.steady >= claim_at_) {
-    claim_at_ = now_.steady + kClaimInterval;
-    claim_number_ = snapshots_.request();
-  }
-  if (now_.steady >= refresh_at_) {
-    refresh_at_ = now_.steady + kRefreshInterval;
+  const auto is_due = [&](std::optional<SteadyTime> at) { return at && now_.steady >= *at; };
+  if (is_due(xids_.doubt_at())) doubt_newest();
+  if (is_due(claims_.ask_at())) claims_.asked(snapshots_.request(), now_.steady);
+  if (wanted_.refreshes(now_.steady)) snapshots_.request();
+  if (is_due(barrier_.ask_at())) {
+    barrier_.asked(now_.steady);
     snapshots_.request();
   }
-  if (!barrier_tables_.empty() && now_.steady >= barrier_at_) {
-    barrier_at_ = now_.steady + kBarrierInterval;
-    snapshots_.request();
-  }
-  if (now_.steady >= statistics_at_) {
-    statistics_at_ = now_.steady + (as_stored_until_ ? kStatisticsIntervalAsStored : kStatisticsInterval);
-    read_statistics();
-  }
-  const bool beats = options_.heartbeat.count() > 0 && !options_.temporary_slot && facts_.server.version >= kMessagesVersion;
-  if (!beats) {
-    heartbeat_at_ = SteadyTime::max();
-  } else if (now_.steady >= heartbeat_at_) {
-    heartbeat_at_ = now_.steady + options_.heartbeat;
-    emit_heartbeat();
-  }
-  if (now_.steady >= look_at_) {
-    look_at_ = now_.steady + look_interval(options_.watch_interval, kLookRest);
-    look_at_catalogue();
-  }
+  if (counting_.begins(now_.steady, as_stored_.is_on() ? kStatisticsIntervalAsStored : kStatisticsInterval)) read_statistics();
+  const bool can_beat = !options_.temporary_slot && facts_.server.version >= kMessagesVersion;
+  if (auto content = heartbeat_.beats(can_beat, now_.steady)) emit_heartbeat(std::move(*content));
+  if (watch_.looks(now_.steady)) look_at_catalogue();
 }
 
 void PostgresSource::read_statistics() {
-  if (std::exchange(counting_, true)) return;
   ask([slot = slot_](Catalogue& side) { return side.read_statistics(slot); },
       [this](Result<SlotStatistics> answer) {
-        counting_ = false;
+        counting_.answered();
         if (!answer && answer.error().kind == ErrorKind::kConnection) snapshots_.suspect_shutdown(now_);
         statistics_ = answer ? std::optional<SlotStatistics>(*answer) : std::nullopt;
         if (statistics_) leave_as_stored(statistics_->confirmed);
@@ -348,9 +248,9 @@ void PostgresSource::read_statistics() {
 // A commit that no snapshot sees is waiting for a standby, or bears an id that the server never gave: then everything
 // would wait for it, until the server comes that far.
 void PostgresSource::doubt_newest() {
-  newest_at_ = now_.steady + kXidDoubt;
-  ask([xid = number(newest_)](Catalogue& side) { return side.is_future(xid); },
-      [this, xid = newest_](const Result<bool>& answer) {
+  const Xid newest = xids_.doubts(now_.steady);
+  ask([xid = number(newest)](Catalogue& side) { return side.is_future(xid); },
+      [this, xid = newest](const Result<bool>& answer) {
         if (!is_streaming() || !answer) return;
         if (*answer) {
           return trouble(Error{ErrorKind::kData,
@@ -358,113 +258,57 @@ void PostgresSource::doubt_newest() {
                                            number(xid)),
                                "the stream is read again from the last acknowledged position"});
         }
-        if (newest_ == xid) newest_ = Xid{0};
+        xids_.is_real(xid);
       });
 }
 
-void PostgresSource::emit_heartbeat() {
-  if (std::exchange(beating_, true)) return;
-  ask([token = fmt::format("{} {}", heartbeat_token_, ++heartbeat_count_)](
-          Catalogue& side) { return side.emit_message(std::string(kHeartbeatPrefix), token); },
+void PostgresSource::emit_heartbeat(std::string content) {
+  ask([content = std::move(content)](Catalogue& side) { return side.emit_message(std::string(Heartbeat::kPrefix), content); },
       [this](const Result<void>& answer) {
-        beating_ = false;
-        heartbeat_problem_ = answer ? "" : "cannot emit a heartbeat: " + answer.error().text;
-        if (answer || answer.error().kind != ErrorKind::kUsage) return;
-        // A right that was taken away. The stream is as good without; only an idle database is then not measured.
-        notice(true, std::exchange(heartbeat_problem_, {}), heartbeat_grant(facts_.server));
-        heartbeat_at_ = now_.steady + kHeartbeatRefused;
+        if (auto refused = heartbeat_.emitted(answer, now_.steady))
+          notice(true, std::move(*refused), heartbeat_grant(facts_.server));
       });
 }
 
-// Compared while streaming or standing by. A connection that is lost meanwhile is an answer too: somebody waits for one.
+// Compared while streaming or standing by.
 void PostgresSource::check_rules(const RuleSet& rules) {
-  rules_to_check_ = requirements_of(rules);
-  rules_check_attempt_ = attempt_;
-  rules_answer_.reset();
   Subject wanted = subject();
   wanted.tables = rules.tables();
   ask([wanted](Catalogue& side) { return side.read_facts(wanted); },
-      [this, check = ++rules_check_](Result<Facts> answer) {
-        if (check != rules_check_) return;  // another reload came
-        if (!answer) {
-          rules_answer_ = fail(ErrorKind::kConnection, "cannot compare the rules with the tables: " + answer.error().text,
-                               "they are compared once more in a moment");
-        } else if (auto refusal = first_refusal(rules_to_check_, *answer)) {
-          rules_answer_ = tl::unexpected<Error>(std::move(*refusal));
-        } else {
-          rules_answer_ = Result<void>();
-          tell_requirements(rules_to_check_, *answer);
-          options_.requirements = std::move(rules_to_check_);
-        }
+      [this, check = rules_check_.begins(requirements_of(rules), attempt_)](const Result<Facts>& answer) {
+        auto requirements = rules_check_.compare(check, answer);
+        if (!requirements) return;
+        tell_requirements(*requirements, *answer);
+        options_.requirements = std::move(*requirements);
       });
 }
 
 std::optional<Result<void>> PostgresSource::take_rules_check() {
-  const bool can_answer = is_streaming() || state_ == State::kStandby;
-  if (!rules_answer_ && (!can_answer || rules_check_attempt_ != attempt_)) {
-    ++rules_check_;
-    rules_answer_ = fail(ErrorKind::kConnection, "cannot compare the rules with the tables: PostgreSQL is not connected",
-                         "they are compared as soon as it is");
-  }
-  return std::exchange(rules_answer_, std::nullopt);
-}
-
-// Between the beginnings of two looks.
-std::chrono::nanoseconds PostgresSource::look_interval(std::chrono::nanoseconds least, int rest) const {
-  return std::max(least, std::min<std::chrono::nanoseconds>(rest * look_took_, kLookIntervalMax));
+  return rules_check_.take(is_streaming() || state_ == State::kStandby, attempt_);
 }
 
 void PostgresSource::look_at_catalogue() {
-  if (std::exchange(looking_, true)) return;
-  looked_at_ = now_.steady;
   ask([subject = subject()](Catalogue& side) { return side.read_facts(subject); },
       [this](Result<Facts> answer) { looked_at_catalogue(std::move(answer)); });
 }
 
 void PostgresSource::looked_at_catalogue(Result<Facts> answer) {
-  looking_ = false;
-  look_took_ = now_.steady - looked_at_;
+  watch_.answered(now_.steady);
   if (!is_streaming()) return;
-  look_at_ = std::max(look_at_, looked_at_ + look_interval(std::chrono::nanoseconds(0), kLookRestWhenDescribed));
-  if (!answer) {
-    catalogue_problem_ = "cannot read the catalogue: " + answer.error().text;
-    return;
-  }
-  catalogue_problem_.clear();
-  if (truncates_.explain(answer->tables)) {
-    // A TRUNCATE that is still to come through the stream, or a change that it does not tell.
-    if (!file_change_seen_) file_change_seen_ = answer->server.wal_end;
-    if (stream_.received() < *file_change_seen_) {
-      look_at_ = now_.steady + kCatchUpInterval;
+  if (!answer) return watch_.unreadable(answer.error().text);
+  CatalogueWatch::Seen seen = watch_.saw(*answer, plan_input(*answer), stream_.received(), now_.steady);
+  switch (seen.follows) {
+    case CatalogueWatch::Follows::kNothing:
       return;
-    }
+    case CatalogueWatch::Follows::kReconnect:
+      return disconnect(Error{ErrorKind::kTransient, "reconnecting: the published tables have changed", {}},
+                        std::chrono::milliseconds(0));
+    case CatalogueWatch::Follows::kGoesOn:
+      break;
   }
-  file_change_seen_.reset();
-  PlanInput input = plan_input(*answer);
-  Result<Plan> plan = make_plan(input);
-  if (!plan) {
-    catalogue_problem_ = plan.error().text;
-    return;
-  }
-  if (options_.temporary_slot) return;
-  // What has grown in a way that misses nothing is followed as it is. Anything else that needs work, or changes what we
-  // follow, goes the way of a new connection: gaps are found, put on record and repaired in one place.
-  std::map<std::string, std::string> now = published_tables(*answer);
-  bool is_other = plan->has_work() || now.size() != followed_.size();
-  for (const auto& [table, before] : followed_) {
-    is_other = is_other || !now.contains(table) ||
-               !table_gap(answer->tables.at(table), answer->publication, before).empty();
-  }
-  if (is_other) {
-    return disconnect(Error{ErrorKind::kTransient, "reconnecting: the published tables have changed", {}},
-                      std::chrono::milliseconds(0));
-  }
-  if (now != followed_) {
-    followed_ = std::move(now);
-    handler_->on_tables(followed_);
-  }
-  plan_.problems = plan->problems;
-  plan_.warnings = plan->warnings;
+  if (seen.has_grown) handler_->on_tables(watch_.followed());
+  plan_.problems = std::move(seen.plan.problems);
+  plan_.warnings = std::move(seen.plan.warnings);
   set_problems(*answer);
   learn_names(*answer);
   facts_.tables = std::move(answer->tables);

@@ -1,0 +1,42 @@
+#include "daemon/sources/postgres/heartbeat.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+namespace evictd {
+
+void Heartbeat::streaming(SteadyTime now) {
+  problem_.clear();
+  before_ = count_;
+  next_.due_at(now);
+}
+
+std::optional<std::string> Heartbeat::beats(bool can, SteadyTime now) {
+  if (!can || interval_.count() <= 0) {
+    next_.due_at(SteadyTime::max());
+    return std::nullopt;
+  }
+  if (!next_.begins(now, interval_)) return std::nullopt;
+  return fmt::format("{} {}", token_, ++count_);
+}
+
+std::optional<std::string> Heartbeat::emitted(const Result<void>& answer, SteadyTime now) {
+  next_.answered();
+  problem_ = answer ? "" : "cannot emit a heartbeat: " + answer.error().text;
+  if (answer || answer.error().kind != ErrorKind::kUsage) return std::nullopt;
+  next_.due_at(now + kRefused);
+  return std::exchange(problem_, {});
+}
+
+bool Heartbeat::is_news(std::string_view prefix, std::string_view content) const {
+  if (prefix != kPrefix || !content.starts_with(token_)) return false;
+  content.remove_prefix(std::min(content.size(), token_.size() + 1));
+  std::uint64_t number = 0;
+  std::from_chars(content.data(), content.data() + content.size(), number);
+  return number > before_;
+}
+
+}  // namespace evictd
