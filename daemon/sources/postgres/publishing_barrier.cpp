@@ -8,8 +8,8 @@ namespace evictd {
 
 void PublishingBarrier::stands(Xid xid, const std::vector<std::string>& tables, bool is_expected) {
   xid_ = xid;
+  is_expected_ = is_expected && (tables_.empty() || is_expected_);
   tables_.insert(tables_.end(), tables.begin(), tables.end());
-  is_expected_ = is_expected;
 }
 
 std::optional<SteadyTime> PublishingBarrier::ask_at() const {

@@ -19,7 +19,7 @@ class PublishingBarrier {
   static constexpr std::chrono::seconds kInterval{1};
 
   // `tables` were published: every transaction that may have changed them before has a lower id than `xid`. `is_expected`: nobody has
-  // followed them until now, see Gap.
+  // followed them until now, see Gap; of tables that wait together, it must be so of all.
   void stands(Xid xid, const std::vector<std::string>& tables, bool is_expected);
   void streaming(SteadyTime now) { ask_at_ = now; }
 

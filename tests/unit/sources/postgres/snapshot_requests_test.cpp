@@ -91,5 +91,19 @@ TEST(PublishingBarrierTest, TablesPublishedMeanwhileWaitForTheLaterOne) {
   EXPECT_FALSE(gap->is_expected);
 }
 
+TEST(PublishingBarrierTest, ATableThatNobodyFollowedDoesNotExcuseTheOthers) {
+  PublishingBarrier barrier;
+  barrier.stands(Xid{100}, {"public.followed"}, false);
+  barrier.stands(Xid{200}, {"public.added"}, true);
+  auto gap = barrier.passed(snapshot(200));
+  ASSERT_TRUE(gap);
+  EXPECT_EQ(gap->reason, "unpublished");
+  EXPECT_FALSE(gap->is_expected);
+  barrier.stands(Xid{300}, {"public.another"}, true);
+  gap = barrier.passed(snapshot(300));
+  ASSERT_TRUE(gap);
+  EXPECT_TRUE(gap->is_expected) << "the others are over";
+}
+
 }  // namespace
 }  // namespace evictd
