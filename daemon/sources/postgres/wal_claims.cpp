@@ -56,6 +56,7 @@ std::optional<SteadyTime> WalClaims::ask_at() const {
 
 void WalClaims::asked(std::uint64_t number, SteadyTime now) {
   claim_number_ = number;
+  asked_about_ = *claimed_;
   claim_at_ = now + kAskInterval;
 }
 
@@ -69,6 +70,11 @@ WalClaims::Proof WalClaims::snapshot(std::uint64_t number, Lsn wal_end) {
   }
   if (claim_number_ == 0 || number < claim_number_) return result;
   claim_number_ = 0;
+  if (asked_about_ <= proven_) {  // a later one came while that was on its way
+    contradictions_ = 0;
+    result.believed = asked_about_;
+    return result;
+  }
   if (++contradictions_ < kContradictionsMax) return result;
   result.lie = fmt::format("the stream claims to have sent everything up to {}, but the server's WAL ends at {}: not believed",
                            claimed_->to_string(), proven_.to_string());

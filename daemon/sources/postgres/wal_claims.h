@@ -52,11 +52,11 @@ class WalClaims {
 
   // When a snapshot should be asked for, to prove the claim that waits. None: no claim waits, or it is asked about.
   std::optional<SteadyTime> ask_at() const;
-  // It was asked for, with this number (see Snapshots::request()).
+  // It was asked for, with this number (see Snapshots::request()). REQUIRES: ask_at().
   void asked(std::uint64_t number, SteadyTime now);
 
   struct Proof {
-    std::optional<Lsn> believed;     // the claim that waited
+    std::optional<Lsn> believed;     // the claim that waited, or the one that was asked about where a later one has come
     std::optional<std::string> lie;  // why the connection cannot be believed
   };
   // The snapshot of that number said that the WAL ends at `wal_end`.
@@ -68,6 +68,7 @@ class WalClaims {
   Lsn proven_;
   std::optional<Lsn> claimed_;      // waits for its proof
   std::uint64_t claim_number_ = 0;  // of the snapshot that will tell; 0: not asked yet
+  Lsn asked_about_;                 // while it is asked
   SteadyTime claim_at_{};           // not asked about before
   int contradictions_ = 0;          // answers that said less, since one was believed
 };

@@ -86,6 +86,20 @@ TEST_F(WalClaimsTest, WhatIsBelievedInBetweenBeginsTheCountAnew) {
   EXPECT_EQ(ask(130).lie, std::nullopt);
 }
 
+TEST_F(WalClaimsTest, AnAnswerProvesWhatItWasAskedAboutHoweverFarTheServerHasCome) {
+  std::uint64_t end = 200;
+  keepalive(end);
+  for (std::uint64_t asked = 1; asked <= 5; ++asked) {
+    claims.asked(asked, at(0));
+    keepalive(end + 100);
+    const auto proof = claims.snapshot(asked, Lsn{end + 50});
+    EXPECT_EQ(proof.lie, std::nullopt);
+    EXPECT_EQ(proof.believed, Lsn{end});
+    EXPECT_TRUE(claims.ask_at()) << "the later one is still to be proven";
+    end += 100;
+  }
+}
+
 TEST_F(WalClaimsTest, ATransactionSaysMoreThanTheKeepaliveBefore) {
   keepalive(101);
   claims.asked(1, at(0));
