@@ -7,14 +7,21 @@
 
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "daemon/sinks/redis/redis_work.h"
 #include "daemon/sinks/redis/topology/slot_map.h"
 
 namespace evictd {
+
+// Whose a call is that is no order's (Call::order).
+inline constexpr std::uint64_t kSaveCalls = 1;    // copies of the record that are written
+inline constexpr std::uint64_t kLoadCalls = 2;    // and read
+inline constexpr std::uint64_t kFirstOrder = 16;  // orders count from here
 
 struct Call {
   std::uint64_t order = 0;  // whose it is
@@ -38,6 +45,15 @@ class CallAnswers {
   // As ReplyReceiver has them, for the command `call.answered` of the call. After true, that command is over.
   virtual bool on_call_reply(Call& call, Reply&& reply) = 0;
   virtual bool on_call_error(Call& call, std::string_view text, std::string& about) = 0;
+};
+
+// Where calls go.
+class CallRoutes {
+ public:
+  virtual ~CallRoutes() = default;
+  // To whoever serves its slot, or to `call.node`; waits while nobody can be asked.
+  virtual void send(Call call) = 0;
+  virtual const SlotMap& slots() const = 0;
 };
 
 // Of one node. Outlives its connections.
@@ -65,6 +81,30 @@ struct CallQueue {
     *this = CallQueue();
     return all;
   }
+};
+
+// What waits for a node that is away, or was told to come again, in the order it came. Its sink bounds it by bytes().
+class HeldCalls {
+ public:
+  bool empty() const { return calls_.empty(); }
+  std::size_t size() const { return calls_.size(); }
+  std::size_t bytes() const { return bytes_; }
+  void add(Call call) {
+    bytes_ += call.bytes.size();
+    calls_.push_back(std::move(call));
+  }
+  std::list<Call> take_all() {
+    bytes_ = 0;
+    return std::exchange(calls_, {});
+  }
+  // When they are sent again.
+  SteadyTime due() const { return due_; }
+  void due_at(SteadyTime time) { due_ = time; }
+
+ private:
+  std::list<Call> calls_;
+  std::size_t bytes_ = 0;
+  SteadyTime due_ = SteadyTime::min();
 };
 
 // Everything that is asked of one node in one connection.

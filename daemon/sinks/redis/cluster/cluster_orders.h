@@ -44,11 +44,8 @@ class ScatteredTrial {
 };
 
 // What an order needs of the cluster.
-class ClusterRoutes {
+class ClusterRoutes : public CallRoutes {
  public:
-  virtual ~ClusterRoutes() = default;
-  virtual void send(Call call) = 0;
-  virtual const SlotMap& slots() const = 0;
   virtual ScatteredTrial& scattered() = 0;
 };
 

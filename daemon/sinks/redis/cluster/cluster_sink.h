@@ -11,6 +11,16 @@
 //
 // A slot that moves between two masters that are both there loses nothing: its keys answer by MOVED and ASK. A call with a key and
 // its marker waits while only one of the two has moved (TRYAGAIN).
+//
+// Who decides what:
+//   topology/topology_watch.h   who serves which slot, what is wrong with that, when to look again; cluster_observer.h asks
+//   topology/judged_masters.h   whose data is known to be what the record says
+//   cluster_nodes.h             which nodes there are connections to (cluster_node.h)
+//   cluster_orders.h            what an order becomes, call by call (calls.h); order_book.h: those under way
+//   copy_writer.h               how the copies of the record are written, and when it is stored
+//   copy_reader.h               how they are read, and which slots are lost
+//   cluster_witness.h           when enough replicas have it
+//   cluster_sink.cpp            where a call goes and when again, when the cluster is up and down, what people read
 #pragma once
 
 #include <memory>

@@ -5,6 +5,7 @@
 // and none says otherwise, somebody has set them up anew.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -22,6 +23,7 @@ struct HostPort {
 
   std::string to_string() const;
   friend bool operator==(const HostPort&, const HostPort&) = default;
+  friend auto operator<=>(const HostPort&, const HostPort&) = default;
 };
 
 inline constexpr std::uint16_t kSentinelPort = 26379;

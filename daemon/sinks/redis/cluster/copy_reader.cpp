@@ -1,0 +1,72 @@
+#include "daemon/sinks/redis/cluster/copy_reader.h"
+
+#include <chrono>
+#include <set>
+#include <utility>
+
+#include "daemon/sinks/redis/resp.h"
+#include "mapping/check.h"
+
+namespace evictd {
+namespace {
+
+constexpr std::chrono::milliseconds kRoundPause{50};
+
+}  // namespace
+
+void CopyReader::want(std::uint64_t sequence, SteadyTime now) {
+  wanted_ = sequence;
+  begin_anew(now);
+}
+
+void CopyReader::begin_anew(SteadyTime now) {
+  is_under_way_ = false;
+  due_ = now;
+}
+
+void CopyReader::ask(const std::vector<Slot>& known, SteadyTime now) {
+  EVICTD_CHECK(is_due(now));
+  is_under_way_ = true;
+  due_ = now + kRoundPause;
+  ++round_;
+  copies_.clear();
+  std::set<Slot> slots(known.begin(), known.end());
+  for (std::size_t slot = 0; slot < kSlots; slot += kCopySlotStep) slots.insert(static_cast<Slot>(slot));
+  for (const HostPort& master : routes_.slots().masters()) slots.insert(copy_slot(routes_.slots().slots_of(master), std::nullopt));
+  missing_ = slots.size();
+  for (const Slot slot : slots) {
+    std::string bytes;
+    append_command(bytes, {"GET", copy_key(record_key_, slot)});
+    routes_.send(Call{kLoadCalls, round_, slot, std::move(bytes), {}, {}});
+  }
+}
+
+bool CopyReader::on_reply(const Call& call, const Reply& reply, const std::optional<StoredRecord>& stored) {
+  if (call.tag != round_) return true;
+  if (reply.kind == Reply::Kind::kText) {
+    if (auto copy = copy_from_text(reply.text)) copies_[call.served_by].push_back(std::move(*copy));
+  } else if (reply.kind != Reply::Kind::kNil) {
+    return false;
+  }
+  if (--missing_ > 0) return true;
+  std::vector<ShardCopies> shards;
+  for (const HostPort& master : routes_.slots().masters()) shards.push_back({routes_.slots().slots_of(master), std::move(copies_[master])});
+  judged_ = judge_copies(shards, stored);
+  copies_.clear();
+  lost_ = judged_->lost;
+  is_under_way_ = false;
+  return true;
+}
+
+bool CopyReader::on_error(const Call& call, std::string_view text, const std::optional<StoredRecord>& stored) {
+  // Somebody else's value under the name of a copy: there is none.
+  return text.starts_with("WRONGTYPE") && on_reply(call, Reply{}, stored);
+}
+
+void CopyReader::forget() {
+  is_under_way_ = false;
+  wanted_.reset();
+  ++round_;
+}
+
+}  // namespace evictd

@@ -1,0 +1,106 @@
+#include "daemon/sinks/redis/cluster/copy_writer.h"
+
+#include <utility>
+
+#include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/resp.h"
+#include "daemon/sinks/redis/scripts.h"
+
+namespace evictd {
+namespace {
+
+constexpr std::chrono::seconds kRetry{1};
+
+}  // namespace
+
+void CopyWriter::save(const Record& record, std::chrono::milliseconds written, bool may_use_scripts) {
+  save_ = Save{{record.writer, record.sequence}, 0};
+  for (const HostPort& master : routes_.slots().masters()) {
+    const Slot slot = last_slots_[master] = slot_of(master);
+    ++save_->missing;
+    std::string text = copy_to_text(written, routes_.slots().slots_of(master), record);
+    send({slot, copy_key(record_key_, slot), std::move(text)}, may_use_scripts ? Way::kScript : Way::kSet);
+  }
+}
+
+std::vector<Slot> CopyWriter::slots() const {
+  std::vector<Slot> found;
+  for (const HostPort& master : routes_.slots().masters()) found.push_back(slot_of(master));
+  return found;
+}
+
+Slot CopyWriter::slot_of(const HostPort& master) const {
+  const auto last = last_slots_.find(master);
+  return copy_slot(routes_.slots().slots_of(master), last == last_slots_.end() ? std::nullopt : std::optional(last->second));
+}
+
+void CopyWriter::send(Copy copy, Way way) {
+  copy.way = way;
+  std::string bytes;
+  std::optional<Script> which;
+  switch (way) {
+    case Way::kScript:
+      append_command(bytes, {"EVALSHA", script(Script::kSaveRecord).sha1, "1", copy.key, copy.text});
+      which = Script::kSaveRecord;
+      break;
+    case Way::kSet:
+      append_command(bytes, {"SET", copy.key, copy.text});
+      break;
+    case Way::kScriptIfFull:
+      append_command(bytes, {"EVAL", script(Script::kSaveRecord).text, "1", copy.key, copy.text});
+      break;
+  }
+  const std::uint64_t tag = ++next_tag_;
+  const Slot slot = copy.slot;
+  under_way_.emplace(tag, std::move(copy));
+  routes_.send(Call{kSaveCalls, tag, slot, std::move(bytes), which, {}});
+}
+
+void CopyWriter::retry(SteadyTime now) {
+  if (refused_.empty() || now < retry_due_) return;
+  for (Copy& copy : std::exchange(refused_, {})) send(std::move(copy), Way::kSet);
+}
+
+bool CopyWriter::on_reply(const Call& call, const Reply& reply) {
+  const auto copy = under_way_.find(call.tag);
+  if (copy == under_way_.end()) return true;
+  const bool is_stored = copy->second.way == Way::kSet
+                             ? reply.is_ok()
+                             : reply.kind == Reply::Kind::kInteger && reply.integer == static_cast<std::int64_t>(copy->second.text.size());
+  if (!is_stored) return false;
+  under_way_.erase(copy);
+  if (!save_ || --save_->missing > 0) return true;
+  full_.clear();
+  stored_ = save_->record;
+  save_.reset();
+  return true;
+}
+
+bool CopyWriter::on_error(const Call& call, std::string_view text, std::string& about, SteadyTime now) {
+  about = "it was about evictd's record";
+  const auto copy = under_way_.find(call.tag);
+  if (copy == under_way_.end()) return true;
+  const Way way = copy->second.way;
+  if (way == Way::kScript || (way == Way::kSet && classify_redis_error(text).name != "oom")) return false;
+  Copy again = std::move(copy->second);
+  under_way_.erase(copy);
+  if (way == Way::kSet) {
+    send(std::move(again), Way::kScriptIfFull);
+    return true;
+  }
+  // Scripts may be forbidden: there has to be room first.
+  full_ = call.served_by.to_string();
+  if (refused_.empty()) retry_due_ = now + kRetry;
+  refused_.push_back(std::move(again));
+  return true;
+}
+
+void CopyWriter::forget() {
+  save_.reset();
+  under_way_.clear();
+  refused_.clear();
+  full_.clear();
+  stored_.reset();
+}
+
+}  // namespace evictd

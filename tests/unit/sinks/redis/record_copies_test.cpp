@@ -1,0 +1,256 @@
+// Copies of the record on their way to the masters of a cluster, and back.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+
+#include "daemon/sinks/redis/cluster/copy_reader.h"
+#include "daemon/sinks/redis/cluster/copy_writer.h"
+#include "daemon/sinks/redis/scripts.h"
+
+namespace evictd {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using std::chrono::milliseconds;
+
+const HostPort kA{"a", 1};
+const HostPort kB{"b", 1};
+constexpr std::string_view kFull = "OOM command not allowed when used memory > 'maxmemory'.";
+
+SlotMap split(std::size_t slots) {
+  SlotMap map;
+  for (std::size_t slot = 0; slot < kSlots; ++slot) map.moved(static_cast<Slot>(slot), slot < slots ? kA : kB);
+  return map;
+}
+Reply ok() { return Reply{Reply::Kind::kStatus, 0, "OK", {}}; }
+Reply number(std::size_t value) { return Reply{Reply::Kind::kInteger, static_cast<std::int64_t>(value), {}, {}}; }
+Reply text(std::string value) { return Reply{Reply::Kind::kText, 0, std::move(value), {}}; }
+Reply nothing() { return Reply{}; }
+Record record(std::uint64_t sequence) {
+  Record made;
+  made.writer = "writer";
+  made.sequence = sequence;
+  made.epoch = "epoch/1";
+  return made;
+}
+
+class Routes final : public CallRoutes {
+ public:
+  void send(Call call) override {
+    if (const HostPort* owner = map.owner(call.slot)) call.served_by = *owner;
+    sent.push_back(std::move(call));
+  }
+  const SlotMap& slots() const override { return map; }
+  std::vector<Call> take() { return std::exchange(sent, {}); }
+
+  SlotMap map = split(8000);
+  std::vector<Call> sent;
+};
+
+class CopyWriterTest : public ::testing::Test {
+ protected:
+  std::string text_of(std::uint64_t sequence, const HostPort& master) const {
+    return copy_to_text(milliseconds(7), routes_.map.slots_of(master), record(sequence));
+  }
+  bool refused(const Call& call, std::string_view error) { return writer_.on_error(call, error, about_, now_); }
+
+  Routes routes_;
+  CopyWriter writer_{routes_, "record"};
+  std::string about_;
+  SteadyTime now_{std::chrono::hours(1)};
+};
+
+TEST_F(CopyWriterTest, ARecordIsStoredWhenEachOfItsCopiesIs) {
+  writer_.save(record(3), milliseconds(7), true);
+  const std::vector<Call> calls = routes_.take();
+  ASSERT_THAT(calls, SizeIs(2));
+  EXPECT_EQ(calls[0].script, Script::kSaveRecord);
+  EXPECT_THAT(calls[0].bytes, HasSubstr(text_of(3, kA)));
+  EXPECT_THAT(calls[1].bytes, HasSubstr(text_of(3, kB)));
+  EXPECT_EQ(calls[1].slot, writer_.slot_of(kB));
+  EXPECT_TRUE(writer_.on_reply(calls[0], number(text_of(3, kA).size())));
+  EXPECT_FALSE(writer_.take_stored());
+  EXPECT_FALSE(writer_.on_reply(calls[1], number(1))) << "not all of it";
+  EXPECT_FALSE(writer_.on_reply(calls[1], ok())) << "no script says so";
+  EXPECT_TRUE(writer_.on_reply(calls[1], number(text_of(3, kB).size())));
+  const auto stored = writer_.take_stored();
+  ASSERT_TRUE(stored);
+  EXPECT_EQ(stored->writer, "writer");
+  EXPECT_EQ(stored->sequence, 3u);
+  EXPECT_FALSE(writer_.take_stored());
+}
+
+TEST_F(CopyWriterTest, AScriptThatIsRefusedIsADoubt) {
+  writer_.save(record(3), milliseconds(7), true);
+  EXPECT_FALSE(refused(routes_.take()[0], kFull));
+  EXPECT_THAT(about_, HasSubstr("record"));
+}
+
+TEST_F(CopyWriterTest, WhereThereAreNoScriptsAFullMasterIsTriedWithOneAndThenAgainEachSecond) {
+  writer_.save(record(3), milliseconds(7), false);
+  const std::vector<Call> calls = routes_.take();
+  ASSERT_THAT(calls, SizeIs(2));
+  EXPECT_THAT(calls[0].bytes, HasSubstr("SET"));
+  EXPECT_FALSE(calls[0].script);
+  EXPECT_FALSE(refused(calls[0], "ERR unknown command"));
+  EXPECT_FALSE(writer_.on_reply(calls[0], number(text_of(3, kA).size()))) << "no SET says so";
+  EXPECT_TRUE(writer_.on_reply(calls[0], ok()));
+
+  EXPECT_TRUE(refused(calls[1], kFull));
+  EXPECT_FALSE(writer_.awaits(calls[1]));
+  const std::vector<Call> script = routes_.take();
+  ASSERT_THAT(script, SizeIs(1));
+  EXPECT_THAT(script[0].bytes, HasSubstr("EVAL\r\n"));
+  EXPECT_EQ(writer_.wake_at(), SteadyTime::max());
+  EXPECT_TRUE(refused(script[0], "NOPERM this user has no permissions to run the 'eval' command")) << "whatever it says";
+  EXPECT_EQ(writer_.full(), "b:1");
+  EXPECT_EQ(writer_.wake_at(), now_ + std::chrono::seconds(1));
+  EXPECT_FALSE(writer_.take_stored());
+
+  writer_.retry(now_ + milliseconds(999));
+  EXPECT_THAT(routes_.take(), IsEmpty());
+  writer_.retry(now_ + milliseconds(1000));
+  const std::vector<Call> again = routes_.take();
+  ASSERT_THAT(again, SizeIs(1));
+  EXPECT_THAT(again[0].bytes, HasSubstr("SET"));
+  EXPECT_EQ(writer_.wake_at(), SteadyTime::max());
+  EXPECT_EQ(writer_.full(), "b:1") << "until all are stored";
+  EXPECT_TRUE(writer_.on_reply(again[0], ok()));
+  EXPECT_EQ(writer_.full(), "");
+  EXPECT_EQ(writer_.take_stored()->sequence, 3u);
+}
+
+TEST_F(CopyWriterTest, ACopyStaysWhereItIsAsLongAsItsMasterHasThatSlot) {
+  writer_.save(record(3), milliseconds(7), true);
+  routes_.take();
+  const Slot slot = writer_.slot_of(kB);
+  routes_.map = split(12000);
+  const SlotSet slots = routes_.map.slots_of(kB);
+  ASSERT_TRUE(slots.test(slot));
+  ASSERT_NE(copy_slot(slots, std::nullopt), slot) << "where another process would put it";
+  EXPECT_EQ(writer_.slot_of(kB), slot);
+  EXPECT_THAT(writer_.slots(), SizeIs(2));
+  routes_.map.moved(slot, kA);
+  EXPECT_NE(writer_.slot_of(kB), slot);
+}
+
+TEST_F(CopyWriterTest, WhatIsLostIsAwaitedByNobody) {
+  writer_.save(record(3), milliseconds(7), false);
+  const std::vector<Call> calls = routes_.take();
+  EXPECT_TRUE(refused(calls[0], kFull));
+  const Call script = routes_.take()[0];
+  EXPECT_TRUE(refused(script, kFull));
+  EXPECT_TRUE(writer_.awaits(calls[1]));
+  writer_.forget();
+  EXPECT_FALSE(writer_.awaits(calls[1]));
+  EXPECT_EQ(writer_.full(), "");
+  writer_.retry(now_ + std::chrono::hours(1));
+  EXPECT_THAT(routes_.take(), IsEmpty());
+  EXPECT_TRUE(writer_.on_reply(calls[1], nothing())) << "it means nothing any more";
+  EXPECT_TRUE(refused(calls[1], kFull));
+  EXPECT_FALSE(writer_.take_stored());
+}
+
+class CopyReaderTest : public ::testing::Test {
+ protected:
+  std::string text_of(std::uint64_t sequence, const HostPort& master) const {
+    return copy_to_text(milliseconds(7), routes_.map.slots_of(master), record(sequence));
+  }
+  std::vector<Call> ask() {
+    reader_.ask({kOwn}, now_);
+    return routes_.take();
+  }
+  // Each master has a copy in the slot where another process puts it.
+  Reply held(const Call& call, std::uint64_t of_a, std::uint64_t of_b) const {
+    if (call.slot == copy_slot(routes_.map.slots_of(kA), std::nullopt)) return text(text_of(of_a, kA));
+    if (call.slot == copy_slot(routes_.map.slots_of(kB), std::nullopt)) return text(text_of(of_b, kB));
+    return nothing();
+  }
+  void answer(const std::vector<Call>& calls, std::uint64_t of_a, std::uint64_t of_b) {
+    for (const Call& call : calls) EXPECT_TRUE(reader_.on_reply(call, held(call, of_a, of_b), stored_));
+  }
+
+  static constexpr Slot kOwn = 77;
+  Routes routes_;
+  CopyReader reader_{routes_, "record"};
+  std::optional<StoredRecord> stored_;
+  SteadyTime now_{std::chrono::hours(1)};
+};
+
+TEST_F(CopyReaderTest, EverySlotThatACopyMayLieInIsAskedOnce) {
+  const std::vector<Call> calls = ask();
+  EXPECT_THAT(calls, SizeIs(kSlots / kCopySlotStep + 1));
+  EXPECT_EQ(std::count_if(calls.begin(), calls.end(), [](const Call& call) { return call.slot == kOwn; }), 1);
+  EXPECT_THAT(calls[0].bytes, HasSubstr("GET"));
+  EXPECT_FALSE(reader_.is_due(now_ + std::chrono::hours(1))) << "under way";
+  EXPECT_EQ(reader_.wake_at(), SteadyTime::max());
+}
+
+TEST_F(CopyReaderTest, TheCopiesAreJudgedWhenTheLastIsThere) {
+  std::vector<Call> calls = ask();
+  const Call last = calls.back();
+  calls.pop_back();
+  answer(calls, 4, 4);
+  EXPECT_FALSE(reader_.take_judged());
+  EXPECT_FALSE(reader_.on_reply(last, ok(), stored_)) << "no GET says so";
+  EXPECT_FALSE(reader_.on_error(last, "ERR what", stored_));
+  EXPECT_TRUE(reader_.on_error(last, "WRONGTYPE Operation against a key", stored_)) << "somebody else's: no copy";
+  const auto judged = reader_.take_judged();
+  ASSERT_TRUE(judged);
+  EXPECT_EQ(judged->record->sequence, 4u);
+  EXPECT_TRUE(reader_.lost().none());
+  EXPECT_FALSE(reader_.take_judged());
+}
+
+TEST_F(CopyReaderTest, AMasterWithAnOlderCopyIsALostPart) {
+  answer(ask(), 4, 2);
+  EXPECT_EQ(reader_.take_judged()->lost, routes_.map.slots_of(kB));
+  EXPECT_EQ(reader_.lost(), routes_.map.slots_of(kB));
+}
+
+TEST_F(CopyReaderTest, WhatThisProcessHasStoredIsTheLeastThatCounts) {
+  stored_ = StoredRecord{"writer", 4};
+  answer(ask(), 4, 3);
+  EXPECT_EQ(reader_.take_judged()->lost, routes_.map.slots_of(kB)) << "without it, the last one may have been on its way";
+}
+
+TEST_F(CopyReaderTest, ARoundThatIsGivenUpIsAskedAnewAfterAPauseAndItsAnswersAreNobodys) {
+  const std::vector<Call> former = ask();
+  reader_.give_up_round();
+  EXPECT_FALSE(reader_.is_due(now_ + milliseconds(49)));
+  EXPECT_EQ(reader_.wake_at(), now_ + milliseconds(50));
+  now_ += milliseconds(50);
+  const std::vector<Call> calls = ask();
+  EXPECT_THAT(calls, SizeIs(former.size()));
+  answer(former, 9, 9);
+  EXPECT_FALSE(reader_.take_judged());
+  answer(calls, 4, 4);
+  EXPECT_EQ(reader_.take_judged()->record->sequence, 4u);
+}
+
+TEST_F(CopyReaderTest, WhatIsWantedIsAskedAtOnce) {
+  const std::vector<Call> former = ask();
+  reader_.want(12, now_);
+  EXPECT_TRUE(reader_.is_wanted());
+  const std::vector<Call> calls = ask();
+  answer(former, 9, 9);
+  EXPECT_FALSE(reader_.take_judged());
+  answer(calls, 4, 4);
+  EXPECT_TRUE(reader_.take_judged());
+  EXPECT_EQ(reader_.take_wanted(), 12u);
+  EXPECT_FALSE(reader_.is_wanted());
+}
+
+TEST_F(CopyReaderTest, WhatIsLostIsAnsweredToNobody) {
+  reader_.want(12, now_);
+  const std::vector<Call> calls = ask();
+  reader_.forget();
+  EXPECT_FALSE(reader_.is_wanted());
+  answer(calls, 4, 4);
+  EXPECT_FALSE(reader_.take_judged());
+}
+
+}  // namespace
+}  // namespace evictd
