@@ -21,10 +21,7 @@ ClusterNode* ClusterNodes::find(const HostPort& at) const {
 
 ClusterNode& ClusterNodes::need(const HostPort& at, Now now) {
   std::unique_ptr<ClusterNode>& node = nodes_[at];
-  if (!node) {
-    const SlotSet slots = topology_.map().slots_of(at);
-    node = make(at, slots.any() ? copy_slot(slots, std::nullopt) : Slot{0}, now);
-  }
+  if (!node) node = make(at, now);
   return *node;
 }
 
@@ -61,7 +58,7 @@ void ClusterNodes::renew_refused(Now now) {
   for (auto& [at, node] : nodes_) {
     if (!node->has_failed) continue;
     if (node->again_at == SteadyTime::max()) node->again_at = now.steady + kRefusedPause;
-    if (now.steady >= node->again_at) node = make(at, 0, now);
+    if (now.steady >= node->again_at) node = make(at, now);
   }
 }
 
@@ -70,10 +67,12 @@ void ClusterNodes::stop() {
   nodes_.clear();
 }
 
-std::unique_ptr<ClusterNode> ClusterNodes::make(const HostPort& at, Slot probe_slot, Now now) const {
+// Its probe is about a slot that it serves: any other node would only name that.
+std::unique_ptr<ClusterNode> ClusterNodes::make(const HostPort& at, Now now) const {
+  const SlotSet slots = topology_.map().slots_of(at);
   NodeOptions role;
   role.role = NodeRole::kShard;
-  role.probe_key = "evictd:probe:{" + slot_tag(probe_slot) + "}";
+  role.probe_key = "evictd:probe:{" + slot_tag(slots.any() ? copy_slot(slots, std::nullopt) : Slot{0}) + "}";
   return std::make_unique<ClusterNode>(owner_, shared_, options_, address_of(like_, at), std::move(role), now);
 }
 

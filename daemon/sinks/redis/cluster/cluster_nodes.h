@@ -39,7 +39,7 @@ class ClusterNodes {
   void stop();
 
  private:
-  std::unique_ptr<ClusterNode> make(const HostPort& at, Slot probe_slot, Now now) const;
+  std::unique_ptr<ClusterNode> make(const HostPort& at, Now now) const;
 
   ClusterNodeOwner& owner_;
   WorkShared& shared_;

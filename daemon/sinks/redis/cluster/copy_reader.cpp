@@ -19,8 +19,14 @@ void CopyReader::want(std::uint64_t sequence, SteadyTime now) {
   begin_anew(now);
 }
 
-void CopyReader::begin_anew(SteadyTime now) {
+// Answers that are still on their way were asked of who served what then.
+void CopyReader::give_up_round() {
   is_under_way_ = false;
+  ++round_;
+}
+
+void CopyReader::begin_anew(SteadyTime now) {
+  give_up_round();
   due_ = now;
 }
 
@@ -28,7 +34,7 @@ void CopyReader::ask(const std::vector<Slot>& known, SteadyTime now) {
   EVICTD_CHECK(is_due(now));
   is_under_way_ = true;
   due_ = now + kRoundPause;
-  ++round_;
+  const std::uint64_t round = ++round_;  // it may be given up while it is asked
   copies_.clear();
   std::set<Slot> slots(known.begin(), known.end());
   for (std::size_t slot = 0; slot < kSlots; slot += kCopySlotStep) slots.insert(static_cast<Slot>(slot));
@@ -37,7 +43,7 @@ void CopyReader::ask(const std::vector<Slot>& known, SteadyTime now) {
   for (const Slot slot : slots) {
     std::string bytes;
     append_command(bytes, {"GET", copy_key(record_key_, slot)});
-    routes_.send(Call{kLoadCalls, round_, slot, std::move(bytes), {}, {}});
+    routes_.send(Call{kLoadCalls, round, slot, std::move(bytes), {}, {}});
   }
 }
 
@@ -64,9 +70,8 @@ bool CopyReader::on_error(const Call& call, std::string_view text, const std::op
 }
 
 void CopyReader::forget() {
-  is_under_way_ = false;
+  give_up_round();
   wanted_.reset();
-  ++round_;
 }
 
 }  // namespace evictd

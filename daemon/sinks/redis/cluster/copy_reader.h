@@ -35,7 +35,7 @@ class CopyReader {
   // A round. `slots`: where this process knows copies to lie; where others put them is asked as well. REQUIRES: is_due().
   void ask(const std::vector<Slot>& slots, SteadyTime now);
   // The round that is under way does not come to its end.
-  void give_up_round() { is_under_way_ = false; }
+  void give_up_round();
   // Who serves what has changed: at once, with all that is there now.
   void begin_anew(SteadyTime now);
 

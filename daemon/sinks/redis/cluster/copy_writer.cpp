@@ -14,6 +14,8 @@ constexpr std::chrono::seconds kRetry{1};
 }  // namespace
 
 void CopyWriter::save(const Record& record, std::chrono::milliseconds written, bool may_use_scripts) {
+  under_way_.clear();  // nobody waits for copies of a former record any more
+  refused_.clear();
   save_ = Save{{record.writer, record.sequence}, 0};
   for (const HostPort& master : routes_.slots().masters()) {
     const Slot slot = last_slots_[master] = slot_of(master);
