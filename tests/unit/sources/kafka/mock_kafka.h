@@ -93,9 +93,10 @@ class Driver {
                   std::unique_ptr<SnapshotPoll> snapshots = nullptr, AskTableTree ask_table_tree = {});
   ~Driver();
 
-  // Steps until the condition holds; false after the deadline.
+  // Steps until the condition holds; false after the deadline. (The mock's group rebalances in rounds of five seconds, and a member that
+  // comes in the middle of one may need several.)
   bool until(const std::function<bool()>& condition,
-             std::chrono::seconds deadline = std::chrono::seconds(20));
+             std::chrono::seconds deadline = std::chrono::seconds(60));
   void step();
   void acknowledge_all();
   void stop();
