@@ -278,3 +278,21 @@ def test_the_second_search_of_a_graph_looks_further_than_the_first(postgres, mak
     eventually("both searches were made", lambda: total(evictd, "searches") >= 2 and len(efforts()) >= 2)
     assert efforts()[0] < efforts()[-1], efforts()
     assert client.execute_command("VSIM", "llm:answers", "FP32", vectors.floats(direction(0)), "COUNT", "1", "TRUTH") != [b"near"]
+
+
+def test_a_hash_of_evictds_own_name_neither_goes_nor_ends_the_search(postgres, make_server, make_evictd):
+    """What is beyond the first page, in which it lies, goes all the same."""
+    server = make_server("search")
+    client = server.client()
+    client.execute_command("FT.CREATE", "llm:answers", "ON", "HASH", "PREFIX", "2", "doc:", "evictd:", "SCHEMA", "embedding", "VECTOR", "HNSW", "6",
+                           "TYPE", "FLOAT32", "DIM", str(DIMENSIONS), "DISTANCE_METRIC", "COSINE")
+    client.hset("evictd:mine", mapping={"embedding": vectors.floats(direction(0))})
+    for number in range(300):
+        client.hset(f"doc:{number}", mapping={"embedding": vectors.floats(direction(0.1 + number / 10_000))})
+    postgres.execute(TABLE)
+    rules = ('- {table: public.documents, settle: 300ms, '
+             'semantic: [{index: "llm:answers", engine: search, near: embedding, min_similarity: 0.9, limit: 1000}]}\n')
+    make_evictd(rules=rules, redis_url=server.url()).start()
+    postgres.execute("insert into documents (id, embedding) values (1, %s)", (text_of(direction(0)),))
+    eventually("the answers went", lambda: next(client.scan_iter(match="doc:*", count=1000), None) is None)
+    assert client.exists("evictd:mine")

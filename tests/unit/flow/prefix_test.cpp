@@ -100,6 +100,15 @@ TEST_F(PrefixTest, WhatAnEarlierConnectionLeftIsToldToNobody) {
   EXPECT_TRUE(ledger_.is_all_recorded()) << "so its redelivery owes nothing, and only that is acknowledged";
 }
 
+TEST_F(PrefixTest, WhatMayBeUndoneIsNotToldAgain) {
+  over(1);
+  ledger_.forget_unrecorded();
+  prefix_.undone();
+  ASSERT_FALSE(is_finished(1));
+  prefix_.tell_again();
+  EXPECT_FALSE(is_finished(1));
+}
+
 TEST_F(PrefixTest, WhatMayBeUndoneEndsBoth) {
   prefix_.taken(batch(1), true);
   prefix_.taken(batch(2), true);

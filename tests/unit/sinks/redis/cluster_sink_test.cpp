@@ -63,10 +63,7 @@ class ClusterSinkTest : public ::testing::Test {
     return map->slots_of(HostPort{"127.0.0.1", static_cast<std::uint16_t>(cluster_->node(node).port())});
   }
   Record saved(std::uint64_t sequence) {
-    Record record;
-    record.writer = "writer";
-    record.sequence = sequence;
-    record.epoch = "epoch/1";
+    const Record record = numbered_record(sequence);
     driven_->sink().save_record(record);
     EXPECT_TRUE(driven_->until([&] { return !driven_->journal().records_saved.empty() && driven_->journal().records_saved.back() == sequence; }));
     return record;
@@ -306,10 +303,7 @@ TEST_F(ClusterSinkTest, ARecordThatAFullMasterRefusesIsStoredWhenThereIsRoom) {
   connect();
   driven_->sink().set_context(context);
   cluster_->node(1).client().command({"CONFIG", "SET", "maxmemory", "1"});
-  Record record;
-  record.writer = "writer";
-  record.sequence = 1;
-  driven_->sink().save_record(record);
+  driven_->sink().save_record(numbered_record(1));
   EXPECT_TRUE(driven_->until([&] { return driven_->sink().status().problem.has_value(); }));
   EXPECT_EQ(driven_->sink().status().problem.value_or(""),
             "redis at '127.0.0.1:" + std::to_string(cluster_->node(1).port()) +
@@ -840,10 +834,7 @@ TEST(ClusterSink, ACopyOfTheRecordFromBeforeAllWasLostIsNotSentAfterwards) {
   made.command_timeout = std::chrono::seconds(60);
   DrivenSink driven(made);
   ASSERT_TRUE(driven.until_connected());
-  Record record;
-  record.writer = "writer";
-  record.epoch = "epoch/1";
-  record.sequence = 1;
+  Record record = numbered_record(1);
   driven.sink().save_record(record);
   ASSERT_TRUE(driven.until([&] { return driven.journal().records_saved.size() == 1; }));
   cluster.node(1).freeze();

@@ -6,10 +6,12 @@
 #include "daemon/sinks/redis/cluster/copy_reader.h"
 #include "daemon/sinks/redis/cluster/copy_writer.h"
 #include "daemon/sinks/redis/scripts.h"
+#include "tests/unit/sinks/redis/sink_fixture.h"
 
 namespace evictd {
 namespace {
 
+using testing::numbered_record;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -28,13 +30,6 @@ Reply ok() { return Reply{Reply::Kind::kStatus, 0, "OK", {}}; }
 Reply number(std::size_t value) { return Reply{Reply::Kind::kInteger, static_cast<std::int64_t>(value), {}, {}}; }
 Reply text(std::string value) { return Reply{Reply::Kind::kText, 0, std::move(value), {}}; }
 Reply nothing() { return Reply{}; }
-Record record(std::uint64_t sequence) {
-  Record made;
-  made.writer = "writer";
-  made.sequence = sequence;
-  made.epoch = "epoch/1";
-  return made;
-}
 
 class Routes final : public CallRoutes {
  public:
@@ -52,7 +47,7 @@ class Routes final : public CallRoutes {
 class CopyWriterTest : public ::testing::Test {
  protected:
   std::string text_of(std::uint64_t sequence, const HostPort& master) const {
-    return copy_to_text(milliseconds(7), routes_.map.slots_of(master), record(sequence));
+    return copy_to_text(milliseconds(7), routes_.map.slots_of(master), numbered_record(sequence));
   }
   bool refused(const Call& call, std::string_view error) { return writer_.on_error(call, error, about_, now_); }
 
@@ -63,7 +58,7 @@ class CopyWriterTest : public ::testing::Test {
 };
 
 TEST_F(CopyWriterTest, ARecordIsStoredWhenEachOfItsCopiesIs) {
-  writer_.save(record(3), milliseconds(7), true);
+  writer_.save(numbered_record(3), milliseconds(7), true);
   const std::vector<Call> calls = routes_.take();
   ASSERT_THAT(calls, SizeIs(2));
   EXPECT_EQ(calls[0].script, Script::kSaveRecord);
@@ -83,13 +78,13 @@ TEST_F(CopyWriterTest, ARecordIsStoredWhenEachOfItsCopiesIs) {
 }
 
 TEST_F(CopyWriterTest, AScriptThatIsRefusedIsADoubt) {
-  writer_.save(record(3), milliseconds(7), true);
+  writer_.save(numbered_record(3), milliseconds(7), true);
   EXPECT_FALSE(refused(routes_.take()[0], kFull));
   EXPECT_THAT(about_, HasSubstr("record"));
 }
 
 TEST_F(CopyWriterTest, WhereThereAreNoScriptsAFullMasterIsTriedWithOneAndThenAgainEachSecond) {
-  writer_.save(record(3), milliseconds(7), false);
+  writer_.save(numbered_record(3), milliseconds(7), false);
   const std::vector<Call> calls = routes_.take();
   ASSERT_THAT(calls, SizeIs(2));
   EXPECT_THAT(calls[0].bytes, HasSubstr("SET"));
@@ -123,7 +118,7 @@ TEST_F(CopyWriterTest, WhereThereAreNoScriptsAFullMasterIsTriedWithOneAndThenAga
 }
 
 TEST_F(CopyWriterTest, ACopyStaysWhereItIsAsLongAsItsMasterHasThatSlot) {
-  writer_.save(record(3), milliseconds(7), true);
+  writer_.save(numbered_record(3), milliseconds(7), true);
   routes_.take();
   const Slot slot = writer_.slot_of(kB);
   routes_.map = split(12000);
@@ -136,8 +131,26 @@ TEST_F(CopyWriterTest, ACopyStaysWhereItIsAsLongAsItsMasterHasThatSlot) {
   EXPECT_NE(writer_.slot_of(kB), slot);
 }
 
+TEST_F(CopyWriterTest, ACopyOfAFormerRecordDoesNotCountForTheNextOne) {
+  writer_.save(numbered_record(3), milliseconds(7), false);
+  const std::vector<Call> former = routes_.take();
+  EXPECT_TRUE(refused(former[1], kFull));
+  const Call script = routes_.take()[0];
+  EXPECT_TRUE(refused(script, kFull));
+  writer_.save(numbered_record(4), milliseconds(7), false);
+  const std::vector<Call> calls = routes_.take();
+  EXPECT_FALSE(writer_.awaits(former[0]));
+  writer_.retry(now_ + std::chrono::hours(1));
+  EXPECT_THAT(routes_.take(), IsEmpty()) << "nor is one sent again";
+  EXPECT_TRUE(writer_.on_reply(former[0], ok()));
+  EXPECT_TRUE(writer_.on_reply(calls[0], ok()));
+  EXPECT_FALSE(writer_.take_stored());
+  EXPECT_TRUE(writer_.on_reply(calls[1], ok()));
+  EXPECT_EQ(writer_.take_stored()->sequence, 4u);
+}
+
 TEST_F(CopyWriterTest, WhatIsLostIsAwaitedByNobody) {
-  writer_.save(record(3), milliseconds(7), false);
+  writer_.save(numbered_record(3), milliseconds(7), false);
   const std::vector<Call> calls = routes_.take();
   EXPECT_TRUE(refused(calls[0], kFull));
   const Call script = routes_.take()[0];
@@ -156,7 +169,7 @@ TEST_F(CopyWriterTest, WhatIsLostIsAwaitedByNobody) {
 class CopyReaderTest : public ::testing::Test {
  protected:
   std::string text_of(std::uint64_t sequence, const HostPort& master) const {
-    return copy_to_text(milliseconds(7), routes_.map.slots_of(master), record(sequence));
+    return copy_to_text(milliseconds(7), routes_.map.slots_of(master), numbered_record(sequence));
   }
   std::vector<Call> ask() {
     reader_.ask({kOwn}, now_);

@@ -15,14 +15,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-Record numbered(std::uint64_t sequence) {
-  Record record;
-  record.writer = "writer";
-  record.sequence = sequence;
-  record.epoch = "epoch/1";
-  return record;
-}
-
 void wait_for_replica(RedisServer& replica) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (replica.client().command({"INFO", "replication"}).text.find("master_link_status:up") == std::string::npos) {
@@ -59,7 +51,7 @@ class ReplicasSink : public ::testing::Test {
     return made;
   }
   bool save(DrivenSink& driven, std::uint64_t sequence) {
-    driven.sink().save_record(numbered(sequence));
+    driven.sink().save_record(numbered_record(sequence));
     return driven.until([&] { return !driven.journal().records_saved.empty() && driven.journal().records_saved.back() == sequence; });
   }
 
@@ -252,10 +244,10 @@ TEST(ReplicasOfACluster, EachMasterThatWasWrittenToIsAsked) {
   options.replicas_timeout = std::chrono::milliseconds(200);
   DrivenSink driven(options);
   ASSERT_TRUE(driven.until_connected()) << driven.journal().last_error.to_string();
-  driven.sink().save_record(numbered(1));
+  driven.sink().save_record(numbered_record(1));
   ASSERT_TRUE(driven.until([&] { return is_confirmed(driven, 1); }));
   cluster.node(4).freeze();  // of the second master
-  driven.sink().save_record(numbered(2));
+  driven.sink().save_record(numbered_record(2));
   ASSERT_TRUE(driven.until([&] { return !driven.journal().replicas_missing.empty(); }));
   ASSERT_TRUE(driven.journal().replicas_missing.back());
   EXPECT_THAT(driven.journal().replicas_missing.back()->text,
@@ -279,7 +271,7 @@ TEST(ReplicasOfACluster, AMasterThatForbidsWaitIsNamedAndAskedAgain) {
   options.replicas_ack = 1;
   DrivenSink driven(options);
   ASSERT_TRUE(driven.until_connected()) << driven.journal().last_error.to_string();
-  driven.sink().save_record(numbered(1));
+  driven.sink().save_record(numbered_record(1));
   ASSERT_TRUE(driven.until([&] { return is_refused(driven); }));
   ASSERT_FALSE(driven.journal().failed) << driven.journal().last_error.to_string();
   const Error told = *driven.journal().replicas_missing.back();

@@ -15,6 +15,14 @@
 
 namespace evictd::testing {
 
+inline Record numbered_record(std::uint64_t sequence) {
+  Record record;
+  record.writer = "writer";
+  record.sequence = sequence;
+  record.epoch = "epoch/1";
+  return record;
+}
+
 // One turn of a loop: wait for what the sink waits for (at most `patience`).
 inline void wait_for_sink(Sink& sink,
                           std::chrono::milliseconds patience = std::chrono::milliseconds(50)) {
