@@ -316,6 +316,13 @@ std::vector<std::string> ExplainedChange::doubts(const RuleSet& rules) const {
     if (nearest.empty()) continue;
     texts.push_back(fmt::format("no rule reads column '{}': did you mean '{}'?", printable_text(name), printable_text(nearest)));
   }
+  for (const std::string& name : unknown_identity_) {
+    std::vector<std::string_view> names;
+    for (const Column& column : relation_.columns) names.push_back(column.name);
+    const std::string_view nearest = nearest_name(name, names);
+    texts.push_back(fmt::format("no row has column '{}' of the identity, and no rule reads it: {}", printable_text(name),
+                                nearest.empty() ? "it decides nothing here" : fmt::format("did you mean '{}'?", printable_text(nearest))));
+  }
   return texts;
 }
 
@@ -417,8 +424,10 @@ Result<ExplainedChange> ExplainedChange::make(const CommandLine& request, const 
     if (made.relation_.is_of(rule.schema, rule.table)) made.column_number(need.column);
   }
   for (const std::string& name : request.identity) {
-    for (Column& column : made.relation_.columns) {
-      if (column.name == name) column.in_identity = true;
+    if (const std::size_t index = made.index_of(name); index < made.relation_.columns.size()) {
+      made.relation_.columns[index].in_identity = true;
+    } else if (request.identity != CommandLine().identity) {  // of the default nobody said that it is there
+      made.unknown_identity_.push_back(name);
     }
   }
   const std::size_t columns = made.relation_.columns.size();

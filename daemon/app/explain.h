@@ -92,7 +92,8 @@ class ExplainedChange {
   // The views into this object; valid while it is neither moved nor destroyed.
   Change change();
   const Relation& relation() const { return relation_; }
-  // Columns of the rows that no rule reads, and that are spelled like one that a rule reads and no row has.
+  // Columns of the rows that no rule reads, and that are spelled like one that a rule reads and no row has; columns of the identity that
+  // neither a row nor a rule has.
   std::vector<std::string> doubts(const RuleSet& rules) const;
 
  private:
@@ -110,6 +111,7 @@ class ExplainedChange {
   std::vector<Cell> old_cells_;
   std::vector<Cell> new_cells_;
   std::vector<std::string> given_;  // columns that the rows name
+  std::vector<std::string> unknown_identity_;
   std::vector<Value> old_row_;
   std::vector<Value> new_row_;
 };

@@ -264,6 +264,15 @@ TEST(Explain, DoubtsAColumnThatLooksMisspelled) {
             "3 invalidations\n");
 }
 
+TEST(Explain, DoubtsAColumnOfTheIdentityThatIsNowhere) {
+  CommandLine one = request("products", Operation::kUpdate, "", R"({"id": 1, "slug": "x", "category_id": 2, "price": 3})");
+  one.identity = {"id", "slgu", "tenant"};
+  const std::string text = explained(one);
+  EXPECT_NE(text.find("  note   no row has column 'slgu' of the identity, and no rule reads it: did you mean 'slug'?\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("  note   no row has column 'tenant' of the identity, and no rule reads it: it decides nothing here\n"), std::string::npos) << text;
+  EXPECT_EQ(explained_by("- {table: t, keys: ['a:{nr}']}\n", request("t", Operation::kInsert, "", R"({"nr": 1})")).find("identity"), std::string::npos);
+}
+
 TEST(Explain, TablesAreNamedAsInRules) {
   const std::string rules = R"(- {table: '"app.v1".orders', keys: ['o:{id}']})" "\n" R"(- {table: '"a""b"', keys: ['q:{id}']})" "\n";
   for (const char* name : {R"("app.v1".orders)", R"("app.v1"."orders")", "app.v1.orders"}) {
