@@ -16,6 +16,7 @@ SinkContext nothing_needed() {
 void add_needs(SinkContext& needs, const RuleInfo& rule) {
   if (!asks_for_deletes_only(rule)) needs.is_deletes_only = false;
   if (!rule.semantic.empty()) needs.needs_one_server = "semantic";
+  needs.kept = needs.kept | kept_by(rule);
   if (rule.announce.empty()) return;
   if (std::find(needs.channels.begin(), needs.channels.end(), rule.announce) == needs.channels.end()) needs.channels.push_back(rule.announce);
 }

@@ -54,6 +54,7 @@ void Lane::start(Now now) {
 void Lane::step(Now now) {
   now_ = now;
   spec_.sink->step(now, *this);
+  keeper_.watch_evictions();
   run_timers();
   if (giving_up_) give_up_some();
 }

@@ -43,6 +43,22 @@ void RecordKeeper::cache_disconnected() {
   if (judging_ == Judging::kReading) judging_ = Judging::kAway;
 }
 
+void RecordKeeper::watch_evictions() {
+  if (std::exchange(is_losing_keys_, spec_.sink->is_losing_keys()) == is_losing_keys_) return;
+  if (is_losing_keys_) {
+    ledger_.open_gap(kEvictedGap);
+    if (judging_ == Judging::kDone) ledger_.hold();
+    if (const auto problem = spec_.sink->status().problem) events_.error(*problem);
+    return;
+  }
+  // Whoever holds the source sees it, too; and where nobody does now, it stands on record.
+  if (judging_ != Judging::kDone) return;
+  events_.error(fmt::format("gap ({}): what the rules rely on may have been evicted, and no longer can be", kEvictedGap),
+                "all that the rules' patterns match is purged now; a value that a tag alone listed, and no pattern of a rule matches, is found by nobody: "
+                "evictd purge --pattern");
+  open_repair({kEvictedGap, {}, true, false});
+}
+
 void RecordKeeper::found_on_connection(const SinkConnected& connected, bool is_another_process) {
   const bool knew = ledger_.is_known();
   const Ledger::Found found = ledger_.found(connected.record, knew && !is_another_process);
@@ -138,6 +154,7 @@ void RecordKeeper::note_what_is_left(Ledger::Found found, const std::set<std::st
   if (found != Ledger::Found::kOurs) anothers_gaps_ = found == Ledger::Found::kAnothers ? ledger_.gaps() : std::set<std::string>();
   anothers_gaps_.insert(dropped.begin(), dropped.end());
   for (const std::string& reason : repairs_.reasons(true)) ledger_.open_gap(reason);
+  if (is_losing_keys_) ledger_.open_gap(kEvictedGap);
 }
 
 // What this cache has missed of what the source can still send, by its record.
@@ -164,6 +181,7 @@ void RecordKeeper::judge_now() {
   const std::set<std::string> anothers = std::exchange(anothers_gaps_, {});
   for (const std::string& reason : inherited) {
     if (repairs_.reasons(true).contains(reason) && !anothers.contains(reason)) continue;
+    if (is_losing_keys_ && reason == kEvictedGap) continue;  // not over
     events_.warning(fmt::format("a gap was not repaired by whoever held the source before: {}", reason));
     open_repair({reason, {}, true, true});
   }
@@ -317,7 +335,9 @@ void RecordKeeper::tell_repaired() {
     observer_.repaired(spec_.name, reason);
     has_repaired_ = true;
   }
-  for (const std::string& reason : repairs_.take_closed()) ledger_.close_gap(reason);
+  for (const std::string& reason : repairs_.take_closed()) {
+    if (!is_losing_keys_ || reason != kEvictedGap) ledger_.close_gap(reason);
+  }
 }
 
 void RecordKeeper::walk_done(const Outcome& outcome) {

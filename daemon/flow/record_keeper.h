@@ -60,6 +60,8 @@ class RecordKeeper {
   // ---- The cache.
   void cache_connected(const SinkConnected& connected);
   void cache_disconnected();
+  // Looks whether it loses what its rules rely on: a gap, which stands on record from the moment it begins, and is repaired when it is over.
+  void watch_evictions();
   void record_loaded(std::uint64_t sequence, const std::optional<Record>& record);
   void record_saved(std::uint64_t sequence) { ledger_.stored(sequence); }
   void record_confirmed(std::uint64_t sequence) { ledger_.confirmed(sequence); }
@@ -134,6 +136,7 @@ class RecordKeeper {
   std::optional<std::string> instance_;       // absent: it was never there
   std::chrono::milliseconds cache_time_{0};   // its clock at cache_time_at_
   SteadyTime cache_time_at_{};
+  bool is_losing_keys_ = false;
   std::uint64_t load_ = 0;                    // the newest read of the record; older answers are ignored
 
   // The source.

@@ -34,6 +34,7 @@ class ForwardingSink : public Sink, protected SinkHandler {
   void save_record(const Record& record) override { sink_->save_record(record); }
   void load_record(std::uint64_t sequence) override { sink_->load_record(sequence); }
   std::vector<std::string> lost_parts() const override { return sink_->lost_parts(); }
+  bool is_losing_keys() const override { return sink_->is_losing_keys(); }
   void stop() override { sink_->stop(); }
   SinkStatus status() const override { return sink_->status(); }
 

@@ -18,6 +18,7 @@ namespace evictd {
 // Among `gaps`: the cache, or a part of it, came back with older data than it had. Found by the ledger, and in a Redis Cluster
 // by the sink, which compares its masters.
 inline constexpr const char* kRollbackGap = "redis_rollback";
+inline constexpr const char* kEvictedGap = "redis_evicted";
 
 struct Record {
   // Who wrote it, and where: a random id of the process, 16 hexadecimal digits, '/' and the name of the cache. Empty: nobody yet.

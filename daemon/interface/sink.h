@@ -155,6 +155,26 @@ inline bool asks_for_deletes_only(const RuleInfo& rule) {
   return rule.fill == FillMode::kPlain && rule.announce.empty() && rule.bump_templates.empty();
 }
 
+// What rules keep in a cache beside the values, and what must not be evicted before these.
+struct KeptBesideValues {
+  bool has_tag_sets = false;     // members of tags
+  bool has_counters = false;     // of 'bump'
+  bool has_stale_marks = false;  // mode: stale
+  bool has_tombstones = false;   // fill: checked
+
+  bool operator==(const KeptBesideValues&) const = default;
+};
+
+inline KeptBesideValues kept_by(const RuleInfo& rule) {
+  return {.has_tag_sets = !rule.tag_templates.empty() && rule.tags_mode == TagsMode::kMembers,
+          .has_counters = !rule.bump_templates.empty(),
+          .has_stale_marks = rule.mode == RuleMode::kStale,
+          .has_tombstones = rule.fill == FillMode::kChecked};
+}
+inline KeptBesideValues operator|(const KeptBesideValues& a, const KeptBesideValues& b) {
+  return {a.has_tag_sets || b.has_tag_sets, a.has_counters || b.has_counters, a.has_stale_marks || b.has_stale_marks, a.has_tombstones || b.has_tombstones};
+}
+
 // What every order needs to know of the moment; set by the lane whenever it changes.
 struct SinkContext {
   Epoch epoch;
@@ -173,6 +193,8 @@ struct SinkContext {
   bool is_record_ours_alone = false;
   // A setting of some rule that acts here, which a cache of several servers cannot do: "semantic" or "refresh"; empty: none.
   std::string needs_one_server = {};
+  // By the rules that act here.
+  KeptBesideValues kept = {};
 };
 
 // Redis is there and may be written to.
@@ -259,6 +281,10 @@ class Sink {
   // record at all, while the others have it. As of the last on_sink_connected() or on_record_loaded(). Opaque names, which
   // Order::parts takes.
   virtual std::vector<std::string> lost_parts() const { return {}; }
+
+  // The cache evicts keys, and may have evicted what its rules keep beside the values (SinkContext::kept); status().problem says so. By what
+  // was seen last, also while there is no connection. Once it is over, what may have been lost is to be purged.
+  virtual bool is_losing_keys() const { return false; }
 
   // Closes at once, with no further step, and tells nothing of what is under way. REQUIRES: not called inside step().
   virtual void stop() = 0;

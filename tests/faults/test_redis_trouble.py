@@ -244,3 +244,41 @@ def test_what_is_flushed_or_swapped_under_an_open_connection_is_noticed(postgres
     assert fill() == 0, "too old for what was purged"
     assert fill(postgres.value("select pg_current_snapshot()::text")) == 1
     assert "was flushed, swapped or loaded anew" in evictd.log_text()
+
+
+def test_evicted_sets_of_tags_are_not_passed_over(postgres, make_redis, make_evictd):
+    """Redis says how many keys it evicted, and not which. What a set of a tag listed can be stale from then on."""
+    redis = make_redis("--maxmemory", "8mb", "--maxmemory-policy", "allkeys-lru", "--maxmemory-samples", "10")
+    client = redis.client()
+    postgres.execute("create table pages (id int primary key, shelf int)")
+    postgres.execute("alter table pages replica identity full")
+    postgres.execute("create table lists (id int primary key)")
+    postgres.execute("insert into pages select n, n % 10 from generate_series(1, 100) n")
+    evictd = make_evictd(rules="- {table: public.pages, keys: ['page:{id}'], tags: ['shelf:{shelf}'], settle: 100ms}\n"
+                               "- {table: public.lists, keys: ['list:{id}']}\n", redis_url=redis.url()).start()
+    client.set("list:1", "of shelf 1, with page 1 as it was")
+    client.sadd("tag:shelf:1", "list:1")
+    number = 0
+    while client.exists("tag:shelf:1"):
+        client.set(f"other:{number}", b"x" * 20_000)
+        number += 1
+        assert number < 5000
+    for key in client.scan_iter(match="other:*", count=1000):
+        client.delete(key)
+
+    def is_known():
+        text = evictd.http("/readyz")[1]
+        return "maxmemory-policy allkeys-lru" in text and "redis_rollback" not in text  # the record may have been evicted, too
+
+    eventually("evictd says that it cannot know", is_known, 60)
+    client.set("list:1", "of shelf 1, with page 1 as it was")  # which of the two goes first was chance
+    client.set("page:1", "as it was")
+    postgres.execute("update pages set shelf = 1 where id = 1")
+    eventually("the change was carried out", lambda: not client.exists("page:1"))
+    assert client.exists("list:1")
+    checked = evictd.command("check", "--json")
+    assert checked.returncode == 2 and '"RD012","severity":"error"' in checked.stdout, checked.stdout
+    client.config_set("maxmemory-policy", "volatile-lru")
+    eventually("it is ready again", evictd.is_ready, 40)
+    assert not client.exists("list:1")
+    assert evictd.metrics().sum("evictd_gaps_total", reason="redis_evicted") == 1

@@ -68,6 +68,7 @@ class FakeSink final : public Sink {
   std::function<void(const std::string& name, const std::set<Xid>& xids)> on_plain_delete;
 
   std::vector<std::string> parts_lost;                 // what lost_parts() says
+  bool loses_keys = false;                             // what is_losing_keys() says
   std::vector<std::vector<std::string>> walked_parts;  // of each unconditional walk
 
   // Told of each record that is stored.
@@ -223,7 +224,10 @@ class FakeSink final : public Sink {
     asked_.reset();
     told_missing_ = false;
   }
-  SinkStatus status() const override { return SinkStatus{connected_, "fake", {}, {}, {}}; }
+  bool is_losing_keys() const override { return loses_keys; }
+  SinkStatus status() const override {
+    return SinkStatus{connected_, "fake", {}, loses_keys ? std::optional<std::string>("fake sink: keys are evicted") : std::nullopt, {}};
+  }
 
  private:
   struct UnderWay {

@@ -7,6 +7,7 @@
 #include "daemon/interface/forwarding_sink.h"
 #include "daemon/sinks/redis/cluster/cluster_sink.h"
 #include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/eviction.h"
 #include "daemon/sinks/redis/node_sink.h"
 #include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/redis_work.h"
@@ -293,6 +294,7 @@ class RedisSink final : public NodeSink {
 
   void set_context(const SinkContext& context) override {
     shared_.context = context;
+    evictions_.rely_on(context.kept);
     shared_.since = std::to_string(context.trust_since.count());
     // A server with hundreds of open transactions has long snapshots; tombstones do without them.
     if (!context.snapshot || context.snapshot->in_progress().size() > kSnapshotRunningMax) return;
@@ -342,6 +344,8 @@ class RedisSink final : public NodeSink {
     session_->expect(housekeeping_, tag, last_now_);
   }
 
+  bool is_losing_keys() const override { return evictions_.problem().has_value(); }
+
   // At once: nobody steps a sink that was stopped.
   void stop() override {
     if (transport_.state() == Transport::State::kOpen) flush(true);
@@ -376,6 +380,8 @@ class RedisSink final : public NodeSink {
       status.problem = silence_->text;
     } else if (!status.connected && reported_) {
       status.problem = reported_->text;
+    } else if (status.connected) {
+      status.problem = evictions_.problem();
     }
     for (const auto& work : works_) {
       if (std::string problem = work->problem(); !problem.empty()) status.held_up = std::move(problem);
@@ -633,7 +639,10 @@ class RedisSink final : public NodeSink {
       finished.push_back(std::move(work));
     }
     std::erase_if(works_, [](const auto& work) { return work == nullptr; });
-    if (housekeeping_.info) session_->update_info(*std::exchange(housekeeping_.info, std::nullopt));
+    if (housekeeping_.info) {
+      session_->update_info(*std::exchange(housekeeping_.info, std::nullopt));
+      evictions_.seen(session_->info().maxmemory_policy, session_->info().evicted_keys);
+    }
     if (housekeeping_.refused) {
       if (housekeeping_.refused->way == Housekeeping::Saving::Way::kScript) session_->load_script(Script::kSaveRecord, now);
       send_record(std::move(*std::exchange(housekeeping_.refused, std::nullopt)));
@@ -701,6 +710,7 @@ class RedisSink final : public NodeSink {
     reported_.reset();
     announced_at_ = now;
     info_due_ = now;  // readers' counts at once
+    evictions_.seen(session_->info().maxmemory_policy, session_->info().evicted_keys);
     tell_subscribers_to_drop_all(now);
     SinkConnected connected = session_->connected();
     if (!session_->record_problem()) housekeeping_.former = Housekeeping::sequence_of(connected.record);
@@ -902,6 +912,7 @@ class RedisSink final : public NodeSink {
   std::unique_ptr<Witness> witness_;            // of this connection
   std::optional<std::uint64_t> unconfirmed_;    // a record that it is to be asked about
   std::optional<Error> replicas_missing_;       // as it was told
+  EvictionWatch evictions_{node_.role == NodeRole::kShard};
 
   bool started_ = false;
   bool stopped_ = false;

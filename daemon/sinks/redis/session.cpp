@@ -56,6 +56,7 @@ std::optional<ServerInfo> parse_server_info(std::string_view text) {
   // Valkey 9 calls it server_mode.
   info.is_cluster = info_field(text, "redis_mode") == "cluster" || info_field(text, "server_mode") == "cluster";
   if (std::uint64_t evicted = 0; read_number(info_field(text, "evicted_keys"), evicted)) info.evicted_keys = evicted;
+  info.maxmemory_policy = info_field(text, "maxmemory_policy");
   return info;
 }
 

@@ -35,6 +35,7 @@ struct ServerInfo {
   bool is_loading = false;
   bool is_cluster = false;
   std::uint64_t evicted_keys = 0;
+  std::string maxmemory_policy;  // empty: it does not say
 };
 // nullopt when the text has no run_id: not Redis.
 std::optional<ServerInfo> parse_server_info(std::string_view text);

@@ -39,6 +39,7 @@ class Inner final : public Sink {
   void load_record(std::uint64_t) override { note("load_record"); }
   std::vector<std::string> lost_parts() const override { return note("lost_parts"), std::vector<std::string>{"0-99"}; }
   void stop() override { note("stop"); }
+  bool is_losing_keys() const override { return note("is_losing_keys"), true; }
   SinkStatus status() const override { return note("status"), SinkStatus{true, "inner", {}, {}, {}}; }
 
  private:
@@ -83,10 +84,11 @@ TEST(ForwardingSink, HandsEverythingOn) {
   sink->save_record({});
   sink->load_record(1);
   EXPECT_THAT(sink->lost_parts(), ElementsAre("0-99"));
+  EXPECT_TRUE(sink->is_losing_keys());
   sink->stop();
   EXPECT_EQ(sink->status().state, "inner");
   EXPECT_THAT(called, ElementsAre("traits", "start", "step", "wait_for", "set_context", "refusal", "has_room", "submit", "save_record", "load_record",
-                                  "lost_parts", "stop", "status"));
+                                  "lost_parts", "is_losing_keys", "stop", "status"));
   EXPECT_THAT(handler.told, ElementsAre("connected", "trouble", "done", "lost", "replicas", "saved", "confirmed", "loaded", "disconnected", "failed"));
 }
 

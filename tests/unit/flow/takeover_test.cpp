@@ -91,6 +91,40 @@ TEST_F(TakeOver, AGapThatTheFirstLeftUnrepairedIsRepairedByTheSecond) {
       << second->said;
 }
 
+// Evictions that the first did not see are the second's; those that are over and repaired are nobody's any more.
+TEST_F(TakeOver, EvictionsThatGoOnAreOnRecordOfWhoeverTakesOver) {
+  auto first = start();
+  until({first.get()}, [&] { return is_ready(*first); });
+  auto second = start();
+  until({first.get(), second.get()}, [&] { return stands_by(*second); });
+  second->sink->loses_keys = true;
+  for (int i = 0; i < 100; ++i) turn(*second);
+  commit(1);  // the record is another then than the one that the second has read
+  until({first.get(), second.get()}, [&] { return all_acknowledged(); });
+  first.reset();
+  until({second.get()}, [&] { return redis->record->gaps.contains("redis_evicted"); });
+  EXPECT_EQ(redis->unconditional_walks, 0u);
+  second->sink->loses_keys = false;
+  until({second.get()}, [&] { return is_ready(*second) && redis->record->gaps.empty(); });
+  EXPECT_GT(redis->unconditional_walks, 0u);
+}
+
+TEST_F(TakeOver, EvictionsThatTheFirstRepairedAreNotRepairedAgain) {
+  auto first = start();
+  until({first.get()}, [&] { return is_ready(*first); });
+  auto second = start();
+  until({first.get(), second.get()}, [&] { return stands_by(*second); });
+  for (const bool are_lost : {true, false}) {
+    first->sink->loses_keys = second->sink->loses_keys = are_lost;
+    until({first.get(), second.get()}, [&] { return redis->record->gaps.contains("redis_evicted") == are_lost; });
+  }
+  const auto walks = redis->unconditional_walks;
+  EXPECT_GT(walks, 0u);
+  first.reset();
+  until({second.get()}, [&] { return is_ready(*second); });
+  EXPECT_EQ(redis->unconditional_walks, walks) << second->said;
+}
+
 // Whoever may fill late has read this very server: the floor refuses it, and nothing is left for a restart to do once more.
 TEST_F(TakeOver, AGapSoonAfterTheFirstStartIsClosedWithItsRepair) {
   rules = "- {table: public.rows, keys: ['row:{id}'], fill: checked}\n";

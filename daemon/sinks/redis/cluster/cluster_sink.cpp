@@ -166,6 +166,10 @@ class ClusterSink final : public Sink, private ClusterNodeOwner, private Cluster
     is_stopped_ = true;
   }
 
+  bool is_losing_keys() const override {
+    return std::any_of(nodes_.begin(), nodes_.end(), [](const auto& one) { return one.second->sink->is_losing_keys(); });
+  }
+
   SinkStatus status() const override {
     SinkStatus status;
     status.connected = is_up_ && nodes_.away().empty() && topology_.map().unserved().none();

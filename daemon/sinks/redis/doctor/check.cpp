@@ -13,6 +13,7 @@
 #include "daemon/sinks/redis/blocking_client.h"
 #include "daemon/sinks/redis/doctor/acl.h"
 #include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/eviction.h"
 #include "daemon/sinks/redis/glob.h"
 #include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/scripts.h"
@@ -455,63 +456,46 @@ class RedisCheck {
     const std::string limit = info_field("maxmemory");
     const std::string policy = info_field("maxmemory_policy");
     if (limit.empty() || limit == "0") return;
-    check_eviction(policy);
+    KeptBesideValues kept;
+    for (const RuleInfo& rule : rules_.rules()) kept = kept | kept_by(rule);
     // What one of these says must not be followed into what another one warns of.
-    bool keeps_sets = false;    // without a lifetime, and never to be evicted: counters, sets of tags
-    bool keeps_marks = false;   // never to be evicted before their values
-    for (const RuleInfo& rule : rules_.rules()) {
-      keeps_sets = keeps_sets || !rule.bump_templates.empty() || has_member_tags(rule);
-      keeps_marks = keeps_marks || rule.mode == RuleMode::kStale;
-    }
-    const std::string better = keeps_marks  ? "CONFIG SET maxmemory-policy noeviction"
-                               : keeps_sets ? "CONFIG SET maxmemory-policy volatile-lru, and give every value a lifetime"
-                                            : "CONFIG SET maxmemory-policy allkeys-lru";
-    if (policy == "volatile-ttl") {
-      add("RD005", Severity::kWarning, where_,
-          "'maxmemory-policy' is 'volatile-ttl', which evicts tombstones first: late fills are "
-          "then not rejected",
-          better);
+    const std::string better = better_policy(kept, is_cluster_);
+    check_eviction(policy, better);
+    const bool has_tombstones = kept.has_tombstones;
+    kept = {.has_tombstones = has_tombstones};
+    if (const std::string what = endangered_by(policy, kept, is_cluster_); !what.empty()) {
+      add("RD005", severity_of_evictions(), where_, fmt::format("'maxmemory-policy' is '{}', which may take {}", policy, what), better);
     } else if (policy == "noeviction") {
-      if (keeps_marks) return;
+      if (better.ends_with("noeviction")) return;
       add("RD005", Severity::kWarning, where_,
-          "'maxmemory-policy' is 'noeviction': a full Redis refuses fills, and tombstones go "
-          "beyond its limit",
-          better);
-    } else if (policy.ends_with("-random")) {
-      add("RD005", Severity::kWarning, where_,
-          "'maxmemory-policy' is '" + policy + "': tombstones are evicted as soon as anything else",
-          better);
-    } else if (policy.starts_with("volatile-") && !keeps_sets && !keeps_marks) {
+          fmt::format("'maxmemory-policy' is 'noeviction': a full Redis refuses fills{}", has_tombstones ? ", and tombstones go beyond its limit" : ""), better);
+    } else if (policy.starts_with("volatile-") && better.ends_with("allkeys-lru")) {
       add("RD005", Severity::kWarning, where_,
           "'maxmemory-policy' is '" + policy + "': values without a lifetime are never evicted",
           better);
     }
   }
 
-  static bool has_member_tags(const RuleInfo& rule) { return !rule.tag_templates.empty() && rule.tags_mode == TagsMode::kMembers; }
+  // It may happen; it has happened, which keeps `run` from being ready.
+  Severity severity_of_evictions() const {
+    const std::string evicted = info_field("evicted_keys");
+    return evicted.empty() || evicted == "0" ? Severity::kWarning : Severity::kError;
+  }
 
   // What some rules keep in Redis must not be evicted before the rest.
-  void check_eviction(const std::string& policy) {
-    if (policy == "noeviction") return;
+  void check_eviction(const std::string& policy, const std::string& better) {
     for (const RuleInfo& rule : rules_.rules()) {
-      if (!rule.bump_templates.empty() && policy.starts_with("allkeys-")) {
-        add("RD012", Severity::kWarning, rule.place.to_string(),
-            "'maxmemory-policy' is '" + policy + "': a counter of 'bump' that is evicted begins again at 1, and keys "
-            "with old numbers come back to life",
-            "CONFIG SET maxmemory-policy volatile-lru, or keep the values' lifetime short");
+      KeptBesideValues kept = kept_by(rule);
+      kept.has_tombstones = false;  // told of all rules at once
+      const std::string what = endangered_by(policy, kept, is_cluster_);
+      if (what.empty()) continue;
+      std::string otherwise;
+      if (kept.has_stale_marks) {
+        otherwise = "; or use 'mode: delete'";
+      } else if (kept.has_tag_sets) {
+        otherwise = "; or use 'tags_mode: lazy'";
       }
-      if (has_member_tags(rule) && policy.starts_with("allkeys-")) {
-        add("RD012", Severity::kWarning, rule.place.to_string(),
-            "'maxmemory-policy' is '" + policy + "': a tag's set that is evicted is forgotten, and the values that were listed in it "
-            "stay stale",
-            "CONFIG SET maxmemory-policy volatile-lru, and give every value a lifetime; or use 'tags_mode: lazy'");
-      }
-      if (rule.mode == RuleMode::kStale) {
-        add("RD012", Severity::kWarning, rule.place.to_string(),
-            "'maxmemory-policy' is '" + policy + "': where a marker is evicted before its value, 'mode: stale' serves "
-            "the stale value as fresh",
-            "CONFIG SET maxmemory-policy noeviction, or use 'mode: delete'");
-      }
+      add("RD012", severity_of_evictions(), rule.place.to_string(), fmt::format("'maxmemory-policy' is '{}', which may take {}", policy, what), better + otherwise);
     }
   }
 

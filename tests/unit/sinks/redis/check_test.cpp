@@ -199,17 +199,24 @@ TEST_F(CheckRedis, RuleOutsideTheUsersKeys) {
 
 TEST_F(CheckRedis, Policies) {
   start({"--maxmemory", "100mb", "--maxmemory-policy", "volatile-ttl"});
-  const char* kOneKey = "- {table: public.products, keys: ['product:{id}']}";
-  EXPECT_EQ(findings(kOneKey),
+  const char* kChecked = "- {table: public.products, keys: ['product:{id}'], fill: checked}";
+  const char* kPlain = "- {table: public.products, keys: ['product:{id}']}";
+  EXPECT_EQ(findings(kChecked),
             std::vector<std::string>{"RD005 " + where() +
-                                     ": 'maxmemory-policy' is 'volatile-ttl', which evicts "
-                                     "tombstones first: late fills are then "
-                                     "not rejected -> CONFIG SET maxmemory-policy allkeys-lru"});
-  redis().command({"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"});
-  EXPECT_THAT(findings(kOneKey), IsEmpty());
-  for (const char* policy : {"noeviction", "volatile-lru", "allkeys-random"}) {
+                                     ": 'maxmemory-policy' is 'volatile-ttl', which may take a tombstone, and a late fill is then not refused -> CONFIG SET "
+                                     "maxmemory-policy allkeys-lru"});
+  EXPECT_EQ(findings(kPlain),
+            std::vector<std::string>{"RD005 " + where() +
+                                     ": 'maxmemory-policy' is 'volatile-ttl': values without a lifetime are never evicted -> CONFIG SET maxmemory-policy allkeys-lru"});
+  for (const char* policy : {"allkeys-lru", "allkeys-lfu"}) {
     redis().command({"CONFIG", "SET", "maxmemory-policy", policy});
-    EXPECT_EQ(findings(kOneKey).size(), 1u) << policy;
+    EXPECT_THAT(findings(kChecked), IsEmpty()) << policy;
+    EXPECT_THAT(findings(kPlain), IsEmpty()) << policy;
+  }
+  for (const char* policy : {"noeviction", "volatile-lru", "volatile-random", "allkeys-random"}) {
+    redis().command({"CONFIG", "SET", "maxmemory-policy", policy});
+    EXPECT_EQ(findings(kChecked).size(), 1u) << policy;
+    EXPECT_EQ(findings(kPlain).size(), policy == std::string("allkeys-random") ? 0u : 1u) << policy << ": plain deletes leave nothing behind";
   }
 }
 
@@ -217,12 +224,27 @@ TEST_F(CheckRedis, WhatCountersAndStaleValuesAskOfEviction) {
   start({"--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"});
   EXPECT_EQ(findings("- {table: a, bump: ['ns:a']}"),
             std::vector<std::string>{
-                "RD012 rules.yaml:1:3: 'maxmemory-policy' is 'allkeys-lru': a counter of 'bump' that is evicted begins "
-                "again at 1, and keys with old numbers come back to life -> CONFIG SET maxmemory-policy volatile-lru, or "
-                "keep the values' lifetime short"});
+                "RD012 rules.yaml:1:3: 'maxmemory-policy' is 'allkeys-lru', which may take a counter of 'bump', which begins "
+                "again at 1, and keys with old numbers come back to life -> CONFIG SET maxmemory-policy volatile-lru, and "
+                "give every value a lifetime"});
   EXPECT_THAT(findings("- {table: a, keys: ['a:{id}'], fill: checked, mode: stale}").at(0), StartsWith("RD012 "));
   redis().command({"CONFIG", "SET", "maxmemory-policy", "noeviction"});
   EXPECT_THAT(findings("- {table: a, bump: ['ns:a']}").at(0), StartsWith("RD005 "));
+}
+
+// `run` is not ready then.
+TEST_F(CheckRedis, WhatWasEvictedAlreadyIsAnError) {
+  start({"--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru"});
+  const std::string rules = "- {table: public.products, keys: ['product:{id}'], tags: ['of:{id}']}";
+  const auto severity = [&]() -> std::optional<Severity> {
+    for (const Finding& finding : check_redis(options_, *RuleSet::parse(rules, "rules.yaml"))) {
+      if (finding.id == "RD012") return finding.severity;
+    }
+    return std::nullopt;
+  };
+  EXPECT_EQ(severity(), Severity::kWarning);
+  for (int i = 0; i < 60; ++i) redis().set("product:" + std::to_string(i), std::string(100'000, 'x'));
+  EXPECT_EQ(severity(), Severity::kError);
 }
 
 TEST_F(CheckRedis, FunctionsOfAnotherTombstoneTtl) {  // G3
@@ -247,8 +269,7 @@ TEST_F(CheckRedis, ATagsSetThatIsEvictedIsTold) {
   options_.url = "redis://narrow:pw@" + where();
   EXPECT_EQ(findings("- {table: a, keys: ['a:{id}'], tags: ['t:{id}']}"),
             std::vector<std::string>{
-                "RD012 rules.yaml:1:3: 'maxmemory-policy' is 'allkeys-lru': a tag's set that is evicted is forgotten, and the values that "
-                "were listed in it stay stale -> CONFIG SET maxmemory-policy volatile-lru, and give every value a lifetime; or use "
+                "RD012 rules.yaml:1:3: 'maxmemory-policy' is 'allkeys-lru', which may take the set of a tag, and what it listed then stays stale -> CONFIG SET maxmemory-policy volatile-lru, and give every value a lifetime; or use "
                 "'tags_mode: lazy'"});
   EXPECT_THAT(findings("- {table: a, keys: ['a:{id}'], fill: checked, tags: ['t:{id}'], tags_mode: lazy}"), IsEmpty());
 }
@@ -270,7 +291,7 @@ TEST_F(CheckRedis, TheAdviceOnEvictionEnds) {
         const std::size_t advice = said.back().find("CONFIG SET maxmemory-policy ");
         ASSERT_NE(advice, std::string::npos) << said.back();
         std::string next = said.back().substr(advice + std::string("CONFIG SET maxmemory-policy ").size());
-        next = next.substr(0, next.find_first_of(" ,"));
+        next = next.substr(0, next.find_first_of(" ,;"));
         redis().command({"CONFIG", "SET", "maxmemory-policy", next});
         said = findings(rules);
       }

@@ -12,9 +12,11 @@
 namespace evictd::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 std::string marker_of(std::string_view key) {
@@ -76,6 +78,11 @@ class ClusterSinkTest : public ::testing::Test {
       if (const std::size_t begin = stats.find(name); begin != std::string::npos) calls += std::stoull(stats.substr(begin + name.size()));
     }
     return calls;
+  }
+  void again_with(const SinkContext& context) {
+    driven_ = std::make_unique<DrivenSink>(options());
+    driven_->sink().set_context(context);
+    ASSERT_TRUE(driven_->until([&] { return driven_->sink().status().connected; }));
   }
   void again() {
     driven_ = std::make_unique<DrivenSink>(options());
@@ -313,6 +320,35 @@ TEST_F(ClusterSinkTest, ARecordThatAFullMasterRefusesIsStoredWhenThereIsRoom) {
   EXPECT_TRUE(driven_->until([&] { return !driven_->journal().records_saved.empty(); }));
   EXPECT_FALSE(driven_->sink().status().problem);
   EXPECT_EQ(driven_->journal().disconnects, 0) << driven_->journal().last_error.to_string();
+}
+
+// Sets of tags have a lifetime here, so that 'volatile-lru' may take them.
+TEST_F(ClusterSinkTest, AMasterThatEvictsSetsOfTagsIsTold) {
+  SinkContext context{"epoch/1", std::chrono::milliseconds(0)};
+  context.kept.has_tag_sets = true;
+  RedisClient& second = cluster_->node(1).client();
+  second.command({"CONFIG", "RESETSTAT"});
+  again_with(context);
+  EXPECT_FALSE(driven_->sink().is_losing_keys());
+  const std::string mine = [&] {
+    for (int i = 0;; ++i) {
+      if (second.command({"SET", "page:" + std::to_string(i), std::string(100'000, 'x'), "PX", "600000"}).is_ok()) return "page:" + std::to_string(i);
+    }
+  }();
+  second.command({"CONFIG", "SET", "maxmemory-policy", "volatile-lru"});
+  second.command({"CONFIG", "SET", "maxmemory", "1"});
+  second.command({"SET", mine, "x"});
+  second.command({"CONFIG", "SET", "maxmemory", "0"});
+  ASSERT_THAT(second.command({"INFO"}).text, AllOf(HasSubstr("maxmemory_policy:volatile-lru"), Not(HasSubstr("evicted_keys:0\r"))));
+  again_with(context);
+  EXPECT_TRUE(driven_->sink().is_losing_keys());
+  EXPECT_THAT(driven_->sink().status().problem.value_or(""),
+              StartsWith("127.0.0.1:" + std::to_string(cluster_->node(1).port()) + ": redis evicts keys under 'maxmemory-policy volatile-lru', which may take the set of a tag"));
+  EXPECT_TRUE(driven_->sink().status().connected);
+  second.command({"CONFIG", "SET", "maxmemory-policy", "noeviction"});
+  again_with(context);
+  EXPECT_FALSE(driven_->sink().is_losing_keys());
+  second.command({"CONFIG", "RESETSTAT"});
 }
 
 TEST_F(ClusterSinkTest, ATagsTombstoneStandsInItsSlotAndOnEachMember) {
