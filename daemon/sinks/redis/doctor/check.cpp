@@ -469,6 +469,9 @@ class RedisCheck {
       if (better.ends_with("noeviction")) return;
       add("RD005", Severity::kWarning, where_,
           fmt::format("'maxmemory-policy' is 'noeviction': a full Redis refuses fills{}", has_tombstones ? ", and tombstones go beyond its limit" : ""), better);
+    } else if (policy == "allkeys-random") {
+      add("RD005", Severity::kWarning, where_,
+          "'maxmemory-policy' is 'allkeys-random': evictd's record is evicted as soon as anything else, and each time all that the rules match is purged", better);
     } else if (policy.starts_with("volatile-") && better.ends_with("allkeys-lru")) {
       add("RD005", Severity::kWarning, where_,
           "'maxmemory-policy' is '" + policy + "': values without a lifetime are never evicted",
