@@ -140,7 +140,7 @@ class ClusterSink final : public Sink, private ClusterNodeOwner, private Cluster
     EVICTD_CHECK(is_up_);
     if (shared_.were_orphans_hunted && !record.gaps.contains(kRollbackGap)) shared_.has_orphans = shared_.were_orphans_hunted = false;
     const auto written = std::chrono::duration_cast<std::chrono::milliseconds>(now_.system.time_since_epoch());
-    writer_.save(record, written, !shared_.context.is_deletes_only);
+    writer_.save(record, written, {.may_use_scripts = !shared_.context.is_deletes_only, .is_ours_alone = shared_.context.is_record_ours_alone});
   }
 
   void load_record(std::uint64_t sequence) override {
@@ -438,6 +438,11 @@ class ClusterSink final : public Sink, private ClusterNodeOwner, private Cluster
       refused_until_ = now_.steady + kFullShown;
     }
     const auto finished = orders_.take_finished();
+    if (const auto lost = writer_.take_lost()) {
+      judge_anew_ = Error{ErrorKind::kConnection,
+                          "the data of redis at '" + lost->to_string() + "' was flushed: the record in it is not the one that was written last",
+                          "or another evictd, with the same name, writes it: 'evictd check' tells"};
+    }
     const auto stored = writer_.take_stored();
     for (const auto& order : finished) handler_->on_done(order->ticket(), order->outcome());
     if (!stored) return;

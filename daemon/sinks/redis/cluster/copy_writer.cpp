@@ -1,5 +1,6 @@
 #include "daemon/sinks/redis/cluster/copy_writer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "daemon/sinks/redis/errors.h"
@@ -13,15 +14,20 @@ constexpr std::chrono::seconds kRetry{1};
 
 }  // namespace
 
-void CopyWriter::save(const Record& record, std::chrono::milliseconds written, bool may_use_scripts) {
+void CopyWriter::save(const Record& record, std::chrono::milliseconds written, Means means) {
   under_way_.clear();  // nobody waits for copies of a former record any more
   refused_.clear();
   save_ = Save{{record.writer, record.sequence}, 0};
-  for (const HostPort& master : routes_.slots().masters()) {
+  const std::vector<HostPort> masters = routes_.slots().masters();
+  // One that serves nothing for a while may come back with what another one had meanwhile.
+  std::erase_if(last_stored_, [&](const auto& one) { return std::find(masters.begin(), masters.end(), one.first) == masters.end(); });
+  for (const HostPort& master : masters) {
     const Slot slot = last_slots_[master] = slot_of(master);
     ++save_->missing;
+    std::optional<std::uint64_t> former;
+    if (const auto last = last_stored_.find(master); means.is_ours_alone && last != last_stored_.end() && last->second.slot == slot) former = last->second.sequence;
     std::string text = copy_to_text(written, routes_.slots().slots_of(master), record);
-    send({slot, copy_key(record_key_, slot), std::move(text)}, may_use_scripts ? Way::kScript : Way::kSet);
+    send({master, slot, former, copy_key(record_key_, slot), std::move(text)}, means.may_use_scripts ? Way::kScript : Way::kSet);
   }
 }
 
@@ -40,18 +46,23 @@ void CopyWriter::send(Copy copy, Way way) {
   copy.way = way;
   std::string bytes;
   std::optional<Script> which;
+  const ScriptText& save_record = script(Script::kSaveRecord);
+  std::vector<std::string> words;
   switch (way) {
     case Way::kScript:
-      append_command(bytes, {"EVALSHA", script(Script::kSaveRecord).sha1, "1", copy.key, copy.text});
+      words = {"EVALSHA", save_record.sha1, "1", copy.key, copy.text};
       which = Script::kSaveRecord;
       break;
     case Way::kSet:
-      append_command(bytes, {"SET", copy.key, copy.text});
+      words = {"SET", copy.key, copy.text};
       break;
     case Way::kScriptIfFull:
-      append_command(bytes, {"EVAL", script(Script::kSaveRecord).text, "1", copy.key, copy.text});
+      words = {"EVAL", save_record.text, "1", copy.key, copy.text};
       break;
   }
+  if (copy.former) words.push_back(way == Way::kSet ? "XX" : std::to_string(*copy.former));
+  append_command_head(bytes, words.size());
+  for (const std::string& word : words) append_argument(bytes, word);
   const std::uint64_t tag = ++next_tag_;
   const Slot slot = copy.slot;
   under_way_.emplace(tag, std::move(copy));
@@ -66,10 +77,16 @@ void CopyWriter::retry(SteadyTime now) {
 bool CopyWriter::on_reply(const Call& call, const Reply& reply) {
   const auto copy = under_way_.find(call.tag);
   if (copy == under_way_.end()) return true;
-  const bool is_stored = copy->second.way == Way::kSet
+  const bool is_set = copy->second.way == Way::kSet;
+  if (copy->second.former && (is_set ? reply.kind == Reply::Kind::kNil : reply.kind == Reply::Kind::kInteger && reply.integer == -1)) {
+    lost_ = copy->second.master;
+    return true;
+  }
+  const bool is_stored = is_set
                              ? reply.is_ok()
                              : reply.kind == Reply::Kind::kInteger && reply.integer == static_cast<std::int64_t>(copy->second.text.size());
   if (!is_stored) return false;
+  if (save_) last_stored_[copy->second.master] = {copy->second.slot, save_->record.sequence};
   under_way_.erase(copy);
   if (!save_ || --save_->missing > 0) return true;
   full_.clear();
@@ -103,6 +120,8 @@ void CopyWriter::forget() {
   refused_.clear();
   full_.clear();
   stored_.reset();
+  last_stored_.clear();
+  lost_.reset();
 }
 
 }  // namespace evictd

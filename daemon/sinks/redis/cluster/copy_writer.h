@@ -5,7 +5,9 @@
 //     └── where all rules ask for deletes only: the user may have no right to scripts, or Redis none
 //
 // A record is stored when each of its copies is. One record at a time is written; a copy that nobody waits for any more is never sent
-// again: its master may have lost data since, for which it would vouch (G6). Bounds: a copy for each master.
+// again: its master may have lost data since, for which it would vouch (G6). For the same reason a copy is stored only where the one
+// before it still is, as far as that was stored here in this connection: a master whose data was flushed is lost. (Not where others
+// write the record, too.) Bounds: a copy for each master.
 #pragma once
 
 #include <chrono>
@@ -27,8 +29,12 @@ class CopyWriter {
   // `routes` must outlive it.
   CopyWriter(CallRoutes& routes, std::string record_key) : routes_(routes), record_key_(std::move(record_key)) {}
 
+  struct Means {
+    bool may_use_scripts = true;
+    bool is_ours_alone = false;  // nobody else writes the record
+  };
   // `written`: by the system's clock.
-  void save(const Record& record, std::chrono::milliseconds written, bool may_use_scripts);
+  void save(const Record& record, std::chrono::milliseconds written, Means means);
   // Where each master's copy lies: where it was written last, as long as that slot is the master's.
   std::vector<Slot> slots() const;
   // REQUIRES: it has slots.
@@ -46,6 +52,8 @@ class CopyWriter {
 
   // The record that is stored since the last call.
   std::optional<StoredRecord> take_stored() { return std::exchange(stored_, std::nullopt); }
+  // A master that no longer has the copy that was stored there: what it had may be gone. Nobody is waited for any more.
+  std::optional<HostPort> take_lost() { return std::exchange(lost_, std::nullopt); }
   // Who was too full for its copy, until all are stored; empty: nobody.
   const std::string& full() const { return full_; }
   // The connection is lost, and with it what was under way.
@@ -54,7 +62,9 @@ class CopyWriter {
  private:
   enum class Way : std::uint8_t { kScript, kSet, kScriptIfFull };
   struct Copy {
+    HostPort master;
     Slot slot = 0;
+    std::optional<std::uint64_t> former;  // the sequence of the copy that has to be there
     std::string key;
     std::string text;
     Way way = Way::kScript;
@@ -68,6 +78,11 @@ class CopyWriter {
   CallRoutes& routes_;
   const std::string record_key_;
   std::map<HostPort, Slot> last_slots_;
+  struct Stored {
+    Slot slot = 0;
+    std::uint64_t sequence = 0;
+  };
+  std::map<HostPort, Stored> last_stored_;  // in this connection
   std::optional<Save> save_;
   std::map<std::uint64_t, Copy> under_way_;  // by tag
   std::uint64_t next_tag_ = 0;
@@ -75,6 +90,7 @@ class CopyWriter {
   SteadyTime retry_due_{};
   std::string full_;
   std::optional<StoredRecord> stored_;
+  std::optional<HostPort> lost_;
 };
 
 }  // namespace evictd

@@ -12,8 +12,10 @@ namespace evictd {
 namespace {
 
 using testing::numbered_record;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 using std::chrono::milliseconds;
 
@@ -58,7 +60,7 @@ class CopyWriterTest : public ::testing::Test {
 };
 
 TEST_F(CopyWriterTest, ARecordIsStoredWhenEachOfItsCopiesIs) {
-  writer_.save(numbered_record(3), milliseconds(7), true);
+  writer_.save(numbered_record(3), milliseconds(7), {});
   const std::vector<Call> calls = routes_.take();
   ASSERT_THAT(calls, SizeIs(2));
   EXPECT_EQ(calls[0].script, Script::kSaveRecord);
@@ -78,13 +80,13 @@ TEST_F(CopyWriterTest, ARecordIsStoredWhenEachOfItsCopiesIs) {
 }
 
 TEST_F(CopyWriterTest, AScriptThatIsRefusedIsADoubt) {
-  writer_.save(numbered_record(3), milliseconds(7), true);
+  writer_.save(numbered_record(3), milliseconds(7), {});
   EXPECT_FALSE(refused(routes_.take()[0], kFull));
   EXPECT_THAT(about_, HasSubstr("record"));
 }
 
 TEST_F(CopyWriterTest, WhereThereAreNoScriptsAFullMasterIsTriedWithOneAndThenAgainEachSecond) {
-  writer_.save(numbered_record(3), milliseconds(7), false);
+  writer_.save(numbered_record(3), milliseconds(7), {.may_use_scripts = false});
   const std::vector<Call> calls = routes_.take();
   ASSERT_THAT(calls, SizeIs(2));
   EXPECT_THAT(calls[0].bytes, HasSubstr("SET"));
@@ -118,7 +120,7 @@ TEST_F(CopyWriterTest, WhereThereAreNoScriptsAFullMasterIsTriedWithOneAndThenAga
 }
 
 TEST_F(CopyWriterTest, ACopyStaysWhereItIsAsLongAsItsMasterHasThatSlot) {
-  writer_.save(numbered_record(3), milliseconds(7), true);
+  writer_.save(numbered_record(3), milliseconds(7), {});
   routes_.take();
   const Slot slot = writer_.slot_of(kB);
   routes_.map = split(12000);
@@ -131,13 +133,63 @@ TEST_F(CopyWriterTest, ACopyStaysWhereItIsAsLongAsItsMasterHasThatSlot) {
   EXPECT_NE(writer_.slot_of(kB), slot);
 }
 
+// Whoever was flushed would vouch for what it no longer has.
+TEST_F(CopyWriterTest, ACopyIsStoredOnlyWhereTheOneBeforeItStillIs) {  // G6
+  for (const bool may_use_scripts : {true, false}) {
+    const CopyWriter::Means means{.may_use_scripts = may_use_scripts, .is_ours_alone = true};
+    const auto stored = [&](std::uint64_t sequence, const HostPort& master) { return may_use_scripts ? number(text_of(sequence, master).size()) : ok(); };
+    const std::string condition = may_use_scripts ? "\r\n$1\r\n3\r\n" : "\r\n$2\r\nXX\r\n";
+    writer_.save(numbered_record(3), milliseconds(7), means);
+    std::vector<Call> calls = routes_.take();
+    EXPECT_THAT(calls[0].bytes, Not(EndsWith(condition))) << "what is there at first is not known";
+    EXPECT_TRUE(writer_.on_reply(calls[0], stored(3, kA)));
+    writer_.save(numbered_record(4), milliseconds(7), means);
+    calls = routes_.take();
+    EXPECT_THAT(calls[0].bytes, EndsWith(condition));
+    EXPECT_THAT(calls[1].bytes, Not(EndsWith(condition))) << "whether it was stored is not known";
+    EXPECT_TRUE(writer_.on_reply(calls[1], stored(4, kB)));
+    EXPECT_FALSE(writer_.take_lost());
+    EXPECT_TRUE(writer_.on_reply(calls[0], may_use_scripts ? Reply{Reply::Kind::kInteger, -1, {}, {}} : nothing()));
+    EXPECT_EQ(writer_.take_lost(), kA);
+    EXPECT_FALSE(writer_.take_stored());
+    writer_.forget();
+    writer_.save(numbered_record(5), milliseconds(7), means);
+    EXPECT_THAT(routes_.take()[1].bytes, Not(EndsWith(condition))) << "of another connection";
+    writer_.forget();
+    writer_.save(numbered_record(3), milliseconds(7), {.may_use_scripts = may_use_scripts});
+    EXPECT_TRUE(writer_.on_reply(routes_.take()[0], stored(3, kA)));
+    writer_.save(numbered_record(4), milliseconds(7), {.may_use_scripts = may_use_scripts});
+    EXPECT_THAT(routes_.take()[0].bytes, Not(EndsWith(condition))) << "others write it, too";
+    writer_.forget();
+  }
+}
+
+TEST_F(CopyWriterTest, NothingIsAskedOfASlotOrAMasterThatIsAnother) {
+  const CopyWriter::Means means{.may_use_scripts = false, .is_ours_alone = true};
+  const auto save_all = [&](std::uint64_t sequence) {
+    writer_.save(numbered_record(sequence), milliseconds(7), means);
+    std::vector<Call> calls = routes_.take();
+    for (const Call& call : calls) EXPECT_TRUE(writer_.on_reply(call, ok()));
+    return calls;
+  };
+  save_all(1);
+  const Slot slot = writer_.slot_of(kB);
+  routes_.map.moved(slot, kA);
+  for (const Call& call : save_all(2)) EXPECT_EQ(call.bytes.ends_with("XX\r\n"), call.served_by == kA);
+  routes_.map = split(kSlots);  // all slots are A's
+  save_all(3);
+  routes_.map = split(8000);
+  routes_.map.moved(slot, kA);
+  for (const Call& call : save_all(4)) EXPECT_EQ(call.bytes.ends_with("XX\r\n"), call.served_by == kA);
+}
+
 TEST_F(CopyWriterTest, ACopyOfAFormerRecordDoesNotCountForTheNextOne) {
-  writer_.save(numbered_record(3), milliseconds(7), false);
+  writer_.save(numbered_record(3), milliseconds(7), {.may_use_scripts = false});
   const std::vector<Call> former = routes_.take();
   EXPECT_TRUE(refused(former[1], kFull));
   const Call script = routes_.take()[0];
   EXPECT_TRUE(refused(script, kFull));
-  writer_.save(numbered_record(4), milliseconds(7), false);
+  writer_.save(numbered_record(4), milliseconds(7), {.may_use_scripts = false});
   const std::vector<Call> calls = routes_.take();
   EXPECT_FALSE(writer_.awaits(former[0]));
   writer_.retry(now_ + std::chrono::hours(1));
@@ -150,7 +202,7 @@ TEST_F(CopyWriterTest, ACopyOfAFormerRecordDoesNotCountForTheNextOne) {
 }
 
 TEST_F(CopyWriterTest, WhatIsLostIsAwaitedByNobody) {
-  writer_.save(numbered_record(3), milliseconds(7), false);
+  writer_.save(numbered_record(3), milliseconds(7), {.may_use_scripts = false});
   const std::vector<Call> calls = routes_.take();
   EXPECT_TRUE(refused(calls[0], kFull));
   const Call script = routes_.take()[0];
