@@ -76,6 +76,8 @@ scenario("cluster-failovers", "masters of a cluster die, stand still, are cut of
          [step("a node dies", hold, 0.5, number=number) for number, hold in enumerate((0.1, 3, 5))],
          [step("a node stands still", 4, 0.5, number=1), step("a link freezes", 4, 0.5, number=2, cut=True)],
          [step("a replica takes over", 0.5, 0.5, number=number, how=how) for number, how in enumerate(([], ["FORCE"], ["TAKEOVER"]))], redis="cluster")
+scenario("cluster-master-flushed", "the data of one master is flushed while it runs, the sets of tags that it has among it",
+         [step("a master is flushed", 0.5, 1, number=number) for number in range(3)], redis="cluster")
 scenario("slots-move", "slots go to another master and come back, also while evictd is killed", [step("slots move", 1, 0.5, number=0, slots=[1, 2, 3])],
          [step("slots move", 1, 0, True, number=1, slots=[4, 5, 6]), step("kill evictd", 0.5, 0.5)], redis="cluster")
 for second in ("beside", "behind"):
