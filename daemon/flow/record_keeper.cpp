@@ -375,6 +375,7 @@ void RecordKeeper::tell_sink() {
   context.trust_since = ledger_.record().epoch_since;
   context.snapshot = snapshot_;
   context.is_record_ours_alone = streaming_ && !streaming_->is_shared;
+  context.is_record_shared = streaming_ && streaming_->is_shared;
   spec_.sink->set_context(context);
 }
 

@@ -189,8 +189,10 @@ struct SinkContext {
   // Every rule that acts here asks for deletes only: what else the sink would make ready at its connects need not work.
   bool is_deletes_only = false;
   // Records of this cache follow one another: one that comes before the last that was written or read here tells of data that
-  // was exchanged. (Those that a consumer group shares do not.)
+  // was exchanged.
   bool is_record_ours_alone = false;
+  // Others write it, too (a consumer group): one that is not there any more tells of data that was flushed.
+  bool is_record_shared = false;
   // A setting of some rule that acts here, which a cache of several servers cannot do: "semantic" or "refresh"; empty: none.
   std::string needs_one_server = {};
   // By the rules that act here.

@@ -785,8 +785,7 @@ def node_dies(world, number):
     well(world)
 
 
-# (A record that a consumer group shares does not tell.)
-@fault("a master is flushed", "redis", world="cluster", source="postgres", draw=lambda choice: {"number": choice.randrange(6)}, hold=(0.1, 2), weight=2)
+@fault("a master is flushed", "redis", world="cluster", draw=lambda choice: {"number": choice.randrange(6)}, hold=(0.1, 2), weight=2)
 def master_is_flushed(world, number):
     world.cluster.ask(some_master(world, number), "flushall")
     yield

@@ -837,7 +837,11 @@ class RedisSink final : public NodeSink {
     using Way = Housekeeping::Saving::Way;
     std::string& out = session_->output();
     saving.former.reset();
-    if (shared_.context.is_record_ours_alone && !housekeeping_.is_anothers && (saving.way != Way::kSet || housekeeping_.has_set_get)) saving.former = housekeeping_.former;
+    const bool is_shared = shared_.context.is_record_shared;
+    if ((shared_.context.is_record_ours_alone || is_shared) && !housekeeping_.is_anothers && (saving.way != Way::kSet || housekeeping_.has_set_get)) {
+      saving.former = housekeeping_.former;
+      if (is_shared && saving.former) saving.former = std::min<std::uint64_t>(*saving.former, 1);  // numbers of others may be lower
+    }
     if (saving.way == Way::kSet) {
       append_command_head(out, saving.former ? 4 : 3);
       for (const std::string& argument : {std::string("SET"), record_key(), saving.text}) append_argument(out, argument);

@@ -65,7 +65,7 @@ Witness::Witness(RedisOptions options, RedisAddress address, NodeRole role, cons
       context_([&] {
         SinkContext made = context;
         made.channels.clear();
-        made.is_record_ours_alone = false;  // what it writes is nobody's record
+        made.is_record_ours_alone = made.is_record_shared = false;  // what it writes is nobody's record
         return made;
       }()),
       slice_(std::clamp(std::min(options_.replicas_timeout, options_.command_timeout) / 2, std::chrono::milliseconds(1), kSliceMax)),

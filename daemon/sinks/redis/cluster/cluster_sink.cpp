@@ -140,7 +140,10 @@ class ClusterSink final : public Sink, private ClusterNodeOwner, private Cluster
     EVICTD_CHECK(is_up_);
     if (shared_.were_orphans_hunted && !record.gaps.contains(kRollbackGap)) shared_.has_orphans = shared_.were_orphans_hunted = false;
     const auto written = std::chrono::duration_cast<std::chrono::milliseconds>(now_.system.time_since_epoch());
-    writer_.save(record, written, {.may_use_scripts = !shared_.context.is_deletes_only, .is_ours_alone = shared_.context.is_record_ours_alone});
+    writer_.save(record, written,
+                 {.may_use_scripts = !shared_.context.is_deletes_only,
+                  .is_ours_alone = shared_.context.is_record_ours_alone,
+                  .is_shared = shared_.context.is_record_shared});
   }
 
   void load_record(std::uint64_t sequence) override {

@@ -25,7 +25,10 @@ void CopyWriter::save(const Record& record, std::chrono::milliseconds written, M
     const Slot slot = last_slots_[master] = slot_of(master);
     ++save_->missing;
     std::optional<std::uint64_t> former;
-    if (const auto last = last_stored_.find(master); means.is_ours_alone && last != last_stored_.end() && last->second.slot == slot) former = last->second.sequence;
+    const auto last = last_stored_.find(master);
+    if ((means.is_ours_alone || means.is_shared) && last != last_stored_.end() && last->second.slot == slot) {
+      former = means.is_shared ? std::min<std::uint64_t>(last->second.sequence, 1) : last->second.sequence;
+    }
     std::string text = copy_to_text(written, routes_.slots().slots_of(master), record);
     send({master, slot, former, copy_key(record_key_, slot), std::move(text)}, means.may_use_scripts ? Way::kScript : Way::kSet);
   }

@@ -6,8 +6,8 @@
 //
 // A record is stored when each of its copies is. One record at a time is written; a copy that nobody waits for any more is never sent
 // again: its master may have lost data since, for which it would vouch (G6). For the same reason a copy is stored only where the one
-// before it still is, as far as that was stored here in this connection: a master whose data was flushed is lost. (Not where others
-// write the record, too.) Bounds: a copy for each master.
+// before it still is, as far as that was stored here in this connection: a master whose data was flushed is lost. (Where others write the
+// record, too, any copy will do.) Bounds: a copy for each master.
 #pragma once
 
 #include <chrono>
@@ -32,6 +32,7 @@ class CopyWriter {
   struct Means {
     bool may_use_scripts = true;
     bool is_ours_alone = false;  // nobody else writes the record
+    bool is_shared = false;      // others do
   };
   // `written`: by the system's clock.
   void save(const Record& record, std::chrono::milliseconds written, Means means);

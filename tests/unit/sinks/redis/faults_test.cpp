@@ -319,6 +319,38 @@ TEST_F(FaultsTest, DataThatWasExchangedUnderAnOpenConnectionIsJudgedLikeAServerT
   EXPECT_EQ(journal().last_connected.record->sequence, 1u);
 }
 
+// Daemons of a group: a record of another one's is no sign of anything, none is.
+TEST_F(FaultsTest, OfARecordThatIsSharedOnlyItsAbsenceTells) {
+  for (const bool is_deletes_only : {false, true}) {
+    connect();
+    SinkContext context{"", milliseconds(0)};
+    context.is_record_shared = true;
+    context.is_deletes_only = is_deletes_only;
+    driven_->sink().set_context(context);
+    Record record = numbered(Record{}, 1);
+    record.writer = "ours";
+    const auto save = [&](std::uint64_t sequence) {
+      record.sequence = sequence;
+      const auto saved = journal().records_saved.size();
+      const int ended = journal().disconnects;
+      driven_->sink().save_record(record);
+      EXPECT_TRUE(driven_->until([&] { return journal().records_saved.size() > saved || journal().disconnects > ended; }));
+      return journal().records_saved.size() > saved;
+    };
+    EXPECT_TRUE(save(7));
+    Record another = numbered(Record{}, 2);
+    another.writer = "theirs";
+    server_->client().command({"SET", record_key("evictd"), record_to_text(another)});
+    EXPECT_TRUE(save(8));
+    server_->client().command({"FLUSHDB"});
+    EXPECT_FALSE(save(9));
+    EXPECT_EQ(journal().last_class, "set_back");
+    ASSERT_TRUE(driven_->until([&] { return driven_->sink().status().connected; }));
+    EXPECT_FALSE(journal().last_connected.record);
+    EXPECT_TRUE(save(10));
+  }
+}
+
 // Two daemons of two databases, with the slot's default name, and one Redis: each write of the one is no reason for a purge by the other.
 TEST_F(FaultsTest, TheRecordOfAnotherDatabaseThatIsStillWrittenIsJudgedOnceAndTold) {
   connect();

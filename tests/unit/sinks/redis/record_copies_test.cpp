@@ -159,7 +159,13 @@ TEST_F(CopyWriterTest, ACopyIsStoredOnlyWhereTheOneBeforeItStillIs) {  // G6
     writer_.save(numbered_record(3), milliseconds(7), {.may_use_scripts = may_use_scripts});
     EXPECT_TRUE(writer_.on_reply(routes_.take()[0], stored(3, kA)));
     writer_.save(numbered_record(4), milliseconds(7), {.may_use_scripts = may_use_scripts});
-    EXPECT_THAT(routes_.take()[0].bytes, Not(EndsWith(condition))) << "others write it, too";
+    EXPECT_THAT(routes_.take()[0].bytes, Not(EndsWith(condition))) << "nobody's record";
+    writer_.forget();
+    const CopyWriter::Means shared{.may_use_scripts = may_use_scripts, .is_shared = true};
+    writer_.save(numbered_record(3), milliseconds(7), shared);
+    EXPECT_TRUE(writer_.on_reply(routes_.take()[0], stored(3, kA)));
+    writer_.save(numbered_record(2), milliseconds(7), shared);
+    EXPECT_THAT(routes_.take()[0].bytes, EndsWith(may_use_scripts ? "\r\n$1\r\n1\r\n" : condition)) << "others write it, too: any will do";
     writer_.forget();
   }
 }
