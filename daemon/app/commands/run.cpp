@@ -92,6 +92,9 @@ int run_command(const CommandLine& request) {
   board.show_keys(keys.get());
   Result<std::unique_ptr<HttpServer>> http = start_http(**config, board, metrics);
   if (!http) return failed(http.error());
+  if (*http && (*http)->delay()) {
+    log.warning(fmt::format("{}; evictd works without it, and tries it each second", (*http)->delay()->text), (*http)->delay()->hint);
+  }
 
   auto identity = std::make_shared<StatusIdentity>();
   identity->version = kVersionText;
