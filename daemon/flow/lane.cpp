@@ -55,6 +55,7 @@ void Lane::step(Now now) {
   now_ = now;
   spec_.sink->step(now, *this);
   run_timers();
+  tell_absence();
   if (giving_up_) give_up_some();
 }
 
