@@ -145,7 +145,7 @@ def test_the_log_tells_how_long_an_absence_was_and_at_debug_each_key(postgres, r
         file.write(text.replace("level: info", "level: debug"))
     evictd.start()
     postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
-    eventually("the key is told", lambda: "redis deletes key 'product:7' of rule 'products', transaction " in evictd.log_text())
+    eventually("the key is told", lambda: "redis deletes key 'product:7' of rule 'public.products', transaction " in evictd.log_text())
     with scenarios.RedisOutOfReach(proxy):
         eventually("evictd is no longer ready", lambda: not evictd.is_ready())
         time.sleep(2)
