@@ -153,7 +153,7 @@ class Builder : public YAML::EventHandler {
     }
     const auto [first, is_new] = map.lines.emplace(node.text, node.place.line);
     if (!is_new) {
-      throw Stop{node.place, fmt::format("duplicate setting '{}'", printable(node.text)),
+      throw Stop{node.place, fmt::format("duplicate setting {}", described_text(node.text)),
                  fmt::format("it was given before, in line {}", first->second)};
     }
     map.has_name = true;
@@ -212,6 +212,42 @@ std::optional<Place> first_indenting_tab(std::string_view text, const std::strin
   return std::nullopt;
 }
 
+struct Line {
+  std::size_t indent = 0;  // with the "- " of a list's item
+  std::string_view text;  // behind that; empty: nothing, or a comment
+};
+
+Line line_at(std::string_view text, int number) {
+  for (; number > 0; --number) {
+    const std::size_t end = text.find('\n');
+    if (end == std::string_view::npos) return {};
+    text.remove_prefix(end + 1);
+  }
+  text = text.substr(0, text.find_first_of("\r\n"));
+  std::size_t first = text.find_first_not_of(' ');
+  while (first < text.size() && text.substr(first).starts_with("- ")) first = text.find_first_not_of(' ', first + 2);
+  if (first >= text.size() || text[first] == '#') return {};
+  return {first, text.substr(first)};
+}
+
+// What the library calls an illegal value in line `number` is, most of the time, of the line before, which it took for a part of
+// a longer text.
+std::string_view hint_at(std::string_view text, int number) {
+  const Line line = line_at(text, number);
+  Line before;
+  for (int i = number - 1; i >= 0 && before.text.empty(); --i) before = line_at(text, i);
+  const std::size_t colon = before.text.find(':');
+  const bool has_value = colon != std::string_view::npos && before.text.substr(colon + 1).find_first_not_of(' ') != std::string_view::npos;
+  if (has_value && colon > 0 && before.text[colon + 1] != ' ' && before.text.find(": ") == std::string_view::npos &&
+      before.text.find_first_of("\"'{[") > colon) {
+    return "in the line before, a blank stands between the ':' of a setting and its value";
+  }
+  if (has_value && line.indent > before.indent) {
+    return "the settings of one map begin in one column, and this line begins further right than the one before, which has a value already";
+  }
+  return "a text that holds one of { } [ ] : # or , or begins with one of * & ! | > % @ or `, stands in quotes";
+}
+
 // In the library's own words, which say nothing of the values.
 tl::unexpected<Error> fail_syntax(const YAML::Exception& error, std::string_view text,
                                   const std::string& file) {
@@ -226,9 +262,9 @@ tl::unexpected<Error> fail_syntax(const YAML::Exception& error, std::string_view
   if (const std::optional<Place> tab = first_indenting_tab(text, file)) {
     return fail_at(*tab, "not valid YAML: a tab indents this line", "indent with spaces");
   }
-  return fail_at(
-      Place{file, std::clamp(error.mark.line, 0, lines) + 1, std::max(0, error.mark.column) + 1},
-      "not valid YAML: " + error.msg, "a text that holds one of { } [ ] : # or , stands in quotes");
+  const int number = std::clamp(error.mark.line, 0, lines);
+  return fail_at(Place{file, number + 1, std::max(0, error.mark.column) + 1}, "not valid YAML: " + error.msg,
+                 std::string(hint_at(text, number)));
 }
 
 }  // namespace

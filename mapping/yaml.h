@@ -69,6 +69,9 @@ tl::unexpected<Error> fail_at(const Place& place, std::string text, std::string 
 // long.
 std::string describe(const YamlNode& node);
 
+// A text of the file, quoted; of one that tells how to connect, and so may hold a password, only that it does.
+std::string described_text(std::string_view text);
+
 // One node's value. Texts are taken as written, so 1 and "1" are the same text; null is not a text.
 Result<std::string> yaml_text(const YamlNode& node);
 Result<bool> yaml_bool(const YamlNode& node);  // true, false

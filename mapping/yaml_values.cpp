@@ -27,7 +27,7 @@ constexpr std::string_view kSizeHint =
 
 // "'settle': " of the setting a node belongs to.
 std::string subject(const YamlNode& node) {
-  return node.name.empty() ? std::string() : "'" + printable(node.name) + "': ";
+  return node.name.empty() ? std::string() : described_text(node.name) + ": ";
 }
 
 tl::unexpected<Error> expected(const YamlNode& node, std::string_view what, std::string hint = {}) {
@@ -66,8 +66,19 @@ std::string text_with_unit(std::uint64_t value, std::span<const Unit> units) {
   return fmt::format("{}{}", value, units[0].name);
 }
 
-// With a password in it, as often as not.
-bool is_url(std::string_view text) { return text.find("://") != std::string_view::npos; }
+// What tells how to connect has a password in it, as often as not. Empty: it does not look so.
+std::string_view connection_in(std::string_view text) {
+  if (text.find("://") != std::string_view::npos) return "a URL";
+  return text.find("password=") != std::string_view::npos ? "settings of a connection" : "";
+}
+
+constexpr std::string_view kBlankHint = "a blank stands between the ':' of a setting and its value";
+
+// "url:postgresql://..." or "slot=evictd": a setting that was meant for one, and is one text.
+bool lacks_blank(std::string_view text) {
+  const std::size_t end = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz_");
+  return end != std::string_view::npos && end > 0 && (text[end] == '=' || (text[end] == ':' && !text.substr(end).starts_with("://")));
+}
 
 bool is_before(int line, int column, const Place& place) {
   return line < place.line || (line == place.line && column <= place.column);
@@ -92,8 +103,12 @@ std::string describe(const YamlNode& node) {
     case YamlNode::Kind::kText:
       break;
   }
-  if (node.secret) return "another text";
-  return is_url(node.text) ? "a URL" : "'" + printable(node.text) + "'";
+  return node.secret ? "another text" : described_text(node.text);
+}
+
+std::string described_text(std::string_view text) {
+  const std::string_view connection = connection_in(text);
+  return connection.empty() ? "'" + printable(text) + "'" : std::string(connection);
 }
 
 Result<std::string> yaml_text(const YamlNode& node) {
@@ -193,9 +208,11 @@ YamlMap::YamlMap(const YamlNode& node, std::string what) : node_(&node), what_(s
   if (node.kind == YamlNode::Kind::kMap || node.kind == YamlNode::Kind::kNull) return;
   // What stands in place of a server's settings is its URL or its token: not for a log.
   const bool is_text = node.kind == YamlNode::Kind::kText;
-  const bool has_url = is_text && !node.secret && is_url(node.text);
+  const bool has_url = is_text && !node.secret && !connection_in(node.text).empty();
+  std::string_view hint = has_url ? "write it as {url: ...}" : "";
+  if (is_text && !node.quoted && lacks_blank(node.text)) hint = kBlankHint;
   take(fail_at(node.place, fmt::format("{}expected a map of settings, got {}", subject(node), has_url || !is_text ? describe(node) : "a text"),
-               has_url ? "write it as {url: ...}" : ""),
+               std::string(hint)),
        node.place);
 }
 
@@ -295,9 +312,12 @@ void YamlMap::take_last(tl::unexpected<Error> error) {
 Result<void> YamlMap::finish() {
   for (const YamlEntry& candidate : node_->entries) {
     if (std::find(known_.begin(), known_.end(), candidate.name) != known_.end()) continue;
-    take(fail_at(candidate.place,
-                 fmt::format("unknown setting '{}' in {}", printable(candidate.name), what_),
-                 did_you_mean(candidate.name, known_, "settings")),
+    // '{url:postgresql://...}' is the name of a setting that has no value.
+    take(connection_in(candidate.name).empty()
+             ? fail_at(candidate.place, fmt::format("unknown setting '{}' in {}", printable(candidate.name), what_),
+                       did_you_mean(candidate.name, known_, "settings"))
+             : fail_at(candidate.place, fmt::format("expected the name of a setting in {}, got {}", what_, described_text(candidate.name)),
+                       std::string(kBlankHint)),
          candidate.place);
   }
   if (error_) return tl::unexpected(*error_);

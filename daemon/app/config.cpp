@@ -51,7 +51,7 @@ bool is_slot_name(std::string_view name) {
 
 void take_at(YamlMap& map, std::string_view name, std::string text, std::string hint = {}) {
   const Place& place = map.find(name)->place;
-  map.take(fail_at(place, fmt::format("'{}': {}", name, text), std::move(hint)).value(), place);
+  map.take(fail_at(place, fmt::format("{}: {}", described_text(name), text), std::move(hint)).value(), place);
 }
 
 // A text that must not appear in messages.
@@ -161,6 +161,8 @@ void read_postgres(YamlMap& root, Config& config, const std::filesystem::path& f
       (settings.publication.empty() || settings.publication.size() > 63)) {
     take_at(map, "publication",
             fmt::format("expected 1 to 63 bytes, got {}", settings.publication.size()));
+  } else if (settings.publication.find("://") != std::string::npos) {
+    take_at(map, "publication", "expected a name, got a URL");  // which every command would show
   }
   map.read("on_first_start", config.on_first_start, kOnFirstStartNames);
   const YamlNode* heartbeat = map.find("heartbeat");
@@ -678,7 +680,7 @@ void read_caches(YamlMap& root, const std::filesystem::path& folder, std::vector
     const YamlNode* value = map.find(entry.name);
     if (value == nullptr) continue;
     if (!is_cache_name(entry.name)) {
-      take_at(map, entry.name, "expected a name of 1 to 40 letters, digits, '_' and '-', got '" + entry.name + "'",
+      take_at(map, entry.name, "expected a name of 1 to 40 letters, digits, '_' and '-', got " + described_text(entry.name),
               "it is a label of metrics and a word of rules");
       continue;
     }
@@ -788,7 +790,8 @@ void read_audit(YamlMap& root, Config& config) {
 void read_rules_setting(YamlMap& root, Config& config, const std::filesystem::path& folder) {
   const YamlNode* node = root.require("rules");
   if (node == nullptr) return;
-  if (node->kind == YamlNode::Kind::kText && !node->text.empty()) {
+  const bool is_url = node->text.find("://") != std::string::npos;
+  if (node->kind == YamlNode::Kind::kText && !node->text.empty() && !is_url) {
     config.rules_file = (folder / node->text).string();
   } else if (node->kind != YamlNode::Kind::kList && node->kind != YamlNode::Kind::kMap) {
     take_at(root, "rules", "expected a file name or a list of rules, got " + describe(*node),

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "daemon/base/descriptor.h"
+#include "daemon/base/shortage.h"
 
 namespace evictd {
 namespace {
@@ -66,7 +67,7 @@ std::string_view what_helps(int reason) {
       return "name a file in that folder";
     case EMFILE:
     case ENFILE:
-      return "let evictd open more files: LimitNOFILE of its unit, ulimit -n of a shell";
+      return kFilesHint;
     default:
       return {};
   }

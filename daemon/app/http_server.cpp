@@ -16,6 +16,7 @@
 #include <charconv>
 #include <cstring>
 #include <list>
+#include <optional>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -26,6 +27,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/descriptor.h"
 #include "daemon/base/poll.h"
+#include "daemon/base/shortage.h"
 
 namespace evictd {
 namespace {
@@ -48,6 +50,7 @@ constexpr std::size_t kViewersMax = 8;
 constexpr milliseconds kFeedInterval{1000};
 // Without descriptors or memory for another connection: the pause before the next try.
 constexpr milliseconds kResourcePause{250};
+constexpr milliseconds kListenPause{1000};
 
 const char* reason_phrase(int status) {
   switch (status) {
@@ -107,6 +110,15 @@ struct Listeners {
   bool only_loopback = true;
 };
 
+// Another process may end, or give something back: that is waited for.
+tl::unexpected<Error> cannot_listen(const ListenAddress& address, int reason) {
+  tl::unexpected<Error> failed = cannot_listen(address, std::string_view(std::strerror(reason)));
+  const bool lacks_files = reason == EMFILE || reason == ENFILE;
+  if (lacks_files) failed.value().hint = kFilesHint;
+  if (lacks_files || reason == EADDRINUSE || reason == ENOBUFS || reason == ENOMEM) failed.value().kind = ErrorKind::kTransient;
+  return failed;
+}
+
 // Zero, or the error of the call that failed.
 int listen_at(const addrinfo& found, Listeners& into) {
   Descriptor made(socket(found.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -151,12 +163,12 @@ Result<Listeners> listen_on(const ListenAddress& address) {
     if (std::find(seen.begin(), seen.end(), raw) != seen.end()) continue;
     seen.push_back(raw);
     const int error = listen_at(*one, listeners);
-    if (error == EADDRINUSE) return cannot_listen(address, std::strerror(error));
+    if (error == EADDRINUSE) return cannot_listen(address, error);
     if (error != 0) reason = error;
   }
   if (!listeners.sockets.empty()) return listeners;
   if (address.host.empty()) return listen_on(ListenAddress{"0.0.0.0", address.port});  // a machine without IPv6
-  return cannot_listen(address, std::strerror(reason));
+  return cannot_listen(address, reason);
 }
 
 struct Connection {
@@ -203,6 +215,8 @@ struct HttpServer::Impl {
   const Metrics* metrics = nullptr;
   std::string host;
   std::string machine;
+  std::optional<ListenAddress> later;  // where nothing could listen yet
+  SteadyTime listen_at{};
   Listeners listeners;
   std::size_t most = connections_max();
   Descriptor wake;
@@ -220,6 +234,8 @@ struct HttpServer::Impl {
       waiting.descriptors.clear();
       waiting.deadline = SteadyTime::max();
       waiting.descriptors.push_back(pollfd{wake.get(), POLLIN, 0});
+      try_to_listen(now);
+      if (later) waiting.wake_at(listen_at);
       const bool accepting = accept_after <= now;
       if (!accepting) waiting.wake_at(accept_after);
       for (const Descriptor& listener : listeners.sockets) {
@@ -240,6 +256,15 @@ struct HttpServer::Impl {
       if (ready > 0) serve(waiting.descriptors);
       feed();
     }
+  }
+
+  void try_to_listen(SteadyTime now) {
+    if (!later || now < listen_at) return;
+    listen_at = now + kListenPause;
+    Result<Listeners> found = listen_on(*later);
+    if (!found) return;
+    listeners = std::move(*found);
+    later.reset();
   }
 
   std::size_t viewers() const {
@@ -401,22 +426,30 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(const ListenAddress& addre
                                                       const StatusBoard& board,
                                                       const Metrics& metrics) {
   Result<Listeners> listeners = listen_on(address);
-  if (!listeners) return tl::unexpected(listeners.error());
+  const bool is_later = !listeners && listeners.error().kind == ErrorKind::kTransient;
+  if (!listeners && !is_later) return tl::unexpected(listeners.error());
   auto impl = std::make_unique<Impl>();
   impl->board = &board;
   impl->metrics = &metrics;
   impl->host = address.host;
   char machine[256] = "";
   if (gethostname(machine, sizeof machine - 1) == 0) impl->machine = machine;
-  impl->listeners = std::move(*listeners);
+  if (is_later) {
+    impl->later = address;
+    impl->listen_at = std::chrono::steady_clock::now() + kListenPause;
+  } else {
+    impl->listeners = std::move(*listeners);
+  }
   impl->wake = Descriptor(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  if (!impl->wake.is_open()) return cannot_listen(address, std::strerror(errno));
+  if (!impl->wake.is_open()) return cannot_listen(address, std::string_view(std::strerror(errno)));
   try {
     impl->thread = std::thread([server = impl.get()] { server->run(); });
   } catch (const std::system_error& error) {
-    return cannot_listen(address, error.what());
+    return fail(ErrorKind::kFatal, fmt::format("no thread to listen on '{}': {}", address.to_string(), error.what()), std::string(kThreadsHint));
   }
-  return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+  auto server = std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+  if (is_later) server->delay_ = listeners.error();
+  return server;
 }
 
 std::uint16_t HttpServer::port() const { return impl_->listeners.port; }

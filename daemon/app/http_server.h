@@ -8,6 +8,8 @@
 #include <memory>
 #include <string>
 
+#include <optional>
+
 #include "daemon/app/metrics.h"
 #include "daemon/app/status.h"
 #include "mapping/error.h"
@@ -27,14 +29,17 @@ struct ListenAddress {
 
 class HttpServer {
  public:
-  // `board` and `metrics` must outlive the server. An address that cannot be bound is kFatal, with
-  // the address and the reason in the text.
+  // `board` and `metrics` must outlive the server. An address that can never be bound is kFatal, with the address and the
+  // reason in the text. For one that another process has it waits by itself: what the server says is worth no cache.
   static Result<std::unique_ptr<HttpServer>> start(const ListenAddress& address,
                                                    const StatusBoard& board,
                                                    const Metrics& metrics);
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
+
+  // Why it did not listen yet when it was started.
+  const std::optional<Error>& delay() const { return delay_; }
 
   // The port in use, also when 0 was asked for.
   std::uint16_t port() const;
@@ -43,6 +48,7 @@ class HttpServer {
   struct Impl;
   explicit HttpServer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
+  std::optional<Error> delay_;
 };
 
 }  // namespace evictd

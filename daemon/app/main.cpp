@@ -9,10 +9,12 @@
 #include <cstring>
 #include <exception>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "daemon/app/commands/commands.h"
 #include "daemon/app/manual.h"
+#include "daemon/base/shortage.h"
 #include "daemon/version_text.h"
 
 namespace evictd {
@@ -105,9 +107,14 @@ int main(int argument_count, char** arguments) {
   evictd::keep_standard_descriptors();
   // A connection that breaks while we write is an error value in every command, not the end of the process.
   std::signal(SIGPIPE, SIG_IGN);
-  // Only memory can run out here: every library's exceptions are caught where it is used.
+  // Only memory and threads can run out here: every library's exceptions are caught where it is used.
   try {
     return evictd::with_all_written(evictd::guarded(argument_count, arguments));
+  } catch (const std::system_error& error) {
+    const bool lacks_thread = error.code() == std::errc::resource_unavailable_try_again;
+    std::fprintf(stderr, "evictd failed: %s%s\n", lacks_thread ? "no thread to begin with: " : "", error.what());
+    if (lacks_thread) std::fprintf(stderr, "hint: %s\n", evictd::kThreadsHint.data());
+    return evictd::kExitFailed;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "evictd failed: %s\n", error.what());
     return evictd::kExitFailed;

@@ -44,6 +44,9 @@ Signals::Signals(Hangup hangup) : hangup_(hangup) {
   EVICTD_CHECK(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
   // A connection that breaks while we write is an error value, not the end of the process.
   signal(SIGPIPE, SIG_IGN);
+  // So is a log that has grown to the largest file there may be, and a terminal that lets no background process write.
+  signal(SIGXFSZ, SIG_IGN);
+  signal(SIGTTOU, SIG_IGN);
   descriptor_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
   stopped_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   stop_ = epoll_create1(EPOLL_CLOEXEC);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "daemon/flow/away.h"
 #include "daemon/flow/intake.h"
 #include "daemon/flow/lane.h"
 #include "daemon/flow/lookups.h"
@@ -184,6 +185,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   bool redelivery_wanted_ = false;
   SteadyTime parking_looked_at_{};
   SteadyTime redelivered_at_ = SteadyTime::min();
+  Away source_away_;
   std::string source_lost_;  // why the source was last lost; empty while it streams
 
   bool stopping_ = false;
@@ -208,6 +210,9 @@ void Flow::Impl::step(Now now) {
   if (stage_ == Stage::kWaitingForCache && std::all_of(lanes_.begin(), lanes_.end(), is_refused)) {
     failure_ = refusal(*rules_);  // with these rules no cache will ever be there
     return;
+  }
+  if (const std::optional<std::string> still = source_away_.still(now.steady)) {
+    events_.warning(fmt::format("nothing is streamed {}{}", *still, source_lost_.empty() ? "" : ": " + source_lost_));
   }
   for (Entry& entry : lanes_) {
     entry.lane->step(now);
@@ -297,7 +302,7 @@ void Flow::Impl::on_connected(const SourceConnected& connected) {
   connected_at_ = now_.system;
   lookups_.forget_all();  // what was to be looked up comes again
   intake_.connected(session_, connected.has_snapshots, now_);
-  events_.info(fmt::format("streaming, epoch {}", connected.epoch));
+  events_.info(fmt::format("streaming{}, epoch {}", source_away_.ended(now_.steady), connected.epoch));
   known_ends_.clear();
   known_ends_of_.clear();
   awaited_.clear();
@@ -319,6 +324,7 @@ void Flow::Impl::on_streams(const std::map<std::string, std::uint64_t>& begins) 
 void Flow::Impl::on_disconnected(const Error& error) {
   stage_ = Stage::kConnecting;
   source_lost_ = error.text;
+  source_away_.began(now_.steady);
   intake_.cut_off(now_);
   lookups_.forget_all();
   // Somebody else may hold the source before we see it: the record is written by none but those who stream, and read
@@ -331,6 +337,7 @@ void Flow::Impl::on_disconnected(const Error& error) {
 void Flow::Impl::on_standby(std::string_view holder) {
   if (stage_ != Stage::kStandby) events_.info(fmt::format("standby: {}", holder));
   stage_ = Stage::kStandby;
+  (void)source_away_.ended(now_.steady);  // nothing is to be streamed
   for (Entry& entry : lanes_) entry.lane->release();
 }
 

@@ -56,6 +56,7 @@ void Lane::step(Now now) {
   spec_.sink->step(now, *this);
   keeper_.watch_evictions();
   run_timers();
+  tell_absence();
   if (giving_up_) give_up_some();
 }
 

@@ -38,6 +38,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "daemon/flow/away.h"
 #include "daemon/flow/batch.h"
 #include "daemon/flow/events.h"
 #include "daemon/flow/flow.h"
@@ -223,6 +224,7 @@ class Lane final : private SinkHandler {
   bool owes_renewal(Work& work, const Part& part) const;
   void wait_for_timer(Work& work, std::uint32_t part, SteadyTime due);
   void run_timers();
+  void tell_absence();
   void settle(Work& work, std::uint32_t part);
   void finish_part(Work& work, std::uint32_t part);
   void first_acts_left(Work& work, std::uint32_t left);
@@ -340,6 +342,7 @@ class Lane final : private SinkHandler {
   bool is_connected_ = false;
   bool lacks_replicas_ = false;
   bool was_connected_ = false;
+  Away away_;
   std::optional<SystemTime> last_applied_commit_;
   std::optional<Error> failure_;
 

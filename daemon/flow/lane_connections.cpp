@@ -15,7 +15,7 @@ constexpr std::chrono::seconds kHeldUntold{1};
 
 void Lane::on_sink_connected(const SinkConnected& connected) {
   is_connected_ = true;
-  events_.info(fmt::format("{} {}", spec_.name, was_connected_ ? "connected again" : "connected"));
+  events_.info(fmt::format("{} {}{}", spec_.name, was_connected_ ? "connected again" : "connected", away_.ended(now_.steady)));
   was_connected_ = true;
   keeper_.cache_connected(connected);
 }
@@ -23,7 +23,16 @@ void Lane::on_sink_connected(const SinkConnected& connected) {
 void Lane::on_sink_disconnected(const Error& error, std::string_view error_class) {
   is_connected_ = lacks_replicas_ = false;
   keeper_.cache_disconnected();
+  away_.began(now_.steady);
   on_sink_trouble(error, error_class);
+}
+
+// Each thing that keeps a cache away is told once; of a long night somebody asks how long it was.
+void Lane::tell_absence() {
+  const std::optional<std::string> still = away_.still(now_.steady);
+  if (!still || is_connected_) return;
+  const std::optional<std::string> why = spec_.sink->status().problem;
+  events_.warning(fmt::format("{} is not connected {}{}", spec_.name, *still, why ? ": " + *why : std::string()));
 }
 
 void Lane::on_sink_failed(const Error& error) { failure_ = error; }

@@ -21,6 +21,7 @@
 #include <thread>
 
 #include "daemon/base/descriptor.h"
+#include "daemon/base/shortage.h"
 #include "mapping/check.h"
 
 extern char** environ;
@@ -278,7 +279,7 @@ CredentialLookup::CredentialLookup(const CredentialSource& source) : state_(std:
   try {
     std::thread([state = state_, source] { state->finish(ask(source, state->running)); }).detach();
   } catch (const std::system_error& error) {
-    state_->finish(fail(ErrorKind::kConnection, std::string("no thread to ask for a password: ") + error.what()));
+    state_->finish(fail(ErrorKind::kConnection, std::string("no thread to ask for a password: ") + error.what(), std::string(kThreadsHint)));
   }
 }
 

@@ -11,6 +11,7 @@
 #include <system_error>
 #include <thread>
 
+#include "daemon/base/shortage.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -66,7 +67,7 @@ NameLookup::NameLookup(std::string host, const Resolver& resolver) : state_(std:
   try {
     std::thread([state = state_, resolver] { state->finish(resolver(state->host)); }).detach();
   } catch (const std::system_error& error) {
-    state_->finish(fail(ErrorKind::kConnection, std::string("no thread for it: ") + error.what()));
+    state_->finish(fail(ErrorKind::kConnection, std::string("no thread for it: ") + error.what(), std::string(kThreadsHint)));
   }
 }
 

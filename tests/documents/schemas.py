@@ -48,6 +48,7 @@ SIZES = (("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30))
 SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
 TEXT = {"type": ["string", "number", "boolean"]}  # the parser takes texts as they are written
 WORD = {"type": ["string", "integer", "boolean"], "minimum": 0}
+NO_URL = "^(?!.*://)"  # it would be shown, with the password in it
 FILLED = {"type": ["string", "number", "boolean"], "minLength": 1}
 YES_OR_NO = {"type": ["boolean", "string"], "pattern": r"\$\{"}  # a text only where it names a variable
 
@@ -329,7 +330,7 @@ def postgres():
         "url": dict(FILLED, description="libpq URI or keywords, to the server itself: poolers do not carry replication"),
         **credential(),
         "slot": dict(WORD, pattern=maybe_variable("^[a-z0-9_]{1,63}$"), description="created when absent", default="evictd"),
-        "publication": {"type": ["string", "number", "boolean"], "minLength": 1, "description": "created when absent", "default": "evictd"},
+        "publication": {"type": ["string", "number", "boolean"], "minLength": 1, "pattern": NO_URL, "description": "created when absent", "default": "evictd"},
         "heartbeat": described({"anyOf": [{"const": "off"}, duration(SECOND, HOUR, "", True)],
                                 "description": "how often evictd sends itself a message through the stream"}, "10s"),
         "shutdown_grace": duration(0, 10 * MINUTE, "how long a server that wants to stop waits for us", True, "5s"),
@@ -380,7 +381,7 @@ def config_schema():
                 "audit": settings({"rate": text(r"^0*(?:[1-9][0-9]{0,2}|1000)/s$", "questions per second that the audit asks the database at most", True)},
                                   ["rate"], "the cache is compared with the database while evictd runs"),
                 "limits": settings({"inflight": size(1 << 20, 4 << 30, "what evictd holds before it stops reading", default="24MiB")}),
-                "rules": {"anyOf": [FILLED, {"$ref": "#/$defs/rules"}, {"$ref": "#/$defs/rules_file"}],
+                "rules": {"anyOf": [dict(FILLED, pattern=NO_URL), {"$ref": "#/$defs/rules"}, {"$ref": "#/$defs/rules_file"}],
                           "description": "a file relative to this one, or the rules themselves"},
             }, ["rules"], null=False),
             "allOf": [{"oneOf": [{"required": ["postgres"]}, {"required": ["kafka"]}]},

@@ -1,6 +1,7 @@
 """Redis is away, refuses, forgets, or answers too late. Nothing is acknowledged before it succeeded (G1)."""
 
 import os
+import re
 import signal
 import time
 
@@ -134,6 +135,23 @@ def test_full_still_deletes(postgres, redis, cache, make_evictd):
     cache.config_set("maxmemory", "0")
     oracle.converge(postgres, evictd)
     oracle.assert_true_cache(postgres, cache)
+
+
+def test_the_log_tells_how_long_an_absence_was_and_at_debug_each_key(postgres, redis, cache, make_evictd, proxy):
+    evictd = make_evictd("- {table: products, keys: ['product:{id}']}\n", redis_url=redis.url(port=proxy.port))
+    with open(evictd.config, encoding="utf-8") as file:
+        text = file.read()
+    with open(evictd.config, "w", encoding="utf-8") as file:
+        file.write(text.replace("level: info", "level: debug"))
+    evictd.start()
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
+    eventually("the key is told", lambda: "redis deletes key 'product:7' of rule 'public.products', transaction " in evictd.log_text())
+    with scenarios.RedisOutOfReach(proxy):
+        eventually("evictd is no longer ready", lambda: not evictd.is_ready())
+        time.sleep(2)
+    eventually("it says for how long", lambda: re.search(r"redis connected again after [2-9]\.\d s", evictd.log_text()))
+    postgres.execute("select pg_terminate_backend(pid) from pg_stat_replication")
+    eventually("so of the stream", lambda: re.search(r"streaming after [0-9]\.\d s, epoch", evictd.log_text()))
 
 
 def ends_in_peace(server):

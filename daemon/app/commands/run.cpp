@@ -5,6 +5,7 @@
 #include "daemon/app/commands/commands.h"
 #include "daemon/app/commands/wiring.h"
 #include "daemon/app/http_server.h"
+#include "daemon/app/key_log.h"
 #include "daemon/app/key_trace.h"
 #include "daemon/app/loop.h"
 #include "daemon/base/text.h"
@@ -74,6 +75,7 @@ int run_command(const CommandLine& request) {
       listeners.push_back(refreshes.back().get());
       sinks.back() = RefreshThread::listening(std::move(sinks.back()), *refreshes.back());
     }
+    if (log.is_debug()) sinks.back() = KeyLog::listening(std::move(sinks.back()), log, cache.name);
     if (keys) sinks.back() = KeyTrace::listening(std::move(sinks.back()), *keys, cache.name);
     lanes.push_back({cache.name, sinks.back().get(), cache.after, cache.park_after, cache.redis.tombstone_ttl,
                      cache.edge ? cache.edge->origin_time : std::chrono::milliseconds(0)});
@@ -92,6 +94,9 @@ int run_command(const CommandLine& request) {
   board.show_keys(keys.get());
   Result<std::unique_ptr<HttpServer>> http = start_http(**config, board, metrics);
   if (!http) return failed(http.error());
+  if (*http && (*http)->delay()) {
+    log.warning(fmt::format("{}; evictd works without it, and tries it each second", (*http)->delay()->text), (*http)->delay()->hint);
+  }
 
   auto identity = std::make_shared<StatusIdentity>();
   identity->version = kVersionText;

@@ -164,7 +164,7 @@ int watch_command(const CommandLine& request) {
   PostgresOptions options = postgres_options(**config, *rules);
   options.temporary_slot = true;
   options.on_notice = [&log](const PostgresNotice& notice) {
-    log.write(notice.is_warning ? LogLevel::kWarning : LogLevel::kInfo, notice.text, notice.hint);
+    log.write(notice.is_error ? LogLevel::kError : notice.is_warning ? LogLevel::kWarning : LogLevel::kInfo, notice.text, notice.hint);
   };
   const std::unique_ptr<Source> source = make_postgres_source(std::move(options));
   return watch(*source, *rules, log, signals, request);

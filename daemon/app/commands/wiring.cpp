@@ -195,7 +195,7 @@ Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet&
     const std::optional<std::string> text =
         repeats.pass(notice.text, std::chrono::steady_clock::now());
     if (text) {
-      log.write(notice.is_warning ? LogLevel::kWarning : LogLevel::kInfo, *text, notice.hint);
+      log.write(notice.is_error ? LogLevel::kError : notice.is_warning ? LogLevel::kWarning : LogLevel::kInfo, *text, notice.hint);
     }
   };
   return make_postgres_source(std::move(options));

@@ -81,7 +81,8 @@ struct Transport::Impl {
   Result<State> resolve() {
     if (!lookup->is_done()) return state;
     if (const auto& found = lookup->addresses(); !found) {
-      return failed("cannot look up", std::string(found.error().text), "look at the host in 'redis: url:'");
+      return failed("cannot look up", std::string(found.error().text),
+                    found.error().hint.empty() ? "look at the host in 'redis: url:'" : std::string(found.error().hint));
     }
     return connect_next();
   }
@@ -205,9 +206,11 @@ struct Transport::Impl {
     return {};
   }
 
+  // As with a password's file: one that is not there yet, or is just being renewed, is waited for.
   Error tls_file_error(const std::string& file) {
-    Error error{ErrorKind::kUsage, "cannot read the TLS file '" + file + "': " + tls_error_text(),
-                "look at 'redis: tls:'"};
+    const int access = ::access(file.c_str(), R_OK) == 0 ? 0 : errno;
+    Error error{ErrorKind::kConnection, "cannot read the TLS file '" + file + "': " + (access != 0 ? std::string(std::strerror(access)) : tls_error_text()),
+                "look at 'redis: tls:'; the file must be there, in PEM, and readable for the user that evictd runs as"};
     close();
     return error;
   }

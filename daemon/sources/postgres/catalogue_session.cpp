@@ -9,6 +9,7 @@
 
 #include "daemon/base/poll.h"
 #include "daemon/base/stop.h"
+#include "daemon/sources/postgres/failure.h"
 #include "daemon/sources/postgres/sql_text.h"
 
 namespace evictd {
@@ -18,6 +19,11 @@ namespace {
 constexpr std::chrono::minutes kConnectMax{5};
 // What was asked is worth an answer; a person who wants to end a command is not to wait for a server that hangs.
 constexpr std::chrono::seconds kStopMax{1};
+
+constexpr std::string_view kLockNotAvailable = "55P03";
+constexpr std::string_view kLockHint =
+    "another session holds a lock that this waits for: SELECT pid, relation::regclass, mode FROM pg_locks WHERE granted AND relation > 0 AND mode"
+    " NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock'); wait, or end it with SELECT pg_terminate_backend(pid)";
 
 // 57P0x: the server is going away. 42xxx, rights and names: it will never agree. Others may pass: locks, resources.
 ErrorKind kind_of(const std::string& sqlstate) {
@@ -42,7 +48,8 @@ void CatalogueSession::turn_until(SteadyTime deadline, const std::function<bool(
     if (connection_.state() == PostgresConnection::State::kClosed) {
       const auto& failure = connection_.failure();
       if (!failure) throw SessionFailure(ErrorKind::kConnection, "the connection was closed");
-      throw SessionFailure(ErrorKind::kConnection, failure->text, {}, failure->hint);
+      throw SessionFailure(ErrorKind::kConnection, failure->text, {},
+                           failure->hint.empty() ? std::string(hint_when_full(failure->sqlstate)) : failure->hint);
     }
     if (done()) return;
     if (now.steady >= deadline) {
@@ -110,7 +117,7 @@ std::optional<Error> CatalogueSession::caught(const std::function<void()>& work,
     work();
     return std::nullopt;
   } catch (const SessionFailure& failure) {
-    return Error{failure.kind, conninfo.scrub(failure.what()), failure.hint};
+    return Error{failure.kind, conninfo.scrub(failure.what()), failure.sqlstate == kLockNotAvailable ? std::string(kLockHint) : failure.hint};
   } catch (const std::exception& e) {
     // An answer of another shape than asked for: this is not a session to go on with.
     return Error{ErrorKind::kConnection, fmt::format("unexpected answer: {}", conninfo.scrub(e.what())), {}};

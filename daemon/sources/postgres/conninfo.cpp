@@ -4,6 +4,7 @@
 #include <libpq-fe.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <memory>
 
@@ -68,6 +69,17 @@ bool has_raw_secret(std::string_view url) {
   return false;
 }
 
+// Of "host=h;user=u;password=p", as other drivers write it, libpq makes one host, which is shown. So it is with a connection
+// string in place of one of its parts.
+bool holds_keywords(std::string_view value) {
+  std::string lower(value);
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return lower.find("password=") != std::string::npos || lower.find("://") != std::string::npos ||
+         (lower.find(';') != std::string::npos && lower.find('=') != std::string::npos);
+}
+
+constexpr const char* kShown[] = {"host", "hostaddr", "port", "user", "dbname", "service"};
+
 // In a startup packet's options a backslash or a space needs a backslash. Without row_security, rows that a policy hides from
 // us are an error: an answer that lacks them looks like one of a table that has none, and what they lead to would stay stale.
 constexpr std::string_view kPinnedOptions =
@@ -95,6 +107,11 @@ Result<Conninfo> Conninfo::parse(const std::string& url) {
   Conninfo conninfo;
   for (const PQconninfoOption* option = options.get(); option->keyword != nullptr; ++option) {
     if (option->val != nullptr) conninfo.values_[option->keyword] = option->val;
+  }
+  for (const char* keyword : kShown) {
+    if (!holds_keywords(conninfo.get(keyword))) continue;
+    return fail(ErrorKind::kUsage, fmt::format("cannot read postgres.url: its '{}' holds what looks like further settings", keyword),
+                "blanks stand between the settings, not ';': 'host=localhost dbname=shop user=evictd'; or a URI: postgresql://evictd@localhost/shop");
   }
   return conninfo;
 }

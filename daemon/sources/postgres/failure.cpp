@@ -6,6 +6,23 @@
 
 namespace evictd {
 
+namespace {
+
+// One code for a role that may not connect to the database and for one that may not replicate, and texts in the server's language:
+// the first of them names the database.
+bool names_database(std::string_view text, const std::string& database) {
+  return !database.empty() && text.find(database) != std::string_view::npos && text.find("walsender") == std::string_view::npos &&
+         text.find("WAL sender") == std::string_view::npos;
+}
+
+}  // namespace
+
+std::string_view hint_when_full(std::string_view sqlstate) {
+  if (sqlstate != "53300") return {};
+  return "raise the limit that it speaks of (max_connections, max_wal_senders, CONNECTION LIMIT of the role or the database), or close other "
+         "connections";
+}
+
 bool is_unreadable_text(std::string_view sqlstate) { return sqlstate == "22021" || sqlstate == "22P05"; }
 
 std::string text_without_values(const PostgresFailure& failure) {
@@ -29,6 +46,9 @@ Error explain_failure(const PostgresFailure& failure, const FailureContext& cont
         "check the user in postgres.url, its password (PGPASSWORD or a passfile) and pg_hba.conf"};
   }
   if (state == "3D000") return {ErrorKind::kUsage, text, "check the database name in postgres.url"};
+  if (state == "42501" && !context.role.empty() && names_database(failure.text, context.database)) {
+    return {ErrorKind::kUsage, text, fmt::format("GRANT CONNECT ON DATABASE {} TO {};", quoted_name(context.database), role)};
+  }
   if (state == "42501") {
     return {ErrorKind::kUsage, text,
             context.role.empty() ? "the role that postgres.url signs in as needs REPLICATION" : fmt::format("ALTER ROLE {} REPLICATION;", role)};
@@ -54,10 +74,7 @@ Error explain_failure(const PostgresFailure& failure, const FailureContext& cont
     return {ErrorKind::kTransient, text,
             "raise max_replication_slots, or drop a slot that nobody needs any more"};
   }
-  if (state == "53300") {
-    return {ErrorKind::kTransient, text,
-            "raise max_connections and max_wal_senders, or close other connections"};
-  }
+  if (const std::string_view hint = hint_when_full(state); !hint.empty()) return {ErrorKind::kTransient, text, std::string(hint)};
   return {state.empty() || state.starts_with("08") || state.starts_with("57")
               ? ErrorKind::kConnection
               : ErrorKind::kTransient,

@@ -14,6 +14,7 @@ struct FailureContext {
   std::string server;  // "localhost:5432"
   std::string role;
   std::string slot;
+  std::string database = {};
   std::string credential = {};  // CredentialSource::to_string(); empty: none is asked
 };
 
@@ -26,6 +27,9 @@ bool is_unreadable_text(std::string_view sqlstate);
 
 // kUsage: the configuration or the server's set-up must change. kData: the stream stops at the same
 // place each time until a person helps. Everything else passes by itself.
+// What helps when a server has no connection left to give; empty: that is not what `sqlstate` says.
+std::string_view hint_when_full(std::string_view sqlstate);
+
 Error explain_failure(const PostgresFailure& failure, const FailureContext& context);
 
 }  // namespace evictd

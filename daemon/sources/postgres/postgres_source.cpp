@@ -239,7 +239,10 @@ SourceStatus PostgresSource::status() const {
 // ---------------------------------------------------------------------------------------
 
 void PostgresSource::notice(bool is_warning, std::string text, std::string hint) {
-  const PostgresNotice said{is_warning, std::move(text), std::move(hint)};
+  notice(PostgresNotice{is_warning, std::move(text), std::move(hint)});
+}
+
+void PostgresSource::notice(PostgresNotice said) {
   if (handler_ != nullptr && options_.on_notice) {
     options_.on_notice(said);
   } else {

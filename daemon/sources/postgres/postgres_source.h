@@ -36,6 +36,7 @@ struct PostgresNotice {
   bool is_warning = false;
   std::string text;
   std::string hint;
+  bool is_error = false;  // of the same severity as in `check`
 };
 
 struct PostgresOptions {

@@ -111,6 +111,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void give_up(const Error& error);
   void read_as_stored(const PostgresFailure& failure);
   void leave_as_stored(Lsn confirmed);
+  void notice(PostgresNotice said);
   void notice(bool is_warning, std::string text, std::string hint = {});
 
   // Streaming: source_stream.cpp.
@@ -151,9 +152,8 @@ class PostgresSource final : public Source, private PgoutputReceiver {
             if (attempt == attempt_) then(std::move(result));
           });
         },
-        [this, then, attempt = attempt_] {
-          if (attempt == attempt_)
-            then(Answer(fail(ErrorKind::kConnection, "PostgreSQL does not answer questions asked before")));
+        [this, then, attempt = attempt_](const Error& why) {
+          if (attempt == attempt_) then(Answer(tl::unexpected<Error>(why)));
         });
   }
 

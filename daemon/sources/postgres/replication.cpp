@@ -160,7 +160,7 @@ void ReplicationStream::start_streaming(const StartOptions& options, Now now) {
   // From 0/0: the slot knows where to go on, whatever we might believe.
   connection_.begin_stream(fmt::format(
       "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}{})",
-      quoted_name(options.slot), quoted_text(quoted_name(options.publication)),
+      quoted_name(options.slot), quoted_option(quoted_name(options.publication)),
       options.with_messages ? ", messages 'true'" : ""));
   status_interval_ = options.status_interval;
   received_ = acknowledged_ = sent_ = options.confirmed;

@@ -196,7 +196,8 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
     }
     if (is_whole) continue;
     for (const RelationFacts* relation : found->second.row_relations()) {
-      if (!relation->has_identity()) {
+      // A foreign table cannot be given one, nor be published.
+      if (!relation->has_identity() && relation->kind != 'f') {
         const IdentityProblem problem = identity_problem(*relation, facts.publication.name);
         findings.push_back({"PG020", Severity::kError, name,
                             fmt::format("'{}' {}: once published, UPDATE and DELETE on it fail for everybody", full_name(*relation), problem.text),

@@ -23,7 +23,7 @@ Subject PostgresSource::subject() const {
 }
 
 FailureContext PostgresSource::failure_context() const {
-  return FailureContext{conninfo_.server(), conninfo_.user(), slot_,
+  return FailureContext{conninfo_.server(), conninfo_.user(), slot_, conninfo_.get("dbname"),
                         options_.credential.is_set() ? options_.credential.to_string() : std::string()};
 }
 
@@ -191,7 +191,8 @@ void PostgresSource::judge_facts() {
 void PostgresSource::tell_requirements(const Requirements& requirements, const Facts& facts) {
   for (const Finding& finding : check_requirements(requirements, facts)) {
     if (finding.severity == Severity::kInfo) continue;
-    notice(true, fmt::format("{} {}: {}", finding.id, finding.object, finding.cause), finding.fix);
+    notice(PostgresNotice{true, fmt::format("{} {}: {}", finding.id, finding.object, finding.cause), finding.fix,
+                          finding.severity == Severity::kError});
   }
 }
 
@@ -230,15 +231,16 @@ void PostgresSource::repaired() {
     Error error = std::move(answer.error());
     // A right that may still be granted, or another hand that does it: no reason to end.
     if (error.kind == ErrorKind::kUsage) error.kind = ErrorKind::kConnection;
+    const bool has_hint = !error.hint.empty();  // who else does it would wait as we did
     if (plan_.create_publication) {
       error.text =
           fmt::format("cannot create publication '{}': {}", options_.publication, error.text);
-      error.hint = "as an owner of the tables: " +
+      if (!has_hint) error.hint = "as an owner of the tables: " +
                    create_publication_statement(options_.publication, plan_.relations_to_publish, facts_.server.version);
     } else if (!plan_.relations_to_publish.empty()) {
       error.text =
           fmt::format("cannot extend publication '{}': {}", options_.publication, error.text);
-      error.hint = "as an owner of the tables: " +
+      if (!has_hint) error.hint = "as an owner of the tables: " +
                    add_relations_statement(options_.publication, plan_.relations_to_publish);
     } else {
       error.text = fmt::format("cannot drop slot '{}': {}", slot_, error.text);

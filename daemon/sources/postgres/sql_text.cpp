@@ -47,6 +47,8 @@ std::string quoted_text(std::string_view text) {
   return " E" + between(doubled, '\'');
 }
 
+std::string quoted_option(std::string_view text) { return between(text, '\''); }
+
 std::string quoted_name(std::string_view name) { return between(name, '"'); }
 
 std::string shown_name(std::string_view name) {

@@ -8,6 +8,8 @@ namespace evictd {
 
 // 'it''s'; with a backslash in it E'...', which reads the same whatever standard_conforming_strings says.
 std::string quoted_text(std::string_view text);
+// The same for a command of the replication protocol, which knows no E'...' and takes a backslash as it is.
+std::string quoted_option(std::string_view text);
 // "My-Pub", always in quotes: for statements that we send.
 std::string quoted_name(std::string_view name);
 // For a person: without the quotes where none are needed.

@@ -1,5 +1,6 @@
 #include "daemon/sources/postgres/worker.h"
 
+#include <fmt/core.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include <thread>
 #include <utility>
 
+#include "daemon/base/shortage.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -19,6 +21,7 @@ namespace {
 constexpr std::chrono::seconds kStopPatience{1};
 // How long a session is kept for the next job.
 constexpr std::chrono::seconds kIdleSession{1};
+const Error kBehindOthers{ErrorKind::kConnection, "PostgreSQL does not answer questions asked before", {}};
 
 }  // namespace
 
@@ -27,7 +30,7 @@ struct CatalogueWorker::Mailbox {
   std::condition_variable changed;
   struct Entry {
     Job job;
-    Completion late;
+    Late late;
     SteadyTime submitted;
   };
   std::deque<Entry> jobs;
@@ -49,6 +52,11 @@ struct CatalogueWorker::Mailbox {
     [[maybe_unused]] const auto written = ::write(event, &one, sizeof(one));
   }
 
+  // REQUIRES: the mutex is held.
+  void refuse(Entry entry, Error why) {
+    complete([late = std::move(entry.late), why = std::move(why)] { late(why); });
+  }
+
   void run() {
     Catalogue catalogue{Conninfo{}, answer_max};
     std::unique_lock lock(mutex);
@@ -64,7 +72,7 @@ struct CatalogueWorker::Mailbox {
       Entry entry = std::move(jobs.front());
       jobs.pop_front();
       if (std::chrono::steady_clock::now() - entry.submitted > kWaitMax) {
-        complete(std::move(entry.late));
+        refuse(std::move(entry), kBehindOthers);
         continue;
       }
       running_since = entry.submitted;
@@ -91,11 +99,11 @@ CatalogueWorker::~CatalogueWorker() {
   mailbox_->changed.wait_for(lock, kStopPatience, [&] { return mailbox_->finished; });
 }
 
-void CatalogueWorker::submit(Job job, Completion late) {
+void CatalogueWorker::submit(Job job, Late late) {
   const std::lock_guard lock(mailbox_->mutex);
   // Only abandoned attempts leave jobs behind while one hangs: the oldest is of no use to anybody.
   if (mailbox_->jobs.size() >= kJobsMax) {
-    mailbox_->complete(std::move(mailbox_->jobs.front().late));
+    mailbox_->refuse(std::move(mailbox_->jobs.front()), kBehindOthers);
     mailbox_->jobs.pop_front();
   }
   mailbox_->jobs.push_back({std::move(job), std::move(late), std::chrono::steady_clock::now()});
@@ -103,9 +111,10 @@ void CatalogueWorker::submit(Job job, Completion late) {
     try {
       std::thread([mailbox = mailbox_] { mailbox->run(); }).detach();
       mailbox_->started = true;
-    } catch (const std::system_error&) {
+    } catch (const std::system_error& error) {
       // Threads are used up: a question without an answer, to be asked again like any other.
-      mailbox_->complete(std::move(mailbox_->jobs.back().late));
+      mailbox_->refuse(std::move(mailbox_->jobs.back()),
+                       {ErrorKind::kConnection, fmt::format("no thread to ask PostgreSQL's catalogue: {}", error.what()), std::string(kThreadsHint)});
       mailbox_->jobs.pop_back();
     }
   }

@@ -26,9 +26,11 @@ class CatalogueWorker {
   // Waits for the job under way, but not for long: one that hangs on a dead network is left behind.
   ~CatalogueWorker();
 
-  // `late` is the completion of a job that was not begun in time: more than kWaitMax after it was
-  // submitted, or pushed out by kJobsMax others.
-  void submit(Job job, Completion late);
+  // Runs on the loop thread, with what kept a job from being begun: others, for more than kWaitMax or kJobsMax of them, or a
+  // machine without a thread for it.
+  using Late = std::function<void(const Error&)>;
+
+  void submit(Job job, Late late);
   void run_completions();
   void wait_for(Waiting& waiting) const;
 

@@ -310,6 +310,8 @@ INSTANTIATE_TEST_SUITE_P(
         WrongConfig{"UnknownSetting", with_postgres("slott: x"),
                     "evictd.yaml:3:3: unknown setting 'slott' in 'postgres'\n"
                     "hint: did you mean 'slot'?"},
+        WrongConfig{"PublicationIsAUrl", with_postgres("publication: postgresql://u:hunter2@h/d"),
+                    "evictd.yaml:3:16: 'publication': expected a name, got a URL"},
         WrongConfig{"UnknownSection", with_root("metrics: {}"),
                     "evictd.yaml:4:1: unknown setting 'metrics' in the configuration\n"
                     "hint: known settings: 'postgres', 'kafka', 'caches', 'redis', 'http', 'log', 'limits', "

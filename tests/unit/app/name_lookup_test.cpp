@@ -46,12 +46,14 @@ TEST(NameLookup, WithoutThreadsItFails) {
   EXPECT_EXIT(look_up(), testing::ExitedWithCode(0), "");
 }
 
-TEST(CatalogueWorker, WithoutThreadsAQuestionIsLate) {
+TEST(CatalogueWorker, WithoutThreadsAQuestionIsLateAndSaysWhatLacks) {
   const auto ask = [] {
     use_up_threads();
     CatalogueWorker worker(std::chrono::seconds(1));
     bool was_late = false;
-    worker.submit([](Catalogue&) { return CatalogueWorker::Completion(); }, [&] { was_late = true; });
+    worker.submit([](Catalogue&) { return CatalogueWorker::Completion(); }, [&](const Error& why) {
+      was_late = why.text.starts_with("no thread to ask PostgreSQL's catalogue: ") && why.hint.find("TasksMax") != std::string::npos;
+    });
     worker.run_completions();
     _exit(was_late ? 0 : 1);
   };

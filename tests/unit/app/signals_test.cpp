@@ -66,6 +66,14 @@ TEST(Signals, TheDaemonIsNotTakenOutOfWhatItWaitsFor) {
   EXPECT_EQ(stop_descriptor, -1);
 }
 
+// `ulimit -f` and a full log file; a terminal with `stty tostop`.
+TEST(Signals, WhatALogMayBringUponItsWriterNeitherEndsNorStopsIt) {
+  const Signals signals(Hangup::kReloads);
+  raise(SIGXFSZ);
+  raise(SIGTTOU);
+  raise(SIGPIPE);
+}
+
 TEST(ServiceManager, IsToldWhenThereIsOne) {
   const std::string path = "/tmp/evictd-notify-" + std::to_string(getpid());
   const int descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -167,11 +167,11 @@ TEST(RuleErrors, Templates) {
   EXPECT_EQ(
       error_of("- table: a\n  keys: [p:{id}]\n"),
       "rules.yaml:2:12: not valid YAML: end of sequence flow not found\nhint: a text that holds "
-      "one of { } [ ] : # or , stands in quotes");
+      "one of { } [ ] : # or , or begins with one of * & ! | > % @ or `, stands in quotes");
   EXPECT_EQ(
       error_of("- table: a\n  keys:\n    - {id}:x\n"),
       "rules.yaml:3:11: not valid YAML: end of sequence not found\nhint: a text that holds one of "
-      "{ } [ ] : # or , stands in quotes");
+      "{ } [ ] : # or , or begins with one of * & ! | > % @ or `, stands in quotes");
   EXPECT_EQ(
       error_of("- table: a\n  keys: ['p:{id}]\n"),
       "rules.yaml:3:1: not valid YAML: expected a closing quote, got the end of the file\nhint: "

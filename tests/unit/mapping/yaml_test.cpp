@@ -90,7 +90,8 @@ TEST(Yaml, RefusesWhatNoFileOfOursNeeds) {
 
 // The first words of these are ours, the last the library's.
 TEST(Yaml, BrokenYamlIsPlaced) {
-  const std::string hint = "\nhint: a text that holds one of { } [ ] : # or , stands in quotes";
+  const std::string hint =
+      "\nhint: a text that holds one of { } [ ] : # or , or begins with one of * & ! | > % @ or `, stands in quotes";
   EXPECT_THAT(error_of("a: b: c\n"),
               AllOf(StartsWith("f.yaml:1:5: not valid YAML: "), EndsWith(hint)));
   EXPECT_THAT(error_of("a: *x\n"),
@@ -99,6 +100,17 @@ TEST(Yaml, BrokenYamlIsPlaced) {
               AllOf(StartsWith("f.yaml:2:1: not valid YAML: "), EndsWith(hint)));
   EXPECT_THAT(error_of("a: [1,\n  2\n"),
               AllOf(StartsWith("f.yaml:3:1: not valid YAML: "), EndsWith(hint)));
+}
+
+// The library calls all of these an illegal value, and names the line behind.
+TEST(Yaml, WhatTheLineBeforeLacksIsSaid) {
+  const std::string column = "hint: the settings of one map begin in one column, and this line begins further right than the one before, "
+                             "which has a value already";
+  EXPECT_EQ(error_of("a:\n  b: 1\n   c: 2\n"), "f.yaml:3:5: not valid YAML: illegal map value\n" + column);
+  EXPECT_THAT(error_of("a:\n  b: 1\n# a comment\n\n    c: 2\n"), EndsWith(column));
+  const std::string blank = "hint: in the line before, a blank stands between the ':' of a setting and its value";
+  EXPECT_EQ(error_of("a:\n  b:1\n  c: 2\n"), "f.yaml:3:4: not valid YAML: illegal map value\n" + blank);
+  EXPECT_THAT(error_of("a:\n  url:postgresql://u:hunter2@h/d\n  c: 2\n"), AllOf(EndsWith(blank), testing::Not(testing::HasSubstr("hunter2"))));
 }
 
 // yaml-cpp would take the rest of the file for the text.
@@ -291,6 +303,29 @@ TEST(YamlMap, ReadsWhatIsThereAndKeepsDefaults) {
   EXPECT_EQ(limit, 1024u);
   EXPECT_EQ(colour, Colour::kBlue);
   EXPECT_THAT(list, ElementsAre("a"));
+}
+
+// '{url:postgresql://...}' has one setting without a value: its name is the URL.
+TEST(YamlMap, ANameThatTellsHowToConnectIsNotShown) {
+  const std::string hint = "\nhint: a blank stands between the ':' of a setting and its value";
+  for (const char* text : {"{url:postgresql://u:hunter2@h/d, slot: x}", "{url=postgresql://u:hunter2@h/d}", "postgresql://u:hunter2@h/d: \n"}) {
+    const YamlNode root = parsed(text);
+    YamlMap map(root, "'postgres'");
+    EXPECT_EQ(map.find("slot") != nullptr, std::string_view(text).find("slot") != std::string_view::npos);
+    EXPECT_THAT(map.finish().error().to_string(), EndsWith("expected the name of a setting in 'postgres', got a URL" + hint)) << text;
+  }
+  const YamlNode words = parsed("{url=host=h password=hunter2}");
+  YamlMap map(words, "'postgres'");
+  EXPECT_EQ(map.finish().error().to_string(), "f.yaml:1:2: expected the name of a setting in 'postgres', got settings of a connection" + hint);
+  EXPECT_EQ(error_of("postgresql://u:hunter2@h/d: \npostgresql://u:hunter2@h/d: \n"),
+            "f.yaml:2:1: duplicate setting a URL\nhint: it was given before, in line 1");
+}
+
+TEST(YamlMap, ASettingWithoutItsBlankIsTold) {
+  const YamlNode root = parsed("postgres:\n  slot:evictd\n");
+  YamlMap map(root.entries[0].value, "'postgres'");
+  EXPECT_EQ(map.finish().error().to_string(),
+            "f.yaml:2:3: 'postgres': expected a map of settings, got a text\nhint: a blank stands between the ':' of a setting and its value");
 }
 
 TEST(YamlMap, UnknownSettingsGetAHint) {

@@ -204,6 +204,11 @@ class RedisCheck {
     const Reply reply = ask({"INFO"});
     if (reply.is_error()) {
       const Error error = redis_error(reply.text);
+      if (reply.text.starts_with("ERR unknown command")) {
+        add("RD013", Severity::kError, where_, "Redis has no command 'INFO' (evictd asks for it at every connect); it concerns every rule",
+            "take 'rename-command INFO' out of redis.conf");
+        return false;
+      }
       add("RD003", Severity::kError, where_, "'INFO' was refused: " + error.text,
           "ACL SETUSER " + redis_word(client_->address().user.empty() ? "default" : client_->address().user) + " +info");
       return false;

@@ -174,7 +174,9 @@ Findings check_postgres(const PostgresOptions& options, const RuleSet& rules,
         {"PG001", Severity::kError, "postgres.url", conninfo.error().text, conninfo.error().hint}};
   conninfo->use(options.credential);
   conninfo->pin_session("evictd check", options.client_encoding);
-  const FailureContext context{conninfo->server(), conninfo->user(), options.slot,
+  // As `run` does: what the role has for a limit is for its own questions.
+  conninfo->set("options", conninfo->get("options") + fmt::format(" -c statement_timeout={}", std::chrono::milliseconds(kPatience).count()));
+  const FailureContext context{conninfo->server(), conninfo->user(), options.slot, conninfo->get("dbname"),
                                options.credential.is_set() ? options.credential.to_string() : std::string()};
 
   judge_transport(*conninfo, findings);
@@ -194,7 +196,7 @@ Findings check_postgres(const PostgresOptions& options, const RuleSet& rules,
     if (!failure) {
       findings.push_back({"PG001", Severity::kError, context.server,
                           "cannot read the catalogue: " + facts.error().text,
-                          "check pg_hba.conf for ordinary connections of this user"});
+                          facts.error().hint.empty() ? "check pg_hba.conf for ordinary connections of this user" : facts.error().hint});
     }
     return findings;
   }

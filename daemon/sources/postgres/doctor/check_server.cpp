@@ -101,7 +101,10 @@ class Judge {
 
   void slot() {
     if (!slot_.exists) {
-      if (check_.slots_max > 0 && check_.slots_used >= check_.slots_max) {
+      if (check_.slots_max == 0) {
+        add("PG005", Severity::kError, "max_replication_slots", fmt::format("it is 0, and {} is still to be created", slot_name()),
+            "ALTER SYSTEM SET max_replication_slots = 10; then restart PostgreSQL");
+      } else if (check_.slots_max > 0 && check_.slots_used >= check_.slots_max) {
         add("PG005", Severity::kError, "max_replication_slots",
             fmt::format("all {} are in use, and {} is still to be created", check_.slots_max,
                         slot_name()),

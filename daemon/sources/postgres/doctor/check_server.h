@@ -20,7 +20,7 @@ struct CheckFacts {
   Facts facts;
   std::string system;  // empty when the replication connection failed
   std::string timeline;
-  int slots_used = 0, slots_max = 0;
+  int slots_used = 0, slots_max = -1;  // -1: not known
   std::string idle_slot;  // a logical one that nobody uses now; of a physical one a standby lives
   int senders_used = 0, senders_max = 0;
   std::int64_t slot_wal_keep_mb = -1;    // max_slot_wal_keep_size; -1: no limit

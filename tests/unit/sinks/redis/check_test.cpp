@@ -68,6 +68,12 @@ TEST_F(CheckRedis, Unreachable) {
                             "': Connection refused -> start Redis, or look at 'redis: url:'"});
 }
 
+TEST_F(CheckRedis, WithoutInfoNoRightIsAskedFor) {
+  start({"--rename-command", "INFO", ""});
+  EXPECT_EQ(findings(), std::vector<std::string>{"RD013 " + where() + ": Redis has no command 'INFO' (evictd asks for it at every connect); it "
+                                                 "concerns every rule -> take 'rename-command INFO' out of redis.conf"});
+}
+
 TEST_F(CheckRedis, CommandsThatWereRenamedAreNamedWithTheRulesTheyConcern) {
   start({"--rename-command", "EVALSHA", "", "--rename-command", "SSCAN", "hidden", "--rename-command", "INCRBY", ""});
   const std::string rules = "- {table: a, keys: ['a:{id}'], fill: checked}\n- {table: b, tags: ['b:{id}'], fill: checked}";

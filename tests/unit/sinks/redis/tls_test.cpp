@@ -132,11 +132,17 @@ TEST_F(TlsTest, TlsPortIsNamedAsTheLikelyCause) {
   EXPECT_EQ(client.error().hint, "it said nothing at all; if this port speaks TLS, write 'rediss://' in 'redis: url:'");
 }
 
-TEST_F(TlsTest, MissingFilesAreAMatterOfConfiguration) {
-  options_.tls_ca_file = files_ + "/none.crt";
-  const std::string error = first_error();
-  EXPECT_THAT(error, HasSubstr("cannot read the TLS file '" + files_ + "/none.crt': "));
-  EXPECT_THAT(error, HasSubstr("hint: look at 'redis: tls:'"));
+TEST_F(TlsTest, AFileThatIsNotThereYetIsNamedAndWaitedFor) {
+  options_.tls_ca_file = files_ + "/later.crt";
+  EXPECT_EQ(first_error(), "cannot read the TLS file '" + files_ + "/later.crt': No such file or directory\n"
+                           "hint: look at 'redis: tls:'; the file must be there, in PEM, and readable for the user that evictd runs as");
+  DrivenSink driven(options_);
+  ASSERT_TRUE(driven.until([&] { return driven.journal().disconnects > 0 || driven.journal().failed; }));
+  EXPECT_FALSE(driven.journal().failed);
+  run("printf nothing > later.crt");
+  EXPECT_THAT(first_error(), HasSubstr("cannot read the TLS file '" + files_ + "/later.crt': no certificate or crl found"));
+  run("cp ca.crt later.crt");
+  EXPECT_TRUE(driven.until([&] { return driven.journal().connects > 0; }));
 }
 
 }  // namespace

@@ -106,6 +106,12 @@ TEST_F(JudgeServer, NoFreeSlot) {
          "raise max_replication_slots and restart PostgreSQL; or ask whose the logical slot 'old' is, which is not in use just now: when it is "
          "dropped, its owner misses what it has not read yet");
 }
+TEST_F(JudgeServer, NoSlotAtAll) {
+  check.facts.slot = SlotFacts{};
+  check.slots_max = 0;
+  expect("PG005", Severity::kError, "max_replication_slots", "it is 0, and slot 'evictd' is still to be created",
+         "ALTER SYSTEM SET max_replication_slots = 10; then restart PostgreSQL");
+}
 TEST_F(JudgeServer, NoFreeSender) {
   check.senders_used = 10;
   expect("PG005", Severity::kError, "max_wal_senders", "all 10 are in use",

@@ -103,6 +103,22 @@ TEST(ConninfoParse, ASecretThatIsNotPercentEncodedIsNeverTakenForSomethingElse) 
   }
 }
 
+// libpq takes all of these, and what it takes for a host or a database is shown by every command.
+TEST(ConninfoParse, SettingsInTheFormOfAnotherDriverAreNotTakenForAHost) {
+  for (const char* url : {"host=127.0.0.1;port=5432;user=u;password=hunter2", "host=h dbname='host=x password=hunter2'",
+                          "host=h dbname=postgresql://u:hunter2@h/d", "host=h;Password=hunter2"}) {
+    const auto refused = Conninfo::parse(url);
+    ASSERT_FALSE(refused) << url;
+    EXPECT_EQ(refused.error().kind, ErrorKind::kUsage);
+    EXPECT_THAT(refused.error().text, HasSubstr("holds what looks like further settings"));
+    EXPECT_THAT(refused.error().hint, HasSubstr("blanks stand between the settings, not ';'"));
+    EXPECT_THAT(refused.error().to_string(), Not(HasSubstr("hunter2"))) << url;
+  }
+  for (const char* url : {"host=h password=a;b=c", "host=/run/a=b", "postgresql://u:p%3Bq%3D@h/d", "host=h dbname='a;b'"}) {
+    EXPECT_TRUE(Conninfo::parse(url)) << url;
+  }
+}
+
 TEST(ConninfoText, QuotesForLibpq) {
   Conninfo conninfo = parsed("postgresql://u:it%27s%5Cme@h/shop");
   EXPECT_THAT(conninfo.text(), HasSubstr("password='it\\'s\\\\me'"));

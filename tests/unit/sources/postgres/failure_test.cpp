@@ -29,6 +29,18 @@ TEST(Failure, WhatAPersonMustChangeIsUsage) {
             "the role that postgres.url signs in as needs REPLICATION") << "no statement without a name";
 }
 
+// One code for both, and the statement for the other one helps nobody.
+TEST(Failure, ADatabaseThatTheRoleMayNotConnectToIsGranted) {
+  const FailureContext context{"db:5432", "evictd", "evictd", "My Shop"};
+  const Error error = explain_failure(PostgresFailure{"42501", "permission denied for database \"My Shop\"; DETAIL:  User does not have CONNECT privilege."}, context);
+  EXPECT_EQ(error.kind, ErrorKind::kUsage);
+  EXPECT_EQ(error.hint, "GRANT CONNECT ON DATABASE \"My Shop\" TO \"evictd\";");
+  EXPECT_EQ(explain_failure(PostgresFailure{"42501", "keine Berechtigung f\u00fcr Datenbank My Shop"}, context).hint, error.hint) << "in any language";
+  EXPECT_EQ(explain_failure(PostgresFailure{"42501", "permission denied to start WAL sender; DETAIL:  Only roles with the REPLICATION attribute may start a "
+                                            "WAL sender process."}, FailureContext{"db:5432", "evictd", "evictd", "start"}).hint,
+            "ALTER ROLE \"evictd\" REPLICATION;");
+}
+
 TEST(Failure, AnImpossibleSlotNameIsUsage) {
   const Error error =
       explained("42602", "replication slot name \"My-Slot\" contains invalid character");
@@ -75,7 +87,8 @@ TEST(Failure, WhatPassesIsRetried) {
   EXPECT_EQ(explained("", "connection refused").kind, ErrorKind::kConnection);
   EXPECT_EQ(explained("57P03", "the database system is starting up").kind, ErrorKind::kConnection);
   EXPECT_EQ(explained("53300", "sorry, too many clients already").hint,
-            "raise max_connections and max_wal_senders, or close other connections");
+            "raise the limit that it speaks of (max_connections, max_wal_senders, CONNECTION LIMIT of the role or the database), or close other "
+            "connections");
   EXPECT_EQ(explained("53400", "all replication slots are in use").hint,
             "raise max_replication_slots, or drop a slot that nobody needs any more");
   EXPECT_EQ(explained("55P03", "lock not available").kind, ErrorKind::kTransient);

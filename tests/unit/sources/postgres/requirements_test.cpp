@@ -261,6 +261,8 @@ TEST_F(RequirementsTest, MembersThatCannotBeFollowedAreErrorsOfTheirOwn) {
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0].cause,
             "'public.old', which lies below 'public.products', is a foreign table: its changes are not decoded");
+  for (ColumnFacts& column : table.members[0].columns) column.in_identity = false;
+  EXPECT_EQ(findings("- {table: public.products, keys: ['product:{id}']}").size(), 1u) << "PostgreSQL refuses it a replica identity";
 }
 
 TEST_F(RequirementsTest, RowFiltersAndPartitionsAreNamed) {

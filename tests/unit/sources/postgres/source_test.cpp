@@ -30,6 +30,35 @@ TEST_F(PostgresSourceTest, FirstStartCreatesPublicationAndSlotAndStreams) {
   EXPECT_EQ(slot_value("plugin"), "pgoutput");
 }
 
+TEST_F(PostgresSourceTest, AFindingIsAsSevereInTheLogAsInCheck) {
+  sql->run("create table products (id int primary key, slug text)");
+  const auto rules = RuleSet::parse("- {table: public.products, keys: ['p:{slug}:{nme}']}", "rules.yaml");
+  ASSERT_TRUE(rules);
+  PostgresOptions chosen = options();
+  chosen.requirements = requirements_of(*rules);
+  make({"public.products"}, chosen);
+  driver->start(std::nullopt);
+  const auto said = [&](std::string_view id) {
+    return std::find_if(notices.begin(), notices.end(), [&](const PostgresNotice& notice) { return notice.text.starts_with(id); });
+  };
+  ASSERT_TRUE(driver->until([&] { return said("PG018") != notices.end(); })) << explain();
+  EXPECT_TRUE(said("PG018")->is_error) << "no such column";
+  ASSERT_NE(said("PG019"), notices.end()) << explain();
+  EXPECT_FALSE(said("PG019")->is_error) << "the pattern is purged";
+}
+
+// The replication protocol has a grammar of its own, without E'...'.
+TEST_F(PostgresSourceTest, APublicationMayHaveAnyName) {
+  sql->run("create table products (id int primary key)");
+  PostgresOptions chosen = options();
+  chosen.publication = "o'ne\\two \"three\", four";
+  make({"public.products"}, chosen);
+  driver->start(std::nullopt);
+  ASSERT_TRUE(driver->until_connected()) << explain();
+  sql->run("insert into products values (1)");
+  ASSERT_TRUE(driver->until_changes(1));
+}
+
 TEST_F(PostgresSourceTest, CommitTimeAndXidAreTheServersOwn) {
   sql->run("create table products (id int primary key)");
   stream({"public.products"});
