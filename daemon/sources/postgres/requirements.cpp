@@ -28,9 +28,9 @@ std::string identity_text(const RelationFacts& relation) {
     case 'n':
       return "NOTHING";
     case 'i':
-      return fmt::format("an index ({})", columns);
+      return columns.empty() ? "an index that is gone" : fmt::format("an index ({})", columns);
     default:
-      return columns.empty() ? "the primary key, and there is none"
+      return columns.empty() ? "the primary key, and there is none that is not DEFERRABLE"
                              : fmt::format("the primary key ({})", columns);
   }
 }
@@ -201,7 +201,7 @@ void judge_tables(const Requirements& requirements, const Facts& facts, Findings
         const IdentityProblem problem = identity_problem(*relation, facts.publication.name);
         findings.push_back({"PG020", Severity::kError, name,
                             fmt::format("'{}' {}: once published, UPDATE and DELETE on it fail for everybody", full_name(*relation), problem.text),
-                            (problem.is_none ? "add a primary key, or " : "") + problem.fix});
+                            (problem.is_none ? "give it a primary key that is not DEFERRABLE, or " : "") + problem.fix});
       }
       if (!relation->row_filter.empty()) {
         findings.push_back(
