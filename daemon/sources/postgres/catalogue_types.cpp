@@ -2,13 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "daemon/sources/postgres/value_types.h"
+
 namespace evictd {
-namespace {
-
-// Types below it are PostgreSQL's own and never change (access/transam.h).
-constexpr Oid kGenericTypesMin = 10'000;
-
-}  // namespace
 
 Oid CatalogueTypes::base_of(Oid type) const {
   for (auto found = types_.find(type); found != types_.end() && found->second.kind == 'd'; found = types_.find(type))

@@ -8,6 +8,7 @@
 
 #include "daemon/sources/postgres/publishing.h"
 #include "daemon/sources/postgres/sql_text.h"
+#include "daemon/sources/postgres/value_types.h"
 #include "mapping/did_you_mean.h"
 
 namespace evictd {
@@ -296,8 +297,7 @@ struct TypeFacts {
 
 ColumnType type_of(const TypeFacts& facts) {
   using Family = ColumnType::Family;
-  constexpr int kHeader = 4;               // what a modifier is larger by, but of bits and of times
-  constexpr Oid kGenericTypesMin = 10'000;  // PostgreSQL's own lie below
+  constexpr int kHeader = 4;  // what a modifier is larger by, but of bits and of times
   const int modifier = facts.modifier;
   ColumnType type;
   const auto of_family = [&type](Family family) {
