@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,10 @@ struct TableTree {
   std::map<std::string, std::vector<TableName>> above;
   // Of the tables and what lies below: those of which the connector's publication leaves out rows (a row filter), sorted.
   std::vector<std::string> filtered;
+  // Of what lies below: INHERITS children, whose events never come under the name of a table above them; and partitions that
+  // are partitioned themselves, of which no row is.
+  std::set<std::string> children{};
+  std::set<std::string> partitioned{};
 };
 
 // `tables`: "schema.table". May block; asked by one thread at a time.

@@ -361,6 +361,26 @@ def test_what_the_readers_join_takes_for_equal_is_found(postgres, cache, make_ev
     assert evictd.metrics().sum("evictd_invalidations_total", kind="purge") == 0, "by key"
 
 
+def test_elements_of_a_joined_domain_are_written_as_those_of_its_type(postgres, cache, make_evictd):
+    """PostgreSQL tells a session what a domain is made from, but not what an array of a domain is."""
+    postgres.execute("""
+        create domain flag as boolean; create domain flags as flag; create domain moment as timestamptz; create type state as enum ('live');
+        create table shops (id int primary key, opens flags[], seen moment[], states state[]); create table stock (id int primary key, shop_id int, quantity int);
+        insert into shops values (1, '{t,f}', '{2024-02-03 04:05:06+00}', '{live}'); insert into stock values (1, 1, 0);
+        alter table shops replica identity full; alter table stock replica identity full""")
+    evictd = make_evictd(rules="""
+- table: stock
+  via: {shop: {table: shops, match: {id: shop_id}}}
+  keys: ["opens:{shop.opens.*}", "seen:{shop.seen.*}", "states:{shop.states.*}"]
+""").start()
+    keys = ("opens:true", "opens:false", "seen:2024-02-03T04:05:06Z", "states:live")
+    for key in keys:
+        cache.set(key, "old")
+    postgres.execute("update stock set quantity = 1")
+    gone(cache, *keys)
+    oracle.converge(postgres, evictd)
+
+
 class Load:
     """Writers that move rows about, and readers that fill every key there is."""
 

@@ -97,7 +97,8 @@ def statements():
 def rules():
     text = "defaults: {fill: plain, settle: 100ms}\nrules:\n  - table: public.every\n    keys:\n"
     text += "".join(f"      - '{name}:{{{name}}}'\n" for name in COLUMNS)
-    text += "    tags: ['every:{c_small}', 'upper:{c_text|upper}']\n"
+    # An element has the text that a column of its type has.
+    text += "    tags: ['every:{c_small}', 'upper:{c_text|upper}', 'c_bools:{c_bools.*}', 'c_dates:{c_dates.*}', 'c_moments:{c_moments.*}']\n"
     text += "  - {table: public.plain, keys: ['plain:{id}']}\n"
     # Old slugs are not sent: what they may be is purged, and the row that keeps them shows how far that reaches.
     text += "  - {table: public.plain, keys: ['plain:slug:{slug}'], on_missing: purge}\n"

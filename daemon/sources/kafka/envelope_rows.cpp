@@ -99,7 +99,7 @@ Result<void> EnvelopeDecoder::add_columns(Topic& topic, Table& table, std::span<
     }
     table.types.push_back(topic.type_of(std::string(name)));
     table.index.emplace(name, relation->columns.size());
-    relation->columns.push_back({std::string(name), table.types.back().value_type(), false});
+    relation->columns.push_back({std::string(name), table.types.back().value_type(), false, table.types.back().element_value_type()});
   }
   if (!relation) return {};
   replace_relation(table, std::move(relation));
@@ -166,6 +166,7 @@ Result<void> EnvelopeDecoder::learn_identity(const KafkaRecord& record, Topic& t
       if (now == table.types[i]) continue;
       table.types[i] = std::move(now);
       relation->columns[i].type = table.types[i].value_type();
+      relation->columns[i].element = table.types[i].element_value_type();
       changed = true;
     }
     if (changed) replace_relation(table, std::move(relation));

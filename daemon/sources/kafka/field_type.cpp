@@ -355,6 +355,12 @@ ValueType FieldType::value_type() const {
   }
 }
 
+ValueType FieldType::element_value_type() const {
+  const FieldType* type = this;
+  while (type->kind == FieldKind::kArray && type->element) type = type->element.get();
+  return type == this ? ValueType::kText : type->value_type();
+}
+
 bool FieldType::operator==(const FieldType& other) const {
   if (kind != other.kind || unit != other.unit || scale != other.scale || length != other.length ||
       is_optional != other.is_optional || default_kind != other.default_kind || default_text != other.default_text)

@@ -60,6 +60,8 @@ struct FieldType {
   std::string default_text;
 
   ValueType value_type() const;
+  // Of an array: how the text of an element has to be read, whatever the depth it lies at.
+  ValueType element_value_type() const;
   bool operator==(const FieldType& other) const;
 };
 

@@ -82,10 +82,14 @@ struct ColumnFacts {
   bool is_published = true;  // not left out by a column list
   int number = 0;            // pg_attribute.attnum: another one for a column dropped and added again
   std::string type_name;     // as SQL writes it: "numeric(10,2)"
-  int modifier = -1;         // pg_attribute.atttypmod, of a type that is no domain
-  char category = '\0';      // pg_type.typcategory: 'A' an array, 'E' an enum
+  int modifier = -1;         // pg_attribute.atttypmod; of a domain, that of the type it is made from
+  char category = '\0';      // pg_type.typcategory: 'A' an array, 'C' a composite type, 'E' an enum, 'R' a range
   std::vector<std::string> enum_labels;
   std::string base_type_name;  // pg_type.typname of base_type
+  Oid element_type = 0;        // of an array: the type, no domain, that it is of
+  std::string element_name;    // pg_type.typname of that type, where it is not PostgreSQL's own
+  char element_category = '\0';
+  std::vector<std::string> element_labels;
   std::string loose_collation;  // not deterministic: other texts may be equal (kLooseCollation)
   std::string type_text;     // the type and what it is made of (catalogue_types.h)
   std::uint32_t written_by = 0;  // xmin of its row in pg_attribute, which a rename writes anew, and one back once more

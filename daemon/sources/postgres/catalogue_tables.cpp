@@ -41,7 +41,7 @@ void read_columns(CatalogueSession& session, const Subject& subject, const Publi
       " format_type(a.atttypid, a.atttypmod), a.atttypmod, t.typcategory, a.xmin, t.typname, {},"
       // What else its row says: who altered that has written the row as well.
       " concat_ws(' ', a.attnotnull, a.atthasdef, a.attstattarget, a.attstorage,"
-      "  a.attislocal, a.attinhcount, a.attacl::text, a.attoptions::text{}), {}"
+      "  a.attislocal, a.attinhcount, a.attacl::text, a.attoptions::text{}), {}, case when t.typcategory = 'A' then t.typelem else 0 end"
       " from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = "
       "c.relnamespace join pg_type t on t.oid = a.atttypid{}"
       " where a.attrelid in ({}) and a.attnum > 0 and not a.attisdropped order by a.attrelid, "
@@ -68,7 +68,7 @@ void read_columns(CatalogueSession& session, const Subject& subject, const Publi
     column.base_type = types.base_of(column.type);
     column.type_text = types.text_of(column.type, relation.labels);
     column.type_name = row[9];
-    if (column.base_type == column.type) column.modifier = std::stoi(row[10]);
+    column.modifier = column.base_type == column.type ? std::stoi(row[10]) : types.modifier_of(column.type);
     column.category = row[11].at(0);
     column.written_by = static_cast<std::uint32_t>(std::stoul(row[12]));
     column.base_type_name = types.name_of(column.base_type, row[13]);
@@ -79,6 +79,11 @@ void read_columns(CatalogueSession& session, const Subject& subject, const Publi
     const bool is_sent = !column.is_virtual && (!publication.exists || publication.sends_generated);
     column.breaks_identity = version >= kGeneratedColumnsVersion && column.is_generated && !is_sent;
     column.enum_labels = types.labels_of(column.base_type);
+    const Oid element = types.element_of(column.type);
+    column.element_type = element != 0 ? element : oid_of(row[17]);
+    column.element_name = types.name_of(column.element_type, "");
+    column.element_category = types.category_of(column.element_type);
+    column.element_labels = types.labels_of(column.element_type);
     relation.columns.push_back(std::move(column));
   }
 }
@@ -175,7 +180,7 @@ std::map<std::string, TableFacts> read_tables(CatalogueSession& session, const S
   const auto rows = session.query(fmt::format(
       "with recursive tree(root, relation) as ("
       " select c.oid, c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace"
-      "  where n.nspname || '.' || c.relname in ({0}) and c.relkind in ('r', 'p', 'v', 'm', 'f')"
+      "  where n.nspname || '.' || c.relname in ({0}) and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')"
       " union select t.root, i.inhrelid from tree t join pg_inherits i on i.inhparent = t.relation),"
       " published as (select * from pg_publication_tables where pubname = {1})"
       " select t.root, t.relation, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident,"

@@ -2,13 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "daemon/sources/postgres/value_types.h"
+
 namespace evictd {
-namespace {
-
-// Types below it are PostgreSQL's own and never change (access/transam.h).
-constexpr Oid kGenericTypesMin = 10'000;
-
-}  // namespace
 
 Oid CatalogueTypes::base_of(Oid type) const {
   for (auto found = types_.find(type); found != types_.end() && found->second.kind == 'd'; found = types_.find(type))
@@ -18,6 +14,23 @@ Oid CatalogueTypes::base_of(Oid type) const {
   const auto element = types_.find(base_of(array->second.base));
   const bool is_of_domain = element != types_.end() && element->first != array->second.base && element->second.array != 0;
   return is_of_domain ? element->second.array : type;
+}
+
+int CatalogueTypes::modifier_of(Oid type) const {
+  for (auto found = types_.find(type); found != types_.end() && found->second.kind == 'd'; found = types_.find(found->second.base))
+    if (found->second.modifier >= 0) return found->second.modifier;
+  return -1;
+}
+
+Oid CatalogueTypes::element_of(Oid type) const {
+  auto found = types_.find(type);
+  while (found != types_.end() && found->second.kind == 'd') found = types_.find(found->second.base);
+  return found == types_.end() || found->second.kind != 'b' || found->second.base == 0 ? 0 : base_of(found->second.base);
+}
+
+char CatalogueTypes::category_of(Oid type) const {
+  const auto found = types_.find(type);
+  return found == types_.end() ? '\0' : found->second.category;
 }
 
 std::string CatalogueTypes::name_of(Oid type, const std::string& otherwise) const {
@@ -69,13 +82,15 @@ CatalogueTypes read_types(CatalogueSession& session, const std::set<Oid>& types)
            made_of + " select t.oid, t.typtype, case when t.typtype = 'd' then t.typbasetype"
                      "  when t.typtype = 'b' and t.typlen = -1 then t.typelem"
                      "  when t.typtype = 'r' then (select r.rngsubtype from pg_range r where r.rngtypid = t.oid)" +
-           of_multirange + " else 0 end, t.typarray, t.typname"
+           of_multirange + " else 0 end, t.typarray, t.typname, t.typtypmod, t.typcategory"
                      " from made_of m join pg_type t on t.oid = m.type")) {
     CatalogueTypes::Type& type = result[static_cast<Oid>(std::stoul(row[0]))];
     type.kind = row[1].at(0);
     type.base = static_cast<Oid>(std::stoul(row[2]));
     type.array = static_cast<Oid>(std::stoul(row[3]));
     type.name = row[4];
+    type.modifier = std::stoi(row[5]);
+    type.category = row[6].at(0);
   }
   for (const auto& row : session.query(
            made_of + " select t.oid, a.attnum || ':' || a.attname || ':' || a.xmin, a.atttypid from made_of m join pg_type t"

@@ -17,6 +17,8 @@ class CatalogueTypes {
     char kind = 'b';  // pg_type.typtype
     Oid base = 0;     // of a domain; of an array or a range: its elements; of a multirange: its range
     Oid array = 0;    // the type of arrays of it
+    int modifier = -1;  // pg_type.typtypmod, of a domain
+    char category = '\0';  // pg_type.typcategory
     std::string name;
     std::vector<std::pair<std::string, Oid>> attributes;  // of a composite type, "number:name:writer"
     Labels labels;                                        // of an enum
@@ -27,6 +29,11 @@ class CatalogueTypes {
   // Whose text its values have: of a domain, the first type below it that is none; of an array of a domain, the array of
   // that type; of any other, itself.
   Oid base_of(Oid type) const;
+  // Of a domain: the modifier of the type it is made from, "(10,2)"; -1: none, or no domain.
+  int modifier_of(Oid type) const;
+  // Of an array, or a domain over one, the type below that is none; 0: no array, or one of PostgreSQL's own that no other type is made of.
+  Oid element_of(Oid type) const;
+  char category_of(Oid type) const;
   // Its bare name; `otherwise`: of a type that is no domain's base.
   std::string name_of(Oid type, const std::string& otherwise) const;
   // Of an enum; empty for any other type.

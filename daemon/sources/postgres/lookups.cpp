@@ -8,6 +8,7 @@
 #include "daemon/sources/postgres/failure.h"
 #include "daemon/sources/postgres/pgoutput.h"
 #include "daemon/sources/postgres/sql_text.h"
+#include "daemon/sources/postgres/value_types.h"
 #include "mapping/check.h"
 #include "mapping/lookup_sql.h"
 
@@ -56,6 +57,7 @@ void Lookups::stop() {
   preparing_.clear();
   asking_types_of_.clear();
   types_.clear();
+  forget_bases();
   problem_.clear();
   backoff_ = {};
   retry_at_ = {};
@@ -104,6 +106,7 @@ void Lookups::step(Now now, bool is_leaving) {
     prepared_.clear();
     asking_types_of_.clear();
     types_.clear();
+    forget_bases();
     if (now.steady - asked_->at >= kAnswerMax) return fail(problem_.empty() ? "no answer within 8 s" : problem_);
     if (now.steady < retry_at_) return;
     connection_.open(conninfo_, now);
@@ -148,6 +151,14 @@ void Lookups::send(Now now) {
     }
     prepare_statement(parameters);
   }
+  if (!unknown_types_.empty()) {
+    is_asking_bases_ = true;
+    return connection_.send(fmt::format(
+        "with recursive below(whole, type) as (select t.oid, t.typelem from pg_catalog.pg_type t where t.oid in ({}) and t.typcategory = 'A'"
+        " union all select b.whole, d.typbasetype from below b join pg_catalog.pg_type d on d.oid = b.type where d.typtype = 'd')"
+        " select b.whole, e.typarray from below b join pg_catalog.pg_type e on e.oid = b.type where e.typtype <> 'd' and e.typarray <> 0",
+        fmt::join(unknown_types_, ",")));
+  }
   const auto known = prepared_.find(asked_->sql);
   if (known == prepared_.end()) {
     if (prepared_.size() >= kPreparedMax) {
@@ -177,9 +188,27 @@ void Lookups::read_types(const PostgresConnection::Answer& answer) {
   for (const std::vector<std::string>& row : answer.rows) types[row[0]] = {{row[1], row[3]}, row[2] == "A"};
 }
 
+void Lookups::read_bases(const PostgresConnection::Answer& answer) {
+  is_asking_bases_ = false;
+  const auto unknown = std::exchange(unknown_types_, {});
+  if (answer.failure) {
+    if (asked_) fail(text_without_values(*answer.failure));
+    return;
+  }
+  for (const std::uint32_t type : unknown) bases_[type] = type;
+  for (const auto& row : answer.rows) bases_[static_cast<std::uint32_t>(std::stoul(row.at(0)))] = static_cast<std::uint32_t>(std::stoul(row.at(1)));
+}
+
+void Lookups::forget_bases() {
+  bases_.clear();
+  unknown_types_.clear();
+  is_asking_bases_ = false;
+}
+
 void Lookups::read_answer(PostgresConnection::Answer answer) {
   backoff_ = {};
   problem_.clear();
+  if (is_asking_bases_) return read_bases(answer);
   if (!asking_types_of_.empty()) return read_types(answer);
   if (!preparing_.empty()) {
     if (answer.failure && answer.failure->sqlstate == kNotInThisState && prepared_.empty()) {
@@ -198,6 +227,7 @@ void Lookups::read_answer(PostgresConnection::Answer answer) {
     // Altered columns end a prepared statement (0A000, "cached plan must not change result type"), and may have another type.
     prepared_.erase(asked_->sql);
     types_.clear();
+    forget_bases();
     if (answer.failure->sqlstate != "0A000" || std::exchange(asked_->is_prepared_again, true)) return fail(text_without_values(*answer.failure));
     asked_->is_sent = false;
     return;
@@ -213,12 +243,21 @@ void Lookups::read_answer(PostgresConnection::Answer answer) {
     return;
   }
   if (answer.types.size() != lookup.columns.size() + 1) return fail("expected other columns in the answer");
+  for (std::size_t i = 1; i < answer.types.size(); ++i) {
+    if (answer.types[i] >= kGenericTypesMin && !bases_.contains(answer.types[i])) unknown_types_.push_back(answer.types[i]);
+  }
+  if (!unknown_types_.empty()) {
+    asked_->is_sent = false;
+    return;
+  }
   found.outcome = LookupAnswer::Outcome::kFound;
   for (std::size_t i = 0; i < lookup.columns.size(); ++i) {
     Column column;
     column.name = lookup.columns[i];
-    column.type = value_type_of(answer.types[i + 1]);
-    column.element = element_type_of(answer.types[i + 1]);
+    const auto base = bases_.find(answer.types[i + 1]);
+    const Oid type = base == bases_.end() ? answer.types[i + 1] : base->second;
+    column.type = value_type_of(type);
+    column.element = element_type_of(type);
     found.found.columns.push_back(std::move(column));
   }
   found.rows.reserve(answer.rows.size());

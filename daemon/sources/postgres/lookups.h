@@ -39,7 +39,9 @@ class Lookups {
   void send(Now now);
   void prepare_statement(const std::vector<LookupParameter>& parameters);
   void read_types(const PostgresConnection::Answer& answer);
+  void read_bases(const PostgresConnection::Answer& answer);
   void read_answer(PostgresConnection::Answer answer);
+  void forget_bases();
   void fail(std::string problem);
 
   PostgresConnection connection_;
@@ -63,6 +65,11 @@ class Lookups {
     bool is_array = false;
   };
   std::map<std::string, std::map<std::string, ColumnType>> types_;  // by table and column, of this connection
+  // What the server has arrays of domains of, by their type: what a domain is made from tells how an element is read. The
+  // server itself says it of a domain, not of an array.
+  std::map<std::uint32_t, std::uint32_t> bases_;  // of this connection; a type that is no such array: itself
+  std::vector<std::uint32_t> unknown_types_;      // of the last answer: asked for before it is asked once more
+  bool is_asking_bases_ = false;
   std::string problem_;                          // of the connection
   SteadyTime used_at_{};
   SteadyTime retry_at_{};

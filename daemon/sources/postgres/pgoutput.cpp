@@ -19,8 +19,6 @@ namespace {
 // Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
 constexpr std::int64_t kPostgresEpoch = 946'684'800'000'000;
 
-// Object identifiers below are fixed for ever, and none of their types is a domain (access/transam.h).
-constexpr Oid kGenericTypesMin = 10'000;
 // Of one TRUNCATE: each of them is locked, and a server has room for some thousands of locks. A message has room for millions.
 constexpr std::uint32_t kTruncatedMax = 65'536;
 

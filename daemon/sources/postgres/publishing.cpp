@@ -24,9 +24,16 @@ std::optional<Unserved> undecodable(const RelationFacts& relation, const TableFa
   if (relation.kind == 'f') {
     return Unserved{Unserved::Why::kForeign, relation.name, who + " is a foreign table: its changes are not decoded", ""};
   }
+  if (relation.kind == 'S') {
+    return Unserved{Unserved::Why::kNoTable, relation.name, fmt::format("'{}' is a sequence: its changes are not decoded", full_name(relation.name)),
+                    "take it out of the rules"};
+  }
   if (relation.kind != 'r' && relation.kind != 'p') {
     return Unserved{Unserved::Why::kNoTable, relation.name,
                     fmt::format("'{}' is not a table: its changes are not decoded", full_name(relation.name)), ""};
+  }
+  if (relation.name.schema == "pg_catalog" || relation.name.schema == "information_schema") {
+    return Unserved{Unserved::Why::kNoTable, relation.name, who + " belongs to PostgreSQL itself: its changes are not decoded", "take it out of the rules"};
   }
   if (relation.persistence == 't') {
     return Unserved{Unserved::Why::kTemporary, relation.name, who + " is temporary: its changes are not decoded", ""};

@@ -8,6 +8,7 @@
 
 #include "daemon/sources/postgres/publishing.h"
 #include "daemon/sources/postgres/sql_text.h"
+#include "daemon/sources/postgres/value_types.h"
 #include "mapping/did_you_mean.h"
 
 namespace evictd {
@@ -286,133 +287,117 @@ std::optional<Finding> judge_need(const Requirements& requirements, const Facts&
   return lacking.empty() ? std::nullopt : judge(rule, need, *lacking.front(), facts, lacking);
 }
 
-ColumnType column_type(const ColumnFacts& column) {
+// What the catalogue knows of a type that is no domain and, by its modifier, of one column's.
+struct TypeFacts {
+  Oid type = 0;
+  std::string_view name;  // pg_type.typname
+  int modifier = -1;
+  char category = '\0';  // pg_type.typcategory
+  const std::vector<std::string>& labels;
+};
+
+ColumnType type_of(const TypeFacts& facts) {
   using Family = ColumnType::Family;
+  constexpr int kHeader = 4;  // what a modifier is larger by, but of bits and of times
+  const int modifier = facts.modifier;
   ColumnType type;
-  type.name = column.type_name;
-  type.labels = column.enum_labels;
-  const int modifier = column.modifier;
-  constexpr int kHeader = 4;  // what a modifier is larger by
-  if (column.type_name.empty()) return type;
-  if (!column.loose_collation.empty()) type.equal_by = "its collation";
-  if (column.base_type_name == "citext") {
-    type.family = Family::kText;
-    type.equal_by = "citext";
+  const auto of_family = [&type](Family family) {
+    type.family = family;
     return type;
+  };
+  type.labels = facts.labels;
+  if (facts.name == "citext") {
+    type.equal_by = "citext";
+    return of_family(Family::kText);
   }
-  switch (column.base_type) {
+  switch (facts.type) {
     case 16:
-      type.family = Family::kBoolean;
-      return type;
+      return of_family(Family::kBoolean);
     case 17:
-      type.family = Family::kBytea;
-      return type;
+      return of_family(Family::kBytea);
     case 20:
     case 21:
     case 23:
-      type.family = Family::kInteger;
-      type.bytes = column.base_type == 20 ? 8 : column.base_type == 21 ? 2 : 4;
-      return type;
+      type.bytes = facts.type == 20 ? 8 : facts.type == 21 ? 2 : 4;
+      return of_family(Family::kInteger);
     case 700:
     case 701:
-      type.family = Family::kFloat;
-      return type;
+      type.bytes = facts.type == 700 ? 4 : 8;
+      return of_family(Family::kFloat);
     case 1700:
-      type.family = Family::kNumeric;
-      // 11 bits, a signed number since PostgreSQL 15.
-      if (modifier >= kHeader) type.scale = (((modifier - kHeader) & 0x7ff) ^ 1024) - 1024;
-      return type;
-    case 19:
+      if (modifier >= kHeader) {
+        type.digits = (modifier - kHeader) >> 16 & 0xffff;
+        // 11 bits, a signed number since PostgreSQL 15.
+        type.scale = (((modifier - kHeader) & 0x7ff) ^ 1024) - 1024;
+      }
+      return of_family(Family::kNumeric);
+    case 18:  // "char"
+      type.length = 1;
+      return of_family(Family::kText);
+    case 19:  // name
+      type.length = 63;
+      return of_family(Family::kText);
     case 25:
-      type.family = Family::kText;
-      return type;
+    case 1790:  // refcursor
+      return of_family(Family::kText);
     case 1042:
     case 1043:
-      type.family = Family::kText;
       if (modifier >= kHeader) type.length = static_cast<std::size_t>(modifier - kHeader);
-      type.is_padded = column.base_type == 1042 && type.length;
-      return type;
+      type.is_padded = facts.type == 1042 && type.length;
+      return of_family(Family::kText);
     case 114:
     case 3802:
-      type.family = Family::kJson;
-      return type;
+      type.is_binary = facts.type == 3802;
+      return of_family(Family::kJson);
     case 1082:
-      type.family = Family::kDate;
-      return type;
+      return of_family(Family::kDate);
+    case 1083:
     case 1114:
-      type.family = Family::kTimestamp;
-      return type;
     case 1184:
-      type.family = Family::kTimestampTz;
-      return type;
+    case 1266:
+      if (modifier >= 0) type.scale = modifier;
+      type.has_zone = facts.type == 1266;
+      return of_family(facts.type == 1114 ? Family::kTimestamp : facts.type == 1184 ? Family::kTimestampTz : Family::kTime);
     case 2950:
-      type.family = Family::kUuid;
-      return type;
+      return of_family(Family::kUuid);
     case 26:
-      type.family = Family::kOid;
-      return type;
+      return of_family(Family::kOid);
     case 869:
+      return of_family(Family::kInet);
     case 650:
-      type.family = column.base_type == 869 ? Family::kInet : Family::kCidr;
-      return type;
+      return of_family(Family::kCidr);
     case 829:
     case 774:
-      type.family = Family::kMacaddr;
-      type.bytes = column.base_type == 829 ? 6 : 8;
-      return type;
-    case 1083:
-    case 1266:
-      type.family = Family::kTime;
-      type.has_zone = column.base_type == 1266;
-      return type;
+      type.bytes = facts.type == 829 ? 6 : 8;
+      return of_family(Family::kMacaddr);
     case 1560:
     case 1562:
-      type.family = Family::kBits;
-      if (modifier > 0) type.length = static_cast<std::size_t>(modifier);  // without a header
-      type.is_padded = column.base_type == 1560 && type.length;
-      return type;
-    case 1186:  // interval, money
-    case 790:
-    case 3904:  // ranges and multiranges: int4, num, ts, tstz, date, int8
-    case 3906:
-    case 3908:
-    case 3910:
-    case 3912:
-    case 3926:
-    case 4451:
-    case 4532:
-    case 4533:
-    case 4534:
-    case 4535:
-    case 4536:
-    case 600:  // point, lseg, path, box, polygon, line, circle
-    case 601:
-    case 602:
-    case 603:
-    case 604:
-    case 628:
-    case 718:
-    case 3614:  // tsvector, tsquery
-    case 3615:
-    case 24:  // regproc, regprocedure, regoper, regoperator, regclass, regtype, regrole, regnamespace, regconfig, regdictionary, regcollation
-    case 2202:
-    case 2203:
-    case 2204:
-    case 2205:
-    case 2206:
-    case 4096:
-    case 4089:
-    case 3734:
-    case 3769:
-    case 4191:
-      type.family = Family::kOther;
-      return type;
+      if (modifier > 0) type.length = static_cast<std::size_t>(modifier);
+      type.is_padded = facts.type == 1560 && type.length;
+      return of_family(Family::kBits);
+    case 22:  // int2vector, oidvector: arrays to the catalogue, with a text of their own
+    case 30:
+      return of_family(Family::kOther);
     default:
       break;
   }
-  if (column.category == 'A') type.family = Family::kArray;
-  if (column.category == 'E' && !column.enum_labels.empty()) type.family = Family::kEnum;
-  return type;  // any other may print what it likes
+  if (facts.category == 'A') return of_family(Family::kArray);
+  if (facts.category == 'E' && !facts.labels.empty()) return of_family(Family::kEnum);
+  // Interval, money, ranges, composite types, points, tsvector, regclass ...
+  const bool is_known = facts.type < kGenericTypesMin || facts.category == 'C' || facts.category == 'R';
+  return of_family(is_known ? Family::kOther : Family::kForeign);
+}
+
+ColumnType column_type(const ColumnFacts& column, bool is_nullable) {
+  if (column.type_name.empty()) return {};
+  ColumnType type = type_of({column.base_type, column.base_type_name, column.modifier, column.category, column.enum_labels});
+  type.name = column.type_name;
+  type.is_nullable = is_nullable;
+  if (!column.loose_collation.empty() && type.equal_by.empty()) type.equal_by = "its collation";
+  if (type.family == ColumnType::Family::kArray && column.element_type != 0) {
+    type.element.push_back(type_of({column.element_type, column.element_name, column.modifier, column.element_category, column.element_labels}));
+  }
+  return type;
 }
 
 void judge_uses(const Requirements& requirements, const Facts& facts, Findings& findings) {
@@ -421,7 +406,13 @@ void judge_uses(const Requirements& requirements, const Facts& facts, Findings& 
     if (found == facts.tables.end()) continue;
     const ColumnFacts* column = found->second.table.find_column(use.column);
     if (column == nullptr) continue;
-    for (TypeDoubt& doubt : type_doubts(use, column_type(*column))) {
+    // NOT NULL of a table need not be one of the tables below it.
+    const auto relations = found->second.row_relations();
+    const bool is_nullable = column->is_nullable || std::any_of(relations.begin(), relations.end(), [&](const RelationFacts* relation) {
+      const ColumnFacts* same = relation->find_column(use.column);
+      return same == nullptr || same->is_nullable;
+    });
+    for (TypeDoubt& doubt : type_doubts(use, column_type(*column, is_nullable))) {
       findings.push_back({"PG050", doubt.is_certain ? Severity::kError : Severity::kWarning, use.place.to_string(),
                           std::move(doubt.cause), std::move(doubt.hint)});
     }

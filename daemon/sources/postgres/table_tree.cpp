@@ -30,12 +30,16 @@ Result<TableTree> read_tree(Catalogue& catalogue, const std::vector<std::string>
   for (const std::string& table : tables) roots += (roots.empty() ? "" : ", ") + quoted_text(table);
   const auto below = catalogue.query(
       tree_of(roots) +
-      "select n.nspname || '.' || c.relname, rn.nspname, r.relname from tree t"
+      "select n.nspname || '.' || c.relname, rn.nspname, r.relname, c.relispartition, c.relkind from tree t"
       " join pg_class c on c.oid = t.relation join pg_namespace n on n.oid = c.relnamespace"
       " join pg_class r on r.oid = t.root join pg_namespace rn on rn.oid = r.relnamespace"
       " where t.root <> t.relation order by 1, 2, 3");
   if (!below) return tl::unexpected(below.error());
-  for (const auto& row : *below) tree.above[row[0]].push_back({row[1], row[2]});
+  for (const auto& row : *below) {
+    tree.above[row[0]].push_back({row[1], row[2]});
+    if (row[3] != "t") tree.children.insert(row[0]);
+    if (row[4] == "p") tree.partitioned.insert(row[0]);
+  }
   // The column is there since PostgreSQL 15.
   const auto filtered = catalogue.query(
       tree_of(roots) +

@@ -57,14 +57,24 @@ TEST(TypeDoubts, Numbers) {
                                                  "({gte: 7, lte: 7} compares by value)"));
   EXPECT_EQ(where("[abc, 1e3, '.5', '1.']", numeric).size(), 4u);
   numeric.name = "numeric(10,2)";
+  numeric.digits = 10;
   numeric.scale = 2;
   EXPECT_THAT(where("1.50", numeric), IsEmpty());
   EXPECT_THAT(where("1.5", numeric), ElementsAre("error: where: 'c' is never '1.5': its type is numeric(10,2) (its values have 2 digits "
                                                  "after the point, such as '1.50'; {gte: ..., lte: ...} compares by value)"));
   EXPECT_EQ(where("7", numeric).size(), 1u);
-  EXPECT_THAT(where("[1e-7, NaN, 0.5, 7, -0.25]", type(Family::kFloat, "real")), IsEmpty());
-  EXPECT_EQ(where("['0.50', '7.0', '.5', '07']", type(Family::kFloat, "real")).size(), 4u);
-  EXPECT_EQ(where("abc", type(Family::kFloat, "real")).size(), 1u);
+  EXPECT_THAT(where("['99999999.00', '-0.01', '0.00', NaN]", numeric), IsEmpty());
+  for (const char* value : {"'100000000.00'", "'-0.00'", "Infinity", "'01.00'"}) EXPECT_EQ(where(value, numeric).size(), 1u) << value;
+  ColumnType real = type(Family::kFloat, "real"), twice = type(Family::kFloat, "double precision");
+  real.bytes = 4;
+  twice.bytes = 8;
+  EXPECT_THAT(where("['1e-07', NaN, 0.5, 7, -0.25, '-0', '0.0001', 100000, '1e+06', '3.4028235e+38', '1.6777216e+07']", real), IsEmpty());
+  EXPECT_THAT(where("['1e-05', 1000000, '1e+15', 0.1, '5e-324', '9.223372036854776e+18', '123456789012345']", twice), IsEmpty());
+  for (const char* value : {"1e-7", "'0.50'", "'7.0'", "'.5'", "'07'", "1e3", "1000000", "0.12345678901", "16777217", "1e+39", "abc"})
+    EXPECT_EQ(where(value, real).size(), 1u) << value;
+  for (const char* value : {"1e3", "1E+15", "'1e15'", "'1e+06'", "1000000000000000", "0.00001", "1e400"}) EXPECT_EQ(where(value, twice).size(), 1u) << value;
+  EXPECT_THAT(where("1e3", twice), ElementsAre("error: where: 'c' is never '1e3': its type is double precision (its values are written as short as they may "
+                                               "be, this one '1000'; {gte: ..., lte: ...} compares by value)"));
 }
 
 TEST(TypeDoubts, Times) {
@@ -75,6 +85,112 @@ TEST(TypeDoubts, Times) {
                   type(Family::kTimestamp, "timestamp")).size(), 4u);
   EXPECT_THAT(where("'2024-02-03T04:05:06Z'", type(Family::kTimestampTz, "timestamptz")), IsEmpty());
   EXPECT_EQ(where("['2024-02-03T04:05:06', '2024-02-03T04:05:06+02']", type(Family::kTimestampTz, "timestamptz")).size(), 2u);
+}
+
+TEST(TypeDoubts, DaysAndSecondsThatAreNone) {
+  EXPECT_THAT(where("['2024-02-29', '2000-02-29', '0005-02-29 BC', '4713-01-01 BC', '5874897-12-31']", type(Family::kDate, "date")), IsEmpty());
+  for (const char* value : {"2024-02-30", "2023-02-29", "1900-02-29", "2024-13-01", "2024-00-01", "2024-01-00", "0000-01-01", "0004-02-29 BC", "4714-01-01 BC",
+                            "foo BC", "5874898-01-01", "02024-01-01"})
+    EXPECT_EQ(where(std::string("'") + value + "'", type(Family::kDate, "date")).size(), 1u) << value;
+  ColumnType at = type(Family::kTimestamp, "timestamp");
+  EXPECT_THAT(where("['2024-02-03T23:59:59.999999', '0044-03-15T10:00:00 BC', '294276-12-31T00:00:00']", at), IsEmpty());
+  for (const char* value : {"2024-02-03T24:00:00", "2024-02-03T04:60:00", "2024-02-03T04:05:60", "2024-02-03T04:05:06.7891234", "294277-01-01T00:00:00", "0044-03-15 BC"})
+    EXPECT_EQ(where(std::string("'") + value + "'", at).size(), 1u) << value;
+  at.scale = 0;
+  EXPECT_THAT(where("'2024-02-03T04:05:06'", at), IsEmpty());
+  EXPECT_THAT(where("'2024-02-03T04:05:06.5'", at), ElementsAre("error: where: 'c' is never '2024-02-03T04:05:06.5': its type is timestamp (its values are such "
+                                                               "as '2024-02-03T04:05:06'; {gte: ..., lt: ...} compares by value)"));
+  EXPECT_THAT(where("['0044-03-15T10:00:00Z BC', '2024-02-03T04:05:06.7Z']", type(Family::kTimestampTz, "timestamptz")), IsEmpty());
+}
+
+// The one form that jsonb has for a value, and json has not.
+TEST(TypeDoubts, BinaryJson) {
+  ColumnType json = type(Family::kJson, "json"), jsonb = type(Family::kJson, "jsonb");
+  jsonb.is_binary = true;
+  for (const char* value : {R"({"a":2,"b":1})", R"({"b":2,"aa":1})", "1.10", "[1,{\"a\":[]}]", R"("\u001f\n\"")", "-1", "0.0", "true", R"("Ã©")"})
+    EXPECT_THAT(where(std::string("'") + value + "'", jsonb), IsEmpty()) << value;
+  for (const char* value : {R"({"b":1,"a":2})", R"({"aa":1,"b":2})", R"({"a":1,"a":2})", "1e3", "-0", "-0.0", R"("\u0041")", R"("\/")", R"("\u001F")", R"({"x":[1E3]})"}) {
+    EXPECT_EQ(where(std::string("'") + value + "'", jsonb).size(), 1u) << value;
+    EXPECT_THAT(where(std::string("'") + value + "'", json), IsEmpty()) << value;
+  }
+  for (const char* value : {"01", "5.", "2024-02-03", "10.0.0.1", "[1,-]"}) EXPECT_EQ(where(std::string("'") + value + "'", json).size(), 1u) << value;
+}
+
+TEST(TypeDoubts, Arrays) {
+  ColumnType integers = type(Family::kArray, "integer[]");
+  integers.element = {type(Family::kInteger, "")};
+  integers.element[0].bytes = 4;
+  EXPECT_THAT(where("['{1,2}', '{NULL,-7}', '{}', '{{1,2},{3,4}}', '[0:1]={1,2}']", integers), IsEmpty());
+  for (const char* value : {"{01}", "{a}", "{null}", "{\"1\"}", "{1, 2}", "{{1},{2,3}}", "{{1},2}", "{1,{2}}", "{2147483648}", "{", "{1}x", "{1,}", "{{}}"})
+    EXPECT_EQ(where(std::string("'") + value + "'", integers).size(), 1u) << value;
+  ColumnType texts = type(Family::kArray, "text[]");
+  texts.element = {type(Family::kText, "")};
+  EXPECT_THAT(where(R"(['{a,"b c","","NULL","x,y","q\"r"}', '{null1}'])", texts), IsEmpty());
+  for (const char* value : {R"({"a"})", "{a b}", R"({a"b})", "{null}"}) EXPECT_EQ(where(std::string("'") + value + "'", texts).size(), 1u) << value;
+  ColumnType flags = type(Family::kArray, "boolean[]");
+  flags.element = {type(Family::kBoolean, "")};
+  EXPECT_THAT(where("'{t,f,NULL}'", flags), IsEmpty());
+  EXPECT_THAT(where("'{true}'", flags), ElementsAre("error: where: 'c' is never '{true}': its type is boolean[] (its values are arrays, such as '{t,f}' or '{NULL}')"));
+  ColumnType moments = type(Family::kArray, "timestamptz[]");
+  moments.element = {type(Family::kTimestampTz, "")};
+  EXPECT_THAT(where(R"('{"2024-02-03 04:05:06+00"}')", moments), IsEmpty());
+}
+
+// Comparisons that leave nothing of what the type can hold.
+TEST(TypeDoubts, ComparisonsThatNothingPasses) {
+  ColumnType small = type(Family::kInteger, "smallint");
+  small.bytes = 2;
+  EXPECT_THAT(where("{gt: 40000}", small), ElementsAre("error: where: 'c' has no value that passes {gt: 40000}: its type is smallint (compare it with what the type can hold)"));
+  for (const char* none : {"{gte: 32768}", "{lt: -32768}", "{gt: 1, lt: 2}", "{gt: 1.2, lt: 1.8}", "{gte: 6, lte: 7, not: [6, 7]}", "{gt: 1e3, lt: 1001}"})
+    EXPECT_EQ(where(none, small).size(), 1u) << none;
+  for (const char* some : {"{gt: 32766}", "{lte: -32768}", "{gt: 1, lt: 2.5}", "{lt: 40000}", "{gte: 6, lte: 8, not: [6, 7]}", "{not: [1, 2]}"})
+    EXPECT_THAT(where(some, small), IsEmpty()) << some;
+  ColumnType big = type(Family::kInteger, "bigint");
+  big.bytes = 8;
+  EXPECT_THAT(where("{gt: 9223372036854775806}", big), IsEmpty());
+  EXPECT_THAT(where("{gte: -9223372036854775808, lt: -9223372036854775807}", big), IsEmpty());
+  EXPECT_EQ(where("{gt: 9223372036854775807}", big).size(), 1u);
+  ColumnType price = type(Family::kNumeric, "numeric(4,2)");
+  price.digits = 4;
+  price.scale = 2;
+  EXPECT_THAT(where("{gt: 99.98}", price), IsEmpty());
+  EXPECT_THAT(where("{gt: 99.99}", price), ElementsAre("warning: where: 'c' passes {gt: 99.99} with no value but NaN: its type is numeric(4,2) (compare it with what "
+                                                       "the type can hold)"));
+  EXPECT_EQ(where("{gt: 1.001, lt: 1.009}", price).at(0).substr(0, 6), "error:");
+  const ColumnType day = type(Family::kDate, "date");
+  EXPECT_EQ(where("{gt: '2024-02-28', lt: '2024-02-29'}", day).size(), 1u);
+  EXPECT_EQ(where("{gt: '2024-02-03T01:00:00', lt: '2024-02-03T23:00:00'}", day).size(), 1u);
+  EXPECT_THAT(where("{gt: '2024-02-28', lt: '2024-03-01'}", day), IsEmpty());
+  EXPECT_THAT(where("{gt: '20000-01-01'}", day), IsEmpty());
+  EXPECT_THAT(where("{gt: 1, lt: 2}", type(Family::kFloat, "real")), IsEmpty());
+  EXPECT_THAT(where("{gt: 1, lt: 2}", type(Family::kNumeric, "numeric")), IsEmpty());
+  EXPECT_EQ(where("{crosses: 40000}", small).at(0).substr(0, 8), "warning:");
+  small.is_nullable = false;
+  EXPECT_EQ(where("{crosses: 40000}", small).at(0).substr(0, 6), "error:");
+  EXPECT_THAT(where("{crosses: 32767}", small), IsEmpty());
+}
+
+TEST(TypeDoubts, NullOfAColumnThatHasNone) {
+  ColumnType text = type(Family::kText, "text");
+  EXPECT_THAT(where("null", text), IsEmpty());
+  text.is_nullable = false;
+  EXPECT_THAT(where("null", text), ElementsAre("error: where: 'c' is never NULL: its type is text (the column is NOT NULL: leave null out)"));
+  EXPECT_EQ(where("[null, a]", text).at(0).substr(0, 8), "warning:");
+  EXPECT_THAT(where("{not: [a, null]}", text), IsEmpty());
+}
+
+TEST(TypeDoubts, NotThatLeavesNothing) {
+  ColumnType boolean = type(Family::kBoolean, "boolean");
+  EXPECT_THAT(where("{not: [true, false]}", boolean), IsEmpty());  // NULL is left
+  EXPECT_THAT(where("{not: [true, false, null]}", boolean), ElementsAre("error: where: 'c' has no value that 'not' leaves: its type is boolean (leave the "
+                                                                       "condition out, or one of its values)"));
+  boolean.is_nullable = false;
+  EXPECT_EQ(where("{not: [true, false]}", boolean).size(), 1u);
+  ColumnType state = type(Family::kEnum, "state");
+  state.labels = {"draft", "live"};
+  state.is_nullable = false;
+  EXPECT_EQ(where("{not: [live, draft]}", state).size(), 1u);
+  EXPECT_THAT(where("{not: [live]}", state), IsEmpty());
 }
 
 TEST(TypeDoubts, OtherTypes) {
@@ -111,6 +227,7 @@ TEST(TypeDoubts, TypesOfWhichOneValueHasManyTexts) {
   EXPECT_THAT(where("'24 hours'", type(Family::kOther, "interval")),
               ElementsAre("warning: where: 'c' is compared with the text '24 hours': its type is interval (it has to be as PostgreSQL prints it: "
                           "SELECT CAST('24 hours' AS interval);)"));
+  EXPECT_EQ(where("'a=>1'", type(Family::kForeign, "hstore")).at(0).substr(0, 8), "warning:");
   EXPECT_THAT(where("\"'a'\"", type(Family::kOther, "tsvector")), ElementsAre(::testing::HasSubstr("SELECT CAST('''a''' AS tsvector);")));
 }
 
@@ -119,15 +236,17 @@ TEST(TypeDoubts, TypesWithATextOfTheirOwn) {
   EXPECT_THAT(where("['10.0.0.1', '10.0.0.1/8', '::1', 'fe80::/10', '::ffff:1.2.3.4']", inet), IsEmpty());
   EXPECT_EQ(where("['10.0.0.1/32', '10.0.0.01', '10.1', '::1/128', 'FE80::1', 'fe80:0:0:0:0:0:0:1', localhost, '']", inet).size(), 8u);
   EXPECT_THAT(where("['10.0.0.0/8', '10.0.0.1/32', '::/0']", cidr), IsEmpty());
-  EXPECT_EQ(where("['10.0.0.0', '10.0.0.0/33', '10.0.0.0/08']", cidr).size(), 3u);
+  EXPECT_EQ(where("['10.0.0.0', '10.0.0.0/33', '10.0.0.0/08', '10.0.0.1/8', '10.1.0.0/15', 'fe80::1/10']", cidr).size(), 6u);
   ColumnType time = type(Family::kTime, "time without time zone");
   EXPECT_THAT(where("['09:00:00', '24:00:00', '09:00:00.5', '09:00:00.123456']", time), IsEmpty());
   EXPECT_THAT(where("['9:00']", time),
               ElementsAre("error: where: 'c' is never '9:00': its type is time without time zone (its values are such as '09:00:00' or '09:00:00.5')"));
-  EXPECT_EQ(where("['09:00', '09:00:00.50', '09:00:00+00', noon]", time).size(), 4u);
+  EXPECT_EQ(where("['09:00', '09:00:00.50', '09:00:00+00', noon, '25:00:00', '24:00:01', '09:60:00', '09:00:60']", time).size(), 8u);
   time.has_zone = true;
   EXPECT_THAT(where("['09:00:00+00', '09:00:00.5-03:30']", time), IsEmpty());
-  EXPECT_EQ(where("['09:00:00', '09:00:00Z', '09:00:00+0']", time).size(), 3u);
+  EXPECT_EQ(where("['09:00:00', '09:00:00Z', '09:00:00+0', '09:00:00+00:00', '09:00:00+16', '09:00:00-00', '09:00:00+01:99']", time).size(), 7u);
+  time.scale = 0;
+  EXPECT_EQ(where("['09:00:00.5+00']", time).size(), 1u);
   ColumnType mac = type(Family::kMacaddr, "macaddr");
   mac.bytes = 6;
   EXPECT_THAT(where("['08:00:2b:01:02:03']", mac), IsEmpty());
@@ -188,6 +307,20 @@ TEST(TypeDoubts, Templates) {
   EXPECT_EQ(key("k:{c|date('%Y')}", type(Family::kText, "text")).at(0).substr(0, 8), "warning:");
   EXPECT_EQ(key("k:{c|date('%Y')}", type(Family::kUuid, "uuid")).at(0).substr(0, 6), "error:");
   EXPECT_THAT(key("k:{c|lower}", type(Family::kUuid, "uuid")), IsEmpty());
+  // What an extension prints may be JSON; a composite type or a range never is.
+  for (const char* text : {"k:{c.a}", "k:{c.*}", "k:{c|date('%Y')}"}) {
+    EXPECT_EQ(key(text, type(Family::kForeign, "hstore")).at(0).substr(0, 8), "warning:") << text;
+    EXPECT_EQ(key(text, type(Family::kOther, "address")).at(0).substr(0, 6), "error:") << text;
+  }
+  ColumnType list = type(Family::kArray, "integer[]");
+  list.element = {type(Family::kInteger, "")};
+  EXPECT_THAT(key("k:{c.*}", list), IsEmpty());
+  EXPECT_EQ(key("k:{c.*.x}", list).at(0).substr(0, 6), "error:");
+  EXPECT_EQ(key("k:{c.*|date('%Y')}", list).at(0).substr(0, 6), "error:");
+  list.element = {type(Family::kText, "")};
+  EXPECT_EQ(key("k:{c.*.x}", list).at(0).substr(0, 8), "warning:");
+  list.element = {type(Family::kDate, "")};
+  EXPECT_THAT(key("k:{c.*|date('%Y')}", list), IsEmpty());
 }
 
 }  // namespace

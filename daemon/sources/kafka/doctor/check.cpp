@@ -179,13 +179,15 @@ Findings check_kafka(const KafkaOptions& options, const RuleSet& rules, const As
     report("KF001", "group '" + options.group + "'", (*client)->explained(history.error()));
     return findings;
   }
-  check_topic_names(options, rules, *topics, findings);
+  const auto named = rules.tables();
+  std::optional<Result<TableTree>> tree;
+  if (ask_table_tree) tree = ask_table_tree(named);
+  check_topic_names(options, rules, *topics, findings, tree && *tree ? &**tree : nullptr);
   auto admin = KafkaAdmin::make(options);
   if (!admin) {
     report("KF001", "kafka", admin.error());
     return findings;
   }
-  const auto named = rules.tables();
   const std::set<std::string> mapped(named.begin(), named.end());
   std::vector<TopicPartition> partitions;
   std::size_t looked_at = 0;
@@ -216,11 +218,11 @@ Findings check_kafka(const KafkaOptions& options, const RuleSet& rules, const As
   }
   check_transport(**admin, options, findings);
   check_group(**admin, options, findings);
-  if (ask_table_tree) {
-    if (const auto tree = ask_table_tree(named); tree) {
-      check_tables(&*tree, *topics, findings);
+  if (tree) {
+    if (*tree) {
+      check_tables(&**tree, *topics, findings);
     } else {
-      findings.push_back({"KF008", Severity::kError, "postgres_url", tree.error().text,
+      findings.push_back({"KF008", Severity::kError, "postgres_url", tree->error().text,
                           "evictd acts on no event before this database has answered"});
     }
   }

@@ -32,7 +32,7 @@ struct Seen {
 }  // namespace
 
 void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
-                       const std::map<std::string, std::int32_t>& topics, Findings& findings) {
+                       const std::map<std::string, std::int32_t>& topics, Findings& findings, const TableTree* tree) {
   for (const std::string& wanted : options.topics) {
     const auto entry = WantedTopic::parse(wanted);
     if (!entry) continue;  // said before
@@ -60,6 +60,11 @@ void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
     if (EnvelopeDecoder::table_of_topic(topic).empty()) all_are_named_by_table = false;
     for (const std::string& table : named) {
       if (is_topic_of(topic, table)) tables.insert(table);
+    }
+    if (tree == nullptr) continue;
+    for (const auto& [below, above] : tree->above) {
+      if (!is_topic_of(topic, below)) continue;
+      for (const TableName& table : above) tables.insert(table.schema + "." + table.table);
     }
   }
   if (!control.empty()) {
@@ -233,20 +238,22 @@ void check_tables(const TableTree* tree, const std::map<std::string, std::int32_
                         "remove the filter: ALTER PUBLICATION ... SET TABLE without WHERE"});
   }
   for (const auto& [below, above] : tree->above) {
+    if (tree->partitioned.contains(below)) continue;
+    const bool is_child = tree->children.contains(below);
     const bool has_topic = [&, &table = below, &parents = above] {
       return std::any_of(topics.begin(), topics.end(), [&](const auto& topic) {
         return is_topic_of(topic.first, table) ||
                // Partitions whose events name the root (publish.via.partition.root).
-               std::any_of(parents.begin(), parents.end(), [&](const TableName& parent) {
+               (!is_child && std::any_of(parents.begin(), parents.end(), [&](const TableName& parent) {
                  return is_topic_of(topic.first, parent.schema + "." + parent.table);
-               });
+               }));
       });
     }();
     if (has_topic) continue;
     findings.push_back({"KF008", Severity::kWarning, below,
-                        fmt::format("lies below '{}.{}', which a rule names, but no topic of 'topics' is named after either",
-                                    above.front().schema, above.front().table),
-                        "let 'topics' match its topic, and the connector capture it"});
+                        fmt::format("lies below '{}.{}', which a rule names, but no topic of 'topics' is named after {}",
+                                    above.front().schema, above.front().table, is_child ? "it" : "either"),
+                        "let 'topics' match its topic, and the connector capture it; a topic comes with the first event"});
   }
 }
 

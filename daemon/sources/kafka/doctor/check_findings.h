@@ -15,9 +15,9 @@
 
 namespace evictd {
 
-// KF002. `topics`: the existing ones that are subscribed.
+// KF002. `topics`: the existing ones that are subscribed. `tree`: what lies below the tables, whose topics are theirs; null: not known.
 void check_topic_names(const KafkaOptions& options, const RuleSet& rules,
-                       const std::map<std::string, std::int32_t>& topics, Findings& findings);
+                       const std::map<std::string, std::int32_t>& topics, Findings& findings, const TableTree* tree = nullptr);
 
 // KF005. At most one finding of a kind for each topic. True when some record came from PostgreSQL.
 // `schemas`: what the registry has given; null: there is none. Records whose schema is not there are left out.

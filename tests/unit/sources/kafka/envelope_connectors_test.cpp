@@ -117,6 +117,26 @@ constexpr TypeCase kTypes[] = {
 
 INSTANTIATE_TEST_SUITE_P(Types, EnvelopeType, testing::ValuesIn(kTypes));
 
+// What `{x.*}` makes of an element is what it makes of a column of that type.
+TEST(EnvelopeArrays, ElementsAreOfTheirType) {
+  const auto element_of = [](const std::string& items, const std::string& json) {
+    const std::string value = fmt::format(R"({{"schema":{{"type":"struct","fields":[{{"type":"struct","field":"after","fields":)"
+                                          R"([{{"field":"x","type":"array","items":{{{}}}}}]}}]}},"payload":{{"op":"c","after":{{"x":{}}}}}}})",
+                                          items, json);
+    EnvelopeDecoder decoder;
+    const auto decoded = decoder.decode(record_of("s.public.t", std::nullopt, value));
+    EXPECT_TRUE(decoded) << items;
+    return decoded->change.relation->columns.at(0).element;
+  };
+  EXPECT_EQ(element_of(R"("type":"boolean")", "[true]"), ValueType::kBoolean);
+  EXPECT_EQ(element_of(R"("type":"array","items":{"type":"boolean"})", "[[true]]"), ValueType::kBoolean);
+  EXPECT_EQ(element_of(R"("type":"int64","name":"io.debezium.time.MicroTimestamp")", "[0]"), ValueType::kTimestamp);
+  EXPECT_EQ(element_of(R"("type":"string","name":"io.debezium.time.ZonedTimestamp")", R"(["2024-02-03T04:05:06Z"])"), ValueType::kTimestampTz);
+  EXPECT_EQ(element_of(R"("type":"string","name":"io.debezium.data.Json")", R"(["{}"])"), ValueType::kJson);
+  EXPECT_EQ(element_of(R"("type":"bytes")", R"(["3q0="])"), ValueType::kBytea);
+  EXPECT_EQ(element_of(R"("type":"string")", R"(["a"])"), ValueType::kText);
+}
+
 // A sample file: comment lines with '#', then per record: topic, key, value, what it decodes to.
 struct Sample {
   std::string topic, key, value, expected;

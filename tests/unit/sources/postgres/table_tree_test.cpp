@@ -22,13 +22,15 @@ TEST_F(PostgresTableTreeTest, ChildrenAndPartitionsLieBelowWhatRulesName) {
       "create table a (id int primary key); create table \"b'b\" (id int primary key);"
       "create table c (primary key (id)) inherits (a, \"b'b\"); create table d (primary key (id)) inherits (c);"
       "create table p (id int primary key) partition by range (id);"
-      "create table p1 partition of p for values from (0) to (10); create table other (id int)");
+      "create table p1 partition of p for values from (0) to (10) partition by range (id); create table other (id int)");
   const auto found = tree({"public.a", "public.b'b", "public.p", "public.other", "public.none"});
   ASSERT_TRUE(found) << found.error().text;
   const TableName a{"public", "a"}, b{"public", "b'b"}, p{"public", "p"};
   EXPECT_EQ(found->above, (std::map<std::string, std::vector<TableName>>{
                               {"public.c", {a, b}}, {"public.d", {a, b}}, {"public.p1", {p}}}));
   EXPECT_THAT(found->filtered, IsEmpty());
+  EXPECT_THAT(found->children, ElementsAre("public.c", "public.d"));
+  EXPECT_THAT(found->partitioned, ElementsAre("public.p1"));
 }
 
 TEST_F(PostgresTableTreeTest, RowFiltersOfThePublication) {
