@@ -74,6 +74,11 @@ Error explain_failure(const PostgresFailure& failure, const FailureContext& cont
     return {ErrorKind::kTransient, text,
             "raise max_replication_slots, or drop a slot that nobody needs any more"};
   }
+  if (state.empty() && failure.text.find("does not support SSL") != std::string::npos) {
+    return {ErrorKind::kConnection, text,
+            "PostgreSQL is there, without TLS: give it a certificate (ssl = on, ssl_cert_file, ssl_key_file); or name another sslmode in postgres.url, where "
+            "nobody on the way may read passwords and rows"};
+  }
   if (const std::string_view hint = hint_when_full(state); !hint.empty()) return {ErrorKind::kTransient, text, std::string(hint)};
   return {state.empty() || state.starts_with("08") || state.starts_with("57")
               ? ErrorKind::kConnection

@@ -41,6 +41,12 @@ TEST(Failure, ADatabaseThatTheRoleMayNotConnectToIsGranted) {
             "ALTER ROLE \"evictd\" REPLICATION;");
 }
 
+TEST(Failure, AServerWithoutTlsIsToldAsOne) {
+  const Error error = explained("", "connection to server at \"db\", port 5432 failed: server does not support SSL, but SSL was required");
+  EXPECT_EQ(error.kind, ErrorKind::kConnection);
+  EXPECT_TRUE(error.hint.starts_with("PostgreSQL is there, without TLS: ")) << error.hint;
+}
+
 TEST(Failure, AnImpossibleSlotNameIsUsage) {
   const Error error =
       explained("42602", "replication slot name \"My-Slot\" contains invalid character");
