@@ -172,7 +172,7 @@ void PostgresSource::on_relation_gone(const Relation& relation) {
 }
 
 void PostgresSource::on_logical_message(std::string_view prefix, std::string_view content) {
-  if (heartbeat_.is_news(prefix, content)) handler_->on_heartbeat();
+  if (const auto sent = heartbeat_.news(prefix, content)) handler_->on_heartbeat(*sent);
 }
 
 void PostgresSource::deliver_snapshots() {
