@@ -93,6 +93,13 @@ std::vector<ColumnNeed> column_needs(const RuleSet& rules) {
   for (std::uint32_t index = 0; index < compiled.rules.size(); ++index) {
     const RuleInfo& info = compiled.infos[index];
     const CompiledRule& rule = compiled.rules[index];
+    // What a join implies is made of its templates, and follows their promises.
+    const auto is_awaited = [&](const std::string& column) {
+      return info.implied_via.empty() &&
+             (std::find(rule.when_changed.begin(), rule.when_changed.end(), column) != rule.when_changed.end() ||
+              std::any_of(rule.where.begin(), rule.where.end(),
+                          [&](const Condition& condition) { return condition.crosses && condition.column == column; }));
+    };
     const auto add = [&](const std::string& column, const Place& place, std::string where,
                          bool is_condition, bool update_only) {
       ColumnNeed need;
@@ -105,6 +112,7 @@ std::vector<ColumnNeed> column_needs(const RuleSet& rules) {
       need.on_update_new = info.is_on(Operation::kUpdate);
       need.on_update_old = info.is_on(Operation::kUpdate) && !rule.is_immutable(column);
       need.on_delete_old = !update_only && info.is_on(Operation::kDelete);
+      need.is_awaited = is_awaited(column);
       needs.push_back(std::move(need));
     };
     const std::string via = "via '" + info.implied_via + "'";

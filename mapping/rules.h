@@ -224,6 +224,7 @@ struct ColumnNeed {
   bool on_update_new = false;
   bool on_update_old = false;  // false for immutable columns
   bool on_delete_old = false;
+  bool is_awaited = false;  // `when_changed` or `crosses` waits for updates of it: nobody can promise that there are none
 };
 // (Of `version`: a value that is not sent only costs: no fill of that key is accepted while its tombstone lives.)
 std::vector<ColumnNeed> column_needs(const RuleSet& rules);

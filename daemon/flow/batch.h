@@ -49,7 +49,7 @@ struct Batch {
   std::vector<Xid> xids;
   // When all of them were known to be in the stream; min(): nothing is known of that, max(): not of all.
   SteadyTime known_since = SteadyTime::min();
-  std::optional<SystemTime> oldest_commit;
+  std::optional<SystemTime> oldest_commit;  // never from the future of when it came: what lag is measured by
   std::vector<SystemTime> commits;   // of each transaction that ends here and has something in `parts` or `purges`
   // Of the transaction that began in an earlier batch and ends here, with nothing in `parts` or `purges` of this one.
   std::optional<SystemTime> carried_commit;

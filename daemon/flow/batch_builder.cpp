@@ -55,8 +55,9 @@ void BatchBuilder::use(std::shared_ptr<const RuleSet> rules) {
   batch_->rules = rules_;
 }
 
-void BatchBuilder::begin(const TransactionBegin& begin) {
+void BatchBuilder::begin(const TransactionBegin& begin, SystemTime received) {
   current_ = begin;
+  owed_since_ = std::min(begin.commit_time, received);
   in_transaction_ = true;
   noted_ = has_direct_ = has_lookup_ = is_carried_ = false;
 }
@@ -66,9 +67,7 @@ void BatchBuilder::note_xid() {
   noted_ = true;
   batch_->xids.push_back(current_.xid);
   batch_->known_since = std::max(batch_->known_since, current_.known_since.value_or(SteadyTime::max()));
-  if (!batch_->oldest_commit || current_.commit_time < *batch_->oldest_commit) {
-    batch_->oldest_commit = current_.commit_time;
-  }
+  if (!batch_->oldest_commit || owed_since_ < *batch_->oldest_commit) batch_->oldest_commit = owed_since_;
   bytes_ += sizeof(Xid);
 }
 

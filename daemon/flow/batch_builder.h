@@ -25,7 +25,9 @@ class BatchBuilder {
   // The rules of the batches from here on. REQUIRES: empty().
   void use(std::shared_ptr<const RuleSet> rules);
 
-  void begin(const TransactionBegin& begin);
+  // `received`: by our clock. A commit from the future, by a server whose clock is ahead, is owed since then: its age would else be
+  // none for as long as the clocks differ.
+  void begin(const TransactionBegin& begin, SystemTime received = SystemTime::max());
   // `row_version`: for keys of a rule with a version column, see Texts::row_versions.
   void add(std::uint32_t rule, InvalidationKind kind, std::string_view text, std::string_view row_version = {});
   void add_purge(std::uint32_t rule, std::uint32_t pattern);
@@ -75,6 +77,7 @@ class BatchBuilder {
   std::size_t raises_ = 0;  // of counters by further transactions
   std::size_t bytes_ = 0;
   TransactionBegin current_{};
+  SystemTime owed_since_{};
   bool in_transaction_ = false;
   // What of the current transaction is in the batch.
   bool has_direct_ = false;

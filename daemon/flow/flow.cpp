@@ -121,7 +121,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   void on_gap(const Gap& gap) override;
   void on_snapshot(const Snapshot& snapshot) override;
   void on_found(const LookupAnswer& answer) override { lookups_.answer(answer, now_); }
-  void on_heartbeat() override;
+  void on_heartbeat(SteadyTime sent) override;
   void on_keepalive(const Position& position) override;
   void came_to(const Position& position, bool is_end);
   void leave_known(std::uint32_t stream, std::uint64_t reached);
@@ -401,9 +401,10 @@ void Flow::Impl::on_snapshot(const Snapshot& snapshot) {
   for (Entry& entry : lanes_) entry.lane->snapshot(snapshot, now_);
 }
 
-void Flow::Impl::on_heartbeat() {
+// One that took long says nothing of what came behind it.
+void Flow::Impl::on_heartbeat(SteadyTime sent) {
   last_heartbeat_ = now_.steady;
-  current_at_ = now_.steady;
+  current_at_ = std::max(current_at_, std::min(sent, now_.steady));
   is_caught_up_ = true;
 }
 

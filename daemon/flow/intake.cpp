@@ -59,7 +59,7 @@ void Intake::cut_off(Now now) {
 void Intake::begin(const TransactionBegin& begin, Now now) {
   is_alone_ = visibility_.is_hanging(begin, now.system);
   if (is_alone_) close(now);
-  builder_.begin(begin);
+  builder_.begin(begin, now.system);
   ++transaction_;
 }
 

@@ -154,8 +154,8 @@ class SourceHandler {
   virtual void on_snapshot(const Snapshot& snapshot) = 0;
   // The answer to look_up(). The default is for those who never ask.
   virtual void on_found(const LookupAnswer&) {}
-  // Our own heartbeat came back through the stream.
-  virtual void on_heartbeat() = 0;
+  // Our own heartbeat, which was sent at that time, came back through the stream: so has everything that was there before it.
+  virtual void on_heartbeat(SteadyTime sent) = 0;
 
   // The server has sent everything up to `position` and nothing of it is still to come (a keepalive of an idle
   // or foreign-busy database). Not called between begin and commit. It is acknowledged when

@@ -131,7 +131,7 @@ def test_a_frozen_stream_is_replaced_before_the_server_gives_it_up(postgres, cac
     middle.freeze = None
     postgres.execute("update products set price_cents = 7 where id = 1")
     assert postgres.value("show wal_sender_timeout") == "1min"
-    evictd.wait_until_ready(20)
+    evictd.wait_until_ready(35)
     assert "is held by our own earlier session" in evictd.log_text()
     scenarios.gone(cache, "product:1")
     oracle.converge(postgres, evictd)

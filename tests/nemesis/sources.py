@@ -25,7 +25,7 @@ def assert_at_rest(one, may_be_idle=False):
     assert one.is_ready(), one.http("/readyz")
 
 
-# Without any word from the source, evictd counts as current for so long (FlowOptions::current_for).
+# Without any word from Kafka, evictd counts as current for so long (FlowOptions::current_for).
 CURRENT_FOR = 30
 
 

@@ -47,6 +47,7 @@ class FakeSource final : public Source {
   int snapshot_delay_steps = 0;   // answers to request_snapshot() come so many steps later
   std::size_t changes_per_step = 3;
   bool heartbeat = false;
+  SteadyTime::duration heartbeat_age{0};  // how long it took through the stream
   std::uint64_t foreign_bytes = 0;  // of WAL behind what the stream sends: another database's, or a long transaction's
   std::optional<std::uint64_t> retained_bytes;
   std::optional<std::int64_t> safe_bytes;
@@ -98,7 +99,7 @@ class FakeSource final : public Source {
     answer_lookup(handler);
     if (heartbeat) {
       heartbeat = false;
-      handler.on_heartbeat();
+      handler.on_heartbeat(now.steady - heartbeat_age);
     }
     if (bytes_max > 0) stream(handler);
   }

@@ -195,7 +195,7 @@ class SourceJournal final : public SourceHandler {
     gaps.push_back({gap, gap, false});
   }
   void on_snapshot(const Snapshot& snapshot) override { snapshots.push_back(snapshot); }
-  void on_heartbeat() override { ++heartbeats; }
+  void on_heartbeat(SteadyTime) override { ++heartbeats; }
   void on_keepalive(const Position& position) override {
     EXPECT_FALSE(open_) << "a keepalive inside a transaction";
     keepalive = position;

@@ -95,7 +95,7 @@ class Watcher final : public SourceHandler {
   void on_relation_gone(const Relation& relation) override { mapper_.forget(relation); }
   void on_gap(const Gap& gap) override { log_.warning(fmt::format("gap: {}", gap.detail)); }
   void on_snapshot(const Snapshot&) override {}
-  void on_heartbeat() override {}
+  void on_heartbeat(SteadyTime) override {}
   void on_keepalive(const Position& position) override { source_.acknowledge(position); }
 
  private:

@@ -181,6 +181,8 @@ FlowOptions flow_options(const Config& config) {
   options.on_first_start = config.on_first_start;
   options.source_peer = config.postgres ? "postgres" : "kafka";
   options.held_bytes_max = config.inflight_bytes_max;
+  // PostgreSQL is asked for a sign of life whenever it has been silent for 3 s. Behind Kafka such signs are Debezium's, at its own pace.
+  if (config.postgres) options.current_for = std::chrono::seconds(10);
   return options;
 }
 

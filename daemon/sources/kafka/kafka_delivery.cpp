@@ -54,7 +54,7 @@ bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
   }
   if (decoded->change.relation != nullptr && must_wait_for_place(*decoded->change.relation)) return false;
   assignment.delivered = next;
-  if (decoded->kind == RecordKind::kHeartbeat) handler_->on_heartbeat();
+  if (decoded->kind == RecordKind::kHeartbeat) handler_->on_heartbeat(now_.steady);
   if (decoded->commit_time.time_since_epoch().count() > 0)
     numbers_.last_record_time = decoded->commit_time;
   const bool wanted = decoded->kind == RecordKind::kChange ||

@@ -60,6 +60,13 @@ Error explain_failure(const PostgresFailure& failure, const FailureContext& cont
             "this looks like a connection pooler: point postgres.url at the server itself"};
   }
   if (is_unreadable_text(state)) return {ErrorKind::kData, text, {}};
+  if (state.starts_with("22") && state != "22023") {  // that one is of the connection's settings
+    // Of what the stream sends, only a row filter computes; and the publication decides as it was when the row was written.
+    return {ErrorKind::kData, at + text_without_values(failure),
+            fmt::format("a row filter of the publication fails at a row: publish the tables without one. What was written before that still fails: "
+                        "SELECT pg_drop_replication_slot({}); evictd makes it anew, and purges what its rules match",
+                        quoted_text(context.slot))};
+  }
   if (state == "42602") {
     return {ErrorKind::kUsage, text,
             "postgres.slot: lower-case letters, digits and underscores, at most 63 of them"};

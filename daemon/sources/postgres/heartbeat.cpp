@@ -20,7 +20,8 @@ std::optional<std::string> Heartbeat::beats(bool can, SteadyTime now) {
     return std::nullopt;
   }
   if (!next_.begins(now, interval_)) return std::nullopt;
-  return fmt::format("{} {}", token_, ++count_);
+  sent_at_[++count_ % sent_at_.size()] = now;
+  return fmt::format("{} {}", token_, count_);
 }
 
 std::optional<std::string> Heartbeat::emitted(const Result<void>& answer, SteadyTime now) {
@@ -31,12 +32,13 @@ std::optional<std::string> Heartbeat::emitted(const Result<void>& answer, Steady
   return std::exchange(problem_, {});
 }
 
-bool Heartbeat::is_news(std::string_view prefix, std::string_view content) const {
-  if (prefix != kPrefix || !content.starts_with(token_)) return false;
+std::optional<SteadyTime> Heartbeat::news(std::string_view prefix, std::string_view content) const {
+  if (prefix != kPrefix || !content.starts_with(token_)) return std::nullopt;
   content.remove_prefix(std::min(content.size(), token_.size() + 1));
   std::uint64_t number = 0;
   std::from_chars(content.data(), content.data() + content.size(), number);
-  return number > before_;
+  if (number <= before_ || number > count_) return std::nullopt;
+  return count_ - number < sent_at_.size() ? sent_at_[number % sent_at_.size()] : SteadyTime::min();
 }
 
 }  // namespace evictd

@@ -3,6 +3,7 @@
 // server is open, and how long it is, when nobody writes. Pure: the caller emits them.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -35,8 +36,8 @@ class Heartbeat {
   // Whether it was emitted. -> why it cannot be, where that is a right that was taken away: the stream is as good without, only an idle
   // database is then not measured.
   std::optional<std::string> emitted(const Result<void>& answer, SteadyTime now);
-  // A logical message in the stream, of anybody.
-  bool is_news(std::string_view prefix, std::string_view content) const;
+  // A logical message in the stream, of anybody. -> when it was sent, if it is ours and news; min(): too long ago to know.
+  std::optional<SteadyTime> news(std::string_view prefix, std::string_view content) const;
 
   // Why readiness is refused; empty: it is not.
   const std::string& problem() const { return problem_; }
@@ -47,6 +48,7 @@ class Heartbeat {
   Recurring next_;
   std::uint64_t count_ = 0;
   std::uint64_t before_ = 0;  // this connection
+  std::array<SteadyTime, 64> sent_at_{};  // the latest, by number modulo their count
   std::string problem_;
 };
 

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::chrono::seconds kSnapshotsAwayMax{3};
 constexpr std::chrono::seconds kCatalogueLate{5};
+constexpr std::chrono::seconds kSilenceTold{20};
 
 }  // namespace
 
@@ -25,6 +26,7 @@ PostgresSource::PostgresSource(PostgresOptions options)
       slot_(options_.temporary_slot
                 ? fmt::format("{}_watch_{}", options_.slot.substr(0, 40), ::getpid())
                 : options_.slot),
+      silence_(kSilenceTold),
       snapshots_away_(kSnapshotsAwayMax),
       catalogue_away_(kCatalogueLate),
       watch_(options_.watch_interval),
@@ -214,7 +216,9 @@ SourceStatus PostgresSource::status() const {
     if (statistics_->restart != Lsn{}) status.slot_retained_bytes = behind(statistics_->restart);
     status.slot_safe_wal_bytes = statistics_->safe_wal_bytes;
   }
-  if (is_streaming() && snapshots_away_.is_told()) {
+  if (is_streaming() && silence_.is_told()) {
+    status.problem = kSilentText;
+  } else if (is_streaming() && snapshots_away_.is_told()) {
     status.problem = "cannot ask which transactions are visible: " + snapshots_.problem();
   } else if (catalogue_away_.is_told()) {
     status.problem = kCatalogueLateText;

@@ -46,6 +46,8 @@
 
 namespace evictd {
 
+// Said of a stream that is not given up yet: the server may be at a large transaction of which it sends nothing.
+inline constexpr const char* kSilentText = "PostgreSQL says nothing in the stream, although it was asked: what has changed since is not known yet";
 inline constexpr const char* kCatalogueLateText =
     "PostgreSQL does not answer questions about its catalogue for more than 5 s";
 
@@ -128,6 +130,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void run_side_work();
   void watch_snapshots();
   void watch_catalogue();
+  void watch_silence();
   void look_at_catalogue();
   void looked_at_catalogue(Result<Facts> answer);
   void read_statistics();
@@ -205,6 +208,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   StreamXids xids_;
   std::string impossible_;  // what a begin said that cannot be
   AsStored as_stored_;
+  Outage silence_;
   SteadyTime unacknowledged_since_{};  // or later: the last step at which nothing was
 
   // Beside it.

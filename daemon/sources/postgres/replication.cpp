@@ -14,9 +14,12 @@ namespace {
 
 // Acknowledgements are told at most this often: each costs the server a wake-up.
 constexpr std::chrono::milliseconds kAcknowledgeInterval{100};
-// Silence after which the server is asked for a sign of life, and as long again until it is given
-// up.
-constexpr std::chrono::seconds kSilenceMax{10};
+// Silence after which the server is asked for a sign of life. Its answer is also what an idle stream is
+// known to be current by (FlowOptions::current_for), so it is asked well before that ends.
+constexpr std::chrono::seconds kAskAfter{3};
+constexpr std::chrono::seconds kSilenceLeast{20};
+// What a busy server may take on top.
+constexpr std::chrono::seconds kSilenceMargin{10};
 constexpr std::chrono::milliseconds kEndPatience{2'000};
 // For IDENTIFY_SYSTEM and START_REPLICATION; the creation of a slot takes as long as it takes.
 constexpr std::chrono::seconds kAnswerMax{20};
@@ -144,7 +147,7 @@ void ReplicationStream::wait_for(Waiting& waiting, bool want_data) const {
     if (wants_keepalive_) waiting.wake_at(SteadyTime::min());
     if (sent_ < may_acknowledge())
       waiting.wake_at(last_status_ + kAcknowledgeInterval);
-    if (want_data) waiting.wake_at(last_heard_ + (asked_for_reply_ ? 2 : 1) * kSilenceMax);
+    if (want_data) waiting.wake_at(last_heard_ + (asked_for_reply_ ? silence_max_ : kAskAfter));
   }
 }
 
@@ -155,6 +158,13 @@ void ReplicationStream::create_slot(const std::string& slot, bool is_temporary) 
   state_ = State::kCreatingSlot;
 }
 
+// While the server works off a large transaction of which it sends nothing (a bulk load of tables that are not published), it
+// looks at its connection, and so at what we ask, only when half of wal_sender_timeout has passed since it last did
+// (PostgreSQL's walsender.c, WalSndUpdateProgress). Given up before that, it would begin with that transaction again each time, for ever.
+std::chrono::milliseconds ReplicationStream::silence_max_of(std::chrono::milliseconds wal_sender_timeout) {
+  return std::max<std::chrono::milliseconds>(kSilenceLeast, wal_sender_timeout / 2 + kSilenceMargin);
+}
+
 void ReplicationStream::start_streaming(const StartOptions& options, Now now) {
   EVICTD_CHECK(state_ == State::kReady);
   // From 0/0: the slot knows where to go on, whatever we might believe.
@@ -163,6 +173,7 @@ void ReplicationStream::start_streaming(const StartOptions& options, Now now) {
       quoted_name(options.slot), quoted_option(quoted_name(options.publication)),
       options.with_messages ? ", messages 'true'" : ""));
   status_interval_ = options.status_interval;
+  silence_max_ = options.silence_max;
   received_ = acknowledged_ = sent_ = options.confirmed;
   last_heard_ = now.steady;
   asked_for_reply_ = false;
@@ -220,14 +231,14 @@ void ReplicationStream::keep_alive(Now now, bool is_reading) {
   heard_ = false;
   was_reading_ = is_reading;
   const auto silence = now.steady - last_heard_;
-  if (silence >= 2 * kSilenceMax && asked_for_reply_) {
+  if (silence >= silence_max_ && asked_for_reply_) {
     return fail_with(PostgresFailure{
         "",
         fmt::format("the server has been silent for {} s",
                     std::chrono::duration_cast<std::chrono::seconds>(silence).count()),
         false});
   }
-  if (silence >= kSilenceMax && !asked_for_reply_) {
+  if (silence >= kAskAfter && !asked_for_reply_) {
     asked_for_reply_ = true;
     return send_status(now, true);
   }

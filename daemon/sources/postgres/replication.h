@@ -72,7 +72,10 @@ class ReplicationStream {
     bool with_messages = false;  // logical messages of everybody, ours among them; PostgreSQL 14
     Lsn confirmed;               // what the slot has confirmed: streaming goes on from there
     std::chrono::milliseconds status_interval{10'000};
+    std::chrono::milliseconds silence_max{20'000};  // a server that is asked for a sign of life gives one sooner, or is gone
   };
+  // How long a server with this `wal_sender_timeout` may say nothing although it lives.
+  static std::chrono::milliseconds silence_max_of(std::chrono::milliseconds wal_sender_timeout);
   // REQUIRES: kReady. kStreaming when the server agreed.
   void start_streaming(const StartOptions& options, Now now);
 
@@ -95,6 +98,11 @@ class ReplicationStream {
   // something.
   void keep_alive(Now now, bool is_reading);
 
+  // Since when the server has said nothing although it was asked; none: it answers, or nothing was asked of it.
+  std::optional<SteadyTime> silent_since() const {
+    return state_ == State::kStreaming && asked_for_reply_ ? std::optional(last_heard_) : std::nullopt;
+  }
+
   // Tells the server the last position and that we are leaving. kClosed once it has answered.
   void end(Now now);
 
@@ -113,6 +121,7 @@ class ReplicationStream {
   SystemIdentity identity_;
   Lsn created_at_;
   std::chrono::milliseconds status_interval_{10'000};
+  std::chrono::milliseconds silence_max_{20'000};
 
   Lsn received_;      // everything before this has been handed out
   Lsn acknowledged_;  // what the caller has finished

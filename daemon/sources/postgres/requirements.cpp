@@ -152,8 +152,8 @@ std::optional<Finding> judge(const RuleInfo& rule, const ColumnNeed& need, const
     finding.cause = fmt::format(
         "{} needs the old '{}' of '{}' for {}, but its replica identity is {}{}{}", need.where,
         need.column, table, operations, identity_text(relation), others_text(lacking), fallback_text(rule, need));
-    // A promise only for what a template names: of a condition it would keep the rule from acting at all.
-    const bool may_promise = !need.on_delete_old && !need.is_condition;
+    // A promise only for what a template names, and no condition waits for: it would keep the rule from acting at all, or be refused.
+    const bool may_promise = !need.on_delete_old && !need.is_condition && !need.is_awaited;
     finding.fix = fmt::format("{}{}", identity_fixes(lacking, publication),
                               may_promise ? fmt::format(" or, if no UPDATE ever changes it, say immutable: [{}]{}", need.column,
                                                         rule.implied_via.empty() ? "" : fmt::format(" in the join '{}'", rule.implied_via))

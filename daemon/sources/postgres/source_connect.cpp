@@ -161,12 +161,16 @@ void PostgresSource::take_facts() {
       retries_.due_at(now_.steady + OwnSession::kInterval);
       return;
     }
-    std::string holder = facts_.slot.holder;
+    // Nobody follows the database meanwhile: to stand by is for those who know that another one does.
     if (own_session_.is(facts_.slot.active_pid)) {
-      holder = fmt::format("our own earlier session, pid {}, until wal_sender_timeout ({} s) ends it", own_session_.pid(),
-                           facts_.server.wal_sender_timeout.count() / 1000);
+      return trouble(Error{ErrorKind::kConnection,
+                           fmt::format("slot '{}' is held by our own earlier session, pid {}, which does not end", slot_, own_session_.pid()),
+                           facts_.server.wal_sender_timeout.count() > 0
+                               ? fmt::format("wal_sender_timeout ends it after {} s; if it stays, that process of PostgreSQL is frozen",
+                                             facts_.server.wal_sender_timeout.count() / 1000)
+                               : "wal_sender_timeout is 0, so the server never ends it by itself: end that process"});
     }
-    return become_standby(holder);
+    return become_standby(facts_.slot.holder);
   }
   judge_facts();
 }
@@ -326,6 +330,7 @@ void PostgresSource::start_streaming() {
   if (facts_.server.wal_sender_timeout.count() > 0) {
     start.status_interval = std::min(start.status_interval, facts_.server.wal_sender_timeout / 3);
   }
+  start.silence_max = ReplicationStream::silence_max_of(facts_.server.wal_sender_timeout);
   stream_.start_streaming(start, now_);
   stream_.prove(claims_.proven());
   state_ = State::kStarting;
@@ -336,6 +341,7 @@ void PostgresSource::streaming_began() {
   own_session_.streams(stream_.connection().backend_pid());
   decoder_.restart(as_stored_.is_on());
   held_.reset();
+  silence_.forget();
   pace_ = ReadPace();
   claims_.streaming();
   wanted_.streaming(now_.steady);

@@ -45,6 +45,7 @@ void PostgresSource::stream(std::size_t bytes_max) {
   if (!is_streaming()) return;
   if (stream_.state() == ReplicationStream::State::kStreaming)
     stream_.keep_alive(now_, bytes_max > 0 && !held_);
+  watch_silence();
   if (stream_.state() != ReplicationStream::State::kStreaming) return stream_failed();
 
   // A shutdown waits for us to acknowledge everything; if we cannot, the server must not suffer (G7). While
@@ -171,7 +172,7 @@ void PostgresSource::on_relation_gone(const Relation& relation) {
 }
 
 void PostgresSource::on_logical_message(std::string_view prefix, std::string_view content) {
-  if (heartbeat_.is_news(prefix, content)) handler_->on_heartbeat();
+  if (const auto sent = heartbeat_.news(prefix, content)) handler_->on_heartbeat(*sent);
 }
 
 void PostgresSource::deliver_snapshots() {
@@ -204,6 +205,21 @@ void PostgresSource::watch_snapshots() {
                     "nothing is acknowledged until an ordinary connection of this user is accepted again");
     case Outage::Tell::kEnded:
       return notice(false, "transactions can be asked for again");
+  }
+}
+
+// Between what an idle server takes to answer and what a busy one may (ReplicationStream::silence_max_of): lag has grown since it was
+// asked, and whoever looks has to be told why.
+void PostgresSource::watch_silence() {
+  switch (silence_.waits_since(stream_.silent_since(), now_.steady)) {
+    case Outage::Tell::kNothing:
+      return;
+    case Outage::Tell::kBegan:
+      return notice(true, kSilentText, "it may be at a large transaction of tables that are not published; a process that is frozen is given up later");
+    case Outage::Tell::kEnded:
+      // A stream that ended is told of by its end.
+      if (stream_.state() == ReplicationStream::State::kStreaming) notice(false, "PostgreSQL answers in the stream again");
+      return;
   }
 }
 

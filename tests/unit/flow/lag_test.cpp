@@ -58,5 +58,35 @@ TEST_F(Lag, IsNotZeroAfterAReconnectionBeforeTheBacklogIsRead) {
   EXPECT_EQ(flow->status().lanes[0].lag, 0us);
 }
 
+// What comes behind it was written since.
+TEST_F(Lag, IsNotZeroByAHeartbeatThatTookLong) {
+  source.sends_keepalives = false;
+  run(100ms);
+  run(31s);
+  ASSERT_GE(status().lag, 31s);
+  source.heartbeat = true;
+  source.heartbeat_age = 31s;
+  run(10ms);
+  EXPECT_GE(status().lag, 31s);
+  source.heartbeat = true;
+  source.heartbeat_age = 1s;
+  run(10ms);
+  EXPECT_EQ(status().lag, 0us);
+}
+
+// A server whose clock is ahead of ours: until ours comes to the commit's time, its age by the clocks is less than nothing.
+TEST_F(Lag, GrowsWhileACommitFromTheFutureIsNotApplied) {
+  run(100ms);
+  sink.server_up = false;
+  const Xid xid = database.commit({1}, false, now.system + 1h).xid;
+  database.make_visible(xid, now.steady);
+  run(3000ms);
+  EXPECT_GE(status().lag, 2900ms);
+  EXPECT_LE(status().lag, 3100ms);
+  sink.server_up = true;
+  run(5000ms);
+  EXPECT_EQ(status().lag, 0us);
+}
+
 }  // namespace
 }  // namespace evictd::testing

@@ -63,7 +63,7 @@ class Recorder final : public SourceHandler {
   void on_relation_gone(const Relation&) override {}
   void on_gap(const Gap& gap) override;
   void on_snapshot(const Snapshot& snapshot) override { snapshots.push_back(snapshot.to_string()); }
-  void on_heartbeat() override { ++heartbeats; }
+  void on_heartbeat(SteadyTime) override { ++heartbeats; }
   void on_keepalive(const Position&) override {}
 
   bool has(const std::string& line) const;

@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include "daemon/sources/postgres/drop.h"
+#include "daemon/sources/postgres/replication.h"
 #include "tests/unit/sources/postgres/source_fixture.h"
 
 namespace evictd::testing {
@@ -53,33 +54,72 @@ TEST_F(PostgresFaultTest, KilledWalsenderReconnectsAndDeliversAgain) {
   EXPECT_TRUE(journal().gaps.empty()) << explain();
 }
 
-// P16: a connection whose other end is silent for ever. Time runs fast here.
-TEST_F(PostgresFaultTest, SilentServerIsAskedForALifeSignAndThenGivenUp) {
-  sql->run("create table products (id int primary key)");
-  make({"public.products"}, options());
-  SteadyTime::duration ahead{0};
-  driver = std::make_unique<SourceDriver>(*source, [&](std::chrono::milliseconds turn) {
-    if (turn.count() > 0) {
-      ::poll(nullptr, 0, 5);
-      if (journal().connected) ahead += std::chrono::milliseconds(100);
-    }
-    Now now = read_clocks();
-    now.steady += ahead;
-    return now;
-  });
-  driver->start(std::nullopt);
-  ASSERT_TRUE(driver->until_connected()) << explain();
-  // A quiet server answers when asked: 60 s of silence are no reason to leave it.
-  const auto begin = ahead;
-  ASSERT_TRUE(driver->until([&] { return ahead - begin > std::chrono::seconds(60); }));
-  EXPECT_TRUE(journal().disconnects.empty()) << explain();
+// P16: a connection whose other end says nothing. Time runs fast here.
+class SilentServer : public PostgresFaultTest {
+ protected:
+  void stream_fast() {
+    sql->run("create table products (id int primary key)");
+    make({"public.products"}, options());
+    driver = std::make_unique<SourceDriver>(*source, [this](std::chrono::milliseconds turn) {
+      if (turn.count() > 0) {
+        ::poll(nullptr, 0, 5);
+        if (journal().connected) ahead += std::chrono::milliseconds(100);
+      }
+      Now now = read_clocks();
+      now.steady += ahead;
+      return now;
+    });
+    driver->start(std::nullopt);
+    ASSERT_TRUE(driver->until_connected()) << explain();
+  }
+  bool pass(std::chrono::seconds time) {
+    const auto begin = ahead;
+    return driver->until([&] { return ahead - begin > time || !journal().disconnects.empty(); }) && journal().disconnects.empty();
+  }
+  void freeze() {
+    pid = std::stoi(slot_value("active_pid"));
+    ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+  }
+  void thaw() { ::kill(pid, SIGCONT); }
 
-  const int pid = std::stoi(slot_value("active_pid"));
-  ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+  SteadyTime::duration ahead{0};
+  int pid = 0;
+};
+
+TEST_F(SilentServer, IsAskedForALifeSignAndThenGivenUp) {
+  stream_fast();
+  // A quiet server answers when asked: 60 s of silence are no reason to leave it.
+  ASSERT_TRUE(pass(std::chrono::seconds(60))) << explain();
+  EXPECT_EQ(told_problem(), "");
+
+  freeze();
   ASSERT_TRUE(driver->until([&] { return !journal().disconnects.empty(); }));
-  EXPECT_THAT(journal().disconnects[0].text, HasSubstr("the server has been silent for 20 s"));
-  ::kill(pid, SIGCONT);
+  EXPECT_THAT(journal().disconnects[0].text, HasSubstr("the server has been silent for 40 s"));
+  thaw();
   EXPECT_TRUE(driver->until_connected()) << explain();
+}
+
+// One that works off a large transaction of tables that are not published looks at its connection when half of wal_sender_timeout has
+// passed. Given up sooner, it would begin with that transaction again and again.
+TEST_F(SilentServer, IsNotGivenUpForHalfOfItsTimeoutButTold) {
+  stream_fast();
+  freeze();
+  ASSERT_TRUE(pass(std::chrono::seconds(32))) << explain();
+  EXPECT_THAT(told_problem(), HasSubstr("PostgreSQL says nothing in the stream"));
+  EXPECT_TRUE(journal().disconnects.empty()) << explain();
+  thaw();
+  ASSERT_TRUE(driver->until([&] { return told_problem().empty(); })) << explain();
+  sql->run("insert into products values (1)");
+  ASSERT_TRUE(driver->until_changes(1)) << explain();
+  EXPECT_TRUE(journal().disconnects.empty()) << explain();
+}
+
+TEST(SilenceMax, FollowsTheServersTimeout) {
+  using namespace std::chrono_literals;
+  EXPECT_EQ(ReplicationStream::silence_max_of(60s), 40s);
+  EXPECT_EQ(ReplicationStream::silence_max_of(10min), 310s);
+  EXPECT_EQ(ReplicationStream::silence_max_of(5s), 20s);
+  EXPECT_EQ(ReplicationStream::silence_max_of(0s), 20s) << "without one it looks all the time";
 }
 
 TEST_F(PostgresFaultTest, LostSnapshotConnectionIsMadeAgainWithoutDisturbingTheStream) {

@@ -37,15 +37,28 @@ TEST_F(HeartbeatTest, NeverWhereItCannotOrMayNot) {
 
 TEST_F(HeartbeatTest, OnlyOurOwnOfThisConnectionAreNews) {
   heartbeat.beats(true, at(0));
-  EXPECT_TRUE(heartbeat.is_news("evictd", "4711-1 1"));
-  EXPECT_FALSE(heartbeat.is_news("other", "4711-1 1"));
-  EXPECT_FALSE(heartbeat.is_news("evictd", "4712-1 1"));
-  EXPECT_FALSE(heartbeat.is_news("evictd", "4711-1"));
-  EXPECT_FALSE(heartbeat.is_news("evictd", ""));
-  EXPECT_FALSE(heartbeat.is_news("evictd", "4711-1 x"));
+  EXPECT_TRUE(heartbeat.news("evictd", "4711-1 1"));
+  EXPECT_FALSE(heartbeat.news("other", "4711-1 1"));
+  EXPECT_FALSE(heartbeat.news("evictd", "4712-1 1"));
+  EXPECT_FALSE(heartbeat.news("evictd", "4711-1"));
+  EXPECT_FALSE(heartbeat.news("evictd", ""));
+  EXPECT_FALSE(heartbeat.news("evictd", "4711-1 x"));
+  EXPECT_FALSE(heartbeat.news("evictd", "4711-1 2")) << "it was never sent";
   heartbeat.streaming(at(5));
-  EXPECT_FALSE(heartbeat.is_news("evictd", "4711-1 1")) << "it came again";
-  EXPECT_TRUE(heartbeat.is_news("evictd", "4711-1 2"));
+  EXPECT_FALSE(heartbeat.news("evictd", "4711-1 1")) << "it came again";
+  heartbeat.emitted({}, at(5));
+  heartbeat.beats(true, at(5));
+  EXPECT_TRUE(heartbeat.news("evictd", "4711-1 2"));
+}
+
+TEST_F(HeartbeatTest, SaysWhenItWasSent) {
+  for (int number = 1; number <= 70; ++number) {
+    ASSERT_TRUE(heartbeat.beats(true, at(10 * number)));
+    heartbeat.emitted({}, at(10 * number));
+  }
+  EXPECT_EQ(heartbeat.news("evictd", "4711-1 70"), at(700));
+  EXPECT_EQ(heartbeat.news("evictd", "4711-1 7"), at(70));
+  EXPECT_EQ(heartbeat.news("evictd", "4711-1 6"), SteadyTime::min()) << "nobody knows any more";
 }
 
 TEST_F(HeartbeatTest, AFailureIsAProblemUntilItIsOver) {

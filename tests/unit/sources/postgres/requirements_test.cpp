@@ -89,6 +89,18 @@ TEST_F(RequirementsTest, ImmutableIsNotAdvisedForConditions) {
   }
 }
 
+// Followed, such advice would be refused by the next `check`, or switch off what the rule waits for.
+TEST_F(RequirementsTest, ImmutableIsNotAdvisedForAColumnWhoseChangesTheRuleWaitsFor) {
+  for (const char* condition : {"when_changed: [slug]", "when_changed: [id, slug]", "where: {slug: {crosses: 5}}"}) {
+    bool has_key = false;
+    for (const Finding& finding : findings(std::string("- {table: public.products, on: [update], keys: ['p:{slug}'], ") + condition + "}")) {
+      EXPECT_THAT(finding.fix, ::testing::Not(HasSubstr("immutable"))) << condition;
+      has_key = has_key || finding.cause.starts_with("key 'p:{slug}'");
+    }
+    EXPECT_TRUE(has_key) << condition;
+  }
+}
+
 TEST_F(RequirementsTest, WhatATypeProvesIsAnErrorOfCheckAndRefusedByAReload) {
   products.columns[1].base_type = products.columns[1].type = 16;
   products.columns[1].type_name = "boolean";
