@@ -185,7 +185,7 @@ void append_kafka(std::vector<MetricFamily>& out, const KafkaStatus& kafka, Now 
   out.push_back(std::move(lag_messages));
   if (kafka.last_record_time) {
     const auto age = std::max(now.system - *kafka.last_record_time, SystemTime::duration(0));
-    gauge(out, "evictd_kafka_record_age_seconds", "Since the newest record read was committed.",
+    gauge(out, "evictd_kafka_record_age_seconds", "Since the newest record read was committed, or the newest heartbeat sent.",
           seconds(age));
   }
   counter(out, "evictd_kafka_rebalances_total", "Changes of the partitions held.",

@@ -180,6 +180,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   // this connection: after a reconnection what was committed meanwhile is still to come.
   SteadyTime current_at_{};
   bool is_caught_up_ = false;
+  SteadyTime streaming_since_{};
   SystemTime connected_at_{};
   SystemTime commit_time_{};  // of the transaction under way
   bool redelivery_wanted_ = false;
@@ -300,6 +301,7 @@ void Flow::Impl::on_connected(const SourceConnected& connected) {
   acknowledged_.clear();
   is_caught_up_ = false;
   connected_at_ = now_.system;
+  streaming_since_ = now_.steady;
   lookups_.forget_all();  // what was to be looked up comes again
   intake_.connected(session_, connected.has_snapshots, now_);
   events_.info(fmt::format("streaming{}, epoch {}", source_away_.ended(now_.steady), connected.epoch));
@@ -401,11 +403,11 @@ void Flow::Impl::on_snapshot(const Snapshot& snapshot) {
   for (Entry& entry : lanes_) entry.lane->snapshot(snapshot, now_);
 }
 
-// One that took long says nothing of what came behind it.
+// One that took long says nothing of what came behind it; and one from before the connection is of a backlog.
 void Flow::Impl::on_heartbeat(SteadyTime sent) {
   last_heartbeat_ = now_.steady;
   current_at_ = std::max(current_at_, std::min(sent, now_.steady));
-  is_caught_up_ = true;
+  if (sent >= streaming_since_) is_caught_up_ = true;
 }
 
 void Flow::Impl::on_keepalive(const Position& position) {

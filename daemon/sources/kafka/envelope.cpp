@@ -71,6 +71,12 @@ Decoded not_a_change(RecordKind kind) {
   return decoded;
 }
 
+Decoded heartbeat_of(const KafkaRecord& record) {
+  Decoded decoded = not_a_change(RecordKind::kHeartbeat);
+  decoded.commit_time = time_of(record);
+  return decoded;
+}
+
 std::string printable(std::string_view text) {
   std::string shown;
   for (const char c : text.substr(0, 16)) shown += c >= ' ' && c <= '~' ? c : '?';
@@ -148,7 +154,7 @@ void EnvelopeDecoder::read_only(std::optional<ReadColumns> columns) {
 Result<Decoded> EnvelopeDecoder::decode_record(const KafkaRecord& record) {
   Topic& topic = topic_of(record.topic);
   arena_.reset();
-  if (topic.is_heartbeat) return not_a_change(RecordKind::kHeartbeat);
+  if (topic.is_heartbeat) return heartbeat_of(record);
   if (!record.value) return decode_tombstone(record, topic);
   const auto has_payload = open_value(topic, record);
   if (!has_payload) return tl::unexpected(has_payload.error());
@@ -292,7 +298,7 @@ Result<Decoded> EnvelopeDecoder::decode_value(const KafkaRecord& record, Topic& 
   if (payload_.fields().size() == 1 && payload_.fields()[0].name == "ts_ms" && record.key) {
     std::shared_ptr<const AvroSchema> schema;
     const auto key = key_json(record, schema);
-    if (key && key->find("\"serverName\"") != std::string_view::npos) return not_a_change(RecordKind::kHeartbeat);
+    if (key && key->find("\"serverName\"") != std::string_view::npos) return heartbeat_of(record);
   }
   if (payload_.find("status") != nullptr && payload_.find("id") != nullptr &&
       payload_.find("event_count") != nullptr && record.topic.ends_with(".transaction")) {

@@ -13,6 +13,12 @@ namespace {
 // Room for the bookkeeping of a record, so that a flood of empty ones is bounded as well.
 constexpr std::size_t kRecordOverhead = 64;
 
+// By our steady clock; min(): nobody knows.
+SteadyTime sent_at(SystemTime sent, Now now) {
+  if (sent.time_since_epoch().count() <= 0) return SteadyTime::min();
+  return now.steady - std::max(now.system - sent, SystemTime::duration(0));
+}
+
 }  // namespace
 
 void KafkaSource::deliver(std::size_t bytes_max) {
@@ -54,7 +60,7 @@ bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
   }
   if (decoded->change.relation != nullptr && must_wait_for_place(*decoded->change.relation)) return false;
   assignment.delivered = next;
-  if (decoded->kind == RecordKind::kHeartbeat) handler_->on_heartbeat(now_.steady);
+  if (decoded->kind == RecordKind::kHeartbeat) handler_->on_heartbeat(sent_at(decoded->commit_time, now_));
   if (decoded->commit_time.time_since_epoch().count() > 0)
     numbers_.last_record_time = decoded->commit_time;
   const bool wanted = decoded->kind == RecordKind::kChange ||

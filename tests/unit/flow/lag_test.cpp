@@ -59,6 +59,24 @@ TEST_F(Lag, IsNotZeroAfterAReconnectionBeforeTheBacklogIsRead) {
 }
 
 // What comes behind it was written since.
+// A backlog holds heartbeats, too.
+TEST_F(Lag, IsNotZeroByAHeartbeatOfBeforeTheConnection) {
+  source.sends_keepalives = false;
+  run(100ms);
+  source.server_up = false;
+  run(5s);
+  source.server_up = true;
+  run(100ms);
+  source.heartbeat = true;
+  source.heartbeat_age = 1s;
+  run(10ms);
+  EXPECT_GT(status().lag, 1s);
+  source.heartbeat = true;
+  source.heartbeat_age = 10ms;
+  run(10ms);
+  EXPECT_EQ(status().lag, 0us);
+}
+
 TEST_F(Lag, IsNotZeroByAHeartbeatThatTookLong) {
   source.sends_keepalives = false;
   run(100ms);

@@ -62,6 +62,25 @@ TEST_F(KafkaSourceTest, FirstStartBeginsAtTheEndAndCommitsThat) {
   EXPECT_FALSE(daemon.seen.connected.has_snapshots);
 }
 
+// It says what was there when it was sent, however long it lay in its topic.
+TEST_F(KafkaSourceTest, AHeartbeatIsOfTheTimeWhenItWasSent) {
+  const std::string topic = "__debezium-heartbeat.shop";
+  kafka.create_topic(topic, 1);
+  KafkaOptions options = options_for(kafka);
+  options.topics = {kTopic, topic};
+  Driver daemon(options);
+  ASSERT_TRUE(daemon.until([&] { return daemon.seen.connections == 1; }));
+  ASSERT_TRUE(daemon.until([&] { return kafka.committed("g", topic, 0) == 0; }));
+  for (const std::chrono::seconds age : {std::chrono::seconds(600), std::chrono::seconds(0)}) {
+    const int before = daemon.seen.heartbeats;
+    kafka.produce(topic, 0, R"({"serverName":"shop"})", R"({"ts_ms":1})", std::chrono::floor<SystemTime::duration>(std::chrono::system_clock::now() - age));
+    ASSERT_TRUE(daemon.until([&] { return daemon.seen.heartbeats > before; }));
+    const auto passed = std::chrono::steady_clock::now() - daemon.seen.last_heartbeat_sent;
+    EXPECT_GE(passed, age);
+    EXPECT_LT(passed, age + std::chrono::seconds(60));
+  }
+}
+
 TEST_F(KafkaSourceTest, AServersTransactionTopicIsNoServerOfItsOwn) {
   kafka.create_topic("my.shop.public.items", 1);
   kafka.create_topic("my.shop.transaction", 1);

@@ -51,11 +51,12 @@ void MockKafka::create_topic(const std::string& topic, int partitions) {
 }
 
 void MockKafka::produce(const std::string& topic, int partition, const std::string& key,
-                        const std::string& value) {
+                        const std::string& value, SystemTime sent) {
   const auto code =
       rd_kafka_producev(producer_, RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(partition),
                         RD_KAFKA_V_KEY(key.data(), key.size()),
                         RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()),
+                        RD_KAFKA_V_TIMESTAMP(std::chrono::duration_cast<std::chrono::milliseconds>(sent.time_since_epoch()).count()),
                         RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
   ASSERT_EQ(code, RD_KAFKA_RESP_ERR_NO_ERROR) << rd_kafka_err2str(code);
   ASSERT_EQ(rd_kafka_flush(producer_, kTimeoutMs), RD_KAFKA_RESP_ERR_NO_ERROR);

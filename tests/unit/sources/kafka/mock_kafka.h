@@ -25,8 +25,8 @@ class MockKafka {
   rd_kafka_mock_cluster_t* cluster() { return cluster_; }
   void create_topic(const std::string& topic, int partitions);
   // Returns when the cluster has it.
-  void produce(const std::string& topic, int partition, const std::string& key,
-               const std::string& value);
+  // `sent`: the record's own timestamp; the beginning of time: now.
+  void produce(const std::string& topic, int partition, const std::string& key, const std::string& value, SystemTime sent = {});
   void produce_null(const std::string& topic, int partition, const std::string& key);
   // What the group has committed, or -1.
   std::int64_t committed(const std::string& group, const std::string& topic, int partition);
@@ -63,7 +63,10 @@ class Recorder final : public SourceHandler {
   void on_relation_gone(const Relation&) override {}
   void on_gap(const Gap& gap) override;
   void on_snapshot(const Snapshot& snapshot) override { snapshots.push_back(snapshot.to_string()); }
-  void on_heartbeat(SteadyTime) override { ++heartbeats; }
+  void on_heartbeat(SteadyTime sent) override {
+    ++heartbeats;
+    last_heartbeat_sent = sent;
+  }
   void on_keepalive(const Position&) override {}
 
   bool has(const std::string& line) const;
@@ -84,6 +87,7 @@ class Recorder final : public SourceHandler {
   std::optional<Error> failed;
   std::vector<std::string> snapshots;
   int heartbeats = 0;
+  SteadyTime last_heartbeat_sent{};
 };
 
 // One daemon's worth of source, driven with poll() like the loop does.
