@@ -9,7 +9,7 @@
 # Groups: build    compiler and libraries, and what packs the result
 #         test     test libraries and tools
 #         servers  PostgreSQL, Redis and what drives them in tests and the demo
-#         kafka    what fetches and runs Apache Kafka, Debezium and MariaDB in their tests
+#         kafka    what fetches and runs Apache Kafka, Debezium and MariaDB in their tests, and compiles readers in Java
 #         fuzz     clang with its fuzzing engine
 #         browser  a browser without a window, for the tests of the status page
 #         matrix   what fetches other versions of the servers
@@ -28,7 +28,7 @@ packages_of() {
       # Debian's npm and the Node of others exclude each other: what is there serves.
       command -v npm >/dev/null || echo nodejs npm ;;
     servers) echo postgresql redis-server varnish varnish-modules libfaketime python3 python3-psycopg2 python3-redis ;;
-    kafka) echo default-jre-headless maven mariadb-server ;;
+    kafka) echo default-jdk-headless maven mariadb-server ;;
     fuzz) echo clang-14 libclang-rt-14-dev ;;
     browser) echo chromium fonts-dejavu-core ;;
     matrix) echo python3-venv
