@@ -23,8 +23,8 @@ packages_of() {
       echo g++ cmake ninja-build pkg-config \
         libpq-dev libssl-dev libcurl4-openssl-dev librdkafka-dev \
         libyaml-cpp-dev libsimdjson-dev libcli11-dev libfmt-dev libexpected-dev \
-        prometheus-cpp-dev libcivetweb-dev zlib1g-dev dpkg-dev ;;
-    test) echo libgtest-dev libgmock-dev librapidcheck-dev libhiredis-dev liblua5.1-0-dev python3 python3-pytest python3-venv python3-jsonschema python3-yaml python3-numpy prometheus spin gcc zsh fish php-cli php-redis php-pgsql
+        prometheus-cpp-dev libcivetweb-dev zlib1g-dev dpkg-dev file ;;
+    test) echo libgtest-dev libgmock-dev librapidcheck-dev libhiredis-dev liblua5.1-0-dev python3 python3-pytest python3-venv python3-jsonschema python3-yaml python3-numpy curl prometheus spin gcc zsh fish php-cli php-redis php-pgsql
       # Debian's npm and the Node of others exclude each other: what is there serves.
       command -v npm >/dev/null || echo nodejs npm ;;
     servers) echo postgresql redis-server varnish varnish-modules libfaketime python3 python3-psycopg2 python3-redis ;;

