@@ -183,8 +183,9 @@ class Redis:
 
     def start(self):
         assert self.process is None or self.process.poll() is not None, "already running"
+        # As Debian's: the first address of localhost, which some drivers take alone, may be either.
         self.process = process.start(
-            [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder, "--save", "",
+            [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "-::1", "--dir", self.folder, "--save", "",
              "--appendonly", "no", "--databases", "64", "--daemonize", "no", *self.options], log=self.log)
         eventually("Redis answers", self._answers, 30)
         return self

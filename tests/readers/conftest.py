@@ -37,8 +37,7 @@ def database(parts_folder):
 
 @pytest.fixture(scope="module")
 def redis_server(parts_folder):
-    # As Debian's: the first address of localhost, which some drivers take alone, may be either.
-    server = servers.Redis(f"{parts_folder}/redis", ["--bind", "127.0.0.1", "-::1"]).start()
+    server = servers.Redis(f"{parts_folder}/redis").start()
     yield server
     server.stop()
 
