@@ -25,8 +25,9 @@ packages_of() {
         libyaml-cpp-dev libsimdjson-dev libcli11-dev libfmt-dev libexpected-dev \
         prometheus-cpp-dev libcivetweb-dev zlib1g-dev dpkg-dev file ;;
     test) echo libgtest-dev libgmock-dev librapidcheck-dev libhiredis-dev liblua5.1-0-dev python3 python3-pytest python3-venv python3-jsonschema python3-yaml python3-numpy curl prometheus spin gcc zsh fish php-cli php-redis php-pgsql
-      # Debian's npm and the Node of others exclude each other: what is there serves.
-      command -v npm >/dev/null || echo nodejs npm ;;
+      # Debian's npm and the Node of others exclude each other: what is there serves. So does another Go than Debian's.
+      command -v npm >/dev/null || echo nodejs npm
+      command -v go >/dev/null || echo golang-go ;;
     servers) echo postgresql redis-server varnish varnish-modules libfaketime python3 python3-psycopg2 python3-redis ;;
     kafka) echo default-jdk-headless maven mariadb-server ;;
     fuzz) echo clang-14 libclang-rt-14-dev ;;

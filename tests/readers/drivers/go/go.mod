@@ -1,8 +1,8 @@
 module driver
 
-go 1.24
+go 1.19
 
 require (
-	github.com/jackc/pgx/v5 v5.7.6
-	github.com/redis/go-redis/v9 v9.17.0
+	github.com/jackc/pgx/v5 v5.4.3
+	github.com/redis/go-redis/v9 v9.2.1
 )
