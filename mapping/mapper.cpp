@@ -32,6 +32,7 @@
 #include "mapping/filters.h"
 #include "mapping/json_path.h"
 #include "mapping/row_version.h"
+#include "mapping/value_range.h"
 
 namespace evictd {
 
@@ -156,21 +157,7 @@ bool passes(const Condition& condition, bool is_null, std::string_view text) {
   if (has(condition.except)) return false;
   if (condition.comparisons.empty()) return true;
   if (is_null) return false;
-  return std::all_of(condition.comparisons.begin(), condition.comparisons.end(), [&](const auto& comparison) {
-    const auto order = comparison.second.compare(text);
-    if (!order) return true;  // of another kind: proves nothing
-    switch (comparison.first) {
-      case Comparison::kGreater:
-        return *order > 0;
-      case Comparison::kGreaterOrEqual:
-        return *order >= 0;
-      case Comparison::kLess:
-        return *order < 0;
-      case Comparison::kLessOrEqual:
-        return *order <= 0;
-    }
-    return true;
-  });
+  return std::all_of(condition.comparisons.begin(), condition.comparisons.end(), [&](const auto& comparison) { return passes(comparison.first, comparison.second, text); });
 }
 
 }  // namespace

@@ -9,6 +9,22 @@
 #include <vector>
 
 namespace evictd {
+bool passes(Comparison comparison, const Bound& bound, std::string_view text) {
+  const auto order = bound.compare(text);
+  if (!order) return true;  // of another kind: proves nothing
+  switch (comparison) {
+    case Comparison::kGreater:
+      return *order > 0;
+    case Comparison::kGreaterOrEqual:
+      return *order >= 0;
+    case Comparison::kLess:
+      return *order < 0;
+    case Comparison::kLessOrEqual:
+      return *order <= 0;
+  }
+  return true;
+}
+
 namespace {
 
 using Family = ColumnType::Family;
@@ -68,22 +84,6 @@ std::optional<Values> values_of(const ColumnType& type) {
     return Values{kYearOne, kYear9999, date_text, {"-infinity", "4000-01-01 BC", "20000-01-01", "infinity"}};
   }
   return std::nullopt;
-}
-
-bool passes(Comparison comparison, const Bound& bound, std::string_view text) {
-  const auto order = bound.compare(text);
-  if (!order) return true;
-  switch (comparison) {
-    case Comparison::kGreater:
-      return *order > 0;
-    case Comparison::kGreaterOrEqual:
-      return *order >= 0;
-    case Comparison::kLess:
-      return *order < 0;
-    case Comparison::kLessOrEqual:
-      return *order <= 0;
-  }
-  return true;
 }
 
 bool is_lower(Comparison comparison) { return comparison == Comparison::kGreater || comparison == Comparison::kGreaterOrEqual; }

@@ -4,12 +4,16 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "mapping/condition.h"
 #include "mapping/printed_text.h"
 
 namespace evictd {
+
+// Whether a value of this text passes. One that does not compare with the bound does: it proves nothing.
+bool passes(Comparison comparison, const Bound& bound, std::string_view text);
 
 enum class Reach : std::uint8_t {
   kSome,      // a value passes, or nobody knows

@@ -189,6 +189,7 @@ class FakeSink final : public Sink {
 
   void wait_for(Waiting&) override {}
   void set_context(const SinkContext& context) override { context_ = context; }
+  const SinkContext& context() const { return context_; }
   std::optional<Error> refusal(const SinkContext& context) const override {
     if (!is_cluster || context.channels.empty()) return std::nullopt;
     return Error{ErrorKind::kUsage, "a rule has 'announce', and this cache is a cluster", "leave 'announce' out"};

@@ -133,6 +133,13 @@ class Streams : public ::testing::Test {
   Now now{SteadyTime(2h), SystemTime(2h)};
 };
 
+// By which the sink knows what to ask of the record that it writes over.
+TEST_F(Streams, TheSinkIsToldThatOthersWriteTheRecord) {
+  start();
+  EXPECT_TRUE(sink.context().is_record_shared);
+  EXPECT_FALSE(sink.context().is_record_ours_alone);
+}
+
 TEST_F(Streams, AreOnRecordBeforeAnythingOfThemIsApplied) {
   start();
   for (std::uint32_t stream = 0; stream < 3; ++stream) {

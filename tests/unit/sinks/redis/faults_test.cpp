@@ -30,6 +30,15 @@ class FaultsTest : public ::testing::Test {
     ASSERT_TRUE(driven_->until_connected());
   }
   SinkJournal& journal() { return driven_->journal(); }
+  // The record, with this number: stored, or the connection ended over it.
+  bool is_saved(Record& record, std::uint64_t sequence) {
+    record.sequence = sequence;
+    const auto saved = journal().records_saved.size();
+    const int ended = journal().disconnects;
+    driven_->sink().save_record(record);
+    EXPECT_TRUE(driven_->until([&] { return journal().records_saved.size() > saved || journal().disconnects > ended; }));
+    return journal().records_saved.size() > saved;
+  }
 
   std::vector<OrderBuilder> many_commands(int commands, int keys) {
     std::vector<OrderBuilder> made;
@@ -275,14 +284,7 @@ TEST_F(FaultsTest, DataThatWasExchangedUnderAnOpenConnectionIsJudgedLikeAServerT
   server_->client().command({"SELECT", "1"});
   server_->client().command({"SET", record_key("evictd"), record_to_text(record)});
   server_->client().command({"SELECT", "0"});
-  const auto save = [&](std::uint64_t sequence) {
-    record.sequence = sequence;
-    const auto saved = journal().records_saved.size();
-    const int ended = journal().disconnects;
-    driven_->sink().save_record(record);
-    EXPECT_TRUE(driven_->until([&] { return journal().records_saved.size() > saved || journal().disconnects > ended; }));
-    return journal().records_saved.size() > saved;
-  };
+  const auto save = [&](std::uint64_t sequence) { return is_saved(record, sequence); };
   EXPECT_TRUE(save(1));
   EXPECT_TRUE(save(2));
   struct {
@@ -329,14 +331,7 @@ TEST_F(FaultsTest, OfARecordThatIsSharedOnlyItsAbsenceTells) {
     driven_->sink().set_context(context);
     Record record = numbered(Record{}, 1);
     record.writer = "ours";
-    const auto save = [&](std::uint64_t sequence) {
-      record.sequence = sequence;
-      const auto saved = journal().records_saved.size();
-      const int ended = journal().disconnects;
-      driven_->sink().save_record(record);
-      EXPECT_TRUE(driven_->until([&] { return journal().records_saved.size() > saved || journal().disconnects > ended; }));
-      return journal().records_saved.size() > saved;
-    };
+    const auto save = [&](std::uint64_t sequence) { return is_saved(record, sequence); };
     EXPECT_TRUE(save(7));
     Record another = numbered(Record{}, 2);
     another.writer = "theirs";
