@@ -127,6 +127,7 @@ void Loop::reload(Now now) {
   new_rules_ = std::move(*rules);
   if (refused_by_cache(now)) return;
   parts_.source.check_rules(*new_rules_);
+  publish(now);  // whoever asked for them may look at once whether they are in force
 }
 
 // Taken over, they would leave that cache unfollowed.
@@ -208,6 +209,8 @@ void Loop::publish(Now now) {
   read_side_threads(*status, now);
   status->stopping = stopping_;
   status->reload_problem = reload_problem_;
+  if (reload_on_at_) status->rules_to_come = reload_problem_;
+  if (!reload_on_at_ && new_rules_) status->rules_to_come = "they are being compared with the tables";
   status->log_dropped_lines = parts_.log.dropped_lines();
   if (parts_.activity != nullptr) {
     if (!activity_ || parts_.activity->is_sample_due(now.steady)) {

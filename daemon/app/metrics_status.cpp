@@ -71,7 +71,7 @@ void append_flow(std::vector<MetricFamily>& out, const Status& status, Now now) 
   const FlowStatus& flow = status.flow;
   gauge(out, "evictd_source_connected", "1 while connected to the source.", flow.source_connected ? 1 : 0);
   gauge(out, "evictd_active", "1 holds the slot, 0 waits as standby.", flow.active ? 1 : 0);
-  gauge(out, "evictd_ready", "1 when /readyz says so.", flow.not_ready.empty() && !status.stopping && !status.source.problem ? 1 : 0);
+  gauge(out, "evictd_ready", "1 when /readyz says so.", readiness_problems(status).empty() ? 1 : 0);
   if (flow.last_heartbeat) {
     gauge(out, "evictd_heartbeat_age_seconds",
           "Since our own heartbeat came back through the stream.",

@@ -160,24 +160,28 @@ std::shared_ptr<const Status> StatusBoard::read() const {
   return status_;
 }
 
-std::vector<std::string> readiness_problems(const StatusBoard& board, SteadyTime now) {
+std::vector<std::string> readiness_problems(const Status& status) {
   std::vector<std::string> reasons;
-  const std::shared_ptr<const Status> status = board.read();
-  if (!status) {
-    reasons.emplace_back("starting");
-    return reasons;
+  if (status.stopping) reasons.emplace_back("stopping");
+  for (const std::string& reason : status.flow.not_ready) add_once(reasons, reason);
+  if (status.source.problem) add_once(reasons, *status.source.problem);
+  for (const StatusSink& cache : status.sinks) {
+    if (cache.sink.held_up) add_once(reasons, fmt::format("{}: {}", cache.name, *cache.sink.held_up));
   }
+  if (!status.rules_to_come.empty()) add_once(reasons, "rules that were to be reloaded are not in force: " + status.rules_to_come);
+  return reasons;
+}
+
+std::vector<std::string> readiness_problems(const StatusBoard& board, SteadyTime now) {
+  const std::shared_ptr<const Status> status = board.read();
+  if (!status) return {"starting"};
+  std::vector<std::string> reasons;
   if (!board.is_alive(now)) {
     reasons.push_back(fmt::format(
         "the loop has not turned for {} s",
         std::chrono::duration_cast<std::chrono::seconds>(now - board.last_turn()).count()));
   }
-  if (status->stopping) reasons.emplace_back("stopping");
-  for (const std::string& reason : status->flow.not_ready) add_once(reasons, reason);
-  if (status->source.problem) add_once(reasons, *status->source.problem);
-  for (const StatusSink& cache : status->sinks) {
-    if (cache.sink.held_up) add_once(reasons, fmt::format("{}: {}", cache.name, *cache.sink.held_up));
-  }
+  for (std::string& reason : readiness_problems(*status)) add_once(reasons, reason);
   return reasons;
 }
 

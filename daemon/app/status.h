@@ -55,6 +55,7 @@ struct Status {
   std::uint64_t log_dropped_lines = 0;
   std::string
       reload_problem;  // why the last SIGHUP changed nothing; empty when it did, or never came
+  std::string rules_to_come;  // why rules that are to be reloaded are not in force yet; empty: there are none. Not ready
   std::shared_ptr<const ActivityView> activity;  // null where nobody gathers it
 };
 
@@ -83,6 +84,8 @@ class StatusBoard {
 };
 
 // Why traffic should not count on this evictd, one reason each; empty when it is ready.
+std::vector<std::string> readiness_problems(const Status& status);
+// The same of what the board shows, and whether the loop turns at all.
 std::vector<std::string> readiness_problems(const StatusBoard& board, SteadyTime now);
 
 // The state in one line, for a person.

@@ -18,6 +18,7 @@ namespace evictd {
 namespace {
 
 using std::chrono::milliseconds;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr const char* kRules = "- {table: rows, keys: [\"row:{id}\"]}\n";
@@ -231,9 +232,14 @@ TEST_F(LoopTest, NewRulesThatNobodyCanCompareNowAreTakenLater) {
                   EXPECT_TRUE(eventually([this] { return is_ready(); }));
                   rules_text_ = std::string(kRules) + "- {table: more, keys: [\"more:{id}\"]}\n";
                   send(SIGHUP);
-                  EXPECT_TRUE(eventually([this] { return board_.read()->reload_problem == "PostgreSQL is not connected"; }));
+                  std::shared_ptr<const Status> seen;
+                  EXPECT_TRUE(eventually([&] { return (seen = board_.read())->reload_problem == "PostgreSQL is not connected"; }));
+                  // Their keys are nobody's meanwhile, and whoever asked for them waits until it is ready.
+                  EXPECT_THAT(readiness_problems(*seen),
+                              ElementsAre("rules that were to be reloaded are not in force: PostgreSQL is not connected"));
                   EXPECT_TRUE(eventually([this] { return board_.read()->rules->size() == 2; }));
                   EXPECT_TRUE(eventually([this] { return board_.read()->reload_problem.empty(); }));
+                  EXPECT_TRUE(is_ready());
                   const std::string page = metrics_.text(nullptr, read_clocks());
                   EXPECT_THAT(page, HasSubstr(R"(evictd_rules_reload_total{outcome="failure"} 1)"));
                   EXPECT_THAT(page, HasSubstr(R"(evictd_rules_reload_total{outcome="success"} 1)"));

@@ -324,6 +324,24 @@ TEST(Metrics, FillsAndKafkaAreThereWhenTheyAreKnown) {
   EXPECT_THAT(series(metrics, "evictd_kafka_lag_messages", &status), testing::SizeIs(201));
 }
 
+TEST(Metrics, EvictdIsReadyWhereReadyzSaysSo) {
+  Metrics metrics("1");
+  const Status ready = connected_status();
+  EXPECT_THAT(metrics.text(&ready, kNow), HasSubstr("evictd_ready 1\n"));
+  Status held_up = ready;
+  held_up.sinks[0].sink.held_up = "orders of rule 'near': no such index";
+  Status reloads = ready;
+  reloads.rules_to_come = "PostgreSQL is not connected";
+  Status lacks = ready;
+  lacks.source.problem = "the publication leaves out 'delete'";
+  Status stops = ready;
+  stops.stopping = true;
+  for (const Status& status : {held_up, reloads, lacks, stops}) {
+    EXPECT_FALSE(readiness_problems(status).empty());
+    EXPECT_THAT(metrics.text(&status, kNow), HasSubstr("evictd_ready 0\n"));
+  }
+}
+
 TEST(Metrics, AReloadAddsAndRemovesRules) {
   Metrics metrics("1");
   metrics.set_rules({rule("stays"), rule("goes", "orders")});
