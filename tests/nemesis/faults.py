@@ -83,6 +83,7 @@ def limit(pid, what, most):
 
 @fault("no descriptors for evictd", "evictd", "way to postgres", "way to redis", "way to kafka", draw=lambda choice: {"spare": choice.randrange(4)}, hold=(1, 4))
 def few_descriptors(world, spare):
+    eventually("evictd has begun", lambda: world.evictd.http("/livez")[0] != 0 or not world.evictd.is_running(), 30)
     pid = world.evictd.process.pid
     try:
         before = limit(pid, resource.RLIMIT_NOFILE, 3 + spare)
