@@ -26,6 +26,13 @@ def binary(name="evictd"):
     raise FileNotFoundError(f"no {name} in {' or '.join(candidates)}: cmake --preset dev && cmake --build --preset dev")
 
 
+def sanitizer(program):
+    """'address', 'thread' or '': what a program was built with. Its memory is not evictd's then."""
+    with open(program, "rb") as file:
+        text = file.read()
+    return "address" if b"__asan_init" in text else "thread" if b"__tsan_init" in text else ""
+
+
 class Metrics:
     """One scrape of /metrics."""
 

@@ -5,6 +5,7 @@ import random
 
 import scenarios
 from harness import oracle
+from harness.daemon import sanitizer
 from harness.waiting import eventually
 from hostile import attacks
 
@@ -36,8 +37,7 @@ def test_whatever_the_server_says_evictd_goes_on_when_it_says_the_truth(postgres
     evictd = make_evictd(postgres_url=f"{postgres.url(port=middle.port)}?sslmode=disable").start()
     idle = evictd.memory_bytes()
     # libpq asks for what a length announces, up to 2 GiB, and touches none of it. The address sanitizer notes an eighth of that down.
-    with open(evictd.program, "rb") as program:
-        notes = (2 << 30) // 8 if b"__asan_init" in program.read() else 0
+    notes = (2 << 30) // 8 if sanitizer(evictd.program) == "address" else 0
     rounds = attacks.count(8)
     for made in range(1, rounds + 1):
         armed = [choice.randint(1, 12)]

@@ -28,6 +28,7 @@ sys.path.insert(0, os.path.dirname(HERE))
 import faults  # noqa: E402
 import kafka_faults  # noqa: E402,F401  pylint: disable=unused-import
 from harness import process  # noqa: E402
+from harness.daemon import binary, sanitizer  # noqa: E402
 from sources import SOURCES, fetch_kafka, kafka_is_missing  # noqa: E402
 from world import Failure, World, faketime_library  # noqa: E402
 
@@ -107,8 +108,13 @@ def play_round(world, steps):
 def play(schedule, program="evictd", quiet=False, keep=False):
     """-> None, or why it failed. The last folder is kept with `keep`."""
     kind = schedule["world"]
-    if kind["faketime"] and faketime_library() is None:
-        print("    no libfaketime (apt-get install libfaketime): no clock jumps", flush=True)
+    without = None
+    if faketime_library() is None:
+        without = "no libfaketime (apt-get install libfaketime)"
+    elif sanitizer(binary(program)):
+        without = "a sanitizer's library has to come first"
+    if kind["faketime"] and without:
+        print(f"    {without}: no clock jumps", flush=True)
         kind = dict(kind, faketime=False)
         schedule = of_flat(schedule, [(at, step) for at, step in flat(schedule) if faults.FAULTS[step["fault"]].world != "faketime"])
     world = None
