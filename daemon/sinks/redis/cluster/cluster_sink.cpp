@@ -457,10 +457,17 @@ class ClusterSink final : public Sink, private ClusterNodeOwner, private Cluster
     if (witness_.has_question()) {
       std::vector<ClusterWitness::Written> written;
       for (const auto& [at, node] : nodes_) {
-        if (node->instance.empty()) continue;  // never met
-        written.push_back({at, node->instance, slots().slots_of(at).any() ? writer_.slot_of(at) : Slot{0}});
+        if (node->instance.empty() || slots().slots_of(at).none()) continue;  // never met, or nobody's master
+        written.push_back({at, node->instance, writer_.slot_of(at)});
       }
       witness_.ask(written, shared_.context, now_);
+    }
+    for (const HostPort& at : witness_.misplaced()) {
+      if (slots().slots_of(at).none()) {
+        witness_.gone(at);
+      } else {
+        witness_.ask_elsewhere({at, nodes_.find(at)->instance, writer_.slot_of(at)}, shared_.context, now_);
+      }
     }
     witness_.step(now_, *handler_);
   }
