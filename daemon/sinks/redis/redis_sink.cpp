@@ -32,6 +32,9 @@ constexpr std::chrono::seconds kRecordRetry{1};
 // A password is renewed in the last fifth of its life, but not more than this before its end; and tried for this often.
 constexpr std::chrono::seconds kRenewBefore{60};
 constexpr std::chrono::milliseconds kRenewRetry{500};
+// One whose end has passed when it comes is asked for again after this; one without an end worth the name, after that.
+constexpr std::chrono::seconds kRenewExpired{10};
+constexpr std::chrono::hours kRenewMax{24 * 365};
 constexpr std::size_t kReadsPerStep = 8;
 constexpr std::size_t kSnapshotRunningMax = 64;  // sent along with commands
 
@@ -421,17 +424,24 @@ class RedisSink final : public NodeSink {
   void take_password(const Credential& credential, Now now) {
     address_.password = credential.password.reveal();
     renew_due_ = SteadyTime::max();
+    password_problem_.clear();
     if (!credential.expires) return;
-    const auto left = std::max(*credential.expires - now.system, SystemTime::duration(0));
+    if (*credential.expires <= now.system) {
+      password_problem_ = options_.credential.to_string() + " gave one that had expired before it was asked for: compare the clocks";
+      renew_due_ = now.steady + kRenewExpired;
+      return;
+    }
+    // 'expires' may be the year 9999, for which a clock that counts nanoseconds has no number.
+    const SystemTime::duration left = std::min<SystemTime::duration>(*credential.expires - now.system, kRenewMax);
     renew_due_ = now.steady + std::max<SteadyTime::duration>(left - std::min<SystemTime::duration>(left / 5, kRenewBefore), kRenewRetry);
   }
 
   // Before it expires, the open connection signs in again. One that cannot be had, or is refused, is tried for again; the
   // connection goes on as long as the server lets it.
   void renew_password(Now now) {
-    if (housekeeping_.renewal) {
-      password_problem_ = *std::exchange(housekeeping_.renewal, std::nullopt);
-      if (!password_problem_.empty()) renew_due_ = now.steady + kRenewRetry;
+    if (const auto refused = std::exchange(housekeeping_.renewal, std::nullopt); refused && !refused->empty()) {
+      password_problem_ = *refused;
+      renew_due_ = now.steady + kRenewRetry;
     }
     if (now.steady < renew_due_) return;
     if (!asking_) asking_ = std::make_unique<CredentialLookup>(options_.credential);
