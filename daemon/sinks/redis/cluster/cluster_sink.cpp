@@ -389,7 +389,7 @@ class ClusterSink final : public Sink, private ClusterNodeOwner, private Cluster
 
   void follow(Call call, Redirect redirect) {
     if (is_dead(call)) return;
-    if (redirect.to.host.empty()) redirect.to.host = call.served_by.host;
+    const std::optional<HostPort> to = slots().located(redirect.to, call.served_by);
     if (call.is_asking) {
       call.is_asking = false;
       call.node.reset();
@@ -398,15 +398,15 @@ class ClusterSink final : public Sink, private ClusterNodeOwner, private Cluster
     switch (redirect.kind) {
       case Redirect::Kind::kMoved:
         // A node that we do not know yet is for the topology to tell: it may have taken another's place.
-        if (const HostPort* owner = slots().owner(redirect.slot); is_up_ && judged_.contains(redirect.to) && !(owner && *owner == redirect.to)) {
-          topology_.moved(redirect.slot, redirect.to);
+        if (const HostPort* owner = slots().owner(redirect.slot); to && is_up_ && judged_.contains(*to) && !(owner && *owner == *to)) {
+          topology_.moved(redirect.slot, *to);
           return send(std::move(call));
         }
         break;
       case Redirect::Kind::kAsk:
-        if (nodes_.need_for_a_while(redirect.to, now_).is_connected) {
+        if (to && nodes_.need_for_a_while(*to, now_).is_connected) {
           call.is_asking = true;
-          call.node = redirect.to;
+          call.node = *to;
           return send(std::move(call));
         }
         break;
