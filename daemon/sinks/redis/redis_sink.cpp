@@ -15,6 +15,7 @@
 #include "daemon/sinks/redis/resp.h"
 #include "daemon/sinks/redis/session.h"
 #include "daemon/sinks/redis/topology/sentinel_link.h"
+#include "daemon/sinks/redis/told_address.h"
 #include "daemon/sinks/redis/transport.h"
 #include "daemon/sinks/redis/url.h"
 #include "daemon/sinks/redis/witness.h"
@@ -534,6 +535,7 @@ class RedisSink final : public NodeSink {
 
   void open(SteadyTime now) {
     last_now_ = now;
+    is_trying_ = true;
     opened_at_ = now;
     transport_.open();
   }
@@ -716,6 +718,7 @@ class RedisSink final : public NodeSink {
 
   void announce(SinkHandler& handler, SteadyTime now) {
     announced_ = true;
+    is_trying_ = false;
     ever_connected_ = true;
     reported_.reset();
     announced_at_ = now;
@@ -764,8 +767,24 @@ class RedisSink final : public NodeSink {
     handler.on_sink_disconnected(failure.error, failure.error_class);
   }
 
+  // Whose word it is that Redis is there, where that is not the configuration's: said with what came of it.
+  SessionFailure located(SessionFailure failure) const {
+    const bool is_told_by_sentinels = sentinels_ && is_trying_;
+    const bool is_told_by_nodes = node_.role == NodeRole::kShard && !ever_connected_;
+    if (!is_told_by_sentinels && !is_told_by_nodes) return failure;
+    Error& error = failure.error;
+    if (is_told_by_sentinels && error.text.find(address_.to_string()) == std::string::npos) {
+      error.text = "redis at '" + address_.to_string() + "', which the Sentinels call the master: " + error.text;
+    }
+    const bool is_out_of_reach = failure.error_class == kClassConnection || failure.error_class == kClassTimeout;
+    if (is_out_of_reach && !session_) tell_whose_address(error, is_told_by_sentinels ? kSentinelsAddressHint : kNodesAddressHint);
+    return failure;
+  }
+
   // The connection is of no more use. What is under way may or may not have been applied.
-  void drop(const SessionFailure& failure, SteadyTime now, SinkHandler& handler) {
+  void drop(const SessionFailure& why, SteadyTime now, SinkHandler& handler) {
+    const SessionFailure failure = located(why);
+    is_trying_ = false;
     transport_.close();
     if (sentinels_) sentinels_->stop();
     session_.reset();
@@ -912,6 +931,7 @@ class RedisSink final : public NodeSink {
   std::optional<SentinelLink> sentinels_;
   std::optional<Error> silence_;  // of the Sentinels, while connected
   bool is_located_ = false;  // of the connection that is about to be opened
+  bool is_trying_ = false;   // to connect there: from then on until it is announced, or given up
   Transport transport_;
   std::optional<Session> session_;
   std::size_t written_ = 0;  // bytes at the front of the session's output that the socket has taken
