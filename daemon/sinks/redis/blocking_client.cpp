@@ -3,6 +3,7 @@
 #include "daemon/base/poll.h"
 #include "daemon/sinks/redis/errors.h"
 #include "daemon/sinks/redis/topology/sentinel_link.h"
+#include "daemon/sinks/redis/told_address.h"
 #include "daemon/sinks/redis/transport.h"
 
 namespace evictd {
@@ -173,8 +174,11 @@ Result<std::unique_ptr<BlockingClient>> BlockingClient::open(const RedisOptions&
     if (!credential) return tl::unexpected(std::move(credential.error()));
     client->impl_->address.password = credential->password.reveal();
   }
-  if (auto connected = client->impl_->connect(); !connected)
-    return tl::unexpected(connected.error());
+  if (auto connected = client->impl_->connect(); !connected) {
+    Error error = std::move(connected.error());
+    if (node || !options.sentinels.empty()) tell_whose_address(error, node ? kNodesAddressHint : kSentinelsAddressHint);
+    return tl::unexpected(std::move(error));
+  }
   if (auto signed_in = client->impl_->sign_in(); !signed_in) {
     Error error = std::move(signed_in.error());
     if (options.credential.is_set()) error.hint = password_hint(options.credential);

@@ -15,6 +15,7 @@
 #include "daemon/sinks/redis/resp.h"
 #include "daemon/sinks/redis/session.h"
 #include "daemon/sinks/redis/topology/sentinel_link.h"
+#include "daemon/sinks/redis/told_address.h"
 #include "daemon/sinks/redis/transport.h"
 #include "daemon/sinks/redis/url.h"
 #include "daemon/sinks/redis/witness.h"
@@ -32,6 +33,9 @@ constexpr std::chrono::seconds kRecordRetry{1};
 // A password is renewed in the last fifth of its life, but not more than this before its end; and tried for this often.
 constexpr std::chrono::seconds kRenewBefore{60};
 constexpr std::chrono::milliseconds kRenewRetry{500};
+// One whose end has passed when it comes is asked for again after this; one without an end worth the name, after that.
+constexpr std::chrono::seconds kRenewExpired{10};
+constexpr std::chrono::hours kRenewMax{24 * 365};
 constexpr std::size_t kReadsPerStep = 8;
 constexpr std::size_t kSnapshotRunningMax = 64;  // sent along with commands
 
@@ -421,17 +425,24 @@ class RedisSink final : public NodeSink {
   void take_password(const Credential& credential, Now now) {
     address_.password = credential.password.reveal();
     renew_due_ = SteadyTime::max();
+    password_problem_.clear();
     if (!credential.expires) return;
-    const auto left = std::max(*credential.expires - now.system, SystemTime::duration(0));
+    if (*credential.expires <= now.system) {
+      password_problem_ = options_.credential.to_string() + " gave one that had expired before it was asked for: compare the clocks";
+      renew_due_ = now.steady + kRenewExpired;
+      return;
+    }
+    // 'expires' may be the year 9999, for which a clock that counts nanoseconds has no number.
+    const SystemTime::duration left = std::min<SystemTime::duration>(*credential.expires - now.system, kRenewMax);
     renew_due_ = now.steady + std::max<SteadyTime::duration>(left - std::min<SystemTime::duration>(left / 5, kRenewBefore), kRenewRetry);
   }
 
   // Before it expires, the open connection signs in again. One that cannot be had, or is refused, is tried for again; the
   // connection goes on as long as the server lets it.
   void renew_password(Now now) {
-    if (housekeeping_.renewal) {
-      password_problem_ = *std::exchange(housekeeping_.renewal, std::nullopt);
-      if (!password_problem_.empty()) renew_due_ = now.steady + kRenewRetry;
+    if (const auto refused = std::exchange(housekeeping_.renewal, std::nullopt); refused && !refused->empty()) {
+      password_problem_ = *refused;
+      renew_due_ = now.steady + kRenewRetry;
     }
     if (now.steady < renew_due_) return;
     if (!asking_) asking_ = std::make_unique<CredentialLookup>(options_.credential);
@@ -524,6 +535,7 @@ class RedisSink final : public NodeSink {
 
   void open(SteadyTime now) {
     last_now_ = now;
+    is_trying_ = true;
     opened_at_ = now;
     transport_.open();
   }
@@ -706,6 +718,7 @@ class RedisSink final : public NodeSink {
 
   void announce(SinkHandler& handler, SteadyTime now) {
     announced_ = true;
+    is_trying_ = false;
     ever_connected_ = true;
     reported_.reset();
     announced_at_ = now;
@@ -754,8 +767,24 @@ class RedisSink final : public NodeSink {
     handler.on_sink_disconnected(failure.error, failure.error_class);
   }
 
+  // Whose word it is that Redis is there, where that is not the configuration's: said with what came of it.
+  SessionFailure located(SessionFailure failure) const {
+    const bool is_told_by_sentinels = sentinels_ && is_trying_;
+    const bool is_told_by_nodes = node_.role == NodeRole::kShard && !ever_connected_;
+    if (!is_told_by_sentinels && !is_told_by_nodes) return failure;
+    Error& error = failure.error;
+    if (is_told_by_sentinels && error.text.find(address_.to_string()) == std::string::npos) {
+      error.text = "redis at '" + address_.to_string() + "', which the Sentinels call the master: " + error.text;
+    }
+    const bool is_out_of_reach = failure.error_class == kClassConnection || failure.error_class == kClassTimeout;
+    if (is_out_of_reach && !session_) tell_whose_address(error, is_told_by_sentinels ? kSentinelsAddressHint : kNodesAddressHint);
+    return failure;
+  }
+
   // The connection is of no more use. What is under way may or may not have been applied.
-  void drop(const SessionFailure& failure, SteadyTime now, SinkHandler& handler) {
+  void drop(const SessionFailure& why, SteadyTime now, SinkHandler& handler) {
+    const SessionFailure failure = located(why);
+    is_trying_ = false;
     transport_.close();
     if (sentinels_) sentinels_->stop();
     session_.reset();
@@ -902,6 +931,7 @@ class RedisSink final : public NodeSink {
   std::optional<SentinelLink> sentinels_;
   std::optional<Error> silence_;  // of the Sentinels, while connected
   bool is_located_ = false;  // of the connection that is about to be opened
+  bool is_trying_ = false;   // to connect there: from then on until it is announced, or given up
   Transport transport_;
   std::optional<Session> session_;
   std::size_t written_ = 0;  // bytes at the front of the session's output that the socket has taken

@@ -21,6 +21,7 @@
 
 #include "daemon/base/descriptor.h"
 #include "daemon/net/name_lookup.h"
+#include "daemon/sinks/redis/told_address.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -82,7 +83,7 @@ struct Transport::Impl {
     if (!lookup->is_done()) return state;
     if (const auto& found = lookup->addresses(); !found) {
       return failed("cannot look up", std::string(found.error().text),
-                    found.error().hint.empty() ? "look at the host in 'redis: url:'" : std::string(found.error().hint));
+                    found.error().hint.empty() ? std::string(kHostHint) : std::string(found.error().hint));
     }
     return connect_next();
   }

@@ -179,7 +179,10 @@ void Witness::lost(const Error& error) {
   asked_.reset();
 }
 
-void Witness::on_sink_disconnected(const Error& error, std::string_view) { lost(error); }
+void Witness::on_sink_disconnected(const Error& error, std::string_view error_class) {
+  is_misplaced_ = is_misplaced_ || error_class == kClassCluster;
+  lost(error);
+}
 
 // The main connection was let in, so it may pass: tried again.
 void Witness::on_sink_failed(const Error& error) {
@@ -189,6 +192,7 @@ void Witness::on_sink_failed(const Error& error) {
 }
 
 void Witness::on_record_saved(std::uint64_t sequence) {
+  is_misplaced_ = false;
   if (asked_ && asked_->sequence == sequence) sink_->run(std::make_unique<WaitWork>(*this, shared_));
 }
 

@@ -44,6 +44,8 @@ class Witness final : private SinkHandler {
   // A question waits for longer than replicas_timeout, or this server refuses to tell, and why. It is asked again all the same:
   // a right may be granted meanwhile.
   std::optional<Error> problem() const;
+  // The slot of its small write is another master's, or on its way there.
+  bool is_misplaced() const { return is_misplaced_; }
 
  private:
   friend class WaitWork;
@@ -79,6 +81,7 @@ class Witness final : private SinkHandler {
   bool is_connected_ = false;
   std::string instance_;
   bool is_another_ = false;  // than was asked about
+  bool is_misplaced_ = false;
   SteadyTime again_at_ = SteadyTime::min();
   std::optional<Question> asked_;
   std::optional<Question> next_;

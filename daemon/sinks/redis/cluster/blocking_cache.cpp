@@ -112,8 +112,8 @@ struct BlockingCache::Impl {
           if (!replies[i].is_error()) continue;
           auto redirect = read_redirect(replies[i].text);
           if (!redirect) continue;
-          if (redirect->to.host.empty()) redirect->to.host = node.first.host;
-          if (redirect->kind == Redirect::Kind::kAsk) asked[i] = redirect->to;
+          const std::optional<HostPort> to = map.located(redirect->to, node.first);
+          if (redirect->kind == Redirect::Kind::kAsk && to) asked[i] = *to;
           again.push_back(i);
         }
       }

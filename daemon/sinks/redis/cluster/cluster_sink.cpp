@@ -389,7 +389,7 @@ class ClusterSink final : public Sink, private ClusterNodeOwner, private Cluster
 
   void follow(Call call, Redirect redirect) {
     if (is_dead(call)) return;
-    if (redirect.to.host.empty()) redirect.to.host = call.served_by.host;
+    const std::optional<HostPort> to = slots().located(redirect.to, call.served_by);
     if (call.is_asking) {
       call.is_asking = false;
       call.node.reset();
@@ -398,15 +398,15 @@ class ClusterSink final : public Sink, private ClusterNodeOwner, private Cluster
     switch (redirect.kind) {
       case Redirect::Kind::kMoved:
         // A node that we do not know yet is for the topology to tell: it may have taken another's place.
-        if (const HostPort* owner = slots().owner(redirect.slot); is_up_ && judged_.contains(redirect.to) && !(owner && *owner == redirect.to)) {
-          topology_.moved(redirect.slot, redirect.to);
+        if (const HostPort* owner = slots().owner(redirect.slot); to && is_up_ && judged_.contains(*to) && !(owner && *owner == *to)) {
+          topology_.moved(redirect.slot, *to);
           return send(std::move(call));
         }
         break;
       case Redirect::Kind::kAsk:
-        if (nodes_.need_for_a_while(redirect.to, now_).is_connected) {
+        if (to && nodes_.need_for_a_while(*to, now_).is_connected) {
           call.is_asking = true;
-          call.node = redirect.to;
+          call.node = *to;
           return send(std::move(call));
         }
         break;
@@ -457,10 +457,17 @@ class ClusterSink final : public Sink, private ClusterNodeOwner, private Cluster
     if (witness_.has_question()) {
       std::vector<ClusterWitness::Written> written;
       for (const auto& [at, node] : nodes_) {
-        if (node->instance.empty()) continue;  // never met
-        written.push_back({at, node->instance, slots().slots_of(at).any() ? writer_.slot_of(at) : Slot{0}});
+        if (node->instance.empty() || slots().slots_of(at).none()) continue;  // never met, or nobody's master
+        written.push_back({at, node->instance, writer_.slot_of(at)});
       }
       witness_.ask(written, shared_.context, now_);
+    }
+    for (const HostPort& at : witness_.misplaced()) {
+      if (slots().slots_of(at).none()) {
+        witness_.gone(at);
+      } else {
+        witness_.ask_elsewhere({at, nodes_.find(at)->instance, writer_.slot_of(at)}, shared_.context, now_);
+      }
     }
     witness_.step(now_, *handler_);
   }

@@ -21,18 +21,37 @@ void ClusterWitness::confirm(StoredRecord record, SinkHandler& handler) {
 void ClusterWitness::ask(const std::vector<Written>& nodes, const SinkContext& context, Now now) {
   asked_ = waiting_;
   for (const Written& node : nodes) {
-    std::unique_ptr<Witness>& witness = witnesses_[node.at];
-    if (!witness) witness = std::make_unique<Witness>(options_, address_of(like_, node.at), NodeRole::kShard, slot_tag(node.slot), context);
-    witness->ask(node.instance, asked_->sequence, now);
+    ask_one(node, context, now);
     unanswered_.insert(node.at);
   }
+}
+
+void ClusterWitness::ask_one(const Written& node, const SinkContext& context, Now now) {
+  One& one = witnesses_[node.at];
+  if (!one.witness || one.slot != node.slot) {
+    one = {std::make_unique<Witness>(options_, address_of(like_, node.at), NodeRole::kShard, slot_tag(node.slot), context), node.slot};
+  }
+  one.witness->ask(node.instance, asked_->sequence, now);
+}
+
+std::vector<HostPort> ClusterWitness::misplaced() const {
+  std::vector<HostPort> found;
+  for (const HostPort& at : unanswered_) {
+    if (witnesses_.at(at).witness->is_misplaced()) found.push_back(at);
+  }
+  return found;
+}
+
+void ClusterWitness::ask_elsewhere(const Written& node, const SinkContext& context, Now now) {
+  if (witnesses_.at(node.at).slot != node.slot) ask_one(node, context, now);
 }
 
 void ClusterWitness::step(Now now, SinkHandler& handler) {
   if (options_.replicas_ack == 0) return;
   std::optional<Error> missing;
   std::size_t others = 0;
-  for (const auto& [at, witness] : witnesses_) {
+  for (const auto& [at, one] : witnesses_) {
+    Witness* const witness = one.witness.get();
     witness->step(now);
     if (const auto sequence = witness->take_confirmed(); sequence && asked_ && *sequence == asked_->sequence) unanswered_.erase(at);
     if (auto problem = witness->problem()) {
@@ -48,7 +67,7 @@ void ClusterWitness::step(Now now, SinkHandler& handler) {
 }
 
 void ClusterWitness::wait_for(Waiting& waiting) {
-  for (const auto& [at, witness] : witnesses_) witness->wait_for(waiting);
+  for (const auto& [at, one] : witnesses_) one.witness->wait_for(waiting);
 }
 
 void ClusterWitness::gone(const HostPort& at) {

@@ -66,7 +66,7 @@ end
 -- The longer of `lifetime` and what a marker still has to live: a tombstone never gets shorter.
 local function at_least(name, lifetime)
   local left = redis.call('PTTL', name)
-  if left > tonumber(lifetime) then return tostring(left) end
+  if left > tonumber(lifetime) then return string.format('%.0f', left) end
   return lifetime
 end
 

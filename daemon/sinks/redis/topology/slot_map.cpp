@@ -7,6 +7,8 @@
 namespace evictd {
 namespace {
 
+constexpr std::string_view kNameless = "?";
+
 bool read_slot(std::string_view text, Slot& slot) { return read_number(text, slot) && slot < kSlots; }
 
 // "field:value" lines.
@@ -19,6 +21,18 @@ std::string_view field(std::string_view text, std::string_view name) {
     if (line.size() > name.size() && line.starts_with(name) && line[name.size()] == ':') return line.substr(name.size() + 1);
   }
   return {};
+}
+
+// Of a node in CLUSTER SLOTS. One that is to be known by a hostname and has none ("?") tells its address beside.
+std::string host_of(const Reply& node, const HostPort& asked) {
+  std::string host = node.elements[0].text;
+  if (host == kNameless && node.elements.size() > 3) {
+    const std::vector<Reply>& more = node.elements[3].elements;
+    for (std::size_t i = 0; i + 1 < more.size(); i += 2) {
+      if (more[i].text == "ip") host = more[i + 1].text;
+    }
+  }
+  return host.empty() || host == kNameless ? asked.host : host;
 }
 
 }  // namespace
@@ -67,9 +81,7 @@ std::optional<SlotMap> SlotMap::read(const Reply& slots, const HostPort& asked) 
     if (!is_slot(first) || !is_slot(last) || node.kind != Reply::Kind::kArray || node.elements.size() < 2) return std::nullopt;
     const Reply& port = node.elements[1];
     if (port.kind != Reply::Kind::kInteger || port.integer < 1 || port.integer > 65535) return std::nullopt;
-    HostPort master{node.elements[0].text, static_cast<std::uint16_t>(port.integer)};
-    if (master.host.empty() || master.host == "?") master.host = asked.host;
-    const std::uint16_t index = map.index_of(master);
+    const std::uint16_t index = map.index_of({host_of(node, asked), static_cast<std::uint16_t>(port.integer)});
     for (std::int64_t slot = first.integer; slot <= last.integer; ++slot) map.owner_[static_cast<std::size_t>(slot)] = index;
   }
   return map;
@@ -106,6 +118,18 @@ SlotSet SlotMap::unserved() const {
   SlotSet slots;
   for (std::size_t slot = 0; slot < kSlots; ++slot) slots.set(slot, owner_[slot] == kNobody);
   return slots;
+}
+
+std::optional<HostPort> SlotMap::located(const HostPort& to, const HostPort& by) const {
+  if (to.host.empty()) return HostPort{by.host, to.port};
+  if (to.host != kNameless) return to;
+  std::optional<HostPort> found;
+  for (const HostPort& master : masters_) {
+    if (master.port != to.port) continue;
+    if (found) return std::nullopt;
+    found = master;
+  }
+  return found;
 }
 
 void SlotMap::moved(Slot slot, const HostPort& to) { owner_[slot] = index_of(to); }
@@ -161,7 +185,6 @@ std::optional<Redirect> read_redirect(std::string_view error) {
   if (space == std::string_view::npos || colon == std::string_view::npos || colon < space) return std::nullopt;
   if (!read_slot(error.substr(0, space), redirect.slot)) return std::nullopt;
   redirect.to.host = std::string(error.substr(space + 1, colon - space - 1));
-  if (redirect.to.host == "?") redirect.to.host.clear();
   if (!read_number(error.substr(colon + 1), redirect.to.port) || redirect.to.port == 0) return std::nullopt;
   return redirect;
 }

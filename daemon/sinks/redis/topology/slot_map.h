@@ -24,7 +24,7 @@ std::optional<SlotSet> slots_from_ranges(std::string_view text);
 class SlotMap {
  public:
   SlotMap() { owner_.fill(kNobody); }
-  // Of CLUSTER SLOTS. A node that does not know its own name is the one that was asked. Nothing when the reply is of another shape.
+  // Of CLUSTER SLOTS. A node without an address is to be reached as the one that was asked. Nothing when the reply is of another shape.
   static std::optional<SlotMap> read(const Reply& slots, const HostPort& asked);
 
   // Null: nobody serves it.
@@ -33,6 +33,8 @@ class SlotMap {
   std::vector<HostPort> masters() const;
   SlotSet slots_of(const HostPort& master) const;
   SlotSet unserved() const;
+  // Where node `by` redirects to: without a host, to a port of its own; "?", to whom it has no name for. Nothing: to whom is not known.
+  std::optional<HostPort> located(const HostPort& to, const HostPort& by) const;
   // MOVED said so.
   void moved(Slot slot, const HostPort& to);
 
@@ -67,7 +69,7 @@ struct Redirect {
     kDown,      // nobody serves it for the moment
   } kind = Kind::kDown;
   Slot slot = 0;
-  HostPort to;  // kMoved, kAsk; an empty host: that of who said so
+  HostPort to;  // kMoved, kAsk; as it was said: SlotMap::located()
 };
 // Nothing: another error.
 std::optional<Redirect> read_redirect(std::string_view error);

@@ -912,6 +912,19 @@ TEST(ClusterSink, ACopyOfTheRecordFromBeforeAllWasLostIsNotSentAfterwards) {
   EXPECT_THAT(driven.journal().records_saved, ElementsAre(1));
 }
 
+TEST(ClusterSink, AnAddressThatItsNodesTellAndIsOutOfReachIsNamedAsTheirs) {
+  EVICTD_NEED_REDIS();
+  RedisCluster cluster(1);
+  RedisOptions options = options_for(cluster.node(0));
+  const std::string port = std::to_string(free_port());
+  ASSERT_TRUE(cluster.node(0).client().command({"CONFIG", "SET", "cluster-announce-port", port}).is_ok());
+  DrivenSink driven(options);
+  ASSERT_TRUE(driven.until([&] { return driven.journal().last_error.text.find("127.0.0.1:" + port) != std::string::npos; }));
+  EXPECT_THAT(driven.journal().last_error.hint, ::testing::HasSubstr("'cluster-announce-port'"));
+  ASSERT_TRUE(cluster.node(0).client().command({"CONFIG", "SET", "cluster-announce-port", "0"}).is_ok());
+  EXPECT_TRUE(driven.until([&] { return driven.sink().status().connected; })) << "as advised";
+}
+
 TEST(ClusterSink, SlotsThatNobodyServesAreNamed) {
   EVICTD_NEED_REDIS();
   RedisServer half({"--cluster-enabled", "yes", "--cluster-port", std::to_string(free_port())});

@@ -92,6 +92,31 @@ TEST_F(RotatingPassword, SignsInAgainOnTheOpenConnectionBeforeItExpires) {
   EXPECT_EQ(calls("auth"), after);
 }
 
+TEST_F(RotatingPassword, OneThatIsGoodForThousandsOfYearsIsNotAskedForAgain) {
+  server_wants("first-secret");
+  for (const char* expires : {"\"9999-12-31T23:59:59Z\"", "\"2400-01-01T00:00:00Z\"", "99999999999"}) {
+    file_has(std::string("{\"password\": \"first-secret\", \"expires\": ") + expires + "}");
+    DrivenSink& driven = start();
+    ASSERT_TRUE(driven.until_connected());
+    const long after = calls("auth");
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+    ASSERT_TRUE(driven.until([&] { return std::chrono::steady_clock::now() > end; }));
+    EXPECT_EQ(calls("auth"), after) << expires;
+  }
+}
+
+TEST_F(RotatingPassword, OneThatHasExpiredWhenItComesIsToldAndNotAskedForAgainAndAgain) {
+  server_wants("first-secret");
+  file_has(expiring("first-secret", -60));
+  DrivenSink& driven = start();
+  ASSERT_TRUE(driven.until_connected());
+  EXPECT_THAT(driven.sink().status().state, HasSubstr("password_file '" + file_ + "' gave one that had expired before it was asked for"));
+  const long after = calls("auth");
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  ASSERT_TRUE(driven.until([&] { return std::chrono::steady_clock::now() > end; }));
+  EXPECT_EQ(calls("auth"), after);
+}
+
 TEST_F(RotatingPassword, OneThatIsRefusedAtItsRenewalIsToldAndTheConnectionGoesOn) {
   server_wants("first-secret");
   file_has(expiring("first-secret", 2));

@@ -167,6 +167,14 @@ TEST_F(InvalidateScript, TombstoneNeverGetsShorter) {
   EXPECT_GT(redis().integer({"PTTL", marker_of("k")}), 400'000);
 }
 
+// Readers may give a value any lifetime that Redis holds, and its marker lives as long.
+TEST_F(InvalidateScript, TombstoneMayLiveForThousandsOfYears) {
+  redis().command({"SET", marker_of("k"), "t e/1 10 n5", "PX", "9007199254740991"});
+  redis().set("k", "v");
+  EXPECT_EQ(invalidate("k", "11"), "deleted");
+  EXPECT_GT(redis().integer({"PTTL", marker_of("k")}), 9'007'199'000'000'000);
+}
+
 TEST_F(InvalidateScript, AnotherEpochsTombstoneIsReplaced) {
   invalidate("k", "10", {.epoch = "e/0"});
   redis().set("k", "v");

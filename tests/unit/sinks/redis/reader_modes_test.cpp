@@ -130,6 +130,15 @@ TEST_F(ReaderModes, LazyTagsMarkerNeverGetsShorter) {
   EXPECT_GT(redis().integer({"PTTL", tag_marker}), 500'000);
 }
 
+TEST_F(ReaderModes, LazyTagsMarkerMayLiveForThousandsOfYears) {
+  const std::string tag_marker = marker_name("tag:t");
+  const std::string years = "9007199254740991";
+  ASSERT_EQ(redis().integer({"FCALL", "evictd_fill", "3", "p:1", marker_name("p:1"), tag_marker, "100:100:", years, "v"}), 1);
+  expect_counts(run(lazy_tags({{"t", 120}})), 1, 0, 0, 0);
+  EXPECT_EQ(state("p:1", {tag_marker}), "stale");
+  EXPECT_GT(redis().integer({"PTTL", tag_marker}), 9'007'199'000'000'000);
+}
+
 TEST_F(ReaderModes, LazyTagMadeAnewByAnotherValueDoesNotFreshenOlderOnes) {  // G5
   const std::string tag_marker = marker_name("tag:t");
   ASSERT_EQ(fill("p:1", "100:100:", {tag_marker}), 1);

@@ -262,6 +262,66 @@ TEST(ReplicasOfACluster, EachMasterThatWasWrittenToIsAsked) {
   EXPECT_FALSE(driven.sink().status().held_up);
 }
 
+// The slot that a master's witness writes into; -1: it has not written yet.
+int slot_of_witness(RedisServer& master) {
+  const Reply keys = master.client().command({"KEYS", "evictd:witness:*"});
+  if (keys.elements.empty()) return -1;
+  return static_cast<int>(master.client().integer({"CLUSTER", "KEYSLOT", keys.elements.front().text}));
+}
+
+class MovingSlots : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    EVICTD_NEED_REDIS();
+    cluster_ = std::make_unique<RedisCluster>(3, 1);
+    RedisOptions options = options_for(cluster_->node(0));
+    options.replicas_ack = 1;
+    options.replicas_timeout = std::chrono::milliseconds(200);
+    driven_ = std::make_unique<DrivenSink>(options);
+    ASSERT_TRUE(driven_->until_connected()) << driven_->journal().last_error.to_string();
+    ASSERT_TRUE(is_saved_and_confirmed(1));
+  }
+  bool is_saved_and_confirmed(std::uint64_t sequence) {
+    driven_->sink().save_record(numbered_record(sequence));
+    return driven_->until([&] { return is_confirmed(*driven_, sequence); });
+  }
+
+  std::unique_ptr<RedisCluster> cluster_;
+  std::unique_ptr<DrivenSink> driven_;
+};
+
+TEST_F(MovingSlots, AMasterIsAskedInASlotThatItServes) {
+  const int slot = slot_of_witness(cluster_->node(0));
+  ASSERT_GE(slot, 0);
+  cluster_->move_slot(static_cast<unsigned>(slot), 0, 1);
+  EXPECT_TRUE(is_saved_and_confirmed(2));
+  EXPECT_NE(slot_of_witness(cluster_->node(0)), slot);
+}
+
+TEST_F(MovingSlots, AMasterIsAskedInAnotherSlotWhenTheOneItWasAskedInMovesMeanwhile) {
+  const int slot = slot_of_witness(cluster_->node(0));
+  ASSERT_GE(slot, 0);
+  RedisClient& master = cluster_->node(0).client();
+  master.command({"ACL", "SETUSER", "default", "-psync", "-sync"});
+  master.command({"CLIENT", "KILL", "TYPE", "replica"});
+  driven_->sink().save_record(numbered_record(2));
+  ASSERT_TRUE(driven_->until([&] { return !driven_->journal().replicas_missing.empty() && driven_->journal().replicas_missing.back(); }));
+  cluster_->move_slot(static_cast<unsigned>(slot), 0, 1);
+  master.command({"CLIENT", "KILL", "TYPE", "normal"});
+  master.command({"ACL", "SETUSER", "default", "+psync", "+sync"});
+  EXPECT_TRUE(driven_->until([&] { return is_confirmed(*driven_, 2); }));
+  EXPECT_TRUE(is_saved_and_confirmed(3));
+}
+
+TEST_F(MovingSlots, ANodeThatServesNoneYetHasNoReplicasToWaitFor) {
+  const std::size_t joined = cluster_->add_node();
+  const auto slot = static_cast<unsigned>(cluster_->node(0).client().integer({"CLUSTER", "KEYSLOT", "k"}));
+  const std::size_t owner = cluster_->owner_of("k");
+  cluster_->open_slot(slot, owner, joined);
+  driven_->run(OrderBuilder(Act::kInvalidate).key("k", {10}));  // ASK
+  EXPECT_TRUE(is_saved_and_confirmed(2));
+}
+
 TEST(ReplicasOfACluster, AMasterThatForbidsWaitIsNamedAndAskedAgain) {
   EVICTD_NEED_REDIS();
   RedisCluster cluster(3, 1);

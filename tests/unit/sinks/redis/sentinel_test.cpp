@@ -318,6 +318,23 @@ TEST_F(SentinelSink, ThatNoneOfThemTellsAnythingIsAProblemWhileTheMasterWorks) {
   EXPECT_FALSE(driven.sink().status().problem);
 }
 
+TEST_F(SentinelSink, WhatTheyCallTheMasterAndIsNoneIsNamedWithThem) {
+  const auto monitor = [&](int port) {
+    for (const auto& sentinel : sentinels_) {
+      sentinel->client().command({"SENTINEL", "REMOVE", "mymaster"});
+      ASSERT_TRUE(sentinel->client().command({"SENTINEL", "MONITOR", "mymaster", "127.0.0.1", std::to_string(port), "3"}).is_ok());
+    }
+  };
+  monitor(servers_[1]->port());
+  DrivenSink driven(options());
+  ASSERT_TRUE(driven.until([&] { return driven.journal().last_class == "read_only"; }));
+  EXPECT_THAT(driven.journal().last_error.text,
+              HasSubstr("redis at '127.0.0.1:" + std::to_string(servers_[1]->port()) + "', which the Sentinels call the master: redis refused: 'READONLY"));
+  monitor(free_port());
+  ASSERT_TRUE(driven.until([&] { return driven.journal().last_class == "connection"; }));
+  EXPECT_THAT(driven.journal().last_error.hint, HasSubstr("by this address, which the Sentinels tell"));
+}
+
 TEST_F(SentinelSink, FollowsThemToAServerThatTheyWereToldOfByHand) {
   DrivenSink driven(options());
   ASSERT_TRUE(driven.until_connected());

@@ -45,6 +45,25 @@ TEST(SlotMap, IsWhatTheNodesSay) {
   EXPECT_FALSE(moved == *map);
 }
 
+// 'cluster-preferred-endpoint-type hostname' without hostnames: three hosts, on each the same port.
+TEST(SlotMap, NodesThatAreToHaveNamesAndHaveNoneAreKnownByTheirAddresses) {
+  const auto nameless = [](int first, int last, const char* ip, int port) {
+    Reply made = range(first, last, "?", port);
+    Reply& node = made.elements[2];
+    node.elements.push_back(list({text("ip"), text(ip)}));
+    return made;
+  };
+  const HostPort asked{"10.0.0.1", 6379};
+  const auto map = SlotMap::read(list({nameless(0, 99, "10.0.0.1", 6379), nameless(100, 199, "10.0.0.2", 6379), nameless(200, 16383, "10.0.0.3", 7000)}), asked);
+  ASSERT_TRUE(map.has_value());
+  EXPECT_EQ(map->owner(100)->to_string(), "10.0.0.2:6379");
+  EXPECT_EQ(map->masters().size(), 3u);
+  EXPECT_EQ(map->located({"?", 7000}, asked)->to_string(), "10.0.0.3:7000") << "the only one of that port";
+  EXPECT_FALSE(map->located({"?", 6379}, asked)) << "one of two";
+  EXPECT_EQ(map->located({"", 6380}, asked)->to_string(), "10.0.0.1:6380");
+  EXPECT_EQ(map->located({"a", 1}, asked)->to_string(), "a:1");
+}
+
 TEST(SlotMap, IsNothingElse) {
   const HostPort asked{"a", 1};
   EXPECT_FALSE(SlotMap::read(text("x"), asked));
