@@ -16,12 +16,15 @@
 #include <string>
 #include <vector>
 
+#include "daemon/sources/kafka/broker_retries.h"
 #include "daemon/sources/kafka/dead_letters.h"
 #include "daemon/sources/kafka/envelope.h"
 #include "daemon/sources/kafka/helper_thread.h"
 #include "daemon/sources/kafka/kafka_client.h"
 #include "daemon/sources/kafka/kafka_source.h"
 #include "daemon/sources/kafka/partitions.h"
+#include "daemon/sources/kafka/schema_wait.h"
+#include "daemon/sources/kafka/snapshot_turns.h"
 #include "daemon/sources/kafka/start_policy.h"
 
 namespace evictd {
@@ -86,7 +89,6 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void disconnect(Error error);
   void fail_for_good(Error error);
   bool is_ending() const { return pending_disconnect_ || pending_failure_; }
-  void retry_later();
   void measure();
   void probe_brokers();
   void ask_for_ends();
@@ -113,15 +115,13 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   // ---- kafka_schemas.cpp
   bool must_wait_for_schemas(const std::vector<EnvelopeDecoder::NeededSchema>& missing, const KafkaRecord& record,
                              const TopicPartition& at);
-  void forget_registry_problem();
-  bool waits_for_registry() const { return asking_registry_ || ask_registry_at_ != SteadyTime::max(); }
   // ---- kafka_delivery.cpp, again
   Xid xid_of(const Decoded& decoded, const KafkaRecord& record, Partition& partition);
   Xid unique_xid(Partition& partition, std::int64_t offset, std::int64_t timestamp_ms);
   void take_snapshots();
   void take_found();
   bool waits_for_database() const { return waits_for_snapshot() || waits_for_tables(); }
-  bool waits_for_snapshot() const { return snapshots_ != nullptr && !latest_snapshot_; }
+  bool waits_for_snapshot() const { return snapshots_ != nullptr && !snapshot_turns_.has_one(); }
 
   const KafkaOptions options_;
   std::unique_ptr<SnapshotPoll> snapshots_;
@@ -139,7 +139,6 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   std::shared_ptr<KafkaClient> client_;
   std::uint64_t session_ =
       0;  // counts clients: what a helper's job says of an earlier one is dropped
-  bool was_connected_ = false;
   // The group had no offsets, or began just now: nobody has worked before us.
   bool is_first_start_ = false;
   std::map<std::string, std::int32_t> opened_topics_;
@@ -150,9 +149,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   // Found inside a callback of the client, carried out at the end of the turn.
   std::optional<Error> pending_disconnect_;
   std::optional<Error> pending_failure_;
-  std::string last_problem_;
-  SteadyTime retry_at_ = SteadyTime::max();
-  std::chrono::milliseconds backoff_{0};
+  BrokerRetries retries_;
 
   std::set<std::string> servers_;  // topic prefixes of everything subscribed
   Partitions partitions_;
@@ -165,11 +162,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   std::vector<TopicPartition> to_give_back_;  // owed to the group
   SteadyTime give_back_at_ = SteadyTime::max();
 
-  std::optional<Snapshot> latest_snapshot_;
-  SteadyTime latest_snapshot_at_ = SteadyTime::min();
-  bool own_request_ = false;       // under way, not the pipeline's
-  bool pipeline_request_ = false;  // to be sent when our own has been answered
-  bool pipeline_waits_ = false;
+  SnapshotTurns snapshot_turns_;
 
   KafkaStatus numbers_;
   SteadyTime measure_at_ = SteadyTime::min();
@@ -190,11 +183,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   SteadyTime ask_for_tables_at_ = SteadyTime::min();
   std::string tables_problem_;
 
-  // Why the first record waits, and until when the registry is left alone.
-  std::string registry_problem_;
-  bool asking_registry_ = false;
-  SteadyTime ask_registry_at_ = SteadyTime::max();
-  std::chrono::milliseconds registry_backoff_{0};
+  SchemaWait schema_wait_;
   const std::shared_ptr<std::atomic<bool>> registry_is_cancelled_ = std::make_shared<std::atomic<bool>>(false);
 
   // Last: joined before what their jobs use is destroyed.

@@ -22,7 +22,7 @@ SteadyTime sent_at(SystemTime sent, Now now) {
 }  // namespace
 
 void KafkaSource::deliver(std::size_t bytes_max) {
-  if (bytes_max == 0 || waits_for_database() || waits_for_registry()) return;
+  if (bytes_max == 0 || waits_for_database() || schema_wait_.waits()) return;
   for (Partition* partition : partitions_.assigned()) {
     if (partition->assignment->missing) deliver_missing(*partition);
   }
@@ -151,19 +151,11 @@ Xid KafkaSource::xid_of(const Decoded& decoded, const KafkaRecord& record, Parti
       servers_.size() == 1 && (decoded.server.empty() || decoded.server == *servers_.begin());
   if (!is_postgres || !is_ours || !decoded.transaction_id)
     return unique_xid(partition, record.offset, record.timestamp_ms);
-  const auto low = static_cast<std::uint32_t>(*decoded.transaction_id);
-  if (latest_snapshot_) return widen_xid(low, latest_snapshot_->xmax());
-  return narrow_xid(low);
+  return snapshot_turns_.id_of(static_cast<std::uint32_t>(*decoded.transaction_id));
 }
 
 void KafkaSource::request_snapshot() {
-  if (!snapshots_) return;
-  if (own_request_) {
-    pipeline_request_ = true;  // the answer under way is older than this request
-    return;
-  }
-  pipeline_waits_ = true;
-  snapshots_->request();
+  if (snapshots_ && snapshot_turns_.wanted()) snapshots_->request();
 }
 
 void KafkaSource::look_up(LookupRequest request, Now now) {
@@ -180,17 +172,11 @@ void KafkaSource::take_found() {
 void KafkaSource::take_snapshots() {
   if (!snapshots_) return;
   snapshots_->step(now_);
-  auto snapshot = snapshots_->take();
+  const auto snapshot = snapshots_->take();
   if (!snapshot) return;
-  latest_snapshot_ = *snapshot;
-  latest_snapshot_at_ = now_.steady;
-  if (own_request_) {
-    own_request_ = false;
-    if (std::exchange(pipeline_request_, false)) request_snapshot();
-    return;
-  }
-  pipeline_waits_ = false;
-  handler_->on_snapshot(*snapshot);
+  const SnapshotTurns::Answer answer = snapshot_turns_.came(*snapshot, now_.steady);
+  if (answer.is_asked_again) snapshots_->request();
+  if (answer.is_wanted) handler_->on_snapshot(*snapshot);
 }
 
 }  // namespace evictd

@@ -13,16 +13,13 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kBackoffFirst = 500ms;
-constexpr auto kBackoffMax = 30'000ms;
+constexpr auto kLookUpAgain = 500ms;
 constexpr auto kMeasureEach = 1s;
 constexpr auto kProbeEach = 5s;
 constexpr auto kProbeSoon = 1s;
 // A question to the brokers is answered in less, where they are well. It ends after KafkaClient::kCallTimeoutMs at most, or
 // kLookUpMax, and is asked again.
 constexpr auto kLate = 5s;
-// xids are widened to the nearest of a snapshot; an old one would do for days.
-constexpr auto kSnapshotRefresh = 60s;
 
 // A topic that is new may be unknown to a broker that has not heard of it yet.
 constexpr auto kToldByAll = 10s;
@@ -77,7 +74,7 @@ void KafkaSource::start(Now now) {
   if (snapshots_) {
     snapshots_->start(now);
     snapshots_->request();
-    own_request_ = true;
+    snapshot_turns_.starts();
   }
   open();
 }
@@ -102,7 +99,7 @@ void KafkaSource::check_rules(const RuleSet& rules) {
 
 void KafkaSource::open() {
   state_ = State::kOpening;
-  retry_at_ = SteadyTime::max();
+  retries_.begins();
   const std::uint64_t session = ++session_;
   helper_.run("whether the brokers can be reached", [this, session, options = options_]() -> HelperThread::Completion {
     const auto attempt = [&]() -> Result<Opened> {
@@ -136,20 +133,13 @@ void KafkaSource::open() {
 
 void KafkaSource::opened(Result<Opened> result) {
   if (!result) {
-    Error error = result.error();
-    const bool is_setting = error.kind == ErrorKind::kUsage;
-    if (error.kind == ErrorKind::kFatal || (is_setting && !was_connected_))
-      return fail_for_good(std::move(error));
-    if (last_problem_ != error.text) {
-      last_problem_ = error.text;
-      handler_->on_disconnected(error);
-    }
-    return retry_later();
+    if (retries_.is_final(result.error().kind)) return fail_for_good(result.error());
+    if (retries_.failed(result.error(), now_.steady)) handler_->on_disconnected(result.error());
+    return;
   }
   client_ = std::move(result->client);
-  last_problem_.clear();
+  retries_.reached();
   broker_problem_.clear();
-  backoff_ = 0ms;
   std::set<std::string> names;
   for (const auto& [topic, partitions] : result->topics) names.insert(topic);
   for (auto& [name, topic] : partitions_.topics()) topic.server_is_learnt = false;
@@ -159,7 +149,7 @@ void KafkaSource::opened(Result<Opened> result) {
   // record: then there is one by now.
   const GroupHistory& history = result->history;
   const bool is_beginning = history.began && std::chrono::abs(now_.system - *history.began) < kBeginningTogether;
-  is_first_start_ = !was_connected_ && (!history.has_offsets || is_beginning);
+  is_first_start_ = !retries_.has_streamed() && (!history.has_offsets || is_beginning);
   opened_topics_ = result->topics;
   opened_ends_ = result->ends;
   topic_problem_ =
@@ -219,17 +209,10 @@ bool KafkaSource::learn_servers(const std::set<std::string>& topics) {
   return is_new;
 }
 
-void KafkaSource::retry_later() {
-  backoff_ = backoff_ == 0ms ? std::chrono::milliseconds(kBackoffFirst)
-                             : std::min<std::chrono::milliseconds>(backoff_ * 2, kBackoffMax);
-  retry_at_ = now_.steady + backoff_;
-  state_ = State::kOpening;
-}
-
 void KafkaSource::announce_connection() {
   if (is_announced_) return;
   is_announced_ = true;
-  was_connected_ = true;
+  retries_.streams();
   state_ = State::kStreaming;
   SourceConnected connected;
   connected.epoch = "debezium/";
@@ -305,7 +288,7 @@ void KafkaSource::looked_up(const std::vector<TopicPartition>& partitions,
   if (!result) {
     broker_problem_ = result.error().text;
     probe_at_ = now_.steady;
-    look_up_at_ = now_.steady + kBackoffFirst;
+    look_up_at_ = now_.steady + kLookUpAgain;
     return;
   }
   std::set<std::string> topics;
@@ -435,7 +418,7 @@ void KafkaSource::drain() {
 }
 
 void KafkaSource::give_back(const std::vector<TopicPartition>& partitions) {
-  forget_registry_problem();  // the record that waits may be of one of them; else it waits again
+  schema_wait_.forget();  // the record that waits may be of one of them; else it waits again
   const std::vector<TopicPartition> given = partitions;  // may be to_give_back_ itself
   partitions_.unassign(given);
   const auto& assigned = partitions_.assigned();
@@ -458,7 +441,7 @@ void KafkaSource::on_client_error(const Error& error) {
     case ErrorKind::kFatal:
       return fail_for_good(error);
     case ErrorKind::kUsage:
-      if (!was_connected_) return disconnect(error);  // told, and tried again
+      if (!retries_.has_streamed()) return disconnect(error);  // told, and tried again
       broker_problem_ = error.text;
       break;
     case ErrorKind::kConnection:
@@ -630,7 +613,7 @@ void KafkaSource::close(State next) {
   to_assign_.reset();
   if (give_back_at_ != SteadyTime::max()) give_back(to_give_back_);
   partitions_.unassign_all();
-  forget_registry_problem();
+  schema_wait_.forget();
   for (auto& [name, topic] : partitions_.topics()) topic.refused.clear();
   looking_up_ = false;
   look_up_at_ = SteadyTime::max();
@@ -643,7 +626,7 @@ void KafkaSource::close(State next) {
     return [this] {
       ++session_;
       state_ = after_close_;
-      if (state_ == State::kOpening) retry_at_ = now_.steady;
+      if (state_ == State::kOpening) retries_.due_at(now_.steady);
     };
   });
 }
@@ -702,11 +685,11 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
   helper_.finish();
   database_helper_.finish();
   registry_helper_.finish();
-  if (now.steady >= ask_registry_at_) ask_registry_at_ = SteadyTime::max();
+  schema_wait_.step(now.steady);
   ask_for_tables();
   take_snapshots();
   take_found();
-  if (state_ == State::kOpening && now.steady >= retry_at_) open();
+  if (state_ == State::kOpening && now.steady >= retries_.due()) open();
   if (state_ == State::kJudging && may_proceed_) join();
   if (client_ && !is_ending()) {
     client_->clear_descriptor();
@@ -741,15 +724,15 @@ void KafkaSource::wait_for(Waiting& waiting, bool want_data) {
   waiting.descriptors.push_back({helper_.descriptor(), POLLIN, 0});
   waiting.descriptors.push_back({database_helper_.descriptor(), POLLIN, 0});
   waiting.descriptors.push_back({registry_helper_.descriptor(), POLLIN, 0});
-  waiting.wake_at(ask_registry_at_);
+  waiting.wake_at(schema_wait_.due());
   if (ask_table_tree_ && !asking_for_tables_) waiting.wake_at(ask_for_tables_at_);
   if (snapshots_) snapshots_->wait_for(waiting);
   if (lookups_) lookups_->wait_for(waiting);
-  if (state_ == State::kOpening) waiting.wake_at(retry_at_);
+  if (state_ == State::kOpening) waiting.wake_at(retries_.due());
   if (state_ == State::kJudging && may_proceed_) waiting.wake_at(SteadyTime::min());
   if (!client_) return;
   waiting.descriptors.push_back({client_->descriptor(), POLLIN, 0});
-  if (want_data && client_->may_have_more() && !waits_for_database() && !waits_for_registry()) waiting.wake_at(now_.steady);
+  if (want_data && client_->may_have_more() && !waits_for_database() && !schema_wait_.waits()) waiting.wake_at(now_.steady);
   waiting.wake_at(give_back_at_);
   waiting.wake_at(look_up_at_);
   if (!probing_) waiting.wake_at(probe_at_);
@@ -767,11 +750,7 @@ void KafkaSource::measure() {
     if (end > done) lag += static_cast<std::uint64_t>(end - done);
   }
   numbers_.dead_letters_lost = dead_letters_.lost();
-  if (snapshots_ && latest_snapshot_ && !own_request_ && !pipeline_waits_ &&
-      now_.steady - latest_snapshot_at_ > kSnapshotRefresh) {
-    own_request_ = true;
-    snapshots_->request();
-  }
+  if (snapshots_ && snapshot_turns_.refreshes(now_.steady)) snapshots_->request();
 }
 
 SourceStatus KafkaSource::status() const {
@@ -779,7 +758,7 @@ SourceStatus KafkaSource::status() const {
   const auto& topics = partitions_.topics();
   const auto refused = std::find_if(topics.begin(), topics.end(),
                                     [](const auto& entry) { return !entry.second.refused.empty(); });
-  status.connected = state_ == State::kStreaming && broker_problem_.empty() && refused == topics.end() && registry_problem_.empty();
+  status.connected = state_ == State::kStreaming && broker_problem_.empty() && refused == topics.end() && schema_wait_.problem().empty();
   status.active = !partitions_.assigned().empty();
   switch (state_) {
     case State::kIdle:
@@ -813,8 +792,8 @@ SourceStatus KafkaSource::status() const {
     status.problem = late;
   } else if (const auto database_late = late_text(database_helper_, now_); !database_late.empty()) {
     status.problem = database_late;
-  } else if (!registry_problem_.empty()) {
-    status.problem = registry_problem_;
+  } else if (!schema_wait_.problem().empty()) {
+    status.problem = schema_wait_.problem();
   } else if (const auto registry_late = late_text(registry_helper_, now_); !registry_late.empty()) {
     status.problem = registry_late;
   } else if (refused != topics.end()) {

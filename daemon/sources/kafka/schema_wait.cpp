@@ -1,0 +1,40 @@
+#include "daemon/sources/kafka/schema_wait.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace evictd {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kAskAgainFirst{500};
+constexpr milliseconds kAskAgainMax{3'000};
+
+}  // namespace
+
+bool SchemaWait::asks() {
+  if (waits()) return false;
+  is_asked_ = true;
+  return true;
+}
+
+void SchemaWait::found() {
+  is_asked_ = false;
+  forget();
+}
+
+void SchemaWait::failed(std::string problem, SteadyTime now) {
+  is_asked_ = false;
+  problem_ = std::move(problem);
+  backoff_ = backoff_ == milliseconds(0) ? kAskAgainFirst : std::min(backoff_ * 2, kAskAgainMax);
+  ask_at_ = now + backoff_;
+}
+
+void SchemaWait::forget() {
+  problem_.clear();
+  backoff_ = milliseconds(0);
+  ask_at_ = SteadyTime::max();
+}
+
+}  // namespace evictd
