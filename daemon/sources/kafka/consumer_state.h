@@ -2,7 +2,6 @@
 //   kafka_source.cpp     opening, assignment, revocation, closing
 //   kafka_delivery.cpp   records into transactions
 //   kafka_schemas.cpp    records that wait for the schema registry
-//   kafka_tables.cpp     what the database says of tables
 //
 //   idle -> opening -> judging -> joining -> streaming -> closing -> opening ...
 //              |    (proceed)    (first assignment)   \-> stopped
@@ -18,6 +17,7 @@
 
 #include "daemon/sources/kafka/broker_retries.h"
 #include "daemon/sources/kafka/dead_letters.h"
+#include "daemon/sources/kafka/debezium_servers.h"
 #include "daemon/sources/kafka/envelope.h"
 #include "daemon/sources/kafka/helper_thread.h"
 #include "daemon/sources/kafka/kafka_client.h"
@@ -26,6 +26,7 @@
 #include "daemon/sources/kafka/schema_wait.h"
 #include "daemon/sources/kafka/snapshot_turns.h"
 #include "daemon/sources/kafka/start_policy.h"
+#include "daemon/sources/kafka/table_places.h"
 
 namespace evictd {
 
@@ -81,7 +82,6 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void announce_connection();
   void tell_streams();
   void take_up_others(const std::vector<std::pair<TopicPartition, std::int64_t>>& committed);
-  bool learn_servers(const std::set<std::string>& topics);
   void drain();
   void give_back(const std::vector<TopicPartition>& partitions);
   void store_offsets();
@@ -105,13 +105,9 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void commit(Partition& partition, std::int64_t next);
   void announce_ignored();
   void report_retired();
-  // ---- kafka_tables.cpp
   void ask_for_tables();
-  void take_tables(Result<TableTree> tree, const std::set<std::string>& placed);
-  bool must_wait_for_place(const Relation& relation);
-  bool waits_for_tables() const { return ask_table_tree_ && (!tree_is_known_ || !to_place_.empty()); }
-  std::string tables_problem() const;
-  std::vector<std::string> tables_of_topic(const std::string& topic, bool& known) const;
+  TopicTables tables_of_topic(const std::string& topic) const;
+  bool is_nobodys(const std::string& topic, const TopicTables& tables) const;
   // ---- kafka_schemas.cpp
   bool must_wait_for_schemas(const std::vector<EnvelopeDecoder::NeededSchema>& missing, const KafkaRecord& record,
                              const TopicPartition& at);
@@ -120,7 +116,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   Xid unique_xid(Partition& partition, std::int64_t offset, std::int64_t timestamp_ms);
   void take_snapshots();
   void take_found();
-  bool waits_for_database() const { return waits_for_snapshot() || waits_for_tables(); }
+  bool waits_for_database() const { return waits_for_snapshot() || places_.waits(); }
   bool waits_for_snapshot() const { return snapshots_ != nullptr && !snapshot_turns_.has_one(); }
 
   const KafkaOptions options_;
@@ -129,7 +125,6 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   SchemaStore schemas_;
   EnvelopeDecoder decoder_;
   DeadLetters dead_letters_;
-  std::set<std::string> mapped_tables_;
   std::optional<EnvelopeDecoder::ReadColumns> columns_to_come_;  // of rules that were checked, not set
   std::set<std::string> on_record_;  // names of streams that some cache has a position of
 
@@ -151,7 +146,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   std::optional<Error> pending_failure_;
   BrokerRetries retries_;
 
-  std::set<std::string> servers_;  // topic prefixes of everything subscribed
+  DebeziumServers servers_;
   Partitions partitions_;
   std::uint64_t told_by_ = 0;  // the client that found the gaps of Partition::gap_is_told
   SteadyTime ends_before_at_{};  // of Partition::end_before
@@ -172,16 +167,8 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   bool asking_for_ends_ = false;
   SteadyTime probe_at_ = SteadyTime::max();
 
-  // What the database says of the tables below those that rules name.
   const AskTableTree ask_table_tree_;
-  TableTree tree_;
-  bool tree_is_known_ = false;        // of the rules in force
-  std::set<std::string> placed_;      // "schema.table" that was there, or not, when the database was asked last
-  std::set<std::string> to_place_;    // whose first event waits
-  std::uint64_t tables_session_ = 0;  // counts set_tables()
-  bool asking_for_tables_ = false;
-  SteadyTime ask_for_tables_at_ = SteadyTime::min();
-  std::string tables_problem_;
+  TablePlaces places_;
 
   SchemaWait schema_wait_;
   const std::shared_ptr<std::atomic<bool>> registry_is_cancelled_ = std::make_shared<std::atomic<bool>>(false);

@@ -30,14 +30,6 @@ constexpr auto kKnownEndsApart = 100ms;
 // Daemons that start within this time of one another begin a new group together.
 constexpr auto kBeginningTogether = 60s;
 
-// The part of a topic's name in front of schema and table: Debezium's topic.prefix.
-std::string server_of_topic(const std::string& topic, const std::set<std::string>& tables) {
-  std::string table = table_named_by(topic, tables);
-  if (table.empty()) table = EnvelopeDecoder::table_of_topic(topic);
-  if (table.empty()) return {};
-  return topic.substr(0, topic.size() - table.size() - 1);
-}
-
 // Empty: nobody is late.
 std::string late_text(const HelperThread& helper, const Now& now) {
   const auto question = helper.oldest();
@@ -60,7 +52,8 @@ KafkaSource::KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> sna
       snapshots_(std::move(snapshots)),
       lookups_(std::move(lookups)),
       dead_letters_(options_.dead_letter_file, options_.dead_letter_bytes_max),
-      ask_table_tree_(std::move(ask_table_tree)) {
+      ask_table_tree_(std::move(ask_table_tree)),
+      places_(ask_table_tree_ != nullptr) {
   if (options_.registry.is_set()) decoder_.use_registry(&schemas_, options_.registry.id);
 }
 
@@ -80,12 +73,8 @@ void KafkaSource::start(Now now) {
 }
 
 void KafkaSource::set_tables(const std::vector<std::string>& tables) {
-  mapped_tables_ = std::set<std::string>(tables.begin(), tables.end());
-  decoder_.set_tables(mapped_tables_);
-  ++tables_session_;
-  tree_is_known_ = false;
-  placed_.clear();
-  ask_for_tables_at_ = SteadyTime::min();
+  places_.set_tables({tables.begin(), tables.end()});
+  decoder_.set_tables(places_.tables());
   decoder_.read_only(std::exchange(columns_to_come_, std::nullopt));
 }
 
@@ -142,9 +131,8 @@ void KafkaSource::opened(Result<Opened> result) {
   broker_problem_.clear();
   std::set<std::string> names;
   for (const auto& [topic, partitions] : result->topics) names.insert(topic);
-  for (auto& [name, topic] : partitions_.topics()) topic.server_is_learnt = false;
-  servers_.clear();
-  learn_servers(names);
+  servers_.forget();
+  servers_.learn(names, places_.tables());
   // Where several daemons start together, another may have begun for all after we looked for the
   // record: then there is one by now.
   const GroupHistory& history = result->history;
@@ -197,29 +185,13 @@ void KafkaSource::join() {
   if (auto subscribed = client_->subscribe(); !subscribed) fail_for_good(subscribed.error());
 }
 
-// True when a server is new: the epoch names them all.
-bool KafkaSource::learn_servers(const std::set<std::string>& topics) {
-  bool is_new = false;
-  for (const std::string& topic : topics) {
-    if (std::exchange(partitions_.topic(topic).server_is_learnt, true)) continue;
-    const std::string server = server_of_topic(topic, mapped_tables_);
-    // Of "my.shop.transaction" it would be "my".
-    if (!server.empty() && !is_control_topic(topic, mapped_tables_)) is_new |= servers_.insert(server).second;
-  }
-  return is_new;
-}
-
 void KafkaSource::announce_connection() {
   if (is_announced_) return;
   is_announced_ = true;
   retries_.streams();
   state_ = State::kStreaming;
   SourceConnected connected;
-  connected.epoch = "debezium/";
-  for (const std::string& server : servers_) {
-    if (!connected.epoch.ends_with('/')) connected.epoch += '+';
-    for (const char c : server) connected.epoch += c == ' ' || c == ',' ? '_' : c;
-  }
+  connected.epoch = servers_.epoch();
   connected.source_identity = options_.group;
   connected.has_snapshots = snapshots_ != nullptr;
   connected.is_shared = true;
@@ -293,7 +265,7 @@ void KafkaSource::looked_up(const std::vector<TopicPartition>& partitions,
   }
   std::set<std::string> topics;
   for (const PartitionOffsets& offsets : *result) topics.insert(offsets.at.topic);
-  if (learn_servers(topics) && is_announced_) {
+  if (servers_.learn(topics, places_.tables()) && is_announced_) {
     // Another database's transactions have come in: versions of before do not compare with theirs.
     return disconnect(
         {ErrorKind::kConnection, "kafka: topics of another Debezium server have appeared", {}});
@@ -345,8 +317,7 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets, Beginnings& b
   if (!start.gap.empty()) {
     partitions_.begin_anew(partition);
     partition.is_told = true;  // by its purge: where it begins is no position before that is done
-    bool known = false;
-    assignment.missing = UnknownChange{tables_of_topic(at.topic, known), start.detail};
+    assignment.missing = UnknownChange{tables_of_topic(at.topic).tables, start.detail};
     if (!partition.gap_is_told) handler_->on_gap({start.gap, start.detail, assignment.missing->tables});
   }
   partition.gap_is_told = false;
@@ -459,9 +430,7 @@ void KafkaSource::on_topic_missing(const std::string& topic) {
 }
 
 void KafkaSource::on_topic_refused(const std::string& topic, const Error& error) {
-  bool known = false;
-  const std::vector<std::string> tables = tables_of_topic(topic, known);
-  if (tables.empty() && (known || is_control_topic(topic, mapped_tables_))) return;  // no rule speaks of it
+  if (is_nobodys(topic, tables_of_topic(topic))) return;
   partitions_.topic(topic).refused = fmt::format("topic '{}' cannot be read: {}; {}", topic, error.text, error.hint);
 }
 
@@ -475,14 +444,13 @@ void KafkaSource::on_offset_lost(const TopicPartition& at) {
   }
   told_by_ = session_;
   partitions_.find_or_add(at).gap_is_told = true;
-  bool known = false;
-  const std::vector<std::string> tables = tables_of_topic(at.topic, known);
-  if (!is_told && !(tables.empty() && (known || is_control_topic(at.topic, mapped_tables_)))) {
+  TopicTables tables = tables_of_topic(at.topic);
+  if (!is_told && !is_nobodys(at.topic, tables)) {
     handler_->on_gap({"offset_out_of_range",
                       fmt::format("{}: there is no record where evictd reads: deleted by retention, cut off, or gone "
                                   "with its topic",
                                   at.to_string()),
-                      tables});
+                      std::move(tables.tables)});
   }
   disconnect({ErrorKind::kConnection,
               fmt::format("kafka: {}: the records where evictd reads are gone", at.to_string()),
@@ -594,12 +562,11 @@ void KafkaSource::find_vanished(const std::map<std::string, std::int32_t>& topic
       partition.committed.reset();
       is_assigned |= partition.assignment.has_value();
     }
-    if (is_control_topic(name, mapped_tables_)) continue;
-    bool known = false;
-    const std::vector<std::string> tables = tables_of_topic(name, known);
-    if (known && tables.empty()) continue;  // no rule speaks of it
-    handler_->on_gap(
-        {"topic_recreated", fmt::format("topic '{}' was deleted, with what had not been read of it", name), tables});
+    if (is_control_topic(name, places_.tables())) continue;
+    TopicTables tables = tables_of_topic(name);
+    if (tables.is_none()) continue;  // no rule speaks of it
+    handler_->on_gap({"topic_recreated", fmt::format("topic '{}' was deleted, with what had not been read of it", name),
+                      std::move(tables.tables)});
     if (is_assigned) disconnect({ErrorKind::kConnection, fmt::format("kafka: topic '{}' was deleted", name), {}});
   }
 }
@@ -725,7 +692,7 @@ void KafkaSource::wait_for(Waiting& waiting, bool want_data) {
   waiting.descriptors.push_back({database_helper_.descriptor(), POLLIN, 0});
   waiting.descriptors.push_back({registry_helper_.descriptor(), POLLIN, 0});
   waiting.wake_at(schema_wait_.due());
-  if (ask_table_tree_ && !asking_for_tables_) waiting.wake_at(ask_for_tables_at_);
+  waiting.wake_at(places_.due());
   if (snapshots_) snapshots_->wait_for(waiting);
   if (lookups_) lookups_->wait_for(waiting);
   if (state_ == State::kOpening) waiting.wake_at(retries_.due());
@@ -802,7 +769,7 @@ SourceStatus KafkaSource::status() const {
     status.problem = topic_problem_;
   } else if (snapshots_ && !snapshots_->problem().empty()) {
     status.problem = "the database that 'postgres_url' names: " + snapshots_->problem();
-  } else if (std::string tables = tables_problem(); !tables.empty()) {
+  } else if (std::string tables = places_.problem(); !tables.empty()) {
     status.problem = std::move(tables);
   }
   status.kafka = numbers_;

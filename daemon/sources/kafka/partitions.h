@@ -45,7 +45,6 @@ struct Assignment {
 };
 
 struct Topic {
-  bool server_is_learnt = false;         // by this client: the servers' names make the epoch
   std::optional<SteadyTime> held_since;  // of one of which we have had partitions
   bool has_vanished = false;             // was gone after that, and may have been made again
   std::string refused;                   // why it cannot be read, until a record of it is
