@@ -16,12 +16,14 @@
 #include <vector>
 
 #include "daemon/sources/kafka/broker_retries.h"
+#include "daemon/sources/kafka/broker_watch.h"
 #include "daemon/sources/kafka/dead_letters.h"
 #include "daemon/sources/kafka/debezium_servers.h"
 #include "daemon/sources/kafka/envelope.h"
 #include "daemon/sources/kafka/helper_thread.h"
 #include "daemon/sources/kafka/kafka_client.h"
 #include "daemon/sources/kafka/kafka_source.h"
+#include "daemon/sources/kafka/owed_to_group.h"
 #include "daemon/sources/kafka/partitions.h"
 #include "daemon/sources/kafka/schema_wait.h"
 #include "daemon/sources/kafka/snapshot_turns.h"
@@ -71,8 +73,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void on_topic_refused(const std::string& topic, const Error& error) override;
   void on_offset_lost(const TopicPartition& at) override;
   void look_up_topics();
-  void looked_up(const std::vector<TopicPartition>& partitions,
-                 Result<std::vector<PartitionOffsets>> result);
+  void looked_up(Result<std::vector<PartitionOffsets>> result);
   struct Beginnings {
     std::vector<std::pair<TopicPartition, std::int64_t>> all;
     // Of these nothing is committed yet: of a new group, and of partitions that are new to it.
@@ -151,21 +152,14 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   std::uint64_t told_by_ = 0;  // the client that found the gaps of Partition::gap_is_told
   SteadyTime ends_before_at_{};  // of Partition::end_before
 
-  std::optional<std::vector<TopicPartition>> to_assign_;  // owed to the group
-  bool looking_up_ = false;
-  SteadyTime look_up_at_ = SteadyTime::max();
-  std::vector<TopicPartition> to_give_back_;  // owed to the group
-  SteadyTime give_back_at_ = SteadyTime::max();
+  OwedToGroup owed_;
 
   SnapshotTurns snapshot_turns_;
 
   KafkaStatus numbers_;
   SteadyTime measure_at_ = SteadyTime::min();
-  std::string broker_problem_;  // all brokers down, as far as librdkafka says
+  BrokerWatch broker_watch_;
   std::string topic_problem_;
-  bool probing_ = false;
-  bool asking_for_ends_ = false;
-  SteadyTime probe_at_ = SteadyTime::max();
 
   const AskTableTree ask_table_tree_;
   TablePlaces places_;

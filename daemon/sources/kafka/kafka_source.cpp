@@ -13,10 +13,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kLookUpAgain = 500ms;
 constexpr auto kMeasureEach = 1s;
-constexpr auto kProbeEach = 5s;
-constexpr auto kProbeSoon = 1s;
 // A question to the brokers is answered in less, where they are well. It ends after KafkaClient::kCallTimeoutMs at most, or
 // kLookUpMax, and is asked again.
 constexpr auto kLate = 5s;
@@ -128,7 +125,6 @@ void KafkaSource::opened(Result<Opened> result) {
   }
   client_ = std::move(result->client);
   retries_.reached();
-  broker_problem_.clear();
   std::set<std::string> names;
   for (const auto& [topic, partitions] : result->topics) names.insert(topic);
   servers_.forget();
@@ -150,7 +146,7 @@ void KafkaSource::opened(Result<Opened> result) {
   }
   for (const auto& [at, end] : result->ends) partitions_.find_or_add(at).end_before = end;
   ends_before_at_ = now_.steady;
-  probe_at_ = now_.steady + kProbeSoon;
+  broker_watch_.opened(now_.steady);
   state_ = State::kJudging;
   may_proceed_ = false;
   SourceFacts facts;
@@ -226,41 +222,34 @@ void KafkaSource::take_up_others(const std::vector<std::pair<TopicPartition, std
 
 // ---- the group gives
 
-// What the group gives is added to what we have: under a cooperative protocol each call names what is new alone, and what was
-// given and not taken is never offered again. Another one may come while the first is being looked up.
 void KafkaSource::on_assigned(std::vector<TopicPartition> partitions) {
   ++numbers_.rebalances;
-  if (!to_assign_) to_assign_.emplace();
-  for (TopicPartition& at : partitions) {
-    if (std::find(to_assign_->begin(), to_assign_->end(), at) == to_assign_->end()) to_assign_->push_back(std::move(at));
-  }
+  owed_.gives(std::move(partitions));
   look_up_topics();
 }
 
 void KafkaSource::look_up_topics() {
-  look_up_at_ = SteadyTime::max();
-  if (!to_assign_ || looking_up_) return;
-  looking_up_ = true;
+  auto to_look_up = owed_.looks_up();
+  if (!to_look_up) return;
   helper_.run("where the partitions begin that the group gives", [this, session = session_, client = client_,
-               partitions = *to_assign_]() -> HelperThread::Completion {
+               partitions = std::move(*to_look_up)]() -> HelperThread::Completion {
     auto result =
         std::make_shared<Result<std::vector<PartitionOffsets>>>(client->look_up(partitions));
     return [this, session, result, partitions] {
       if (session != session_ || state_ == State::kClosing) return;
-      looking_up_ = false;
-      if (handler_ != nullptr) looked_up(partitions, std::move(*result));
+      const bool is_of_use = owed_.looked_up(partitions);
+      if (handler_ == nullptr) return;
+      // The group has given more meanwhile, or taken some back.
+      return is_of_use ? looked_up(std::move(*result)) : look_up_topics();
     };
   });
 }
 
-void KafkaSource::looked_up(const std::vector<TopicPartition>& partitions,
-                            Result<std::vector<PartitionOffsets>> result) {
-  if (!to_assign_) return;
-  if (partitions != *to_assign_) return look_up_topics();  // the group has given more meanwhile, or taken some back
+void KafkaSource::looked_up(Result<std::vector<PartitionOffsets>> result) {
   if (!result) {
-    broker_problem_ = result.error().text;
-    probe_at_ = now_.steady;
-    look_up_at_ = now_.steady + kLookUpAgain;
+    broker_watch_.fails(result.error().text);
+    broker_watch_.look_at_once(now_.steady);
+    owed_.looks_up_again(now_.steady);
     return;
   }
   std::set<std::string> topics;
@@ -275,7 +264,7 @@ void KafkaSource::looked_up(const std::vector<TopicPartition>& partitions,
   Beginnings begin;
   for (const PartitionOffsets& offsets : *result) begin_partition(offsets, begin);
   tell_streams();
-  to_assign_.reset();
+  owed_.took();
   if (auto assigned = client_->assign(begin.all); !assigned) return disconnect(assigned.error());
   // Whoever finds one on record and nothing committed takes it for a gap.
   client_->commit_beginning(begin.first, now_.system);
@@ -343,15 +332,8 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets, Beginnings& b
 
 void KafkaSource::on_revoked(std::vector<TopicPartition> partitions, bool lost) {
   ++numbers_.rebalances;
-  probe_at_ = now_.steady;  // a topic may be gone
-  // What was being looked up may be taken back before it was begun; the rest of it stays ours.
-  if (to_assign_) {
-    std::erase_if(*to_assign_, [&](const TopicPartition& at) { return std::find(partitions.begin(), partitions.end(), at) != partitions.end(); });
-    if (to_assign_->empty()) {
-      to_assign_.reset();
-      static_cast<void>(client_->assign({}));
-    }
-  }
+  broker_watch_.look_at_once(now_.steady);  // a topic may be gone
+  if (owed_.takes(partitions)) static_cast<void>(client_->assign({}));
   if (lost) {
     // Others hold them by now; what we have not acknowledged they read again.
     give_back(partitions);
@@ -362,20 +344,19 @@ void KafkaSource::on_revoked(std::vector<TopicPartition> partitions, bool lost) 
       partition->assignment->is_draining = true;
     }
   }
-  to_give_back_ = std::move(partitions);
-  give_back_at_ = now_.steady + options_.revoke_drain;
+  owed_.wants_back(std::move(partitions), now_.steady + options_.revoke_drain);
 }
 
 // Partitions that are to be given back wait until what was delivered from them is finished, so that
 // whoever gets them need not do it again.
 void KafkaSource::drain() {
-  if (give_back_at_ == SteadyTime::max()) return;
+  if (owed_.give_back_by() == SteadyTime::max()) return;
   const auto& assigned = partitions_.assigned();
   const bool is_busy = std::any_of(assigned.begin(), assigned.end(), [](const Partition* partition) {
     const Assignment& assignment = *partition->assignment;
     return assignment.is_draining && assignment.acknowledged < assignment.announced;
   });
-  if (is_busy && now_.steady < give_back_at_) return;
+  if (!owed_.gives_back(is_busy, now_.steady)) return;
   store_offsets();
   std::vector<std::pair<TopicPartition, std::int64_t>> offsets;
   for (const Partition* partition : assigned) {
@@ -385,12 +366,12 @@ void KafkaSource::drain() {
     }
   }
   client_->commit_stored(offsets);
-  give_back(to_give_back_);
+  give_back(owed_.to_give_back());
 }
 
 void KafkaSource::give_back(const std::vector<TopicPartition>& partitions) {
   schema_wait_.forget();  // the record that waits may be of one of them; else it waits again
-  const std::vector<TopicPartition> given = partitions;  // may be to_give_back_ itself
+  const std::vector<TopicPartition> given = partitions;  // may be what owed_ has
   partitions_.unassign(given);
   const auto& assigned = partitions_.assigned();
   for (auto& [name, topic] : partitions_.topics()) {
@@ -400,8 +381,7 @@ void KafkaSource::give_back(const std::vector<TopicPartition>& partitions) {
       topic.refused.clear();
     }
   }
-  to_give_back_.clear();
-  give_back_at_ = SteadyTime::max();
+  owed_.gave_back();
   client_->unassign(given);
 }
 
@@ -413,16 +393,16 @@ void KafkaSource::on_client_error(const Error& error) {
       return fail_for_good(error);
     case ErrorKind::kUsage:
       if (!retries_.has_streamed()) return disconnect(error);  // told, and tried again
-      broker_problem_ = error.text;
+      broker_watch_.fails(error.text);
       break;
     case ErrorKind::kConnection:
       return disconnect(error);
     case ErrorKind::kTransient:
     case ErrorKind::kData:
-      broker_problem_ = error.text;
+      broker_watch_.fails(error.text);
       break;
   }
-  probe_at_ = std::min(probe_at_, now_.steady + kProbeSoon);
+  broker_watch_.look_soon(now_.steady);
 }
 
 void KafkaSource::on_topic_missing(const std::string& topic) {
@@ -475,9 +455,7 @@ void KafkaSource::restart(Now now) {
 // Asks where the partitions end: what a fetch last told is old when fetches do not arrive. The
 // answer also shows that the brokers are there again, which librdkafka itself does not tell.
 void KafkaSource::probe_brokers() {
-  if (probing_ || now_.steady < probe_at_ || !client_) return;
-  probing_ = true;
-  probe_at_ = SteadyTime::max();
+  if (!client_ || !broker_watch_.probes(now_.steady)) return;
   const std::vector<TopicPartition> partitions = partitions_.assigned_at();
   std::set<TopicPartition> told;
   for (const auto& [at, partition] : partitions_.all()) {
@@ -501,30 +479,27 @@ void KafkaSource::probe_brokers() {
           if (auto committed = client->committed(untold)) *others = std::move(*committed);
         }
         return [this, session, result, others, topics = std::move(topics)] {
-          probing_ = false;
+          broker_watch_.answered(session == session_, *result ? "" : result->error().text, now_.steady);
           if (session != session_) return;
           if (topics && handler_ != nullptr) {
             find_vanished(*topics);
             take_up_others(*others);
             if (state_ == State::kStreaming) tell_streams();
           }
-          broker_problem_ = *result ? "" : result->error().text;
           if (*result) take_ends(**result);
-          // Unless another one has been asked for meanwhile.
-          probe_at_ = std::min(probe_at_, now_.steady + (*result ? kProbeEach : kProbeSoon));
         };
       });
 }
 
 // Keeps the fetching going while records are read as fast as they come.
 void KafkaSource::ask_for_ends() {
-  if (asking_for_ends_ || !client_->should_ask_for_ends()) return;
-  asking_for_ends_ = true;
+  if (broker_watch_.is_asking_for_ends() || !client_->should_ask_for_ends()) return;
+  broker_watch_.asks_for_ends();
   const std::vector<TopicPartition> partitions = partitions_.assigned_at();
   helper_.run("where the partitions end", [this, session = session_, client = client_, partitions]() -> HelperThread::Completion {
     const auto ends = client->ends(partitions);
     return [this, session, ends] {
-      asking_for_ends_ = false;
+      broker_watch_.ends_answered();
       if (session == session_ && ends) take_ends(*ends);
     };
   });
@@ -576,14 +551,11 @@ void KafkaSource::find_vanished(const std::map<std::string, std::int32_t>& topic
 // What the group still waits for from us must be answered before the consumer can leave it.
 void KafkaSource::close(State next) {
   store_offsets();
-  if (to_assign_) static_cast<void>(client_->assign({}));
-  to_assign_.reset();
-  if (give_back_at_ != SteadyTime::max()) give_back(to_give_back_);
+  if (owed_.leaves()) static_cast<void>(client_->assign({}));
+  if (owed_.give_back_by() != SteadyTime::max()) give_back(owed_.to_give_back());
   partitions_.unassign_all();
   schema_wait_.forget();
   for (auto& [name, topic] : partitions_.topics()) topic.refused.clear();
-  looking_up_ = false;
-  look_up_at_ = SteadyTime::max();
   after_close_ = next;
   state_ = State::kClosing;
   ++session_;
@@ -661,7 +633,7 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
   if (client_ && !is_ending()) {
     client_->clear_descriptor();
     client_->serve_events(*this);
-    if (now.steady >= look_up_at_) look_up_topics();
+    if (now.steady >= owed_.look_up_due()) look_up_topics();
     if (state_ == State::kStreaming && !is_ending()) {
       deliver(bytes_max);
       ask_for_ends();
@@ -700,9 +672,9 @@ void KafkaSource::wait_for(Waiting& waiting, bool want_data) {
   if (!client_) return;
   waiting.descriptors.push_back({client_->descriptor(), POLLIN, 0});
   if (want_data && client_->may_have_more() && !waits_for_database() && !schema_wait_.waits()) waiting.wake_at(now_.steady);
-  waiting.wake_at(give_back_at_);
-  waiting.wake_at(look_up_at_);
-  if (!probing_) waiting.wake_at(probe_at_);
+  waiting.wake_at(owed_.give_back_by());
+  waiting.wake_at(owed_.look_up_due());
+  waiting.wake_at(broker_watch_.due());
   waiting.wake_at(measure_at_);  // and a sign of life for the group
 }
 
@@ -725,7 +697,7 @@ SourceStatus KafkaSource::status() const {
   const auto& topics = partitions_.topics();
   const auto refused = std::find_if(topics.begin(), topics.end(),
                                     [](const auto& entry) { return !entry.second.refused.empty(); });
-  status.connected = state_ == State::kStreaming && broker_problem_.empty() && refused == topics.end() && schema_wait_.problem().empty();
+  status.connected = state_ == State::kStreaming && broker_watch_.problem().empty() && refused == topics.end() && schema_wait_.problem().empty();
   status.active = !partitions_.assigned().empty();
   switch (state_) {
     case State::kIdle:
@@ -753,8 +725,8 @@ SourceStatus KafkaSource::status() const {
       status.state = "failed";
       break;
   }
-  if (!broker_problem_.empty()) {
-    status.problem = broker_problem_;
+  if (!broker_watch_.problem().empty()) {
+    status.problem = broker_watch_.problem();
   } else if (const auto late = late_text(helper_, now_); !late.empty()) {
     status.problem = late;
   } else if (const auto database_late = late_text(database_helper_, now_); !database_late.empty()) {
