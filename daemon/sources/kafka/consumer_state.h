@@ -61,7 +61,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
     std::shared_ptr<KafkaClient> client;
     std::map<std::string, std::int32_t> topics;
     GroupHistory history;
-    std::vector<std::pair<TopicPartition, std::int64_t>> ends;  // of all their partitions, where known
+    Offsets ends;  // of all their partitions, where known
   };
   void open();
   void opened(Result<Opened> result);
@@ -75,14 +75,14 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void look_up_topics();
   void looked_up(Result<std::vector<PartitionOffsets>> result);
   struct Beginnings {
-    std::vector<std::pair<TopicPartition, std::int64_t>> all;
+    Offsets all;
     // Of these nothing is committed yet: of a new group, and of partitions that are new to it.
-    std::vector<std::pair<TopicPartition, std::int64_t>> first, later;
+    Offsets first, later;
   };
   void begin_partition(const PartitionOffsets& offsets, Beginnings& begin);
   void announce_connection();
   void tell_streams();
-  void take_up_others(const std::vector<std::pair<TopicPartition, std::int64_t>>& committed);
+  void take_up_others(const Offsets& committed);
   void drain();
   void give_back(const std::vector<TopicPartition>& partitions);
   void store_offsets();
@@ -93,8 +93,6 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void measure();
   void probe_brokers();
   void ask_for_ends();
-  void take_ends(const std::vector<std::pair<TopicPartition, std::int64_t>>& ends);
-  static void note_end(Assignment& assignment, KnownEnd end);
   void find_vanished(const std::map<std::string, std::int32_t>& topics);
 
   // ---- kafka_delivery.cpp
@@ -138,7 +136,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   // The group had no offsets, or began just now: nobody has worked before us.
   bool is_first_start_ = false;
   std::map<std::string, std::int32_t> opened_topics_;
-  std::vector<std::pair<TopicPartition, std::int64_t>> opened_ends_;
+  Offsets opened_ends_;
   bool may_proceed_ = false;
   bool is_announced_ = false;  // on_connected was called for this client
   State after_close_ = State::kOpening;

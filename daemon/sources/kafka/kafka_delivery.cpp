@@ -67,12 +67,8 @@ bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
                       (decoded->kind == RecordKind::kSnapshotRow &&
                        options_.on_snapshot == OnSnapshotEvent::kInvalidate);
   if (!wanted) return true;
-  auto& known_ends = assignment.known_ends;
-  while (!known_ends.empty() && known_ends.front().offset <= record.offset) known_ends.pop_front();
-  std::optional<SteadyTime> known_since;
-  if (!known_ends.empty()) known_since = known_ends.front().at;
   handler_->on_begin(
-      {partitions_.stream_of(partition), xid_of(*decoded, record, partition), decoded->commit_time, known_since,
+      {partitions_.stream_of(partition), xid_of(*decoded, record, partition), decoded->commit_time, assignment.known_ends.since(record.offset),
        static_cast<std::uint64_t>(record.offset)});
   handler_->on_change(decoded->change);
   commit(partition, next);
@@ -81,8 +77,7 @@ bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
 
 void KafkaSource::commit(Partition& partition, std::int64_t next) {
   handler_->on_commit({partitions_.stream_of(partition), static_cast<std::uint64_t>(next)});
-  partition.assignment->announced = next;
-  partition.announced = std::max(partition.announced, next);
+  Partitions::announce(partition, next);
 }
 
 // Records that are no changes still move the position, once per turn.

@@ -21,9 +21,6 @@ constexpr auto kLate = 5s;
 // A topic that is new may be unknown to a broker that has not heard of it yet.
 constexpr auto kToldByAll = 10s;
 
-constexpr std::size_t kKnownEndsMax = 32;
-constexpr auto kKnownEndsApart = 100ms;
-
 // Daemons that start within this time of one another begin a new group together.
 constexpr auto kBeginningTogether = 60s;
 
@@ -139,8 +136,8 @@ void KafkaSource::opened(Result<Opened> result) {
   topic_problem_ =
       result->topics.empty() ? "no topic exists yet that 'topics' names or matches" : "";
   is_announced_ = false;
+  partitions_.forget_ends();
   for (auto& [at, partition] : partitions_.all()) {
-    partition.end.reset();
     partition.end_before.reset();
     partition.is_told = false;
   }
@@ -211,7 +208,7 @@ void KafkaSource::tell_streams() {
 }
 
 // By other members of the group. Each of them writes the one record of a cache, so each has to know the names of all.
-void KafkaSource::take_up_others(const std::vector<std::pair<TopicPartition, std::int64_t>>& committed) {
+void KafkaSource::take_up_others(const Offsets& committed) {
   for (const auto& [at, offset] : committed) {
     Partition& partition = partitions_.find_or_add(at);
     if (partition.assignment) continue;
@@ -322,8 +319,8 @@ void KafkaSource::begin_partition(const PartitionOffsets& offsets, Beginnings& b
     if (!partition.began_at) partition.began_at = start.offset;
     (partition.existed_first && !is_made_again ? begin.first : begin.later).emplace_back(at, start.offset);
   }
-  if (partition.end_before) note_end(assignment, {*partition.end_before, ends_before_at_});
-  note_end(assignment, {offsets.high, now_.steady});
+  if (partition.end_before) assignment.known_ends.note({*partition.end_before, ends_before_at_}, start.offset);
+  assignment.known_ends.note({offsets.high, now_.steady}, start.offset);
   partitions_.assign(partition, std::move(assignment));
   begin.all.emplace_back(at, start.offset);
 }
@@ -339,11 +336,7 @@ void KafkaSource::on_revoked(std::vector<TopicPartition> partitions, bool lost) 
     give_back(partitions);
     return;
   }
-  for (Partition* partition : partitions_.assigned()) {
-    if (std::find(partitions.begin(), partitions.end(), partition->at) != partitions.end()) {
-      partition->assignment->is_draining = true;
-    }
-  }
+  partitions_.drain(partitions);
   owed_.wants_back(std::move(partitions), now_.steady + options_.revoke_drain);
 }
 
@@ -351,21 +344,9 @@ void KafkaSource::on_revoked(std::vector<TopicPartition> partitions, bool lost) 
 // whoever gets them need not do it again.
 void KafkaSource::drain() {
   if (owed_.give_back_by() == SteadyTime::max()) return;
-  const auto& assigned = partitions_.assigned();
-  const bool is_busy = std::any_of(assigned.begin(), assigned.end(), [](const Partition* partition) {
-    const Assignment& assignment = *partition->assignment;
-    return assignment.is_draining && assignment.acknowledged < assignment.announced;
-  });
-  if (!owed_.gives_back(is_busy, now_.steady)) return;
+  if (!owed_.gives_back(partitions_.is_draining_busy(), now_.steady)) return;
   store_offsets();
-  std::vector<std::pair<TopicPartition, std::int64_t>> offsets;
-  for (const Partition* partition : assigned) {
-    const Assignment& assignment = *partition->assignment;
-    if (assignment.is_draining && assignment.was_acknowledged) {
-      offsets.emplace_back(partition->at, assignment.acknowledged);
-    }
-  }
-  client_->commit_stored(offsets);
+  client_->commit_stored(partitions_.drained());
   give_back(owed_.to_give_back());
 }
 
@@ -373,14 +354,6 @@ void KafkaSource::give_back(const std::vector<TopicPartition>& partitions) {
   schema_wait_.forget();  // the record that waits may be of one of them; else it waits again
   const std::vector<TopicPartition> given = partitions;  // may be what owed_ has
   partitions_.unassign(given);
-  const auto& assigned = partitions_.assigned();
-  for (auto& [name, topic] : partitions_.topics()) {
-    if (topic.refused.empty()) continue;
-    if (std::none_of(assigned.begin(), assigned.end(),
-                     [&topic = topic](const Partition* partition) { return partition->topic == &topic; })) {
-      topic.refused.clear();
-    }
-  }
   owed_.gave_back();
   client_->unassign(given);
 }
@@ -464,9 +437,8 @@ void KafkaSource::probe_brokers() {
   helper_.run(
       "which topics there are", [this, session = session_, client = client_, partitions,
                                  told = std::move(told)]() -> HelperThread::Completion {
-        using Ends = std::vector<std::pair<TopicPartition, std::int64_t>>;
-        auto result = std::make_shared<Result<Ends>>(Ends{});
-        auto others = std::make_shared<Ends>();
+        auto result = std::make_shared<Result<Offsets>>(Offsets{});
+        auto others = std::make_shared<Offsets>();
         auto topics = client->matching_topics();
         if (!topics) {
           *result = tl::unexpected(topics.error());
@@ -486,7 +458,7 @@ void KafkaSource::probe_brokers() {
             take_up_others(*others);
             if (state_ == State::kStreaming) tell_streams();
           }
-          if (*result) take_ends(**result);
+          if (*result) partitions_.note_ends(**result, now_.steady);
         };
       });
 }
@@ -500,25 +472,9 @@ void KafkaSource::ask_for_ends() {
     const auto ends = client->ends(partitions);
     return [this, session, ends] {
       broker_watch_.ends_answered();
-      if (session == session_ && ends) take_ends(*ends);
+      if (session == session_ && ends) partitions_.note_ends(*ends, now_.steady);
     };
   });
-}
-
-void KafkaSource::take_ends(const std::vector<std::pair<TopicPartition, std::int64_t>>& ends) {
-  for (const auto& [at, end] : ends) {
-    Partition& partition = partitions_.find_or_add(at);
-    partition.end = end;
-    if (partition.assignment) note_end(*partition.assignment, {end, now_.steady});
-  }
-}
-
-// Few enough to keep for every partition, and close enough to tell a settle time from no time.
-void KafkaSource::note_end(Assignment& assignment, KnownEnd end) {
-  auto& known = assignment.known_ends;
-  if (end.offset <= assignment.delivered || known.size() >= kKnownEndsMax) return;
-  if (!known.empty() && (end.at - known.back().at < kKnownEndsApart || end.offset <= known.back().offset)) return;
-  known.push_back(end);
 }
 
 // A topic that is gone has taken along what was not read of it (G6). One of the same name that comes
@@ -555,7 +511,6 @@ void KafkaSource::close(State next) {
   if (owed_.give_back_by() != SteadyTime::max()) give_back(owed_.to_give_back());
   partitions_.unassign_all();
   schema_wait_.forget();
-  for (auto& [name, topic] : partitions_.topics()) topic.refused.clear();
   after_close_ = next;
   state_ = State::kClosing;
   ++session_;
@@ -593,26 +548,12 @@ bool KafkaSource::stop(Now now) {
 
 // ---- acknowledging
 
-// Of an earlier assignment as well: what it delivered is done now, whoever has read it again meanwhile.
 void KafkaSource::acknowledge(const Position& end) {
-  Partition* partition = partitions_.of_stream(end.stream);
-  if (partition == nullptr) return;
-  const auto offset = static_cast<std::int64_t>(end.value);
-  if (offset <= partition->acknowledged || offset > partition->announced) return;
-  partition->acknowledged = offset;
-  partition->is_taken_up = true;
-  if (!partition->assignment || offset <= partition->assignment->acknowledged) return;
-  partition->assignment->acknowledged = offset;
-  partition->assignment->acknowledged_is_new = true;
-  partition->assignment->was_acknowledged = true;
+  if (Partition* partition = partitions_.acknowledge(end)) partition->is_taken_up = true;
 }
 
 void KafkaSource::store_offsets() {
-  std::vector<std::pair<TopicPartition, std::int64_t>> offsets;
-  for (Partition* partition : partitions_.assigned()) {
-    if (!std::exchange(partition->assignment->acknowledged_is_new, false)) continue;
-    offsets.emplace_back(partition->at, partition->assignment->acknowledged);
-  }
+  const Offsets offsets = partitions_.take_acknowledged();
   if (!offsets.empty()) client_->store(offsets);
 }
 
@@ -683,10 +624,7 @@ void KafkaSource::measure() {
   measure_at_ = now_.steady + kMeasureEach;
   numbers_.lag_messages.clear();
   for (const Partition* partition : partitions_.assigned()) {
-    std::uint64_t& lag = numbers_.lag_messages[partition->at.topic];
-    const std::int64_t end = std::max(client_->known_end(partition->at).value_or(0), partition->end.value_or(0));
-    const std::int64_t done = std::max(partition->assignment->acknowledged, partition->assignment->began_at);
-    if (end > done) lag += static_cast<std::uint64_t>(end - done);
+    numbers_.lag_messages[partition->at.topic] += partition->lag(client_->known_end(partition->at));
   }
   numbers_.dead_letters_lost = dead_letters_.lost();
   if (snapshots_ && snapshot_turns_.refreshes(now_.steady)) snapshots_->request();
@@ -694,10 +632,8 @@ void KafkaSource::measure() {
 
 SourceStatus KafkaSource::status() const {
   SourceStatus status;
-  const auto& topics = partitions_.topics();
-  const auto refused = std::find_if(topics.begin(), topics.end(),
-                                    [](const auto& entry) { return !entry.second.refused.empty(); });
-  status.connected = state_ == State::kStreaming && broker_watch_.problem().empty() && refused == topics.end() && schema_wait_.problem().empty();
+  std::string refused = partitions_.refused();
+  status.connected = state_ == State::kStreaming && broker_watch_.problem().empty() && refused.empty() && schema_wait_.problem().empty();
   status.active = !partitions_.assigned().empty();
   switch (state_) {
     case State::kIdle:
@@ -735,8 +671,8 @@ SourceStatus KafkaSource::status() const {
     status.problem = schema_wait_.problem();
   } else if (const auto registry_late = late_text(registry_helper_, now_); !registry_late.empty()) {
     status.problem = registry_late;
-  } else if (refused != topics.end()) {
-    status.problem = refused->second.refused;
+  } else if (!refused.empty()) {
+    status.problem = std::move(refused);
   } else if (!topic_problem_.empty()) {
     status.problem = topic_problem_;
   } else if (snapshots_ && !snapshots_->problem().empty()) {
