@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/sources/kafka/beginnings.h"
 #include "daemon/sources/kafka/broker_retries.h"
 #include "daemon/sources/kafka/broker_watch.h"
 #include "daemon/sources/kafka/dead_letters.h"
@@ -27,7 +28,6 @@
 #include "daemon/sources/kafka/partitions.h"
 #include "daemon/sources/kafka/schema_wait.h"
 #include "daemon/sources/kafka/snapshot_turns.h"
-#include "daemon/sources/kafka/start_policy.h"
 #include "daemon/sources/kafka/table_places.h"
 
 namespace evictd {
@@ -59,9 +59,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   // ---- kafka_source.cpp
   struct Opened {
     std::shared_ptr<KafkaClient> client;
-    std::map<std::string, std::int32_t> topics;
-    GroupHistory history;
-    Offsets ends;  // of all their partitions, where known
+    Beginnings::Found found;
   };
   void open();
   void opened(Result<Opened> result);
@@ -74,15 +72,9 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void on_offset_lost(const TopicPartition& at) override;
   void look_up_topics();
   void looked_up(Result<std::vector<PartitionOffsets>> result);
-  struct Beginnings {
-    Offsets all;
-    // Of these nothing is committed yet: of a new group, and of partitions that are new to it.
-    Offsets first, later;
-  };
-  void begin_partition(const PartitionOffsets& offsets, Beginnings& begin);
+  void tell_missing(const TopicPartition& at, const Beginnings::Begin& begin);
   void announce_connection();
   void tell_streams();
-  void take_up_others(const Offsets& committed);
   void drain();
   void give_back(const std::vector<TopicPartition>& partitions);
   void store_offsets();
@@ -133,10 +125,6 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   std::shared_ptr<KafkaClient> client_;
   std::uint64_t session_ =
       0;  // counts clients: what a helper's job says of an earlier one is dropped
-  // The group had no offsets, or began just now: nobody has worked before us.
-  bool is_first_start_ = false;
-  std::map<std::string, std::int32_t> opened_topics_;
-  Offsets opened_ends_;
   bool may_proceed_ = false;
   bool is_announced_ = false;  // on_connected was called for this client
   State after_close_ = State::kOpening;
@@ -147,8 +135,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
 
   DebeziumServers servers_;
   Partitions partitions_;
-  std::uint64_t told_by_ = 0;  // the client that found the gaps of Partition::gap_is_told
-  SteadyTime ends_before_at_{};  // of Partition::end_before
+  Beginnings beginnings_{partitions_};
 
   OwedToGroup owed_;
 

@@ -18,12 +18,6 @@ constexpr auto kMeasureEach = 1s;
 // kLookUpMax, and is asked again.
 constexpr auto kLate = 5s;
 
-// A topic that is new may be unknown to a broker that has not heard of it yet.
-constexpr auto kToldByAll = 10s;
-
-// Daemons that start within this time of one another begin a new group together.
-constexpr auto kBeginningTogether = 60s;
-
 // Empty: nobody is late.
 std::string late_text(const HelperThread& helper, const Now& now) {
   const auto question = helper.oldest();
@@ -98,11 +92,11 @@ void KafkaSource::open() {
       };
       auto topics = opened.client->matching_topics();
       if (!topics) return refused(topics.error());
-      opened.topics = std::move(*topics);
-      auto history = opened.client->group_history(opened.topics);
+      opened.found.topics = std::move(*topics);
+      auto history = opened.client->group_history(opened.found.topics);
       if (!history) return refused(history.error());
-      opened.history = *history;
-      if (auto ends = opened.client->ends(partitions_of(opened.topics))) opened.ends = std::move(*ends);
+      opened.found.history = *history;
+      if (auto ends = opened.client->ends(partitions_of(opened.found.topics))) opened.found.ends = std::move(*ends);
       return opened;
     };
     auto result = std::make_shared<Result<Opened>>(attempt());
@@ -123,31 +117,18 @@ void KafkaSource::opened(Result<Opened> result) {
   client_ = std::move(result->client);
   retries_.reached();
   std::set<std::string> names;
-  for (const auto& [topic, partitions] : result->topics) names.insert(topic);
+  for (const auto& [topic, partitions] : result->found.topics) names.insert(topic);
   servers_.forget();
   servers_.learn(names, places_.tables());
-  // Where several daemons start together, another may have begun for all after we looked for the
-  // record: then there is one by now.
-  const GroupHistory& history = result->history;
-  const bool is_beginning = history.began && std::chrono::abs(now_.system - *history.began) < kBeginningTogether;
-  is_first_start_ = !retries_.has_streamed() && (!history.has_offsets || is_beginning);
-  opened_topics_ = result->topics;
-  opened_ends_ = result->ends;
-  topic_problem_ =
-      result->topics.empty() ? "no topic exists yet that 'topics' names or matches" : "";
+  topic_problem_ = names.empty() ? "no topic exists yet that 'topics' names or matches" : "";
   is_announced_ = false;
   partitions_.forget_ends();
-  for (auto& [at, partition] : partitions_.all()) {
-    partition.end_before.reset();
-    partition.is_told = false;
-  }
-  for (const auto& [at, end] : result->ends) partitions_.find_or_add(at).end_before = end;
-  ends_before_at_ = now_.steady;
+  beginnings_.opened(std::move(result->found), retries_.has_streamed(), now_);
   broker_watch_.opened(now_.steady);
   state_ = State::kJudging;
   may_proceed_ = false;
   SourceFacts facts;
-  facts.has_history = history.has_offsets && !is_beginning;
+  facts.has_history = beginnings_.has_history();
   facts.if_not_on_record = {
       "record_missing",
       fmt::format("group '{}' has read before, but this cache has no record of it: it may hold values of another time",
@@ -163,17 +144,7 @@ void KafkaSource::proceed(const std::set<std::string>& on_record) {
 
 // What the caches have on record is known: the group may be joined.
 void KafkaSource::join() {
-  for (const TopicPartition& at : partitions_of(opened_topics_)) {
-    Partition& partition = partitions_.find_or_add(at);
-    partitions_.go_on_from(partition, on_record_);
-    partition.is_told = on_record_.contains(partitions_.name_of_stream(partitions_.stream_of(partition)));
-    if (is_first_start_ && on_record_.empty()) partition.existed_first = true;
-  }
-  if (is_first_start_ && on_record_.empty()) {
-    for (const auto& [at, end] : opened_ends_) {
-      partitions_.find_or_add(at).first_end = end;
-    }
-  }
+  beginnings_.joins(on_record_);
   state_ = State::kJoining;
   if (auto subscribed = client_->subscribe(); !subscribed) fail_for_good(subscribed.error());
 }
@@ -191,30 +162,9 @@ void KafkaSource::announce_connection() {
   handler_->on_connected(connected);
 }
 
-// What the group has taken up must be on record: where its committed offsets are gone (they go with a topic that is
-// deleted), nothing else tells a partition that is new, and whole from its first record on, from one of which something
-// was lost (G6). So it is told as soon as it is ours, whether or not anything was read; and all that exists when a group
-// begins, whoever of the group gets it.
 void KafkaSource::tell_streams() {
-  std::map<std::string, std::uint64_t> begins;
-  for (auto& [at, partition] : partitions_.all()) {
-    if (partition.is_told || !(partition.assignment || partition.existed_first || partition.is_taken_up)) continue;
-    partition.is_told = true;
-    const std::int64_t begin = partition.assignment ? partition.assignment->began_at
-                                                    : partition.committed.value_or(partition.first_end.value_or(0));
-    begins[partitions_.name_of_stream(partitions_.stream_of(partition))] = static_cast<std::uint64_t>(begin);
-  }
+  const auto begins = beginnings_.untold();
   if (!begins.empty()) handler_->on_streams(begins);
-}
-
-// By other members of the group. Each of them writes the one record of a cache, so each has to know the names of all.
-void KafkaSource::take_up_others(const Offsets& committed) {
-  for (const auto& [at, offset] : committed) {
-    Partition& partition = partitions_.find_or_add(at);
-    if (partition.assignment) continue;
-    partition.is_taken_up = true;
-    partition.committed = offset;
-  }
 }
 
 // ---- the group gives
@@ -258,71 +208,29 @@ void KafkaSource::looked_up(Result<std::vector<PartitionOffsets>> result) {
   }
   if (!topics.empty()) topic_problem_.clear();
   announce_connection();
-  Beginnings begin;
-  for (const PartitionOffsets& offsets : *result) begin_partition(offsets, begin);
+  Offsets all, first, later;  // of the latter two nothing is committed yet
+  for (const PartitionOffsets& offsets : *result) {
+    const Beginnings::Begin begin = beginnings_.begins(offsets, now_.steady);
+    if (!begin.missing.empty()) tell_missing(offsets.at, begin);
+    all.emplace_back(offsets.at, begin.offset);
+    if (begin.commit == Beginnings::Commit::kFirst) first.emplace_back(all.back());
+    if (begin.commit == Beginnings::Commit::kLater) later.emplace_back(all.back());
+  }
   tell_streams();
   owed_.took();
-  if (auto assigned = client_->assign(begin.all); !assigned) return disconnect(assigned.error());
+  if (auto assigned = client_->assign(all); !assigned) return disconnect(assigned.error());
   // Whoever finds one on record and nothing committed takes it for a gap.
-  client_->commit_beginning(begin.first, now_.system);
-  client_->commit_stored(begin.later);
-  client_->store(begin.first);  // tried again in the background, should that have failed
-  client_->store(begin.later);
+  client_->commit_beginning(first, now_.system);
+  client_->commit_stored(later);
+  client_->store(first);  // tried again in the background, should that have failed
+  client_->store(later);
 }
 
-void KafkaSource::begin_partition(const PartitionOffsets& offsets, Beginnings& begin) {
-  const TopicPartition& at = offsets.at;
-  Partition& partition = partitions_.find_or_add(at);
-  partitions_.go_on_from(partition, on_record_);
-  // Others held it meanwhile, and found that it is another one: what we know of it is not of this one.
-  if (partition.committed && offsets.committed && *offsets.committed < *partition.committed) {
-    partitions_.begin_anew(partition);
-  }
-  partition.committed = offsets.committed;
-  if (offsets.committed) {
-    partition.is_taken_up = true;
-    partition.began_at.reset();
-  }
-  StartFacts facts;
-  facts.offsets = offsets;
-  facts.is_first_start = partition.existed_first;
-  facts.first_end = partition.first_end;
-  facts.began_at = partition.began_at;
-  // On record by us, perhaps, when our commit is still on its way.
-  facts.was_read_before = partition.is_taken_up || (is_on_record(on_record_, at) && !partition.began_at);
-  if (!partition.topic->held_since) partition.topic->held_since = now_.steady;
-  const bool is_made_again = partition.topic->has_vanished && !std::exchange(partition.is_begun_again, true);
-  if (is_made_again) {
-    // From its first record. The gap was found when the first one vanished.
-    facts.offsets.committed = offsets.low;
-    partitions_.begin_anew(partition);
-  }
-  Start start = start_of(facts);
-
-  Assignment assignment;
-  if (!start.gap.empty()) {
-    partitions_.begin_anew(partition);
-    partition.is_told = true;  // by its purge: where it begins is no position before that is done
-    assignment.missing = UnknownChange{tables_of_topic(at.topic).tables, start.detail};
-    if (!partition.gap_is_told) handler_->on_gap({start.gap, start.detail, assignment.missing->tables});
-  }
-  partition.gap_is_told = false;
-  // What was finished after the partition had been given up is done, although nobody could commit it.
-  if (partition.acknowledged > start.offset && partition.acknowledged <= offsets.high) {
-    start.offset = partition.acknowledged;
-    assignment.acknowledged_is_new = assignment.was_acknowledged = true;
-  }
-  assignment.began_at = assignment.delivered = assignment.acknowledged = assignment.announced = start.offset;
-  partition.announced = std::max(partition.announced, start.offset);
-  // Until the purge after a gap is done, nothing is committed.
-  if (start.gap.empty() && (!offsets.committed || is_made_again)) {
-    if (!partition.began_at) partition.began_at = start.offset;
-    (partition.existed_first && !is_made_again ? begin.first : begin.later).emplace_back(at, start.offset);
-  }
-  if (partition.end_before) assignment.known_ends.note({*partition.end_before, ends_before_at_}, start.offset);
-  assignment.known_ends.note({offsets.high, now_.steady}, start.offset);
-  partitions_.assign(partition, std::move(assignment));
-  begin.all.emplace_back(at, start.offset);
+// It is purged before anything is read, and told.
+void KafkaSource::tell_missing(const TopicPartition& at, const Beginnings::Begin& begin) {
+  UnknownChange missing{tables_of_topic(at.topic).tables, begin.missing};
+  if (!begin.gap.empty()) handler_->on_gap({begin.gap, begin.missing, missing.tables});
+  partitions_.find_or_add(at).assignment->missing = std::move(missing);
 }
 
 // ---- the group takes
@@ -387,18 +295,11 @@ void KafkaSource::on_topic_refused(const std::string& topic, const Error& error)
   partitions_.topic(topic).refused = fmt::format("topic '{}' cannot be read: {}; {}", topic, error.text, error.hint);
 }
 
-// Retention has overtaken us, or the topic is another one. A new client sees it as any restart would, whoever's
-// that is; unless the partition has grown past our offset by then, so the gap is told at once (G6).
+// Retention has overtaken us, or the topic is another one.
 void KafkaSource::on_offset_lost(const TopicPartition& at) {
-  bool is_told = false;  // of another partition of the topic, by this client
-  for (auto& [place, partition] : partitions_.all()) {
-    if (told_by_ != session_) partition.gap_is_told = false;
-    is_told |= partition.gap_is_told && place.topic == at.topic;
-  }
-  told_by_ = session_;
-  partitions_.find_or_add(at).gap_is_told = true;
+  const bool is_news = beginnings_.lost(at);
   TopicTables tables = tables_of_topic(at.topic);
-  if (!is_told && !is_nobodys(at.topic, tables)) {
+  if (is_news && !is_nobodys(at.topic, tables)) {
     handler_->on_gap({"offset_out_of_range",
                       fmt::format("{}: there is no record where evictd reads: deleted by retention, cut off, or gone "
                                   "with its topic",
@@ -430,13 +331,9 @@ void KafkaSource::restart(Now now) {
 void KafkaSource::probe_brokers() {
   if (!client_ || !broker_watch_.probes(now_.steady)) return;
   const std::vector<TopicPartition> partitions = partitions_.assigned_at();
-  std::set<TopicPartition> told;
-  for (const auto& [at, partition] : partitions_.all()) {
-    if (partition.is_told || partition.assignment) told.insert(at);
-  }
   helper_.run(
       "which topics there are", [this, session = session_, client = client_, partitions,
-                                 told = std::move(told)]() -> HelperThread::Completion {
+                                 known = beginnings_.known()]() -> HelperThread::Completion {
         auto result = std::make_shared<Result<Offsets>>(Offsets{});
         auto others = std::make_shared<Offsets>();
         auto topics = client->matching_topics();
@@ -446,16 +343,16 @@ void KafkaSource::probe_brokers() {
           std::vector<TopicPartition> there = partitions;
           std::erase_if(there, [&](const TopicPartition& at) { return !topics->contains(at.topic); });
           *result = client->ends(there);
-          std::vector<TopicPartition> untold = partitions_of(*topics);
-          std::erase_if(untold, [&](const TopicPartition& at) { return told.contains(at); });
-          if (auto committed = client->committed(untold)) *others = std::move(*committed);
+          std::vector<TopicPartition> unknown = partitions_of(*topics);
+          std::erase_if(unknown, [&](const TopicPartition& at) { return known.contains(at); });
+          if (auto committed = client->committed(unknown)) *others = std::move(*committed);
         }
         return [this, session, result, others, topics = std::move(topics)] {
           broker_watch_.answered(session == session_, *result ? "" : result->error().text, now_.steady);
           if (session != session_) return;
           if (topics && handler_ != nullptr) {
             find_vanished(*topics);
-            take_up_others(*others);
+            beginnings_.others_took_up(*others);
             if (state_ == State::kStreaming) tell_streams();
           }
           if (*result) partitions_.note_ends(**result, now_.steady);
@@ -477,28 +374,15 @@ void KafkaSource::ask_for_ends() {
   });
 }
 
-// A topic that is gone has taken along what was not read of it (G6). One of the same name that comes
-// back is another one: what the group has committed says nothing about it, and may be what we
-// committed of the first.
+// A topic that is gone has taken along what was not read of it (G6).
 void KafkaSource::find_vanished(const std::map<std::string, std::int32_t>& topics) {
-  for (auto& [name, topic] : partitions_.topics()) {
-    if (!topic.held_since || topics.contains(name) || now_.steady - *topic.held_since <= kToldByAll) continue;
-    topic.held_since.reset();
-    topic.has_vanished = true;
-    bool is_assigned = false;
-    for (auto& [at, partition] : partitions_.all()) {
-      if (partition.topic != &topic) continue;
-      partition.is_taken_up = partition.is_begun_again = partition.existed_first = false;
-      partition.began_at.reset();
-      partition.committed.reset();
-      is_assigned |= partition.assignment.has_value();
-    }
+  for (const std::string& name : beginnings_.vanished(topics, now_.steady)) {
     if (is_control_topic(name, places_.tables())) continue;
     TopicTables tables = tables_of_topic(name);
     if (tables.is_none()) continue;  // no rule speaks of it
     handler_->on_gap({"topic_recreated", fmt::format("topic '{}' was deleted, with what had not been read of it", name),
                       std::move(tables.tables)});
-    if (is_assigned) disconnect({ErrorKind::kConnection, fmt::format("kafka: topic '{}' was deleted", name), {}});
+    if (partitions_.has_assigned(name)) disconnect({ErrorKind::kConnection, fmt::format("kafka: topic '{}' was deleted", name), {}});
   }
 }
 
@@ -549,7 +433,7 @@ bool KafkaSource::stop(Now now) {
 // ---- acknowledging
 
 void KafkaSource::acknowledge(const Position& end) {
-  if (Partition* partition = partitions_.acknowledge(end)) partition->is_taken_up = true;
+  if (const Partition* partition = partitions_.acknowledge(end)) beginnings_.acknowledged(*partition);
 }
 
 void KafkaSource::store_offsets() {

@@ -83,6 +83,11 @@ Partition& Partitions::find_or_add(const TopicPartition& at) {
   return partition;
 }
 
+const Partition* Partitions::find(const TopicPartition& at) const {
+  const auto found = all_.find(at);
+  return found == all_.end() ? nullptr : &found->second;
+}
+
 Topic& Partitions::topic(const std::string& name) { return topics_[name]; }
 
 std::uint32_t Partitions::stream_of(Partition& partition) {
@@ -109,16 +114,16 @@ std::string Partitions::name_of_stream(std::uint32_t stream) const {
 void Partitions::begin_anew(Partition& partition) {
   ++partition.incarnation;
   partition.stream.reset();
-  partition.is_told = false;
   partition.announced = 0;
   partition.acknowledged = -1;
 }
 
-void Partitions::go_on_from(Partition& partition, const std::set<std::string>& on_record) {
+bool Partitions::go_on_from(Partition& partition, const std::set<std::string>& on_record) {
   const auto recorded = recorded_incarnation(on_record, partition.at);
-  if (!recorded || *recorded <= partition.incarnation) return;
+  if (!recorded || *recorded <= partition.incarnation) return false;
   partition.incarnation = *recorded - 1;
   begin_anew(partition);
+  return true;
 }
 
 void Partitions::assign(Partition& partition, Assignment assignment) {

@@ -62,26 +62,13 @@ struct Assignment {
 };
 
 struct Topic {
-  std::optional<SteadyTime> held_since;  // of one of which we have had partitions
-  bool has_vanished = false;             // was gone after that, and may have been made again
-  std::string refused;                   // why it cannot be read, until a record of it is
+  std::string refused;  // why it cannot be read, until a record of it is
 };
 
 struct Partition {
   TopicPartition at;
   Topic* topic = nullptr;
-
-  // What this process has seen of it.
-  bool existed_first = false;             // before a new group began
-  std::optional<std::int64_t> first_end;  // where it ended then, where that is known
-  std::optional<std::int64_t> began_at;   // where this process took it up, and has not seen that committed
-  std::optional<std::int64_t> committed;  // by the group, when last looked up: where it stands, it never goes back
-  bool is_taken_up = false;               // by the group: something of it was committed, or acknowledged here
-  bool is_told = false;                   // to the handler (on_streams), since this client was made; or on record before
-  bool is_begun_again = false;            // since its topic had vanished
-  bool gap_is_told = false;               // there was no record where we stood
-  std::optional<std::int64_t> end_before;  // before the group was joined
-  std::optional<std::int64_t> end;         // as last asked for
+  std::optional<std::int64_t> end;  // as last asked for
 
   // This incarnation of it.
   std::uint32_t incarnation = 0;
@@ -109,8 +96,8 @@ class Partitions {
   // Made when new. The reference stays good.
   Partition& find_or_add(const TopicPartition& at);
   Topic& topic(const std::string& name);
-  std::map<std::string, Topic>& topics() { return topics_; }
-  std::map<TopicPartition, Partition>& all() { return all_; }
+  // Null: not made yet.
+  const Partition* find(const TopicPartition& at) const;
 
   // The index of its present incarnation.
   std::uint32_t stream_of(Partition& partition);
@@ -119,8 +106,8 @@ class Partitions {
   std::string name_of_stream(std::uint32_t stream) const;
   // What has been read of it says nothing about what comes.
   void begin_anew(Partition& partition);
-  // Goes on from the incarnations that a process before this one has left on record.
-  void go_on_from(Partition& partition, const std::set<std::string>& on_record);
+  // Goes on from the incarnations that a process before this one has left on record. -> whether this is another one now.
+  bool go_on_from(Partition& partition, const std::set<std::string>& on_record);
 
   // Those with an assignment, in the order they came.
   const std::vector<Partition*>& assigned() const { return assigned_; }
