@@ -4,8 +4,9 @@
 
 namespace evictd {
 
-void BrokerWatch::opened(SteadyTime now) {
+void BrokerWatch::opened(bool has_topics, SteadyTime now) {
   problem_.clear();
+  topic_problem_ = has_topics ? "" : "no topic exists yet that 'topics' names or matches";
   probe_at_ = now + kProbeSoon;
 }
 

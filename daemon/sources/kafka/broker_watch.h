@@ -18,8 +18,8 @@ class BrokerWatch {
   static constexpr std::chrono::seconds kProbeEach{5};
   static constexpr std::chrono::seconds kProbeSoon{1};
 
-  // A new client has reached them.
-  void opened(SteadyTime now);
+  // A new client has reached them. `has_topics`: some that are wanted.
+  void opened(bool has_topics, SteadyTime now);
 
   // ---- The probe.
   SteadyTime due() const { return is_probing_ ? SteadyTime::max() : probe_at_; }
@@ -36,6 +36,12 @@ class BrokerWatch {
   // Empty: none.
   const std::string& problem() const { return problem_; }
 
+  // ---- Topics that are wanted and are not there.
+  void misses(std::string problem) { topic_problem_ = std::move(problem); }
+  // The group has given us partitions of some.
+  void has_topics() { topic_problem_.clear(); }
+  const std::string& topic_problem() const { return topic_problem_; }
+
   // ---- Where the partitions end, beside the probe: the question keeps the fetching going.
   bool is_asking_for_ends() const { return is_asking_for_ends_; }
   void asks_for_ends() { is_asking_for_ends_ = true; }
@@ -43,6 +49,7 @@ class BrokerWatch {
 
  private:
   std::string problem_;
+  std::string topic_problem_;
   bool is_probing_ = false;
   SteadyTime probe_at_ = SteadyTime::max();
   bool is_asking_for_ends_ = false;

@@ -2,6 +2,7 @@
 //   kafka_source.cpp     opening, assignment, revocation, closing
 //   kafka_delivery.cpp   records into transactions
 //   kafka_schemas.cpp    records that wait for the schema registry
+// What is decided is decided by owners without threads, clocks and librdkafka, which the fields name; here is what follows from it.
 //
 //   idle -> opening -> judging -> joining -> streaming -> closing -> opening ...
 //              |    (proceed)    (first assignment)   \-> stopped
@@ -20,6 +21,7 @@
 #include "daemon/sources/kafka/broker_watch.h"
 #include "daemon/sources/kafka/dead_letters.h"
 #include "daemon/sources/kafka/debezium_servers.h"
+#include "daemon/sources/kafka/ending.h"
 #include "daemon/sources/kafka/envelope.h"
 #include "daemon/sources/kafka/helper_thread.h"
 #include "daemon/sources/kafka/kafka_client.h"
@@ -64,93 +66,87 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void open();
   void opened(Result<Opened> result);
   void join();
+  void announce_connection();
+  void tell_streams();
+
   void on_assigned(std::vector<TopicPartition> partitions) override;
+  void look_up_topics();
+  void looked_up(Result<std::vector<PartitionOffsets>> result);
+  void tell_missing(const TopicPartition& at, const Beginnings::Begin& begin);
   void on_revoked(std::vector<TopicPartition> partitions, bool lost) override;
+  void drain();
+  void give_back(const std::vector<TopicPartition>& partitions);
+  void store_offsets();
+
   void on_client_error(const Error& error) override;
   void on_topic_missing(const std::string& topic) override;
   void on_topic_refused(const std::string& topic, const Error& error) override;
   void on_offset_lost(const TopicPartition& at) override;
-  void look_up_topics();
-  void looked_up(Result<std::vector<PartitionOffsets>> result);
-  void tell_missing(const TopicPartition& at, const Beginnings::Begin& begin);
-  void announce_connection();
-  void tell_streams();
-  void drain();
-  void give_back(const std::vector<TopicPartition>& partitions);
-  void store_offsets();
-  void close(State next);
-  void disconnect(Error error);
-  void fail_for_good(Error error);
-  bool is_ending() const { return pending_disconnect_ || pending_failure_; }
-  void measure();
   void probe_brokers();
-  void ask_for_ends();
   void find_vanished(const std::map<std::string, std::int32_t>& topics);
+  void ask_for_ends();
+  void measure();
+
+  void disconnect(Error error);
+  void close(State next);
 
   // ---- kafka_delivery.cpp
   void deliver(std::size_t bytes_max);
-  // False: it has to wait for what the database says of its table.
+  // False: it has to wait for what the database says of its table, or for its schema.
   bool deliver_record(const KafkaRecord& record, Partition& partition);
   void deliver_missing(Partition& partition);
   bool deliver_poison(const KafkaRecord& record, Partition& partition, const Error& error);
   void commit(Partition& partition, std::int64_t next);
   void announce_ignored();
   void report_retired();
-  void ask_for_tables();
+  Xid xid_of(const Decoded& decoded, const KafkaRecord& record, Partition& partition);
+  Xid unique_xid(Partition& partition, std::int64_t offset, std::int64_t timestamp_ms);
   TopicTables tables_of_topic(const std::string& topic) const;
   bool is_nobodys(const std::string& topic, const TopicTables& tables) const;
+
+  void ask_for_tables();
+  void take_snapshots();
+  void take_found();
+  bool waits_for_database() const { return places_.waits() || (snapshots_ != nullptr && !snapshot_turns_.has_one()); }
+
   // ---- kafka_schemas.cpp
   bool must_wait_for_schemas(const std::vector<EnvelopeDecoder::NeededSchema>& missing, const KafkaRecord& record,
                              const TopicPartition& at);
-  // ---- kafka_delivery.cpp, again
-  Xid xid_of(const Decoded& decoded, const KafkaRecord& record, Partition& partition);
-  Xid unique_xid(Partition& partition, std::int64_t offset, std::int64_t timestamp_ms);
-  void take_snapshots();
-  void take_found();
-  bool waits_for_database() const { return waits_for_snapshot() || places_.waits(); }
-  bool waits_for_snapshot() const { return snapshots_ != nullptr && !snapshot_turns_.has_one(); }
 
   const KafkaOptions options_;
   std::unique_ptr<SnapshotPoll> snapshots_;
   std::unique_ptr<LookupSession> lookups_;
+  const AskTableTree ask_table_tree_;
   SchemaStore schemas_;
   EnvelopeDecoder decoder_;
   DeadLetters dead_letters_;
-  std::optional<EnvelopeDecoder::ReadColumns> columns_to_come_;  // of rules that were checked, not set
-  std::set<std::string> on_record_;  // names of streams that some cache has a position of
-
   State state_ = State::kIdle;
-  Now now_{};
-  SourceHandler* handler_ = nullptr;  // during step()
-  std::shared_ptr<KafkaClient> client_;
-  std::uint64_t session_ =
-      0;  // counts clients: what a helper's job says of an earlier one is dropped
-  bool may_proceed_ = false;
-  bool is_announced_ = false;  // on_connected was called for this client
-  State after_close_ = State::kOpening;
-  // Found inside a callback of the client, carried out at the end of the turn.
-  std::optional<Error> pending_disconnect_;
-  std::optional<Error> pending_failure_;
-  BrokerRetries retries_;
+  Now now_{};                         // of this step
+  SourceHandler* handler_ = nullptr;  // inside step() only
 
-  DebeziumServers servers_;
+  // One client, from opening to closing.
+  std::shared_ptr<KafkaClient> client_;
+  std::uint64_t session_ = 0;  // counts clients: what a helper's job says of an earlier one is dropped
+  std::optional<std::set<std::string>> on_record_;  // streams that some cache has a position of; none: not judged, or joined by now
+  bool is_announced_ = false;                       // on_connected was called for this client
+  State after_close_ = State::kOpening;
+  Ending ending_;
+  BrokerRetries retries_;
+  BrokerWatch broker_watch_;
+
+  // What is read.
   Partitions partitions_;
   Beginnings beginnings_{partitions_};
-
   OwedToGroup owed_;
-
+  DebeziumServers servers_;
+  TablePlaces places_;
+  std::optional<EnvelopeDecoder::ReadColumns> columns_to_come_;  // of rules that were checked, not set
   SnapshotTurns snapshot_turns_;
+  SchemaWait schema_wait_;
+  const std::shared_ptr<std::atomic<bool>> registry_is_cancelled_ = std::make_shared<std::atomic<bool>>(false);
 
   KafkaStatus numbers_;
   SteadyTime measure_at_ = SteadyTime::min();
-  BrokerWatch broker_watch_;
-  std::string topic_problem_;
-
-  const AskTableTree ask_table_tree_;
-  TablePlaces places_;
-
-  SchemaWait schema_wait_;
-  const std::shared_ptr<std::atomic<bool>> registry_is_cancelled_ = std::make_shared<std::atomic<bool>>(false);
 
   // Last: joined before what their jobs use is destroyed.
   HelperThread helper_;

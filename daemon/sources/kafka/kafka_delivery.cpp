@@ -27,7 +27,7 @@ void KafkaSource::deliver(std::size_t bytes_max) {
     if (partition->assignment->missing) deliver_missing(*partition);
   }
   std::size_t taken = 0;
-  while (taken < bytes_max && !is_ending()) {
+  while (taken < bytes_max && !ending_.is_due()) {
     const KafkaRecord* record = client_->front(*this);
     if (record == nullptr) break;
     Partition* partition = partitions_.find_assigned(record->topic, record->partition);
@@ -117,7 +117,7 @@ bool KafkaSource::deliver_poison(const KafkaRecord& record, Partition& partition
     fatal.kind = ErrorKind::kFatal;
     if (fatal.hint.empty())
       fatal.hint = "on_poison: purge drops what it may have touched and goes on";
-    fail_for_good(std::move(fatal).within(place));
+    ending_.fails(std::move(fatal).within(place));
     return false;
   }
   handler_->on_begin({partitions_.stream_of(partition), unique_xid(partition, record.offset, record.timestamp_ms),

@@ -39,8 +39,8 @@ KafkaSource::KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> sna
     : options_(std::move(options)),
       snapshots_(std::move(snapshots)),
       lookups_(std::move(lookups)),
-      dead_letters_(options_.dead_letter_file, options_.dead_letter_bytes_max),
       ask_table_tree_(std::move(ask_table_tree)),
+      dead_letters_(options_.dead_letter_file, options_.dead_letter_bytes_max),
       places_(ask_table_tree_ != nullptr) {
   if (options_.registry.is_set()) decoder_.use_registry(&schemas_, options_.registry.id);
 }
@@ -110,7 +110,7 @@ void KafkaSource::open() {
 
 void KafkaSource::opened(Result<Opened> result) {
   if (!result) {
-    if (retries_.is_final(result.error().kind)) return fail_for_good(result.error());
+    if (retries_.is_final(result.error().kind)) return ending_.fails(result.error());
     if (retries_.failed(result.error(), now_.steady)) handler_->on_disconnected(result.error());
     return;
   }
@@ -120,13 +120,12 @@ void KafkaSource::opened(Result<Opened> result) {
   for (const auto& [topic, partitions] : result->found.topics) names.insert(topic);
   servers_.forget();
   servers_.learn(names, places_.tables());
-  topic_problem_ = names.empty() ? "no topic exists yet that 'topics' names or matches" : "";
   is_announced_ = false;
   partitions_.forget_ends();
   beginnings_.opened(std::move(result->found), retries_.has_streamed(), now_);
-  broker_watch_.opened(now_.steady);
+  broker_watch_.opened(!names.empty(), now_.steady);
   state_ = State::kJudging;
-  may_proceed_ = false;
+  on_record_.reset();
   SourceFacts facts;
   facts.has_history = beginnings_.has_history();
   facts.if_not_on_record = {
@@ -139,14 +138,13 @@ void KafkaSource::opened(Result<Opened> result) {
 
 void KafkaSource::proceed(const std::set<std::string>& on_record) {
   on_record_ = on_record;
-  may_proceed_ = true;
 }
 
 // What the caches have on record is known: the group may be joined.
 void KafkaSource::join() {
-  beginnings_.joins(on_record_);
+  beginnings_.joins(*std::exchange(on_record_, std::nullopt));
   state_ = State::kJoining;
-  if (auto subscribed = client_->subscribe(); !subscribed) fail_for_good(subscribed.error());
+  if (auto subscribed = client_->subscribe(); !subscribed) ending_.fails(subscribed.error());
 }
 
 void KafkaSource::announce_connection() {
@@ -206,7 +204,7 @@ void KafkaSource::looked_up(Result<std::vector<PartitionOffsets>> result) {
     return disconnect(
         {ErrorKind::kConnection, "kafka: topics of another Debezium server have appeared", {}});
   }
-  if (!topics.empty()) topic_problem_.clear();
+  if (!topics.empty()) broker_watch_.has_topics();
   announce_connection();
   Offsets all, first, later;  // of the latter two nothing is committed yet
   for (const PartitionOffsets& offsets : *result) {
@@ -271,7 +269,7 @@ void KafkaSource::give_back(const std::vector<TopicPartition>& partitions) {
 void KafkaSource::on_client_error(const Error& error) {
   switch (error.kind) {
     case ErrorKind::kFatal:
-      return fail_for_good(error);
+      return ending_.fails(error);
     case ErrorKind::kUsage:
       if (!retries_.has_streamed()) return disconnect(error);  // told, and tried again
       broker_watch_.fails(error.text);
@@ -287,7 +285,7 @@ void KafkaSource::on_client_error(const Error& error) {
 }
 
 void KafkaSource::on_topic_missing(const std::string& topic) {
-  topic_problem_ = fmt::format("kafka: topic '{}' does not exist", topic);
+  broker_watch_.misses(fmt::format("kafka: topic '{}' does not exist", topic));
 }
 
 void KafkaSource::on_topic_refused(const std::string& topic, const Error& error) {
@@ -311,19 +309,14 @@ void KafkaSource::on_offset_lost(const TopicPartition& at) {
               {}});
 }
 
-void KafkaSource::fail_for_good(Error error) {
-  if (!pending_failure_) pending_failure_ = std::move(error);
-}
-
 void KafkaSource::disconnect(Error error) {
-  if (client_ && !pending_disconnect_) pending_disconnect_ = std::move(error);
+  if (client_) ending_.reconnects(std::move(error));
 }
 
 void KafkaSource::restart(Now now) {
   now_ = now;
   if (!client_) return;
-  pending_disconnect_ =
-      Error{ErrorKind::kConnection, "kafka: everything not acknowledged is read again", {}};
+  ending_.restarts({ErrorKind::kConnection, "kafka: everything not acknowledged is read again", {}});
 }
 
 // Asks where the partitions end: what a fetch last told is old when fetches do not arrive. The
@@ -454,12 +447,12 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
   take_snapshots();
   take_found();
   if (state_ == State::kOpening && now.steady >= retries_.due()) open();
-  if (state_ == State::kJudging && may_proceed_) join();
-  if (client_ && !is_ending()) {
+  if (state_ == State::kJudging && on_record_) join();
+  if (client_ && !ending_.is_due()) {
     client_->clear_descriptor();
     client_->serve_events(*this);
     if (now.steady >= owed_.look_up_due()) look_up_topics();
-    if (state_ == State::kStreaming && !is_ending()) {
+    if (state_ == State::kStreaming && !ending_.is_due()) {
       deliver(bytes_max);
       ask_for_ends();
       store_offsets();
@@ -468,16 +461,15 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
     probe_brokers();
     measure();
   }
-  if (pending_failure_ && state_ != State::kFailed && state_ != State::kClosing) {
+  if (ending_.failure() && state_ != State::kFailed && state_ != State::kClosing) {
     if (client_) {
       close(State::kFailed);
     } else {
       state_ = State::kFailed;
     }
-    handler.on_failed(*pending_failure_);
-  } else if (pending_disconnect_ && client_) {
-    const Error error = *std::exchange(pending_disconnect_, std::nullopt);
-    handler.on_disconnected(error);
+    handler.on_failed(*ending_.failure());
+  } else if (const auto why = client_ ? ending_.take_disconnect() : std::nullopt) {
+    handler.on_disconnected(*why);
     if (lookups_) lookups_->forget();
     close(State::kOpening);
   }
@@ -493,7 +485,7 @@ void KafkaSource::wait_for(Waiting& waiting, bool want_data) {
   if (snapshots_) snapshots_->wait_for(waiting);
   if (lookups_) lookups_->wait_for(waiting);
   if (state_ == State::kOpening) waiting.wake_at(retries_.due());
-  if (state_ == State::kJudging && may_proceed_) waiting.wake_at(SteadyTime::min());
+  if (state_ == State::kJudging && on_record_) waiting.wake_at(SteadyTime::min());
   if (!client_) return;
   waiting.descriptors.push_back({client_->descriptor(), POLLIN, 0});
   if (want_data && client_->may_have_more() && !waits_for_database() && !schema_wait_.waits()) waiting.wake_at(now_.steady);
@@ -557,8 +549,8 @@ SourceStatus KafkaSource::status() const {
     status.problem = registry_late;
   } else if (!refused.empty()) {
     status.problem = std::move(refused);
-  } else if (!topic_problem_.empty()) {
-    status.problem = topic_problem_;
+  } else if (!broker_watch_.topic_problem().empty()) {
+    status.problem = broker_watch_.topic_problem();
   } else if (snapshots_ && !snapshots_->problem().empty()) {
     status.problem = "the database that 'postgres_url' names: " + snapshots_->problem();
   } else if (std::string tables = places_.problem(); !tables.empty()) {

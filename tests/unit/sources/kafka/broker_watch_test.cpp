@@ -11,7 +11,7 @@ constexpr SteadyTime at(int seconds) { return SteadyTime(std::chrono::seconds(se
 TEST(BrokerWatchTest, IsAskedSoonAfterTheStartAndThenAgainAndAgain) {
   BrokerWatch watch;
   EXPECT_EQ(watch.due(), SteadyTime::max());
-  watch.opened(at(0));
+  watch.opened(true, at(0));
   EXPECT_FALSE(watch.probes(at(0)));
   EXPECT_EQ(watch.due(), at(1));
   EXPECT_TRUE(watch.probes(at(1)));
@@ -24,7 +24,7 @@ TEST(BrokerWatchTest, IsAskedSoonAfterTheStartAndThenAgainAndAgain) {
 
 TEST(BrokerWatchTest, WithoutAnAnswerTheProblemIsToldAndTheyAreAskedSooner) {
   BrokerWatch watch;
-  watch.opened(at(0));
+  watch.opened(true, at(0));
   watch.probes(at(1));
   watch.answered(true, "timed out", at(2));
   EXPECT_EQ(watch.problem(), "timed out");
@@ -37,7 +37,7 @@ TEST(BrokerWatchTest, WithoutAnAnswerTheProblemIsToldAndTheyAreAskedSooner) {
 
 TEST(BrokerWatchTest, WhatTheLibraryTellsStandsUntilAnAnswerOrAnotherClient) {
   BrokerWatch watch;
-  watch.opened(at(0));
+  watch.opened(true, at(0));
   watch.probes(at(1));
   watch.answered(true, "", at(1));
   watch.fails("all brokers are down");
@@ -46,15 +46,15 @@ TEST(BrokerWatchTest, WhatTheLibraryTellsStandsUntilAnAnswerOrAnotherClient) {
   watch.look_soon(at(2) + std::chrono::milliseconds(500));
   EXPECT_EQ(watch.due(), at(3)) << "never later than before";
   EXPECT_EQ(watch.problem(), "all brokers are down");
-  watch.opened(at(3));
+  watch.opened(true, at(3));
   EXPECT_EQ(watch.problem(), "");
 }
 
 TEST(BrokerWatchTest, AnAnswerToAnEarlierClientSaysNothingButIsWaitedFor) {
   BrokerWatch watch;
-  watch.opened(at(0));
+  watch.opened(true, at(0));
   watch.probes(at(1));
-  watch.opened(at(2));
+  watch.opened(true, at(2));
   EXPECT_FALSE(watch.probes(at(3))) << "the question of before is under way";
   watch.fails("away");
   watch.answered(false, "", at(4));
@@ -64,12 +64,25 @@ TEST(BrokerWatchTest, AnAnswerToAnEarlierClientSaysNothingButIsWaitedFor) {
 
 TEST(BrokerWatchTest, WhatIsAskedForMeanwhileIsNotPutOff) {
   BrokerWatch watch;
-  watch.opened(at(0));
+  watch.opened(true, at(0));
   watch.probes(at(1));
   watch.look_at_once(at(2));
   EXPECT_EQ(watch.due(), SteadyTime::max());
   watch.answered(true, "", at(3));
   EXPECT_TRUE(watch.probes(at(3)));
+}
+
+TEST(BrokerWatchTest, TopicsThatAreNotThereAreToldUntilSomeAre) {
+  BrokerWatch watch;
+  watch.opened(false, at(0));
+  EXPECT_EQ(watch.topic_problem(), "no topic exists yet that 'topics' names or matches");
+  EXPECT_EQ(watch.problem(), "") << "the brokers are well";
+  watch.has_topics();
+  EXPECT_EQ(watch.topic_problem(), "");
+  watch.misses("kafka: topic 'a' does not exist");
+  EXPECT_EQ(watch.topic_problem(), "kafka: topic 'a' does not exist");
+  watch.opened(true, at(1));
+  EXPECT_EQ(watch.topic_problem(), "");
 }
 
 }  // namespace
