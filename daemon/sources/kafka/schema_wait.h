@@ -28,7 +28,8 @@ class SchemaWait {
   void found();
   void failed(std::string problem, SteadyTime now);
 
-  // There is no such record any more, or it has what it needs.
+  // There is no such record any more, or it has what it needs. A question under way is waited for all the same, but that it failed is
+  // nobody's problem.
   void forget();
 
   // Why the first record waits, of the last answer; empty: it does not, or for the first answer.
@@ -37,6 +38,7 @@ class SchemaWait {
  private:
   std::string problem_;
   bool is_asked_ = false;
+  bool is_forgotten_ = false;  // the record of the question under way
   SteadyTime ask_at_ = SteadyTime::max();
   std::chrono::milliseconds backoff_{0};
 };

@@ -62,5 +62,21 @@ TEST(SchemaWaitTest, TheProblemIsToldUntilThereIsAnAnswerOrNoSuchRecord) {
   EXPECT_EQ(wait.problem(), "");
 }
 
+// As where the group has given its partition to another daemon meanwhile.
+TEST(SchemaWaitTest, WhatWasAskedForARecordThatIsGoneIsNoProblem) {
+  SchemaWait wait;
+  wait.asks();
+  wait.forget();
+  EXPECT_TRUE(wait.waits()) << "one question at a time";
+  EXPECT_FALSE(wait.asks());
+  wait.failed("connection refused", at(0));
+  EXPECT_EQ(wait.problem(), "");
+  EXPECT_FALSE(wait.waits());
+  wait.asks();
+  wait.failed("connection refused", at(1000));
+  EXPECT_EQ(wait.problem(), "connection refused") << "of the next record";
+  EXPECT_EQ(wait.due(), at(1500));
+}
+
 }  // namespace
 }  // namespace evictd
