@@ -92,10 +92,11 @@ TEST_F(BeginningsTest, WhatIsOnRecordNeedNotBeTold) {
   EXPECT_THAT(beginnings.known(), ElementsAre(TopicPartition{"t", 0}));
   begin(3, 0, 10);
   begin(4, 0, 10, 1);
-  EXPECT_THAT(beginnings.untold(), ElementsAre(Pair("t[1]", 4)));
+  beginnings.others_took_up({{{"u", 0}, 7}});
+  EXPECT_THAT(beginnings.untold(), ElementsAre(Pair("t[1]", 4), Pair("u[0]", 7)));
   open(kOld, true);
   beginnings.joins({});
-  EXPECT_THAT(beginnings.untold(), ElementsAre(Pair("t[0]", 3), Pair("t[1]", 4))) << "the next client asks the caches anew";
+  EXPECT_THAT(beginnings.untold(), ElementsAre(Pair("t[0]", 3), Pair("t[1]", 4), Pair("u[0]", 7))) << "the next client asks the caches anew";
 }
 
 TEST_F(BeginningsTest, WhatOthersOfTheGroupHaveTakenUpIsToldAsWell) {
@@ -104,6 +105,14 @@ TEST_F(BeginningsTest, WhatOthersOfTheGroupHaveTakenUpIsToldAsWell) {
   beginnings.others_took_up({{{"t", 1}, 7}});
   EXPECT_THAT(beginnings.untold(), ElementsAre(Pair("t[1]", 7)));
   EXPECT_EQ(begin({}, 0, 10, 1).gap, "offsets_lost") << "it was committed, and is not any more";
+}
+
+TEST_F(BeginningsTest, OffsetsThatWereCommittedAndAreGoneAreAGap) {
+  open(kOld);
+  beginnings.joins({});
+  begin(0, 0, 10);
+  give_back();
+  EXPECT_EQ(begin({}, 0, 10).gap, "offsets_lost");
 }
 
 TEST_F(BeginningsTest, AGapIsAnotherStreamThatItsPurgeTells) {
@@ -163,8 +172,10 @@ TEST_F(BeginningsTest, AGroupThatGoesBackHasFoundAnotherPartition) {
   finish(8);
   give_back();
   begin(8, 0, 10);
+  beginnings.untold();
   give_back();
   EXPECT_EQ(begin(2, 0, 10).offset, 2) << "what we finished was not of this one";
+  EXPECT_THAT(beginnings.untold(), ElementsAre(Pair("t[0]#1", 2)));
   EXPECT_EQ(partitions.name_of_stream(partitions.stream_of(partition())), "t[0]#1");
 }
 
@@ -213,6 +224,9 @@ TEST_F(BeginningsTest, ATopicThatIsMadeAgainIsReadFromItsFirstRecord) {
   EXPECT_EQ(partitions.name_of_stream(partitions.stream_of(partition())), "t[0]#1");
   give_back();
   EXPECT_EQ(begin(1, 0, 9).offset, 1) << "of the second one the group's word counts";
+  beginnings.vanished({}, at(30).steady);
+  give_back();
+  EXPECT_EQ(begin(1, 0, 9).offset, 0) << "and this is a third one";
 }
 
 TEST_F(BeginningsTest, SinceWhenRecordsWereThereIsKnownFromBeforeTheGroupWasJoined) {

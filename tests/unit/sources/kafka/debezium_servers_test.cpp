@@ -26,6 +26,13 @@ TEST(DebeziumServersTest, AnotherTopicOfAServerIsNoNewServer) {
   EXPECT_TRUE(servers.learn({"eu.public.items"}, kTables));
 }
 
+TEST(DebeziumServersTest, WhatATopicNamedWhenItWasLearntStandsUntilThen) {
+  DebeziumServers servers;
+  servers.learn({"shop.public.we.ird"}, {});
+  EXPECT_EQ(servers.epoch(), "debezium/shop.public");
+  EXPECT_FALSE(servers.learn({"shop.public.we.ird"}, kTables)) << "other rules make no other server of it";
+}
+
 TEST(DebeziumServersTest, AnotherClientLooksAnew) {
   DebeziumServers servers;
   servers.learn({"shop.public.items"}, kTables);

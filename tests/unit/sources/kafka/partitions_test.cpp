@@ -104,6 +104,15 @@ TEST(KnownEndsTest, AreApartAndGrow) {
   EXPECT_EQ(ends.since(7), at_ms(2000));
 }
 
+TEST(KnownEndsTest, WhatTellsNothingNewTakesNoRoom) {
+  KnownEnds ends;
+  for (int i = 0; i < 40; ++i) ends.note({i, at_ms(1000 * i)}, 40);
+  for (int i = 40; i < 80; ++i) ends.note({41, at_ms(1000 * i)}, 40);
+  ends.note({42, at_ms(90'000)}, 40);
+  EXPECT_EQ(ends.since(40), at_ms(40'000));
+  EXPECT_EQ(ends.since(41), at_ms(90'000));
+}
+
 TEST(KnownEndsTest, AreNoMoreThanTheirBound) {
   KnownEnds ends;
   for (int i = 0; i <= static_cast<int>(KnownEnds::kMax); ++i) ends.note({i + 1, at_ms(1000 * i)}, 0);
