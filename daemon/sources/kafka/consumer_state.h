@@ -2,7 +2,7 @@
 //   kafka_source.cpp     opening, assignment, revocation, closing
 //   kafka_delivery.cpp   records into transactions
 //   kafka_schemas.cpp    records that wait for the schema registry
-//   kafka_tables.cpp     what the database says of tables
+// What is decided is decided by owners without threads, clocks and librdkafka, which the fields name; here is what follows from it.
 //
 //   idle -> opening -> judging -> joining -> streaming -> closing -> opening ...
 //              |    (proceed)    (first assignment)   \-> stopped
@@ -16,13 +16,21 @@
 #include <string>
 #include <vector>
 
+#include "daemon/sources/kafka/beginnings.h"
+#include "daemon/sources/kafka/broker_retries.h"
+#include "daemon/sources/kafka/broker_watch.h"
 #include "daemon/sources/kafka/dead_letters.h"
+#include "daemon/sources/kafka/debezium_servers.h"
+#include "daemon/sources/kafka/ending.h"
 #include "daemon/sources/kafka/envelope.h"
 #include "daemon/sources/kafka/helper_thread.h"
 #include "daemon/sources/kafka/kafka_client.h"
 #include "daemon/sources/kafka/kafka_source.h"
+#include "daemon/sources/kafka/owed_to_group.h"
 #include "daemon/sources/kafka/partitions.h"
-#include "daemon/sources/kafka/start_policy.h"
+#include "daemon/sources/kafka/schema_wait.h"
+#include "daemon/sources/kafka/snapshot_turns.h"
+#include "daemon/sources/kafka/table_places.h"
 
 namespace evictd {
 
@@ -53,149 +61,92 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   // ---- kafka_source.cpp
   struct Opened {
     std::shared_ptr<KafkaClient> client;
-    std::map<std::string, std::int32_t> topics;
-    GroupHistory history;
-    std::vector<std::pair<TopicPartition, std::int64_t>> ends;  // of all their partitions, where known
+    Beginnings::Found found;
   };
   void open();
   void opened(Result<Opened> result);
   void join();
+  void announce_connection();
+  void tell_streams();
+
   void on_assigned(std::vector<TopicPartition> partitions) override;
+  void look_up_topics();
+  void looked_up(Result<std::vector<PartitionOffsets>> result);
+  void tell_missing(const TopicPartition& at, const Beginnings::Begin& begin);
   void on_revoked(std::vector<TopicPartition> partitions, bool lost) override;
+  void drain();
+  void give_back(const std::vector<TopicPartition>& partitions);
+  void store_offsets();
+
   void on_client_error(const Error& error) override;
   void on_topic_missing(const std::string& topic) override;
   void on_topic_refused(const std::string& topic, const Error& error) override;
   void on_offset_lost(const TopicPartition& at) override;
-  void look_up_topics();
-  void looked_up(const std::vector<TopicPartition>& partitions,
-                 Result<std::vector<PartitionOffsets>> result);
-  struct Beginnings {
-    std::vector<std::pair<TopicPartition, std::int64_t>> all;
-    // Of these nothing is committed yet: of a new group, and of partitions that are new to it.
-    std::vector<std::pair<TopicPartition, std::int64_t>> first, later;
-  };
-  void begin_partition(const PartitionOffsets& offsets, Beginnings& begin);
-  void announce_connection();
-  void tell_streams();
-  void take_up_others(const std::vector<std::pair<TopicPartition, std::int64_t>>& committed);
-  bool learn_servers(const std::set<std::string>& topics);
-  void drain();
-  void give_back(const std::vector<TopicPartition>& partitions);
-  void store_offsets();
-  void close(State next);
-  void disconnect(Error error);
-  void fail_for_good(Error error);
-  bool is_ending() const { return pending_disconnect_ || pending_failure_; }
-  void retry_later();
-  void measure();
   void probe_brokers();
-  void ask_for_ends();
-  void take_ends(const std::vector<std::pair<TopicPartition, std::int64_t>>& ends);
-  static void note_end(Assignment& assignment, KnownEnd end);
   void find_vanished(const std::map<std::string, std::int32_t>& topics);
+  void ask_for_ends();
+  void measure();
+
+  void disconnect(Error error);
+  void close(State next);
 
   // ---- kafka_delivery.cpp
   void deliver(std::size_t bytes_max);
-  // False: it has to wait for what the database says of its table.
+  // False: it has to wait for what the database says of its table, or for its schema.
   bool deliver_record(const KafkaRecord& record, Partition& partition);
   void deliver_missing(Partition& partition);
   bool deliver_poison(const KafkaRecord& record, Partition& partition, const Error& error);
   void commit(Partition& partition, std::int64_t next);
   void announce_ignored();
   void report_retired();
-  // ---- kafka_tables.cpp
+  Xid xid_of(const Decoded& decoded, const KafkaRecord& record, Partition& partition);
+  Xid unique_xid(Partition& partition, std::int64_t offset, std::int64_t timestamp_ms);
+  TopicTables tables_of_topic(const std::string& topic) const;
+  bool is_nobodys(const std::string& topic, const TopicTables& tables) const;
+
   void ask_for_tables();
-  void take_tables(Result<TableTree> tree, const std::set<std::string>& placed);
-  bool must_wait_for_place(const Relation& relation);
-  bool waits_for_tables() const { return ask_table_tree_ && (!tree_is_known_ || !to_place_.empty()); }
-  std::string tables_problem() const;
-  std::vector<std::string> tables_of_topic(const std::string& topic, bool& known) const;
+  void take_snapshots();
+  void take_found();
+  bool waits_for_database() const { return places_.waits() || (snapshots_ != nullptr && !snapshot_turns_.has_one()); }
+
   // ---- kafka_schemas.cpp
   bool must_wait_for_schemas(const std::vector<EnvelopeDecoder::NeededSchema>& missing, const KafkaRecord& record,
                              const TopicPartition& at);
-  void forget_registry_problem();
-  bool waits_for_registry() const { return asking_registry_ || ask_registry_at_ != SteadyTime::max(); }
-  // ---- kafka_delivery.cpp, again
-  Xid xid_of(const Decoded& decoded, const KafkaRecord& record, Partition& partition);
-  Xid unique_xid(Partition& partition, std::int64_t offset, std::int64_t timestamp_ms);
-  void take_snapshots();
-  void take_found();
-  bool waits_for_database() const { return waits_for_snapshot() || waits_for_tables(); }
-  bool waits_for_snapshot() const { return snapshots_ != nullptr && !latest_snapshot_; }
 
   const KafkaOptions options_;
   std::unique_ptr<SnapshotPoll> snapshots_;
   std::unique_ptr<LookupSession> lookups_;
+  const AskTableTree ask_table_tree_;
   SchemaStore schemas_;
   EnvelopeDecoder decoder_;
   DeadLetters dead_letters_;
-  std::set<std::string> mapped_tables_;
-  std::optional<EnvelopeDecoder::ReadColumns> columns_to_come_;  // of rules that were checked, not set
-  std::set<std::string> on_record_;  // names of streams that some cache has a position of
-
   State state_ = State::kIdle;
-  Now now_{};
-  SourceHandler* handler_ = nullptr;  // during step()
+  Now now_{};                         // of this step
+  SourceHandler* handler_ = nullptr;  // inside step() only
+
+  // One client, from opening to closing.
   std::shared_ptr<KafkaClient> client_;
-  std::uint64_t session_ =
-      0;  // counts clients: what a helper's job says of an earlier one is dropped
-  bool was_connected_ = false;
-  // The group had no offsets, or began just now: nobody has worked before us.
-  bool is_first_start_ = false;
-  std::map<std::string, std::int32_t> opened_topics_;
-  std::vector<std::pair<TopicPartition, std::int64_t>> opened_ends_;
-  bool may_proceed_ = false;
-  bool is_announced_ = false;  // on_connected was called for this client
+  std::uint64_t session_ = 0;  // counts clients: what a helper's job says of an earlier one is dropped
+  std::optional<std::set<std::string>> on_record_;  // streams that some cache has a position of; none: not judged, or joined by now
+  bool is_announced_ = false;                       // on_connected was called for this client
   State after_close_ = State::kOpening;
-  // Found inside a callback of the client, carried out at the end of the turn.
-  std::optional<Error> pending_disconnect_;
-  std::optional<Error> pending_failure_;
-  std::string last_problem_;
-  SteadyTime retry_at_ = SteadyTime::max();
-  std::chrono::milliseconds backoff_{0};
+  Ending ending_;
+  BrokerRetries retries_;
+  BrokerWatch broker_watch_;
 
-  std::set<std::string> servers_;  // topic prefixes of everything subscribed
+  // What is read.
   Partitions partitions_;
-  std::uint64_t told_by_ = 0;  // the client that found the gaps of Partition::gap_is_told
-  SteadyTime ends_before_at_{};  // of Partition::end_before
-
-  std::optional<std::vector<TopicPartition>> to_assign_;  // owed to the group
-  bool looking_up_ = false;
-  SteadyTime look_up_at_ = SteadyTime::max();
-  std::vector<TopicPartition> to_give_back_;  // owed to the group
-  SteadyTime give_back_at_ = SteadyTime::max();
-
-  std::optional<Snapshot> latest_snapshot_;
-  SteadyTime latest_snapshot_at_ = SteadyTime::min();
-  bool own_request_ = false;       // under way, not the pipeline's
-  bool pipeline_request_ = false;  // to be sent when our own has been answered
-  bool pipeline_waits_ = false;
+  Beginnings beginnings_{partitions_};
+  OwedToGroup owed_;
+  DebeziumServers servers_;
+  TablePlaces places_;
+  std::optional<EnvelopeDecoder::ReadColumns> columns_to_come_;  // of rules that were checked, not set
+  SnapshotTurns snapshot_turns_;
+  SchemaWait schema_wait_;
+  const std::shared_ptr<std::atomic<bool>> registry_is_cancelled_ = std::make_shared<std::atomic<bool>>(false);
 
   KafkaStatus numbers_;
   SteadyTime measure_at_ = SteadyTime::min();
-  std::string broker_problem_;  // all brokers down, as far as librdkafka says
-  std::string topic_problem_;
-  bool probing_ = false;
-  bool asking_for_ends_ = false;
-  SteadyTime probe_at_ = SteadyTime::max();
-
-  // What the database says of the tables below those that rules name.
-  const AskTableTree ask_table_tree_;
-  TableTree tree_;
-  bool tree_is_known_ = false;        // of the rules in force
-  std::set<std::string> placed_;      // "schema.table" that was there, or not, when the database was asked last
-  std::set<std::string> to_place_;    // whose first event waits
-  std::uint64_t tables_session_ = 0;  // counts set_tables()
-  bool asking_for_tables_ = false;
-  SteadyTime ask_for_tables_at_ = SteadyTime::min();
-  std::string tables_problem_;
-
-  // Why the first record waits, and until when the registry is left alone.
-  std::string registry_problem_;
-  bool asking_registry_ = false;
-  SteadyTime ask_registry_at_ = SteadyTime::max();
-  std::chrono::milliseconds registry_backoff_{0};
-  const std::shared_ptr<std::atomic<bool>> registry_is_cancelled_ = std::make_shared<std::atomic<bool>>(false);
 
   // Last: joined before what their jobs use is destroyed.
   HelperThread helper_;

@@ -18,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/sources/kafka/envelope.h"
@@ -32,6 +33,9 @@ struct TopicPartition {
   auto operator<=>(const TopicPartition&) const = default;
   std::string to_string() const { return topic + "[" + std::to_string(partition) + "]"; }
 };
+
+// Partitions, each with an offset in it.
+using Offsets = std::vector<std::pair<TopicPartition, std::int64_t>>;
 
 // The partitions of topics that have so many.
 std::vector<TopicPartition> partitions_of(const std::map<std::string, std::int32_t>& topics);

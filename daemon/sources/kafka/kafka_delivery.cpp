@@ -22,12 +22,12 @@ SteadyTime sent_at(SystemTime sent, Now now) {
 }  // namespace
 
 void KafkaSource::deliver(std::size_t bytes_max) {
-  if (bytes_max == 0 || waits_for_database() || waits_for_registry()) return;
+  if (bytes_max == 0 || waits_for_database() || schema_wait_.waits()) return;
   for (Partition* partition : partitions_.assigned()) {
     if (partition->assignment->missing) deliver_missing(*partition);
   }
   std::size_t taken = 0;
-  while (taken < bytes_max && !is_ending()) {
+  while (taken < bytes_max && !ending_.is_due()) {
     const KafkaRecord* record = client_->front(*this);
     if (record == nullptr) break;
     Partition* partition = partitions_.find_assigned(record->topic, record->partition);
@@ -47,7 +47,7 @@ bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
   Assignment& assignment = *partition.assignment;
   partition.topic->refused.clear();
   const auto missing = decoder_.missing_schemas(record);
-  if (!missing.empty() && is_control_topic(partition.at.topic, mapped_tables_)) {
+  if (!missing.empty() && is_control_topic(partition.at.topic, places_.tables())) {
     assignment.delivered = next;  // of no rule's concern
     return true;
   }
@@ -58,7 +58,7 @@ bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
     if (deliver_poison(record, partition, decoded.error())) assignment.delivered = next;
     return true;
   }
-  if (decoded->change.relation != nullptr && must_wait_for_place(*decoded->change.relation)) return false;
+  if (decoded->change.relation != nullptr && places_.must_wait_for(*decoded->change.relation, now_.steady)) return false;
   assignment.delivered = next;
   if (decoded->kind == RecordKind::kHeartbeat) handler_->on_heartbeat(sent_at(decoded->commit_time, now_));
   if (decoded->commit_time.time_since_epoch().count() > 0)
@@ -67,12 +67,8 @@ bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
                       (decoded->kind == RecordKind::kSnapshotRow &&
                        options_.on_snapshot == OnSnapshotEvent::kInvalidate);
   if (!wanted) return true;
-  auto& known_ends = assignment.known_ends;
-  while (!known_ends.empty() && known_ends.front().offset <= record.offset) known_ends.pop_front();
-  std::optional<SteadyTime> known_since;
-  if (!known_ends.empty()) known_since = known_ends.front().at;
   handler_->on_begin(
-      {partitions_.stream_of(partition), xid_of(*decoded, record, partition), decoded->commit_time, known_since,
+      {partitions_.stream_of(partition), xid_of(*decoded, record, partition), decoded->commit_time, assignment.known_ends.since(record.offset),
        static_cast<std::uint64_t>(record.offset)});
   handler_->on_change(decoded->change);
   commit(partition, next);
@@ -81,8 +77,7 @@ bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
 
 void KafkaSource::commit(Partition& partition, std::int64_t next) {
   handler_->on_commit({partitions_.stream_of(partition), static_cast<std::uint64_t>(next)});
-  partition.assignment->announced = next;
-  partition.announced = std::max(partition.announced, next);
+  Partitions::announce(partition, next);
 }
 
 // Records that are no changes still move the position, once per turn.
@@ -111,9 +106,8 @@ void KafkaSource::deliver_missing(Partition& partition) {
 
 // False when the record ends evictd.
 bool KafkaSource::deliver_poison(const KafkaRecord& record, Partition& partition, const Error& error) {
-  bool known = false;
-  const std::vector<std::string> tables = tables_of_topic(partition.at.topic, known);
-  if (known && tables.empty()) return true;  // a topic that no rule speaks of
+  TopicTables tables = tables_of_topic(partition.at.topic);
+  if (tables.is_none()) return true;  // a topic that no rule speaks of
   ++numbers_.poison_records;
   dead_letters_.keep(record, error);
   const std::string place = fmt::format("{} offset {}", partition.at.to_string(), record.offset);
@@ -123,12 +117,12 @@ bool KafkaSource::deliver_poison(const KafkaRecord& record, Partition& partition
     fatal.kind = ErrorKind::kFatal;
     if (fatal.hint.empty())
       fatal.hint = "on_poison: purge drops what it may have touched and goes on";
-    fail_for_good(std::move(fatal).within(place));
+    ending_.fails(std::move(fatal).within(place));
     return false;
   }
   handler_->on_begin({partitions_.stream_of(partition), unique_xid(partition, record.offset, record.timestamp_ms),
                       now_.system, {}, static_cast<std::uint64_t>(record.offset)});
-  handler_->on_unknown_change({tables, place + ": " + error.text});
+  handler_->on_unknown_change({std::move(tables.tables), place + ": " + error.text});
   commit(partition, record.offset + 1);
   return true;
 }
@@ -139,6 +133,29 @@ void KafkaSource::report_retired() {
   }
 }
 
+void KafkaSource::ask_for_tables() {
+  auto question = places_.asks(now_.steady);
+  if (!question) return;
+  database_helper_.run("the database which tables lie below those of the rules",
+                       [this, ask = ask_table_tree_, question = std::move(*question)]() -> HelperThread::Completion {
+                         auto tree = std::make_shared<Result<TableTree>>(ask({question.below.begin(), question.below.end()}));
+                         return [this, question, tree] {
+                           if (!places_.answered(question, std::move(*tree), now_.steady)) return;
+                           decoder_.set_tables_above(places_.above());
+                           if (handler_ != nullptr) report_retired();
+                         };
+                       });
+}
+
+TopicTables KafkaSource::tables_of_topic(const std::string& topic) const {
+  return places_.tables_of(topic, decoder_.traits(topic), !decoder_.named_table(topic).second.empty());
+}
+
+// No rule speaks of it.
+bool KafkaSource::is_nobodys(const std::string& topic, const TopicTables& tables) const {
+  return tables.is_none() || (tables.tables.empty() && is_control_topic(topic, places_.tables()));
+}
+
 Xid KafkaSource::unique_xid(Partition& partition, std::int64_t offset, std::int64_t timestamp_ms) {
   partitions_.stream_of(partition);
   return opaque_xid(partition.name_hash, offset, timestamp_ms);
@@ -147,23 +164,13 @@ Xid KafkaSource::unique_xid(Partition& partition, std::int64_t offset, std::int6
 // PostgreSQL's transaction ids compare with the snapshots of readers; only those of one server do.
 Xid KafkaSource::xid_of(const Decoded& decoded, const KafkaRecord& record, Partition& partition) {
   const bool is_postgres = decoded.connector == "postgresql";
-  const bool is_ours =
-      servers_.size() == 1 && (decoded.server.empty() || decoded.server == *servers_.begin());
-  if (!is_postgres || !is_ours || !decoded.transaction_id)
+  if (!is_postgres || !servers_.is_only(decoded.server) || !decoded.transaction_id)
     return unique_xid(partition, record.offset, record.timestamp_ms);
-  const auto low = static_cast<std::uint32_t>(*decoded.transaction_id);
-  if (latest_snapshot_) return widen_xid(low, latest_snapshot_->xmax());
-  return narrow_xid(low);
+  return snapshot_turns_.id_of(static_cast<std::uint32_t>(*decoded.transaction_id));
 }
 
 void KafkaSource::request_snapshot() {
-  if (!snapshots_) return;
-  if (own_request_) {
-    pipeline_request_ = true;  // the answer under way is older than this request
-    return;
-  }
-  pipeline_waits_ = true;
-  snapshots_->request();
+  if (snapshots_ && snapshot_turns_.wanted()) snapshots_->request();
 }
 
 void KafkaSource::look_up(LookupRequest request, Now now) {
@@ -180,17 +187,11 @@ void KafkaSource::take_found() {
 void KafkaSource::take_snapshots() {
   if (!snapshots_) return;
   snapshots_->step(now_);
-  auto snapshot = snapshots_->take();
+  const auto snapshot = snapshots_->take();
   if (!snapshot) return;
-  latest_snapshot_ = *snapshot;
-  latest_snapshot_at_ = now_.steady;
-  if (own_request_) {
-    own_request_ = false;
-    if (std::exchange(pipeline_request_, false)) request_snapshot();
-    return;
-  }
-  pipeline_waits_ = false;
-  handler_->on_snapshot(*snapshot);
+  const SnapshotTurns::Answer answer = snapshot_turns_.came(*snapshot, now_.steady);
+  if (answer.is_asked_again) snapshots_->request();
+  if (answer.is_wanted) handler_->on_snapshot(*snapshot);
 }
 
 }  // namespace evictd

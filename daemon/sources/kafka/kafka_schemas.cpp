@@ -1,17 +1,10 @@
 // Records whose schema is not known yet wait for the registry. Nothing is skipped, and nothing behind them acknowledged.
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "daemon/sources/kafka/consumer_state.h"
 
 namespace evictd {
 namespace {
-
-using namespace std::chrono_literals;
-
-constexpr auto kAskAgainFirst = 500ms;
-constexpr auto kAskAgainMax = 3'000ms;
 
 std::string hint_of_width(const EnvelopeDecoder::NeededSchema& needed) {
   if (needed.id_bytes == 0) return {};
@@ -29,11 +22,10 @@ std::string hint_of_width(const EnvelopeDecoder::NeededSchema& needed) {
 bool KafkaSource::must_wait_for_schemas(const std::vector<EnvelopeDecoder::NeededSchema>& missing, const KafkaRecord& record,
                                         const TopicPartition& at) {
   if (missing.empty()) {
-    if (!registry_problem_.empty()) forget_registry_problem();
+    if (!schema_wait_.problem().empty()) schema_wait_.forget();
     return false;
   }
-  if (asking_registry_ || ask_registry_at_ != SteadyTime::max()) return true;
-  asking_registry_ = true;
+  if (!schema_wait_.asks()) return true;
   // Both of key and value at once.
   std::string ids;
   for (const auto& needed : missing) ids += fmt::format("{}{}", ids.empty() ? "" : ", ", needed.id);
@@ -56,22 +48,12 @@ bool KafkaSource::must_wait_for_schemas(const std::vector<EnvelopeDecoder::Neede
           break;
         }
         return [this, found = std::move(found), problem = std::move(problem)]() mutable {
-          asking_registry_ = false;
           for (auto& [id, schema] : found) schemas_.keep(id, std::move(schema));
-          if (problem.empty()) return forget_registry_problem();
-          registry_problem_ = std::move(problem);
-          registry_backoff_ = registry_backoff_ == 0ms ? std::chrono::milliseconds(kAskAgainFirst)
-                                                       : std::min<std::chrono::milliseconds>(registry_backoff_ * 2, kAskAgainMax);
-          ask_registry_at_ = now_.steady + registry_backoff_;
+          if (problem.empty()) return schema_wait_.found();
+          schema_wait_.failed(std::move(problem), now_.steady);
         };
       });
   return true;
-}
-
-void KafkaSource::forget_registry_problem() {
-  registry_problem_.clear();
-  registry_backoff_ = 0ms;
-  ask_registry_at_ = SteadyTime::max();
 }
 
 }  // namespace evictd

@@ -13,33 +13,10 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kBackoffFirst = 500ms;
-constexpr auto kBackoffMax = 30'000ms;
 constexpr auto kMeasureEach = 1s;
-constexpr auto kProbeEach = 5s;
-constexpr auto kProbeSoon = 1s;
 // A question to the brokers is answered in less, where they are well. It ends after KafkaClient::kCallTimeoutMs at most, or
 // kLookUpMax, and is asked again.
 constexpr auto kLate = 5s;
-// xids are widened to the nearest of a snapshot; an old one would do for days.
-constexpr auto kSnapshotRefresh = 60s;
-
-// A topic that is new may be unknown to a broker that has not heard of it yet.
-constexpr auto kToldByAll = 10s;
-
-constexpr std::size_t kKnownEndsMax = 32;
-constexpr auto kKnownEndsApart = 100ms;
-
-// Daemons that start within this time of one another begin a new group together.
-constexpr auto kBeginningTogether = 60s;
-
-// The part of a topic's name in front of schema and table: Debezium's topic.prefix.
-std::string server_of_topic(const std::string& topic, const std::set<std::string>& tables) {
-  std::string table = table_named_by(topic, tables);
-  if (table.empty()) table = EnvelopeDecoder::table_of_topic(topic);
-  if (table.empty()) return {};
-  return topic.substr(0, topic.size() - table.size() - 1);
-}
 
 // Empty: nobody is late.
 std::string late_text(const HelperThread& helper, const Now& now) {
@@ -62,8 +39,9 @@ KafkaSource::KafkaSource(KafkaOptions options, std::unique_ptr<SnapshotPoll> sna
     : options_(std::move(options)),
       snapshots_(std::move(snapshots)),
       lookups_(std::move(lookups)),
+      ask_table_tree_(std::move(ask_table_tree)),
       dead_letters_(options_.dead_letter_file, options_.dead_letter_bytes_max),
-      ask_table_tree_(std::move(ask_table_tree)) {
+      places_(ask_table_tree_ != nullptr) {
   if (options_.registry.is_set()) decoder_.use_registry(&schemas_, options_.registry.id);
 }
 
@@ -77,18 +55,14 @@ void KafkaSource::start(Now now) {
   if (snapshots_) {
     snapshots_->start(now);
     snapshots_->request();
-    own_request_ = true;
+    snapshot_turns_.starts();
   }
   open();
 }
 
 void KafkaSource::set_tables(const std::vector<std::string>& tables) {
-  mapped_tables_ = std::set<std::string>(tables.begin(), tables.end());
-  decoder_.set_tables(mapped_tables_);
-  ++tables_session_;
-  tree_is_known_ = false;
-  placed_.clear();
-  ask_for_tables_at_ = SteadyTime::min();
+  places_.set_tables({tables.begin(), tables.end()});
+  decoder_.set_tables(places_.tables());
   decoder_.read_only(std::exchange(columns_to_come_, std::nullopt));
 }
 
@@ -102,7 +76,7 @@ void KafkaSource::check_rules(const RuleSet& rules) {
 
 void KafkaSource::open() {
   state_ = State::kOpening;
-  retry_at_ = SteadyTime::max();
+  retries_.begins();
   const std::uint64_t session = ++session_;
   helper_.run("whether the brokers can be reached", [this, session, options = options_]() -> HelperThread::Completion {
     const auto attempt = [&]() -> Result<Opened> {
@@ -118,11 +92,11 @@ void KafkaSource::open() {
       };
       auto topics = opened.client->matching_topics();
       if (!topics) return refused(topics.error());
-      opened.topics = std::move(*topics);
-      auto history = opened.client->group_history(opened.topics);
+      opened.found.topics = std::move(*topics);
+      auto history = opened.client->group_history(opened.found.topics);
       if (!history) return refused(history.error());
-      opened.history = *history;
-      if (auto ends = opened.client->ends(partitions_of(opened.topics))) opened.ends = std::move(*ends);
+      opened.found.history = *history;
+      if (auto ends = opened.client->ends(partitions_of(opened.found.topics))) opened.found.ends = std::move(*ends);
       return opened;
     };
     auto result = std::make_shared<Result<Opened>>(attempt());
@@ -136,47 +110,24 @@ void KafkaSource::open() {
 
 void KafkaSource::opened(Result<Opened> result) {
   if (!result) {
-    Error error = result.error();
-    const bool is_setting = error.kind == ErrorKind::kUsage;
-    if (error.kind == ErrorKind::kFatal || (is_setting && !was_connected_))
-      return fail_for_good(std::move(error));
-    if (last_problem_ != error.text) {
-      last_problem_ = error.text;
-      handler_->on_disconnected(error);
-    }
-    return retry_later();
+    if (retries_.is_final(result.error().kind)) return ending_.fails(result.error());
+    if (retries_.failed(result.error(), now_.steady)) handler_->on_disconnected(result.error());
+    return;
   }
   client_ = std::move(result->client);
-  last_problem_.clear();
-  broker_problem_.clear();
-  backoff_ = 0ms;
+  retries_.reached();
   std::set<std::string> names;
-  for (const auto& [topic, partitions] : result->topics) names.insert(topic);
-  for (auto& [name, topic] : partitions_.topics()) topic.server_is_learnt = false;
-  servers_.clear();
-  learn_servers(names);
-  // Where several daemons start together, another may have begun for all after we looked for the
-  // record: then there is one by now.
-  const GroupHistory& history = result->history;
-  const bool is_beginning = history.began && std::chrono::abs(now_.system - *history.began) < kBeginningTogether;
-  is_first_start_ = !was_connected_ && (!history.has_offsets || is_beginning);
-  opened_topics_ = result->topics;
-  opened_ends_ = result->ends;
-  topic_problem_ =
-      result->topics.empty() ? "no topic exists yet that 'topics' names or matches" : "";
+  for (const auto& [topic, partitions] : result->found.topics) names.insert(topic);
+  servers_.forget();
+  servers_.learn(names, places_.tables());
   is_announced_ = false;
-  for (auto& [at, partition] : partitions_.all()) {
-    partition.end.reset();
-    partition.end_before.reset();
-    partition.is_told = false;
-  }
-  for (const auto& [at, end] : result->ends) partitions_.find_or_add(at).end_before = end;
-  ends_before_at_ = now_.steady;
-  probe_at_ = now_.steady + kProbeSoon;
+  partitions_.forget_ends();
+  beginnings_.opened(std::move(result->found), retries_.has_streamed(), now_);
+  broker_watch_.opened(!names.empty(), now_.steady);
   state_ = State::kJudging;
-  may_proceed_ = false;
+  on_record_.reset();
   SourceFacts facts;
-  facts.has_history = history.has_offsets && !is_beginning;
+  facts.has_history = beginnings_.has_history();
   facts.if_not_on_record = {
       "record_missing",
       fmt::format("group '{}' has read before, but this cache has no record of it: it may hold values of another time",
@@ -187,267 +138,129 @@ void KafkaSource::opened(Result<Opened> result) {
 
 void KafkaSource::proceed(const std::set<std::string>& on_record) {
   on_record_ = on_record;
-  may_proceed_ = true;
 }
 
 // What the caches have on record is known: the group may be joined.
 void KafkaSource::join() {
-  for (const TopicPartition& at : partitions_of(opened_topics_)) {
-    Partition& partition = partitions_.find_or_add(at);
-    partitions_.go_on_from(partition, on_record_);
-    partition.is_told = on_record_.contains(partitions_.name_of_stream(partitions_.stream_of(partition)));
-    if (is_first_start_ && on_record_.empty()) partition.existed_first = true;
-  }
-  if (is_first_start_ && on_record_.empty()) {
-    for (const auto& [at, end] : opened_ends_) {
-      partitions_.find_or_add(at).first_end = end;
-    }
-  }
+  beginnings_.joins(*std::exchange(on_record_, std::nullopt));
   state_ = State::kJoining;
-  if (auto subscribed = client_->subscribe(); !subscribed) fail_for_good(subscribed.error());
-}
-
-// True when a server is new: the epoch names them all.
-bool KafkaSource::learn_servers(const std::set<std::string>& topics) {
-  bool is_new = false;
-  for (const std::string& topic : topics) {
-    if (std::exchange(partitions_.topic(topic).server_is_learnt, true)) continue;
-    const std::string server = server_of_topic(topic, mapped_tables_);
-    // Of "my.shop.transaction" it would be "my".
-    if (!server.empty() && !is_control_topic(topic, mapped_tables_)) is_new |= servers_.insert(server).second;
-  }
-  return is_new;
-}
-
-void KafkaSource::retry_later() {
-  backoff_ = backoff_ == 0ms ? std::chrono::milliseconds(kBackoffFirst)
-                             : std::min<std::chrono::milliseconds>(backoff_ * 2, kBackoffMax);
-  retry_at_ = now_.steady + backoff_;
-  state_ = State::kOpening;
+  if (auto subscribed = client_->subscribe(); !subscribed) ending_.fails(subscribed.error());
 }
 
 void KafkaSource::announce_connection() {
   if (is_announced_) return;
   is_announced_ = true;
-  was_connected_ = true;
+  retries_.streams();
   state_ = State::kStreaming;
   SourceConnected connected;
-  connected.epoch = "debezium/";
-  for (const std::string& server : servers_) {
-    if (!connected.epoch.ends_with('/')) connected.epoch += '+';
-    for (const char c : server) connected.epoch += c == ' ' || c == ',' ? '_' : c;
-  }
+  connected.epoch = servers_.epoch();
   connected.source_identity = options_.group;
   connected.has_snapshots = snapshots_ != nullptr;
   connected.is_shared = true;
   handler_->on_connected(connected);
 }
 
-// What the group has taken up must be on record: where its committed offsets are gone (they go with a topic that is
-// deleted), nothing else tells a partition that is new, and whole from its first record on, from one of which something
-// was lost (G6). So it is told as soon as it is ours, whether or not anything was read; and all that exists when a group
-// begins, whoever of the group gets it.
 void KafkaSource::tell_streams() {
-  std::map<std::string, std::uint64_t> begins;
-  for (auto& [at, partition] : partitions_.all()) {
-    if (partition.is_told || !(partition.assignment || partition.existed_first || partition.is_taken_up)) continue;
-    partition.is_told = true;
-    const std::int64_t begin = partition.assignment ? partition.assignment->began_at
-                                                    : partition.committed.value_or(partition.first_end.value_or(0));
-    begins[partitions_.name_of_stream(partitions_.stream_of(partition))] = static_cast<std::uint64_t>(begin);
-  }
+  const auto begins = beginnings_.untold();
   if (!begins.empty()) handler_->on_streams(begins);
-}
-
-// By other members of the group. Each of them writes the one record of a cache, so each has to know the names of all.
-void KafkaSource::take_up_others(const std::vector<std::pair<TopicPartition, std::int64_t>>& committed) {
-  for (const auto& [at, offset] : committed) {
-    Partition& partition = partitions_.find_or_add(at);
-    if (partition.assignment) continue;
-    partition.is_taken_up = true;
-    partition.committed = offset;
-  }
 }
 
 // ---- the group gives
 
-// What the group gives is added to what we have: under a cooperative protocol each call names what is new alone, and what was
-// given and not taken is never offered again. Another one may come while the first is being looked up.
 void KafkaSource::on_assigned(std::vector<TopicPartition> partitions) {
   ++numbers_.rebalances;
-  if (!to_assign_) to_assign_.emplace();
-  for (TopicPartition& at : partitions) {
-    if (std::find(to_assign_->begin(), to_assign_->end(), at) == to_assign_->end()) to_assign_->push_back(std::move(at));
-  }
+  owed_.gives(std::move(partitions));
   look_up_topics();
 }
 
 void KafkaSource::look_up_topics() {
-  look_up_at_ = SteadyTime::max();
-  if (!to_assign_ || looking_up_) return;
-  looking_up_ = true;
+  auto to_look_up = owed_.looks_up();
+  if (!to_look_up) return;
   helper_.run("where the partitions begin that the group gives", [this, session = session_, client = client_,
-               partitions = *to_assign_]() -> HelperThread::Completion {
+               partitions = std::move(*to_look_up)]() -> HelperThread::Completion {
     auto result =
         std::make_shared<Result<std::vector<PartitionOffsets>>>(client->look_up(partitions));
     return [this, session, result, partitions] {
       if (session != session_ || state_ == State::kClosing) return;
-      looking_up_ = false;
-      if (handler_ != nullptr) looked_up(partitions, std::move(*result));
+      const bool is_of_use = owed_.looked_up(partitions);
+      if (handler_ == nullptr) return;
+      // The group has given more meanwhile, or taken some back.
+      return is_of_use ? looked_up(std::move(*result)) : look_up_topics();
     };
   });
 }
 
-void KafkaSource::looked_up(const std::vector<TopicPartition>& partitions,
-                            Result<std::vector<PartitionOffsets>> result) {
-  if (!to_assign_) return;
-  if (partitions != *to_assign_) return look_up_topics();  // the group has given more meanwhile, or taken some back
+void KafkaSource::looked_up(Result<std::vector<PartitionOffsets>> result) {
   if (!result) {
-    broker_problem_ = result.error().text;
-    probe_at_ = now_.steady;
-    look_up_at_ = now_.steady + kBackoffFirst;
+    broker_watch_.fails(result.error().text);
+    broker_watch_.look_at_once(now_.steady);
+    owed_.looks_up_again(now_.steady);
     return;
   }
   std::set<std::string> topics;
   for (const PartitionOffsets& offsets : *result) topics.insert(offsets.at.topic);
-  if (learn_servers(topics) && is_announced_) {
+  if (servers_.learn(topics, places_.tables()) && is_announced_) {
     // Another database's transactions have come in: versions of before do not compare with theirs.
     return disconnect(
         {ErrorKind::kConnection, "kafka: topics of another Debezium server have appeared", {}});
   }
-  if (!topics.empty()) topic_problem_.clear();
+  if (!topics.empty()) broker_watch_.has_topics();
   announce_connection();
-  Beginnings begin;
-  for (const PartitionOffsets& offsets : *result) begin_partition(offsets, begin);
+  Offsets all, first, later;  // of the latter two nothing is committed yet
+  for (const PartitionOffsets& offsets : *result) {
+    const Beginnings::Begin begin = beginnings_.begins(offsets, now_.steady);
+    if (!begin.missing.empty()) tell_missing(offsets.at, begin);
+    all.emplace_back(offsets.at, begin.offset);
+    if (begin.commit == Beginnings::Commit::kFirst) first.emplace_back(all.back());
+    if (begin.commit == Beginnings::Commit::kLater) later.emplace_back(all.back());
+  }
   tell_streams();
-  to_assign_.reset();
-  if (auto assigned = client_->assign(begin.all); !assigned) return disconnect(assigned.error());
+  owed_.took();
+  if (auto assigned = client_->assign(all); !assigned) return disconnect(assigned.error());
   // Whoever finds one on record and nothing committed takes it for a gap.
-  client_->commit_beginning(begin.first, now_.system);
-  client_->commit_stored(begin.later);
-  client_->store(begin.first);  // tried again in the background, should that have failed
-  client_->store(begin.later);
+  client_->commit_beginning(first, now_.system);
+  client_->commit_stored(later);
+  client_->store(first);  // tried again in the background, should that have failed
+  client_->store(later);
 }
 
-void KafkaSource::begin_partition(const PartitionOffsets& offsets, Beginnings& begin) {
-  const TopicPartition& at = offsets.at;
-  Partition& partition = partitions_.find_or_add(at);
-  partitions_.go_on_from(partition, on_record_);
-  // Others held it meanwhile, and found that it is another one: what we know of it is not of this one.
-  if (partition.committed && offsets.committed && *offsets.committed < *partition.committed) {
-    partitions_.begin_anew(partition);
-  }
-  partition.committed = offsets.committed;
-  if (offsets.committed) {
-    partition.is_taken_up = true;
-    partition.began_at.reset();
-  }
-  StartFacts facts;
-  facts.offsets = offsets;
-  facts.is_first_start = partition.existed_first;
-  facts.first_end = partition.first_end;
-  facts.began_at = partition.began_at;
-  // On record by us, perhaps, when our commit is still on its way.
-  facts.was_read_before = partition.is_taken_up || (is_on_record(on_record_, at) && !partition.began_at);
-  if (!partition.topic->held_since) partition.topic->held_since = now_.steady;
-  const bool is_made_again = partition.topic->has_vanished && !std::exchange(partition.is_begun_again, true);
-  if (is_made_again) {
-    // From its first record. The gap was found when the first one vanished.
-    facts.offsets.committed = offsets.low;
-    partitions_.begin_anew(partition);
-  }
-  Start start = start_of(facts);
-
-  Assignment assignment;
-  if (!start.gap.empty()) {
-    partitions_.begin_anew(partition);
-    partition.is_told = true;  // by its purge: where it begins is no position before that is done
-    bool known = false;
-    assignment.missing = UnknownChange{tables_of_topic(at.topic, known), start.detail};
-    if (!partition.gap_is_told) handler_->on_gap({start.gap, start.detail, assignment.missing->tables});
-  }
-  partition.gap_is_told = false;
-  // What was finished after the partition had been given up is done, although nobody could commit it.
-  if (partition.acknowledged > start.offset && partition.acknowledged <= offsets.high) {
-    start.offset = partition.acknowledged;
-    assignment.acknowledged_is_new = assignment.was_acknowledged = true;
-  }
-  assignment.began_at = assignment.delivered = assignment.acknowledged = assignment.announced = start.offset;
-  partition.announced = std::max(partition.announced, start.offset);
-  // Until the purge after a gap is done, nothing is committed.
-  if (start.gap.empty() && (!offsets.committed || is_made_again)) {
-    if (!partition.began_at) partition.began_at = start.offset;
-    (partition.existed_first && !is_made_again ? begin.first : begin.later).emplace_back(at, start.offset);
-  }
-  if (partition.end_before) note_end(assignment, {*partition.end_before, ends_before_at_});
-  note_end(assignment, {offsets.high, now_.steady});
-  partitions_.assign(partition, std::move(assignment));
-  begin.all.emplace_back(at, start.offset);
+// It is purged before anything is read, and told.
+void KafkaSource::tell_missing(const TopicPartition& at, const Beginnings::Begin& begin) {
+  UnknownChange missing{tables_of_topic(at.topic).tables, begin.missing};
+  if (!begin.gap.empty()) handler_->on_gap({begin.gap, begin.missing, missing.tables});
+  partitions_.find_or_add(at).assignment->missing = std::move(missing);
 }
 
 // ---- the group takes
 
 void KafkaSource::on_revoked(std::vector<TopicPartition> partitions, bool lost) {
   ++numbers_.rebalances;
-  probe_at_ = now_.steady;  // a topic may be gone
-  // What was being looked up may be taken back before it was begun; the rest of it stays ours.
-  if (to_assign_) {
-    std::erase_if(*to_assign_, [&](const TopicPartition& at) { return std::find(partitions.begin(), partitions.end(), at) != partitions.end(); });
-    if (to_assign_->empty()) {
-      to_assign_.reset();
-      static_cast<void>(client_->assign({}));
-    }
-  }
+  broker_watch_.look_at_once(now_.steady);  // a topic may be gone
+  if (owed_.takes(partitions)) static_cast<void>(client_->assign({}));
   if (lost) {
     // Others hold them by now; what we have not acknowledged they read again.
     give_back(partitions);
     return;
   }
-  for (Partition* partition : partitions_.assigned()) {
-    if (std::find(partitions.begin(), partitions.end(), partition->at) != partitions.end()) {
-      partition->assignment->is_draining = true;
-    }
-  }
-  to_give_back_ = std::move(partitions);
-  give_back_at_ = now_.steady + options_.revoke_drain;
+  partitions_.drain(partitions);
+  owed_.wants_back(std::move(partitions), now_.steady + options_.revoke_drain);
 }
 
 // Partitions that are to be given back wait until what was delivered from them is finished, so that
 // whoever gets them need not do it again.
 void KafkaSource::drain() {
-  if (give_back_at_ == SteadyTime::max()) return;
-  const auto& assigned = partitions_.assigned();
-  const bool is_busy = std::any_of(assigned.begin(), assigned.end(), [](const Partition* partition) {
-    const Assignment& assignment = *partition->assignment;
-    return assignment.is_draining && assignment.acknowledged < assignment.announced;
-  });
-  if (is_busy && now_.steady < give_back_at_) return;
+  if (owed_.give_back_by() == SteadyTime::max()) return;
+  if (!owed_.gives_back(partitions_.is_draining_busy(), now_.steady)) return;
   store_offsets();
-  std::vector<std::pair<TopicPartition, std::int64_t>> offsets;
-  for (const Partition* partition : assigned) {
-    const Assignment& assignment = *partition->assignment;
-    if (assignment.is_draining && assignment.was_acknowledged) {
-      offsets.emplace_back(partition->at, assignment.acknowledged);
-    }
-  }
-  client_->commit_stored(offsets);
-  give_back(to_give_back_);
+  client_->commit_stored(partitions_.drained());
+  give_back(owed_.to_give_back());
 }
 
 void KafkaSource::give_back(const std::vector<TopicPartition>& partitions) {
-  forget_registry_problem();  // the record that waits may be of one of them; else it waits again
-  const std::vector<TopicPartition> given = partitions;  // may be to_give_back_ itself
+  schema_wait_.forget();  // the record that waits may be of one of them; else it waits again
+  const std::vector<TopicPartition> given = partitions;  // may be what owed_ has
   partitions_.unassign(given);
-  const auto& assigned = partitions_.assigned();
-  for (auto& [name, topic] : partitions_.topics()) {
-    if (topic.refused.empty()) continue;
-    if (std::none_of(assigned.begin(), assigned.end(),
-                     [&topic = topic](const Partition* partition) { return partition->topic == &topic; })) {
-      topic.refused.clear();
-    }
-  }
-  to_give_back_.clear();
-  give_back_at_ = SteadyTime::max();
+  owed_.gave_back();
   client_->unassign(given);
 }
 
@@ -456,88 +269,66 @@ void KafkaSource::give_back(const std::vector<TopicPartition>& partitions) {
 void KafkaSource::on_client_error(const Error& error) {
   switch (error.kind) {
     case ErrorKind::kFatal:
-      return fail_for_good(error);
+      return ending_.fails(error);
     case ErrorKind::kUsage:
-      if (!was_connected_) return disconnect(error);  // told, and tried again
-      broker_problem_ = error.text;
+      if (!retries_.has_streamed()) return disconnect(error);  // told, and tried again
+      broker_watch_.fails(error.text);
       break;
     case ErrorKind::kConnection:
       return disconnect(error);
     case ErrorKind::kTransient:
     case ErrorKind::kData:
-      broker_problem_ = error.text;
+      broker_watch_.fails(error.text);
       break;
   }
-  probe_at_ = std::min(probe_at_, now_.steady + kProbeSoon);
+  broker_watch_.look_soon(now_.steady);
 }
 
 void KafkaSource::on_topic_missing(const std::string& topic) {
-  topic_problem_ = fmt::format("kafka: topic '{}' does not exist", topic);
+  broker_watch_.misses(fmt::format("kafka: topic '{}' does not exist", topic));
 }
 
 void KafkaSource::on_topic_refused(const std::string& topic, const Error& error) {
-  bool known = false;
-  const std::vector<std::string> tables = tables_of_topic(topic, known);
-  if (tables.empty() && (known || is_control_topic(topic, mapped_tables_))) return;  // no rule speaks of it
+  if (is_nobodys(topic, tables_of_topic(topic))) return;
   partitions_.topic(topic).refused = fmt::format("topic '{}' cannot be read: {}; {}", topic, error.text, error.hint);
 }
 
-// Retention has overtaken us, or the topic is another one. A new client sees it as any restart would, whoever's
-// that is; unless the partition has grown past our offset by then, so the gap is told at once (G6).
+// Retention has overtaken us, or the topic is another one.
 void KafkaSource::on_offset_lost(const TopicPartition& at) {
-  bool is_told = false;  // of another partition of the topic, by this client
-  for (auto& [place, partition] : partitions_.all()) {
-    if (told_by_ != session_) partition.gap_is_told = false;
-    is_told |= partition.gap_is_told && place.topic == at.topic;
-  }
-  told_by_ = session_;
-  partitions_.find_or_add(at).gap_is_told = true;
-  bool known = false;
-  const std::vector<std::string> tables = tables_of_topic(at.topic, known);
-  if (!is_told && !(tables.empty() && (known || is_control_topic(at.topic, mapped_tables_)))) {
+  const bool is_news = beginnings_.lost(at);
+  TopicTables tables = tables_of_topic(at.topic);
+  if (is_news && !is_nobodys(at.topic, tables)) {
     handler_->on_gap({"offset_out_of_range",
                       fmt::format("{}: there is no record where evictd reads: deleted by retention, cut off, or gone "
                                   "with its topic",
                                   at.to_string()),
-                      tables});
+                      std::move(tables.tables)});
   }
   disconnect({ErrorKind::kConnection,
               fmt::format("kafka: {}: the records where evictd reads are gone", at.to_string()),
               {}});
 }
 
-void KafkaSource::fail_for_good(Error error) {
-  if (!pending_failure_) pending_failure_ = std::move(error);
-}
-
 void KafkaSource::disconnect(Error error) {
-  if (client_ && !pending_disconnect_) pending_disconnect_ = std::move(error);
+  if (client_) ending_.reconnects(std::move(error));
 }
 
 void KafkaSource::restart(Now now) {
   now_ = now;
   if (!client_) return;
-  pending_disconnect_ =
-      Error{ErrorKind::kConnection, "kafka: everything not acknowledged is read again", {}};
+  ending_.restarts({ErrorKind::kConnection, "kafka: everything not acknowledged is read again", {}});
 }
 
 // Asks where the partitions end: what a fetch last told is old when fetches do not arrive. The
 // answer also shows that the brokers are there again, which librdkafka itself does not tell.
 void KafkaSource::probe_brokers() {
-  if (probing_ || now_.steady < probe_at_ || !client_) return;
-  probing_ = true;
-  probe_at_ = SteadyTime::max();
+  if (!client_ || !broker_watch_.probes(now_.steady)) return;
   const std::vector<TopicPartition> partitions = partitions_.assigned_at();
-  std::set<TopicPartition> told;
-  for (const auto& [at, partition] : partitions_.all()) {
-    if (partition.is_told || partition.assignment) told.insert(at);
-  }
   helper_.run(
       "which topics there are", [this, session = session_, client = client_, partitions,
-                                 told = std::move(told)]() -> HelperThread::Completion {
-        using Ends = std::vector<std::pair<TopicPartition, std::int64_t>>;
-        auto result = std::make_shared<Result<Ends>>(Ends{});
-        auto others = std::make_shared<Ends>();
+                                 known = beginnings_.known()]() -> HelperThread::Completion {
+        auto result = std::make_shared<Result<Offsets>>(Offsets{});
+        auto others = std::make_shared<Offsets>();
         auto topics = client->matching_topics();
         if (!topics) {
           *result = tl::unexpected(topics.error());
@@ -545,79 +336,46 @@ void KafkaSource::probe_brokers() {
           std::vector<TopicPartition> there = partitions;
           std::erase_if(there, [&](const TopicPartition& at) { return !topics->contains(at.topic); });
           *result = client->ends(there);
-          std::vector<TopicPartition> untold = partitions_of(*topics);
-          std::erase_if(untold, [&](const TopicPartition& at) { return told.contains(at); });
-          if (auto committed = client->committed(untold)) *others = std::move(*committed);
+          std::vector<TopicPartition> unknown = partitions_of(*topics);
+          std::erase_if(unknown, [&](const TopicPartition& at) { return known.contains(at); });
+          if (auto committed = client->committed(unknown)) *others = std::move(*committed);
         }
         return [this, session, result, others, topics = std::move(topics)] {
-          probing_ = false;
+          broker_watch_.answered(session == session_, *result ? "" : result->error().text, now_.steady);
           if (session != session_) return;
           if (topics && handler_ != nullptr) {
             find_vanished(*topics);
-            take_up_others(*others);
+            beginnings_.others_took_up(*others);
             if (state_ == State::kStreaming) tell_streams();
           }
-          broker_problem_ = *result ? "" : result->error().text;
-          if (*result) take_ends(**result);
-          // Unless another one has been asked for meanwhile.
-          probe_at_ = std::min(probe_at_, now_.steady + (*result ? kProbeEach : kProbeSoon));
+          if (*result) partitions_.note_ends(**result, now_.steady);
         };
       });
 }
 
 // Keeps the fetching going while records are read as fast as they come.
 void KafkaSource::ask_for_ends() {
-  if (asking_for_ends_ || !client_->should_ask_for_ends()) return;
-  asking_for_ends_ = true;
+  if (broker_watch_.is_asking_for_ends() || !client_->should_ask_for_ends()) return;
+  broker_watch_.asks_for_ends();
   const std::vector<TopicPartition> partitions = partitions_.assigned_at();
   helper_.run("where the partitions end", [this, session = session_, client = client_, partitions]() -> HelperThread::Completion {
     const auto ends = client->ends(partitions);
     return [this, session, ends] {
-      asking_for_ends_ = false;
-      if (session == session_ && ends) take_ends(*ends);
+      broker_watch_.ends_answered();
+      if (session == session_ && ends) partitions_.note_ends(*ends, now_.steady);
     };
   });
 }
 
-void KafkaSource::take_ends(const std::vector<std::pair<TopicPartition, std::int64_t>>& ends) {
-  for (const auto& [at, end] : ends) {
-    Partition& partition = partitions_.find_or_add(at);
-    partition.end = end;
-    if (partition.assignment) note_end(*partition.assignment, {end, now_.steady});
-  }
-}
-
-// Few enough to keep for every partition, and close enough to tell a settle time from no time.
-void KafkaSource::note_end(Assignment& assignment, KnownEnd end) {
-  auto& known = assignment.known_ends;
-  if (end.offset <= assignment.delivered || known.size() >= kKnownEndsMax) return;
-  if (!known.empty() && (end.at - known.back().at < kKnownEndsApart || end.offset <= known.back().offset)) return;
-  known.push_back(end);
-}
-
-// A topic that is gone has taken along what was not read of it (G6). One of the same name that comes
-// back is another one: what the group has committed says nothing about it, and may be what we
-// committed of the first.
+// A topic that is gone has taken along what was not read of it (G6).
 void KafkaSource::find_vanished(const std::map<std::string, std::int32_t>& topics) {
-  for (auto& [name, topic] : partitions_.topics()) {
-    if (!topic.held_since || topics.contains(name) || now_.steady - *topic.held_since <= kToldByAll) continue;
-    topic.held_since.reset();
-    topic.has_vanished = true;
-    bool is_assigned = false;
-    for (auto& [at, partition] : partitions_.all()) {
-      if (partition.topic != &topic) continue;
-      partition.is_taken_up = partition.is_begun_again = partition.existed_first = false;
-      partition.began_at.reset();
-      partition.committed.reset();
-      is_assigned |= partition.assignment.has_value();
-    }
-    if (is_control_topic(name, mapped_tables_)) continue;
-    bool known = false;
-    const std::vector<std::string> tables = tables_of_topic(name, known);
-    if (known && tables.empty()) continue;  // no rule speaks of it
-    handler_->on_gap(
-        {"topic_recreated", fmt::format("topic '{}' was deleted, with what had not been read of it", name), tables});
-    if (is_assigned) disconnect({ErrorKind::kConnection, fmt::format("kafka: topic '{}' was deleted", name), {}});
+  for (const std::string& name : beginnings_.vanished(topics, now_.steady)) {
+    if (is_control_topic(name, places_.tables())) continue;
+    TopicTables tables = tables_of_topic(name);
+    if (tables.is_none()) continue;  // no rule speaks of it
+    handler_->on_gap({"topic_recreated", fmt::format("topic '{}' was deleted, with what had not been read of it", name),
+                      std::move(tables.tables)});
+    if (partitions_.has_assigned(name)) disconnect({ErrorKind::kConnection, fmt::format("kafka: topic '{}' was deleted", name), {}});
   }
 }
 
@@ -626,14 +384,10 @@ void KafkaSource::find_vanished(const std::map<std::string, std::int32_t>& topic
 // What the group still waits for from us must be answered before the consumer can leave it.
 void KafkaSource::close(State next) {
   store_offsets();
-  if (to_assign_) static_cast<void>(client_->assign({}));
-  to_assign_.reset();
-  if (give_back_at_ != SteadyTime::max()) give_back(to_give_back_);
+  if (owed_.leaves()) static_cast<void>(client_->assign({}));
+  if (owed_.give_back_by() != SteadyTime::max()) give_back(owed_.to_give_back());
   partitions_.unassign_all();
-  forget_registry_problem();
-  for (auto& [name, topic] : partitions_.topics()) topic.refused.clear();
-  looking_up_ = false;
-  look_up_at_ = SteadyTime::max();
+  schema_wait_.forget();
   after_close_ = next;
   state_ = State::kClosing;
   ++session_;
@@ -643,7 +397,7 @@ void KafkaSource::close(State next) {
     return [this] {
       ++session_;
       state_ = after_close_;
-      if (state_ == State::kOpening) retry_at_ = now_.steady;
+      if (state_ == State::kOpening) retries_.due_at(now_.steady);
     };
   });
 }
@@ -671,26 +425,12 @@ bool KafkaSource::stop(Now now) {
 
 // ---- acknowledging
 
-// Of an earlier assignment as well: what it delivered is done now, whoever has read it again meanwhile.
 void KafkaSource::acknowledge(const Position& end) {
-  Partition* partition = partitions_.of_stream(end.stream);
-  if (partition == nullptr) return;
-  const auto offset = static_cast<std::int64_t>(end.value);
-  if (offset <= partition->acknowledged || offset > partition->announced) return;
-  partition->acknowledged = offset;
-  partition->is_taken_up = true;
-  if (!partition->assignment || offset <= partition->assignment->acknowledged) return;
-  partition->assignment->acknowledged = offset;
-  partition->assignment->acknowledged_is_new = true;
-  partition->assignment->was_acknowledged = true;
+  if (const Partition* partition = partitions_.acknowledge(end)) beginnings_.acknowledged(*partition);
 }
 
 void KafkaSource::store_offsets() {
-  std::vector<std::pair<TopicPartition, std::int64_t>> offsets;
-  for (Partition* partition : partitions_.assigned()) {
-    if (!std::exchange(partition->assignment->acknowledged_is_new, false)) continue;
-    offsets.emplace_back(partition->at, partition->assignment->acknowledged);
-  }
+  const Offsets offsets = partitions_.take_acknowledged();
   if (!offsets.empty()) client_->store(offsets);
 }
 
@@ -702,17 +442,17 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
   helper_.finish();
   database_helper_.finish();
   registry_helper_.finish();
-  if (now.steady >= ask_registry_at_) ask_registry_at_ = SteadyTime::max();
+  schema_wait_.step(now.steady);
   ask_for_tables();
   take_snapshots();
   take_found();
-  if (state_ == State::kOpening && now.steady >= retry_at_) open();
-  if (state_ == State::kJudging && may_proceed_) join();
-  if (client_ && !is_ending()) {
+  if (state_ == State::kOpening && now.steady >= retries_.due()) open();
+  if (state_ == State::kJudging && on_record_) join();
+  if (client_ && !ending_.is_due()) {
     client_->clear_descriptor();
     client_->serve_events(*this);
-    if (now.steady >= look_up_at_) look_up_topics();
-    if (state_ == State::kStreaming && !is_ending()) {
+    if (now.steady >= owed_.look_up_due()) look_up_topics();
+    if (state_ == State::kStreaming && !ending_.is_due()) {
       deliver(bytes_max);
       ask_for_ends();
       store_offsets();
@@ -721,16 +461,15 @@ void KafkaSource::step(Now now, std::size_t bytes_max, SourceHandler& handler) {
     probe_brokers();
     measure();
   }
-  if (pending_failure_ && state_ != State::kFailed && state_ != State::kClosing) {
+  if (ending_.failure() && state_ != State::kFailed && state_ != State::kClosing) {
     if (client_) {
       close(State::kFailed);
     } else {
       state_ = State::kFailed;
     }
-    handler.on_failed(*pending_failure_);
-  } else if (pending_disconnect_ && client_) {
-    const Error error = *std::exchange(pending_disconnect_, std::nullopt);
-    handler.on_disconnected(error);
+    handler.on_failed(*ending_.failure());
+  } else if (const auto why = client_ ? ending_.take_disconnect() : std::nullopt) {
+    handler.on_disconnected(*why);
     if (lookups_) lookups_->forget();
     close(State::kOpening);
   }
@@ -741,18 +480,18 @@ void KafkaSource::wait_for(Waiting& waiting, bool want_data) {
   waiting.descriptors.push_back({helper_.descriptor(), POLLIN, 0});
   waiting.descriptors.push_back({database_helper_.descriptor(), POLLIN, 0});
   waiting.descriptors.push_back({registry_helper_.descriptor(), POLLIN, 0});
-  waiting.wake_at(ask_registry_at_);
-  if (ask_table_tree_ && !asking_for_tables_) waiting.wake_at(ask_for_tables_at_);
+  waiting.wake_at(schema_wait_.due());
+  waiting.wake_at(places_.due());
   if (snapshots_) snapshots_->wait_for(waiting);
   if (lookups_) lookups_->wait_for(waiting);
-  if (state_ == State::kOpening) waiting.wake_at(retry_at_);
-  if (state_ == State::kJudging && may_proceed_) waiting.wake_at(SteadyTime::min());
+  if (state_ == State::kOpening) waiting.wake_at(retries_.due());
+  if (state_ == State::kJudging && on_record_) waiting.wake_at(SteadyTime::min());
   if (!client_) return;
   waiting.descriptors.push_back({client_->descriptor(), POLLIN, 0});
-  if (want_data && client_->may_have_more() && !waits_for_database() && !waits_for_registry()) waiting.wake_at(now_.steady);
-  waiting.wake_at(give_back_at_);
-  waiting.wake_at(look_up_at_);
-  if (!probing_) waiting.wake_at(probe_at_);
+  if (want_data && client_->may_have_more() && !waits_for_database() && !schema_wait_.waits()) waiting.wake_at(now_.steady);
+  waiting.wake_at(owed_.give_back_by());
+  waiting.wake_at(owed_.look_up_due());
+  waiting.wake_at(broker_watch_.due());
   waiting.wake_at(measure_at_);  // and a sign of life for the group
 }
 
@@ -761,25 +500,16 @@ void KafkaSource::measure() {
   measure_at_ = now_.steady + kMeasureEach;
   numbers_.lag_messages.clear();
   for (const Partition* partition : partitions_.assigned()) {
-    std::uint64_t& lag = numbers_.lag_messages[partition->at.topic];
-    const std::int64_t end = std::max(client_->known_end(partition->at).value_or(0), partition->end.value_or(0));
-    const std::int64_t done = std::max(partition->assignment->acknowledged, partition->assignment->began_at);
-    if (end > done) lag += static_cast<std::uint64_t>(end - done);
+    numbers_.lag_messages[partition->at.topic] += partition->lag(client_->known_end(partition->at));
   }
   numbers_.dead_letters_lost = dead_letters_.lost();
-  if (snapshots_ && latest_snapshot_ && !own_request_ && !pipeline_waits_ &&
-      now_.steady - latest_snapshot_at_ > kSnapshotRefresh) {
-    own_request_ = true;
-    snapshots_->request();
-  }
+  if (snapshots_ && snapshot_turns_.refreshes(now_.steady)) snapshots_->request();
 }
 
 SourceStatus KafkaSource::status() const {
   SourceStatus status;
-  const auto& topics = partitions_.topics();
-  const auto refused = std::find_if(topics.begin(), topics.end(),
-                                    [](const auto& entry) { return !entry.second.refused.empty(); });
-  status.connected = state_ == State::kStreaming && broker_problem_.empty() && refused == topics.end() && registry_problem_.empty();
+  std::string refused = partitions_.refused();
+  status.connected = state_ == State::kStreaming && broker_watch_.problem().empty() && refused.empty() && schema_wait_.problem().empty();
   status.active = !partitions_.assigned().empty();
   switch (state_) {
     case State::kIdle:
@@ -807,23 +537,23 @@ SourceStatus KafkaSource::status() const {
       status.state = "failed";
       break;
   }
-  if (!broker_problem_.empty()) {
-    status.problem = broker_problem_;
+  if (!broker_watch_.problem().empty()) {
+    status.problem = broker_watch_.problem();
   } else if (const auto late = late_text(helper_, now_); !late.empty()) {
     status.problem = late;
   } else if (const auto database_late = late_text(database_helper_, now_); !database_late.empty()) {
     status.problem = database_late;
-  } else if (!registry_problem_.empty()) {
-    status.problem = registry_problem_;
+  } else if (!schema_wait_.problem().empty()) {
+    status.problem = schema_wait_.problem();
   } else if (const auto registry_late = late_text(registry_helper_, now_); !registry_late.empty()) {
     status.problem = registry_late;
-  } else if (refused != topics.end()) {
-    status.problem = refused->second.refused;
-  } else if (!topic_problem_.empty()) {
-    status.problem = topic_problem_;
+  } else if (!refused.empty()) {
+    status.problem = std::move(refused);
+  } else if (!broker_watch_.topic_problem().empty()) {
+    status.problem = broker_watch_.topic_problem();
   } else if (snapshots_ && !snapshots_->problem().empty()) {
     status.problem = "the database that 'postgres_url' names: " + snapshots_->problem();
-  } else if (std::string tables = tables_problem(); !tables.empty()) {
+  } else if (std::string tables = places_.problem(); !tables.empty()) {
     status.problem = std::move(tables);
   }
   status.kafka = numbers_;

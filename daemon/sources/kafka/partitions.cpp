@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 namespace evictd {
 namespace {
@@ -51,6 +52,24 @@ Xid opaque_xid(std::uint64_t name_hash, std::int64_t offset, std::int64_t timest
   return Xid{kOpaqueXidFlag | (hash & (kOpaqueXidFlag - 1))};
 }
 
+void KnownEnds::note(KnownEnd end, std::int64_t delivered) {
+  if (end.offset <= delivered || ends_.size() >= kMax) return;
+  if (!ends_.empty() && (end.at - ends_.back().at < kApart || end.offset <= ends_.back().offset)) return;
+  ends_.push_back(end);
+}
+
+std::optional<SteadyTime> KnownEnds::since(std::int64_t offset) {
+  while (!ends_.empty() && ends_.front().offset <= offset) ends_.pop_front();
+  if (ends_.empty()) return std::nullopt;
+  return ends_.front().at;
+}
+
+std::uint64_t Partition::lag(std::optional<std::int64_t> known_end) const {
+  const std::int64_t last = std::max(known_end.value_or(0), end.value_or(0));
+  const std::int64_t done = std::max(assignment->acknowledged, assignment->began_at);
+  return last > done ? static_cast<std::uint64_t>(last - done) : 0;
+}
+
 bool is_on_record(const std::set<std::string>& on_record, const TopicPartition& at) {
   return recorded_incarnation(on_record, at).has_value();
 }
@@ -62,6 +81,11 @@ Partition& Partitions::find_or_add(const TopicPartition& at) {
     partition.topic = &topic(at.topic);
   }
   return partition;
+}
+
+const Partition* Partitions::find(const TopicPartition& at) const {
+  const auto found = all_.find(at);
+  return found == all_.end() ? nullptr : &found->second;
 }
 
 Topic& Partitions::topic(const std::string& name) { return topics_[name]; }
@@ -90,16 +114,16 @@ std::string Partitions::name_of_stream(std::uint32_t stream) const {
 void Partitions::begin_anew(Partition& partition) {
   ++partition.incarnation;
   partition.stream.reset();
-  partition.is_told = false;
   partition.announced = 0;
   partition.acknowledged = -1;
 }
 
-void Partitions::go_on_from(Partition& partition, const std::set<std::string>& on_record) {
+bool Partitions::go_on_from(Partition& partition, const std::set<std::string>& on_record) {
   const auto recorded = recorded_incarnation(on_record, partition.at);
-  if (!recorded || *recorded <= partition.incarnation) return;
+  if (!recorded || *recorded <= partition.incarnation) return false;
   partition.incarnation = *recorded - 1;
   begin_anew(partition);
+  return true;
 }
 
 void Partitions::assign(Partition& partition, Assignment assignment) {
@@ -114,12 +138,16 @@ void Partitions::unassign(const std::vector<TopicPartition>& partitions) {
     return true;
   });
   last_found_ = 0;
+  for (auto& [name, topic] : topics_) {
+    if (!topic.refused.empty() && !has_assigned(name)) topic.refused.clear();
+  }
 }
 
 void Partitions::unassign_all() {
   for (Partition* partition : assigned_) partition->assignment.reset();
   assigned_.clear();
   last_found_ = 0;
+  for (auto& [name, topic] : topics_) topic.refused.clear();
 }
 
 Partition* Partitions::find_assigned(std::string_view topic, std::int32_t number) {
@@ -137,6 +165,76 @@ std::vector<TopicPartition> Partitions::assigned_at() const {
   std::vector<TopicPartition> at;
   for (const Partition* partition : assigned_) at.push_back(partition->at);
   return at;
+}
+
+bool Partitions::has_assigned(const std::string& topic) const {
+  return std::any_of(assigned_.begin(), assigned_.end(), [&](const Partition* partition) { return partition->at.topic == topic; });
+}
+
+void Partitions::announce(Partition& partition, std::int64_t next) {
+  partition.assignment->announced = next;
+  partition.announced = std::max(partition.announced, next);
+}
+
+Partition* Partitions::acknowledge(const Position& end) {
+  Partition* partition = of_stream(end.stream);
+  if (partition == nullptr) return nullptr;
+  const auto offset = static_cast<std::int64_t>(end.value);
+  if (offset <= partition->acknowledged || offset > partition->announced) return nullptr;
+  partition->acknowledged = offset;
+  if (partition->assignment && offset > partition->assignment->acknowledged) {
+    partition->assignment->acknowledged = offset;
+    partition->assignment->acknowledged_is_new = partition->assignment->was_acknowledged = true;
+  }
+  return partition;
+}
+
+Offsets Partitions::take_acknowledged() {
+  Offsets offsets;
+  for (Partition* partition : assigned_) {
+    if (!std::exchange(partition->assignment->acknowledged_is_new, false)) continue;
+    offsets.emplace_back(partition->at, partition->assignment->acknowledged);
+  }
+  return offsets;
+}
+
+void Partitions::drain(const std::vector<TopicPartition>& partitions) {
+  for (Partition* partition : assigned_) {
+    if (std::find(partitions.begin(), partitions.end(), partition->at) != partitions.end()) partition->assignment->is_draining = true;
+  }
+}
+
+bool Partitions::is_draining_busy() const {
+  return std::any_of(assigned_.begin(), assigned_.end(), [](const Partition* partition) {
+    const Assignment& assignment = *partition->assignment;
+    return assignment.is_draining && assignment.acknowledged < assignment.announced;
+  });
+}
+
+Offsets Partitions::drained() const {
+  Offsets offsets;
+  for (const Partition* partition : assigned_) {
+    const Assignment& assignment = *partition->assignment;
+    if (assignment.is_draining && assignment.was_acknowledged) offsets.emplace_back(partition->at, assignment.acknowledged);
+  }
+  return offsets;
+}
+
+void Partitions::note_ends(const Offsets& ends, SteadyTime now) {
+  for (const auto& [at, end] : ends) {
+    Partition& partition = find_or_add(at);
+    partition.end = end;
+    if (partition.assignment) partition.assignment->known_ends.note({end, now}, partition.assignment->delivered);
+  }
+}
+
+void Partitions::forget_ends() {
+  for (auto& [at, partition] : all_) partition.end.reset();
+}
+
+std::string Partitions::refused() const {
+  const auto found = std::find_if(topics_.begin(), topics_.end(), [](const auto& entry) { return !entry.second.refused.empty(); });
+  return found == topics_.end() ? std::string() : found->second.refused;
 }
 
 }  // namespace evictd

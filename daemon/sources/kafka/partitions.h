@@ -8,6 +8,7 @@
 // Within a process each name has an index (Position::stream), given out when it is first needed and never again.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -30,6 +31,22 @@ struct KnownEnd {
   SteadyTime at{};
 };
 
+// The looks at a partition's end that tell since when records were in it, oldest first. Few enough to keep for every partition, and close
+// enough to tell a settle time from no time.
+class KnownEnds {
+ public:
+  static constexpr std::size_t kMax = 32;
+  static constexpr std::chrono::milliseconds kApart{100};
+
+  // `delivered`: where reading stands; what lies before it is of no use any more.
+  void note(KnownEnd end, std::int64_t delivered);
+  // By when this record was there, where that is known. Records come in their order.
+  std::optional<SteadyTime> since(std::int64_t offset);
+
+ private:
+  std::deque<KnownEnd> ends_;
+};
+
 // A partition as the group has given it to us, until it is given back. Offsets are the next one to read, as Kafka
 // commits them: began_at <= delivered, announced <= delivered.
 struct Assignment {
@@ -41,31 +58,17 @@ struct Assignment {
   bool was_acknowledged = false;         // anything at all
   bool is_draining = false;              // to be given back: nothing more is read from it
   std::optional<UnknownChange> missing;  // a gap before began_at, to be purged first
-  std::deque<KnownEnd> known_ends;       // oldest first, of records not delivered yet
+  KnownEnds known_ends;
 };
 
 struct Topic {
-  bool server_is_learnt = false;         // by this client: the servers' names make the epoch
-  std::optional<SteadyTime> held_since;  // of one of which we have had partitions
-  bool has_vanished = false;             // was gone after that, and may have been made again
-  std::string refused;                   // why it cannot be read, until a record of it is
+  std::string refused;  // why it cannot be read, until a record of it is
 };
 
 struct Partition {
   TopicPartition at;
   Topic* topic = nullptr;
-
-  // What this process has seen of it.
-  bool existed_first = false;             // before a new group began
-  std::optional<std::int64_t> first_end;  // where it ended then, where that is known
-  std::optional<std::int64_t> began_at;   // where this process took it up, and has not seen that committed
-  std::optional<std::int64_t> committed;  // by the group, when last looked up: where it stands, it never goes back
-  bool is_taken_up = false;               // by the group: something of it was committed, or acknowledged here
-  bool is_told = false;                   // to the handler (on_streams), since this client was made; or on record before
-  bool is_begun_again = false;            // since its topic had vanished
-  bool gap_is_told = false;               // there was no record where we stood
-  std::optional<std::int64_t> end_before;  // before the group was joined
-  std::optional<std::int64_t> end;         // as last asked for
+  std::optional<std::int64_t> end;  // as last asked for
 
   // This incarnation of it.
   std::uint32_t incarnation = 0;
@@ -75,6 +78,9 @@ struct Partition {
   std::int64_t acknowledged = -1;  // of all its assignments: done, whoever reads it next
 
   std::optional<Assignment> assignment;
+
+  // How many records are not done. `known_end`: as the last fetch told. REQUIRES: assignment.
+  std::uint64_t lag(std::optional<std::int64_t> known_end) const;
 };
 
 // The id of a transaction that has none a snapshot speaks of: the same at each delivery of a record, by whatever
@@ -90,9 +96,8 @@ class Partitions {
   // Made when new. The reference stays good.
   Partition& find_or_add(const TopicPartition& at);
   Topic& topic(const std::string& name);
-  std::map<std::string, Topic>& topics() { return topics_; }
-  const std::map<std::string, Topic>& topics() const { return topics_; }
-  std::map<TopicPartition, Partition>& all() { return all_; }
+  // Null: not made yet.
+  const Partition* find(const TopicPartition& at) const;
 
   // The index of its present incarnation.
   std::uint32_t stream_of(Partition& partition);
@@ -101,17 +106,42 @@ class Partitions {
   std::string name_of_stream(std::uint32_t stream) const;
   // What has been read of it says nothing about what comes.
   void begin_anew(Partition& partition);
-  // Goes on from the incarnations that a process before this one has left on record.
-  void go_on_from(Partition& partition, const std::set<std::string>& on_record);
+  // Goes on from the incarnations that a process before this one has left on record. -> whether this is another one now.
+  bool go_on_from(Partition& partition, const std::set<std::string>& on_record);
 
   // Those with an assignment, in the order they came.
   const std::vector<Partition*>& assigned() const { return assigned_; }
   void assign(Partition& partition, Assignment assignment);
+  // What is known of why topics cannot be read goes with their last partition.
   void unassign(const std::vector<TopicPartition>& partitions);
   void unassign_all();
   // Null: not assigned.
   Partition* find_assigned(std::string_view topic, std::int32_t partition);
   std::vector<TopicPartition> assigned_at() const;
+  bool has_assigned(const std::string& topic) const;
+
+  // A transaction that ends before `next` was given to the handler. REQUIRES: assignment.
+  static void announce(Partition& partition, std::int64_t next);
+  // Of an earlier assignment as well: what it delivered is done now, whoever has read it again meanwhile. -> the partition; null: it says
+  // nothing new, or was never announced.
+  Partition* acknowledge(const Position& end);
+  // What was acknowledged and not taken yet.
+  Offsets take_acknowledged();
+
+  // Nothing more is read of these; they are to be given back.
+  void drain(const std::vector<TopicPartition>& partitions);
+  // Something that was delivered of them is not finished yet.
+  bool is_draining_busy() const;
+  // Where those stand of which anything was acknowledged.
+  Offsets drained() const;
+
+  // As the brokers say now.
+  void note_ends(const Offsets& ends, SteadyTime now);
+  // Those were another client's.
+  void forget_ends();
+
+  // Why a topic cannot be read, the first by name; empty: all can.
+  std::string refused() const;
 
  private:
   struct Stream {
