@@ -310,7 +310,11 @@ struct AuditDatabase::Impl {
     const std::size_t shape = sample.shape.value_or(0);
     if (!plan.is_unique[shape]) return std::nullopt;
     if (std::optional<std::vector<std::string>> texts = plan.shapes[shape].read(sample.key)) {
-      return std::pair(plan.shapes[shape].columns, std::move(*texts));
+      const std::vector<std::string>& columns = plan.shapes[shape].columns;
+      for (std::size_t i = 0; i < columns.size(); ++i) {
+        if (type_of(sample.rule, columns[i]) == ValueType::kBytea) (*texts)[i].insert(0, "\\x");  // the one text that is not read as it is written
+      }
+      return std::pair(columns, std::move(*texts));
     }
     return std::nullopt;
   }
@@ -446,9 +450,9 @@ struct AuditDatabase::Impl {
     return true;
   }
 
-  // REQUIRES: the rule has one key.
-  ValueType type_of(std::uint32_t rule, const std::string& name) {
-    for (const Column& column : tables[plans[rule].shapes[0].table.qualified()].relation->columns) {
+  // Of a column of the rule's table; where the rule has a query, of the one table that its key is of.
+  ValueType type_of(std::uint32_t rule, const std::string& name) const {
+    for (const Column& column : tables.at(plans[rule].shapes[0].table.qualified()).relation->columns) {
       if (column.name == name) return column.type;
     }
     return ValueType::kText;

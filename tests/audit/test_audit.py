@@ -584,6 +584,19 @@ def test_no_key_spoils_the_look_at_others(postgres, cache, make_evictd):
     assert (code, counts["fresh"], counts["stale"]) == (0, 20, 0), (counts, said)
 
 
+def test_keys_of_bytes_are_judged(postgres, cache, make_evictd):
+    postgres.execute("create table files (hash bytea primary key, name text); insert into files values ('\\x00ff', 'a'), ('\\x3030', 'b')")
+    asked = "select encode(hash, 'hex'), name from files where encode(hash, 'hex') = any($1)"
+    evictd = make_evictd(rules("{table: public.files, keys: ['file:{hash}'], fill: checked}",
+                               "{name: asked, table: public.files, keys: ['asked:{hash}'], settle: 1s, audit: {query: \"%s\"}}" % asked)).start()
+    token = postgres.value("select pg_current_snapshot()::text")
+    for text, name in (("00ff", "a"), ("3030", "b")):
+        assert fill(cache, f"file:{text}", name, token) == 1
+        cache.set(f"asked:{text}", name)
+    counts, _, code, said = audit(evictd)
+    assert (code, counts["fresh"], counts["checked"]) == (0, 4, 4), (counts, said)
+
+
 def test_an_audit_that_is_cut_off_tells_what_it_has_found(postgres, cache, make_evictd):
     evictd = make_evictd(rules(CHECKED)).start()
     fill_all(postgres, cache)
