@@ -492,6 +492,7 @@ TEST_F(PostgresCheckTest, WhatNoPublicationHoldsIsNamedForWhatItIs) {
 }
 
 TEST_F(PostgresCheckTest, TextsThatTheDatabaseTakesForEqualAreDoubted) {
+  if (sql->value("select exists (select from pg_collation where collprovider = 'i')") != "t") GTEST_SKIP() << "this server is built without ICU";
   sql->run(
       "create extension citext; create domain mail as citext; create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
       "create table loosely (id int primary key, kind citext, mail mail, name text collate loose); alter table loosely replica identity full");
