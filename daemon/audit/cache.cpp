@@ -62,8 +62,9 @@ Result<std::optional<Record>> AuditCache::record() {
 
 Result<std::vector<Presence>> AuditCache::look(const std::vector<std::string>& keys, bool with_values) {
   std::vector<Presence> found;
-  for (std::size_t from = 0; from < keys.size(); from += kKeysPerQuestion) {
-    const std::size_t count = std::min(kKeysPerQuestion, keys.size() - from);
+  const std::size_t together = with_values ? kKeysPerQuestion : keys.size();
+  for (std::size_t from = 0; from < keys.size(); from += together) {
+    const std::size_t count = std::min(together, keys.size() - from);
     Result<void> done = impl_->look(std::span(keys).subspan(from, count), with_values, found);
     if (!done) return tl::unexpected(done.error());
   }
