@@ -340,8 +340,7 @@ JsonFound JsonReader::each(std::string_view json, std::span<const std::string> p
   }
 }
 
-JsonFound JsonReader::find(std::string_view json, std::span<const std::string> path,
-                           std::string& out) {
+JsonFound JsonReader::find(std::string_view json, std::span<const std::string> path, std::string& out, bool* is_string) {
   const std::size_t length_before = out.size();
   try {
     std::string_view text = impl_->hold(json);
@@ -349,6 +348,7 @@ JsonFound JsonReader::find(std::string_view json, std::span<const std::string> p
       text = impl_->step_into(text, step);
       if (text.empty()) return JsonFound::kNull;
     }
+    if (is_string != nullptr) *is_string = text.starts_with('"');
     return impl_->append_value(text, out);
   } catch (const simdjson::simdjson_error&) {
     out.resize(length_before);

@@ -29,8 +29,9 @@ class JsonReader {
 
   // Follows `path`: a name into an object (of a name given twice, the last: as PostgreSQL and
   // applications read it), a number into an array. A string is appended unescaped, a number as it
-  // is written (never through a double), true and false, an object or array as compact JSON.
-  JsonFound find(std::string_view json, std::span<const std::string> path, std::string& out);
+  // is written (never through a double), true and false, an object or array as compact JSON. `is_string`, where it is given, says whether
+  // it is a string.
+  JsonFound find(std::string_view json, std::span<const std::string> path, std::string& out, bool* is_string = nullptr);
 
   // The same for each element of the array that `path` leads to, and `element_path` from there; nothing stands for NULL, as
   // above. kNull when there is no array. The view is valid only during the call, which must not use this reader.

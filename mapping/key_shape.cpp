@@ -41,6 +41,7 @@ std::optional<std::vector<std::string>> KeyShape::read(std::string_view key) con
     if (end == std::string_view::npos || end <= at || (is_last && !key.ends_with(next))) return std::nullopt;
     const std::string_view text = key.substr(at, end - at);
     if (text.find_first_of(kSeparators) != std::string_view::npos) return std::nullopt;
+    if (text.find('\0') != std::string_view::npos) return std::nullopt;  // no text of PostgreSQL's has one
     std::optional<std::string>& value = found[slots[i]];
     if (value && *value != text) return std::nullopt;
     value = std::string(text);
@@ -92,18 +93,15 @@ std::vector<KeyShape> key_shapes(const RuleSet& rules, std::uint32_t rule) {
   return shapes;
 }
 
-std::vector<KeyShape> joined_key_shapes(const RuleSet& rules, const std::string& cache) {
-  std::vector<KeyShape> joined;
+std::vector<KeyShape> key_shapes_of_cache(const RuleSet& rules, const std::string& cache) {
+  std::vector<KeyShape> shapes;
   for (std::uint32_t rule = 0; rule < rules.rules().size(); ++rule) {
     const RuleInfo& info = rules.rules()[rule];
-    // What `via:` implies makes no other keys.
-    if (info.lookups.empty() || !info.implied_via.empty()) continue;
+    if (!info.implied_by.empty()) continue;  // what `via:` implies makes no other keys
     if (!info.caches.empty() && std::find(info.caches.begin(), info.caches.end(), cache) == info.caches.end()) continue;
-    for (KeyShape& shape : key_shapes(rules, rule)) {
-      if (!shape.is_of_own_row) joined.push_back(std::move(shape));
-    }
+    for (KeyShape& shape : key_shapes(rules, rule)) shapes.push_back(std::move(shape));
   }
-  return joined;
+  return shapes;
 }
 
 RefreshKey refresh_key(const RuleSet& rules, std::uint32_t rule) {

@@ -43,8 +43,8 @@ bool passes_over_updates(const RuleSet& rules, std::uint32_t rule);
 // One for each key template of the rule, in their order.
 std::vector<KeyShape> key_shapes(const RuleSet& rules, std::uint32_t rule);
 
-// Those that are of joined tables, of all rules that act on this cache.
-std::vector<KeyShape> joined_key_shapes(const RuleSet& rules, const std::string& cache);
+// Those of all rules that act on this cache, rule after rule in the order of key_shapes().
+std::vector<KeyShape> key_shapes_of_cache(const RuleSet& rules, const std::string& cache);
 
 // The key that a rule with `refresh: {query: ...}` has, and the table whose columns it is rendered from: the rule's, or a joined one.
 struct RefreshKey {

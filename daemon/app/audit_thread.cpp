@@ -152,7 +152,7 @@ class Round {
       }
       AuditOptions options;
       options.questions_per_second = state_.options.questions_per_second;
-      options.joined = joined_key_shapes(*rules_, one.name);
+      options.shapes = key_shapes_of_cache(*rules_, one.name);
       Cache& made = caches_.emplace_back();
       made.name = one.name;
       made.cache = std::move(*cache);

@@ -17,6 +17,11 @@ constexpr std::chrono::milliseconds kBetweenPages{1};
 constexpr std::chrono::milliseconds kBetweenReviews{100};
 constexpr std::size_t kMetMax = 2'000'000;
 
+// Each rule that makes a key vouches for rows of its own.
+std::string met_name(std::uint32_t rule, const std::string& key) { return std::to_string(rule) + ' ' + key; }
+
+constexpr std::string_view kGiveItAQuery = ": give its rule an 'audit' with a query";
+
 }  // namespace
 
 void AuditCounts::add(AuditOutcome outcome) {
@@ -79,7 +84,7 @@ Result<void> Auditor::fill(Origin& origin) {
     if (!drawn) return tl::unexpected(drawn.error());
     const std::size_t before = met_.size();
     for (AuditSample& sample : *drawn) {
-      if (met_.insert(sample.key).second) origin.waiting.push_back(std::move(sample));
+      if (met_.insert(met_name(origin.rule, sample.key)).second) origin.waiting.push_back(std::move(sample));
     }
     origin.barren = met_.size() == before ? origin.barren + 1 : 0;
     if (origin.barren >= kBarrenDrawsMax) origin.is_over = true;
@@ -94,7 +99,7 @@ Result<void> Auditor::fill(Origin& origin) {
   if (page->cursor == 0 && ++origin.wraps == 2) origin.is_over = true;
   for (std::string& key : page->keys) {
     std::optional<std::vector<std::string>> texts = shape.read(key);
-    if (!texts || !met_.insert(key).second) continue;
+    if (!texts || !met_.insert(met_name(origin.rule, key)).second) continue;
     AuditSample& sample = origin.waiting.emplace_back();
     sample.rule = origin.rule;
     sample.shape = origin.shape;
@@ -135,7 +140,8 @@ Result<std::optional<AuditMoment>> Auditor::look(std::uint32_t rule, const std::
   if (!pace()) return std::optional<AuditMoment>();
   std::vector<std::string> keys;
   for (const AuditSample& sample : samples) keys.push_back(sample.key);
-  Result<std::vector<Presence>> before = cache_.look(keys);
+  const bool with_values = !rules_.rules()[rule].audit.query.empty();
+  Result<std::vector<Presence>> before = cache_.look(keys, with_values);
   if (!before) return tl::unexpected(before.error());
   // What is not cached is not asked for.
   std::vector<AuditSample> cached;
@@ -150,27 +156,43 @@ Result<std::optional<AuditMoment>> Auditor::look(std::uint32_t rule, const std::
   if (cached.empty()) return std::optional<AuditMoment>(AuditMoment{});
   Result<AuditDatabase::Seen> seen = database_.look(rule, cached);
   if (!seen) return tl::unexpected(seen.error());
-  Result<std::vector<Presence>> after = cache_.look(keys);
+  Result<std::vector<Presence>> after = cache_.look(keys, with_values);
   if (!after) return tl::unexpected(after.error());
   for (std::size_t i = 0; i < at.size(); ++i) {
     Look& look = looks[at[i]];
     look.after = std::move((*after)[at[i]]);
     look.facts = std::move(seen->facts[i]);
-    look.facts.joined_by = joined_by(rule, cached[i].key);
+    tell_what_else(rule, cached[i].key, look.facts);
     look.judgement = judge(rules_.rules()[rule], look.before, filled_since_, look.facts, json_);
   }
   return std::optional<AuditMoment>(std::move(seen->moment));
 }
 
-std::string Auditor::joined_by(std::uint32_t rule, const std::string& key) const {
+void Auditor::tell_what_else(std::uint32_t rule, const std::string& key, AuditFacts& facts) const {
   const std::vector<KeyShape>& own = database_.plan(rule).shapes;
-  for (const KeyShape& shape : options_.joined) {
+  std::size_t index = 0;  // of the shape in its rule
+  for (std::size_t i = 0; i < options_.shapes.size(); ++i) {
+    const KeyShape& shape = options_.shapes[i];
+    index = i > 0 && options_.shapes[i - 1].rule == shape.rule ? index + 1 : 0;
     if (!shape.may_be(key)) continue;
     // 'user:7:orders' is not taken for 'user:{user.id}', as it is not for 'user:{id}'; a key of the very same pattern is.
     const bool is_same = std::any_of(own.begin(), own.end(), [&](const KeyShape& one) { return one.glob == shape.glob; });
-    if (is_same || !shape.is_readable || shape.read(key)) return rules_.rules()[shape.rule].name;
+    if (!is_same && shape.is_readable && !shape.read(key)) continue;
+    const AuditPlan& plan = database_.plan(shape.rule);
+    const bool is_one_row = plan.problem.empty() && plan.names_one_row[index];
+    if (shape.rule == rule && shape.is_of_own_row && is_one_row) continue;
+    facts.is_of_these_rows_alone = false;
+    const std::string& name = rules_.rules()[shape.rule].name;
+    if (!facts.unproven.empty()) continue;
+    if (!shape.is_of_own_row) {
+      facts.unproven = fmt::format("rule '{}' makes this key of a joined table as well, whose rows no marker tells of{}", name, kGiveItAQuery);
+    } else if (shape.rule == rule) {
+      facts.unproven = fmt::format("several rows may make this key, by no unique index, and no marker tells of one that is gone{}", kGiveItAQuery);
+    } else if (!plan.problem.empty() || !plan.can_scan(index, rules_.rules()[shape.rule])) {
+      // Otherwise that rule judges the key by itself.
+      facts.unproven = fmt::format("rule '{}' makes this key as well, of rows that its marker is not compared with{}", name, kGiveItAQuery);
+    }
   }
-  return "";
 }
 
 Result<void> Auditor::examine(std::uint32_t rule, std::vector<AuditSample> samples) {

@@ -2,7 +2,7 @@
 // seen, and looks again. Blocking; used by `evictd audit`, and by the daemon's own auditor in a thread beside the loop.
 //
 // It is bounded: questions to the database per second, keys of one look, suspects that wait. A key that is met again in one
-// pass is not asked for again, so a hot key costs no more than a cold one.
+// pass by the same rule is not asked for again, so a hot key costs no more than a cold one.
 #pragma once
 
 #include <chrono>
@@ -51,7 +51,7 @@ struct AuditOptions {
   // in flight.
   std::chrono::milliseconds patience{30'000};
   bool fix = false;
-  std::vector<KeyShape> joined;  // keys of joined tables, of every rule that acts on this cache (joined_key_shapes())
+  std::vector<KeyShape> shapes;  // of every rule that acts on this cache, audited or not (key_shapes_of_cache())
 };
 
 class Auditor {
@@ -108,8 +108,8 @@ class Auditor {
   // Empty: evictd has acknowledged everything up to there.
   std::string why_not_yet(Lsn wal) const;
   Result<std::optional<AuditMoment>> look(std::uint32_t rule, const std::vector<AuditSample>& samples, std::vector<Look>& looks);
-  // The rule that makes this key of a joined table; empty: none does.
-  std::string joined_by(std::uint32_t rule, const std::string& key) const;
+  // What else this key is made of by the rules (AuditFacts).
+  void tell_what_else(std::uint32_t rule, const std::string& key, AuditFacts& facts) const;
   void conclude(const AuditSample& sample, const Look& look, const Decision& decision, SteadyTime since);
   Result<void> fix(const AuditSample& sample, const Look& look);
   bool pace();
@@ -126,7 +126,7 @@ class Auditor {
 
   std::vector<Origin> origins_;
   std::size_t next_ = 0;
-  std::unordered_set<std::string> met_;  // in this pass
+  std::unordered_set<std::string> met_;  // in this pass: rule and key
   std::deque<Suspect> suspects_;
   std::optional<Record> record_;
   std::int64_t filled_since_ = 0;

@@ -1,6 +1,10 @@
 #include "daemon/audit/cache.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <charconv>
+#include <span>
 
 #include "daemon/sinks/redis/cluster/blocking_cache.h"
 #include "daemon/sinks/redis/errors.h"
@@ -12,6 +16,10 @@ namespace {
 constexpr const char* kPageKeys = "256";
 constexpr unsigned kCursorBits = 52;  // of one server's own; the master's number stands above
 constexpr std::string_view kOwnKeys = "evictd:";
+// Values of that many keys are held beside each other, and of each no more than that.
+constexpr std::size_t kKeysPerQuestion = 8;
+constexpr std::size_t kValueBytesMax = 1024 * 1024;
+constexpr std::int64_t kNoSuchKey = -2;  // PTTL's word
 
 std::uint64_t number_of(std::string_view text) {
   std::uint64_t value = 0;
@@ -32,6 +40,8 @@ tl::unexpected<Error> unexpected_reply(const std::string& command, const Reply& 
 struct AuditCache::Impl {
   std::unique_ptr<BlockingCache> cache;
   RedisOptions options;
+
+  Result<void> look(std::span<const std::string> keys, bool with_values, std::vector<Presence>& found);
 };
 
 AuditCache::AuditCache() : impl_(std::make_unique<Impl>()) {}
@@ -50,20 +60,34 @@ Result<std::optional<Record>> AuditCache::record() {
   return impl_->cache->record(record_key(impl_->options.record_name));
 }
 
-Result<std::vector<Presence>> AuditCache::look(const std::vector<std::string>& keys) {
+Result<std::vector<Presence>> AuditCache::look(const std::vector<std::string>& keys, bool with_values) {
+  std::vector<Presence> found;
+  const std::size_t together = with_values ? kKeysPerQuestion : keys.size();
+  for (std::size_t from = 0; from < keys.size(); from += together) {
+    const std::size_t count = std::min(together, keys.size() - from);
+    Result<void> done = impl_->look(std::span(keys).subspan(from, count), with_values, found);
+    if (!done) return tl::unexpected(done.error());
+  }
+  return found;
+}
+
+Result<void> AuditCache::Impl::look(std::span<const std::string> keys, bool with_values, std::vector<Presence>& found) {
   constexpr std::size_t kEach = 4;  // commands
+  // A value that nobody compares does not travel; that it is a text has to be known all the same.
+  const auto read = [&](const std::string& key) {
+    return with_values ? std::vector<std::string>{"GET", key} : std::vector<std::string>{"GETRANGE", key, "0", "0"};
+  };
   std::vector<KeyedCommand> commands;
   for (const std::string& key : keys) {
     std::string marker;
     append_marker_name(marker, key);
     commands.push_back({marker, {"GET", marker}});
-    commands.push_back({key, {"GET", key}});
+    commands.push_back({key, read(key)});
     commands.push_back({key, {"PTTL", key}});
     commands.push_back({key, {"TIME"}});  // of the same server
   }
-  const Result<std::vector<Reply>> replies = impl_->cache->pipeline(commands);
+  const Result<std::vector<Reply>> replies = cache->pipeline(commands);
   if (!replies) return tl::unexpected(replies.error());
-  std::vector<Presence> found(keys.size());
   for (std::size_t i = 0; i < keys.size(); ++i) {
     const Reply& marker = (*replies)[kEach * i];
     const Reply& value = (*replies)[kEach * i + 1];
@@ -71,19 +95,23 @@ Result<std::vector<Presence>> AuditCache::look(const std::vector<std::string>& k
     const Reply& time = (*replies)[kEach * i + 3];
     if (time.kind != Reply::Kind::kArray || time.elements.size() != 2) return unexpected_reply("TIME", time);
     const auto now = static_cast<std::int64_t>(number_of(time.elements[0].text) * 1000 + number_of(time.elements[1].text) / 1000);
-    Presence& presence = found[i];
+    Presence& presence = found.emplace_back();
     if (marker.kind == Reply::Kind::kText) presence.marker = marker.text;
     if (marker.is_error() && !marker.text.starts_with("WRONGTYPE")) return unexpected_reply("GET", marker);
-    if (value.is_error() && !value.text.starts_with("WRONGTYPE")) return unexpected_reply("GET", value);
+    if (value.is_error() && !value.text.starts_with("WRONGTYPE")) return unexpected_reply(read(keys[i])[0], value);
     if (left.kind != Reply::Kind::kInteger) return unexpected_reply("PTTL", left);
-    presence.is_there = value.kind != Reply::Kind::kNil;
+    presence.is_there = value.kind != Reply::Kind::kNil && left.integer != kNoSuchKey;
     if (value.is_error()) presence.problem = "it is no text, but a hash, a list or another type";
-    if (value.kind == Reply::Kind::kText) presence.value = value.text;
+    if (value.kind == Reply::Kind::kTooLong || value.text.size() > kValueBytesMax) {
+      presence.problem = fmt::format("it is longer than {} bytes, and is not compared", kValueBytesMax);
+    } else if (value.kind == Reply::Kind::kText) {
+      presence.value = value.text;
+    }
     if (left.integer > 0) presence.expires_at_ms = now + left.integer;
     // Kept for its grace, and handed out as stale: nobody takes it for fresh.
     if (presence.marker.starts_with("t ") && presence.marker.find(" k", 2) != std::string::npos) presence.is_there = false;
   }
-  return found;
+  return {};
 }
 
 Result<AuditCache::Page> AuditCache::scan(const std::string& glob, std::uint64_t cursor) {

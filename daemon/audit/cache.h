@@ -22,8 +22,8 @@ class AuditCache {
   // What evictd keeps on record here; nothing when there is no record.
   Result<std::optional<Record>> record();
 
-  // One for each key, in their order.
-  Result<std::vector<Presence>> look(const std::vector<std::string>& keys);
+  // One for each key, in their order; where nothing compares the values, only whether they are there.
+  Result<std::vector<Presence>> look(const std::vector<std::string>& keys, bool with_values);
 
   // A page of keys that match, without evictd's own. `cursor` as SCAN has it; may be any number, for a walk that begins
   // somewhere.

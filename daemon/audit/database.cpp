@@ -20,6 +20,8 @@ constexpr std::chrono::milliseconds kAnswerMax{20'000};
 constexpr std::chrono::seconds kSessionMax{5};
 constexpr std::chrono::seconds kIdleMax{1};
 constexpr int kStatementTimeoutMs = 5'000;
+// Of one answer. What a query makes of 50 keys may be anything.
+constexpr std::size_t kAnswerBytesMax = 64 * 1024 * 1024;
 constexpr std::int64_t kSmallTablePages = 256;  // read whole: a sample of pages would hardly be one
 
 // '{"7","a\"b"}' as a literal.
@@ -48,6 +50,11 @@ std::string text_list(const std::vector<std::string>& texts) {
   std::string list;
   for (const std::string& text : texts) list += (list.empty() ? "" : ", ") + quoted_text(text);
   return list;
+}
+
+bool is_number(std::uint32_t type) {
+  constexpr std::uint32_t kNumbers[] = {20, 21, 23, 26, 700, 701, 1700};  // int8, int2, int4, oid, float4, float8, numeric
+  return std::find(std::begin(kNumbers), std::end(kNumbers), type) != std::end(kNumbers);
 }
 
 // Keys that one rule renders for a row.
@@ -217,9 +224,10 @@ struct AuditDatabase::Impl {
       for (const KeyShape& shape : plan.shapes) read_joined(shape, info, plan);
       for (const KeyShape& shape : plan.shapes) {
         const std::set<std::string> columns(shape.columns.begin(), shape.columns.end());
-        plan.is_unique.push_back(shape.is_readable && shape.is_of_own_row && std::any_of(table.unique.begin(), table.unique.end(), [&](const auto& unique) {
+        plan.names_one_row.push_back(shape.is_of_own_row && std::any_of(table.unique.begin(), table.unique.end(), [&](const auto& unique) {
           return std::includes(columns.begin(), columns.end(), unique.begin(), unique.end());
         }));
+        plan.is_unique.push_back(shape.is_readable && plan.names_one_row.back());
       }
       const bool can_scan = std::any_of(plan.is_unique.begin(), plan.is_unique.end(), [](bool is_one) { return is_one; });
       if (plan.problem.empty() && info.audit.query.empty() && !can_scan && plan.primary_key.empty()) {
@@ -261,7 +269,8 @@ struct AuditDatabase::Impl {
   Answer question(const std::string& statement) {
     ++questions;
     session->query("savepoint audit");
-    Answer answer = session->ask(statement);
+    Answer answer = session->ask(statement, kAnswerBytesMax);
+    if (answer.is_too_much) throw SessionFailure(ErrorKind::kTransient, fmt::format("an answer of more than {} bytes", kAnswerBytesMax));
     if (answer.failure) session->query("rollback to savepoint audit");
     session->query("release savepoint audit");
     return answer;
@@ -301,7 +310,11 @@ struct AuditDatabase::Impl {
     const std::size_t shape = sample.shape.value_or(0);
     if (!plan.is_unique[shape]) return std::nullopt;
     if (std::optional<std::vector<std::string>> texts = plan.shapes[shape].read(sample.key)) {
-      return std::pair(plan.shapes[shape].columns, std::move(*texts));
+      const std::vector<std::string>& columns = plan.shapes[shape].columns;
+      for (std::size_t i = 0; i < columns.size(); ++i) {
+        if (type_of(sample.rule, columns[i]) == ValueType::kBytea) (*texts)[i].insert(0, "\\x");  // the one text that is not read as it is written
+      }
+      return std::pair(columns, std::move(*texts));
     }
     return std::nullopt;
   }
@@ -374,7 +387,6 @@ struct AuditDatabase::Impl {
     }
     std::vector<std::size_t> asked;
     for (std::size_t i = 0; i < samples.size(); ++i) {
-      facts[i].has_query = true;
       facts[i].problem = at->second;
       if (!at->second.empty()) continue;
       facts[i].problem = fmt::format("{} does not answer for this key", what(rule));
@@ -429,6 +441,7 @@ struct AuditDatabase::Impl {
       AuditAnswer& into = facts[index].answer.emplace();
       for (std::size_t i = columns.size(); i < answer.columns.size(); ++i) {
         into.columns.push_back(answer.columns[i]);
+        into.are_numbers.push_back(is_number(answer.types[i]));
         const bool is_null = answer.nulls.count({row, i}) != 0;
         into.values.push_back(is_null ? std::nullopt : std::optional(answer.rows[row][i]));
       }
@@ -437,9 +450,9 @@ struct AuditDatabase::Impl {
     return true;
   }
 
-  // REQUIRES: the rule has one key.
-  ValueType type_of(std::uint32_t rule, const std::string& name) {
-    for (const Column& column : tables[plans[rule].shapes[0].table.qualified()].relation->columns) {
+  // Of a column of the rule's table; where the rule has a query, of the one table that its key is of.
+  ValueType type_of(std::uint32_t rule, const std::string& name) const {
+    for (const Column& column : tables.at(plans[rule].shapes[0].table.qualified()).relation->columns) {
       if (column.name == name) return column.type;
     }
     return ValueType::kText;
@@ -462,11 +475,26 @@ struct AuditDatabase::Impl {
   Seen look(std::uint32_t rule, const std::vector<AuditSample>& samples) {
     Seen seen;
     seen.moment = begin();
+    const bool has_query = !rules.rules()[rule].audit.query.empty();
     seen.facts.resize(samples.size());
-    for (AuditFacts& facts : seen.facts) facts.snapshot = seen.moment.snapshot;
-    look_up_rows(rule, samples, seen.facts);
-    if (!rules.rules()[rule].audit.query.empty()) ask_values(rule, samples, seen.facts);
-    session->query("commit");
+    for (AuditFacts& facts : seen.facts) {
+      facts.snapshot = seen.moment.snapshot;
+      facts.has_query = has_query;
+    }
+    try {
+      look_up_rows(rule, samples, seen.facts);
+      if (has_query) ask_values(rule, samples, seen.facts);
+      session->query("commit");
+    } catch (const SessionFailure& failure) {
+      // Whatever a query did to this session, the next keys have another one.
+      if (failure.kind == ErrorKind::kConnection) throw;
+      session.reset();
+      for (AuditFacts& facts : seen.facts) {
+        facts.answer.reset();
+        facts.rows.clear();
+        facts.problem = fmt::format("looking at {} keys of rule '{}': {}", samples.size(), rules.rules()[rule].name, failure.what());
+      }
+    }
     return seen;
   }
 

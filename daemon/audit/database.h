@@ -32,7 +32,8 @@ struct AuditSample {
 // How a rule's keys can be found and judged, by the table as it is.
 struct AuditPlan {
   std::vector<KeyShape> shapes;
-  // Per shape: its columns name one row at most, by an index.
+  // Per shape: its columns name one row at most, by an index; and they can be read out of a key, so that it is found by them.
+  std::vector<bool> names_one_row;
   std::vector<bool> is_unique;
   std::vector<std::string> primary_key;
   // Why nothing of it can be judged; empty: it can.

@@ -69,12 +69,15 @@ bool looks_like_a_number(std::string_view text) {
          text.find_first_not_of("0123456789+-.eE") == std::string_view::npos;
 }
 
-// A part of a cached JSON, as text, and a column as PostgreSQL prints it.
-bool is_same_part(const std::string& part, const std::string& column, JsonReader& json) {
+// A part of a cached JSON, as text, and a column as PostgreSQL prints it. `is_number`: one of the two is no text, so that '1.10' and '1.1'
+// are the same.
+bool is_same_part(const std::string& part, const std::string& column, bool is_number, JsonReader& json) {
   if (part == column) return true;
   if (part == "true") return column == "t";
   if (part == "false") return column == "f";
-  if (looks_like_a_number(part) && looks_like_a_number(column)) return json_number_text(part) == json_number_text(column);
+  if (looks_like_a_number(part) && looks_like_a_number(column)) {
+    return is_number && json_number_text(part) == json_number_text(column);
+  }
   if (part.starts_with('{') || part.starts_with('[')) return json.same(part, column) == JsonSame::kSame;
   return false;
 }
@@ -88,10 +91,12 @@ Judgement judge_paths(const AuditInfo& audit, std::string_view value, const Audi
     }
     const std::optional<std::string>& column = answer.values[static_cast<std::size_t>(at - answer.columns.begin())];
     std::string part;
-    const JsonFound found = json.find(value, path.path, part);
+    bool is_string = false;
+    const JsonFound found = json.find(value, path.path, part, &is_string);
     if (found == JsonFound::kInvalid) return unknown("the cached value is no JSON");
     const bool is_null = found == JsonFound::kNull;
-    if (is_null ? !column : column && is_same_part(part, *column, json)) continue;
+    const bool is_number = !is_string || answer.are_numbers[static_cast<std::size_t>(at - answer.columns.begin())];
+    if (is_null ? !column : column && is_same_part(part, *column, is_number, json)) continue;
     std::string name;
     for (const std::string& step : path.path) name += (name.empty() ? "" : ".") + step;
     judgement = suspect(fmt::format("'{}' of the value is not the database's '{}'", name, path.column));
@@ -101,13 +106,15 @@ Judgement judge_paths(const AuditInfo& audit, std::string_view value, const Audi
 
 }  // namespace
 
-bool Presence::is_same(const Presence& other) const {
-  if (is_there != other.is_there || value != other.value || marker != other.marker) return false;
-  if ((expires_at_ms == 0) != (other.expires_at_ms == 0)) return false;
-  return std::llabs(expires_at_ms - other.expires_at_ms) <= kExpiryTolerance;
+bool Presence::looks_like(const Presence& other) const {
+  return is_there == other.is_there && value == other.value && marker == other.marker;
 }
 
-bool Presence::is_told_apart() const { return expires_at_ms != 0 || parse_fill(marker).has_value(); }
+bool Presence::is_same_fill(const Presence& other) const {
+  if (!looks_like(other)) return false;
+  if (parse_fill(marker)) return true;
+  return expires_at_ms != 0 && other.expires_at_ms != 0 && std::llabs(expires_at_ms - other.expires_at_ms) <= kExpiryTolerance;
+}
 
 std::optional<Xid> xmin_of_row(std::uint32_t xmin, const Snapshot& snapshot) {
   const std::uint64_t last = number(snapshot.xmax()) - 1;
@@ -193,10 +200,8 @@ Judgement judge(const RuleInfo& rule, const Presence& presence, std::int64_t fil
   }
   if (!facts.problem.empty()) return unknown(facts.problem);
   Judgement judgement = judge_marker(rule, presence.marker, filled_since, facts);
-  if (judgement.verdict != AuditVerdict::kFresh || facts.joined_by.empty()) return judgement;
-  return unknown(fmt::format("it is as new as its row, but rule '{}' makes this key of a joined table as well, whose rows no marker tells of: "
-                             "give its rule an 'audit' with a query",
-                             facts.joined_by));
+  if (judgement.verdict != AuditVerdict::kFresh || facts.unproven.empty()) return judgement;
+  return unknown("it is as new as its row, but " + facts.unproven);
 }
 
 namespace {
@@ -251,26 +256,30 @@ Decision judge_first(const Look& look) {
     case AuditVerdict::kSuspect:
       break;
   }
-  if (!look.before.is_same(look.after)) {
+  if (!look.before.looks_like(look.after)) {
     return {NextStep::kDone, AuditOutcome::kInFlight, "it was deleted or filled while it was looked at"};
   }
   return {NextStep::kWait, AuditOutcome::kInFlight, look.judgement.reason};
 }
 
 Decision judge_again(const Look& first, const Look& second) {
-  if (!second.before.is_there || !first.before.is_same(second.before)) {
+  if (!second.before.is_there || !first.before.looks_like(second.before)) {
     return {NextStep::kDone, AuditOutcome::kInFlight, "it has been deleted since"};
   }
   if (second.judgement.verdict == AuditVerdict::kFresh) return {NextStep::kDone, AuditOutcome::kFresh, ""};
   if (second.judgement.verdict == AuditVerdict::kUnknown) {
     return {NextStep::kDone, AuditOutcome::kUnreadable, second.judgement.reason};
   }
-  if (!second.before.is_same(second.after)) {
+  if (!second.before.looks_like(second.after)) {
     return {NextStep::kDone, AuditOutcome::kInFlight, "it was deleted or filled while it was looked at"};
   }
-  if (first.before.is_told_apart()) return {NextStep::kDone, AuditOutcome::kStale, second.judgement.reason};
+  if (first.before.is_same_fill(second.before)) return {NextStep::kDone, AuditOutcome::kStale, second.judgement.reason};
   // The same text may have been stored anew, rightly, while the database went there and back. It was not where nothing
-  // in the database has changed between the two looks.
+  // in the database has changed between the two looks. With a lifetime that is another one it may be either: a row that was not written
+  // since tells, where the value is made of nothing else.
+  const bool has_lifetime = first.before.expires_at_ms != 0 || second.before.expires_at_ms != 0;
+  const bool is_row_all = first.facts.is_of_these_rows_alone && second.facts.is_of_these_rows_alone && !first.facts.rows.empty();
+  if (has_lifetime && !is_row_all) return {NextStep::kDone, AuditOutcome::kInFlight, "it was stored anew, or its life prolonged, since"};
   const auto same_rows = [](const AuditedRow& a, const AuditedRow& b) { return a.xmin == b.xmin; };
   const bool is_same_answer = first.facts.answer.has_value() == second.facts.answer.has_value() &&
                               (!first.facts.answer || first.facts.answer->values == second.facts.answer->values);

@@ -32,10 +32,11 @@ struct Presence {
   std::string marker;             // empty: none
   std::int64_t expires_at_ms = 0;  // by the cache's clock; 0: never
 
-  // Whether it is the same fill, not merely the same value: nobody stored, deleted or invalidated it in between.
-  bool is_same(const Presence& other) const;
-  // Whether is_same() is sure of that: without a lifetime and a fill's own marker, two stores of one value look alike.
-  bool is_told_apart() const;
+  // The same value under the same marker; of plain values it may have been stored anew.
+  bool looks_like(const Presence& other) const;
+  // Whether it is the same fill, not merely the same value: nobody stored, deleted or invalidated it in between. A fill's own marker tells,
+  // otherwise a lifetime that goes on; readers that prolong it with each read (GETEX) leave nothing to tell plain values by.
+  bool is_same_fill(const Presence& other) const;
 };
 
 // The row of a key, as one snapshot of the database shows it.
@@ -47,6 +48,7 @@ struct AuditedRow {
 // What the rule's query answered for a key.
 struct AuditAnswer {
   std::vector<std::string> columns;               // names, the key's columns left out
+  std::vector<bool> are_numbers;                  // whether their type is one of numbers
   std::vector<std::optional<std::string>> values;  // NULL: nothing
 };
 
@@ -60,8 +62,10 @@ struct AuditFacts {
   // Rows that render the key; none when the key's row was not looked for or is not there.
   std::vector<AuditedRow> rows;
   bool rows_were_read = false;
-  // A rule that makes this key of a joined table, whose rows were not looked for; empty: none does.
-  std::string joined_by;
+  // Why the rows that were looked for are not all that the key is made of, by the rules; empty: they are, or another rule judges the rest.
+  std::string unproven;
+  // The row, or rows, are all that any rule makes this key of.
+  bool is_of_these_rows_alone = true;
 };
 
 enum class AuditVerdict : std::uint8_t { kFresh, kSuspect, kUnknown };

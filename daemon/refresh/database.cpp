@@ -27,6 +27,7 @@ constexpr std::chrono::milliseconds kAnswerGrace{3'000};
 // A session ends after this, so that one to a server that is the primary no more does not stay.
 constexpr std::chrono::seconds kSessionMax{5};
 constexpr std::chrono::seconds kIdleMax{1};
+constexpr std::size_t kMoreValues = 16;  // of kValueBytesMax, beside those that were asked for
 
 // Elements of an array of texts.
 void append_element(std::string& array, std::string_view text) {
@@ -107,9 +108,15 @@ struct RefreshDatabase::Impl {
     return list;
   }
 
-  Answer ask(std::uint32_t rule, const std::string& statement) {
-    Answer answer = session->ask(statement);
+  Answer ask(std::uint32_t rule, const std::string& statement, std::size_t keys) {
+    // A value for each key, and some room: a query that joins too much answers with millions of rows.
+    const std::size_t bytes_max = (keys + kMoreValues) * kValueBytesMax;
+    Answer answer = session->ask(statement, bytes_max);
     if (answer.failure) fail_with(rule, *answer.failure);
+    if (answer.is_too_much) {
+      throw SessionFailure(ErrorKind::kUsage, fmt::format("{}: expected a value of at most {} bytes for each key, got more than {} bytes for {} keys",
+                                                          what(rule), kValueBytesMax, bytes_max, keys));
+    }
     return answer;
   }
 
@@ -160,7 +167,7 @@ struct RefreshDatabase::Impl {
     const std::string& query = info(rule).refresh.query;
     const std::string probe = fmt::format("evictd_probe_{}", rule);
     prepare_as(rule, probe, "select * from " + as_table(query, count));
-    const Answer answer = ask(rule, "execute " + probe + arguments(std::vector<std::string>(count, "{}")));
+    const Answer answer = ask(rule, "execute " + probe + arguments(std::vector<std::string>(count, "{}")), 0);
     session->query("deallocate " + probe);
     std::string more;
     for (std::size_t i = count + 1; i < answer.columns.size(); ++i) {
@@ -214,7 +221,7 @@ struct RefreshDatabase::Impl {
       for (std::size_t i = 0; i < count; ++i) append_element(arrays[i], one.at(i));
     }
     for (std::string& array : arrays) array += '}';
-    const Answer answer = ask(rule, fmt::format("execute evictd_refresh_{}{}", rule, arguments(arrays)));
+    const Answer answer = ask(rule, fmt::format("execute evictd_refresh_{}{}", rule, arguments(arrays)), texts.size());
     used_at = std::chrono::steady_clock::now();
     RefreshAnswer read;
     for (std::size_t row = 0; row < answer.rows.size(); ++row) {

@@ -4,6 +4,7 @@ hand, by readers or by a build that is broken on purpose is found."""
 import json
 import random
 import signal
+import subprocess
 import threading
 import time
 
@@ -505,6 +506,131 @@ def test_a_build_that_does_not_settle_is_seen(postgres, redis, cache, make_evict
     counts, findings, code, _ = audit(evictd, "--sample", "1000")
     assert (code, counts["stale"]) == (1, 1), counts
     assert findings[0]["key"] == "product:1"
+
+
+def break_promise(postgres, cache, key, change, value="old"):
+    """A value that has not seen `change`, which evictd has acknowledged."""
+    token = postgres.value("select pg_current_snapshot()::text")
+    postgres.execute(change)
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    cache.delete("evictd:{" + key + "}")
+    assert fill(cache, key, value, token) == 1
+
+
+def test_a_key_of_two_rules_is_judged_by_the_rows_of_both(postgres, cache, make_evictd):
+    postgres.execute("create table texts (product_id integer primary key, body text); insert into texts select i, 'b' from generate_series(1, 20) i")
+    texts = "{name: texts, table: public.texts, keys: ['product:{product_id}'], fill: checked%s}"
+    evictd = make_evictd(rules(CHECKED, texts % "")).start()
+    break_promise(postgres, cache, "product:7", "update texts set body = 'new' where product_id = 7")
+    counts, findings, code, _ = audit(evictd)
+    assert (code, counts["stale"], counts["fresh"]) == (1, 1, 1), counts
+    assert (findings[0]["key"], findings[0]["rule"]) == ("product:7", "texts")
+    # Where the other rule's rows tell nothing, the row of this one is no proof.
+    evictd.write_rules(rules(CHECKED, texts % ", when_changed: [body]"))
+    counts, _, _, said = audit(evictd)
+    assert (counts["stale"], counts["fresh"], counts["unreadable"]) == (0, 0, 1), counts
+    assert "rule 'texts' makes this key as well, of rows that its marker is not compared with" in said, said
+
+
+def test_one_row_that_is_not_newer_vouches_for_no_key_of_many_rows(postgres, cache, make_evictd):
+    postgres.execute("create table notes (id integer primary key, owner integer, v integer); alter table notes replica identity full; "
+                     "insert into notes select i, i % 4, 0 from generate_series(1, 400) i")
+    evictd = make_evictd(rules("{name: notes, table: public.notes, keys: ['owner:{owner}:notes'], fill: checked}")).start()
+    break_promise(postgres, cache, "owner:1:notes", "update notes set v = 1 where id = 5")  # one of a hundred
+    break_promise(postgres, cache, "owner:2:notes", "delete from notes where id = 6")  # which no row tells
+    counts, _, _, said = audit(evictd)
+    assert counts["fresh"] == 0 and counts["unreadable"] + counts["stale"] == 2, counts
+    assert "several rows may make this key, by no unique index, and no marker tells of one that is gone" in said, said
+
+
+def test_a_stale_value_whose_life_readers_prolong_is_found(postgres, redis, cache, make_evictd):
+    evictd = make_evictd(rules(CHECKED, PLAIN.replace("{table", "{name: plain, table").replace("product:", "plain:"))).start()
+    break_promise(postgres, cache, "product:7", "update products set price_cents = price_cents + 1 where id = 7")
+    cache.set("plain:7", "spoiled", ex=600)
+    ends = threading.Event()
+
+    def read_on():
+        client = redis.client()
+        life = 600
+        while not ends.is_set():
+            life = 1500 - life  # so that no two looks see one and the same end
+            client.execute_command("GETEX", "product:7", "EX", life)
+            client.execute_command("GETEX", "plain:7", "EX", life)
+
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    try:
+        counts, findings, code, _ = audit(evictd)
+    finally:
+        ends.set()
+        reader.join()
+    assert (code, counts["stale"]) == (1, 2), counts
+    assert sorted(one["key"] for one in findings) == ["plain:7", "product:7"]
+
+
+def test_no_key_spoils_the_look_at_others(postgres, cache, make_evictd):
+    """What a browser may put into a key, and what only looks like a rule's."""
+    query = "select slug, name from products where slug = any($1)"
+    evictd = make_evictd(rules("{table: public.products, keys: ['slug:{slug}'], fill: checked}",
+                               "{name: asked, table: public.products, keys: ['asked:{slug}'], settle: 1s, audit: {query: \"%s\"}}" % query)).start()
+    for slug, name, token in postgres.execute("select slug, name, pg_current_snapshot()::text from products where id <= 10"):
+        assert fill(cache, f"slug:{slug}", "v", token) == 1
+        cache.set(f"asked:{slug}", name)
+    for text in (b"a\0b", b"\xff\xfe", b"{x", b"'; drop table products; --", b"\\", b'"', b"NULL", b"x" * 70_000):
+        for kind in (b"slug:", b"asked:"):
+            cache.set(kind + text, "v")
+            cache.set(b"evictd:{" + kind + text + b"}", cache.get("evictd:{slug:product-1}"))
+    counts, _, code, said = audit(evictd)
+    assert (code, counts["fresh"], counts["stale"]) == (0, 20, 0), (counts, said)
+
+
+def test_keys_of_bytes_are_judged(postgres, cache, make_evictd):
+    postgres.execute("create table files (hash bytea primary key, name text); insert into files values ('\\x00ff', 'a'), ('\\x3030', 'b')")
+    asked = "select encode(hash, 'hex'), name from files where encode(hash, 'hex') = any($1)"
+    evictd = make_evictd(rules("{table: public.files, keys: ['file:{hash}'], fill: checked}",
+                               "{name: asked, table: public.files, keys: ['asked:{hash}'], settle: 1s, audit: {query: \"%s\"}}" % asked)).start()
+    token = postgres.value("select pg_current_snapshot()::text")
+    for text, name in (("00ff", "a"), ("3030", "b")):
+        assert fill(cache, f"file:{text}", name, token) == 1
+        cache.set(f"asked:{text}", name)
+    counts, _, code, said = audit(evictd)
+    assert (code, counts["fresh"], counts["checked"]) == (0, 4, 4), (counts, said)
+
+
+def test_an_audit_that_is_cut_off_tells_what_it_has_found(postgres, cache, make_evictd):
+    evictd = make_evictd(rules(CHECKED)).start()
+    fill_all(postgres, cache)
+    break_promise(postgres, cache, "product:7", "update products set price_cents = price_cents + 1 where id = 7")
+    with subprocess.Popen([evictd.program, "audit", "--json", "--for", "60s", "--rate", "1000", "-c", evictd.config],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        first = json.loads(process.stdout.readline())
+        assert first["key"] == "product:7"
+        postgres.stop("fast")
+        out, said = process.communicate(timeout=60)
+    counts = json.loads(out.splitlines()[-1])
+    assert process.returncode == 1 and counts["stale"] >= 1 and counts["checked"] >= 1, (counts, said)
+    assert said.strip(), "and why it ended"
+
+
+def test_huge_values_and_answers_are_unreadable_and_not_gathered(postgres, cache, make_evictd):
+    wide = "select id, repeat('x', 2000000) from products where id = any($1)"
+    evictd = make_evictd(rules(CHECKED, PLAIN.replace("{table", "{name: plain, table").replace("product:", "plain:"),
+                               "{name: wide, table: public.products, keys: ['wide:{id}'], settle: 1s, audit: {query: \"%s\"}}" % wide)).start()
+    token = postgres.value("select pg_current_snapshot()::text")
+    fill_all(postgres, cache, plain=True)
+    for product in range(1, 51):
+        cache.set(f"wide:{product}", "v")
+        cache.rename(f"product:{product}", f"plain:{product}")
+        assert fill(cache, f"product:{product}", b"x" * 5_000_000, token) == 1  # its marker tells of it
+    for product, size in ((1, 2_000_000), (2, 5_000_000), (3, 17_000_000), (4, 40_000_000)):
+        cache.set(f"plain:{product}", b"x" * size)
+    done = subprocess.run(["prlimit", "--as=500000000", evictd.program, "audit", "--json", "--rate", "1000", "-c", evictd.config],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=90)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    counts = json.loads(done.stdout.splitlines()[-1])
+    assert (counts["stale"], counts["unreadable"], counts["fresh"]) == (0, 54 + 50, 50 + 46), (counts, done.stderr)
+    assert "unreadable, 4 times: rule 'plain': it is longer than 1048576 bytes" in done.stderr
+    assert "unreadable, 50 times: rule 'wide': looking at 50 keys of rule 'wide': an answer of more than 67108864 bytes" in done.stderr
 
 
 def test_keys_that_do_not_tell_their_row_are_met_by_their_rows(postgres, cache, make_evictd):

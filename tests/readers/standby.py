@@ -14,10 +14,33 @@ class Standby(servers.Postgres):
 
     def _initialise(self):
         as_owner = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        if not os.path.exists(f"{self.programs}/pg_basebackup"):
+            self._copy(as_owner)
+            self._configure()
+            return
         subprocess.run(
             [*as_owner, f"{self.programs}/pg_basebackup", "-D", self.data, "-d", self.primary.url("postgres"), "-R", "-c", "fast",
              "--no-sync"], stdin=subprocess.DEVNULL, capture_output=True, check=True, cwd="/")
         self._configure()
+
+    def _copy(self, as_owner):
+        """As pg_basebackup does it, which the matrix's packages do not have."""
+        connection = self.primary.connect("postgres")
+        with connection.cursor() as cursor:
+            is_old = connection.server_version < 150000
+            cursor.execute("select pg_start_backup('copy', true, false)" if is_old else "select pg_backup_start('copy', true)")
+            # A file of a running server may go while it is copied.
+            subprocess.run([*as_owner, "cp", "-a", self.primary.data, self.data], stdin=subprocess.DEVNULL, capture_output=True, check=False, cwd="/")
+            cursor.execute("select labelfile from " + ("pg_stop_backup(false)" if is_old else "pg_backup_stop()"))
+            label = cursor.fetchone()[0]
+        connection.close()
+        os.remove(f"{self.data}/postmaster.pid")
+        subprocess.run([*as_owner, "sh", "-c", f"rm -rf {self.data}/pg_replslot/*"], check=True, cwd="/")
+        conninfo = f"host=127.0.0.1 port={self.primary.port} user=postgres"
+        for name, text in (("backup_label", label), ("standby.signal", ""), ("postgresql.auto.conf", f"primary_conninfo = '{conninfo}'\n")):
+            with open(f"{self.data}/{name}", "w", encoding="utf-8") as file:
+                file.write(text)
+            subprocess.run(["chown", "--reference", self.data, f"{self.data}/{name}"], check=True)
 
 
 def either(primary, standby):

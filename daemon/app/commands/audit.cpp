@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "daemon/app/commands/commands.h"
 #include "daemon/app/commands/wiring.h"
@@ -157,6 +158,7 @@ int audit_command(const CommandLine& request) {
   options.fix = request.fix;
   const std::uint64_t samples = request.samples ? *request.samples : request.time ? UINT64_MAX : kSamplesDefault;
   int exit = kExitDone;
+  std::optional<Error> failure;
   for (const CacheSettings& cache : (*config)->caches) {
     if (cache.edge) continue;  // it has no values to look at
     const std::vector<bool> acts = rules_of(*rules, request.rule, cache.name);
@@ -171,11 +173,16 @@ int audit_command(const CommandLine& request) {
                           "run 'evictd run' with this configuration first"});
     }
     found.begin_cache(cache.name);
-    options.joined = joined_key_shapes(*rules, cache.name);
+    options.shapes = key_shapes_of_cache(*rules, cache.name);
     Auditor auditor(*rules, acts, **database, **there, options, [&](const AuditFinding& finding) { found.found(finding); },
                     [&](std::chrono::milliseconds time) { return wait(signals, time); });
     const Result<void> done = audit(auditor, request, found, samples, signals);
-    if (!done) return report(done.error());
+    if (!done) {
+      // What was judged until then stands.
+      auditor.let_go();
+      failure = done.error();
+      break;
+    }
     if (auditor.behind() > 0) {
       std::fprintf(stderr, "evictd does not follow: %llu values are older than their rows and wait for it: %s\n",
                    static_cast<unsigned long long>(auditor.behind()), auditor.behind_reason().c_str());
@@ -184,6 +191,7 @@ int audit_command(const CommandLine& request) {
     if (auditor.was_stopped()) break;
   }
   found.print_end(notes);
+  if (failure) return report(*failure);
   const AuditCounts& counts = found.counts();
   if (counts.stale > 0) exit = kExitFailed;
   if (counts.checked() > 0 && counts.fresh + counts.stale + counts.in_flight == 0) {

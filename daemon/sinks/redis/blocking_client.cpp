@@ -2,6 +2,7 @@
 
 #include "daemon/base/poll.h"
 #include "daemon/sinks/redis/errors.h"
+#include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/topology/sentinel_link.h"
 #include "daemon/sinks/redis/told_address.h"
 #include "daemon/sinks/redis/transport.h"
@@ -17,7 +18,9 @@ struct BlockingClient::Impl {
   RedisOptions options;
   RedisAddress address;
   Transport transport;
-  ReplyReader reader{ReplyLimits{.depth = 16}};  // COMMAND INFO describes in depth
+  // COMMAND INFO describes in depth. Nothing that we keep is longer than a record; the application's values may be, and are no reason to
+  // give a connection up.
+  ReplyReader reader{ReplyLimits{.depth = 16, .text_bytes = kRecordBytesMax}};
   std::optional<Error> over;                     // what has ended the connection
 
   tl::unexpected<Error> timed_out(std::string_view doing) const {

@@ -158,9 +158,9 @@ Result<void> ReplyReader::begin_text(std::int64_t length) {
   Text text;
   text.missing = bytes;
   text.reply.kind = Reply::Kind::kText;
-  if (open_.empty() || length > kBulkMax) {
-    if (bytes > limits_.reply_bytes) return too_much(bytes, limits_.reply_bytes);
-  } else if (bytes > limits_.element_bytes) {
+  const std::size_t kept_max = open_.empty() ? limits_.text_bytes : limits_.element_bytes;
+  if (length > kBulkMax || (kept_max == 0 && bytes > limits_.reply_bytes)) return too_much(bytes, limits_.reply_bytes);
+  if (kept_max > 0 && bytes > kept_max) {
     text.reply.kind = Reply::Kind::kTooLong;
     text.reply.integer = length;
   }

@@ -25,8 +25,8 @@ void append_argument(std::string& out, std::uint64_t number);
 void append_command(std::string& out, std::initializer_list<std::string_view> arguments);
 
 struct Reply {
-  // kTooLong: an element of an array that is longer than any name evictd uses. Its length stands in `integer`; its
-  // bytes were thrown away as they came.
+  // kTooLong: an element of an array that is longer than any name evictd uses, or a text that is longer than its reader takes. Its
+  // length stands in `integer`; its bytes were thrown away as they came.
   enum class Kind : std::uint8_t { kStatus, kError, kInteger, kText, kNil, kArray, kTooLong };
   Kind kind = Kind::kNil;
   std::int64_t integer = 0;
@@ -41,6 +41,7 @@ struct ReplyLimits {
   std::size_t reply_bytes = 16 * 1024 * 1024;  // of one reply, its elements' own size counted
   std::size_t element_bytes = 64 * 1024;       // a longer text in an array is kTooLong
   std::size_t depth = 4;                       // arrays in arrays
+  std::size_t text_bytes = 0;                  // a longer text that is a whole reply is kTooLong; 0: it is refused past reply_bytes
 };
 
 // Cuts a stream of bytes into replies. After an error it must not be used again.

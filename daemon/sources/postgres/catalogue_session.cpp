@@ -45,13 +45,13 @@ void CatalogueSession::turn_until(SteadyTime deadline, const std::function<bool(
   while (true) {
     const Now now = read_clocks();
     connection_.step(now);
+    if (done()) return;
     if (connection_.state() == PostgresConnection::State::kClosed) {
       const auto& failure = connection_.failure();
       if (!failure) throw SessionFailure(ErrorKind::kConnection, "the connection was closed");
       throw SessionFailure(ErrorKind::kConnection, failure->text, {},
                            failure->hint.empty() ? std::string(hint_when_full(failure->sqlstate)) : failure->hint);
     }
-    if (done()) return;
     if (now.steady >= deadline) {
       connection_.close();
       if (is_stopping) throw SessionFailure(ErrorKind::kConnection, "stopped while waiting for an answer");
@@ -87,6 +87,17 @@ PostgresConnection::Answer CatalogueSession::ask(const std::string& statement) {
   turn_until(SteadyTime::max(), [&] { return connection_.state() == PostgresConnection::State::kIdle; });
   connection_.send(statement);
   return answer();
+}
+
+PostgresConnection::Answer CatalogueSession::ask(const std::string& statement, std::size_t bytes_max) {
+  turn_until(SteadyTime::max(), [&] { return connection_.state() == PostgresConnection::State::kIdle; });
+  connection_.send(statement, bytes_max);
+  std::optional<PostgresConnection::Answer> found;
+  turn_until(read_clocks().steady + answer_max_, [&] {
+    if (!found) found = connection_.take_answer();
+    return connection_.state() == PostgresConnection::State::kIdle || (found && found->is_too_much);
+  });
+  return std::move(found).value_or(PostgresConnection::Answer{});
 }
 
 std::optional<PostgresFailure> CatalogueSession::prepare(const std::string& name, const std::string& statement) {

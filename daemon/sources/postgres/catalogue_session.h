@@ -47,6 +47,8 @@ class CatalogueSession {
   TextRows query(const std::string& statement);
   // The same, with names of columns and NULLs; throws only when the session is gone.
   PostgresConnection::Answer ask(const std::string& statement);
+  // Of the answer no more than about `bytes_max` is ever held; after one that is too much the session is of no more use.
+  PostgresConnection::Answer ask(const std::string& statement, std::size_t bytes_max);
   // Prepares one statement: what is wrong with it, if anything.
   std::optional<PostgresFailure> prepare(const std::string& name, const std::string& statement);
   // All or nothing.

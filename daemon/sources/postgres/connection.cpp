@@ -240,6 +240,15 @@ void PostgresConnection::send(const std::string& command) {
   flush();
 }
 
+void PostgresConnection::send(const std::string& command, std::size_t bytes_max) {
+  EVICTD_CHECK(state_ == State::kIdle);
+  if (PQsendQuery(connection_.get(), command.c_str()) == 0 || PQsetSingleRowMode(connection_.get()) == 0) return lose_with_last_error();
+  answer_bytes_ = 0;
+  answer_bytes_max_ = bytes_max;
+  state_ = State::kBusy;
+  flush();
+}
+
 void PostgresConnection::send_prepare(const std::string& name, const std::string& statement) {
   EVICTD_CHECK(state_ == State::kIdle);
   if (PQsendPrepare(connection_.get(), name.c_str(), statement.c_str(), 0, nullptr) == 0) return lose_with_last_error();

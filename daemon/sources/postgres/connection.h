@@ -40,7 +40,7 @@ struct PostgresAnswer {
   std::vector<std::vector<std::string>> rows;
   std::vector<std::string> columns;                      // names
   std::set<std::pair<std::size_t, std::size_t>> nulls;  // row and column of each NULL
-  // Only of send_prepared() with a bound:
+  // Only of what was sent with a bound:
   std::vector<std::uint32_t> types;  // of the columns
   bool is_too_much = false;          // the rows passed the bound, and are not here; the connection is lost
 };
@@ -76,6 +76,8 @@ class PostgresConnection {
 
   // REQUIRES: kIdle. The answer is taken once step() has brought it.
   void send(const std::string& command);
+  // The same. Of an answer no more than about `bytes_max` is ever held.
+  void send(const std::string& command, std::size_t bytes_max);
   // REQUIRES: kIdle. Prepares one statement: several at once are refused, whatever is written in it.
   void send_prepare(const std::string& name, const std::string& statement);
   // REQUIRES: kIdle. A command that begins a stream; from here on the frames are read by ourselves (stream_wire.h), and

@@ -123,9 +123,12 @@ class AuditContent : public ::testing::Test {
     AuditAnswer answer;
     answer.columns = std::move(columns);
     answer.values = std::move(values);
+    answer.are_numbers = are_numbers_;
+    answer.are_numbers.resize(answer.values.size());
     return judge_content(rule_, value, answer, json_);
   }
   RuleInfo rule_ = checked_rule();
+  std::vector<bool> are_numbers_;
   JsonReader json_;
 };
 
@@ -158,6 +161,17 @@ TEST_F(AuditContent, ByPaths) {
   EXPECT_EQ(judged(R"({"meta": {"live": true}})", {"150", "t", "?"}, columns).verdict, AuditVerdict::kSuspect);
   EXPECT_EQ(judged("a:1:{}", {"150", "t", "?"}, columns).verdict, AuditVerdict::kUnknown);
   EXPECT_EQ(judged(R"({"price": 150, "meta": {"live": true}})", {"150", "t"}, {"cents", "lively"}).verdict, AuditVerdict::kUnknown);
+}
+
+TEST_F(AuditContent, ATextIsNotTakenForTheNumberItLooksLike) {
+  rule_.audit.compare = AuditCompare::kPaths;
+  rule_.audit.paths = {{{"version"}, "version"}};
+  EXPECT_EQ(judged(R"({"version": "1.1"})", {"1.10"}, {"version"}).verdict, AuditVerdict::kSuspect);
+  EXPECT_EQ(judged(R"({"version": "01234"})", {"1234"}, {"version"}).verdict, AuditVerdict::kSuspect);
+  EXPECT_EQ(judged(R"({"version": 1.1})", {"1.10"}, {"version"}).verdict, AuditVerdict::kFresh);  // a number, however the query wrote it
+  are_numbers_ = {true};
+  EXPECT_EQ(judged(R"({"version": "1.1"})", {"1.10"}, {"version"}).verdict, AuditVerdict::kFresh);
+  EXPECT_EQ(judged(R"({"version": "1.2"})", {"1.10"}, {"version"}).verdict, AuditVerdict::kSuspect);
 }
 
 Look look_of(AuditVerdict verdict, Presence before, std::optional<Presence> after = {}) {
@@ -215,8 +229,33 @@ TEST(AuditDecision, ASuspectIsStaleWhenTheSameFillIsStillThere) {
 TEST(AuditDecision, AnotherStoreOfTheSameTextIsToldByItsEnd) {
   const Look first = look_of(AuditVerdict::kSuspect, plain_value(1'700'000'000'000));
   EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kSuspect, plain_value(1'700'000'000'001)))), "stale");
-  EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kSuspect, plain_value(1'700'000'000'500)))), "in_flight");
-  EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kSuspect, plain_value(0)))), "in_flight");
+  const auto shared = [](std::int64_t expires) {
+    Look look = look_of(AuditVerdict::kSuspect, plain_value(expires));
+    look.facts.is_of_these_rows_alone = false;
+    return look;
+  };
+  EXPECT_EQ(step(judge_again(first, shared(1'700'000'000'500))), "in_flight");
+  EXPECT_EQ(step(judge_again(first, shared(0))), "in_flight");
+  Look rowless = look_of(AuditVerdict::kSuspect, plain_value(1'700'000'000'500));
+  rowless.facts.rows.clear();
+  EXPECT_EQ(step(judge_again(rowless, rowless)), "stale");
+  EXPECT_EQ(step(judge_again(first, rowless)), "wait");
+}
+
+TEST(AuditDecision, AStaleValueWhoseLifeIsProlongedWithEachReadIsStale) {
+  Presence filled = checked_value();
+  filled.expires_at_ms = 1'700'000'000'000;
+  Presence prolonged = filled;
+  prolonged.expires_at_ms += 60'000;
+  const Look first = look_of(AuditVerdict::kSuspect, filled, prolonged);
+  EXPECT_EQ(step(judge_first(first)), "wait");
+  EXPECT_EQ(step(judge_again(first, look_of(AuditVerdict::kSuspect, prolonged))), "stale");  // its marker tells the fill
+  const Look plain = look_of(AuditVerdict::kSuspect, plain_value(1'700'000'000'000));
+  EXPECT_EQ(step(judge_first(look_of(AuditVerdict::kSuspect, plain_value(1), plain_value(60'000)))), "wait");
+  EXPECT_EQ(step(judge_again(plain, look_of(AuditVerdict::kSuspect, plain_value(1'700'000'060'000)))), "stale");  // its row was not written since
+  Look moved = look_of(AuditVerdict::kSuspect, plain_value(1'700'000'060'000));
+  moved.facts.rows[0].xmin = 111;
+  EXPECT_EQ(step(judge_again(plain, moved)), "wait");
 }
 
 TEST(AuditDecision, WithoutAnEndAValueIsStaleOnlyWhereNothingElseHasMoved) {
@@ -226,7 +265,7 @@ TEST(AuditDecision, WithoutAnEndAValueIsStaleOnlyWhereNothingElseHasMoved) {
   moved.facts.rows[0].xmin = 111;
   EXPECT_EQ(step(judge_again(first, moved)), "wait");
   Look asked = first;
-  asked.facts.answer = AuditAnswer{{"v"}, {"b"}};
+  asked.facts.answer = AuditAnswer{{"v"}, {false}, {"b"}};
   Look answered = asked;
   EXPECT_EQ(step(judge_again(asked, answered)), "stale");
   answered.facts.answer->values[0] = "c";
@@ -241,7 +280,7 @@ TEST(AuditDecision, WhereThereIsAQueryItJudges) {
   facts.has_query = true;
   facts.problem = "no answer";
   EXPECT_EQ(judge(rule, checked_value(), 0, facts, json), (Judgement{AuditVerdict::kUnknown, "no answer"}));
-  facts.answer = AuditAnswer{{"v"}, {"a"}};
+  facts.answer = AuditAnswer{{"v"}, {false}, {"a"}};
   EXPECT_EQ(judge(rule, checked_value(), 0, facts, json).verdict, AuditVerdict::kFresh);
 }
 
@@ -276,19 +315,19 @@ TEST(AuditRules, KeysOfJoinedTablesAreJudgedByAQueryAlone) {
   EXPECT_EQ(why_not_audited(implied, true), "its keys are those of rule 'items'");
 }
 
-TEST(AuditRules, AMarkerIsNoProofOfAKeyThatIsAlsoOfAJoinedTable) {
+TEST(AuditRules, AMarkerIsNoProofOfAKeyThatIsMadeOfMoreThanTheRowsLookedAt) {
   JsonReader json;
   const RuleInfo rule = checked_rule();
   AuditFacts facts = facts_of("120:120:", {{99, ""}});
   ASSERT_EQ(judge(rule, checked_value(), 0, facts, json).verdict, AuditVerdict::kFresh);
-  facts.joined_by = "pages";
+  facts.unproven = "rule 'pages' makes this key as well";
   const Judgement judged = judge(rule, checked_value(), 0, facts, json);
   EXPECT_EQ(judged.verdict, AuditVerdict::kUnknown);
-  EXPECT_THAT(judged.reason, HasSubstr("rule 'pages' makes this key of a joined table as well"));
+  EXPECT_THAT(judged.reason, HasSubstr("it is as new as its row, but rule 'pages' makes this key as well"));
   facts.rows = {{110, ""}};
   EXPECT_EQ(judge(rule, checked_value(), 0, facts, json).verdict, AuditVerdict::kSuspect);
   facts.has_query = true;
-  facts.answer = AuditAnswer{{"v"}, {checked_value().value}};
+  facts.answer = AuditAnswer{{"v"}, {false}, {checked_value().value}};
   EXPECT_EQ(judge(rule, checked_value(), 0, facts, json).verdict, AuditVerdict::kFresh);
 }
 

@@ -50,10 +50,13 @@ TEST(KeyShape, AKeyOfAJoinedTableTellsTheColumnsOfThatTable) {
   EXPECT_TRUE(shapes[1].is_of_own_row);
   EXPECT_EQ(shapes[1].table.qualified(), "public.a");
   // Of all rules of a cache, each once: what `via:` implies has the same.
-  std::vector<std::string> sources;
-  for (const KeyShape& shape : joined_key_shapes(rules, "eu")) sources.push_back(shape.source);
-  EXPECT_THAT(sources, ElementsAre("b:{b.name}", "c:{b.name|lower}:d"));
-  EXPECT_TRUE(joined_key_shapes(rules, "us").empty());
+  const auto sources_of = [&](const std::string& cache) {
+    std::vector<std::string> sources;
+    for (const KeyShape& shape : key_shapes_of_cache(rules, cache)) sources.push_back(shape.source);
+    return sources;
+  };
+  EXPECT_THAT(sources_of("eu"), ElementsAre("b:{b.name}", "a:{id}", "c:{b.name|lower}:d", "x:{id}"));
+  EXPECT_THAT(sources_of("us"), ElementsAre("x:{id}"));
 }
 
 TEST(KeyShape, WhatAKeyMayBeIsToldOfUnreadableOnesToo) {

@@ -90,5 +90,14 @@ TEST(Resp, ElementThatIsTooLongIsThrownAwayAsItComes) {
   }
 }
 
+TEST(Resp, ATextThatIsLongerThanItsReaderTakesEndsNoConnection) {
+  const ReplyLimits limits{2000, 100, 4, 500};
+  const std::string bytes = "$5000\r\n" + std::string(5000, 'x') + "\r\n$1\r\nb\r\n";
+  for (const std::size_t piece : {std::size_t{1}, std::size_t{7}, bytes.size()}) {
+    EXPECT_EQ(replies(bytes, piece, limits), (std::vector<std::string>{"too long 5000", "'b'"}));
+  }
+  EXPECT_THAT(replies("$2147483648\r\n", 64, limits).back(), HasSubstr("2147483648 bytes"));  // more than Redis itself holds
+}
+
 }  // namespace
 }  // namespace evictd

@@ -359,6 +359,7 @@ TEST_F(PostgresCheckTest, AnInstalledOneTooAndTheRoundTripWorks) {
 }
 
 TEST_F(PostgresCheckTest, WhatIsWrongIsFound) {
+  if (std::stoi(sql->value("show server_version_num")) < 150000) GTEST_SKIP() << "lists of columns and row filters came with PostgreSQL 15";
   sql->run(
       "create table products (id int primary key, slug text, total int generated always as (1) "
       "stored);"
@@ -492,6 +493,7 @@ TEST_F(PostgresCheckTest, WhatNoPublicationHoldsIsNamedForWhatItIs) {
 }
 
 TEST_F(PostgresCheckTest, TextsThatTheDatabaseTakesForEqualAreDoubted) {
+  if (sql->value("select exists (select from pg_collation where collname like '%-x-icu')") != "t") GTEST_SKIP() << "this server is built without ICU";
   sql->run(
       "create extension citext; create domain mail as citext; create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
       "create table loosely (id int primary key, kind citext, mail mail, name text collate loose); alter table loosely replica identity full");

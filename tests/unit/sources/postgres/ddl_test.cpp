@@ -202,9 +202,16 @@ constexpr Altered kAltered[] = {
      "unpublished public.t"},
 };
 
+// Row filters came with PostgreSQL 15.
+bool is_known(const Altered& altered, PostgresSession& sql) {
+  const bool is_filter = std::string_view(altered.statement).find(" where (") != std::string_view::npos;
+  return !is_filter || std::stoi(sql.value("show server_version_num")) >= 150000;
+}
+
 TEST_F(PostgresDdlTest, WhatMayHaveChangedValuesIsAGapOfItsTable) {
   follow();
   for (const Altered& altered : kAltered) {
+    if (!is_known(altered, *sql)) continue;
     EXPECT_THAT(gaps_after(altered.statement), ElementsAre(altered.gap)) << altered.statement;
   }
 }
@@ -212,6 +219,7 @@ TEST_F(PostgresDdlTest, WhatMayHaveChangedValuesIsAGapOfItsTable) {
 TEST_F(PostgresDdlTest, WhatMayHaveChangedValuesWhileEvictdWasAwayIsAGapOfItsTable) {
   follow();
   for (const Altered& altered : kAltered) {
+    if (!is_known(altered, *sql)) continue;
     EXPECT_THAT(gaps_after_absence(altered.statement), ElementsAre(altered.gap)) << altered.statement;
   }
 }
