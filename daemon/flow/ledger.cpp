@@ -41,8 +41,8 @@ void judge_tables(const Record& record, const SourceFacts& facts, std::vector<Ga
 
 }  // namespace
 
-Ledger::Ledger(std::string writer, std::chrono::milliseconds interval)
-    : writer_(std::move(writer)), interval_(interval) {}
+Ledger::Ledger(std::string writer, std::chrono::milliseconds interval, bool is_shared)
+    : writer_(std::move(writer)), interval_(interval), is_shared_(is_shared) {}
 
 Ledger::Found Ledger::found(const std::optional<Record>& stored, bool is_same_process) {
   const bool was_known = std::exchange(is_known_, true);
@@ -204,11 +204,11 @@ bool Ledger::streaming(const SourceConnected& connected, std::chrono::millisecon
     record_.epoch_since = cache_time;
   }
   // Names that peers share stay: each stands for one history (partitions.h), and the streams of others are among them.
-  if (!connected.is_shared && (record_.epoch != connected.epoch || starts_anew)) {
+  if (!is_shared_ && (record_.epoch != connected.epoch || starts_anew)) {
     record_.acknowledged.clear();
     record_.committed.clear();
   }
-  const bool is_same_history = is_same_server && !starts_anew && connected.is_shared == is_shared_;
+  const bool is_same_history = is_same_server && !starts_anew;
   if (!is_same_history) {
     forget_known();
     record_.applied.clear();
@@ -226,7 +226,6 @@ bool Ledger::streaming(const SourceConnected& connected, std::chrono::millisecon
     const auto known = record_.committed.find(name);
     if (known != record_.committed.end() && known->second > begin && !is_applied(name, known->second)) awaited_.insert(*known);
   }
-  is_shared_ = connected.is_shared;
   record_.epoch = connected.epoch;
   record_.source_instance = connected.instance;
   record_.source_identity = connected.source_identity;

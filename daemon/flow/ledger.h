@@ -46,7 +46,9 @@ namespace evictd {
 class Ledger {
  public:
   // `writer`: of this process and cache, see Record::writer. `interval`: between two records, and so acknowledgements.
-  Ledger(std::string writer, std::chrono::milliseconds interval);
+  // `is_shared`: others write the record, too, each with numbers of its own (Source::is_shared()).
+  Ledger(std::string writer, std::chrono::milliseconds interval, bool is_shared = false);
+  bool is_shared() const { return is_shared_; }
 
   enum class Found {
     kFirst,       // no record: nobody has worked on this cache, or it was emptied before we knew it
@@ -56,7 +58,7 @@ class Ledger {
   };
   // Judges what a cache has on record, at each of its connections and whenever it was read anew. Unless we hold the
   // source it becomes what we know. `is_same_process`: the cache is the one we know, so it has lost nothing; without that,
-  // a record that a peer wrote (SourceConnected::is_shared) cannot be told from a rollback.
+  // a record that a peer wrote (is_shared()) cannot be told from a rollback.
   Found found(const std::optional<Record>& stored, bool is_same_process = false);
   // What was found last comes before what this process knew to be on record, whoever wrote either: the cache has older data.
   bool fell_back() const { return fell_back_; }
@@ -151,13 +153,13 @@ class Ledger {
 
   const std::string writer_;
   const std::chrono::milliseconds interval_;
+  const bool is_shared_;
 
   Record record_;           // as it should stand
   bool is_known_ = false;
   bool fell_back_ = false;
   bool holds_ = false;
   bool may_follow_another_history_ = false;
-  bool is_shared_ = false;  // see SourceConnected
   bool is_dirty_ = false;   // something that must not wait has changed
 
   // The last record known to be in the cache, whoever wrote it; absent: there was none. Those of ours that were sent after

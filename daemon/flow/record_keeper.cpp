@@ -17,7 +17,7 @@ RecordKeeper::RecordKeeper(const LaneSpec& spec, const FlowOptions& options, con
       now_(now),
       on_first_start_(options.on_first_start),
       rules_(std::move(rules), spec.name, spec.sink->traits()),
-      ledger_(fmt::format("{}/{}", options.writer, spec.name), options.record_interval),
+      ledger_(fmt::format("{}/{}", options.writer, spec.name), options.record_interval, source.is_shared()),
       prefix_(ledger_, source),
       repairs_({spec.tombstone_ttl, spec.name, spec.sink->traits().is_edge, spec.origin_time}) {}
 
@@ -374,8 +374,8 @@ void RecordKeeper::tell_sink() {
   context.epoch = ledger_.record().epoch;
   context.trust_since = ledger_.record().epoch_since;
   context.snapshot = snapshot_;
-  context.is_record_ours_alone = streaming_ && !streaming_->is_shared;
-  context.is_record_shared = streaming_ && streaming_->is_shared;
+  context.is_record_ours_alone = streaming_ && !ledger_.is_shared();
+  context.is_record_shared = streaming_ && ledger_.is_shared();
   spec_.sink->set_context(context);
 }
 

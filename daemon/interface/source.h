@@ -101,9 +101,6 @@ struct SourceConnected {
   std::string source_identity;                 // see Record
   std::map<std::string, std::string> tables;   // see Record
   bool has_snapshots = false;                  // request_snapshot() will be answered
-  // Others read other streams of the same source at the same time, and write the same record (a consumer group):
-  // positions found there may be theirs, and old.
-  bool is_shared = false;
   std::map<std::string, std::uint64_t> streams = {};  // see SourceHandler::on_streams()
   // By stream name, where a stream whose history can be told goes on: every transaction that ends beyond it is sent, also one
   // that was sent before. Absent: nothing can be concluded from what does not come again.
@@ -199,6 +196,10 @@ class Source {
   // Kafka one for each partition (and each new life of it).
   // The default is for sources of one stream.
   virtual std::string stream_name(std::uint32_t) const { return kOnlyStream; }
+
+  // Others read other streams of the same source at the same time, and write the same record (a consumer group): positions and
+  // numbers found there may be theirs, and old. Always the same.
+  virtual bool is_shared() const { return false; }
 
   // One bounded, non-blocking piece of work: connects, reads and decodes at most about `bytes_max` of
   // the stream, sends what is due. With bytes_max 0 nothing is taken from the stream (nobody has

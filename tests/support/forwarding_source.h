@@ -20,6 +20,7 @@ class ForwardingSource : public Source {
   void start(Now now) override { source_.start(now); }
   void proceed(const std::set<std::string>& on_record) override { source_.proceed(on_record); }
   std::string stream_name(std::uint32_t stream) const override { return source_.stream_name(stream); }
+  bool is_shared() const override { return source_.is_shared(); }
   void step(Now now, std::size_t bytes, SourceHandler& handler) override { source_.step(now, bytes, handler); }
   void wait_for(Waiting& waiting, bool want) override { source_.wait_for(waiting, want); }
   void acknowledge(const Position& end) override { source_.acknowledge(end); }

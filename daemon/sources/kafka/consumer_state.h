@@ -53,6 +53,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void restart(Now now) override;
   bool stop(Now now) override;
   SourceStatus status() const override;
+  bool is_shared() const override { return true; }
   std::string stream_name(std::uint32_t stream) const override { return partitions_.name_of_stream(stream); }
 
  private:

@@ -156,7 +156,6 @@ void KafkaSource::announce_connection() {
   connected.epoch = servers_.epoch();
   connected.source_identity = options_.group;
   connected.has_snapshots = snapshots_ != nullptr;
-  connected.is_shared = true;
   handler_->on_connected(connected);
 }
 

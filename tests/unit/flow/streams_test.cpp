@@ -38,12 +38,14 @@ class MembersSource final : public IdleSource {
     may_proceed_ = true;
   }
   std::string stream_name(std::uint32_t stream) const override { return "rows[" + std::to_string(stream) + "]"; }
+  bool is_shared() const override { return true; }
   void step(Now now, std::size_t, SourceHandler& handler) override {
     if (!is_started_) return;
     if (std::exchange(restarts_, false)) {
       is_connected_ = is_told_ = may_proceed_ = false;
       return handler.on_disconnected(Error{ErrorKind::kConnection, "members: again", ""});
     }
+    if (is_away) return;
     if (!std::exchange(is_told_, true)) {
       SourceFacts facts;
       facts.has_history = true;
@@ -55,7 +57,6 @@ class MembersSource final : public IdleSource {
       SourceConnected connected;
       connected.epoch = "debezium/shop";
       connected.source_identity = "group";
-      connected.is_shared = true;
       handler.on_connected(connected);
     }
     if (!streams.empty()) handler.on_streams(std::exchange(streams, {}));
@@ -72,6 +73,7 @@ class MembersSource final : public IdleSource {
   void acknowledge(const Position& end) override { acknowledged[end.stream] = end.value; }
   void restart(Now) override { restarts_ = true; }
 
+  bool is_away = false;                                    // until then it has no facts
   std::map<std::string, std::uint64_t> streams;            // to be told
   std::deque<std::pair<Position, std::string>> to_send;    // each a transaction of one row
   std::set<std::string> on_record;
@@ -96,9 +98,12 @@ class Streams : public ::testing::Test {
     options.writer = "this one";
   }
 
-  void start() {
+  void begin() {
     flow = std::make_unique<Flow>(*RuleSet::parse(kRules, "rules.yaml"), source, one_cache(sink), observer, options);
     flow->start(now);
+  }
+  void start() {
+    begin();
     turn_until([&] { return flow->status().not_ready.empty(); });
     // Its record said nothing of the rules: that purge is not what is looked at.
     turn_until([&] { return redis->record->writer.starts_with("this one/") && redis->record->gaps.empty(); });
@@ -115,10 +120,10 @@ class Streams : public ::testing::Test {
     for (const FlowEvent& event : flow->take_events()) said += event.text + "\n";
   }
   // Somebody else of the group has written it.
-  void write_of_another() {
+  void write_of_another(std::uint64_t sequence = 12) {
     Record record = *redis->record;
     record.writer = "another";
-    record.sequence = 12;
+    record.sequence = sequence;
     record.acknowledged = {{"rows[0]", 5000}, {"rows[7]", 3}};
     redis->record = record;
   }
@@ -223,6 +228,24 @@ TEST_F(Streams, WhatThisOneHasFinishedIsNotDoneTwiceWhereItsEndDoesNotComeAgain)
   turn_until([&] { return source.acknowledged[0] == 21; });
   EXPECT_TRUE(redis->cache.contains("row:1"));
   EXPECT_FALSE(redis->cache.contains("row:2"));
+}
+
+// Each of a group counts for itself: the number of the one who wrote last may be lower than that of the one before.
+TEST_F(Streams, WhatOthersWriteWhileThisOneStartsIsNoRollback) {
+  source.is_away = true;
+  begin();
+  turn_until([&] { return sink.status().connected; });
+  for (int i = 0; i < 3; ++i) turn();
+  write_of_another(3);
+  for (const bool reconnects : {false, true}) {
+    if (reconnects) sink.cut(0);
+    turn_until([&] { return sink.status().connected; });
+    for (int i = 0; i < 3; ++i) turn();
+    write_of_another(2);
+  }
+  source.is_away = false;
+  turn_until([&] { return flow->status().not_ready.empty(); });
+  EXPECT_EQ(observer.gaps, 0) << said;
 }
 
 TEST_F(Streams, ARecordThatAnotherWroteIsNoRollbackOfACacheThatWasThereAllTheTime) {
