@@ -96,7 +96,8 @@ void read_redis_url(YamlMap& map, Secret& value) {
 // A program and its arguments, of which the same may come twice. No text alone: it would look like a line for a shell.
 void read_arguments(YamlMap& map, const YamlNode& node, std::vector<std::string>& arguments) {
   if (node.kind != YamlNode::Kind::kList) {
-    map.take(fail_at(node.place, fmt::format("expected a list, a program and its arguments, got {}", describe(node)),
+    map.take(fail_at(node.place, fmt::format("expected a list, a program and its arguments, got {}",
+                                              node.kind == YamlNode::Kind::kText ? "a text" : describe(node)),
                      "no shell is asked: for example [\"cat\", \"/run/secrets/password\"]"),
              node.place);
     return;

@@ -441,11 +441,11 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(const ListenAddress& addre
     impl->listeners = std::move(*listeners);
   }
   impl->wake = Descriptor(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  if (!impl->wake.is_open()) return cannot_listen(address, std::string_view(std::strerror(errno)));
+  if (!impl->wake.is_open()) return cannot_listen(address, errno);
   try {
     impl->thread = std::thread([server = impl.get()] { server->run(); });
   } catch (const std::system_error& error) {
-    return fail(ErrorKind::kFatal, fmt::format("no thread to listen on '{}': {}", address.to_string(), error.what()), std::string(kThreadsHint));
+    return fail(ErrorKind::kTransient, fmt::format("no thread to listen on '{}': {}", address.to_string(), error.what()), std::string(kThreadsHint));
   }
   auto server = std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
   if (is_later) server->delay_ = listeners.error();

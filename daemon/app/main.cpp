@@ -113,7 +113,9 @@ int main(int argument_count, char** arguments) {
   } catch (const std::system_error& error) {
     const bool lacks_thread = error.code() == std::errc::resource_unavailable_try_again;
     std::fprintf(stderr, "evictd failed: %s%s\n", lacks_thread ? "no thread to begin with: " : "", error.what());
+    const bool lacks_file = error.code() == std::errc::too_many_files_open || error.code() == std::errc::too_many_files_open_in_system;
     if (lacks_thread) std::fprintf(stderr, "hint: %s\n", evictd::kThreadsHint.data());
+    if (lacks_file) std::fprintf(stderr, "hint: %s\n", evictd::kFilesHint.data());
     return evictd::kExitFailed;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "evictd failed: %s\n", error.what());

@@ -9,9 +9,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <system_error>
 
 #include "daemon/base/stop.h"
 #include "mapping/check.h"
@@ -50,7 +52,9 @@ Signals::Signals(Hangup hangup) : hangup_(hangup) {
   descriptor_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
   stopped_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   stop_ = epoll_create1(EPOLL_CLOEXEC);
-  EVICTD_CHECK(descriptor_ >= 0 && stopped_ >= 0 && stop_ >= 0);
+  // Without signals nothing could be asked to stop: for the supervisor to try again.
+  const bool has_all = descriptor_ >= 0 && stopped_ >= 0 && stop_ >= 0;
+  if (!has_all) throw std::system_error(errno, std::generic_category(), "no descriptor to begin with");
   if (hangup == Hangup::kReloads) return;  // its loop never waits for one thing alone
   watch(stop_, descriptor_);
   watch(stop_, stopped_);

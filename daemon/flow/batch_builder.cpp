@@ -55,9 +55,9 @@ void BatchBuilder::use(std::shared_ptr<const RuleSet> rules) {
   batch_->rules = rules_;
 }
 
-void BatchBuilder::begin(const TransactionBegin& begin, SystemTime received) {
+void BatchBuilder::begin(const TransactionBegin& begin, std::optional<SystemTime> owed_since) {
   current_ = begin;
-  owed_since_ = std::min(begin.commit_time, received);
+  owed_since_ = owed_since.value_or(begin.commit_time);
   in_transaction_ = true;
   noted_ = has_direct_ = has_lookup_ = is_carried_ = false;
 }

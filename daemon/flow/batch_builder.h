@@ -25,9 +25,8 @@ class BatchBuilder {
   // The rules of the batches from here on. REQUIRES: empty().
   void use(std::shared_ptr<const RuleSet> rules);
 
-  // `received`: by our clock. A commit from the future, by a server whose clock is ahead, is owed since then: its age would else be
-  // none for as long as the clocks differ.
-  void begin(const TransactionBegin& begin, SystemTime received = SystemTime::max());
+  // `owed_since`: by our clock; none: as the commit says.
+  void begin(const TransactionBegin& begin, std::optional<SystemTime> owed_since = {});
   // `row_version`: for keys of a rule with a version column, see Texts::row_versions.
   void add(std::uint32_t rule, InvalidationKind kind, std::string_view text, std::string_view row_version = {});
   void add_purge(std::uint32_t rule, std::uint32_t pattern);

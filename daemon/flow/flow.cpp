@@ -182,7 +182,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   bool is_caught_up_ = false;
   SteadyTime streaming_since_{};
   SystemTime connected_at_{};
-  SystemTime commit_time_{};  // of the transaction under way
+  SystemTime committed_{};  // of the transaction under way
   bool redelivery_wanted_ = false;
   SteadyTime parking_looked_at_{};
   SteadyTime redelivered_at_ = SteadyTime::min();
@@ -354,7 +354,7 @@ void Flow::Impl::on_gap(const Gap& gap) {
 }
 
 void Flow::Impl::on_begin(const TransactionBegin& begin) {
-  commit_time_ = begin.commit_time;
+  committed_ = begin.committed(now_);
   // Nothing need end where what is known does: it may be a keepalive's position, or lie in a stretch that is gone by now.
   if (begin.place) leave_known(begin.stream, *begin.place);
   intake_.begin(begin, now_);
@@ -362,8 +362,8 @@ void Flow::Impl::on_begin(const TransactionBegin& begin) {
 
 // Transactions come in the order of their commits: up to this one's everything was received, and of a backlog no more.
 void Flow::Impl::on_commit(const Position& end) {
-  current_at_ = std::max(current_at_, now_.steady - std::max(now_.system - commit_time_, SystemTime::duration(0)));
-  if (commit_time_ >= connected_at_) is_caught_up_ = true;
+  current_at_ = std::max(current_at_, now_.steady - std::max(now_.system - committed_, SystemTime::duration(0)));
+  if (committed_ >= connected_at_) is_caught_up_ = true;
   std::uint64_t& received = received_[end.stream];
   received = std::max(received, end.value);
   if (!awaited_.empty()) came_to(end, true);

@@ -57,9 +57,11 @@ void Intake::cut_off(Now now) {
 // A batch settles when all of it is visible. A commit that waits (for a standby that must confirm it, perhaps for hours) and
 // that a redelivery brings together with others must not keep them from it: G4 counts for each from its own visibility.
 void Intake::begin(const TransactionBegin& begin, Now now) {
-  is_alone_ = visibility_.is_hanging(begin, now.system);
+  is_alone_ = visibility_.is_hanging(begin, now);
   if (is_alone_) close(now);
-  builder_.begin(begin, now.system);
+  // A commit from the future, by a server whose clock is ahead, is owed since now: its age would else be none for as long as the
+  // clocks differ.
+  builder_.begin(begin, std::min(begin.committed(now), now.system));
   ++transaction_;
 }
 

@@ -58,9 +58,9 @@ bool Visibility::grew(const Batch& batch, Looked& looked) const {
   return !looked.hanging->empty() && looked.hanging->size() < batch.xids.size();
 }
 
-bool Visibility::is_hanging(const TransactionBegin& begin, SystemTime now) const {
+bool Visibility::is_hanging(const TransactionBegin& begin, Now now) const {
   return latest_ && !is_opaque(begin.xid) && begin.xid < latest_->xmax() && !latest_->sees(begin.xid) &&
-         now - begin.commit_time >= kHangs;
+         now.system - begin.committed(now) >= kHangs;
 }
 
 bool Visibility::poll_is_due(bool waiting, SteadyTime now) const {

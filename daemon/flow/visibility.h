@@ -48,7 +48,7 @@ class Visibility {
 
   // Whether a transaction that is now received waits for something after its commit (a standby that must confirm it).
   // Every commit is invisible for a moment; one that is a second old has hung for longer than that.
-  bool is_hanging(const TransactionBegin& begin, SystemTime now) const;
+  bool is_hanging(const TransactionBegin& begin, Now now) const;
 
   const std::optional<Snapshot>& latest() const { return latest_; }
   SteadyTime latest_at() const { return latest_at_; }

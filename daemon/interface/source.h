@@ -54,6 +54,12 @@ struct TransactionBegin {
   // Where it lies in its stream: less than its end, and not less than the end of any before it. Absent: known at its
   // commit only.
   std::optional<std::uint64_t> place = {};
+  // When it was committed by our clock, where the source knows how its own differs. Absent: as `commit_time` says.
+  std::optional<SteadyTime> committed_at = {};
+
+  SystemTime committed(Now now) const {
+    return committed_at ? now.system - std::chrono::duration_cast<SystemTime::duration>(now.steady - *committed_at) : commit_time;
+  }
 };
 
 // A stretch of the change stream that can no longer be read (G6).

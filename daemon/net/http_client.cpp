@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "daemon/base/poll.h"
+#include "daemon/base/special_file.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -157,6 +158,10 @@ HttpClient::~HttpClient() {
 }
 
 void HttpClient::begin(std::uint64_t id, const HttpCall& call) {
+  if (const auto why = why_not_to_open(impl_->options.ca_file)) {
+    impl_->failed.push_back({id, std::nullopt, fmt::format("ca '{}': {}", impl_->options.ca_file, *why), "tls", false});
+    return;
+  }
   auto transfer = std::make_unique<Transfer>();
   transfer->id = id;
   transfer->options = &impl_->options;

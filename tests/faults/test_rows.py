@@ -1,5 +1,8 @@
 """What PostgreSQL sends of a row depends on much that a user does not think of; the keys may not."""
 
+import re
+
+import psycopg2
 import pytest
 import scenarios
 from harness import oracle, shop
@@ -28,6 +31,35 @@ def test_any_replica_identity_ends_with_a_true_cache(postgres, redis, cache, mak
     oracle.assert_true_cache(postgres, cache, at_least=10)
     unmappable = evictd.metrics().sum("evictd_unmappable_changes_total")
     assert (unmappable == 0) == (identity == "full"), f"{unmappable} unmappable changes"
+
+
+def test_a_row_filter_that_fails_at_a_row_is_ended_by_what_the_log_says(postgres, cache, make_evictd):
+    """The filter counts as it was when the row was written, so that the server fails at it again whatever became of the filter."""
+    postgres.execute("create table shares (id integer primary key, of integer)")
+    postgres.execute("create publication evictd for table shares where (100 / of > 1)")
+    evictd = make_evictd(rules="- {table: public.shares, keys: ['share:{id}']}\n").start(ready=False)
+    eventually("it streams", lambda: "streaming, epoch" in evictd.log_text())
+    cache.set("share:1", "old")
+    postgres.execute("insert into shares values (1, 0)")
+    eventually("it says what helps", lambda: "a row filter of the publication fails at a row" in evictd.log_text())
+    assert not evictd.is_ready()
+    postgres.execute("alter publication evictd set table shares")  # "publish the tables without one"
+    eventually("the mend is seen", lambda: "no longer: publication 'evictd' sends only rows" in evictd.log_text())
+    advice = re.search(r"SELECT pg_drop_replication_slot\('evictd'\)", evictd.log_text()).group(0)
+
+    def followed():
+        try:
+            postgres.execute(advice)
+        except psycopg2.errors.ObjectInUse:  # in the middle of a try
+            return False
+        return True
+
+    eventually("the advice is followed", followed, every=0.2)
+    evictd.wait_until_ready(60)
+    assert not cache.exists("share:1")
+    cache.set("share:1", "old")
+    postgres.execute("update shares set of = 7")
+    scenarios.gone(cache, "share:1")
 
 
 def test_an_unchanged_large_value_never_becomes_a_key(postgres, cache, make_evictd):

@@ -2,6 +2,7 @@
 nothing but TLS protects those."""
 
 import random
+import threading
 
 import pytest
 import scenarios
@@ -136,3 +137,47 @@ def test_a_frozen_stream_is_replaced_before_the_server_gives_it_up(postgres, cac
     scenarios.gone(cache, "product:1")
     oracle.converge(postgres, evictd)
     oracle.assert_true_cache(postgres, cache, at_least=1)
+
+
+def set_ahead(frame, microseconds):
+    """The same frame from a server whose clock is ahead."""
+    dates = {KEEPALIVE: [HEADER + 9], DATA: [HEADER + 17]}[frame[HEADER]]
+    payload = HEADER + 25
+    if frame[HEADER] == DATA and frame[payload:payload + 1] == b"B":
+        dates.append(payload + 9)
+    if frame[HEADER] == DATA and frame[payload:payload + 1] == b"C":
+        dates.append(payload + 18)
+    for at in dates:
+        frame[at:at + 8] = (int.from_bytes(frame[at:at + 8], "big") + microseconds).to_bytes(8, "big")
+    return frame
+
+
+def test_the_backlog_of_a_server_whose_clock_is_ahead_is_no_lag_of_0(postgres, cache, middle, make_evictd):
+    """By the clocks alone, whatever such a server committed long ago was committed just now."""
+    hour = 3_600_000_000
+    middle.tamper = lambda frame: set_ahead(frame, hour)
+    evictd = make_evictd(postgres_url=f"{postgres.url(port=middle.port)}?sslmode=disable", postgres_more="heartbeat: 1h").start()
+    evictd.stop()
+    for _ in range(20):
+        postgres.execute("update products set price_cents = price_cents + 1 where id = 1")
+    stays("evictd is away", lambda: not evictd.is_running(), 3)
+    goes_on, commits = threading.Event(), []
+
+    def tamper(frame):
+        if frame[HEADER] == DATA and frame[HEADER + 25:HEADER + 26] == b"C":
+            commits.append(True)
+        if len(commits) > 10:
+            goes_on.wait(60)
+        return set_ahead(frame, hour)
+
+    middle.tamper = tamper
+    evictd.start(ready=False)
+    eventually("half of the backlog is read", lambda: len(commits) > 10)
+    try:
+        eventually("what was read is applied", lambda: evictd.metrics().sum("evictd_last_applied_commit_timestamp_seconds") > 0)
+        stays("the lag is not 0", lambda: evictd.metrics().sum("evictd_lag_seconds") > 0, 2)
+    finally:
+        goes_on.set()
+    oracle.converge(postgres, evictd)
+    oracle.assert_true_cache(postgres, cache, at_least=0)
+    eventually("it is current", lambda: evictd.metrics().sum("evictd_lag_seconds") == 0)

@@ -48,6 +48,8 @@ class FakeSource final : public Source {
   std::size_t changes_per_step = 3;
   bool heartbeat = false;
   SteadyTime::duration heartbeat_age{0};  // how long it took through the stream
+  // The server's clock, which dates the commits, is ahead of ours by so much, and the source knows. Absent: nobody knows.
+  std::optional<SystemTime::duration> clock_ahead;
   std::uint64_t foreign_bytes = 0;  // of WAL behind what the stream sends: another database's, or a long transaction's
   std::optional<std::uint64_t> retained_bytes;
   std::optional<std::int64_t> safe_bytes;
@@ -84,6 +86,7 @@ class FakeSource final : public Source {
 
   void step(Now now, std::size_t bytes_max, SourceHandler& handler) override {
     ++steps_;
+    now_ = now;
     if (!started_) return;
     if (!has_snapshots) look(now);
     if (connected_ && (!server_up || instance != connected_to_ || restart_wanted_ || slot_->lost || slot_->holder != this)) {
@@ -257,6 +260,11 @@ class FakeSource final : public Source {
     return std::nullopt;
   }
 
+  std::optional<SteadyTime> committed_at(SystemTime commit_time) const {
+    if (!clock_ahead) return std::nullopt;
+    return now_.steady - (now_.system - (commit_time - *clock_ahead));
+  }
+
   void stream(SourceHandler& handler) {
     if (next_ < slot_->gone_until && !in_transaction_) {
       next_ = slot_->gone_until;
@@ -273,7 +281,7 @@ class FakeSource final : public Source {
       if (!in_transaction_) {
         in_transaction_ = true;
         next_row_ = 0;
-        handler.on_begin({0, logged.xid, logged.commit_time, known_since(), logged.end - 1});
+        handler.on_begin({0, logged.xid, logged.commit_time, known_since(), logged.end - 1, committed_at(logged.commit_time)});
       }
       if (logged.truncate && next_row_ == 0) {
         handler.on_change(Change{Operation::kTruncate, &relation_, {}, {}});
@@ -298,6 +306,7 @@ class FakeSource final : public Source {
   }
 
   const FakeDatabase& database_;
+  Now now_;
   const std::shared_ptr<FakeSlot> slot_;
   Relation relation_;
   std::vector<std::string> named_;

@@ -1,4 +1,8 @@
 #include <fmt/core.h>
+#include <poll.h>
+
+#include <cstdio>
+#include <system_error>
 
 #include "daemon/app/audit_thread.h"
 #include "daemon/app/refresh_thread.h"
@@ -8,6 +12,7 @@
 #include "daemon/app/key_log.h"
 #include "daemon/app/key_trace.h"
 #include "daemon/app/loop.h"
+#include "daemon/base/shortage.h"
 #include "daemon/base/text.h"
 #include "daemon/version_text.h"
 
@@ -40,19 +45,20 @@ std::unique_ptr<RefreshThread> start_refresh(const Config& config, const CacheSe
   return std::make_unique<RefreshThread>(std::move(options));
 }
 
-}  // namespace
+constexpr int kPauseMs = 1'000;
 
-int run_command(const CommandLine& request) {
-  Signals signals(Hangup::kReloads);  // before any thread
+// The exit code. An error: nothing has begun. What std::thread throws where there is none is for the caller.
+Result<int> run(const CommandLine& request, Signals& signals) {
   Result<ValidConfig> config = load_config(request.config, process_environment);
-  if (!config) return report(config.error());
+  if (!config) return tl::unexpected(config.error());
   Result<RuleSet> rules = load_rules(**config);
-  if (!rules) return report(rules.error());
+  if (!rules) return tl::unexpected(rules.error());
   const Result<std::string> settings = settings_besides_rules((*config)->file);
-  if (!settings) return report(settings.error());
+  if (!settings) return tl::unexpected(settings.error());
 
   Log log((*config)->log_level, (*config)->log_format);
-  const auto failed = [&log](const Error& error) {
+  const auto failed = [&log](const Error& error) -> Result<int> {
+    if (error.kind == ErrorKind::kTransient) return tl::unexpected(error);
     log.error(error);
     return exit_code(error);
   };
@@ -120,6 +126,34 @@ int run_command(const CommandLine& request) {
              },
              Loop::kDrainMax, &activity, audit.get(), listeners});
   return loop.run();
+}
+
+// Where the machine, or a limit of the process, has nothing more to give to begin with.
+Result<int> run_if_it_can(const CommandLine& request, Signals& signals) {
+  try {
+    return run(request, signals);
+  } catch (const std::system_error& error) {
+    if (error.code() != std::errc::resource_unavailable_try_again) throw;
+    return fail(ErrorKind::kTransient, fmt::format("no thread to begin with: {}", error.what()), std::string(kThreadsHint));
+  }
+}
+
+}  // namespace
+
+// It comes back to what it lacked when it began as it does to what it lacks later.
+int run_command(const CommandLine& request) {
+  Signals signals(Hangup::kReloads);  // before any thread
+  std::string told;
+  while (true) {
+    const Result<int> exit = run_if_it_can(request, signals);
+    if (exit) return *exit;
+    if (exit.error().kind != ErrorKind::kTransient) return report(exit.error());
+    if (exit.error().text != told) std::fprintf(stderr, "evictd tries each second to begin: %s\n", exit.error().to_string().c_str());
+    told = exit.error().text;
+    pollfd signal{signals.descriptor(), POLLIN, 0};
+    (void)::poll(&signal, 1, kPauseMs);
+    if (signals.next() == Signal::kStop) return kExitDone;
+  }
 }
 
 }  // namespace evictd

@@ -19,6 +19,7 @@ using std::chrono::milliseconds;
 // Reads of the record that are our own, not the lane's.
 constexpr std::uint64_t kOwnLoad = 1ULL << 63U;
 constexpr milliseconds kGatherInterval{5};  // between two requests of keys that are not full
+constexpr milliseconds kPutOffUntold{5'000};  // for so long a service that purges nothing for now is not told of
 
 // What the sink of the record says, gathered during its step and looked at after it.
 struct StoreEvents final : SinkHandler {
@@ -148,7 +149,11 @@ class HttpSink final : public Sink {
     SinkStatus status;
     status.connected = announced_;
     status.state = state_text();
-    if (problem_) status.problem = problem_->text;
+    if (problem_) {
+      status.problem = problem_->text;
+    } else if (put_off_ && now_.steady - put_off_->first >= kPutOffUntold) {
+      status.problem = put_off_text();
+    }
     status.held_up = store_->status().held_up;
     EdgeStatus& edge = status.edge.emplace();
     edge.requests = {{"done", counts_.done}, {"partly", counts_.partly}, {"throttled", counts_.throttled},
@@ -302,6 +307,7 @@ class HttpSink final : public Sink {
         if (request.is_all) ++counts_.all;
         throttle_ = options_.throttled_first;
         is_throttled_ = false;
+        if (pause_until_ <= now_.steady) put_off_.reset();
         for (const Ticket ticket : request.all) one_done(ticket);
         for (const Want& want : request.keys) key_done(want);
         return;
@@ -333,6 +339,7 @@ class HttpSink final : public Sink {
   }
 
   void throttled(const EdgeVerdict& verdict) {
+    put_off(verdict);
     // 0, or a date that is over (its clock need not be ours), does not say when: asked again at once, it would be asked for ever.
     const bool says_when = verdict.retry_after && *verdict.retry_after > milliseconds(0);
     // Those that were under way together are refused together: that is one reason to wait, not several.
@@ -344,9 +351,21 @@ class HttpSink final : public Sink {
 
   void failed(Request request, const EdgeVerdict& verdict, SinkHandler& handler) {
     if (++request.tries >= options_.tries_max) return edge_fails(std::move(request), verdict, handler);
+    put_off(verdict);
     const milliseconds wait = strayed(options_.retry_first * (1 << (request.tries - 1)));
     pause_until_ = std::max(pause_until_, now_.steady + std::max(wait, verdict.retry_after.value_or(milliseconds(0))));
     again_.push_back(std::move(request));
+  }
+
+  void put_off(const EdgeVerdict& verdict) {
+    if (!put_off_) put_off_.emplace(now_.steady, "");
+    put_off_->second = verdict.problem;
+  }
+
+  // It has not purged for so long what it was asked to, and what is kept there may be stale for as long as it likes.
+  std::string put_off_text() const {
+    const auto seconds = std::chrono::ceil<std::chrono::seconds>(std::max(pause_until_ - now_.steady, SteadyTime::duration(0))).count();
+    return fmt::format("{} {}; it is asked again in {} s", service_.address(), put_off_->second, seconds);
   }
 
   void take_probe(Request request, const EdgeVerdict& verdict, SinkHandler& handler) {
@@ -355,6 +374,7 @@ class HttpSink final : public Sink {
         ++counts_.done;
         probe_.reset();
         problem_.reset();
+        put_off_.reset();
         is_throttled_ = false;
         backoff_ = options_.backoff_first;
         throttle_ = options_.throttled_first;
@@ -528,6 +548,7 @@ class HttpSink final : public Sink {
   std::optional<Error> problem_;
   std::string reported_class_;
   SteadyTime pause_until_{};
+  std::optional<std::pair<SteadyTime, std::string>> put_off_;  // since when it purges nothing, although it is asked, and its last answer
   SteadyTime gathered_at_{};  // when keys left last
   bool is_throttled_ = false;
   milliseconds backoff_{0};

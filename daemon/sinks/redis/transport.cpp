@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "daemon/base/descriptor.h"
+#include "daemon/base/special_file.h"
 #include "daemon/net/name_lookup.h"
 #include "daemon/sinks/redis/told_address.h"
 #include "mapping/check.h"
@@ -170,6 +171,12 @@ struct Transport::Impl {
 
   // The files are read again for each connection, so that renewed certificates are used.
   Result<void> begin_tls() {
+    for (const std::string* file : {&tls_files.ca_file, &tls_files.cert_file, &tls_files.key_file}) {
+      if (const auto why = why_not_to_open(*file)) {
+        close();
+        return fail(ErrorKind::kConnection, "cannot read the TLS file '" + *file + "': " + *why, std::string(kSpecialFileHint));
+      }
+    }
     ERR_clear_error();
     context.reset(SSL_CTX_new(TLS_client_method()));
     EVICTD_CHECK(context);

@@ -18,6 +18,7 @@
 #include <thread>
 #include <utility>
 
+#include "daemon/base/special_file.h"
 #include "daemon/sources/kafka/librdkafka.h"
 #include "daemon/sources/kafka/wanted_topic.h"
 #include "mapping/check.h"
@@ -163,6 +164,8 @@ Result<KafkaConf> make_kafka_conf(const KafkaOptions& options) {
                     fmt::format("use '{}' of the 'kafka' section", own[1]));
       }
     }
+    const auto why = name.starts_with("ssl.") && name.ends_with(".location") ? why_not_to_open(value) : std::nullopt;
+    if (why) return fail(ErrorKind::kUsage, fmt::format("the Kafka property '{}': {}", name, *why), std::string(kSpecialFileHint));
     switch (set(name, value)) {
       case RD_KAFKA_CONF_OK:
         break;

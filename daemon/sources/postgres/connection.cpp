@@ -8,6 +8,7 @@
 #include <chrono>
 #include <map>
 
+#include "daemon/base/special_file.h"
 #include "mapping/check.h"
 
 namespace evictd {
@@ -106,6 +107,14 @@ void PostgresConnection::poll_lookups(Now now) {
 
 void PostgresConnection::begin(Now now) {
   connect_deadline_ = now.steady + std::chrono::seconds(connect_seconds(conninfo_));
+  for (const char* keyword : {"sslrootcert", "sslcert", "sslkey", "sslcrl"}) {
+    const std::string file = conninfo_.get(keyword);
+    if (const auto why = why_not_to_open(file)) {
+      lose("", std::string(keyword) + " '" + file + "': " + *why);
+      failure_->hint = kSpecialFileHint;
+      return;
+    }
+  }
   connection_.reset(PQconnectStart(conninfo_.text().c_str()));
   if (connection_ == nullptr) return lose("", "out of memory");
   PQsetErrorVerbosity(connection_.get(), PQERRORS_VERBOSE);

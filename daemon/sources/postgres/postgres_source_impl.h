@@ -36,6 +36,7 @@
 #include "daemon/sources/postgres/replication.h"
 #include "daemon/sources/postgres/retries.h"
 #include "daemon/sources/postgres/rules_check.h"
+#include "daemon/sources/postgres/server_clock.h"
 #include "daemon/sources/postgres/slot_wait.h"
 #include "daemon/sources/postgres/snapshot_requests.h"
 #include "daemon/sources/postgres/snapshots.h"
@@ -206,6 +207,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   std::optional<std::pair<Lsn, std::string>> held_;  // a relation message whose name is being looked up
   WalClaims claims_;
   StreamXids xids_;
+  ServerClock clock_;
   std::string impossible_;  // what a begin said that cannot be
   AsStored as_stored_;
   Outage silence_;

@@ -33,6 +33,11 @@ std::uint64_t read_u64(std::string_view bytes, std::size_t offset) {
   return __builtin_bswap64(value);
 }
 
+// A date of the protocol: microseconds since 2000.
+SystemTime time_of(std::uint64_t date) {
+  return SystemTime(std::chrono::microseconds(static_cast<std::int64_t>(date + static_cast<std::uint64_t>(kPostgresEpoch))));
+}
+
 void append_u64(std::string& bytes, std::uint64_t value) {
   value = __builtin_bswap64(value);
   bytes.append(reinterpret_cast<const char*>(&value), sizeof(value));
@@ -194,12 +199,14 @@ std::optional<StreamMessage> ReplicationStream::read(bool may_receive) {
   StreamMessage message;
   if (bytes->front() == 'w' && bytes->size() >= 25) [[likely]] {
     message.start = Lsn{read_u64(*bytes, 1)};
+    message.sent = time_of(read_u64(*bytes, 17));
     message.payload = bytes->substr(25);
     return message;
   }
   if (bytes->front() == 'k' && bytes->size() == 18) {
     message.is_keepalive = true;
     message.server_end = Lsn{read_u64(*bytes, 1)};
+    message.sent = time_of(read_u64(*bytes, 9));
     reply_wanted_ = reply_wanted_ || (*bytes)[17] != 0;
     return message;
   }

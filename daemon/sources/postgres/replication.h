@@ -28,6 +28,7 @@ struct SystemIdentity {
 struct StreamMessage {
   bool is_keepalive = false;
   Lsn start;                 // of a data message; 0 for relation messages
+  SystemTime sent;           // by the server's clock
   Lsn server_end;            // of a keepalive: everything up to here was sent
   std::string_view payload;  // pgoutput's bytes, valid until the next read
 };

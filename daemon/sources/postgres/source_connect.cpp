@@ -344,6 +344,7 @@ void PostgresSource::streaming_began() {
   silence_.forget();
   pace_ = ReadPace();
   claims_.streaming();
+  clock_.forget();
   wanted_.streaming(now_.steady);
   retries_.works(confirmed_, now_.steady);
   if (as_stored_.is_on()) {

@@ -60,6 +60,7 @@ void PostgresSource::stream(std::size_t bytes_max) {
 }
 
 void PostgresSource::take_message(const StreamMessage& message) {
+  clock_.heard(message.sent, now_.steady);
   if (message.is_keepalive) {
     // Inside a transaction it says nothing: what comes next lies before it.
     if (decoder_.in_transaction()) return;
@@ -150,6 +151,7 @@ void PostgresSource::on_begin(const BeginMessage& begin) {
   }
   transaction.commit_time = begin.commit_time;
   transaction.place = begin.commit_lsn.value;
+  transaction.committed_at = clock_.ours_at(begin.commit_time, now_.steady);
   handler_->on_begin(transaction);
 }
 

@@ -65,6 +65,41 @@ def test_descriptors_that_are_used_up_are_failed_tries(postgres, redis, cache, m
     assert evictd.stop() == 0
 
 
+# Without signals it could not be asked to stop.
+@pytest.mark.parametrize("files", [4, 5])
+def test_no_descriptor_for_signals_is_a_failed_start(make_evictd, files):
+    evictd = make_evictd(rules=RULES)
+    ended = subprocess.run(["bash", "-c", f"ulimit -n {files}; exec {evictd.program} run -c {evictd.config}"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert "no descriptor to begin with: Too many open files" in ended.stderr and "hint: let evictd open more files" in ended.stderr
+
+
+SOMEBODY = "setpriv --reuid=54321 --regid=54321 --clear-groups"
+
+
+# Of files the configuration needs one, the port two; the port has a thread. The rights of root would pass the limit of threads.
+@pytest.mark.parametrize("user, limit, lacks", [("", "--nofile=6:", "let evictd open more files"), ("", "--nofile=8:", "let evictd open more files"),
+                                                (SOMEBODY, "--nproc=1:", "let evictd have more threads")])
+def test_what_is_used_up_at_the_start_is_waited_for(postgres, redis, cache, make_evictd, folder, user, limit, lacks):
+    if user and os.geteuid() != 0:
+        pytest.skip("only root can become a user of no other process")
+    evictd = make_evictd(rules=RULES)
+    os.chmod(folder, 0o755)
+    script = f"{folder}/limited"
+    with open(script, "w", encoding="utf-8") as file:
+        file.write(f'#!/bin/bash\nexec prlimit {limit} {user} {evictd.program} "$@"\n')
+    os.chmod(script, 0o755)
+    evictd.program = script
+    evictd.start(ready=False)
+    eventually("it says what it lacks", lambda: "evictd tries each second to begin: " in evictd.log_text() and lacks in evictd.log_text())
+    assert evictd.stop() == 0, "and can be asked to stop meanwhile"
+    evictd.start(ready=False)
+    eventually("it has begun once more", lambda: evictd.log_text().count(lacks) == 2)
+    subprocess.run([*user.split(), "prlimit", f"--pid={evictd.process.pid}", f"{limit.split('=')[0]}=1024:"], check=True)
+    evictd.wait_until_ready()
+    change_is_followed(postgres, cache)
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_what_is_printed_to_a_closed_descriptor_goes_into_no_connection(closed, postgres, redis, cache, make_evictd):
     """The next thing that is opened has the number of what was closed: here the connection to PostgreSQL."""

@@ -58,6 +58,34 @@ TEST_F(Lag, IsNotZeroAfterAReconnectionBeforeTheBacklogIsRead) {
   EXPECT_EQ(flow->status().lanes[0].lag, 0us);
 }
 
+// By the clocks alone, what such a server committed long ago was committed just now.
+TEST_F(Lag, IsNotZeroBeforeTheBacklogOfAServerWhoseClockIsAheadIsRead) {
+  source.clock_ahead = 1h;
+  source.sends_keepalives = false;
+  run(100ms);
+  source.server_up = false;
+  run(20s);
+  for (int i = 0; i < 50; ++i) {
+    const Xid xid = database.commit({i % 12}, false, now.system + 1h).xid;
+    database.make_visible(xid, now.steady);
+  }
+  run(5s);
+  source.server_up = true;
+  source.changes_per_step = 1;
+  bool is_half_read = false;
+  while (!source.has_sent_all()) {
+    is_half_read = is_half_read || status().last_applied_commit.has_value();
+    EXPECT_GT(status().lag, 4900ms);
+    run(10ms);
+  }
+  EXPECT_TRUE(is_half_read);
+  run(1s);
+  const Xid xid = database.commit({1}, false, now.system + 1h).xid;
+  database.make_visible(xid, now.steady);
+  run(100ms);
+  EXPECT_EQ(status().lag, 0us) << "committed in this connection";
+}
+
 // What comes behind it was written since.
 // A backlog holds heartbeats, too.
 TEST_F(Lag, IsNotZeroByAHeartbeatOfBeforeTheConnection) {

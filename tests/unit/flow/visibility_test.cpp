@@ -20,7 +20,7 @@ class VisibilityTest : public ::testing::Test {
     TransactionBegin begin;
     begin.xid = Xid{xid};
     begin.commit_time = SystemTime{} + 1h - age;
-    return visibility.is_hanging(begin, SystemTime{} + 1h);
+    return visibility.is_hanging(begin, Now{SteadyTime{} + 1h, SystemTime{} + 1h});
   }
 
   Visibility visibility{4ms, 5s};

@@ -161,6 +161,27 @@ TEST_F(HttpSink, A429IsWaitedForAsLongAsItSaysAndIsNoFailure) {
   EXPECT_EQ(asked, 2);
 }
 
+class PutOffBy : public HttpSink, public ::testing::WithParamInterface<int> {};
+INSTANTIATE_TEST_SUITE_P(Status, PutOffBy, ::testing::Values(429, 503), ::testing::PrintToStringParamName());
+
+// What is owed may stay stale there for as long as the service likes.
+TEST_P(PutOffBy, AServiceIsTold) {
+  make_connected();
+  std::atomic<bool> purges_again{false};
+  server.answer_with([&](const FakeRequest& request) {
+    return purges_again ? all_purged(request) : FakeReply::of(GetParam(), "", "Retry-After: 7\r\n");
+  });
+  const OrderBuilder order = keys({"a"});
+  submit(1, order);
+  until([&] { return sink->status().problem.has_value(); });
+  EXPECT_THAT(*sink->status().problem, HasSubstr("answered " + std::to_string(GetParam())));
+  EXPECT_THAT(*sink->status().problem, HasSubstr("; it is asked again in "));
+  EXPECT_EQ(journal.disconnects, 0);
+  purges_again = true;
+  until([&] { return is_done(1); });
+  EXPECT_FALSE(sink->status().problem.has_value());
+}
+
 TEST_F(HttpSink, A429WithoutRetryAfterIsBackedOffFrom) {
   make_connected();
   std::atomic<int> asked{0};
