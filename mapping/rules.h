@@ -23,7 +23,8 @@ enum class InvalidationKind : std::uint8_t { kKey, kTag, kPurge, kBump, kSurroga
 enum class RuleMode : std::uint8_t { kDelete, kStale };
 enum class TagsMode : std::uint8_t { kMembers, kLazy };
 enum class OnOverflow : std::uint8_t { kPurge, kStop };
-enum class AuditCompare : std::uint8_t { kText, kJson, kPaths };
+// kJsonOrText: as JSON where both are, else as texts.
+enum class AuditCompare : std::uint8_t { kText, kJson, kJsonOrText, kPaths };
 
 // Limits (G8) of one file, one rule, one key.
 inline constexpr std::size_t kRulesMax = 1000;
@@ -85,6 +86,7 @@ struct AuditInfo {
   // Parameters: for each column of the key's template an array of its texts, in the order of their first appearance
   // ($1, $2 ...). Answers with those columns first, then the value. Empty: values are not compared.
   std::string query;
+  bool is_of_refresh = false;  // it is that of `refresh`, where the rule has no other: then columns may stand behind the value
   AuditCompare compare = AuditCompare::kText;
   std::vector<AuditPath> paths;  // kPaths
   Place place;

@@ -6,6 +6,7 @@
 #include <map>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "mapping/did_you_mean.h"
 #include "mapping/json_path.h"
@@ -112,8 +113,9 @@ class RuleParser {
     read_columns("immutable", rule_.immutable, immutable_place);
     read_reader_settings();
     read_caches();
-    if (const YamlNode* audit = map_.find("audit")) read_audit(*audit);
     if (const YamlNode* refresh = map_.find("refresh")) read_refresh(*refresh);
+    audit_as_refreshed();
+    if (const YamlNode* audit = map_.find("audit")) read_audit(*audit);
     check_together();
     follow_matches();
     return map_.finish();
@@ -340,11 +342,21 @@ class RuleParser {
     }
   }
 
+  // What evictd would fill a key with is what it should hold.
+  void audit_as_refreshed() {
+    if (info_.refresh.query.empty()) return;
+    info_.audit.query = info_.refresh.query;
+    info_.audit.is_of_refresh = true;
+    info_.audit.compare = AuditCompare::kJsonOrText;
+    info_.audit.place = info_.refresh.place;
+  }
+
   void read_audit(const YamlNode& node) {
     AuditInfo& audit = info_.audit;
     audit.place = node.place;
     YamlMap map(node, "'audit'");
-    if (const YamlNode* query = map.require("query")) {
+    if (const YamlNode* query = audit.is_of_refresh ? map.find("query") : map.require("query")) {
+      if (std::exchange(audit.is_of_refresh, false)) audit.compare = AuditCompare::kText;
       read_query(map, *query, "audit", kAuditQueryBytesMax, audit.query);
       // Of the rule's own row a key can be met by its row.
       const bool is_joined = !rule_.templates.empty() && rule_.templates[0].lookup != kOwnRow;

@@ -118,7 +118,7 @@ struct AuditDatabase::Impl {
   std::map<std::uint32_t, std::string> prepared;  // what is wrong with a rule's query, empty: nothing
   std::uint64_t questions = 0;
 
-  std::string what(std::uint32_t rule) const { return fmt::format("the audit's query of rule '{}'", rules.rules()[rule].name); }
+  std::string what(std::uint32_t rule) const { return fmt::format("the {}'s query of rule '{}'", rules.rules()[rule].audit.is_of_refresh ? "refresh" : "audit", rules.rules()[rule].name); }
 
   SteadyTime connected_at{};
   SteadyTime used_at{};

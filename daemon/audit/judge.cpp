@@ -171,25 +171,28 @@ Judgement judge_marker(const RuleInfo& rule, std::string_view marker, std::int64
 
 Judgement judge_content(const RuleInfo& rule, std::string_view value, const AuditAnswer& answer, JsonReader& json) {
   if (rule.audit.compare == AuditCompare::kPaths) return judge_paths(rule.audit, value, answer, json);
-  if (answer.values.size() != 1) {
+  const std::string_view whose = rule.audit.is_of_refresh ? "the query of 'refresh'" : "the audit's query";
+  if (answer.values.size() != 1 && !rule.audit.is_of_refresh) {  // behind a refresh's value there may be its tags
     return unknown(fmt::format("expected one column behind the key's own in the audit's answer, got {}", answer.values.size()));
   }
   const std::optional<std::string>& wanted = answer.values[0];
+  if (!wanted && rule.audit.is_of_refresh) return unknown("the query of 'refresh' has no value for it, and readers may have one");
   if (!wanted) return suspect("the audit's query says that nothing may be cached for this key");
-  if (rule.audit.compare == AuditCompare::kText) {
-    return value == *wanted ? fresh() : suspect("it is not the text that the audit's query answers with");
-  }
+  const auto judge_text = [&] { return value == *wanted ? fresh() : suspect(fmt::format("it is not the text that {} answers with", whose)); };
+  if (rule.audit.compare == AuditCompare::kText) return judge_text();
   switch (json.same(value, *wanted)) {
     case JsonSame::kSame:
       return fresh();
     case JsonSame::kFirstInvalid:
+      if (rule.audit.compare == AuditCompare::kJsonOrText) return judge_text();
       return unknown("the cached value is no JSON");
     case JsonSame::kSecondInvalid:
-      return unknown("what the audit's query answers with is no JSON");
+      if (rule.audit.compare == AuditCompare::kJsonOrText) return judge_text();
+      return unknown(fmt::format("what {} answers with is no JSON", whose));
     case JsonSame::kDifferent:
       break;
   }
-  return suspect("it is not the JSON that the audit's query answers with");
+  return suspect(fmt::format("it is not the JSON that {} answers with", whose));
 }
 
 Judgement judge(const RuleInfo& rule, const Presence& presence, std::int64_t filled_since, const AuditFacts& facts,

@@ -207,6 +207,17 @@ def test_plain_values_are_compared_with_the_query(postgres, cache, make_evictd):
     assert "with 95 % confidence" in text.stdout
 
 
+def test_values_of_a_rule_that_is_refreshed_are_compared_with_what_that_fills(postgres, cache, make_evictd):
+    evictd = make_evictd(rules("{table: public.products, keys: ['product:{id}'], fill: checked, refresh: {query: \"%s\", ttl: 10m}}" % QUERY)).start()
+    fill_all(postgres, cache)
+    assert audit(evictd)[0]["fresh"] == 100
+    cache.set("product:7", "spoiled", keepttl=True)  # beside evictd_fill: its marker says that all is well
+    counts, findings, code, _ = audit(evictd, "--fix")
+    assert (code, counts["checked"], counts["stale"], [one["key"] for one in findings]) == (1, 100, 1, ["product:7"])
+    assert "the query of 'refresh'" in findings[0]["reason"], findings
+    assert audit(evictd)[1] == []
+
+
 # Keys of a joined table: how many products a category has, by the category's name.
 COUNTS = "select c.name, count(p.id)::text from categories c left join products p on p.category_id = c.id where c.name = any($1) group by 1"
 JOINED = ("{name: counts, table: products, via: {category: {table: categories, match: {id: category_id}}}, "

@@ -211,12 +211,12 @@ def rule():
         "caches": texts(FILLED, "the caches it acts on; all when not set"),
         "audit": settings({
             "query": dict(FILLED, maxLength=16384, description="the value that should be cached: the key's columns, then the value; "
-                          "$1, $2 ... are arrays of the key's columns"),
+                          "$1, $2 ... are arrays of the key's columns; that of 'refresh' when not set"),
             "compare": described({"anyOf": [{"enum": ["text", "json"]}, {
                 "type": "object", "minProperties": 1, "maxProperties": 64, "additionalProperties": FILLED,
                 "propertyNames": {"pattern": r"^[^.]+(?:\.[^.]+){0,15}$"}}],
                 "description": "how: bytes, JSON, or paths into the cached JSON with their columns"}, "text"),
-        }, ["query"], "how evictd audit compares values with the database"),
+        }, [], "how evictd audit compares values with the database", null=False),
         "refresh": settings({
             "query": dict(FILLED, maxLength=16384, description="the value to be stored: the key's columns, then the value, perhaps 'tags' and 'lazy_tags'; "
                           "$1, $2 ... are arrays of the key's columns"),

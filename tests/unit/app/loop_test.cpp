@@ -239,7 +239,7 @@ TEST_F(LoopTest, NewRulesThatNobodyCanCompareNowAreTakenLater) {
                               ElementsAre("rules that were to be reloaded are not in force: PostgreSQL is not connected"));
                   EXPECT_TRUE(eventually([this] { return board_.read()->rules->size() == 2; }));
                   EXPECT_TRUE(eventually([this] { return board_.read()->reload_problem.empty(); }));
-                  EXPECT_TRUE(is_ready());
+                  EXPECT_TRUE(eventually([this] { return is_ready(); }));
                   const std::string page = metrics_.text(nullptr, read_clocks());
                   EXPECT_THAT(page, HasSubstr(R"(evictd_rules_reload_total{outcome="failure"} 1)"));
                   EXPECT_THAT(page, HasSubstr(R"(evictd_rules_reload_total{outcome="success"} 1)"));

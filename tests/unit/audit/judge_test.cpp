@@ -284,6 +284,28 @@ TEST(AuditDecision, WhereThereIsAQueryItJudges) {
   EXPECT_EQ(judge(rule, checked_value(), 0, facts, json).verdict, AuditVerdict::kFresh);
 }
 
+TEST(AuditRules, ARefreshsQueryComparesAsJsonWhereBothAreAndMayAnswerWithTags) {
+  JsonReader json;
+  RuleInfo rule = checked_rule();
+  rule.audit.query = "select 1";
+  rule.audit.is_of_refresh = true;
+  rule.audit.compare = AuditCompare::kJsonOrText;
+  AuditFacts facts = facts_of("120:120:", {{99, ""}});
+  facts.has_query = true;
+  const auto verdict = [&](const std::string& cached, std::optional<std::string> wanted) {
+    Presence presence = checked_value();
+    presence.value = cached;
+    facts.answer = AuditAnswer{{"v", "tags"}, {false, false}, {std::move(wanted), "{t:1}"}};
+    return judge(rule, presence, 0, facts, json).verdict;
+  };
+  EXPECT_EQ(verdict(R"({"a": 1, "b": 2})", R"({"b":2,"a":1})"), AuditVerdict::kFresh);
+  EXPECT_EQ(verdict(R"({"a": 1})", R"({"a":2})"), AuditVerdict::kSuspect);
+  EXPECT_EQ(verdict("red", "red"), AuditVerdict::kFresh);
+  EXPECT_EQ(verdict("red", "blue"), AuditVerdict::kSuspect);
+  EXPECT_EQ(verdict("red", R"({"a":2})"), AuditVerdict::kSuspect);
+  EXPECT_EQ(verdict("red", std::nullopt), AuditVerdict::kUnknown);
+}
+
 TEST(AuditRules, WhichRulesCannotBeAudited) {
   EXPECT_EQ(why_not_audited(checked_rule(), false), "");
   RuleInfo plain = checked_rule();

@@ -101,5 +101,25 @@ TEST(KeyShape, TheAuditOfARule) {
   EXPECT_EQ(rules.rules()[2].audit.query, "");
 }
 
+TEST(KeyShape, WhatARuleIsRefreshedByIsItsAudit) {
+  const RuleSet rules = rules_from(R"x(
+- {table: a, keys: ["a:{id}"], fill: checked, refresh: {query: "select id, x from a where id = any($1)", ttl: 1m}}
+- {table: b, keys: ["b:{id}"], fill: checked, refresh: {query: "select id, x from b where id = any($1)", ttl: 1m}, audit: {compare: {x: x}}}
+- {table: c, keys: ["c:{id}"], fill: checked, refresh: {query: "select id, x from c where id = any($1)", ttl: 1m}, audit: {query: "select id, y from c where id = any($1)"}}
+- {table: d, keys: ["d:{id}"], fill: checked, refresh: {stream: "evictd:refresh"}}
+)x");
+  const auto& all = rules.rules();
+  EXPECT_EQ(all[0].audit.query, all[0].refresh.query);
+  EXPECT_TRUE(all[0].audit.is_of_refresh);
+  EXPECT_EQ(all[0].audit.compare, AuditCompare::kJsonOrText);
+  EXPECT_EQ(all[1].audit.query, all[1].refresh.query);
+  EXPECT_TRUE(all[1].audit.is_of_refresh);
+  EXPECT_EQ(all[1].audit.compare, AuditCompare::kPaths);
+  EXPECT_EQ(all[2].audit.query, "select id, y from c where id = any($1)");
+  EXPECT_FALSE(all[2].audit.is_of_refresh);
+  EXPECT_EQ(all[2].audit.compare, AuditCompare::kText);
+  EXPECT_EQ(all[3].audit.query, "");
+}
+
 }  // namespace
 }  // namespace evictd::test
