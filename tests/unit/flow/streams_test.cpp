@@ -236,13 +236,13 @@ TEST_F(Streams, WhatOthersWriteWhileThisOneStartsIsNoRollback) {
   begin();
   turn_until([&] { return sink.status().connected; });
   for (int i = 0; i < 3; ++i) turn();
+  // Read anew when the cache comes again, and when the source has facts.
   write_of_another(3);
-  for (const bool reconnects : {false, true}) {
-    if (reconnects) sink.cut(0);
-    turn_until([&] { return sink.status().connected; });
-    for (int i = 0; i < 3; ++i) turn();
-    write_of_another(2);
-  }
+  sink.cut(0);
+  turn_until([&] { return !sink.status().connected; });
+  turn_until([&] { return sink.status().connected; });
+  for (int i = 0; i < 3; ++i) turn();
+  write_of_another(2);
   source.is_away = false;
   turn_until([&] { return flow->status().not_ready.empty(); });
   EXPECT_EQ(observer.gaps, 0) << said;
