@@ -148,7 +148,8 @@ def test_an_answer_that_does_not_fit_on_the_disk_is_a_failure(command, postgres,
 def fill_products(postgres, cache):
     token = postgres.value("select pg_current_snapshot()::text")
     for number in range(1, 101):
-        assert cache.fcall("evictd_fill", 2, f"product:{number}", f"evictd:{{product:{number}}}", token, 600_000, "x") == 1
+        name = postgres.value("select name from products where id = %s", (number,)) or "x"
+        assert cache.fcall("evictd_fill", 2, f"product:{number}", f"evictd:{{product:{number}}}", token, 600_000, name) == 1
 
 
 CHECKED = """
