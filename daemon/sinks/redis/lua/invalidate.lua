@@ -193,14 +193,16 @@ local function decide_filled(text, wanted, fresh, c)
   filled, xmin, xmax = exact(filled), exact(xmin), exact(xmax)
   if not filled or not xmin or not xmax or xmin > xmax or string.find(wanted, '~', 1, true) then return nil end
   if filled < c.trust_since then return 'delete', fresh end
-  local proven = c.trust_filled
+  local proven, newest = c.trust_filled, 0
   if proven then
     for digits in string.gmatch(wanted, '%d+') do
       work_of_text(running)
       local xid = exact(digits)
+      if xid and xid > newest then newest = xid end
       if not xid or xid >= xmax or xid >= xmin and string.find(',' .. running .. ',', ',' .. digits .. ',', 1, true) then proven = false end
     end
   end
+  if newest > 0 and is_ahead(xmax, newest, c) then return 'delete', fresh end
   if proven then return 'kept' end
   return 'delete', fresh .. ' n' .. version
 end

@@ -433,6 +433,18 @@ local function same_epoch(epoch, c)
   return since ~= nil and since >= c.trust_since
 end
 
+-- How many transactions a reader's snapshot may be ahead of what a command knows: of its own transactions, and of its snapshot.
+local AHEAD_MAX = 65536
+
+-- Whether nobody can have seen what a filled marker claims, everything below `xmax`: no server of this history has come so far. It is made
+-- up, or a token of another database, and would keep its value for as long as the numbers take to get there.
+--   newest  of the command's transactions
+local function is_ahead(xmax, newest, c)
+  if xmax <= newest + AHEAD_MAX then return false end
+  local known = c.snapshot and parse_snapshot(c.snapshot)
+  return not known or known.row ~= nil or xmax > known.xmax + AHEAD_MAX
+end
+
 -- The heart: what an invalidation does to a marker that is there (design table, rows 2 to 4).
 --   text    of the marker
 --   wanted  tokens of this invalidation, as text; those born settled carry their 's'
@@ -451,9 +463,13 @@ local function decide(text, wanted, c)
     local version = parse_version(marker.a)
     if not version then return 'delete', fresh end
     local proven = c.trust_filled and not c.unconditional
+    local newest = version.xmax and 0
     for _, token in ipairs(list) do
       if proven and not filled_sees(version, filled, token.id) then proven = false end
+      local xid = newest and exact(token.id)
+      newest = xid and (xid > newest and xid or newest)
     end
+    if newest and is_ahead(version.xmax, newest, c) then return 'delete', fresh end
     if proven then return 'kept' end
     -- The next fill must not go back behind the value that was here either.
     return 'delete', fresh .. ' n' .. marker.a

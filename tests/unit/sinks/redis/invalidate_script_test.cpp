@@ -218,6 +218,27 @@ TEST_F(InvalidateScript, FilledValueThatDoesNotSeeItIsDeleted) {
   }
 }
 
+// A token of another database, or one that somebody made up: it would keep its value until the numbers have got there.
+TEST_F(InvalidateScript, WhatClaimsToHaveSeenMoreThanThereWasProvesNothing) {  // G5
+  for (const std::string version : {"4000000000:4000000000:", "4000000000", "70000:70000:", "5:70000:6"}) {
+    for (const std::string snapshot : {"0", "0 1000:1000:"}) {
+      SCOPED_TRACE(version + " " + snapshot);
+      redis().command({"FLUSHALL"});
+      ASSERT_EQ(fill("k", version), 1);
+      EXPECT_EQ(invalidate("k", "1000", {.flags = "if", .trust_since = snapshot}), "deleted");
+      EXPECT_EQ(marker("k"), "t e/1 1000") << "nor does the next fill have to reach it";
+      EXPECT_EQ(fill("k", "1001:1001:"), 1);
+    }
+  }
+  // Readers are ahead of what the daemon knows by what was given out since; and its snapshot may be newer than what it works off.
+  redis().command({"FLUSHALL"});
+  ASSERT_EQ(fill("k", "60000:60000:"), 1);
+  EXPECT_EQ(invalidate("k", "1000", {.flags = "if"}), "kept");
+  ASSERT_EQ(fill("l", "900000:900000:"), 1);
+  EXPECT_EQ(invalidate("l", "1000", {.flags = "if", .trust_since = "0 890000:890000:"}), "kept");
+  EXPECT_EQ(invalidate("l", "1000", {.flags = "if"}), "deleted");
+}
+
 TEST_F(InvalidateScript, FillAfterADeletedFillMayNotGoBackBehindIt) {  // G3
   fill("k", "20:25:21");
   invalidate("k", "19");  // untrusted: deleted although it was seen

@@ -485,7 +485,7 @@ TEST(ReaderLibrary, ItsVersionGrowsWithItsText) {
   for (const bool is_cluster : {false, true}) {
     for (const char c : function_library(std::chrono::seconds(60), is_cluster)) digest = (digest ^ static_cast<unsigned char>(c)) * 0x100000001b3;
   }
-  EXPECT_EQ(std::pair(kLibraryVersion, digest), std::pair(7, std::uint64_t{14834866550593139632u}))
+  EXPECT_EQ(std::pair(kLibraryVersion, digest), std::pair(7, std::uint64_t{7707852597061289750u}))
       << "the functions' text has changed: raise kLibraryVersion if readers can notice, and put both numbers here";
 }
 
