@@ -228,7 +228,9 @@ def rule():
             "maxlen": number(1, 100_000_000, "about how many entries the stream keeps", default=100_000),
         }, what="keys that a delete hit are filled anew", null=False, anyOf=[{"required": ["query", "ttl"]}, {"required": ["stream"]}]),
     }, ["table"], anyOf=[{"required": [one]} for one in ("keys", "tags", "bump", "purge", "surrogate_keys", "semantic")],
-       dependentRequired={})
+       dependentRequired={}, dependentSchemas={"audit": {"anyOf": [
+           {"properties": {"audit": {"required": ["query"]}}},
+           {"required": ["refresh"], "properties": {"refresh": {"required": ["query"]}}}]}})
 
 
 RULES = {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"$ref": "#/$defs/rule"}}
