@@ -76,9 +76,10 @@ if [ "$fuzz_seconds" -gt 0 ]; then
 fi
 
 say "tests"
-# Two at a time even on larger machines: the tests with servers run several busy processes each.
+# Two at a time even on larger machines: the tests with servers run several busy processes each, and count for two. Of those that
+# mostly wait, four.
 code=0
-ctest --preset "$preset" --parallel 2 --no-tests=error "${selection[@]}" || code=$?
+ctest --preset "$preset" --parallel 4 --no-tests=error "${selection[@]}" || code=$?
 if [ "$code" != 0 ]; then
   grep -E '^(FAILED|ERROR) tests/|^E  ' "build/$preset/Testing/Temporary/LastTest.log" | cut -c1-300 | tail -n 40 || true
 fi
