@@ -74,7 +74,7 @@ class Housekeeping final : public ReplyReceiver {
     }
     if (tag == kResyncTag) return read_count(reply, kChannelsMax).has_value();
     if (const auto asked = loading.find(tag); asked != loading.end()) {
-      if (!is_text_or_nil(reply)) return false;
+      if (!may_be_of_record(reply)) return false;
       take_loaded(asked, reply);
       return true;
     }
@@ -147,11 +147,13 @@ class Housekeeping final : public ReplyReceiver {
  private:
   static constexpr std::uint64_t kChannelsMax = 1'000'000;
 
+  static bool may_be_of_record(const Reply& reply) { return is_text_or_nil(reply) || reply.kind == Reply::Kind::kTooLong; }
+
   // A script replies the length of the text that is stored now, or that another record is there; SET ... GET what was there.
   bool take_saved(std::map<std::uint64_t, Saving>::iterator found, const Reply& reply) {
     const Saving& asked = found->second;
     if (asked.way == Saving::Way::kSet && asked.former) {
-      if (!is_text_or_nil(reply)) return false;
+      if (!may_be_of_record(reply)) return false;
       std::optional<Record> there;
       if (reply.kind == Reply::Kind::kText) {
         if (auto record = record_from_text(reply.text)) there = std::move(*record);
@@ -197,6 +199,7 @@ class Housekeeping final : public ReplyReceiver {
   void take_loaded(std::map<std::uint64_t, std::uint64_t>::iterator asked, const Reply& reply) {
     Loaded& answer = loaded.emplace_back(Loaded{asked->second, std::nullopt});
     loading.erase(asked);
+    answer.is_unreadable = reply.kind == Reply::Kind::kTooLong;
     if (reply.kind != Reply::Kind::kText) return;
     if (auto record = record_from_text(reply.text)) {
       answer.record = std::move(*record);

@@ -289,6 +289,9 @@ SessionResult<void> Session::take_own(Script loaded, const Reply& reply, SteadyT
           record_problem_ =
               std::move(record.error()).within("the record '" + record_key_ + "' is unreadable");
         }
+      } else if (reply.kind == Reply::Kind::kTooLong) {
+        record_problem_ = Error{ErrorKind::kData, "the record '" + record_key_ + "' is unreadable: expected at most " + std::to_string(kRecordBytesMax) +
+                                                      " bytes, got " + std::to_string(reply.integer), {}};
       } else if (reply.kind != Reply::Kind::kNil) {
         break;
       }

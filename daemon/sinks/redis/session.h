@@ -20,6 +20,7 @@
 #include <string_view>
 
 #include "daemon/base/clock.h"
+#include "daemon/sinks/redis/record_text.h"
 #include "daemon/sinks/redis/resp.h"
 #include "daemon/sinks/redis/scripts.h"
 #include "daemon/sinks/redis/url.h"
@@ -163,7 +164,8 @@ class Session {
   std::string probe_key_;
 
   SessionState state_ = SessionState::kClosed;
-  ReplyReader reader_;
+  // What a record may have: of any other text that long, whoever waits for it says that it is none.
+  ReplyReader reader_{ReplyLimits{.text_bytes = kRecordBytesMax}};
   std::string output_;
   std::uint64_t dropped_ = 0;         // bytes of output that are gone from its front
   std::uint64_t answered_ = 0;        // where the last command ended that was replied to, counted likewise

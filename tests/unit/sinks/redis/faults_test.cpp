@@ -261,6 +261,17 @@ TEST_F(FaultsTest, RecordThatCannotBeReadIsTold) {
             "of the record)");
 }
 
+// Whoever may write it can make it any length: that must not keep evictd out for as long as it lies there.
+TEST_F(FaultsTest, RecordThatIsTooLongIsNoneToBeRead) {
+  server_->client().set("evictd:record:evictd", "evictd-record 3\n" + std::string(17 << 20, 'x'));
+  connect();
+  EXPECT_FALSE(journal().last_connected.record.has_value());
+  EXPECT_THAT(driven_->sink().status().state, HasSubstr("the record 'evictd:record:evictd' is unreadable: expected at most 4194304 bytes, got 17825808"));
+  driven_->sink().load_record(1);
+  ASSERT_TRUE(driven_->until([&] { return journal().records_loaded.size() == 1; }));
+  EXPECT_EQ(journal().disconnects, 0);
+}
+
 TEST_F(FaultsTest, StatusTellsEvictedKeysAndFills) {
   connect();
   ASSERT_TRUE(driven_->until([&] { return !driven_->sink().status().fills.empty(); }));
