@@ -2,6 +2,14 @@
 #include "daemon/sinks/http/service.h"
 
 #include <gmock/gmock.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
 
 namespace evictd {
 namespace {
@@ -232,6 +240,30 @@ TEST(TokenBucket, LetsABurstThroughAndThenThePace) {
   EXPECT_GT(bucket.next(start + 1h), start + 1h);
   TokenBucket endless({0, 1000ms, 1});
   EXPECT_EQ(endless.next(start), start);
+}
+
+// libcurl opens it by its name, and would wait there for whoever writes: with it the loop.
+TEST(Edge, APipeInPlaceOfItsAuthoritiesKeepsNobodyWaiting) {
+  std::string folder = (std::filesystem::temp_directory_path() / "evictd-pipe-XXXXXX").string();
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  const std::string pipe = folder + "/pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  ASSERT_EQ(::bind(listener, reinterpret_cast<const sockaddr*>(&address), length), 0);
+  ASSERT_EQ(::listen(listener, 1), 0);
+  ASSERT_EQ(::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &length), 0);
+  HttpClientOptions options;
+  options.ca_file = pipe;
+  const HttpClient::Finished finished = ask_http({"GET", "https://127.0.0.1:" + std::to_string(ntohs(address.sin_port)) + "/", {}, ""}, options);
+  EXPECT_FALSE(finished.answer.has_value());
+  EXPECT_EQ(finished.error_class, "tls");
+  EXPECT_THAT(finished.problem, HasSubstr("ca '" + pipe + "': expected a file, got a pipe, device or socket"));
+  ::close(listener);
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

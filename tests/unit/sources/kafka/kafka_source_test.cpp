@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
@@ -981,6 +983,18 @@ TEST(KafkaOptionsTest, NameTheBadPropertyAndNeverItsValue) {
             "bad value of the Kafka property 'security.protocol'\n"
             "hint: librdkafka's CONFIGURATION.md says what it may be");
   EXPECT_EQ(refusal("group.instance.id", "evictd-1"), "accepted");
+}
+
+// librdkafka opens it by its name, and would wait there for whoever writes.
+TEST(KafkaOptionsTest, APipeWhereAFileBelongsKeepsNobodyWaiting) {
+  std::string name = (std::filesystem::temp_directory_path() / "evictd-pipe-XXXXXX").string();
+  ASSERT_NE(::mkdtemp(name.data()), nullptr);
+  const std::string pipe = name + "/pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  for (const std::string property : {"ssl.ca.location", "ssl.certificate.location", "ssl.key.location"}) {
+    EXPECT_THAT(refusal(property, pipe), HasSubstr("the Kafka property '" + property + "': expected a file, got a pipe, device or socket"));
+  }
+  std::filesystem::remove_all(name);
 }
 
 TEST(KafkaOptionsTest, CheckThePatterns) {
