@@ -43,7 +43,7 @@ constexpr std::array<const char*, kOutcomeCount> kOutcomes = {"deleted", "absent
 constexpr std::array kPostgresGaps = {
     "slot_missing",   "slot_lost",      "slot_moved",      "epoch_changed", "publication_missing",
     "record_missing", "source_changed", "table_recreated", "table_added",   "unpublished",
-    "partitions_changed", "table_changed", kRollbackGap, "parked"};
+    "partitions_changed", "table_changed", "stream_incomplete", kRollbackGap, "parked"};
 constexpr std::array kKafkaGaps = {"offset_out_of_range", "offsets_lost", "topic_recreated",
                                    "record_missing", kRollbackGap, "parked"};
 constexpr std::array kErrorClasses = {

@@ -51,6 +51,29 @@ def test_a_keepalive_from_beyond_the_servers_end_is_not_acknowledged(postgres, c
     assert evictd.metrics().sum("evictd_gaps_total") == 0
 
 
+def test_what_the_stream_leaves_out_is_a_gap(postgres, cache, middle, make_evictd):  # G6
+    """Whole transactions are taken out, and the server's keepalives say that it has passed them."""
+    evictd = make_evictd(postgres_url=f"{postgres.url(port=middle.port)}?sslmode=disable", postgres_more="heartbeat: 1s").start()
+    keys = [f"product:{product}" for product in range(1, 11)]
+    scenarios.cached(cache, postgres, *keys)
+    middle.tamper = lambda frame: b"" if frame[HEADER] == DATA else bytes(frame)
+    postgres.execute("update products set price_cents = price_cents + 1 where id <= 10")
+    scenarios.gone(cache, *keys)
+    assert evictd.metrics().sum("evictd_gaps_total", reason="stream_incomplete") > 0
+    eventually("readiness says why", lambda: "the stream leaves out what was committed" in evictd.http("/readyz")[1])
+    middle.tamper = bytes
+    evictd.wait_until_ready()
+    seen = evictd.metrics().sum("evictd_gaps_total")
+    ages = []
+
+    def came_back(times):
+        ages.append(evictd.metrics().sum("evictd_heartbeat_age_seconds"))
+        return sum(later < earlier for earlier, later in zip(ages, ages[1:])) >= times
+
+    eventually("the messages come back again", lambda: came_back(3))
+    assert evictd.metrics().sum("evictd_gaps_total") == seen
+
+
 @pytest.mark.parametrize("bit", [11, 25])
 def test_a_transaction_that_the_server_never_began_is_not_waited_for(postgres, cache, middle, evictd, bit):
     flipped = []

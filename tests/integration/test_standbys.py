@@ -7,6 +7,7 @@ import pytest
 
 from harness import daemon, oracle
 from harness.waiting import eventually
+from hostile.middle import Middle
 from readers.standby import Standby, either, fail_over
 
 RULES = "- {table: products, keys: ['product:{id}']}\n"
@@ -55,6 +56,28 @@ def test_a_failover_takes_what_only_the_old_primary_had(postgres, redis, cache, 
         fail_over(postgres, standby, cache, evictd, "slot_missing")
     finally:
         evictd.stop()
+
+
+def test_an_old_primary_that_streams_on_is_left_for_the_one_that_answers(postgres, redis, cache, make_standby, folder):  # G6
+    """Something in between sends new connections to the new primary, which has a slot and a publication of the same names; nobody has
+    ended the old one. What is written to the new one comes in no stream that evictd reads."""
+    standby = make_standby(postgres)
+    between = Middle(postgres.port)
+    evictd = daemon.Evictd(f"{folder}/evictd", f"{postgres.url(port=between.port)}?sslmode=disable", redis.url(), RULES).start()
+    try:
+        standby.execute("select pg_promote()")
+        standby.execute("select pg_create_logical_replication_slot('evictd', 'pgoutput')")
+        between.target_port = standby.port
+        postgres.execute("select pg_terminate_backend(pid) from pg_stat_activity"
+                         " where application_name like 'evictd%' and backend_type = 'client backend'")
+        cache.set("product:7", "old")
+        standby.execute("update products set name = name || '.' where id = 7")
+        eventually("the key is gone", lambda: not cache.exists("product:7"), 30)
+        assert "nobody uses slot 'evictd'" in evictd.log_text()
+        evictd.wait_until_ready()
+    finally:
+        evictd.stop()
+        between.stop()
 
 
 def test_what_a_reader_of_the_lost_history_fills_after_the_repair_does_not_stay(postgres, redis, cache, make_standby, folder):  # G3, G6

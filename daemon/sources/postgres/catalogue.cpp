@@ -336,14 +336,11 @@ Result<void> Catalogue::drop_publication(const std::string& publication) {
   return {};
 }
 
-Result<void> Catalogue::emit_message(const std::string& prefix, const std::string& content) {
-  auto done = run<bool>([&](CatalogueSession& session) {
-    session.query(fmt::format("select pg_logical_emit_message(true, {}, {})", session.quote(prefix),
-                              session.quote(content)));
-    return true;
+Result<Lsn> Catalogue::emit_message(const std::string& prefix, const std::string& content) {
+  return run<Lsn>([&](CatalogueSession& session) {
+    session.query(fmt::format("select pg_logical_emit_message(true, {}, {})", session.quote(prefix), session.quote(content)));
+    return lsn_of(session.query("select pg_current_wal_insert_lsn()").at(0).at(0));
   });
-  if (!done) return tl::unexpected<Error>(std::move(done.error()));
-  return {};
 }
 
 Result<std::vector<std::vector<std::string>>> Catalogue::query(const std::string& statement) {

@@ -236,8 +236,8 @@ class Catalogue {
   // Ends the session that holds the slot, if it is still that process.
   Result<void> end_holder(const std::string& slot, int pid);
   Result<void> drop_publication(const std::string& publication);
-  // A logical message in a transaction of its own.
-  Result<void> emit_message(const std::string& prefix, const std::string& content);
+  // A logical message in a transaction of its own. -> where the WAL was once that had committed.
+  Result<Lsn> emit_message(const std::string& prefix, const std::string& content);
   // Rows as text, NULL as an empty text; for `check`.
   Result<std::vector<std::vector<std::string>>> query(const std::string& statement);
 

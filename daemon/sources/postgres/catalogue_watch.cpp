@@ -1,5 +1,7 @@
 #include "daemon/sources/postgres/catalogue_watch.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -75,6 +77,14 @@ CatalogueWatch::Seen CatalogueWatch::saw(Facts& facts, const PlanInput& input, L
   }
   if (is_other) {
     seen.follows = Follows::kReconnect;
+    seen.why = "the published tables have changed";
+    return seen;
+  }
+  // The stream holds it, and this server says that nobody does: after a failover the old primary may stream on, while sessions that are
+  // made anew end at the new one, which has a slot of that name as well.
+  if (!facts.slot.is_active) {
+    seen.follows = Follows::kReconnect;
+    seen.why = fmt::format("nobody uses slot '{}' on the server that answers ordinary connections, so the stream is another server's", input.options->slot);
     return seen;
   }
   seen.follows = Follows::kGoesOn;

@@ -62,6 +62,7 @@ class CatalogueWatch {
   };
   struct Seen {
     Follows follows = Follows::kNothing;
+    std::string why;         // kReconnect: what has changed
     bool has_grown = false;  // followed() is other, in a way that misses nothing
     Plan plan;
   };

@@ -233,7 +233,7 @@ SourceStatus PostgresSource::status() const {
   } else if (is_streaming() && !watch_.problem().empty()) {
     status.problem = watch_.problem();
   } else if (is_streaming() && !heartbeat_.problem().empty()) {
-    status.problem = heartbeat_.problem();
+    status.problem = std::string(heartbeat_.problem());
   }
   if (state_ == State::kCreatingSlot && !slot_wait_.problem().empty()) status.problem = slot_wait_.problem();
   return status;

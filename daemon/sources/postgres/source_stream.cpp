@@ -248,6 +248,12 @@ void PostgresSource::run_side_work() {
     snapshots_.request();
   }
   if (counting_.begins(now_.steady, as_stored_.is_on() ? kStatisticsIntervalAsStored : kStatisticsInterval)) read_statistics();
+  if (heartbeat_.misses(stream_.received())) {
+    handler_->on_gap({"stream_incomplete",
+                      "the stream has passed evictd's own message without it: something between leaves out what PostgreSQL sends, or "
+                      "evictd's other connections end at another server",
+                      {}});
+  }
   const bool can_beat = !options_.temporary_slot && facts_.server.version >= kMessagesVersion;
   if (auto content = heartbeat_.beats(can_beat, now_.steady)) emit_heartbeat(std::move(*content));
   if (watch_.looks(now_.steady)) look_at_catalogue();
@@ -282,7 +288,7 @@ void PostgresSource::doubt_newest() {
 
 void PostgresSource::emit_heartbeat(std::string content) {
   ask([content = std::move(content)](Catalogue& side) { return side.emit_message(std::string(Heartbeat::kPrefix), content); },
-      [this](const Result<void>& answer) {
+      [this](const Result<Lsn>& answer) {
         if (auto refused = heartbeat_.emitted(answer, now_.steady))
           notice(true, std::move(*refused), heartbeat_grant(facts_.server));
       });
@@ -319,7 +325,7 @@ void PostgresSource::looked_at_catalogue(Result<Facts> answer) {
     case CatalogueWatch::Follows::kNothing:
       return;
     case CatalogueWatch::Follows::kReconnect:
-      return disconnect(Error{ErrorKind::kTransient, "reconnecting: the published tables have changed", {}},
+      return disconnect(Error{ErrorKind::kTransient, "reconnecting: " + seen.why, {}},
                         std::chrono::milliseconds(0));
     case CatalogueWatch::Follows::kGoesOn:
       break;

@@ -272,7 +272,7 @@ TEST(Metrics, SeveralUnresolvedGapsAreOneUnderEachReason) {
   EXPECT_THAT(series(metrics, "evictd_gaps_total"),
               testing::AllOf(testing::Contains(R"(evictd_gaps_total{cache="redis",reason="slot_lost"} 1)"),
                              testing::Contains(R"(evictd_gaps_total{cache="redis",reason="redis_rollback"} 1)"),
-                             testing::SizeIs(14)));
+                             testing::SizeIs(15)));
 }
 
 // increase() does not see a counter whose first value is 1: each reason that a room can report begins at 0.
@@ -281,7 +281,7 @@ TEST(Metrics, EveryReasonAndClassBeginsAtZero) {
   for (const char* reason :
        {"slot_missing", "slot_lost", "slot_moved", "epoch_changed", "publication_missing",
         "record_missing", "source_changed", "table_recreated", "table_added", "unpublished",
-        "partitions_changed", "redis_rollback"}) {
+        "partitions_changed", "table_changed", "stream_incomplete", "redis_rollback"}) {
     EXPECT_THAT(postgres, HasSubstr(std::string("evictd_gaps_total{cache=\"redis\",reason=\"") + reason + "\"} 0"));
   }
   for (const char* error_class :

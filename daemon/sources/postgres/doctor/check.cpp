@@ -134,7 +134,7 @@ void try_round_trip(StreamProbe& probe, Catalogue& catalogue, const PostgresOpti
   const std::string content = fmt::format("check-{}", ::getpid());
   const auto outcome = probe.round_trip(
       fmt::format("{}_check_{}", options.slot.substr(0, 40), ::getpid()), options.publication,
-      "evictd", content, [&] { return catalogue.emit_message("evictd", content); },
+      "evictd", content, [&]() -> Result<void> { return catalogue.emit_message("evictd", content).map([](Lsn) {}); },
       kRoundTripMax);
   const std::string object = "stream";
   switch (outcome) {

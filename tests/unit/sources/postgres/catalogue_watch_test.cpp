@@ -1,6 +1,7 @@
 // When the catalogue is looked at while streaming, and what follows.
 #include "daemon/sources/postgres/catalogue_watch.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/unit/sources/postgres/facts.h"
@@ -23,6 +24,7 @@ class CatalogueWatchTest : public ::testing::Test {
   // A look at `facts`.
   CatalogueWatch::Seen look(Facts facts, Lsn received = kFar) {
     watch.answered(now);
+    facts.slot.is_active = is_streaming_from_it;
     return watch.saw(facts, PlanInput{&options, &tables, &facts, false}, received, now);
   }
   // One that takes so long.
@@ -36,6 +38,7 @@ class CatalogueWatchTest : public ::testing::Test {
   PostgresOptions options;
   std::vector<std::string> tables = {"public.products", "public.orders"};
   CatalogueWatch watch{std::chrono::milliseconds(5000)};
+  bool is_streaming_from_it = true;  // the server that was looked at
   SteadyTime now = at(0);
 };
 
@@ -52,6 +55,14 @@ TEST_F(CatalogueWatchTest, OneLookAtATime) {
   EXPECT_EQ(watch.due(), at(15'000));
   watch.connecting();
   EXPECT_TRUE(watch.looks(at(15'000))) << "the answer of another attempt never comes";
+}
+
+TEST_F(CatalogueWatchTest, AServerWhereNobodyUsesTheSlotIsNotTheOneThatStreams) {
+  EXPECT_EQ(look(healthy_facts()).follows, Follows::kGoesOn);
+  is_streaming_from_it = false;
+  const auto seen = look(healthy_facts());
+  EXPECT_EQ(seen.follows, Follows::kReconnect);
+  EXPECT_THAT(seen.why, ::testing::HasSubstr("nobody uses slot 'evictd'"));
 }
 
 TEST_F(CatalogueWatchTest, OtherTablesAreLookedAtAtOnce) {
