@@ -1,4 +1,5 @@
 #include "daemon/app/check_files.h"
+#include "daemon/base/plain_text.h"
 #include "daemon/base/text.h"
 
 #include <fmt/format.h>
@@ -427,7 +428,7 @@ std::string check_text(const std::vector<CheckSection>& sections) {
     out += fmt::format("{}, {}\n", counted(totals.errors, "error"),
                        counted(totals.warnings, "warning"));
   }
-  return out;
+  return plain_lines(out);
 }
 
 std::string check_json(const std::vector<CheckSection>& sections) {

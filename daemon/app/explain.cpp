@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "daemon/base/plain_text.h"
 #include "daemon/flow/found_rows.h"
 #include "daemon/sinks/http/surrogate.h"
 #include "mapping/did_you_mean.h"
@@ -50,38 +51,6 @@ std::string_view trimmed(std::string_view text) {
 }
 
 }  // namespace
-
-namespace {
-
-// Characters of UTF-8 that a terminal obeys or that turn the text around it: the controls U+0080 to U+009F, and the marks of
-// direction.
-bool steers_terminals(std::string_view one) {
-  if (one.size() == 2 && one[0] == '\xc2') return static_cast<unsigned char>(one[1]) < 0xa0;
-  if (one == "\xd8\x9c") return true;  // U+061C
-  if (one.size() != 3 || one[0] != '\xe2') return false;
-  const auto second = static_cast<unsigned char>(one[1]);
-  const auto third = static_cast<unsigned char>(one[2]);
-  if (second == 0x80) return third == 0x8e || third == 0x8f || (third >= 0xa8 && third <= 0xae);  // U+200E, U+2028 to 202E
-  return second == 0x81 && third >= 0xa6 && third <= 0xa9;                                       // U+2066 to U+2069
-}
-
-}  // namespace
-
-std::string printable_text(std::string_view text) {
-  std::string out;
-  while (!text.empty()) {
-    const std::size_t length = utf8_length(text);
-    const std::string_view one = text.substr(0, std::max<std::size_t>(length, 1));
-    const auto byte = static_cast<unsigned char>(one.front());
-    if (length == 0 || byte < 0x20 || byte == 0x7f || steers_terminals(one)) {
-      for (const char c : one) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    } else {
-      out += one;
-    }
-    text.remove_prefix(one.size());
-  }
-  return out;
-}
 
 ExplainReceiver::ExplainReceiver(const RuleSet& rules, FindJoined find_joined)
     : rules_(rules), find_joined_(std::move(find_joined)) {
@@ -518,7 +487,7 @@ std::string explain_text(std::string_view heading, const ExplainReceiver& receiv
   } else {
     out += known + (looks_up ? ", and what the lookups find\n" : "\n");
   }
-  return out;
+  return plain_lines(out);
 }
 
 Result<std::string> explain(const CommandLine& request, const RuleSet& rules) {

@@ -137,7 +137,4 @@ Result<TableName> find_mapped_table(const RuleSet& rules, const std::string& wri
 // Fails, with the name that was probably meant, where no rule has this one. `name`: empty: any.
 Result<void> require_rule(const RuleSet& rules, const std::string& name);
 
-// Text that came from data, safe for a terminal: control characters become escapes such as \x1b.
-std::string printable_text(std::string_view text);
-
 }  // namespace evictd

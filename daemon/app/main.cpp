@@ -14,6 +14,7 @@
 
 #include "daemon/app/commands/commands.h"
 #include "daemon/app/manual.h"
+#include "daemon/base/plain_text.h"
 #include "daemon/base/shortage.h"
 #include "daemon/version_text.h"
 
@@ -24,7 +25,7 @@ int exit_code(const Error& error) {
 }
 
 int report(const Error& error) {
-  std::fprintf(stderr, "%s\n", error.to_string().c_str());
+  std::fprintf(stderr, "%s\n", plain_lines(error.to_string()).c_str());
   return exit_code(error);
 }
 

@@ -9,6 +9,7 @@
 
 #include "daemon/app/explain.h"
 #include "daemon/base/json.h"
+#include "daemon/base/plain_text.h"
 #include "mapping/mapper.h"
 #include "mapping/yaml.h"
 

@@ -6,6 +6,7 @@
 
 #include "daemon/app/status.h"
 #include "daemon/base/json.h"
+#include "daemon/base/plain_text.h"
 
 namespace evictd {
 namespace {
@@ -77,10 +78,10 @@ std::string watch_text(const WatchedChange& change, const WatchStyle& style) {
   if (style.json) return json_text(change);
   std::string out = fmt::format(
       "{}  {:<8} {}{}{}\n", painted(style, kSoft, time_text(change.commit_time)), operation_name(change.operation),
-      painted(style, kStrong, change.table), change.row.empty() ? "" : "  " + change.row,
+      painted(style, kStrong, plain_line(change.table)), change.row.empty() ? "" : "  " + change.row,
       change.xid == 0 ? "" : painted(style, kSoft, fmt::format("  xid {}", change.xid)));
   if (!change.why_nothing.empty()) {
-    out += "    " + painted(style, kSoft, "nothing: " + change.why_nothing) + "\n";
+    out += "    " + painted(style, kSoft, "nothing: " + plain_line(change.why_nothing)) + "\n";
   }
   std::size_t width = 0;
   for (const ExplainReceiver::Line& line : change.lines) {
@@ -88,8 +89,8 @@ std::string watch_text(const WatchedChange& change, const WatchStyle& style) {
   }
   for (const ExplainReceiver::Line& line : change.lines) {
     const char* colour = line.kind == "note" ? kNote : kDeletes;
-    out += fmt::format("    {} {:<{}}  {}\n", painted(style, colour, fmt::format("{:<5}", line.kind)), line.text, width,
-                       painted(style, kSoft, line.rule_text()));
+    out += fmt::format("    {} {:<{}}  {}\n", painted(style, colour, fmt::format("{:<5}", line.kind)), plain_line(line.text), width,
+                       painted(style, kSoft, plain_line(line.rule_text())));
   }
   return out;
 }

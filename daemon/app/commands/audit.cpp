@@ -12,6 +12,7 @@
 #include "daemon/app/signals.h"
 #include "daemon/audit/auditor.h"
 #include "daemon/base/json.h"
+#include "daemon/base/plain_text.h"
 #include "daemon/base/poll.h"
 #include "daemon/flow/cache_rules.h"
 

@@ -9,6 +9,7 @@
 #include "daemon/app/explain.h"
 #include "daemon/app/row_keys.h"
 #include "daemon/app/watch_text.h"
+#include "daemon/base/plain_text.h"
 #include "daemon/flow/cache_rules.h"
 #include "daemon/flow/lane.h"
 #include "daemon/sinks/redis/doctor/similar.h"

@@ -19,6 +19,7 @@
 #include "daemon/app/commands/snapshot_connection.h"
 #include "daemon/app/commands/wiring.h"
 #include "daemon/app/explain.h"
+#include "daemon/base/plain_text.h"
 #include "daemon/base/poll.h"
 #include "daemon/app/row_keys.h"
 #include "daemon/app/signals.h"

@@ -8,6 +8,7 @@
 #include "daemon/app/commands/wiring.h"
 #include "daemon/app/explain.h"
 #include "daemon/app/signals.h"
+#include "daemon/base/plain_text.h"
 #include "daemon/base/poll.h"
 #include "daemon/audit/cache.h"
 #include "daemon/flow/cache_rules.h"

@@ -10,6 +10,7 @@
 #include "daemon/app/commands/wiring.h"
 #include "daemon/app/explain.h"
 #include "daemon/app/watch_text.h"
+#include "daemon/base/plain_text.h"
 #include "daemon/base/poll.h"
 #include "daemon/base/text.h"
 #include "daemon/app/signals.h"

@@ -238,6 +238,11 @@ TEST(CheckText, WhatFitsAScreenIsSaidWhole) {
   EXPECT_THAT(text, testing::HasSubstr("fix: ALTER TABLE t16\n"));
 }
 
+TEST(CheckText, NoNameSteersATerminal) {
+  const std::string text = check_text({{"PostgreSQL", {{"PG015", Severity::kError, "rules.yaml:1:3", "table '\xe2\x80\xaetneg' does not exist", "create it"}}}});
+  EXPECT_THAT(text, testing::HasSubstr("table '?tneg' does not exist\n"));
+}
+
 TEST(CheckText, OneStepThatMendsManyFindingsIsSaidOnce) {
   Findings findings;
   for (int i = 1; i <= 22; ++i) {

@@ -1,4 +1,5 @@
 #include "daemon/app/watch_text.h"
+#include "daemon/base/plain_text.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -103,6 +104,22 @@ TEST(PrintableText, EscapesWhatSteersATerminal) {
   EXPECT_EQ(printable_text("\xe2\x80\xae" "abc"), "\\xe2\\x80\\xaeabc");     // right to left from here on
   EXPECT_EQ(printable_text("\xff"), "\\xff");                               // no UTF-8
   EXPECT_EQ(printable_text("gr\xc3\xbc\xc3\x9f" "e \xe2\x82\xac"), "gr\xc3\xbc\xc3\x9f" "e \xe2\x82\xac");
+}
+
+// Names of tables, columns and rules come from people.
+TEST(PrintableText, NoNameSteersATerminal) {
+  const std::string turn = "\xe2\x80\xae";
+  WatchedChange change = update();
+  change.table = "public." + turn + "stnemyap";
+  change.why_nothing = "rule '" + turn + "x': \xc2\x9b" "2J";
+  change.lines = {{"note", "the value of column '" + turn + "y' is not sent", turn + "rule", {}, {}}};
+  EXPECT_EQ(watch_text(change, {}).find(turn), std::string::npos) << watch_text(change, {});
+  EXPECT_EQ(watch_text(change, {}).find("\xc2\x9b"), std::string::npos);
+  const Result<RuleSet> rules = RuleSet::parse("- {name: \"" + turn + "r\", table: \"" + turn + "t\", keys: ['t:{id}']}\n", "rules.yaml");
+  ASSERT_TRUE(rules) << rules.error().to_string();
+  ExplainReceiver receiver(*rules);
+  map_insert(*rules, receiver);
+  EXPECT_EQ(explain_text("insert of " + turn + "t", receiver, {turn}).find(turn), std::string::npos);
 }
 
 }  // namespace
