@@ -84,7 +84,8 @@ CatalogueWatch::Seen CatalogueWatch::saw(Facts& facts, const PlanInput& input, L
   // made anew end at the new one, which has a slot of that name as well.
   if (!facts.slot.is_active) {
     seen.follows = Follows::kReconnect;
-    seen.why = fmt::format("nobody uses slot '{}' on the server that answers ordinary connections, so the stream is another server's", input.options->slot);
+    seen.why = fmt::format("nobody uses slot '{}' on the server that answers ordinary connections: the stream has ended there, or is another server's",
+                           input.options->slot);
     return seen;
   }
   seen.follows = Follows::kGoesOn;
