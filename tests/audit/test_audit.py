@@ -10,6 +10,7 @@ import time
 
 import pytest
 from harness import load, oracle
+from harness.fixtures import soak
 from harness.proxy import Proxy
 from harness.waiting import eventually
 
@@ -114,6 +115,43 @@ def test_a_healthy_system_shows_nothing_stale_under_load(postgres, redis, cache,
     assert code == 0, said
     assert counts["fresh"] >= 300, counts
     assert counts["unreadable"] <= counts["checked"] * 0.2, (counts, said)
+
+
+def test_each_of_many_values_is_looked_at_again_and_again_and_none_is_stale(postgres, redis, cache, make_evictd, seed):
+    """A million looks in a soak. Tens of thousands of keys are more than the audit meets in one walk, and are written in batches."""
+    rows, looks = (120_000, 1_000_000) if soak() else (4_000, 12_000)
+    postgres.execute(f"create table items (id int primary key, amount int not null); insert into items select i, 0 from generate_series(1, {rows}) i")
+    evictd = make_evictd(rules("{table: public.items, keys: ['item:{id}'], fill: checked}")).start()
+
+    def fill_item(client, item, amount, token):
+        client.execute_command("FCALL", "evictd_fill", 2, f"item:{item}", "evictd:{item:%d}" % item, token, 3_600_000, amount)
+
+    token = postgres.value("select pg_current_snapshot()::text")
+    with cache.pipeline(transaction=False) as pipeline:
+        for item in range(1, rows + 1):
+            fill_item(pipeline, item, 0, token)
+            if item % 5_000 == 0 or item == rows:
+                pipeline.execute()
+
+    def write(_connection, cursor, _client, choices):
+        items = sorted(choices.randint(1, rows) for _ in range(choices.choice([1, 1, 1, 5, 50])))
+        cursor.execute("update items set amount = amount + 1 where id = any(%s)", (items,))
+        time.sleep(0.02)
+
+    def read_items(_connection, cursor, client, choices):
+        item = choices.randint(1, rows)
+        if client.get(f"item:{item}") is None:
+            cursor.execute("select amount, pg_current_snapshot()::text from items where id = %s", (item,))
+            fill_item(client, item, *cursor.fetchone())
+        time.sleep(0.002)
+
+    with load.Load(postgres, redis, seed, [write, write, read_items, read_items]):
+        counts, findings, code, said = audit(evictd, "--sample", str(looks), "--for", "1800s", timeout=1900)
+    print(counts)
+    assert counts["stale"] == 0, findings
+    assert code == 0, said
+    assert counts["checked"] >= looks, (counts, said)
+    assert counts["fresh"] >= looks * 0.99, (counts, said)
 
 
 @pytest.mark.parametrize("kind", ["checked", "plain"])
