@@ -213,6 +213,7 @@ int main(int argc, char** argv) {
     for (int i = 0; i < metadata->topic_cnt; ++i) {
       std::printf("%s %d\n", metadata->topics[i].topic, metadata->topics[i].partition_cnt);
     }
+    rd_kafka_metadata_destroy(metadata);
     return 0;
   }
   if (command == "offsets") {
@@ -251,19 +252,24 @@ int main(int argc, char** argv) {
       for (std::size_t i = 4; i + 1 < arguments.size(); i += 2)
         rd_kafka_NewTopic_set_config(request, arguments[i].c_str(), arguments[i + 1].c_str());
       rd_kafka_CreateTopics(client, &request, 1, options, queue);
+      rd_kafka_NewTopic_destroy(request);
     } else if (command == "delete") {
       rd_kafka_DeleteTopic_t* request = rd_kafka_DeleteTopic_new(topic.c_str());
       rd_kafka_DeleteTopics(client, &request, 1, options, queue);
+      rd_kafka_DeleteTopic_destroy(request);
     } else if (command == "partitions") {
       rd_kafka_NewPartitions_t* request = rd_kafka_NewPartitions_new(
           topic.c_str(), static_cast<std::size_t>(number(3)), reason, sizeof reason);
       rd_kafka_CreatePartitions(client, &request, 1, options, queue);
+      rd_kafka_NewPartitions_destroy(request);
     } else if (command == "trim") {
       rd_kafka_topic_partition_list_t* list = rd_kafka_topic_partition_list_new(1);
       rd_kafka_topic_partition_list_add(list, topic.c_str(), static_cast<int>(number(3)))->offset =
           number(4);
       rd_kafka_DeleteRecords_t* request = rd_kafka_DeleteRecords_new(list);
       rd_kafka_DeleteRecords(client, &request, 1, options, queue);
+      rd_kafka_DeleteRecords_destroy(request);
+      rd_kafka_topic_partition_list_destroy(list);
     } else if (command == "allow") {
       const auto kind = arguments.at(3) == "topic" ? RD_KAFKA_RESOURCE_TOPIC : RD_KAFKA_RESOURCE_GROUP;
       const auto operation = arguments.at(5) == "read" ? RD_KAFKA_ACL_OPERATION_READ : RD_KAFKA_ACL_OPERATION_DESCRIBE;
@@ -271,6 +277,7 @@ int main(int argc, char** argv) {
           kind, topic.c_str(), RD_KAFKA_RESOURCE_PATTERN_LITERAL, arguments.at(4).c_str(), "*", operation,
           RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW, reason, sizeof reason);
       rd_kafka_CreateAcls(client, &request, 1, options, queue);
+      rd_kafka_AclBinding_destroy(request);
     } else if (command == "members") {
       const char* group = topic.c_str();
       rd_kafka_DescribeConsumerGroups(client, &group, 1, options, queue);
@@ -282,6 +289,8 @@ int main(int argc, char** argv) {
       rd_kafka_DeleteConsumerGroupOffsets_t* request =
           rd_kafka_DeleteConsumerGroupOffsets_new(topic.c_str(), list);
       rd_kafka_DeleteConsumerGroupOffsets(client, &request, 1, options, queue);
+      rd_kafka_DeleteConsumerGroupOffsets_destroy(request);
+      rd_kafka_topic_partition_list_destroy(list);
     } else {
       die("unknown command '" + command + "'");
     }

@@ -177,11 +177,11 @@ Driver::~Driver() { stop(); }
 void Driver::step() {
   Waiting waiting;
   source->wait_for(waiting, bytes_max > 0);
-  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(waiting.deadline -
-                                                                          read_clocks().steady);
-  const int timeout = waiting.deadline == SteadyTime::max()
-                          ? 50
-                          : static_cast<int>(std::clamp<long>(left.count(), 0, 50));
+  constexpr std::chrono::milliseconds kStepMax{50};
+  const SteadyTime now = read_clocks().steady;
+  // The deadline may be the beginning of time, or its end.
+  const auto left = std::clamp(waiting.deadline, now, now + kStepMax) - now;
+  const auto timeout = static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(left).count());
   ::poll(waiting.descriptors.data(), waiting.descriptors.size(), timeout);
   source->step(read_clocks(), bytes_max, seen);
   if (acknowledges) acknowledge_all();
