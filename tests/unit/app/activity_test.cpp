@@ -103,7 +103,7 @@ TEST_F(ActivityTest, ARuleKnowsWhatItDidAndWhenItLastHit) {
   const SystemTime hit = now_.system;
   turn();
   activity_.invalidations("redis", rule(0), InvalidationKind::kPurge, {0, 5, 0, 0});
-  const RuleActivity& of_rule = activity_.view()->rules.at("a");
+  const RuleActivity of_rule = activity_.view()->rules.at("a");
   EXPECT_EQ(of_rule.keys.deleted, 1u);
   EXPECT_EQ(of_rule.keys.replayed, 4u);
   EXPECT_EQ(of_rule.purged, 0u);
