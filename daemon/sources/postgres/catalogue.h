@@ -75,6 +75,7 @@ struct ColumnFacts {
   bool in_identity = false;
   bool is_generated = false;
   bool is_virtual = false;  // generated when it is read (PostgreSQL 18): never sent
+  std::string computed_by;  // of a virtual one: the row of the catalogue with its expression, and who wrote it
   // Generated and not sent: as part of a replica identity it makes UPDATE and DELETE fail, from PostgreSQL 18 on, once published.
   bool breaks_identity = false;
   bool is_nullable = false;
