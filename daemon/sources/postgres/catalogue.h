@@ -169,6 +169,13 @@ struct Subject {
   bool with_columns = true;
 };
 
+// Which history of which system a server writes.
+struct ServerHistory {
+  bool is_primary = false;
+  std::string system;
+  std::uint32_t timeline = 0;
+};
+
 struct SlotStatistics {
   Lsn wal_end;
   Lsn restart;
@@ -213,6 +220,7 @@ class Catalogue {
 
   Result<Facts> read_facts(const Subject& subject);
   Result<SlotFacts> read_slot(const std::string& slot);
+  Result<ServerHistory> read_history();
   Result<SlotStatistics> read_statistics(const std::string& slot);
   Result<std::vector<Blocker>> read_blockers();
   // The mapped tables that a relation is or lies below, nearest first, and what `types` are made of.
