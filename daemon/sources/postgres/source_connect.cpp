@@ -357,6 +357,8 @@ void PostgresSource::streaming_began() {
   counting_.due_at(now_.steady);
   heartbeat_.streaming(now_.steady);
   later_primary_.streaming(stream_.identity(), now_.steady);
+  to_try_first_.emplace();  // the next time too: what stands before it may be an old primary by then
+  stream_.connection().pin_server(*to_try_first_);
   barrier_.streaming(now_.steady);
 
   SourceConnected connected;
