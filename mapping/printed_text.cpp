@@ -85,6 +85,11 @@ Verdict judge_numeric(std::string_view text, const ColumnType& type) {
   if (type.digits && whole != "0" && static_cast<int>(whole.size()) > *type.digits - type.scale.value_or(0)) {
     return Impossible{fmt::format("its values have at most {} digits before the point", std::max(*type.digits - type.scale.value_or(0), 0))};
   }
+  // numeric(4,-2): 1200, and nothing between that and 1300.
+  const std::size_t zeros = static_cast<std::size_t>(std::max(-type.scale.value_or(0), 0));
+  if (whole != "0" && whole.find_last_not_of('0') + 1 + zeros > whole.size()) {
+    return Impossible{fmt::format("its values end in {} zeros before the point", zeros)};
+  }
   if (!type.scale || fraction.size() == places) return std::nullopt;
   std::string written(text.substr(0, text.size() - (has_point ? fraction.size() + 1 : 0)));
   std::string digits(fraction.substr(0, places));

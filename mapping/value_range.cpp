@@ -60,6 +60,7 @@ std::string decimal_text(std::int64_t number, int scale) {
     if (digits.size() <= places) digits.insert(0, places + 1 - digits.size(), '0');
     digits.insert(digits.size() - places, 1, '.');
   }
+  if (scale < 0 && number != 0) digits.append(static_cast<std::size_t>(-scale), '0');
   return (is_negative ? "-" : "") + digits;
 }
 
@@ -73,7 +74,7 @@ std::optional<Values> values_of(const ColumnType& type) {
     if (type.bytes == 8) return Values{-most, most, text, {"-9223372036854775808"}};
     return Values{-most - 1, most, text, {}};
   }
-  if (type.family == Family::kNumeric && type.digits && *type.digits <= kDigitsMax && type.scale.value_or(0) >= 0) {
+  if (type.family == Family::kNumeric && type.digits && *type.digits <= kDigitsMax) {
     std::int64_t most = 1;
     for (int digit = 0; digit < *type.digits; ++digit) most *= 10;
     const int scale = type.scale.value_or(0);

@@ -11,6 +11,7 @@ from hostile.middle import Middle
 from readers.standby import Standby, either, fail_over
 
 RULES = "- {table: products, keys: ['product:{id}']}\n"
+SENDER = "select active_pid from pg_replication_slots where slot_name = 'evictd'"
 
 
 @pytest.fixture(name="make_standby")
@@ -110,6 +111,51 @@ def test_what_a_reader_of_the_lost_history_fills_after_the_repair_does_not_stay(
         eventually("the gap is closed", lambda: not cache.get("evictd:record:evictd").count(b"slot_missing"), 20)
         assert evictd.metrics().sum("evictd_gaps_total") == 1
         evictd.wait_until_ready()
+    finally:
+        evictd.stop()
+
+
+def promote(standby):
+    standby.execute("select pg_promote()")
+    eventually("it is a primary", lambda: not standby.value("select pg_is_in_recovery()"))
+
+
+def assert_follows(server, evictd, cache):
+    cache.set("product:8", "old")
+    server.execute("update products set name = name || '.' where id = 8")
+    eventually("its changes are followed", lambda: not cache.exists("product:8"), 30)
+    evictd.wait_until_ready()
+
+
+@pytest.mark.parametrize("moment", ["its connection breaks", "it starts", "the standby is promoted"])
+def test_an_old_primary_beside_the_one_that_was_promoted_is_not_followed(postgres, redis, cache, make_standby, folder, moment):  # G6
+    """Both can be written to, and the old one comes first in the URL."""
+    standby = make_standby(postgres)
+    evictd = daemon.Evictd(f"{folder}/evictd", either(postgres, standby), redis.url(), RULES).start()
+    try:
+        if moment == "the standby is promoted":
+            cache.set("product:50", "of a transaction that only the old primary had")
+            promote(standby)
+            eventually("what may be of the old primary alone is purged", lambda: not cache.exists("product:50"), 30)
+            assert f"of timeline 1, but 127.0.0.1:{standby.port} is the primary of timeline 2: following that one" in evictd.log_text()
+        else:
+            postgres.stop("immediate")
+            promote(standby)
+            assert_follows(standby, evictd, cache)
+            if moment == "it starts":
+                evictd.stop()
+            postgres.start()
+            if moment == "it starts":
+                evictd.start(ready=False)
+            else:
+                gaps = evictd.metrics().sum("evictd_gaps_total")
+                sender = standby.value(SENDER)
+                standby.execute("select pg_terminate_backend(%s)", (sender,))
+                eventually("it has connected anew", lambda: standby.value(SENDER) not in (None, sender), 30)
+                assert_follows(standby, evictd, cache)
+                assert evictd.metrics().sum("evictd_gaps_total") == gaps, "it went by the old primary"
+        assert_follows(standby, evictd, cache)
+        assert_follows(standby, evictd, cache)
     finally:
         evictd.stop()
 

@@ -26,7 +26,7 @@ SHORT = {
 }
 # What PostgreSQL has from 17 on.
 FROM_17 = ["tests/matrix/test_failover_slot.py"]
-FROM_18 = ["tests/matrix/test_generated_columns.py"]
+FROM_18 = ["tests/matrix/test_generated_columns.py", "tests/matrix/test_constraints.py"]
 # By what speaks to the server: folders and files of tests/, and programs of the build.
 ALL = {
     "postgresql": ["tests/integration", "tests/faults/test_gaps.py", "tests/faults/test_rows.py", "tests/faults/test_postgres_restarts.py",

@@ -83,3 +83,22 @@ def test_the_advice_names_the_publication_that_would_refuse_it(postgres, make_ev
     assert "ALTER TABLE public.notes REPLICA IDENTITY FULL; but not before publication 'other' sends all its columns" in found, found
     with pytest.raises(psycopg2.Error, match="Replica identity"):
         postgres.execute("begin; alter table notes replica identity full; update notes set title = 'X'")
+
+
+@pytest.mark.parametrize("also", ["grant select (slug) on marks to reader", "alter table marks alter slug set (n_distinct = 7)",
+                                  "alter table marks alter slug set not null", "alter table marks owner to reader"])
+@pytest.mark.parametrize("is_away", [False, True], ids=["running", "away"])
+def test_another_expression_of_a_virtual_column_is_found_whatever_was_altered_with_it(postgres, cache, make_evictd, also, is_away):
+    """It changes what all rows show, and writes none. PostgreSQL refuses it for tables that a publication names."""
+    postgres.execute("create table marks (id int primary key, title text, slug text generated always as (lower(title)) virtual);"
+                     "insert into marks values (1, 'A'); create role reader; create publication evictd for tables in schema public")
+    evictd = make_evictd(rules="- {table: marks, keys: ['mark:{id}']}\n").start()
+    cache.set("mark:1", "a")
+    if is_away:
+        evictd.stop()
+    postgres.execute(f"begin; alter table marks alter slug set expression as (upper(title)); {also}; commit")
+    if is_away:
+        evictd.start(ready=False)
+    eventually("what was made with the old expression is purged", lambda: not cache.exists("mark:1"))
+    evictd.wait_until_ready()
+    assert evictd.metrics().sum("evictd_gaps_total", reason="table_changed") == 1

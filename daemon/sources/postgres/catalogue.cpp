@@ -209,6 +209,16 @@ Result<SlotFacts> Catalogue::read_slot(const std::string& slot) {
   return run<SlotFacts>([&](CatalogueSession& session) { return slot_facts(session, slot); });
 }
 
+Result<ServerHistory> Catalogue::read_history() {
+  return run<ServerHistory>([&](CatalogueSession& session) {
+    // The timeline of what is written, not that of the last checkpoint, which a promotion does not wait for.
+    const auto rows = session.query(
+        "select not pg_is_in_recovery(), system_identifier,"
+        " case when pg_is_in_recovery() then '0' else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end from pg_control_system()");
+    return ServerHistory{rows.at(0)[0] == "t", rows[0][1], static_cast<std::uint32_t>(std::stoul(rows[0][2], nullptr, 16))};
+  });
+}
+
 Result<SlotStatistics> Catalogue::read_statistics(const std::string& slot) {
   return run<SlotStatistics>([&](CatalogueSession& session) {
     const auto rows = session.query(

@@ -75,6 +75,7 @@ struct ColumnFacts {
   bool in_identity = false;
   bool is_generated = false;
   bool is_virtual = false;  // generated when it is read (PostgreSQL 18): never sent
+  std::string computed_by;  // of a virtual one: the row of the catalogue with its expression, and who wrote it
   // Generated and not sent: as part of a replica identity it makes UPDATE and DELETE fail, from PostgreSQL 18 on, once published.
   bool breaks_identity = false;
   bool is_nullable = false;
@@ -168,6 +169,13 @@ struct Subject {
   bool with_columns = true;
 };
 
+// Which history of which system a server writes.
+struct ServerHistory {
+  bool is_primary = false;
+  std::string system;
+  std::uint32_t timeline = 0;
+};
+
 struct SlotStatistics {
   Lsn wal_end;
   Lsn restart;
@@ -212,6 +220,7 @@ class Catalogue {
 
   Result<Facts> read_facts(const Subject& subject);
   Result<SlotFacts> read_slot(const std::string& slot);
+  Result<ServerHistory> read_history();
   Result<SlotStatistics> read_statistics(const std::string& slot);
   Result<std::vector<Blocker>> read_blockers();
   // The mapped tables that a relation is or lies below, nearest first, and what `types` are made of.

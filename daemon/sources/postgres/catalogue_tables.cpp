@@ -37,20 +37,28 @@ void read_columns(CatalogueSession& session, const Subject& subject, const Publi
       "select a.attrelid, a.attname, a.atttypid, a.attnum,"
       " c.relreplident = 'f' or exists (select from pg_index i where i.indrelid = a.attrelid"
       "   and a.attnum = any (i.indkey) and {}),"
-      " {}, not a.attnotnull, a.attstorage in ('x', 'e', 'm') and a.attlen < 0, {},"
+      " {}, {}, a.attstorage in ('x', 'e', 'm') and a.attlen < 0, {},"
       " format_type(a.atttypid, a.atttypmod), a.atttypmod, t.typcategory, a.xmin, t.typname, {},"
       // What else its row says: who altered that has written the row as well.
       " concat_ws(' ', a.attnotnull, a.atthasdef, a.attstattarget, a.attstorage,"
-      "  a.attislocal, a.attinhcount, a.attacl::text, a.attoptions::text{}), {}, case when t.typcategory = 'A' then t.typelem else 0 end"
+      "  a.attislocal, a.attinhcount, a.attacl::text, a.attoptions::text{}), {}, case when t.typcategory = 'A' then t.typelem else 0 end, {}"
       " from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = "
       "c.relnamespace join pg_type t on t.oid = a.atttypid{}"
       " where a.attrelid in ({}) and a.attnum > 0 and not a.attisdropped order by a.attrelid, "
       "a.attnum",
       kIsIdentity, version >= 120000 ? "a.attgenerated <> ''" : "false",
+      // NOT NULL that is NOT VALID says nothing of the rows that are there.
+      version >= kGeneratedColumnsVersion ? "not a.attnotnull or exists (select from pg_constraint v where v.conrelid = a.attrelid and v.contype = 'n'"
+                                            " and v.conkey = array[a.attnum] and not v.convalidated)"
+                                          : "not a.attnotnull",
       version >= 150000 ? "l.attnames is null or a.attname = any (l.attnames)" : "true",
       kLooseCollation,
       version >= 140000 ? ", a.atthasmissing, a.attidentity, a.attgenerated, a.attcompression" : "",
-      version >= kGeneratedColumnsVersion ? "a.attgenerated = 'v'" : "false", lists, oid_list(relations)));
+      version >= kGeneratedColumnsVersion ? "a.attgenerated = 'v'" : "false",
+      version >= kGeneratedColumnsVersion ? "(select d.oid::text || ':' || d.xmin::text from pg_attrdef d where a.attgenerated = 'v'"
+                                            " and d.adrelid = a.attrelid and d.adnum = a.attnum)"
+                                          : "''",
+      lists, oid_list(relations)));
   std::set<Oid> used;
   for (const auto& row : rows) used.insert(oid_of(row[2]));
   const CatalogueTypes types = read_types(session, used);
@@ -75,6 +83,7 @@ void read_columns(CatalogueSession& session, const Subject& subject, const Publi
     column.loose_collation = row[14];
     column.traits = row[15];
     column.is_virtual = row[16] == "t";
+    column.computed_by = row[18];
     // One that we create sends what is stored.
     const bool is_sent = !column.is_virtual && (!publication.exists || publication.sends_generated);
     column.breaks_identity = version >= kGeneratedColumnsVersion && column.is_generated && !is_sent;

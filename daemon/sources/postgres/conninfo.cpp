@@ -179,6 +179,38 @@ bool Conninfo::set_addresses(const std::map<std::string, std::vector<std::string
   return true;
 }
 
+std::vector<Conninfo> Conninfo::each_host() const {
+  const std::vector<std::string> names = hosts(), addresses = split(or_environment(get("hostaddr"), "PGHOSTADDR")),
+                                 ports = split(or_environment(get("port"), "PGPORT"));
+  std::vector<Conninfo> each;
+  for (std::size_t i = 0; names.size() > 1 && i < names.size(); ++i) {
+    Conninfo one = *this;
+    one.set("host", names[i]);
+    one.set("hostaddr", i < addresses.size() ? addresses[i] : "");
+    one.set("port", ports.size() == 1 ? ports[0] : i < ports.size() ? ports[i] : "");
+    one.set("target_session_attrs", "any");
+    each.push_back(std::move(one));
+  }
+  return each;
+}
+
+bool Conninfo::is_same_server(const Conninfo& other) const {
+  const auto port = [](const Conninfo& of) { return of.get("port").empty() ? std::string("5432") : of.get("port"); };
+  return get("host") == other.get("host") && port(*this) == port(other);
+}
+
+void Conninfo::put_first(const Conninfo& first) {
+  std::vector<Conninfo> each = each_host();
+  std::stable_partition(each.begin(), each.end(), [&](const Conninfo& one) { return one.is_same_server(first); });
+  const bool has_addresses = !get("hostaddr").empty();
+  for (const char* keyword : {"host", "hostaddr", "port"}) {
+    if (each.empty() || (!has_addresses && std::string_view(keyword) == "hostaddr")) continue;
+    std::vector<std::string> list;
+    for (const Conninfo& one : each) list.push_back(one.get(keyword));
+    set(keyword, fmt::format("{}", fmt::join(list, ",")));
+  }
+}
+
 void Conninfo::pin_session(const std::string& application_name,
                            const std::string& client_encoding) {
   std::string& options = values_["options"];

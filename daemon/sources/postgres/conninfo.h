@@ -48,6 +48,12 @@ class Conninfo {
   // host is left.
   bool set_addresses(const std::map<std::string, std::vector<std::string>>& addresses);
 
+  // For each of several hosts, how to reach that one alone, whether or not it can be written to. One or none: nothing.
+  std::vector<Conninfo> each_host() const;
+  // The one host of `first` is tried before the others.
+  void put_first(const Conninfo& first);
+  bool is_same_server(const Conninfo& other) const;
+
   // The sessions evictd opens: text forms pinned, so that a key never depends on settings of a role
   // or a database (later options win over the user's own), dead peers noticed, and a name for
   // pg_stat_activity.

@@ -31,7 +31,8 @@ PostgresSource::PostgresSource(PostgresOptions options)
       catalogue_away_(kCatalogueLate),
       watch_(options_.watch_interval),
       heartbeat_(fmt::format("{}-{}", ::getpid(), std::chrono::system_clock::now().time_since_epoch().count()), options_.heartbeat),
-      worker_(options_.answer_max) {}
+      worker_(options_.answer_max),
+      hosts_worker_(options_.answer_max) {}
 
 void PostgresSource::start(Now now) {
   EVICTD_CHECK(state_ == State::kIdle);
@@ -49,6 +50,7 @@ void PostgresSource::step(Now now, std::size_t bytes_max, SourceHandler& handler
     if (options_.on_notice) options_.on_notice(said);
   }
   worker_.run_completions();
+  hosts_worker_.run_completions();
   snapshots_.step(now);
   if (pending_restart_) {
     const Error error = *std::exchange(pending_restart_, std::nullopt);
@@ -70,6 +72,7 @@ void PostgresSource::step(Now now, std::size_t bytes_max, SourceHandler& handler
 
 void PostgresSource::wait_for(Waiting& waiting, bool want_data) {
   worker_.wait_for(waiting);
+  hosts_worker_.wait_for(waiting);
   snapshots_.wait_for(waiting);
   lookups_.wait_for(waiting);
   if (refused_lookup_) waiting.wake_at(SteadyTime::min());
@@ -95,7 +98,7 @@ void PostgresSource::wait_for(Waiting& waiting, bool want_data) {
       if (want_data && is_quiet) waiting.wake_at(pace_.quiet_until());
       if (want_data && pace_.has_more() && !held_) waiting.wake_at(SteadyTime::min());
       stream_.wait_for(waiting, want_data && !is_quiet && !held_);
-      waiting.wake_at(std::min({watch_.due(), counting_.due(), heartbeat_.due(), wanted_.refresh_at()}));
+      waiting.wake_at(std::min({watch_.due(), counting_.due(), heartbeat_.due(), wanted_.refresh_at(), later_primary_.due()}));
       if (const auto since = snapshots_.refused_since())
         waiting.wake_at(std::max(*since, unacknowledged_since_) + options_.shutdown_grace);
       for (const auto& due : {xids_.doubt_at(), claims_.ask_at(), barrier_.ask_at()}) {

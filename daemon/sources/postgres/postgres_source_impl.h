@@ -24,6 +24,7 @@
 #include "daemon/sources/postgres/catalogue_watch.h"
 #include "daemon/sources/postgres/failure.h"
 #include "daemon/sources/postgres/heartbeat.h"
+#include "daemon/sources/postgres/later_primary.h"
 #include "daemon/sources/postgres/lookups.h"
 #include "daemon/sources/postgres/outage.h"
 #include "daemon/sources/postgres/own_session.h"
@@ -132,6 +133,8 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void watch_snapshots();
   void watch_catalogue();
   void watch_silence();
+  void ask_other_hosts();
+  void asked_other_hosts(std::vector<LaterPrimary::Host> found);
   void look_at_catalogue();
   void looked_at_catalogue(Result<Facts> answer);
   void read_statistics();
@@ -196,6 +199,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   SlotWait slot_wait_;
   Lsn confirmed_;  // of the slot, when streaming begins
   OwnSession own_session_;
+  std::optional<Conninfo> to_try_first_;  // of several hosts
 
   Retries retries_;
   ToldProblems told_problems_;
@@ -223,8 +227,10 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   Recurring counting_;  // of what follows
   std::optional<SlotStatistics> statistics_;
   RulesCheck rules_check_;
+  LaterPrimary later_primary_;
   bool polling_slot_ = false;
   CatalogueWorker worker_;
+  CatalogueWorker hosts_worker_;  // one that does not answer holds up no question to the server that is followed
 };
 
 }  // namespace evictd

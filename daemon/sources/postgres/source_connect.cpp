@@ -87,6 +87,7 @@ void PostgresSource::connect() {
   ++attempt_;
   watch_.connecting();
   heartbeat_.connecting();
+  later_primary_.connecting();
   counting_.forget();
   slot_wait_.connecting();
   polling_slot_ = false;
@@ -97,6 +98,7 @@ void PostgresSource::connect() {
   conninfo_ = std::move(*conninfo);
   conninfo_.use(options_.credential);
   conninfo_.pin_session("evictd", options_.client_encoding);
+  if (to_try_first_) conninfo_.put_first(*to_try_first_);
   xids_.connecting();
   claims_.connecting();
   state_ = State::kConnecting;
@@ -354,6 +356,9 @@ void PostgresSource::streaming_began() {
   watch_.streaming(facts_, now_.steady);
   counting_.due_at(now_.steady);
   heartbeat_.streaming(now_.steady);
+  later_primary_.streaming(stream_.identity(), now_.steady);
+  to_try_first_.emplace();  // the next time too: what stands before it may be an old primary by then
+  stream_.connection().pin_server(*to_try_first_);
   barrier_.streaming(now_.steady);
 
   SourceConnected connected;

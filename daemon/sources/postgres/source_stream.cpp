@@ -257,6 +257,40 @@ void PostgresSource::run_side_work() {
   const bool can_beat = !options_.temporary_slot && facts_.server.version >= kMessagesVersion;
   if (auto content = heartbeat_.beats(can_beat, now_.steady)) emit_heartbeat(std::move(*content));
   if (watch_.looks(now_.steady)) look_at_catalogue();
+  if (later_primary_.asks(now_.steady)) ask_other_hosts();
+}
+
+void PostgresSource::ask_other_hosts() {
+  std::vector<Conninfo> hosts = conninfo_.each_host();
+  if (hosts.empty() || options_.temporary_slot) return asked_other_hosts({});
+  hosts_worker_.submit(
+      [this, hosts = std::move(hosts), attempt = attempt_](Catalogue& side) {
+        std::vector<LaterPrimary::Host> found;
+        for (const Conninfo& host : hosts) {
+          side.reset(host);
+          if (auto history = side.read_history()) found.push_back({host, std::move(*history)});
+        }
+        side.disconnect();
+        return CatalogueWorker::Completion([this, attempt, found = std::move(found)]() mutable {
+          if (attempt == attempt_) asked_other_hosts(std::move(found));
+        });
+      },
+      [this, attempt = attempt_](const Error&) {
+        if (attempt == attempt_) asked_other_hosts({});
+      });
+}
+
+void PostgresSource::asked_other_hosts(std::vector<LaterPrimary::Host> found) {
+  const auto later = later_primary_.answered(std::move(found));
+  if (!later || !is_streaming()) return;
+  Conninfo followed;
+  stream_.connection().pin_server(followed);
+  to_try_first_ = later->conninfo;
+  // Not at once again and again, where that one cannot be followed either.
+  trouble(Error{ErrorKind::kConnection,
+                fmt::format("{} can be written to and is of timeline {}, but {} is the primary of timeline {}: following that one",
+                            followed.server(), stream_.identity().timeline, later->conninfo.server(), later->history.timeline),
+                fmt::format("{} is an old primary that came back: stop it, or make it a standby, before the application writes there too", followed.server())});
 }
 
 void PostgresSource::read_statistics() {

@@ -71,7 +71,9 @@ Lists lists_of(const TableFacts& table, const PublicationFacts& publication) {
   lists.names.push_back(std::to_string(table.table.named_by));
   lists.traits.push_back(std::to_string(table.table.owner));
   for (const ColumnFacts& column : table.table.columns) {
-    lists.columns.push_back(fmt::format("{} {} {}", column.number, column.name, column.type_text));
+    // Another expression changes the values of all rows, and rewrites none.
+    const std::string computed = column.computed_by.empty() ? "" : " = " + column.computed_by;
+    lists.columns.push_back(fmt::format("{} {} {}{}", column.number, column.name, column.type_text, computed));
     lists.names.push_back(std::to_string(column.written_by));
     lists.traits.push_back(column.traits);
   }

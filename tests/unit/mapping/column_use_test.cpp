@@ -65,6 +65,16 @@ TEST(TypeDoubts, Numbers) {
   EXPECT_EQ(where("7", numeric).size(), 1u);
   EXPECT_THAT(where("['99999999.00', '-0.01', '0.00', NaN]", numeric), IsEmpty());
   for (const char* value : {"'100000000.00'", "'-0.00'", "Infinity", "'01.00'"}) EXPECT_EQ(where(value, numeric).size(), 1u) << value;
+  numeric.name = "numeric(4,-2)";
+  numeric.digits = 4;
+  numeric.scale = -2;
+  EXPECT_THAT(where("[0, 1200, 999900, -100, NaN]", numeric), IsEmpty());
+  EXPECT_THAT(where("1234", numeric), ElementsAre("error: where: 'c' is never '1234': its type is numeric(4,-2) (its values end in 2 zeros before the point)"));
+  for (const char* value : {"10", "1", "1000000", "'1200.0'"}) EXPECT_EQ(where(value, numeric).size(), 1u) << value;
+  EXPECT_THAT(where("{gt: 1100, lt: 1300}", numeric), IsEmpty());
+  EXPECT_THAT(where("{gte: 999900}", numeric), IsEmpty());
+  EXPECT_EQ(where("{gt: 1200, lt: 1300}", numeric).size(), 1u);
+  EXPECT_EQ(where("{gt: 999900}", numeric).size(), 1u);
   ColumnType real = type(Family::kFloat, "real"), twice = type(Family::kFloat, "double precision");
   real.bytes = 4;
   twice.bytes = 8;

@@ -186,5 +186,31 @@ TEST(ConninfoNames, EachAddressStandsBesideItsNameAndItsPort) {
   EXPECT_FALSE(conninfo.set_addresses({{"a", {}}}));
 }
 
+std::string shown(const std::vector<Conninfo>& each) {
+  std::string text;
+  for (const Conninfo& one : each) text += one.get("host") + "/" + one.get("hostaddr") + "/" + one.get("port") + " ";
+  return text;
+}
+
+TEST(ConninfoEachHost, KeepsAddressAndPortOfEach) {
+  EXPECT_EQ(shown(parsed("postgresql://e@a:1,b:2/shop?target_session_attrs=read-write").each_host()), "a//1 b//2 ");
+  EXPECT_EQ(shown(parsed("host=a,b port=6 dbname=shop").each_host()), "a//6 b//6 ") << "one port is that of all";
+  EXPECT_EQ(shown(parsed("host=a,b hostaddr=10.0.0.1,10.0.0.2").each_host()), "a/10.0.0.1/ b/10.0.0.2/ ");
+  EXPECT_EQ(shown(parsed("postgresql://e@a/shop").each_host()), "");
+  EXPECT_EQ(parsed("postgresql://e@a,b/shop?target_session_attrs=read-write").each_host().at(1).get("target_session_attrs"), "any");
+}
+
+TEST(ConninfoPutFirst, ReordersHostsWithWhatBelongsToThem) {
+  Conninfo conninfo = parsed("host=a,b,c hostaddr=10.0.0.1,,10.0.0.3 port=1,2,3");
+  conninfo.put_first(conninfo.each_host().at(2));
+  EXPECT_EQ(shown({conninfo}), "c,a,b/10.0.0.3,10.0.0.1,/3,1,2 ");
+  conninfo = parsed("host=a,a port=1,2");
+  conninfo.put_first(conninfo.each_host().at(1));
+  EXPECT_EQ(shown({conninfo}), "a,a//2,1 ") << "two servers of one machine";
+  conninfo = parsed("host=a port=1");
+  conninfo.put_first(conninfo);
+  EXPECT_EQ(shown({conninfo}), "a//1 ");
+}
+
 }  // namespace
 }  // namespace evictd
