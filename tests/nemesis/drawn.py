@@ -329,6 +329,7 @@ class Drawing:
         self.rules, self.views = [], []
         self.caches = choice.choice([["first"], ["first"], ["first", "second"]])
         self.defaults = choice.choice([{}, {}, {"settle": "700ms", "purge_every": "100ms"}, {"collapse_after": 20}])
+        self.is_behind = len(self.caches) > 1 and choice.random() < 0.4  # the second cache is filled from the first
         self.settings = choice.sample(SETTINGS, choice.choice([0, 0, 2, 5]))
         for number in range(rules or choice.randint(2, 7)):
             self.draw_rule(number)
@@ -608,7 +609,7 @@ class Drawing:
         return next(rule for rule in self.rules if rule["name"] == name)
 
 
-def alterations(choice, drawing, table):
+def alterations(choice, drawing, table, publication):
     """What may be done to a table while it is in use: lists of statements, one transaction each. Its rules hold afterwards, too."""
     where = {name for rule in drawing.rules for name in rule.get("where", {})}
     name, free = table.sql, [column for column in table.columns if column not in table.key]
@@ -621,6 +622,14 @@ def alterations(choice, drawing, table):
              [f"alter table {name} alter column stock type integer using case when stock < 1000 then stock + 1 end"],
              [f"alter table {name} add column more{choice.randrange(10**6)} text default 'more'"],
              [f"alter table {name} drop column {dropped.sql}; alter table {name} add column {dropped.sql} {'text' if dropped.kind == 'big' else dropped.kind}"]]
+    names = [name, *table.children]
+    if table.identity not in ("nothing", "index"):
+        found += [["; ".join(f"alter table {one} replica identity {choice.choice(['full', 'default'])}" for one in names)]]
+    if table.layout == "plain":
+        found += [[f"alter publication {publication} drop table {name}; alter table {name} set unlogged", f"alter table {name} set logged"]]
+    if table.layout != "partitioned":
+        found += [[f"alter publication {publication} drop table {choice.choice(names)}"],
+                  [f"alter publication {publication} set (publish = '{publish}')" for publish in ("insert", "insert, update, delete, truncate")]]
     if table.spare:
         found += [[f"alter table {name} drop column spare", f"alter table {name} add column spare text"]]
     kinds = {column.kind for column in table.columns}

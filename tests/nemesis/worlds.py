@@ -112,6 +112,7 @@ class World:
         if not drawing.rules:
             return False
         caches = "".join(cache_text(name, self.held.redis[name].url(), f"timeout: 1s\ntombstone_ttl: {int(TOMBSTONE_TTL)}s\n") for name in drawing.caches)
+        caches += "    after: first\n" if drawing.is_behind else ""
         self.evictd = daemon.Evictd(self.folder, self.postgres.url(self.database), None, yaml_of(drawing.rules, drawing.defaults), slot=f"s_{self.database}",
                                     publication=self.database, caches=caches, program=program)
         found = self.evictd.command("check", "--json")
@@ -432,10 +433,13 @@ class World:
             self.administer(f"rollback prepared {self.left.pop()}")
 
     def alteration(self, choice):
-        statements = choice.choice(alterations(choice, self.drawing, choice.choice(self.drawing.tables)))
+        statements = choice.choice(alterations(choice, self.drawing, choice.choice(self.drawing.tables), self.database))
         self.only_added = all(" add column " in statement and " drop " not in statement for statement in statements)
         self.say(f"  {'; '.join(statements)}")
         self.tallies["altered"] += 1
+        if "replica identity" in statements[0]:  # from now on what was not sent may purge
+            for view in self.drawing.views:
+                view.is_quiet = False
         return statements
 
     def say(self, text):
