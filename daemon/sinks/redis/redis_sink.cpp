@@ -561,7 +561,8 @@ class RedisSink final : public NodeSink {
     }
     if (!session_) {
       session_.emplace(address_, options_.client_name, record_key(), options_.tombstone_ttl,
-                       !shared_.context.is_deletes_only, node_.role, node_.probe_key);
+                       !shared_.context.is_deletes_only, node_.role, node_.probe_key,
+                       shared_.context.has_plain_tag_sets && node_.role == NodeRole::kAlone);
       session_->begin(now);
     }
     session_->wake(now);
@@ -803,7 +804,7 @@ class RedisSink final : public NodeSink {
     written_ = 0;
     // A connection that ends as soon as it is used must not come back at full speed for ever.
     if (announced_ && now - announced_at_ >= options_.backoff_max) backoff_ = options_.backoff_first;
-    announced_ = false;
+    if (std::exchange(announced_, false) && failure.is_refusal) handler.on_sink_refused(failure.error);
     if (housekeeping_.overwritten) overwritten_ = std::move(*housekeeping_.overwritten);
     was_set_back_ = was_set_back_ || housekeeping_.is_set_back;
     const bool has_set_get = housekeeping_.has_set_get;
