@@ -28,6 +28,8 @@ namespace {
 constexpr std::chrono::seconds kInfoInterval{10};
 // How long /status tells of a full Redis after it last refused a tombstone.
 constexpr std::chrono::seconds kFullShown{30};
+// A server that owes an answer for so long is told of, however much longer 'redis: timeout' lets it be.
+constexpr std::chrono::seconds kSilenceUntold{5};
 constexpr std::size_t kReadBytes = 64 * 1024;
 constexpr std::chrono::seconds kRecordRetry{1};
 // A password is renewed in the last fifth of its life, but not more than this before its end; and tried for this often.
@@ -387,6 +389,9 @@ class RedisSink final : public NodeSink {
       status.problem = silence_->text;
     } else if (!status.connected && reported_) {
       status.problem = reported_->text;
+    } else if (status.connected && silent_for() >= kSilenceUntold) {
+      status.problem = "redis at '" + address_.to_string() + "' has not replied for " +
+                       std::to_string(std::chrono::floor<std::chrono::seconds>(silent_for()).count()) + " s";
     } else if (status.connected) {
       status.problem = evictions_.problem();
     }
@@ -406,6 +411,10 @@ class RedisSink final : public NodeSink {
  private:
   std::string record_key() const { return node_.record_key.empty() ? evictd::record_key(options_.record_name, options_.record_of) : node_.record_key; }
   bool is_connected() const { return announced_ && session_ && session_->is_ready(); }
+  SteadyTime::duration silent_for() const {
+    const auto since = session_->waiting_since();
+    return since ? last_now_ - *since : SteadyTime::duration(0);
+  }
   std::size_t pending_bytes() const { return session_ ? session_->output().size() - written_ : 0; }
   std::size_t session_sendable() const { return session_ ? session_->sendable() : 0; }
 
