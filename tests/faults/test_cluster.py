@@ -416,6 +416,7 @@ def test_everything_that_happens_to_a_cluster(database, cluster, make_daemon, se
 
 @pytest.mark.parametrize("cluster", [{"masters": 1, "replicas_each": 2}], indirect=True)
 def test_who_took_the_place_of_the_only_master_is_learnt_from_its_replicas(database, cluster, make_daemon):
+    eventually("the master tells of its replicas", lambda: len(cluster.ask(0, "CLUSTER", "SLOTS")[0]) == 2 + 3)
     evictd = make_daemon(f"redis://127.0.0.1:{cluster.nodes[0].port}").start()
     client = cluster.client()
     client.set("plain:1", "as it was")
