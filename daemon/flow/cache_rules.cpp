@@ -15,6 +15,7 @@ SinkContext nothing_needed() {
 
 void add_needs(SinkContext& needs, const RuleInfo& rule) {
   if (!asks_for_deletes_only(rule)) needs.is_deletes_only = false;
+  if (asks_for_deletes_only(rule) && kept_by(rule).has_tag_sets) needs.has_plain_tag_sets = true;
   if (!rule.semantic.empty()) needs.needs_one_server = "semantic";
   needs.kept = needs.kept | kept_by(rule);
   if (rule.announce.empty()) return;

@@ -57,6 +57,7 @@ void Lane::step(Now now) {
   keeper_.watch_evictions();
   run_timers();
   tell_absence();
+  if (!owes_what_was_refused()) refused_.reset();
   if (giving_up_) give_up_some();
 }
 

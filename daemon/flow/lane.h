@@ -199,6 +199,7 @@ class Lane final : private SinkHandler {
   // What the cache says, and what the source's connection comes to: lane_connections.cpp.
   void on_sink_connected(const SinkConnected& connected) override;
   void on_sink_disconnected(const Error& error, std::string_view error_class) override;
+  void on_sink_refused(const Error& error) override;
   void on_sink_failed(const Error& error) override;
   void on_sink_trouble(const Error& error, std::string_view error_class) override;
   void on_done(Ticket ticket, const Outcome& outcome) override;
@@ -216,6 +217,7 @@ class Lane final : private SinkHandler {
   void enqueue(Work& work, std::uint32_t part);
   void owe(Part& part);
   void owe_no_more(Part& part);
+  bool owes_what_was_refused() const;
   bool submit_one(std::deque<OrderOf>& ready, Urgency urgency);  // the next that still waits; whether there was one, and room
   void first_act_done(Work& work, std::uint32_t part);
   void now_visible(Work& work, SteadyTime since);
@@ -300,6 +302,13 @@ class Lane final : private SinkHandler {
   // Of each order that the cache is asked for or is to be asked for, since when. What waits for the visibility of a
   // transaction, or for a timer, is not the cache's fault.
   Owed owed_;
+  // The cache refused what it was asked for, in so many words: until all that it owed then is done, to be connected proves nothing.
+  struct Refused {
+    std::string why;
+    SteadyTime at{};
+    bool is_of_record = false;  // a record was under way
+  };
+  std::optional<Refused> refused_;
 
   // Falling behind, parking.
   bool is_behind_ = false;

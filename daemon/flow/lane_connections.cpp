@@ -35,6 +35,14 @@ void Lane::tell_absence() {
   events_.warning(fmt::format("{} is not connected {}{}", spec_.name, *still, why ? ": " + *why : std::string()));
 }
 
+void Lane::on_sink_refused(const Error& error) {
+  refused_ = Refused{error.whole_text(), now_.steady, ledger().is_under_way()};
+}
+
+bool Lane::owes_what_was_refused() const {
+  return refused_ && (refused_->is_of_record || (!owed_.empty() && *owed_.begin() <= refused_->at));
+}
+
 void Lane::on_sink_failed(const Error& error) { failure_ = error; }
 
 void Lane::on_sink_trouble(const Error& error, std::string_view error_class) {
@@ -50,7 +58,10 @@ void Lane::on_replicas_missing(const std::optional<Error>& error) {
   events_.warning(error->text, error->hint);
 }
 
-void Lane::on_record_saved(std::uint64_t sequence) { keeper_.record_saved(sequence); }
+void Lane::on_record_saved(std::uint64_t sequence) {
+  keeper_.record_saved(sequence);
+  if (refused_) refused_->is_of_record = false;
+}
 
 void Lane::on_record_confirmed(std::uint64_t sequence) { keeper_.record_confirmed(sequence); }
 
@@ -98,6 +109,7 @@ std::vector<std::string> Lane::not_ready() const {
   std::vector<std::string> reasons;
   if (!is_connected_) reasons.push_back(fmt::format("{} is not connected", spec_.name));
   if (const auto problem = spec_.sink->status().problem) reasons.push_back(*problem);
+  if (is_connected_ && owes_what_was_refused()) reasons.push_back(fmt::format("{} was asked again for what it has refused: {}", spec_.name, refused_->why));
   if (is_parked_) reasons.push_back(fmt::format("{} is parked: it no longer holds the database up, and is purged when it is back", spec_.name));
   for (const auto& [id, purge] : purges_) {
     if (!purge->is_held() || purge->held_until - purge->parts[0].wanted_since <= kHeldUntold) continue;

@@ -46,6 +46,7 @@ class ForwardingSink : public Sink, protected SinkHandler {
   void on_sink_disconnected(const Error& error, std::string_view error_class) override {
     handler_->on_sink_disconnected(error, error_class);
   }
+  void on_sink_refused(const Error& error) override { handler_->on_sink_refused(error); }
   void on_sink_failed(const Error& error) override { handler_->on_sink_failed(error); }
   void on_sink_trouble(const Error& error, std::string_view error_class) override { handler_->on_sink_trouble(error, error_class); }
   void on_done(Ticket ticket, const Outcome& outcome) override { handler_->on_done(ticket, outcome); }

@@ -188,6 +188,8 @@ struct SinkContext {
   std::vector<std::string> channels = {};
   // Every rule that acts here asks for deletes only: what else the sink would make ready at its connects need not work.
   bool is_deletes_only = false;
+  // A rule that asks for deletes only has tags with sets: a page of one is deleted and taken off the set together.
+  bool has_plain_tag_sets = false;
   // Records of this cache follow one another: one that comes before the last that was written or read here tells of data that
   // was exchanged.
   bool is_record_ours_alone = false;
@@ -215,6 +217,9 @@ class SinkHandler {
   virtual void on_sink_connected(const SinkConnected& connected) = 0;
   // `error_class` is the label of evictd_redis_errors_total.
   virtual void on_sink_disconnected(const Error& error, std::string_view error_class) = 0;
+  // An order or the record was refused, in words of the cache's: what comes on_sink_disconnected() for, or a part of the cache is away
+  // for. Before on_lost() of what was under way. Connected again, it may well say the same again.
+  virtual void on_sink_refused(const Error& /*error*/) {}
   // Cannot go on by itself (wrong password, ACL): kFatal or kUsage.
   virtual void on_sink_failed(const Error& error) = 0;
   // Goes on, but not with all of it: a part of the cache is away, and what is asked of that waits.

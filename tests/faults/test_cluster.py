@@ -414,6 +414,20 @@ def test_everything_that_happens_to_a_cluster(database, cluster, make_daemon, se
     assert_true(database, evictd, cluster, load)
 
 
+@pytest.mark.parametrize("cluster", [{"masters": 1, "replicas_each": 2}], indirect=True)
+def test_who_took_the_place_of_the_only_master_is_learnt_from_its_replicas(database, cluster, make_daemon):
+    eventually("the master tells of its replicas", lambda: len(cluster.ask(0, "CLUSTER", "SLOTS")[0]) == 2 + 3)
+    evictd = make_daemon(f"redis://127.0.0.1:{cluster.nodes[0].port}").start()
+    client = cluster.client()
+    client.set("plain:1", "as it was")
+    eventually("a replica has it", lambda: all(cluster.ask(index, "DBSIZE") == cluster.ask(0, "DBSIZE") for index in (1, 2)))
+    cluster.kill(0)
+    cluster.ask(1, "CLUSTER", "FAILOVER", "TAKEOVER")
+    database.execute("update plain_items set n = n + 1 where id = 1")
+    eventually("what is stale is gone from the new master", lambda: cluster.ask(1, "EXISTS", "plain:1") == 0, 60)
+    evictd.wait_until_ready()
+
+
 @pytest.mark.parametrize("cluster", [{"masters": 3, "replicas_each": 1}], indirect=True)
 def test_the_rights_that_are_printed_are_enough(database, cluster, make_daemon):
     evictd = make_daemon(cluster.url().replace("redis://", "redis://evictd:secret@"), redis_more="replicas_ack: 1")

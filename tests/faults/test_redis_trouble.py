@@ -55,6 +55,21 @@ def test_stopped_for_longer_than_a_command_may_take(postgres, redis, cache, make
     oracle.assert_true_cache(postgres, cache, at_least=50)
 
 
+def test_one_that_stands_still_is_told_of_before_its_time_is_over(postgres, redis, cache, make_evictd):
+    evictd = make_evictd(redis_more="timeout: 5m").start()
+    cache.set("product:7", "as it was")
+    redis.process.send_signal(signal.SIGSTOP)
+    try:
+        postgres.execute("update products set price_cents = 77 where id = 7")
+        eventually("evictd says so", lambda: re.search(r"redis at '[^']+' has not replied for \d+ s", evictd.http("/readyz")[1]), 60)
+        assert not evictd.is_ready()
+    finally:
+        redis.process.send_signal(signal.SIGCONT)
+    evictd.wait_until_ready()
+    assert not cache.exists("product:7")
+    assert evictd.metrics().sum("evictd_reconnects_total", peer="redis") == 0
+
+
 def test_cut_amid_replies(postgres, redis, cache, make_evictd, proxy, seed):
     evictd = make_evictd(redis_url=redis.url(port=proxy.port)).start()
     running = scenarios.under_load(postgres, redis, seed)

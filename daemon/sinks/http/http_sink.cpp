@@ -25,6 +25,7 @@ constexpr milliseconds kPutOffUntold{5'000};  // for so long a service that purg
 struct StoreEvents final : SinkHandler {
   std::optional<SinkConnected> connected;
   std::optional<std::pair<Error, std::string_view>> disconnected;
+  std::optional<Error> refused;
   std::optional<Error> failed;
   std::optional<std::optional<Error>> replicas_missing;
   std::vector<std::uint64_t> saved;
@@ -36,6 +37,7 @@ struct StoreEvents final : SinkHandler {
     connected.reset();
     disconnected = {error, error_class};
   }
+  void on_sink_refused(const Error& error) override { refused = error; }
   void on_sink_failed(const Error& error) override { failed = error; }
   void on_done(Ticket, const Outcome&) override {}
   void on_lost(Ticket) override {}
@@ -153,6 +155,8 @@ class HttpSink final : public Sink {
       status.problem = problem_->text;
     } else if (put_off_ && now_.steady - put_off_->first >= kPutOffUntold) {
       status.problem = put_off_text();
+    } else if (const auto silent = silent_for(); silent >= kPutOffUntold) {
+      status.problem = fmt::format("{} has not answered for {} s", service_.address(), std::chrono::floor<std::chrono::seconds>(silent).count());
     }
     status.held_up = store_->status().held_up;
     EdgeStatus& edge = status.edge.emplace();
@@ -181,6 +185,7 @@ class HttpSink final : public Sink {
     std::vector<Ticket> all; // who wants everything
     bool is_all = false;
     int tries = 0;
+    SteadyTime sent_at{};
     std::vector<std::string> names() const {
       std::vector<std::string> names;
       for (const Want& want : keys) names.push_back(want.key);
@@ -265,6 +270,7 @@ class HttpSink final : public Sink {
         gather(request);
       }
       const std::uint64_t id = ++last_request_;
+      request.sent_at = now_.steady;
       const HttpCall call = request.is_all ? service_.purge_all() : service_.purge(request.names());
       client_.begin(id, call);
       requests_.emplace(id, std::move(request));
@@ -368,6 +374,13 @@ class HttpSink final : public Sink {
     return fmt::format("{} {}; it is asked again in {} s", service_.address(), put_off_->second, seconds);
   }
 
+  // How long the request that has waited longest has done so.
+  SteadyTime::duration silent_for() const {
+    SteadyTime::duration longest{0};
+    for (const auto& [id, request] : requests_) longest = std::max(longest, now_.steady - request.sent_at);
+    return longest;
+  }
+
   void take_probe(Request request, const EdgeVerdict& verdict, SinkHandler& handler) {
     switch (verdict.kind) {
       case EdgeVerdict::Kind::kDone:
@@ -445,6 +458,7 @@ class HttpSink final : public Sink {
       handler.on_sink_failed(std::move(*events.failed).within("its record"));
       return;
     }
+    if (events.refused && announced_) handler.on_sink_refused(*events.refused);
     if (events.disconnected) {
       store_connected_.reset();
       drop_requests();

@@ -73,6 +73,14 @@ constexpr Row kRows[] = {
      true,
      {"noperm", RedisAction::kPerson},
      "docs/redis.md has the ACL line for evictd"},
+    {"ERR unknown command",
+     false,
+     {kClassUnknownCommand, RedisAction::kPerson},
+     "redis has no such command, or has it under another name ('rename-command'): evictd check names what it is needed for"},
+    {"Unknown Redis command called from",
+     true,
+     {kClassUnknownCommand, RedisAction::kPerson},
+     "redis has no such command, or has it under another name ('rename-command'): evictd check names what it is needed for"},
     {"ERR DB index",
      false,
      {"database", RedisAction::kPerson},
@@ -128,7 +136,7 @@ bool is_key_forbidden(std::string_view reply) {
 }
 
 bool is_passing_refusal(std::string_view error_class) {
-  return error_class == kClassAuth || error_class == "noperm";
+  return error_class == kClassAuth || error_class == "noperm" || error_class == kClassUnknownCommand;
 }
 
 Error redis_error(std::string_view reply) {

@@ -13,6 +13,7 @@
 //   protected      DENIED                  protected mode                            reconnect
 //   auth           NOAUTH, WRONGPASS, ...  wrong user or password                    a person must act
 //   noperm         NOPERM, ...             the ACL forbids a command or key          a person must act
+//   unknown_command  ERR unknown command   it was renamed, or never was          a person must act
 //   database       ERR DB index            the url's database is not there           a person must act
 //   cluster        MOVED, ASK, CROSSSLOT   a node of a Redis Cluster (cluster/)      a person must act
 //   noscript       NOSCRIPT                scripts were flushed                      load again, send again
@@ -56,6 +57,7 @@ inline constexpr std::string_view kClassTimeout = "timeout";
 inline constexpr std::string_view kClassProtocol = "protocol";
 inline constexpr std::string_view kClassTls = "tls";
 inline constexpr std::string_view kClassAuth = "auth";  // also of a reply: no password could be had
+inline constexpr std::string_view kClassUnknownCommand = "unknown_command";
 inline constexpr std::string_view kClassCluster = "cluster";
 inline constexpr std::string_view kClassSentinels = "sentinels";  // none tells where the master is
 inline constexpr std::string_view kClassMoved = "moved";  // another server is the master now

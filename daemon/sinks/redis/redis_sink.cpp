@@ -28,6 +28,8 @@ namespace {
 constexpr std::chrono::seconds kInfoInterval{10};
 // How long /status tells of a full Redis after it last refused a tombstone.
 constexpr std::chrono::seconds kFullShown{30};
+// A server that owes an answer for so long is told of, however much longer 'redis: timeout' lets it be.
+constexpr std::chrono::seconds kSilenceUntold{5};
 constexpr std::size_t kReadBytes = 64 * 1024;
 constexpr std::chrono::seconds kRecordRetry{1};
 // A password is renewed in the last fifth of its life, but not more than this before its end; and tried for this often.
@@ -387,6 +389,9 @@ class RedisSink final : public NodeSink {
       status.problem = silence_->text;
     } else if (!status.connected && reported_) {
       status.problem = reported_->text;
+    } else if (status.connected && silent_for() >= kSilenceUntold) {
+      status.problem = "redis at '" + address_.to_string() + "' has not replied for " +
+                       std::to_string(std::chrono::floor<std::chrono::seconds>(silent_for()).count()) + " s";
     } else if (status.connected) {
       status.problem = evictions_.problem();
     }
@@ -406,6 +411,10 @@ class RedisSink final : public NodeSink {
  private:
   std::string record_key() const { return node_.record_key.empty() ? evictd::record_key(options_.record_name, options_.record_of) : node_.record_key; }
   bool is_connected() const { return announced_ && session_ && session_->is_ready(); }
+  SteadyTime::duration silent_for() const {
+    const auto since = session_->waiting_since();
+    return since ? last_now_ - *since : SteadyTime::duration(0);
+  }
   std::size_t pending_bytes() const { return session_ ? session_->output().size() - written_ : 0; }
   std::size_t session_sendable() const { return session_ ? session_->sendable() : 0; }
 
@@ -561,7 +570,8 @@ class RedisSink final : public NodeSink {
     }
     if (!session_) {
       session_.emplace(address_, options_.client_name, record_key(), options_.tombstone_ttl,
-                       !shared_.context.is_deletes_only, node_.role, node_.probe_key);
+                       !shared_.context.is_deletes_only, node_.role, node_.probe_key,
+                       shared_.context.has_plain_tag_sets && node_.role == NodeRole::kAlone);
       session_->begin(now);
     }
     session_->wake(now);
@@ -803,7 +813,7 @@ class RedisSink final : public NodeSink {
     written_ = 0;
     // A connection that ends as soon as it is used must not come back at full speed for ever.
     if (announced_ && now - announced_at_ >= options_.backoff_max) backoff_ = options_.backoff_first;
-    announced_ = false;
+    if (std::exchange(announced_, false) && failure.is_refusal) handler.on_sink_refused(failure.error);
     if (housekeeping_.overwritten) overwritten_ = std::move(*housekeeping_.overwritten);
     was_set_back_ = was_set_back_ || housekeeping_.is_set_back;
     const bool has_set_get = housekeeping_.has_set_get;

@@ -74,6 +74,9 @@ std::string_view session_state_name(SessionState state) {
       return "inspecting";
     case SessionState::kProbing:
       return "probing";
+    case SessionState::kTryingMulti:
+    case SessionState::kTryingExec:
+      return "trying a transaction";
     case SessionState::kWaiting:
       return "waiting";
     case SessionState::kTiming:
@@ -93,14 +96,16 @@ std::string_view session_state_name(SessionState state) {
 }
 
 Session::Session(const RedisAddress& address, std::string client_name, std::string record_key,
-                 std::chrono::milliseconds tombstone_ttl, bool needs_scripts, NodeRole role, std::string probe_key)
+                 std::chrono::milliseconds tombstone_ttl, bool needs_scripts, NodeRole role, std::string probe_key,
+                 bool needs_transactions)
     : address_(address),
       client_name_(std::move(client_name)),
       record_key_(std::move(record_key)),
       tombstone_ttl_(tombstone_ttl),
       needs_scripts_(needs_scripts),
       role_(role),
-      probe_key_(std::move(probe_key)) {}
+      probe_key_(std::move(probe_key)),
+      needs_transactions_(needs_transactions) {}
 
 void Session::begin(SteadyTime now) {
   EVICTD_CHECK(state_ == SessionState::kClosed);
@@ -127,6 +132,12 @@ void Session::enter(SessionState state, SteadyTime now) {
     case SessionState::kProbing:
       // A key of ours that is never written: deleting it asks "may I write?", also of a full Redis.
       return send_own({"UNLINK", probe_key_}, now);
+    case SessionState::kTryingMulti:
+      // Where MULTI is refused, what follows it is done one by one, and a page of a tag is not what it has to be.
+      if (!needs_transactions_) return enter(SessionState::kTiming, now);
+      return send_own({"MULTI"}, now);
+    case SessionState::kTryingExec:
+      return send_own({"EXEC"}, now);
     case SessionState::kTiming:
       return send_own({"TIME"}, now);
     case SessionState::kLoading:
@@ -234,6 +245,7 @@ SessionResult<void> Session::take_reply(Reply&& reply, SteadyTime now) {
     if (expected.receiver->on_error(expected.tag, reply.text, about)) return {};
     SessionFailure failure = failure_of(reply.text);
     failure.error.detail = std::move(about);
+    failure.is_refusal = true;
     return tl::unexpected(std::move(failure));
   }
   if (expected.receiver->on_reply(expected.tag, std::move(reply))) return {};
@@ -260,6 +272,14 @@ SessionResult<void> Session::take_own(Script loaded, const Reply& reply, SteadyT
     case SessionState::kProbing:
       if (!read_count(reply, 1)) break;
       waiting_for_.reset();
+      enter(SessionState::kTryingMulti, now);
+      return {};
+    case SessionState::kTryingMulti:
+      if (!reply.is_ok()) break;
+      enter(SessionState::kTryingExec, now);
+      return {};
+    case SessionState::kTryingExec:
+      if (reply.kind != Reply::Kind::kArray || !reply.elements.empty()) break;
       enter(SessionState::kTiming, now);
       return {};
     case SessionState::kTiming: {

@@ -7,6 +7,7 @@
 //   (each script; none where `needs_scripts` is false)
 //     -> kAskingLibrary -> kLoadingLibrary (when it is missing or older) -> kReadingRecord ->
 //     kReady
+//   kTryingMulti and kTryingExec, where `needs_transactions` is true, come after kProbing.
 //   kInspecting, kProbing -> kWaiting (loading, busy, cannot write) -> kInspecting
 //
 // One step is one command and its reply; only in kReady are commands pipelined.
@@ -44,6 +45,7 @@ std::optional<ServerInfo> parse_server_info(std::string_view text);
 struct SessionFailure {
   Error error;
   std::string_view error_class;  // see errors.h
+  bool is_refusal = false;       // of what a receiver had sent: an order, the record
 };
 template <typename T>
 using SessionResult = tl::expected<T, SessionFailure>;
@@ -55,6 +57,8 @@ enum class SessionState : std::uint8_t {
   kNaming,
   kInspecting,
   kProbing,
+  kTryingMulti,
+  kTryingExec,
   kWaiting,
   kTiming,
   kLoading,
@@ -90,7 +94,7 @@ class Session {
   // `address` must outlive the session.
   Session(const RedisAddress& address, std::string client_name, std::string record_key,
           std::chrono::milliseconds tombstone_ttl, bool needs_scripts = true, NodeRole role = NodeRole::kAlone,
-          std::string probe_key = "evictd:probe");
+          std::string probe_key = "evictd:probe", bool needs_transactions = false);
 
   // The connection is open.
   void begin(SteadyTime now);
@@ -162,6 +166,7 @@ class Session {
   bool needs_scripts_ = true;
   NodeRole role_ = NodeRole::kAlone;
   std::string probe_key_;
+  bool needs_transactions_ = false;
 
   SessionState state_ = SessionState::kClosed;
   // What a record may have: of any other text that long, whoever waits for it says that it is none.

@@ -22,6 +22,7 @@
 #include "daemon/base/descriptor.h"
 #include "daemon/base/special_file.h"
 #include "daemon/net/name_lookup.h"
+#include "daemon/sinks/redis/errors.h"
 #include "daemon/sinks/redis/told_address.h"
 #include "mapping/check.h"
 
@@ -44,6 +45,32 @@ std::string tls_error_text() {
   if (code == 0) return "no reason given";
   const char* const reason = ERR_reason_error_string(code);
   return reason != nullptr ? reason : "error " + std::to_string(code);
+}
+
+// An alert that the server sent (RFC 8446, 6.2): what it has against us; nothing: the failure is of another kind.
+std::optional<int> alert_of(unsigned long code) {
+  if (ERR_GET_LIB(code) != ERR_LIB_SSL || ERR_GET_REASON(code) < SSL_AD_REASON_OFFSET) return std::nullopt;
+  return ERR_GET_REASON(code) - SSL_AD_REASON_OFFSET;
+}
+
+std::string hint_of_alert(int alert) {
+  switch (alert) {
+    case SSL_AD_HANDSHAKE_FAILURE:  // TLS 1.2 has no other for a certificate that was not sent
+    case SSL_AD_BAD_CERTIFICATE:
+    case SSL_AD_UNSUPPORTED_CERTIFICATE:
+    case SSL_AD_CERTIFICATE_REVOKED:
+    case SSL_AD_CERTIFICATE_EXPIRED:
+    case SSL_AD_CERTIFICATE_UNKNOWN:
+    case SSL_AD_UNKNOWN_CA:
+    case SSL_AD_DECRYPT_ERROR:
+    case TLS13_AD_CERTIFICATE_REQUIRED:
+      return "the server does not take evictd's certificate: 'redis: tls: cert:' and 'key:' name one that is in its time and of an authority that "
+             "the server trusts ('tls-ca-cert-file'); 'tls-auth-clients no' there asks for none";
+    case SSL_AD_PROTOCOL_VERSION:
+      return "the server takes other versions of TLS alone: evictd speaks 1.2 and 1.3 ('tls-protocols')";
+    default:
+      return {};
+  }
 }
 
 }  // namespace
@@ -239,6 +266,7 @@ struct Transport::Impl {
 
   Result<State> handshake() {
     ERR_clear_error();
+    errno = 0;
     const int result = SSL_connect(ssl.get());
     if (result == 1) {
       tls_wants_write = false;
@@ -250,7 +278,15 @@ struct Transport::Impl {
     if (verdict != X509_V_OK) {
       return failed("cannot trust", X509_verify_cert_error_string(verdict), hint_of(verdict));
     }
-    return failed("no TLS with", tls_error_text(), "is this port a TLS port? 'rediss://' is for those only");
+    return tls_failed("no TLS with", std::string(kNoTlsHint));
+  }
+
+  // By what stands in OpenSSL's queue, or in errno. With TLS 1.3 the server looks at our certificate when the handshake is over for us.
+  tl::unexpected<Error> tls_failed(std::string_view what, std::string hint = {}) {
+    const unsigned long code = ERR_peek_last_error();
+    if (const auto alert = alert_of(code)) return failed("no TLS with", tls_error_text(), hint_of_alert(*alert));
+    if (code == 0 && errno != 0) return failed(what, std::strerror(errno), std::move(hint));
+    return failed(what, tls_error_text(), std::move(hint));
   }
 
   // True when a TLS call only has to be made again later; remembers for what.
@@ -262,6 +298,7 @@ struct Transport::Impl {
 
   Result<std::size_t> read_tls(char* into, std::size_t limit) {
     ERR_clear_error();
+    errno = 0;
     const int result = SSL_read(ssl.get(), into, static_cast<int>(limit));
     if (result > 0) {
       tls_read_pending = SSL_pending(ssl.get()) > 0;
@@ -269,9 +306,8 @@ struct Transport::Impl {
     }
     tls_read_pending = false;
     if (wants_more(result)) return 0;
-    return failed("lost", SSL_get_error(ssl.get(), result) == SSL_ERROR_ZERO_RETURN
-                              ? "it closed the connection"
-                              : tls_error_text());
+    if (SSL_get_error(ssl.get(), result) == SSL_ERROR_ZERO_RETURN) return failed("lost", "it closed the connection");
+    return tls_failed("lost");
   }
 
   Result<std::size_t> read_plain(char* into, std::size_t limit) {
@@ -332,10 +368,12 @@ Result<std::size_t> Transport::write(std::string_view bytes) {
   if (bytes.empty()) return 0;
   if (impl_->ssl) {
     ERR_clear_error();
+    errno = 0;
     const int result = SSL_write(impl_->ssl.get(), bytes.data(), static_cast<int>(bytes.size()));
     if (result > 0) return static_cast<std::size_t>(result);
     if (impl_->wants_more(result)) return 0;
-    return impl_->failed("lost", tls_error_text());
+    if (ERR_peek_error() == 0 && (errno == EPIPE || errno == ECONNRESET)) return 0;  // as below
+    return impl_->tls_failed("lost");
   }
   const ssize_t sent = ::send(impl_->socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
   if (sent >= 0) return static_cast<std::size_t>(sent);

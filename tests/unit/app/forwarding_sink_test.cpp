@@ -28,6 +28,7 @@ class Inner final : public Sink {
     handler.on_record_confirmed(3);
     handler.on_record_loaded(4, std::nullopt);
     handler.on_sink_disconnected({}, "io");
+    handler.on_sink_refused({});
     handler.on_sink_failed({});
   }
   void wait_for(Waiting&) override { note("wait_for"); }
@@ -53,6 +54,7 @@ class Handler final : public SinkHandler {
   void on_sink_connected(const SinkConnected&) override { told.emplace_back("connected"); }
   void on_sink_disconnected(const Error&, std::string_view) override { told.emplace_back("disconnected"); }
   void on_sink_failed(const Error&) override { told.emplace_back("failed"); }
+  void on_sink_refused(const Error&) override { told.emplace_back("refused"); }
   void on_sink_trouble(const Error&, std::string_view) override { told.emplace_back("trouble"); }
   void on_done(Ticket, const Outcome&) override { told.emplace_back("done"); }
   void on_lost(Ticket) override { told.emplace_back("lost"); }
@@ -89,7 +91,7 @@ TEST(ForwardingSink, HandsEverythingOn) {
   EXPECT_EQ(sink->status().state, "inner");
   EXPECT_THAT(called, ElementsAre("traits", "start", "step", "wait_for", "set_context", "refusal", "has_room", "submit", "save_record", "load_record",
                                   "lost_parts", "is_losing_keys", "stop", "status"));
-  EXPECT_THAT(handler.told, ElementsAre("connected", "trouble", "done", "lost", "replicas", "saved", "confirmed", "loaded", "disconnected", "failed"));
+  EXPECT_THAT(handler.told, ElementsAre("connected", "trouble", "done", "lost", "replicas", "saved", "confirmed", "loaded", "disconnected", "refused", "failed"));
 }
 
 }  // namespace

@@ -20,6 +20,8 @@ class ClusterNodeOwner : public CallAnswers {
   // Inside the node's step().
   virtual void on_node_connected(ClusterNode& node) = 0;
   virtual void on_node_lost(ClusterNode& node) = 0;
+  // Before it is lost: what was asked of it was refused.
+  virtual void on_node_refused(ClusterNode& node, const Error& why) = 0;
 };
 
 // The node at `at`, whose user, password and TLS are those of `like`.
@@ -47,6 +49,7 @@ struct ClusterNode final : private SinkHandler {
  private:
   void on_sink_connected(const SinkConnected& connected) override;
   void on_sink_disconnected(const Error& why, std::string_view why_class) override;
+  void on_sink_refused(const Error& why) override { owner_.on_node_refused(*this, why); }
   void on_sink_failed(const Error& why) override;
   void on_done(Ticket, const Outcome&) override {}
   void on_lost(Ticket) override { lost(); }

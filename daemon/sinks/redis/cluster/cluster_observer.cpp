@@ -95,13 +95,16 @@ bool ClusterObserver::on_call_reply(Call& call, Reply&& reply) {
   return true;
 }
 
+// Those who were told of as replicas come last: they know who took the place of the only master that there was.
 std::vector<RedisAddress> ClusterObserver::addresses() const {
   std::vector<RedisAddress> all;
-  for (const HostPort& master : topology_.masters()) all.push_back(address_of(seeds_.front(), master));
-  for (const RedisAddress& seed : seeds_) {
-    const auto is_seed = [&](const RedisAddress& one) { return one.host == seed.host && one.port == seed.port; };
-    if (std::none_of(all.begin(), all.end(), is_seed)) all.push_back(seed);
-  }
+  const auto add = [&all](RedisAddress address) {
+    const auto is_it = [&](const RedisAddress& one) { return one.host == address.host && one.port == address.port; };
+    if (std::none_of(all.begin(), all.end(), is_it)) all.push_back(std::move(address));
+  };
+  for (const HostPort& master : topology_.masters()) add(address_of(seeds_.front(), master));
+  for (const RedisAddress& seed : seeds_) add(seed);
+  for (const HostPort& replica : topology_.map().replicas()) add(address_of(seeds_.front(), replica));
   return all;
 }
 

@@ -40,6 +40,7 @@ class ClusterObserver final : private ClusterNodeOwner {
  private:
   void on_node_connected(ClusterNode&) override {}
   void on_node_lost(ClusterNode& node) override;
+  void on_node_refused(ClusterNode&, const Error&) override {}
   bool on_call_reply(Call& call, Reply&& reply) override;
   bool on_call_error(Call&, std::string_view, std::string&) override { return false; }
 

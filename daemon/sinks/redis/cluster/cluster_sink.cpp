@@ -244,6 +244,10 @@ class ClusterSink final : public Sink, private ClusterNodeOwner, private Cluster
     topology_.look_soon(now_.steady);
   }
 
+  void on_node_refused(ClusterNode&, const Error& why) override {
+    if (is_up_) handler_->on_sink_refused(why);
+  }
+
   // ------------------------------------------------------------- Up and down
 
   void come_up() {

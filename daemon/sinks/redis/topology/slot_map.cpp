@@ -8,6 +8,7 @@ namespace evictd {
 namespace {
 
 constexpr std::string_view kNameless = "?";
+constexpr std::size_t kReplicasMax = 1000;  // nodes of a cluster, by Redis's own words
 
 bool read_slot(std::string_view text, Slot& slot) { return read_number(text, slot) && slot < kSlots; }
 
@@ -21,6 +22,14 @@ std::string_view field(std::string_view text, std::string_view name) {
     if (line.size() > name.size() && line.starts_with(name) && line[name.size()] == ':') return line.substr(name.size() + 1);
   }
   return {};
+}
+
+// A node in CLUSTER SLOTS has a port in its second place.
+std::optional<std::uint16_t> port_of(const Reply& node) {
+  if (node.kind != Reply::Kind::kArray || node.elements.size() < 2) return std::nullopt;
+  const Reply& port = node.elements[1];
+  if (port.kind != Reply::Kind::kInteger || port.integer < 1 || port.integer > 65535) return std::nullopt;
+  return static_cast<std::uint16_t>(port.integer);
 }
 
 // Of a node in CLUSTER SLOTS. One that is to be known by a hostname and has none ("?") tells its address beside.
@@ -78,13 +87,21 @@ std::optional<SlotMap> SlotMap::read(const Reply& slots, const HostPort& asked) 
     const auto is_slot = [](const Reply& number) {
       return number.kind == Reply::Kind::kInteger && number.integer >= 0 && number.integer < static_cast<std::int64_t>(kSlots);
     };
-    if (!is_slot(first) || !is_slot(last) || node.kind != Reply::Kind::kArray || node.elements.size() < 2) return std::nullopt;
-    const Reply& port = node.elements[1];
-    if (port.kind != Reply::Kind::kInteger || port.integer < 1 || port.integer > 65535) return std::nullopt;
-    const std::uint16_t index = map.index_of({host_of(node, asked), static_cast<std::uint16_t>(port.integer)});
+    const auto port = port_of(node);
+    if (!is_slot(first) || !is_slot(last) || !port) return std::nullopt;
+    const std::uint16_t index = map.index_of({host_of(node, asked), *port});
     for (std::int64_t slot = first.integer; slot <= last.integer; ++slot) map.owner_[static_cast<std::size_t>(slot)] = index;
+    for (std::size_t i = 3; i < range.elements.size(); ++i) map.add_replica(range.elements[i], asked);
   }
   return map;
+}
+
+// One of another shape tells nothing, and changes nothing of who serves what.
+void SlotMap::add_replica(const Reply& node, const HostPort& asked) {
+  const auto port = port_of(node);
+  if (!port || replicas_.size() == kReplicasMax) return;
+  const HostPort replica{host_of(node, asked), *port};
+  if (std::find(replicas_.begin(), replicas_.end(), replica) == replicas_.end()) replicas_.push_back(replica);
 }
 
 std::uint16_t SlotMap::index_of(const HostPort& master) {

@@ -31,6 +31,8 @@ class SlotMap {
   const HostPort* owner(Slot slot) const { return owner_[slot] == kNobody ? nullptr : &masters_[owner_[slot]]; }
   // Each has one slot at least.
   std::vector<HostPort> masters() const;
+  // As they were told, each once; no more than a cluster can have.
+  const std::vector<HostPort>& replicas() const { return replicas_; }
   SlotSet slots_of(const HostPort& master) const;
   SlotSet unserved() const;
   // Where node `by` redirects to: without a host, to a port of its own; "?", to whom it has no name for. Nothing: to whom is not known.
@@ -43,9 +45,11 @@ class SlotMap {
  private:
   static constexpr std::uint16_t kNobody = 0xffff;
   std::uint16_t index_of(const HostPort& master);
+  void add_replica(const Reply& node, const HostPort& asked);
 
   std::vector<HostPort> masters_;  // those without slots stay
   std::array<std::uint16_t, kSlots> owner_;
+  std::vector<HostPort> replicas_;
 };
 
 // What CLUSTER INFO tells. Nothing when it is of another shape.

@@ -182,6 +182,17 @@ TEST_P(PutOffBy, AServiceIsTold) {
   EXPECT_FALSE(sink->status().problem.has_value());
 }
 
+// It may be silent for as long as `timeout` lets it, three times, and pages are stale meanwhile.
+TEST_F(HttpSink, AServiceThatDoesNotAnswerIsToldBeforeItIsGivenUp) {
+  make_connected([](HttpSinkOptions& options) { options.client.timeout = std::chrono::minutes(5); });
+  server.answer_with([](const FakeRequest&) { return FakeReply{"", false, true}; });
+  const OrderBuilder order = keys({"a"});
+  submit(1, order);
+  until([&] { return sink->status().problem.has_value(); });
+  EXPECT_THAT(*sink->status().problem, HasSubstr(" has not answered for "));
+  EXPECT_EQ(journal.disconnects, 0);
+}
+
 TEST_F(HttpSink, A429WithoutRetryAfterIsBackedOffFrom) {
   make_connected();
   std::atomic<int> asked{0};

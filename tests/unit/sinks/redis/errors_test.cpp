@@ -38,6 +38,8 @@ TEST(RedisErrors, EachStateOfTheMatrixHasItsClassAndAction) {
       {"ERR The user executing the script can't access at least one of the keys mentioned in the "
        "command",
        "noperm", RedisAction::kPerson},
+      {"ERR unknown command 'SSCAN', with args beginning with: 'tag:a' ", "unknown_command", RedisAction::kPerson},
+      {"ERR Unknown Redis command called from script script: x", "unknown_command", RedisAction::kPerson},
       {"MOVED 3999 127.0.0.1:6381", "cluster", RedisAction::kPerson},
       {"CROSSSLOT Keys in request don't hash to the same slot", "cluster", RedisAction::kPerson},
       {"NOSCRIPT No matching script.", "noscript", RedisAction::kReload},

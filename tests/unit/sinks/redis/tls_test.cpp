@@ -88,6 +88,28 @@ TEST_F(TlsTest, ClientCertificate) {
   EXPECT_TRUE(driven.until_connected()) << driven.journal().last_error.text;
 }
 
+// With TLS 1.3 the server looks at it when the handshake is over for whoever connects.
+TEST_F(TlsTest, ACertificateThatTheServerDoesNotTakeIsNamedAsTheCause) {
+  server_->client().command({"CONFIG", "SET", "tls-auth-clients", "yes"});
+  run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=stranger -keyout other.key -out other.crt");
+  for (const char* versions : {"TLSv1.3", "TLSv1.2"}) {
+    server_->client().command({"CONFIG", "SET", "tls-protocols", versions});
+    for (const char* sent : {"", "/other"}) {
+      options_.tls_cert_file = *sent == 0 ? "" : files_ + sent + ".crt";
+      options_.tls_key_file = *sent == 0 ? "" : files_ + sent + ".key";
+      DrivenSink driven(options_);
+      ASSERT_TRUE(driven.until([&] { return driven.journal().disconnects > 0; }));
+      const std::string error = driven.journal().last_error.to_string();
+      EXPECT_THAT(error, HasSubstr("no TLS with redis at 'localhost:")) << versions << sent;
+      EXPECT_THAT(error, HasSubstr(" alert ")) << versions << sent;
+      EXPECT_THAT(error, HasSubstr("hint: the server does not take evictd's certificate: 'redis: tls: cert:'")) << versions << sent;
+      const auto client = BlockingClient::open(options_);  // whoever asks once, as `check` does
+      ASSERT_FALSE(client);
+      EXPECT_THAT(client.error().to_string(), HasSubstr("the server does not take evictd's certificate")) << versions << sent;
+    }
+  }
+}
+
 TEST_F(TlsTest, UnknownAuthorityIsNotTrusted) {
   options_.tls_ca_file.clear();
   EXPECT_EQ(first_error(), "cannot trust redis at 'localhost:" + std::to_string(tls_port_) +

@@ -45,6 +45,22 @@ TEST(SlotMap, IsWhatTheNodesSay) {
   EXPECT_FALSE(moved == *map);
 }
 
+TEST(SlotMap, ReplicasAreKnownOnceAndDecideNothing) {
+  const auto with_replicas = [](Reply made, std::vector<Reply> replicas) {
+    for (Reply& replica : replicas) made.elements.push_back(std::move(replica));
+    return made;
+  };
+  const Reply one = list({text("10.0.0.2"), number(7000), text("id")});
+  const HostPort asked{"10.0.0.1", 7000};
+  const auto map = SlotMap::read(list({with_replicas(range(0, 99, "10.0.0.1", 7000), {one, list({text("10.0.0.3"), number(7000), text("id")})}),
+                                       with_replicas(range(200, 16383, "10.0.0.1", 7000), {one, text("no node"), list({text("a"), number(0)})})}),
+                                 asked);
+  ASSERT_TRUE(map.has_value());
+  EXPECT_THAT(map->replicas(), ElementsAre(HostPort{"10.0.0.2", 7000}, HostPort{"10.0.0.3", 7000}));
+  EXPECT_THAT(map->masters(), ElementsAre(asked));
+  EXPECT_TRUE(*map == *SlotMap::read(list({range(0, 99, "10.0.0.1", 7000), range(200, 16383, "10.0.0.1", 7000)}), asked));
+}
+
 // 'cluster-preferred-endpoint-type hostname' without hostnames: three hosts, on each the same port.
 TEST(SlotMap, NodesThatAreToHaveNamesAndHaveNoneAreKnownByTheirAddresses) {
   const auto nameless = [](int first, int last, const char* ip, int port) {
