@@ -198,6 +198,11 @@ class Evictd:
                     return int(line.split()[1]) * 1024
         raise AssertionError(f"no {field} in /proc")
 
+    def has_used_little(self, mebibytes):
+        """At its most, evictd itself. The address sanitizer notes each byte down, and keeps what was freed for a while."""
+        bound = mebibytes * (4 if sanitizer(self.program) == "address" else 1) << 20
+        return self.memory_bytes("VmHWM") <= bound
+
 
 def _indent(text):
     return "".join(f"  {line}\n" for line in text.splitlines())

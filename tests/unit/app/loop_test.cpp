@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <mutex>
 #include <thread>
 
 #include "tests/support/fake_sink.h"
@@ -50,6 +51,24 @@ class JudgingSource final : public testing::ForwardingSource {
   std::vector<std::string> tables;
 };
 
+// The file of the rules: written by whoever drives the loop, read by the loop.
+class SharedText {
+ public:
+  SharedText& operator=(std::string text) {
+    const std::lock_guard lock(mutex_);
+    text_ = std::move(text);
+    return *this;
+  }
+  std::string read() const {
+    const std::lock_guard lock(mutex_);
+    return text_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string text_ = kRules;
+};
+
 class LoopTest : public ::testing::Test {
  protected:
   LoopTest() {
@@ -67,7 +86,7 @@ class LoopTest : public ::testing::Test {
     Loop loop({flow, source, {{"redis", "fake", &sink_}}, metrics_, board_, signals_, log_, identity_,
                [this]() -> Result<RuleSet> {
                  if (unreadable_ > 0 && unreadable_-- > 0) return fail(ErrorKind::kTransient, "no descriptor is left", "");
-                 return RuleSet::parse(rules_text_, "rules.yaml");
+                 return RuleSet::parse(rules_text_.read(), "rules.yaml");
                },
                drain_max});
     std::thread driver(std::move(drive));
@@ -101,7 +120,7 @@ class LoopTest : public ::testing::Test {
   StatusBoard board_;
   Log log_{LogLevel::kError, LogFormat::kText};
   std::shared_ptr<const StatusIdentity> identity_;
-  std::string rules_text_ = kRules;
+  SharedText rules_text_;
   std::atomic<int> unreadable_ = 0;  // how many attempts to read them fail
 };
 
