@@ -199,8 +199,8 @@ class Evictd:
         raise AssertionError(f"no {field} in /proc")
 
     def has_used_little(self, mebibytes):
-        """At its most, evictd itself. The address sanitizer notes each byte down, and keeps what was freed for a while."""
-        bound = mebibytes * (4 if sanitizer(self.program) == "address" else 1) << 20
+        """At its most, evictd itself. A sanitizer notes each byte down, and that of addresses keeps what was freed for a while."""
+        bound = mebibytes * (4 if sanitizer(self.program) else 1) << 20
         return self.memory_bytes("VmHWM") <= bound
 
 
