@@ -1,10 +1,12 @@
 """Child processes that end with us, whatever way we end."""
 
+import atexit
 import ctypes
 import fcntl
 import os
 import pwd
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -77,11 +79,19 @@ def free_port():
     raise RuntimeError("no port of 127.0.0.1 between 10000 and 32000 is free")
 
 
-def temporary_folder(prefix="evictd-"):
-    """A folder that any user may enter (PostgreSQL refuses to run as root, so it runs as another user)."""
+def temporary_folder(prefix="evictd-", stays=False):
+    """A folder that any user may enter (PostgreSQL refuses to run as root, so it runs as another user). It goes with the process that made
+    it at the latest, unless it `stays`."""
     folder = tempfile.mkdtemp(prefix=prefix)
     os.chmod(folder, 0o755)
+    if not stays:
+        atexit.register(_remove, folder, os.getpid())
     return folder
+
+
+def _remove(folder, maker):
+    if os.getpid() == maker:  # and none of its forks
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def cpu_seconds(pid):

@@ -236,7 +236,7 @@ class World:
     def __init__(self, choice, *, layout="single", second=None, faketime=False, source="postgres", members=1, program="evictd", quiet=False):
         """`layout` of the first cache: single, sentinel or cluster. `second`: another cache, `beside` the first or `behind` it.
         `source`: what evictd reads, a name of sources.SOURCES, with so many members in its group."""
-        self.folder = process.temporary_folder("evictd-nemesis-")
+        self.folder = process.temporary_folder("evictd-nemesis-", stays=True)
         self.choice = choice
         self.quiet = quiet
         self.failure = None
