@@ -210,14 +210,15 @@ class World:
             cursor.execute("rollback")
             raise
 
-    def write(self, choice, number):
+    def again_and_again(self, whose, work, *arguments):
+        """On another connection where one breaks."""
         while not self.stopping:
             try:
                 connection = self.connect()
-                self.write_with(connection, choice, number)
+                work(connection, *arguments)
                 connection.close()
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-                self.trouble("writer", error)
+                self.trouble(whose, error)
 
     def trouble(self, whose, error):
         self.troubles[f"{whose} {type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]}"] += 1
@@ -243,15 +244,6 @@ class World:
                 time.sleep(choice.choice([0, 0.002, 0.02]))
 
     # Readers.
-
-    def read(self, choice, name):
-        while not self.stopping:
-            try:
-                connection = self.connect()
-                self.read_with(connection, choice, name)
-                connection.close()
-            except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-                self.trouble("reader", error)
 
     def read_with(self, connection, choice, name):
         cache = self.held.redis[name].client(socket_timeout=2)
@@ -353,10 +345,10 @@ class World:
         self.evictd.start()
         seed = self.choice.getrandbits(32)
         for number in range(2):
-            self.thread(self.write, random.Random(f"{seed}w{number}"), number)
+            self.thread(self.again_and_again, "writer", self.write_with, random.Random(f"{seed}w{number}"), number)
         for name in self.drawing.caches:
             for number in range(2):
-                self.thread(self.read, random.Random(f"{seed}r{name}{number}"), name)
+                self.thread(self.again_and_again, "reader", self.read_with, random.Random(f"{seed}r{name}{number}"), name)
 
     def thread(self, work, *arguments):
         def guarded():

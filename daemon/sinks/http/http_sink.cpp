@@ -19,7 +19,7 @@ using std::chrono::milliseconds;
 // Reads of the record that are our own, not the lane's.
 constexpr std::uint64_t kOwnLoad = 1ULL << 63U;
 constexpr milliseconds kGatherInterval{5};  // between two requests of keys that are not full
-constexpr milliseconds kPutOffUntold{5'000};  // for so long a service that purges nothing for now is not told of
+constexpr milliseconds kWaitUntold{5'000};  // for so long a service that puts purges off, or does not answer, is not told of
 
 // What the sink of the record says, gathered during its step and looked at after it.
 struct StoreEvents final : SinkHandler {
@@ -153,9 +153,9 @@ class HttpSink final : public Sink {
     status.state = state_text();
     if (problem_) {
       status.problem = problem_->text;
-    } else if (put_off_ && now_.steady - put_off_->first >= kPutOffUntold) {
+    } else if (put_off_ && now_.steady - put_off_->first >= kWaitUntold) {
       status.problem = put_off_text();
-    } else if (const auto silent = silent_for(); silent >= kPutOffUntold) {
+    } else if (const auto silent = silent_for(); silent >= kWaitUntold) {
       status.problem = fmt::format("{} has not answered for {} s", service_.address(), std::chrono::floor<std::chrono::seconds>(silent).count());
     }
     status.held_up = store_->status().held_up;
