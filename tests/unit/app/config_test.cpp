@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <ostream>
 
 namespace evictd {
 namespace {
@@ -300,6 +301,8 @@ struct WrongConfig {
   const char* error;
 };
 
+void PrintTo(const WrongConfig& wrong, std::ostream* out) { *out << wrong.name; }  // else ctest lists the bytes of pointers
+
 class ConfigError : public testing::TestWithParam<WrongConfig> {};
 
 TEST_P(ConfigError, SaysWhereWhatAndHow) { EXPECT_EQ(error_of(GetParam().text), GetParam().error); }
@@ -467,7 +470,7 @@ INSTANTIATE_TEST_SUITE_P(
         WrongConfig{"UnclosedVariable", with_postgres("slot: ${EVICTD"),
                     "evictd.yaml:3:9: expected '${NAME}' with letters, digits and '_' in the name\n"
                     "hint: write '$${' for a literal '${'"}),
-    [](const testing::TestParamInfo<WrongConfig>& one) { return one.param.name; });
+    testing::PrintToStringParamName());
 
 TEST(Config, ReportsTheFirstErrorOfTheFile) {
   EXPECT_EQ(error_of("postgres: {url: postgresql://localhost/shop, slot: A}\nredis: {url: 7}\n"),

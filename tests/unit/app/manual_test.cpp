@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <ostream>
+#include <string>
 #include <utility>
 
 #include "daemon/app/command_line.h"
@@ -86,12 +88,16 @@ std::string fish_offers(const std::string& line) {
   return answer_of("HOME=" + ::testing::TempDir() + " fish --no-config -c \"source " + file_of("fish", fish_completion()) + "; complete -C '" + line + "'\"");
 }
 
-using Offers = std::string (*)(const std::string& line);
-class Completion : public ::testing::TestWithParam<std::pair<const char*, Offers>> {};
+struct Shell {
+  std::string name;
+  std::string (*offers)(const std::string& line);
+};
+void PrintTo(const Shell& shell, std::ostream* out) { *out << shell.name; }
+class Completion : public ::testing::TestWithParam<Shell> {};
 
 TEST_P(Completion, OffersCommandsAndTheirOptions) {
   const auto [shell, offers] = GetParam();
-  if (std::system(("command -v " + std::string(shell) + " >/dev/null").c_str()) != 0) {
+  if (std::system(("command -v " + shell + " >/dev/null").c_str()) != 0) {
     ASSERT_EQ(std::getenv("EVICTD_REQUIRE_SERVERS"), nullptr) << shell << " is required here: deploy/packages.sh install test";
     GTEST_SKIP() << "no " << shell << " here: deploy/packages.sh install test";
   }
@@ -107,8 +113,8 @@ TEST_P(Completion, OffersCommandsAndTheirOptions) {
   EXPECT_EQ(offers("evictd rules te"), "test\n");
   EXPECT_EQ(offers("evictd completion z"), "zsh\n");
 }
-INSTANTIATE_TEST_SUITE_P(Shells, Completion, ::testing::Values(std::pair{"bash", &bash_offers}, std::pair{"zsh", &zsh_offers}, std::pair{"fish", &fish_offers}),
-                         [](const auto& one) { return std::string(one.param.first); });
+INSTANTIATE_TEST_SUITE_P(Shells, Completion, ::testing::Values(Shell{"bash", bash_offers}, Shell{"zsh", zsh_offers}, Shell{"fish", fish_offers}),
+                         ::testing::PrintToStringParamName());
 
 }  // namespace
 }  // namespace evictd
