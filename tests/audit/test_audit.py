@@ -27,17 +27,6 @@ def rules(*lines):
     return "\n".join("- " + line for line in lines) + "\n"
 
 
-def audit(evictd, *arguments, timeout=90):
-    """The counts, the findings, the exit code and what was said beside them."""
-    done = evictd.command("audit", "--json", "--rate", "1000", *arguments, timeout=timeout)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert lines, f"exit {done.returncode}: {done.stderr}"
-    counts = lines.pop()
-    assert list(counts) == ["checked", "fresh", "stale", "in_flight", "unreadable"]
-    assert counts["checked"] == sum(counts.values()) - counts["checked"]
-    return counts, lines, done.returncode, done.stderr
-
-
 def fill(cache, key, value, token, seconds=600):
     return cache.fcall("evictd_fill", 2, key, "evictd:{" + key + "}", token, seconds * 1000, value)
 
@@ -111,7 +100,7 @@ def test_a_healthy_system_shows_nothing_stale_under_load(postgres, redis, cache,
     postgres.execute("create index on products (price_cents)")
     evictd = make_evictd(rules(CHECKED if kind == "checked" else PLAIN)).start()
     with Load(postgres, redis, seed, plain=kind == "plain"):
-        counts, findings, code, said = audit(evictd, "--for", "8s")
+        counts, findings, code, said = evictd.audit("--for", "8s")
     assert counts["stale"] == 0, findings
     assert code == 0, said
     assert counts["fresh"] >= 300, counts
@@ -147,7 +136,7 @@ def test_each_of_many_values_is_looked_at_again_and_again_and_none_is_stale(post
         time.sleep(0.002)
 
     with load.Load(postgres, redis, seed, [write, write, read_items, read_items]):
-        counts, findings, code, said = audit(evictd, "--sample", str(looks), "--for", "1800s", timeout=1900)
+        counts, findings, code, said = evictd.audit("--sample", str(looks), "--for", "1800s", timeout=1900)
     print(counts)
     assert counts["stale"] == 0, findings
     assert code == 0, said
@@ -165,7 +154,7 @@ def test_faults_are_late_deletes_and_no_staleness(postgres, redis, cache, make_e
 
     def look():
         try:
-            found["result"] = audit(evictd, "--for", "16s", timeout=150)
+            found["result"] = evictd.audit("--for", "16s", timeout=150)
         except Exception as error:  # pylint: disable=broad-except
             found["failure"] = error
 
@@ -205,7 +194,7 @@ def test_faults_are_late_deletes_and_no_staleness(postgres, redis, cache, make_e
 def test_what_is_stale_is_found_and_fixed(postgres, redis, cache, make_evictd):
     evictd = make_evictd(rules(CHECKED)).start()
     fill_all(postgres, cache)
-    counts, _, code, _ = audit(evictd)
+    counts, _, code, _ = evictd.audit()
     assert (code, counts["checked"], counts["fresh"]) == (0, 100, 100)
     connection = postgres.connect()
     with connection.cursor() as cursor:
@@ -216,27 +205,27 @@ def test_what_is_stale_is_found_and_fixed(postgres, redis, cache, make_evictd):
     # A reader that breaks the rules: past the tombstone, and later than it lives.
     cache.delete("evictd:{product:7}")
     assert fill(cache, "product:7", old, token) == 1
-    counts, findings, code, _ = audit(evictd)
+    counts, findings, code, _ = evictd.audit()
     assert (code, counts["checked"], counts["stale"], counts["fresh"]) == (1, 100, 1, 99)
     assert findings[0]["key"] == "product:7" and "has not seen" in findings[0]["reason"]
     assert findings[0]["marker"].startswith("f ") and findings[0]["fixed"] is False
     assert cache.get("product:7") == old.encode()
-    counts, findings, code, _ = audit(evictd, "--fix")
+    counts, findings, code, _ = evictd.audit("--fix")
     assert (code, counts["stale"], findings[0]["fixed"]) == (1, 1, True)
     assert cache.get("product:7") is None
     assert fill(cache, "product:7", old, token) == 0, "the tombstone asks for what the value had not seen"
     fill_all(postgres, cache, [7])
-    counts, _, code, _ = audit(evictd)
+    counts, _, code, _ = evictd.audit()
     assert (code, counts["fresh"]) == (0, 100)
 
 
 def test_plain_values_are_compared_with_the_query(postgres, cache, make_evictd):
     evictd = make_evictd(rules(PLAIN)).start()
     fill_all(postgres, cache, plain=True)
-    assert audit(evictd)[0]["fresh"] == 100
+    assert evictd.audit()[0]["fresh"] == 100
     cache.set("product:7", "spoiled", ex=600)
     cache.set("product:8", "spoiled too")
-    counts, findings, code, _ = audit(evictd, "--fix")
+    counts, findings, code, _ = evictd.audit("--fix")
     assert (code, counts["checked"], counts["stale"]) == (1, 100, 2)
     assert sorted(one["key"] for one in findings) == ["product:7", "product:8"]
     assert cache.mget("product:7", "product:8", "product:9")[:2] == [None, None]
@@ -249,12 +238,12 @@ def test_plain_values_are_compared_with_the_query(postgres, cache, make_evictd):
 def test_values_of_a_rule_that_is_refreshed_are_compared_with_what_that_fills(postgres, cache, make_evictd):
     evictd = make_evictd(rules("{table: public.products, keys: ['product:{id}'], fill: checked, refresh: {query: \"%s\", ttl: 10m}}" % QUERY)).start()
     fill_all(postgres, cache)
-    assert audit(evictd)[0]["fresh"] == 100
+    assert evictd.audit()[0]["fresh"] == 100
     cache.set("product:7", "spoiled", keepttl=True)  # beside evictd_fill: its marker says that all is well
-    counts, findings, code, _ = audit(evictd, "--fix")
+    counts, findings, code, _ = evictd.audit("--fix")
     assert (code, counts["checked"], counts["stale"], [one["key"] for one in findings]) == (1, 100, 1, ["product:7"])
     assert "the query of 'refresh'" in findings[0]["reason"], findings
-    assert audit(evictd)[1] == []
+    assert evictd.audit()[1] == []
 
 
 # Keys of a joined table: how many products a category has, by the category's name.
@@ -279,19 +268,19 @@ def shop_with_full_identities(postgres):
 def test_keys_of_joined_tables_are_compared_with_the_query(full, cache, make_evictd):
     evictd = make_evictd(rules(JOINED)).start()
     names = list(fill_counts(full, cache))
-    counts, _, code, said = audit(evictd)
+    counts, _, code, said = evictd.audit()
     assert (code, counts["checked"], counts["fresh"]) == (0, len(names), len(names)), said
     assert said == ""  # nor is anything said of the rules that `via:` implies
     key = f"category:{names[0]}:count"
     cache.set(key, "spoiled", ex=600)
-    counts, findings, code, _ = audit(evictd, "--rule", "counts", "--fix")
+    counts, findings, code, _ = evictd.audit("--rule", "counts", "--fix")
     assert (code, counts["stale"], counts["fresh"]) == (1, 1, len(names) - 1)
     assert (findings[0]["key"], findings[0]["rule"], findings[0]["fixed"]) == (key, "counts", True)
     assert cache.get(key) is None
     # What a change leads to is waited for: its lookup, and its second delete.
     fill_counts(full, cache)
     full.execute("delete from products where id % 3 = 0")
-    counts, findings, code, _ = audit(evictd)
+    counts, findings, code, _ = evictd.audit()
     assert counts["stale"] == 0, findings
     implied = evictd.command("audit", "--rule", "counts via category")
     assert implied.returncode == 2 and "its keys are those of rule 'counts'" in implied.stderr, implied.stderr
@@ -345,7 +334,7 @@ def test_keys_of_joined_tables_show_nothing_stale_under_load(full, redis, cache,
     full.execute("insert into categories select n, 'name ' || n from generate_series(6, 40) n; create index on products (category_id)")
     evictd = make_evictd(rules(JOINED)).start()
     with JoinedLoad(full, redis, seed):
-        counts, findings, code, said = audit(evictd, "--for", "8s")
+        counts, findings, code, said = evictd.audit("--for", "8s")
     assert counts["stale"] == 0, findings
     assert code == 0, said
     assert counts["fresh"] >= 40, (counts, said)
@@ -356,7 +345,7 @@ def test_a_stopped_evictd_owes_keys_of_joined_tables(full, cache, make_evictd):
     names = list(fill_counts(full, cache))
     assert evictd.stop() == 0
     full.execute("delete from products where id % 2 = 0; update categories set name = name || '-new' where id = 1")
-    counts, findings, code, said = audit(evictd, timeout=120)
+    counts, findings, code, said = evictd.audit(timeout=120)
     assert (counts["stale"], code) == (0, 1), findings
     assert counts["in_flight"] >= len(names) - 1 and "evictd does not follow" in said, (counts, said)
 
@@ -373,7 +362,7 @@ def test_keys_of_joined_tables_are_never_fresh_by_a_marker(full, cache, make_evi
     token = full.value("select pg_current_snapshot()::text")
     for key in ("category:1", "page:1", "page:2", "listing:c"):
         assert fill(cache, key, "value", token) == 1
-    counts, _, code, said = audit(evictd)
+    counts, _, code, said = evictd.audit()
     assert (code, counts["checked"], counts["fresh"]) == (0, 1, 1), said
     assert "not audited: rule 'mixed': key 'page:{products.id}': it is of a joined table" in said, said
     assert "not audited: rule 'alone': its keys are of joined tables, whose rows no marker tells of" in said, said
@@ -385,10 +374,10 @@ def test_keys_of_joined_tables_are_never_fresh_by_a_marker(full, cache, make_evi
     longer = "{table: categories, keys: ['product:{id}:list'], fill: checked}"
     evictd = make_evictd(rules(CHECKED, same, longer)).start()
     fill_all(full, cache, [1, 2])
-    counts, _, code, said = audit(evictd)
+    counts, _, code, said = evictd.audit()
     assert (counts["fresh"], counts["unreadable"], code) == (0, 2, 1), said
     assert fill(cache, "product:1:list", "value", full.value("select pg_current_snapshot()::text")) == 1
-    counts, _, code, said = audit(evictd)
+    counts, _, code, said = evictd.audit()
     assert (counts["fresh"], counts["unreadable"], code) == (1, 2, 0), said
     assert "unreadable, 2 times: rule 'public.products': it is as new as its row, but rule 'same' makes this key of a joined table as well" in said
 
@@ -411,7 +400,7 @@ def test_what_a_query_cannot_tell_is_unreadable_and_never_stale(postgres, cache,
     for name in list(queries) + ["encoded"]:
         cache.set(f"{name}:1", b"\x80\x04K\x07.")
     cache.hset("encoded:2", "a", "b")
-    counts, findings, code, said = audit(evictd)
+    counts, findings, code, said = evictd.audit()
     assert counts == {"checked": 9, "fresh": 0, "stale": 0, "in_flight": 0, "unreadable": 9}, (said, findings)
     assert code == 1 and "nothing could be judged" in said
     for what in ("does not answer for this key", "expected one column", "expected the 1 column of the key", "nmae", "division by zero",
@@ -426,7 +415,7 @@ def test_deleted_rows_are_told_by_a_query_that_answers_null(postgres, cache, mak
     cache.set("product:5", postgres.value("select name from products where id = 5"))
     cache.set("product:70000", "never there", ex=600)
     cache.set("product:words", "another key that looks alike")
-    counts, findings, code, _ = audit(evictd)
+    counts, findings, code, _ = evictd.audit()
     assert (code, counts["stale"], counts["fresh"], counts["unreadable"]) == (1, 1, 1, 1)
     assert findings[0]["key"] == "product:70000" and "nothing may be cached" in findings[0]["reason"]
 
@@ -437,7 +426,7 @@ def test_checked_values_without_a_row_or_a_marker_are_unreadable(postgres, cache
     token = postgres.value("select pg_current_snapshot()::text")
     fill(cache, "product:999", "(absent)", token)
     cache.set("product:3", "by hand")
-    counts, findings, code, said = audit(evictd)
+    counts, findings, code, said = evictd.audit()
     assert (code, counts["fresh"], counts["unreadable"], counts["stale"]) == (0, 2, 2, 0), findings
     assert "no row has this key" in said and "it has no marker" in said
 
@@ -457,14 +446,14 @@ def test_subtransactions_locks_and_rollbacks_are_no_staleness(postgres, cache, m
         writer.commit()
         second.execute("update products set price_cents = 4 where id = 4")
         writer.rollback()
-        counts, findings, code, said = audit(evictd)
+        counts, findings, code, said = evictd.audit()
         # Nobody outside can tell whether product 1 was written by a savepoint of the transaction that is open.
         assert (code, counts["stale"], counts["fresh"]) == (0, 0, 3), (counts, findings)
         assert counts["unreadable"] == 1 and "subtransaction" in said
         first.execute("commit")
     oracle.wait_until_acknowledged(postgres, "evictd")
     fill_all(postgres, cache, [1])
-    assert audit(evictd)[0]["fresh"] == 4
+    assert evictd.audit()[0]["fresh"] == 4
 
 
 def test_a_late_write_of_a_savepoint_is_found(postgres, cache, make_evictd):
@@ -479,7 +468,7 @@ def test_a_late_write_of_a_savepoint_is_found(postgres, cache, make_evictd):
     oracle.wait_until_acknowledged(postgres, "evictd")
     cache.delete("evictd:{product:1}")
     assert fill(cache, "product:1", old, token) == 1
-    counts, _, code, _ = audit(evictd)
+    counts, _, code, _ = evictd.audit()
     assert (code, counts["stale"]) == (1, 1)
 
 
@@ -491,13 +480,13 @@ def test_a_stopped_evictd_is_behind_and_nothing_is_called_stale(postgres, cache,
     evictd.signal(signal.SIGSTOP)
     try:
         postgres.execute("update products set price_cents = price_cents + 1 where id <= 10")
-        counts, findings, code, said = audit(evictd, timeout=120)
+        counts, findings, code, said = evictd.audit(timeout=120)
         assert (counts["stale"], counts["in_flight"], counts["fresh"]) == (0, 10, 90), findings
         assert code == 1 and "evictd does not follow: 10 values" in said and "evictd has acknowledged" in said, said
     finally:
         evictd.signal(signal.SIGCONT)
     oracle.wait_until_acknowledged(postgres, "evictd")
-    counts, _, code, _ = audit(evictd)
+    counts, _, code, _ = evictd.audit()
     assert (code, counts["checked"], counts["fresh"]) == (0, 90, 90)
 
 
@@ -508,7 +497,7 @@ def test_what_is_about_to_be_deleted_is_waited_for(postgres, cache, make_evictd)
     postgres.execute("update products set price_cents = price_cents + 1 where id <= 10")
     wakes = threading.Timer(3, lambda: evictd.signal(signal.SIGCONT))
     wakes.start()
-    counts, findings, code, said = audit(evictd)
+    counts, findings, code, said = evictd.audit()
     wakes.join()
     assert (code, counts["stale"], counts["in_flight"], counts["fresh"]) == (0, 0, 10, 90), (findings, said)
     eventually("they are gone", lambda: cache.exists(*[f"product:{n}" for n in range(1, 11)]) == 0)
@@ -530,17 +519,15 @@ def test_a_build_that_acknowledges_before_redis_is_seen(postgres, redis, cache, 
             for item in range(1, 20001):
                 together.fcall("evictd_fill", 2, f"item:{item}{pad}", f"evictd:{{item:{item}{pad}}}", token, 900_000, "0")
             assert set(together.execute()) == {1}
-        assert audit(looking, "--sample", "1000")[0]["fresh"] == 1000
+        assert looking.audit("--sample", "1000")[0]["fresh"] == 1000
         proxy.tell("slice 16384")
         proxy.tell("delay 5")
-        before = postgres.value("select pg_current_wal_insert_lsn()::text")
-        postgres.execute("update items set v = 1")  # some megabytes of WAL
-        eventually("its commit is acknowledged", lambda: postgres.value(
-            "select confirmed_flush_lsn - %s::pg_lsn > 1000000 from pg_replication_slots", (before,)), 120)
+        postgres.execute("update items set v = 1")
+        oracle.wait_until_acknowledged(postgres, "evictd", 120)
         broken.kill()
     finally:
         proxy.stop()
-    counts, findings, code, said = audit(looking, "--sample", "1000")
+    counts, findings, code, said = looking.audit("--sample", "1000")
     assert code == 1 and counts["stale"] > 0, (counts, said)
     assert "has not seen" in findings[0]["reason"]
 
@@ -553,9 +540,41 @@ def test_a_build_that_does_not_settle_is_seen(postgres, redis, cache, make_evict
     eventually("the first delete", lambda: cache.get("product:1") is None)
     cache.set("product:1", old, ex=600)  # a reader that had read before
     oracle.wait_until_acknowledged(postgres, "evictd")
-    counts, findings, code, _ = audit(evictd, "--sample", "1000")
+    counts, findings, code, _ = evictd.audit("--sample", "1000")
     assert (code, counts["stale"]) == (1, 1), counts
     assert findings[0]["key"] == "product:1"
+
+
+def test_a_build_that_takes_an_older_position_for_an_older_change_is_seen(postgres, cache, make_evictd):
+    evictd = make_evictd(rules(CHECKED), program="evictd_broken_dedup").start()
+    fill_all(postgres, cache)
+    late = postgres.connect(autocommit=False)
+    with late.cursor() as cursor:
+        cursor.execute("update products set price_cents = 44 where id = 4")
+        postgres.execute("update products set price_cents = 55 where id = 5")
+        eventually("the one that commits first is deleted", lambda: not cache.exists("product:5"))
+        late.commit()
+    late.close()
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    counts, findings, code, _ = evictd.audit("--sample", "1000")
+    assert (code, counts["stale"], counts["fresh"]) == (1, 1, 98), counts
+    assert findings[0]["key"] == "product:4"
+
+
+def test_a_build_that_purges_nothing_after_a_gap_is_seen(postgres, cache, make_evictd):
+    evictd = make_evictd(rules(CHECKED), program="evictd_broken_repair").start()
+    fill_all(postgres, cache)
+    assert evictd.stop() == 0
+    postgres.execute("select pg_drop_replication_slot('evictd')")
+    postgres.execute("update products set price_cents = price_cents + 1 where id <= 10")
+    evictd.start()
+    eventually("the gap is told, and over", lambda: evictd.metrics().sum("evictd_gaps_total", reason="slot_missing") == 1
+               and evictd.http("/readyz")[0] == 200, 30)
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 11")
+    oracle.wait_until_acknowledged(postgres, "evictd")
+    counts, findings, code, _ = evictd.audit("--sample", "1000")
+    assert (code, counts["stale"], counts["fresh"]) == (1, 10, 89), counts
+    assert sorted(one["key"] for one in findings) == sorted(f"product:{product}" for product in range(1, 11))
 
 
 def break_promise(postgres, cache, key, change, value="old"):
@@ -572,12 +591,12 @@ def test_a_key_of_two_rules_is_judged_by_the_rows_of_both(postgres, cache, make_
     texts = "{name: texts, table: public.texts, keys: ['product:{product_id}'], fill: checked%s}"
     evictd = make_evictd(rules(CHECKED, texts % "")).start()
     break_promise(postgres, cache, "product:7", "update texts set body = 'new' where product_id = 7")
-    counts, findings, code, _ = audit(evictd)
+    counts, findings, code, _ = evictd.audit()
     assert (code, counts["stale"], counts["fresh"]) == (1, 1, 1), counts
     assert (findings[0]["key"], findings[0]["rule"]) == ("product:7", "texts")
     # Where the other rule's rows tell nothing, the row of this one is no proof.
     evictd.write_rules(rules(CHECKED, texts % ", when_changed: [body]"))
-    counts, _, _, said = audit(evictd)
+    counts, _, _, said = evictd.audit()
     assert (counts["stale"], counts["fresh"], counts["unreadable"]) == (0, 0, 1), counts
     assert "rule 'texts' makes this key as well, of rows that its marker is not compared with" in said, said
 
@@ -588,7 +607,7 @@ def test_one_row_that_is_not_newer_vouches_for_no_key_of_many_rows(postgres, cac
     evictd = make_evictd(rules("{name: notes, table: public.notes, keys: ['owner:{owner}:notes'], fill: checked}")).start()
     break_promise(postgres, cache, "owner:1:notes", "update notes set v = 1 where id = 5")  # one of a hundred
     break_promise(postgres, cache, "owner:2:notes", "delete from notes where id = 6")  # which no row tells
-    counts, _, _, said = audit(evictd)
+    counts, _, _, said = evictd.audit()
     assert counts["fresh"] == 0 and counts["unreadable"] + counts["stale"] == 2, counts
     assert "several rows may make this key, by no unique index, and no marker tells of one that is gone" in said, said
 
@@ -610,7 +629,7 @@ def test_a_stale_value_whose_life_readers_prolong_is_found(postgres, redis, cach
     reader = threading.Thread(target=read_on)
     reader.start()
     try:
-        counts, findings, code, _ = audit(evictd)
+        counts, findings, code, _ = evictd.audit()
     finally:
         ends.set()
         reader.join()
@@ -630,7 +649,7 @@ def test_no_key_spoils_the_look_at_others(postgres, cache, make_evictd):
         for kind in (b"slug:", b"asked:"):
             cache.set(kind + text, "v")
             cache.set(b"evictd:{" + kind + text + b"}", cache.get("evictd:{slug:product-1}"))
-    counts, _, code, said = audit(evictd)
+    counts, _, code, said = evictd.audit()
     assert (code, counts["fresh"], counts["stale"]) == (0, 20, 0), (counts, said)
 
 
@@ -643,7 +662,7 @@ def test_keys_of_bytes_are_judged(postgres, cache, make_evictd):
     for text, name in (("00ff", "a"), ("3030", "b")):
         assert fill(cache, f"file:{text}", name, token) == 1
         cache.set(f"asked:{text}", name)
-    counts, _, code, said = audit(evictd)
+    counts, _, code, said = evictd.audit()
     assert (code, counts["fresh"], counts["checked"]) == (0, 4, 4), (counts, said)
 
 
@@ -689,7 +708,7 @@ def test_keys_that_do_not_tell_their_row_are_met_by_their_rows(postgres, cache, 
     for slug in ("PRODUCT-3", "PRODUCT-4"):
         value, token = postgres.execute("select id::text, pg_current_snapshot()::text from products where upper(slug) = %s", (slug,))[0]
         assert fill(cache, f"slug:{slug}", value, token) == 1
-    counts, _, code, _ = audit(evictd)
+    counts, _, code, _ = evictd.audit()
     assert (code, counts["checked"], counts["fresh"]) == (0, 2, 2)
 
 

@@ -2,7 +2,7 @@
 
 from harness import oracle, process
 from harness.waiting import eventually
-from test_audit import CHECKED, JOINED, Load, PLAIN, SELECT, audit, fill, fill_all, fill_counts, rules, shop_with_full_identities  # noqa: F401
+from test_audit import CHECKED, JOINED, Load, PLAIN, SELECT, fill, fill_all, fill_counts, rules, shop_with_full_identities  # noqa: F401
 
 AUDIT = "audit: {rate: 1000/s}\n"
 
@@ -109,6 +109,6 @@ def test_an_edge_has_nothing_to_audit(postgres, redis, cache, make_evictd):
     fill_all(postgres, cache)
     # A walk that found nothing is followed by the next one after a minute.
     eventually("keys are audited", lambda: evictd.metrics().sum("evictd_audit_total", outcome="fresh", cache="redis") > 0, 150)
-    counts, _, code, said = audit(evictd, "--sample", "100")
+    counts, _, code, said = evictd.audit("--sample", "100")
     assert code == 0 and counts["fresh"] == 100, (counts, said)
     assert evictd.stop() == 0

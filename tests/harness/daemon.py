@@ -154,6 +154,16 @@ class Evictd:
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=check,
                               timeout=timeout, env=env)
 
+    def audit(self, *arguments, timeout=90):
+        """The counts, the findings, the exit code and what was said beside them."""
+        done = self.command("audit", "--json", "--rate", "1000", *arguments, timeout=timeout)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert lines, f"exit {done.returncode}: {done.stderr}"
+        counts = lines.pop()
+        assert list(counts) == ["checked", "fresh", "stale", "in_flight", "unreadable"]
+        assert counts["checked"] == sum(counts.values()) - counts["checked"]
+        return counts, lines, done.returncode, done.stderr
+
     # What it says.
 
     def http(self, path):

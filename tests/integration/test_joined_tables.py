@@ -74,6 +74,14 @@ def value_of(cursor, key):
     return cursor.fetchone()[0]
 
 
+def audited(rules):
+    """The rules, each with the query that says what a reader would cache."""
+    for kind, column in {"items": "int", "page": "text", "prices": "text"}.items():
+        query = f"select key, ({VALUES[kind] % 'key'}) from unnest($1::{column}[]) key"
+        rules = rules.replace(f':{kind}"]\n', f':{kind}"]\n  audit: {{query: "{query}"}}\n')
+    return rules
+
+
 def fill(cache, cursor, key):
     cache.set(key, value_of(cursor, key))
 
@@ -288,8 +296,11 @@ def test_a_lookup_waits_until_its_change_is_visible(tables, cache, make_evictd):
 
 
 def test_a_lookup_before_that_is_caught(tables, cache, make_evictd):
+    evictd = make_evictd(rules=audited(RULES), program="evictd_broken_lookup")
     with pytest.raises(AssertionError, match="the cache does not tell the truth"):
-        looked_up_while_commits_hang(tables, cache, make_evictd(rules=RULES, program="evictd_broken_lookup"))
+        looked_up_while_commits_hang(tables, cache, evictd)
+    counts, findings, code, _ = evictd.audit("--sample", "1000")
+    assert (code, counts["stale"], [one["key"] for one in findings]) == (1, 1, ["user:11:items"]), counts
 
 
 def test_rows_that_a_policy_hides_are_no_rows_that_are_not_there(tables, cache, make_evictd):
@@ -480,7 +491,10 @@ def moved_about(tables, redis, cache, evictd, seed, changes):
 
 
 def test_rows_that_move_about_leave_nothing_stale(tables, redis, cache, make_evictd, seed):
-    metrics = moved_about(tables, redis, cache, make_evictd(rules=RULES), seed, 200_000 if soak() else 8_000)
+    evictd = make_evictd(rules=audited(RULES))
+    metrics = moved_about(tables, redis, cache, evictd, seed, 200_000 if soak() else 8_000)
+    counts, findings, _, said = evictd.audit("--sample", "1000")
+    assert counts["fresh"] >= 20 and counts["stale"] == counts["unreadable"] == 0, (findings, said)
     assert metrics.sum("evictd_lookup_rows_total") > 500
     assert metrics.sum("evictd_lookups_total", outcome="failed") == 0
     # By keys, not by patterns.
@@ -488,5 +502,10 @@ def test_rows_that_move_about_leave_nothing_stale(tables, redis, cache, make_evi
 
 
 def test_former_parents_that_are_forgotten_are_caught(tables, redis, cache, make_evictd, seed):
+    evictd = make_evictd(rules=audited(RULES), program="evictd_broken_parents")
     with pytest.raises(AssertionError, match="the cache does not tell the truth"):
-        moved_about(tables, redis, cache, make_evictd(rules=RULES, program="evictd_broken_parents"), seed, 20_000)
+        moved_about(tables, redis, cache, evictd, seed, 20_000)
+    wrong, _ = stale_keys(tables, cache)
+    counts, findings, code, _ = evictd.audit("--sample", "1000")
+    assert code == 1 and 0 < counts["stale"] <= len(wrong) and counts["unreadable"] == 0, (counts, len(wrong))
+    assert {one["key"] for one in findings} <= {text.split(": cached")[0] for text in wrong}

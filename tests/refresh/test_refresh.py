@@ -180,6 +180,9 @@ def test_a_build_that_claims_to_have_seen_everything_is_found(postgres, redis, c
     assert held == before, "the broken build did no harm: the test above proves nothing"
     with pytest.raises(AssertionError):
         is_fresh(postgres, cache, [7])
+    oracle.converge(postgres, evictd)
+    counts, findings, code, _ = evictd.audit("--sample", "1000")
+    assert (code, counts["stale"], [one["key"] for one in findings]) == (1, 1, ["product:7"]), counts
 
 
 def test_a_kill_in_the_middle_leaves_nothing_stale_and_nobody_waiting(postgres, redis, cache, make_evictd, seed):
