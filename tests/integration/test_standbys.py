@@ -212,6 +212,18 @@ class Balancer:
         self.listener.close()
 
 
+def test_a_standby_that_is_asked_can_shut_down_smartly(postgres, redis, make_standby, folder):  # G7
+    """It takes no new session, and waits for those that there are."""
+    standby = make_standby(postgres)
+    evictd = daemon.Evictd(f"{folder}/evictd", either(postgres, standby), redis.url(), RULES).start()
+    try:
+        eventually("evictd asks it", lambda: standby.value("select count(*) from pg_stat_activity where application_name = 'evictd'"), every=0.01)
+        standby.stop("smart", patience=30)
+        assert evictd.is_ready()
+    finally:
+        evictd.stop()
+
+
 def test_rows_that_a_standby_does_not_have_yet_are_no_rows_that_are_not_there(postgres, redis, cache, make_standby, folder):  # G10
     """A balancer before primary and standby hands the lookups' session to the standby, which is behind."""
     rules = "- {table: reviews, via: {product: {table: products, match: {id: product_id}}}, keys: ['page:{product.slug}']}\n"
