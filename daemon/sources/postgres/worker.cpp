@@ -19,8 +19,8 @@ namespace evictd {
 namespace {
 
 constexpr std::chrono::seconds kStopPatience{1};
-// How long a session is kept for the next job.
-constexpr std::chrono::seconds kIdleSession{1};
+// How long a session is kept for the next job. Some come every second (LaterPrimary).
+constexpr std::chrono::seconds kIdleSession{2};
 const Error kBehindOthers{ErrorKind::kConnection, "PostgreSQL does not answer questions asked before", {}};
 
 }  // namespace
