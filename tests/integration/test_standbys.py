@@ -160,6 +160,25 @@ def test_an_old_primary_beside_the_one_that_was_promoted_is_not_followed(postgre
         evictd.stop()
 
 
+def test_a_host_that_says_nothing_hides_no_other_that_was_promoted(postgres, redis, cache, make_standby, folder):  # G6
+    """It takes connections, and would be waited for by itself for longer than the test."""
+    standby = make_standby(postgres)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = ",".join(f"127.0.0.1:{port}" for port in (postgres.port, silent.getsockname()[1], standby.port))
+        url = f"postgresql://postgres@{hosts}/shop?target_session_attrs=read-write&connect_timeout=600"
+        evictd = daemon.Evictd(f"{folder}/evictd", url, redis.url(), RULES).start()
+        try:
+            silent.settimeout(30)
+            waits, _ = silent.accept()
+            asked = "select count(*) from pg_stat_activity where application_name = 'evictd' and datname = 'shop'"
+            eventually("the standby is asked, on a session that is kept", lambda: standby.value(asked) == 1)
+            promote(standby)
+            assert_follows(standby, evictd, cache)
+            waits.close()
+        finally:
+            evictd.stop()
+
+
 class Balancer:
     """One address for two servers: sessions of the name `application` go to the second, all others to the first."""
 
@@ -218,7 +237,7 @@ def test_a_standby_that_is_asked_can_shut_down_smartly(postgres, redis, make_sta
     evictd = daemon.Evictd(f"{folder}/evictd", either(postgres, standby), redis.url(), RULES).start()
     try:
         eventually("evictd asks it", lambda: standby.value("select count(*) from pg_stat_activity where application_name = 'evictd'"), every=0.01)
-        standby.stop("smart", patience=30)
+        assert standby.stop("smart", patience=30) == 0
         assert evictd.is_ready()
     finally:
         evictd.stop()

@@ -61,7 +61,8 @@ Beginnings::Begin Beginnings::begins(const PartitionOffsets& offsets, SteadyTime
   facts.offsets = offsets;
   facts.is_first_start = past.existed_first;
   facts.first_end = past.first_end;
-  facts.began_at = past.began_at;
+  // What was finished since tells the partition from a shorter one.
+  if (past.began_at) facts.began_at = std::max(*past.began_at, partition.acknowledged);
   // On record by us, perhaps, when our commit is still on its way.
   facts.was_read_before = past.is_taken_up || (is_on_record(on_record_, at) && !past.began_at);
   if (!topic.held_since) topic.held_since = now;
@@ -77,6 +78,8 @@ Beginnings::Begin Beginnings::begins(const PartitionOffsets& offsets, SteadyTime
   const bool has_gap = !start.gap.empty();
   if (has_gap) {
     begin_anew(partition);
+    past.began_at.reset();
+    past.is_taken_up = true;  // what is not committed by the next time has its purge not behind it
     past.is_told = true;  // by its purge: where it begins is no position before that is done
     if (!past.gap_is_told) begin.gap = start.gap;
   }

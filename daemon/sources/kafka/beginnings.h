@@ -62,8 +62,8 @@ class Beginnings {
   Begin begins(const PartitionOffsets& offsets, SteadyTime now);
 
   // ---- What is learnt while reading.
-  // Something of it was acknowledged.
-  void acknowledged(const Partition& partition) { pasts_[partition.at].is_taken_up = true; }
+  // A commit of ours has arrived.
+  void committed(const TopicPartition& at) { pasts_[at].is_taken_up = true; }
   // By other members of the group. Each of them writes the one record of a cache, so each has to know the names of all.
   void others_took_up(const Offsets& committed);
   // There is no record where this one stands: a new client sees it as any restart would, whoever's that is; unless the partition has
@@ -87,7 +87,7 @@ class Beginnings {
     std::optional<std::int64_t> first_end;  // where it ended then, where that is known
     std::optional<std::int64_t> began_at;   // where this process took it up, and has not seen that committed
     std::optional<std::int64_t> committed;  // by the group, when last looked up: where it stands, it never goes back
-    bool is_taken_up = false;               // by the group: something of it was committed, or acknowledged here
+    bool is_taken_up = false;               // by the group: something of it was committed
     bool is_told = false;                   // to the handler, since this client was made; or on record before
     bool is_begun_again = false;            // since its topic had vanished
     bool gap_is_told = false;               // there was no record where we stood

@@ -82,6 +82,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void on_client_error(const Error& error) override;
   void on_topic_missing(const std::string& topic) override;
   void on_topic_refused(const std::string& topic, const Error& error) override;
+  void on_committed(const std::vector<TopicPartition>& partitions) override;
   void on_offset_lost(const TopicPartition& at) override;
   void probe_brokers();
   void find_vanished(const std::map<std::string, std::int32_t>& topics);

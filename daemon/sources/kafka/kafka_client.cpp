@@ -273,6 +273,17 @@ struct KafkaClient::Impl {
     }
   }
 
+  static void on_commit(rd_kafka_t*, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t* list, void* opaque) {
+    const auto& self = *static_cast<Impl*>(opaque);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR || self.handler == nullptr) return;
+    std::vector<TopicPartition> committed;
+    for (int i = 0; i < list->cnt; ++i) {
+      const rd_kafka_topic_partition_t& one = list->elems[i];
+      if (one.err == RD_KAFKA_RESP_ERR_NO_ERROR && one.offset >= 0) committed.push_back({one.topic, one.partition});
+    }
+    self.handler->on_committed(committed);
+  }
+
   static void on_error(rd_kafka_t* consumer, int code, const char* reason, void* opaque) {
     auto& self = *static_cast<Impl*>(opaque);
     if (self.handler == nullptr) return;
@@ -375,6 +386,7 @@ Result<std::unique_ptr<KafkaClient>> KafkaClient::make(const KafkaOptions& optio
   if (impl->event_descriptor < 0) return fail(ErrorKind::kFatal, "cannot create an eventfd");
   rd_kafka_conf_set_opaque(conf->get(), impl.get());
   rd_kafka_conf_set_rebalance_cb(conf->get(), &Impl::on_rebalance);
+  rd_kafka_conf_set_offset_commit_cb(conf->get(), &Impl::on_commit);
   rd_kafka_conf_set_error_cb(conf->get(), &Impl::on_error);
   rd_kafka_conf_set_log_cb(conf->get(), &Impl::on_log);
   char reason[512];
@@ -716,6 +728,7 @@ Error KafkaClient::explained(Error error) {
    public:
     void on_assigned(std::vector<TopicPartition>) override {}
     void on_revoked(std::vector<TopicPartition>, bool) override {}
+    void on_committed(const std::vector<TopicPartition>&) override {}
     void on_offset_lost(const TopicPartition&) override {}
     void on_topic_refused(const std::string&, const Error&) override {}
     void on_topic_missing(const std::string&) override {}

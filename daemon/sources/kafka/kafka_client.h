@@ -72,6 +72,8 @@ class KafkaClientHandler {
   virtual void on_topic_missing(const std::string& topic) = 0;
   // We have no right to read this topic. Told once; the library goes on trying, and does not tell when it succeeds.
   virtual void on_topic_refused(const std::string& topic, const Error& error) = 0;
+  // The broker has these offsets of ours, or later ones.
+  virtual void on_committed(const std::vector<TopicPartition>& partitions) = 0;
   // No record of this partition can be read where we stand.
   virtual void on_offset_lost(const TopicPartition& partition) = 0;
 };

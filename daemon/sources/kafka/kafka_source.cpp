@@ -292,6 +292,10 @@ void KafkaSource::on_topic_refused(const std::string& topic, const Error& error)
   partitions_.topic(topic).refused = fmt::format("topic '{}' cannot be read: {}; {}", topic, error.text, error.hint);
 }
 
+void KafkaSource::on_committed(const std::vector<TopicPartition>& partitions) {
+  for (const TopicPartition& at : partitions) beginnings_.committed(at);
+}
+
 // Retention has overtaken us, or the topic is another one.
 void KafkaSource::on_offset_lost(const TopicPartition& at) {
   const bool is_news = beginnings_.lost(at);
@@ -425,7 +429,7 @@ bool KafkaSource::stop(Now now) {
 // ---- acknowledging
 
 void KafkaSource::acknowledge(const Position& end) {
-  if (const Partition* partition = partitions_.acknowledge(end)) beginnings_.acknowledged(*partition);
+  partitions_.acknowledge(end);
 }
 
 void KafkaSource::store_offsets() {

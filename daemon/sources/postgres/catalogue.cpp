@@ -130,6 +130,11 @@ void Catalogue::reset(Conninfo conninfo) {
   session_.reset();
 }
 
+void Catalogue::go_to(const Conninfo& conninfo) {
+  if (conninfo.text() != conninfo_.text()) session_.reset();
+  conninfo_ = conninfo;
+}
+
 void Catalogue::disconnect() { session_.reset(); }
 
 template <typename T, typename Work>

@@ -215,6 +215,8 @@ class Catalogue {
 
   // The same server as another connection found, from the next connection on.
   void reset(Conninfo conninfo);
+  // The same, but a session with that server is kept.
+  void go_to(const Conninfo& conninfo);
   // No session is kept for long: a server that shuts down smartly waits for each to leave by itself (G7).
   void disconnect();
 

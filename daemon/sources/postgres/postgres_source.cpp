@@ -31,8 +31,7 @@ PostgresSource::PostgresSource(PostgresOptions options)
       catalogue_away_(kCatalogueLate),
       watch_(options_.watch_interval),
       heartbeat_(fmt::format("{}-{}", ::getpid(), std::chrono::system_clock::now().time_since_epoch().count()), options_.heartbeat),
-      worker_(options_.answer_max),
-      hosts_worker_(options_.answer_max) {}
+      worker_(options_.answer_max) {}
 
 void PostgresSource::start(Now now) {
   EVICTD_CHECK(state_ == State::kIdle);
@@ -50,7 +49,7 @@ void PostgresSource::step(Now now, std::size_t bytes_max, SourceHandler& handler
     if (options_.on_notice) options_.on_notice(said);
   }
   worker_.run_completions();
-  hosts_worker_.run_completions();
+  for (auto& [host, worker] : host_workers_) worker.run_completions();
   snapshots_.step(now);
   if (pending_restart_) {
     const Error error = *std::exchange(pending_restart_, std::nullopt);
@@ -72,7 +71,7 @@ void PostgresSource::step(Now now, std::size_t bytes_max, SourceHandler& handler
 
 void PostgresSource::wait_for(Waiting& waiting, bool want_data) {
   worker_.wait_for(waiting);
-  hosts_worker_.wait_for(waiting);
+  for (const auto& [host, worker] : host_workers_) worker.wait_for(waiting);
   snapshots_.wait_for(waiting);
   lookups_.wait_for(waiting);
   if (refused_lookup_) waiting.wake_at(SteadyTime::min());

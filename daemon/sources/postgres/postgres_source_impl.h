@@ -14,6 +14,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -133,8 +134,9 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void watch_snapshots();
   void watch_catalogue();
   void watch_silence();
-  void ask_other_hosts();
-  void asked_other_hosts(std::vector<LaterPrimary::Host> found);
+  std::vector<Conninfo> other_hosts() const;
+  void ask_other_host(std::size_t other);
+  void other_host_answered(std::size_t other, const Result<ServerHistory>& answer);
   void look_at_catalogue();
   void looked_at_catalogue(Result<Facts> answer);
   void read_statistics();
@@ -230,7 +232,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   LaterPrimary later_primary_;
   bool polling_slot_ = false;
   CatalogueWorker worker_;
-  CatalogueWorker hosts_worker_;  // one that does not answer holds up no question to the server that is followed
+  std::map<std::string, CatalogueWorker> host_workers_;  // for each other host: one that does not answer holds up no question to another
 };
 
 }  // namespace evictd

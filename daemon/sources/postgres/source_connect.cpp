@@ -356,9 +356,9 @@ void PostgresSource::streaming_began() {
   watch_.streaming(facts_, now_.steady);
   counting_.due_at(now_.steady);
   heartbeat_.streaming(now_.steady);
-  later_primary_.streaming(stream_.identity(), now_.steady);
   to_try_first_.emplace();  // the next time too: what stands before it may be an old primary by then
   stream_.connection().pin_server(*to_try_first_);
+  later_primary_.streaming(stream_.identity(), other_hosts(), now_.steady);
   barrier_.streaming(now_.steady);
 
   SourceConnected connected;

@@ -257,32 +257,40 @@ void PostgresSource::run_side_work() {
   const bool can_beat = !options_.temporary_slot && facts_.server.version >= kMessagesVersion;
   if (auto content = heartbeat_.beats(can_beat, now_.steady)) emit_heartbeat(std::move(*content));
   if (watch_.looks(now_.steady)) look_at_catalogue();
-  if (later_primary_.asks(now_.steady)) ask_other_hosts();
+  for (const std::size_t other : later_primary_.asks(now_.steady)) ask_other_host(other);
 }
 
-void PostgresSource::ask_other_hosts() {
-  std::vector<Conninfo> hosts = conninfo_.each_host();
-  if (hosts.empty() || options_.temporary_slot) return asked_other_hosts({});
-  hosts_worker_.submit(
-      [this, hosts = std::move(hosts), attempt = attempt_](Catalogue& side) {
-        std::vector<LaterPrimary::Host> found;
-        for (const Conninfo& host : hosts) {
-          side.reset(host);
-          if (auto history = side.read_history()) found.push_back({host, std::move(*history)});
-        }
-        side.disconnect();
-        return CatalogueWorker::Completion([this, attempt, found = std::move(found)]() mutable {
-          if (attempt == attempt_) asked_other_hosts(std::move(found));
+// Than the one that is followed. Several of one name are told apart by addresses of the URL's, or not at all.
+std::vector<Conninfo> PostgresSource::other_hosts() const {
+  if (options_.temporary_slot) return {};
+  std::vector<Conninfo> each = conninfo_.each_host(), others;
+  for (Conninfo& host : each) {
+    if (!host.get("hostaddr").empty() || !host.is_same_server(*to_try_first_)) others.push_back(std::move(host));
+  }
+  return others;
+}
+
+void PostgresSource::ask_other_host(std::size_t other) {
+  const Conninfo& conninfo = later_primary_.conninfo(other);
+  // By what no reconnection changes: one that hangs has a thread of its own for ever, and one alone.
+  CatalogueWorker& worker = host_workers_.try_emplace(conninfo.server() + '/' + conninfo.get("hostaddr"), options_.answer_max).first->second;
+  worker.submit(
+      [this, conninfo, other, attempt = attempt_](Catalogue& side) {
+        side.go_to(conninfo);
+        return CatalogueWorker::Completion([this, attempt, other, answer = side.read_history()] {
+          if (attempt == attempt_) other_host_answered(other, answer);
         });
       },
-      [this, attempt = attempt_](const Error&) {
-        if (attempt == attempt_) asked_other_hosts({});
+      [this, other, attempt = attempt_](const Error& why) {
+        if (attempt == attempt_) other_host_answered(other, tl::unexpected<Error>(why));
       });
 }
 
-void PostgresSource::asked_other_hosts(std::vector<LaterPrimary::Host> found) {
-  const auto later = later_primary_.answered(std::move(found));
-  if (!later || !is_streaming()) return;
+void PostgresSource::other_host_answered(std::size_t other, const Result<ServerHistory>& answer) {
+  if (!is_streaming()) return;
+  later_primary_.answered(other, answer, now_.steady);
+  const auto later = later_primary_.found();
+  if (!later) return;
   Conninfo followed;
   stream_.connection().pin_server(followed);
   to_try_first_ = later->conninfo;

@@ -19,8 +19,8 @@ namespace evictd {
 namespace {
 
 constexpr std::chrono::seconds kStopPatience{1};
-// How long a session is kept for the next job.
-constexpr std::chrono::seconds kIdleSession{1};
+// How long a session is kept for the next job. Some come every second (LaterPrimary).
+constexpr std::chrono::seconds kIdleSession{2};
 // And however busy it is: a server that shuts down smartly takes no new one, and waits for each that there is (G7).
 constexpr std::chrono::seconds kSessionMax{10};
 const Error kBehindOthers{ErrorKind::kConnection, "PostgreSQL does not answer questions asked before", {}};

@@ -97,6 +97,11 @@ class Judge {
                       timeout.count()),
           "set wal_sender_timeout to 5 s or more");
     }
+    if (options_.heartbeat.count() == 0) {
+      add("PG055", Severity::kInfo, "postgres.heartbeat",
+          "it is off: what something in between leaves out of the stream is not found, and while nobody writes nothing shows that changes would come",
+          "remove it, for every 10 s, unless the database must not be written to");
+    }
   }
 
   void slot() {

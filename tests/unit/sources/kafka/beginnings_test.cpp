@@ -29,7 +29,7 @@ class BeginningsTest : public testing::Test {
   void give_back() { partitions.unassign_all(); }
   void finish(std::int64_t next) {
     Partitions::announce(partition(), next);
-    beginnings.acknowledged(*partitions.acknowledge({partitions.stream_of(partition()), static_cast<std::uint64_t>(next)}));
+    partitions.acknowledge({partitions.stream_of(partition()), static_cast<std::uint64_t>(next)});
   }
 
   Partitions partitions;
@@ -152,13 +152,47 @@ TEST_F(BeginningsTest, ACommitThatDidNotArriveIsNoGapForThisProcess) {
   EXPECT_EQ(begin({}, 2, 15).gap, "offsets_lost") << "it had arrived";
 }
 
+TEST_F(BeginningsTest, ACommitOfWhatWasFinishedThatDidNotArriveIsNoGapForThisProcess) {
+  open(kOld);
+  beginnings.joins({});
+  begin({}, 0, 10);  // a topic that came late
+  finish(7);
+  give_back();  // others have it already: the group takes no commit of ours any more
+  const auto again = begin({}, 0, 12);
+  EXPECT_EQ(again.gap, "");
+  EXPECT_EQ(again.offset, 7);
+  give_back();
+  EXPECT_EQ(begin({}, 0, 6).gap, "topic_recreated") << "we have read more of it than there is";
+}
+
+TEST_F(BeginningsTest, ACommitThatHasArrivedAndIsGoneIsAGap) {
+  open(kOld);
+  beginnings.joins({});
+  begin({}, 0, 10);
+  finish(7);
+  beginnings.committed({"t", 0});
+  give_back();
+  EXPECT_EQ(begin({}, 0, 12).gap, "offsets_lost");
+}
+
+TEST_F(BeginningsTest, AGapIsFoundAgainUntilSomethingBehindItIsCommitted) {
+  open(kOld);
+  beginnings.joins({});
+  begin({}, 0, 10);
+  finish(7);
+  give_back();
+  EXPECT_EQ(begin({}, 0, 6).gap, "topic_recreated");
+  give_back();
+  EXPECT_EQ(begin({}, 0, 12).gap, "offsets_lost") << "grown past where we were, and nothing of it is purged";
+}
+
 TEST_F(BeginningsTest, WhatWasFinishedAfterThePartitionWasGivenUpIsNotReadAgain) {
   open(kOld);
   beginnings.joins({});
   begin(3, 0, 10);
   Partitions::announce(partition(), 6);
   give_back();
-  beginnings.acknowledged(*partitions.acknowledge({partitions.stream_of(partition()), 6}));
+  partitions.acknowledge({partitions.stream_of(partition()), 6});
   EXPECT_EQ(begin(3, 0, 10).offset, 6);
   EXPECT_THAT(partitions.take_acknowledged(), ElementsAre(Pair(TopicPartition{"t", 0}, 6))) << "to be committed";
   give_back();

@@ -287,6 +287,12 @@ TEST_F(JudgeServer, SenderTimeout) {
   check.facts.server.wal_sender_timeout = {};
   EXPECT_EQ(ids(judge()), "");
 }
+TEST_F(JudgeServer, NoHeartbeat) {
+  options.heartbeat = {};
+  expect("PG055", Severity::kInfo, "postgres.heartbeat",
+         "it is off: what something in between leaves out of the stream is not found, and while nobody writes nothing shows that changes would come",
+         "remove it, for every 10 s, unless the database must not be written to");
+}
 TEST_F(JudgeServer, AsynchronousCommit) {
   check.asynchronous = {"the server"};
   expect(
@@ -338,7 +344,9 @@ TEST_F(JudgeServer, Clock) {
 class PostgresCheckTest : public SourceTest {
  protected:
   Findings check(const std::string& text = kProducts, const Record* record = nullptr) {
-    return check_postgres(options(), rules_of(text), record);
+    PostgresOptions chosen = options();
+    chosen.heartbeat = PostgresOptions().heartbeat;
+    return check_postgres(chosen, rules_of(text), record);
   }
 };
 
