@@ -947,6 +947,9 @@ class RedisSink final : public NodeSink {
     add(skipped.own_keys, "keys of evictd's own");
     if (!text.empty()) text += ")";
     return text;
+    if (shared_.wrong_type_tags > 0) {
+      text += " (deleted " + std::to_string(shared_.wrong_type_tags) + " keys of tags that were no sets: what was to be listed there is found by nobody)";
+    }
   }
 
   RedisOptions options_;
