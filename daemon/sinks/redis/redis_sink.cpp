@@ -514,7 +514,7 @@ class RedisSink final : public NodeSink {
     if (!sentinels_) return true;
     switch (sentinels_->state()) {
       case SentinelLink::State::kIdle:
-        sentinels_->find(now);
+        sentinels_->confirm(now);
         return false;
       case SentinelLink::State::kAsking:
         return false;
@@ -805,6 +805,7 @@ class RedisSink final : public NodeSink {
   // The connection is of no more use. What is under way may or may not have been applied.
   void drop(const SessionFailure& why, SteadyTime now, SinkHandler& handler) {
     const SessionFailure failure = located(why);
+    if (sentinels_ && is_trying_) sentinels_->doubt();
     is_trying_ = false;
     transport_.close();
     if (sentinels_) sentinels_->stop();
@@ -946,10 +947,10 @@ class RedisSink final : public NodeSink {
     add(skipped.too_long, "names longer than 64 KiB");
     add(skipped.own_keys, "keys of evictd's own");
     if (!text.empty()) text += ")";
-    return text;
     if (shared_.wrong_type_tags > 0) {
       text += " (deleted " + std::to_string(shared_.wrong_type_tags) + " keys of tags that were no sets: what was to be listed there is found by nobody)";
     }
+    return text;
   }
 
   RedisOptions options_;
