@@ -127,6 +127,8 @@ struct HttpClient::Impl {
     if (one.is_too_long) {
       one.problem = fmt::format("the {} of the answer is longer than {} bytes", transfer.too_much,
                                 transfer.too_much == "body" ? options.body_bytes_max : options.header_bytes_max);
+    } else if (code == CURLE_OUT_OF_MEMORY) {
+      one.problem = "memory ran out, or one line of the answer's head is longer than 100 KB, which is libcurl's limit";
     } else if (code == CURLE_OPERATION_TIMEDOUT) {
       one.problem = fmt::format("no answer within {} ms", options.timeout.count());
     } else {
@@ -191,6 +193,8 @@ void HttpClient::begin(std::uint64_t id, const HttpCall& call) {
   if (!impl_->options.ca_file.empty()) curl_easy_setopt(handle, CURLOPT_CAINFO, impl_->options.ca_file.c_str());
   curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(impl_->options.connect_timeout.count()));
   curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS, static_cast<long>(impl_->options.timeout.count()));
+  curl_easy_setopt(handle, CURLOPT_MAXLIFETIME_CONN, static_cast<long>(impl_->options.lifetime_max.count()));
+  curl_easy_setopt(handle, CURLOPT_DNS_CACHE_TIMEOUT, static_cast<long>(impl_->options.lifetime_max.count()));
   curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, take_body);
   curl_easy_setopt(handle, CURLOPT_WRITEDATA, transfer.get());
   curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, take_header);

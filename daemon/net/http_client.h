@@ -42,6 +42,8 @@ struct HttpClientOptions {
   std::size_t body_bytes_max = 1024 * 1024;
   std::size_t header_bytes_max = 64 * 1024;
   std::size_t connections_max = 4;
+  // Of a connection, however busy it is kept: another one looks the name up again, which may stand for another machine by now.
+  std::chrono::seconds lifetime_max{60};
 };
 
 class HttpClient {

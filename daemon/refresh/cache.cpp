@@ -24,6 +24,9 @@ std::string marker_of(const std::string& key) {
 
 bool is_full(const Reply& reply) { return reply.is_error() && reply.text.find("OOM") != std::string::npos; }
 
+// Of evictd_fill and evictd_join: somebody keeps something else under the name of a tag. One value's trouble, not the cache's.
+bool is_of_wrong_tag(const Reply& reply) { return reply.is_error() && reply.text.find("got another type") != std::string::npos; }
+
 }  // namespace
 
 struct RefreshCache::Impl {
@@ -105,6 +108,8 @@ struct RefreshCache::Impl {
       const Reply& reply = (*replies)[i];
       if (is_full(reply)) {
         joined[of[i]] = Filled::kRefused;
+      } else if (is_of_wrong_tag(reply)) {
+        joined[of[i]] = Filled::kWrongTag;
       } else if (reply.kind != Reply::Kind::kInteger) {
         return unusable("evictd_join", reply);
       } else if (reply.integer != 1 && joined[of[i]] == Filled::kStored) {
@@ -214,6 +219,8 @@ Result<std::vector<RefreshCache::Filled>> RefreshCache::fill(const RefreshInfo& 
       const Reply& reply = (*replies)[i - first];
       if (is_full(reply)) {
         filled[wanted[i]] = Filled::kRefused;
+      } else if (is_of_wrong_tag(reply)) {
+        filled[wanted[i]] = Filled::kWrongTag;
       } else if (reply.kind == Reply::Kind::kInteger) {
         filled[wanted[i]] = reply.integer == 1 ? Filled::kStored : Filled::kRejected;
       } else {

@@ -38,6 +38,7 @@ class RefreshCache {
     kStored,
     kRejected,  // the value has not seen what was invalidated meanwhile
     kRefused,   // a full Redis
+    kWrongTag,  // the key of one of its tags is of another type
   };
   // One for each value; each has a text. `age`: since before the database was asked.
   Result<std::vector<Filled>> fill(const RefreshInfo& refresh, const std::string& token, std::chrono::milliseconds age,

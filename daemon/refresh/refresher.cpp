@@ -172,6 +172,10 @@ Result<void> Refresher::ask(std::uint32_t rule, const std::vector<std::string>& 
         done.problem = "redis is full and takes no value";
         done.is_full = true;
         break;
+      case RefreshCache::Filled::kWrongTag:
+        done.outcomes[filled[i]] = RefreshOutcome::kFailed;
+        done.problem = "'" + keys[filled[i]].substr(0, 100) + "' is not stored: the key of one of its tags is of another type than evictd_fill and evictd_join make ('TYPE tag:<name>' tells)";
+        break;
     }
   }
   return {};

@@ -428,6 +428,34 @@ def test_who_took_the_place_of_the_only_master_is_learnt_from_its_replicas(datab
     evictd.wait_until_ready()
 
 
+@pytest.mark.parametrize("cluster", [{"masters": 3, "replicas_each": 0}], indirect=True)
+def test_a_master_that_was_reset_leaves_slots_that_nobody_serves(database, cluster, make_daemon):
+    evictd = make_daemon().start()
+    gone = cluster.owner_of("plain:1")
+    first, last = next((first, last) for first, last, master, *_ in cluster.ask(gone, "CLUSTER", "SLOTS") if master[2].decode() == cluster.ids[gone])
+    cluster.reset(gone)
+    database.execute("update plain_items set n = n + 1")
+
+    def says_so():
+        code, text = evictd.http("/readyz")
+        assert code == 503 and f"no node of the cluster serves the slots {first}-{last}" in text, text
+        return True
+
+    eventually("evictd says which slots nobody serves", says_so, 30)
+    assert f"no node of the cluster serves the slots {first}-{last}" in evictd.log_text()
+    # As a person does it: the node comes back as another one, and gets the slots.
+    others = [index for index in cluster.running() if index != gone]
+    for other in others:
+        cluster.ask(other, "CLUSTER", "FORGET", cluster.ids[gone])
+    cluster.ids[gone] = cluster.ask(gone, "CLUSTER", "MYID").decode()
+    cluster.ask(gone, "CLUSTER", "ADDSLOTSRANGE", first, last)
+    cluster.ask(gone, "CLUSTER", "SET-CONFIG-EPOCH", 9)
+    cluster.ask(others[0], "CLUSTER", "MEET", "127.0.0.1", cluster.nodes[gone].port, cluster.bus_ports[gone])
+    cluster.wait_until_well()
+    evictd.wait_until_ready(60)
+    oracle.converge(database, evictd)
+
+
 @pytest.mark.parametrize("cluster", [{"masters": 3, "replicas_each": 1}], indirect=True)
 def test_the_rights_that_are_printed_are_enough(database, cluster, make_daemon):
     evictd = make_daemon(cluster.url().replace("redis://", "redis://evictd:secret@"), redis_more="replicas_ack: 1")

@@ -11,6 +11,7 @@ from harness import oracle, shop
 from harness.fixtures import soak
 from harness.proxy import Proxy
 from harness.waiting import eventually
+from redis.exceptions import ResponseError
 
 
 def writes_on(running, count=40):
@@ -137,6 +138,32 @@ def test_refused_for_a_while(postgres, redis, cache, make_evictd, seed, refusal)
         run(leave)
     oracle.converge(postgres, evictd, running)
     oracle.assert_true_cache(postgres, cache)
+
+
+# Of evictd's name, with functions of its names that do something else.
+OTHER_LIBRARY = """#!lua name=evictd
+redis.register_function('evictd_fill', function() return 'another' end)
+redis.register_function{function_name = 'evictd_version', callback = function() return 999 end, flags = {'no-writes'}}
+"""
+
+
+@pytest.mark.parametrize("how", [("FUNCTION", "FLUSH"), ("FUNCTION", "DELETE", "evictd"), ("FUNCTION", "LOAD", "REPLACE", OTHER_LIBRARY)],
+                         ids=["flushed", "deleted", "replaced"])
+def test_functions_that_somebody_took_from_readers_come_back_with_evictd_ready(cache, make_evictd, how):
+    evictd = make_evictd().start()
+    version = cache.fcall("evictd_version", 0)
+    cache.execute_command(*how)
+
+    def is_back():
+        assert evictd.is_ready(), evictd.http("/readyz")
+        try:
+            return cache.fcall("evictd_version", 0) == version
+        except ResponseError:
+            return False
+
+    eventually("the functions are there again", is_back, 30)
+    assert cache.fcall("evictd_stats", 0)
+    assert evictd.metrics().sum("evictd_reconnects_total", peer="redis") == 0
 
 
 def test_full_still_deletes(postgres, redis, cache, make_evictd):

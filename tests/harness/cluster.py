@@ -168,6 +168,10 @@ class Cluster:
         for index in [source, *self.masters(source)]:
             self._try(index, "CLUSTER", "SETSLOT", slot, "NODE", self.ids[target])
 
+    def reset(self, index):
+        """It forgets the cluster, and all it has."""
+        eventually("the node is reset", lambda: self.ask(index, "FLUSHALL") and self._try(index, "CLUSTER", "RESET", "HARD"), 30)
+
     def add_master(self):
         index = self._start_node()
         self._meet(index)

@@ -94,6 +94,10 @@ class Housekeeping final : public ReplyReceiver {
       renewal = std::string(text);  // the session stays what it was
       return true;
     }
+    if (tag == kStatsTag && classify_redis_error(text).action != RedisAction::kWait) {
+      is_library_lost = true;
+      return true;
+    }
     const auto found = saving.find(tag);
     if (found == saving.end()) return false;
     if (found->second.former && text.find("WRONGTYPE") != std::string_view::npos) {
@@ -139,6 +143,7 @@ class Housekeeping final : public ReplyReceiver {
   std::optional<std::uint64_t> former;  // sequence of the record that is there; nothing: not known
   bool has_set_get = true;         // SET ... GET is known
   bool is_set_back = false;        // another record was there
+  bool is_library_lost = false;    // the readers' functions do not answer
   bool is_anothers = false;        // another evictd writes it: nothing can be told by it
   std::optional<std::optional<Record>> overwritten;  // which one, where it is no more
   std::optional<std::string> renewal;  // of the password: its answer came; what the server refuses it with, if it does
@@ -192,8 +197,8 @@ class Housekeeping final : public ReplyReceiver {
 
   bool take_stats(const Reply& reply) {
     auto counts = read_counts(reply);
-    if (!counts) return false;
-    fills = std::move(*counts);
+    is_library_lost = !counts.has_value();  // somebody else's, under the same names
+    if (counts) fills = std::move(*counts);
     return true;
   }
 
@@ -509,7 +514,7 @@ class RedisSink final : public NodeSink {
     if (!sentinels_) return true;
     switch (sentinels_->state()) {
       case SentinelLink::State::kIdle:
-        sentinels_->find(now);
+        sentinels_->confirm(now);
         return false;
       case SentinelLink::State::kAsking:
         return false;
@@ -668,6 +673,9 @@ class RedisSink final : public NodeSink {
       session_->update_info(*std::exchange(housekeeping_.info, std::nullopt));
       evictions_.seen(session_->info().maxmemory_policy, session_->info().evicted_keys);
     }
+    if (std::exchange(housekeeping_.is_library_lost, false)) {
+      session_->look_for_library(now);
+    }
     if (housekeeping_.refused) {
       if (housekeeping_.refused->way == Housekeeping::Saving::Way::kScript) session_->load_script(Script::kSaveRecord, now);
       send_record(std::move(*std::exchange(housekeeping_.refused, std::nullopt)));
@@ -797,6 +805,7 @@ class RedisSink final : public NodeSink {
   // The connection is of no more use. What is under way may or may not have been applied.
   void drop(const SessionFailure& why, SteadyTime now, SinkHandler& handler) {
     const SessionFailure failure = located(why);
+    if (sentinels_ && is_trying_) sentinels_->doubt();
     is_trying_ = false;
     transport_.close();
     if (sentinels_) sentinels_->stop();
@@ -870,7 +879,10 @@ class RedisSink final : public NodeSink {
     if (node_.role == NodeRole::kObserver) return;
     append_command(session_->output(), {"INFO"});
     session_->expect(housekeeping_, Housekeeping::kInfoTag, now);
-    if (!session_->has_library()) return;
+    if (!session_->has_library()) {
+      if (session_->may_have_library()) session_->look_for_library(now);
+      return;
+    }
     append_command(session_->output(), {"FCALL", "evictd_stats", "0"});
     session_->expect(housekeeping_, Housekeeping::kStatsTag, now);
   }
@@ -935,6 +947,9 @@ class RedisSink final : public NodeSink {
     add(skipped.too_long, "names longer than 64 KiB");
     add(skipped.own_keys, "keys of evictd's own");
     if (!text.empty()) text += ")";
+    if (shared_.wrong_type_tags > 0) {
+      text += " (deleted " + std::to_string(shared_.wrong_type_tags) + " keys of tags that were no sets: what was to be listed there is found by nobody)";
+    }
     return text;
   }
 

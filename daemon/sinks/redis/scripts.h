@@ -35,7 +35,7 @@ const std::array<ScriptText, kScriptCount>& scripts();
 inline const ScriptText& script(Script which) { return scripts()[static_cast<std::size_t>(which)]; }
 
 // Grows with every change of the library's text that readers can notice.
-inline constexpr int kLibraryVersion = 7;
+inline constexpr int kLibraryVersion = 8;
 
 // What evictd_version answers.
 std::string library_version(std::chrono::milliseconds tombstone_ttl, bool is_cluster = false);

@@ -144,9 +144,9 @@ void Session::enter(SessionState state, SteadyTime now) {
       if (!needs_scripts_) return enter(SessionState::kAskingLibrary, now);
       return send_own({"SCRIPT", "LOAD", scripts()[script_index_].text}, now);
     case SessionState::kAskingLibrary:
-      return send_own({"FCALL", "evictd_version", "0"}, now);
+      return ask_for_library(now);
     case SessionState::kLoadingLibrary:
-      return send_own({"FUNCTION", "LOAD", "REPLACE", function_library(tombstone_ttl_, role_ != NodeRole::kAlone)}, now);
+      return load_library(now);
     case SessionState::kReadingRecord:
       if (role_ != NodeRole::kAlone) {
         connected_.instance = info_.run_id;
@@ -165,13 +165,28 @@ void Session::enter(SessionState state, SteadyTime now) {
 void Session::send_own(std::initializer_list<std::string_view> arguments, SteadyTime now, Script loaded) {
   append_command(output_, arguments);
   if (expected_.empty()) progress_at_ = now;
-  expected_.push_back(Expected{nullptr, 0, loaded, dropped_ + output_.size()});
+  expected_.push_back(Expected{nullptr, 0, loaded, dropped_ + output_.size(), state_});
+}
+
+void Session::ask_for_library(SteadyTime now) {
+  send_own({"FCALL", "evictd_version", "0"}, now);
+  expected_.back().step = SessionState::kAskingLibrary;
+}
+
+void Session::load_library(SteadyTime now) {
+  send_own({"FUNCTION", "LOAD", "REPLACE", function_library(tombstone_ttl_, role_ != NodeRole::kAlone)}, now);
+  expected_.back().step = SessionState::kLoadingLibrary;
+}
+
+void Session::look_for_library(SteadyTime now) {
+  EVICTD_CHECK(state_ == SessionState::kReady);
+  ask_for_library(now);
 }
 
 void Session::expect(ReplyReceiver& receiver, std::uint64_t tag, SteadyTime now) {
   EVICTD_CHECK(state_ == SessionState::kReady);
   if (expected_.empty()) progress_at_ = now;
-  expected_.push_back(Expected{&receiver, tag, {}, dropped_ + output_.size()});
+  expected_.push_back(Expected{&receiver, tag, {}, dropped_ + output_.size(), state_});
 }
 
 void Session::load_script(Script which, SteadyTime now) {
@@ -239,7 +254,7 @@ SessionResult<void> Session::take_reply(Reply&& reply, SteadyTime now) {
   if (state_ != SessionState::kReady) round_trip_ = std::min(round_trip_, now - progress_at_);  // one command at a time
   progress_at_ = now;
   progress_bytes_ = reader_.bytes_fed();
-  if (expected.receiver == nullptr) return take_own(expected.script, reply, now);
+  if (expected.receiver == nullptr) return take_own(expected, reply, now);
   if (reply.is_error()) {
     std::string about;
     if (expected.receiver->on_error(expected.tag, reply.text, about)) return {};
@@ -252,7 +267,8 @@ SessionResult<void> Session::take_reply(Reply&& reply, SteadyTime now) {
   return protocol_failure("redis sent an unexpected reply to a command");
 }
 
-SessionResult<void> Session::take_own(Script loaded, const Reply& reply, SteadyTime now) {
+SessionResult<void> Session::take_own(const Expected& expected, const Reply& reply, SteadyTime now) {
+  if (expected.step == SessionState::kAskingLibrary || expected.step == SessionState::kLoadingLibrary) return take_library(expected, reply, now);
   if (reply.is_error()) return take_error(reply, now);
   switch (state_) {
     case SessionState::kAuthenticating:
@@ -291,15 +307,6 @@ SessionResult<void> Session::take_own(Script loaded, const Reply& reply, SteadyT
     }
     case SessionState::kLoading:
       return take_loaded(reply, now);
-    case SessionState::kAskingLibrary:
-      if (reply.kind != Reply::Kind::kText) break;
-      take_library_version(reply, now);
-      return {};
-    case SessionState::kLoadingLibrary:
-      if (reply.kind != Reply::Kind::kText || reply.text != kLibraryName) break;
-      library_problem_.clear();
-      enter(SessionState::kReadingRecord, now);
-      return {};
     case SessionState::kReadingRecord: {
       if (reply.kind == Reply::Kind::kText) {
         auto record = record_from_text(reply.text);
@@ -320,8 +327,10 @@ SessionResult<void> Session::take_own(Script loaded, const Reply& reply, SteadyT
       return {};
     }
     case SessionState::kReady:  // SCRIPT LOAD after a NOSCRIPT
-      if (reply.kind != Reply::Kind::kText || reply.text != script(loaded).sha1) break;
+      if (reply.kind != Reply::Kind::kText || reply.text != script(expected.script).sha1) break;
       return {};
+    case SessionState::kAskingLibrary:
+    case SessionState::kLoadingLibrary:
     case SessionState::kWaiting:
     case SessionState::kClosed:
       break;
@@ -335,19 +344,6 @@ SessionResult<void> Session::take_error(const Reply& reply, SteadyTime now) {
   const bool no_naming = reply.text.starts_with("ERR unknown") || classify_redis_error(reply.text).name == "noperm";
   if (state_ == SessionState::kNaming && no_naming) {
     enter(SessionState::kInspecting, now);
-    return {};
-  }
-  // Readers need the functions, deletes do not: what goes wrong with them is told, and tried again
-  // with the next connection.
-  if (state_ == SessionState::kAskingLibrary) {
-    library_problem_ = reply.text;
-    const bool missing = reply.text.find("Function not found") != std::string::npos;
-    enter(missing ? SessionState::kLoadingLibrary : SessionState::kReadingRecord, now);
-    return {};
-  }
-  if (state_ == SessionState::kLoadingLibrary) {
-    library_problem_ = reply.text;
-    enter(SessionState::kReadingRecord, now);
     return {};
   }
   if (state_ == SessionState::kReadingRecord && reply.text.starts_with("WRONGTYPE")) {
@@ -421,14 +417,39 @@ SessionResult<void> Session::take_loaded(const Reply& reply, SteadyTime now) {
   return {};
 }
 
-// "<version> <tombstone_ttl in ms>". A newer library, of a newer evictd, is left alone.
-void Session::take_library_version(const Reply& reply, SteadyTime now) {
+// Readers need the functions, deletes do not: what goes wrong with them is told, and tried again later.
+SessionResult<void> Session::take_library(const Expected& expected, const Reply& reply, SteadyTime now) {
+  if (expected.step == SessionState::kLoadingLibrary) {
+    const bool is_loaded = reply.kind == Reply::Kind::kText && reply.text == kLibraryName;
+    if (!is_loaded && !reply.is_error()) return protocol_failure("redis sent an unexpected reply while loading the library");
+    end_with_library(is_loaded ? std::string() : reply.text, now);
+    return {};
+  }
+  if (reply.is_error() && reply.text.find("Function not found") == std::string::npos) {
+    end_with_library(reply.text, now);
+    return {};
+  }
+  // "<version> <tombstone_ttl in ms>". A newer library, of a newer evictd, is left alone; what answers in another way is none of evictd's.
   std::int64_t there = 0;
-  const std::string_view text = reply.text;
-  const bool is_newer =
-      read_number(text.substr(0, text.find(' ')), there) && there > kLibraryVersion;
-  const bool is_ours = text == library_version(tombstone_ttl_, role_ != NodeRole::kAlone);
-  enter(is_newer || is_ours ? SessionState::kReadingRecord : SessionState::kLoadingLibrary, now);
+  const std::string_view text = reply.kind == Reply::Kind::kText ? std::string_view(reply.text) : std::string_view();
+  const bool is_newer = read_number(text.substr(0, text.find(' ')), there) && there > kLibraryVersion;
+  if (is_newer) {
+    end_with_library({}, now);
+  } else if (state_ == SessionState::kReady) {
+    load_library(now);  // of our version, too: it was looked for because it did not do its work
+  } else if (text == library_version(tombstone_ttl_, role_ != NodeRole::kAlone)) {
+    end_with_library({}, now);
+  } else {
+    enter(SessionState::kLoadingLibrary, now);
+  }
+  return {};
+}
+
+void Session::end_with_library(std::string problem, SteadyTime now) {
+  library_problem_ = std::move(problem);
+  const std::string_view error_class = classify_redis_error(library_problem_).name;
+  is_library_out_of_reach_ = !library_problem_.empty() && (error_class == "noperm" || error_class == kClassUnknownCommand);
+  if (state_ != SessionState::kReady) enter(SessionState::kReadingRecord, now);
 }
 
 }  // namespace evictd

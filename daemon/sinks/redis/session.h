@@ -118,6 +118,11 @@ class Session {
   bool has_library() const { return library_problem_.empty(); }
   // Why they are not: an error reply.
   const std::string& library_problem() const { return library_problem_; }
+  // It is gone, or another one has its name (FUNCTION FLUSH, DELETE or LOAD by somebody else), or it could not be loaded before: asked
+  // for, and loaded, beside whatever else goes on. REQUIRES: kReady.
+  void look_for_library(SteadyTime now);
+  // That may come to something: Redis has functions, and may run them for us.
+  bool may_have_library() const { return !is_library_out_of_reach_; }
 
   // What is to be written to the socket; the owner takes bytes off the front, by drop_output().
   std::string& output() { return output_; }
@@ -145,17 +150,21 @@ class Session {
     std::uint64_t tag = 0;
     Script script = Script::kInvalidate;  // that load_script() loads
     std::uint64_t output_end = 0;         // of its command, counted since the connection was opened
+    SessionState step = SessionState::kReady;  // of the session's own: which one
   };
 
   void enter(SessionState state, SteadyTime now);
   void send_own(std::initializer_list<std::string_view> arguments, SteadyTime now, Script loaded = Script::kInvalidate);
-  SessionResult<void> take_own(Script script, const Reply& reply, SteadyTime now);
+  void ask_for_library(SteadyTime now);
+  void load_library(SteadyTime now);
+  void end_with_library(std::string problem, SteadyTime now);
+  SessionResult<void> take_own(const Expected& expected, const Reply& reply, SteadyTime now);
+  SessionResult<void> take_library(const Expected& expected, const Reply& reply, SteadyTime now);
   SessionResult<void> take_reply(Reply&& reply, SteadyTime now);
   void count_as_progress(std::uint64_t bytes_fed, SteadyTime now);
   SessionResult<void> take_error(const Reply& reply, SteadyTime now);
   SessionResult<void> take_info(const Reply& reply, SteadyTime now);
   SessionResult<void> take_loaded(const Reply& reply, SteadyTime now);
-  void take_library_version(const Reply& reply, SteadyTime now);
   void wait(SessionFailure reason, SteadyTime now);
   SessionFailure cluster_failure() const;
 
@@ -185,6 +194,7 @@ class Session {
   std::optional<SessionFailure> waiting_for_;
   std::optional<Error> record_problem_;
   std::string library_problem_;
+  bool is_library_out_of_reach_ = false;
 };
 
 }  // namespace evictd

@@ -484,7 +484,7 @@ class ClusterSink final : public Sink, private ClusterNodeOwner, private Cluster
     if (refusal_ && !is_up_) {
       now = refusal_;
       now_class = kClassCluster;
-    } else if (topology_.error() && !topology_.masters().empty() && topology_.map().unserved().any()) {
+    } else if (topology_.error() && topology_.map().unserved().any() && (is_up_ || !topology_.masters().empty())) {
       now = topology_.error();  // it is why its masters refuse us, too
     } else if (const auto gone = nodes_.away(); !gone.empty()) {
       const ClusterNode& first = *gone.front();

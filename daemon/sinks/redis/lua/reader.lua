@@ -255,14 +255,19 @@ local function become_member(tag, key, lifetime, now)
 end
 
 -- The memberships of a fill are written together with the value, so that a walk may take them away together: a set. On a
--- cluster a walk cannot, and where evictd_join is used it must not: there they have ends.
+-- cluster a walk cannot, and where evictd_join is used it must not: there they have ends. Returns an error reply when the tag is neither:
+-- the value would be listed nowhere, and nobody could delete it.
 local function join_with_fill(tag, key, lifetime, now)
   if not IS_CLUSTER then
     local added = redis.pcall('SADD', tag, key)
-    if type(added) == 'number' then return end
+    if type(added) == 'number' then return nil end
     if not find(added.err, 'WRONGTYPE', 1, true) then error(added) end
   end
-  become_member(tag, key, lifetime, now)
+  local wrong = become_member(tag, key, lifetime, now)
+  if wrong and find(wrong.err, 'WRONGTYPE', 1, true) then
+    return redis.error_reply('ERR expected a set of members at ' .. shown(tag) .. ', got another type: the value is not stored')
+  end
+  return wrong
 end
 
 -- evictd_fill 2+n key marker [tag ...] token ttl_ms value [AGE ms] [JITTER percent] -> 1 stored, 0 rejected
@@ -342,7 +347,8 @@ local function fill(keys, args)
     if is_lazy_tag(keys[i]) then
       keep_lazy_tag(keys[i], found[i], marker_lifetime, now)
     else
-      join_with_fill(keys[i], keys[1], marker_lifetime, now)
+      local wrong = join_with_fill(keys[i], keys[1], marker_lifetime, now)
+      if wrong then return wrong end
     end
   end
   call('SET', keys[1], args[3], 'PX', lifetime_text or lifetime)

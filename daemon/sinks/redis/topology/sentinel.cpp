@@ -59,7 +59,16 @@ void MasterQuest::begin() {
   at_ = 0;
   reasons_.clear();
   out_of_date_.reset();
+  is_confirming_ = false;
 }
+
+void MasterQuest::begin_confirm() {
+  ask_others_first();
+  begin();
+  is_confirming_ = true;
+}
+
+void MasterQuest::ask_others_first() { std::rotate(sentinels_.begin(), sentinels_.begin() + 1, sentinels_.end()); }
 
 MasterQuest::Next MasterQuest::answered(const SentinelAnswer& answer) {
   if (!answer.master) return failed("does not know a master '" + name_ + "'");
@@ -67,6 +76,7 @@ MasterQuest::Next MasterQuest::answered(const SentinelAnswer& answer) {
     if (!out_of_date_ || out_of_date_->epoch < answer.epoch) out_of_date_ = answer;
     return failed("tells of '" + answer.master->to_string() + "' from before the last failover");
   }
+  if (is_confirming_ && answer.epoch == epoch_ && answer.master != master_) return failed("names '" + answer.master->to_string() + "'");
   master_ = answer.master;
   epoch_ = answer.epoch;
   std::rotate(sentinels_.begin(), sentinels_.begin() + static_cast<std::ptrdiff_t>(at_), sentinels_.begin() + static_cast<std::ptrdiff_t>(at_) + 1);

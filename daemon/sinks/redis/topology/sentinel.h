@@ -47,6 +47,11 @@ class MasterQuest {
 
   // A round: each Sentinel is asked once, until one knows. What was found before stays known.
   void begin();
+  // A round that confirms what was found: others are asked first. Who names another server without having seen a later failover is passed
+  // over.
+  void begin_confirm();
+  // What the one that answered last told is doubted: the next round asks it after all others.
+  void ask_others_first();
   const HostPort& asked() const { return sentinels_[at_]; }
   Next answered(const SentinelAnswer& answer);
   // It did not answer, or not to the question.
@@ -77,11 +82,12 @@ class MasterQuest {
   Error error(std::string text, const std::vector<std::string>& reasons) const;
 
   std::string name_;
-  std::vector<HostPort> sentinels_;  // the one that answered last first
+  std::vector<HostPort> sentinels_;  // the one that answered last first, as long as nothing is doubted
   std::size_t at_ = 0;
   std::vector<std::string> reasons_;          // of this round
   std::optional<HostPort> master_;
   std::uint64_t epoch_ = 0;                   // of master_
+  bool is_confirming_ = false;
   std::optional<SentinelAnswer> out_of_date_; // of this round, the best of them
   std::vector<Heard> heard_;                  // of the watch, by Sentinel
 };

@@ -14,8 +14,17 @@ SentinelLink::SentinelLink(SentinelOptions options)
 }
 
 void SentinelLink::find(SteadyTime now) {
-  stop();
   quest_.begin();
+  begin_round(now);
+}
+
+void SentinelLink::confirm(SteadyTime now) {
+  quest_.begin_confirm();
+  begin_round(now);
+}
+
+void SentinelLink::begin_round(SteadyTime now) {
+  stop();
   is_refused_ = false;
   state_ = State::kAsking;
   ask(now);

@@ -3,8 +3,9 @@
 //   find()  ─► asks one after the other, each within its deadline ─► kFound or kFailed
 //   watch() ─► asks one of them each second, for as long as the connection to the master stands: take_moved()
 //
-// A server that says it is the master may have been replaced while it stood still. So whoever has connected to it asks again
-// before anything is done there: confirm(), and then find()'s states.
+// A server that says it is the master may have been replaced while it stood still, and the Sentinel that named it may have been cut off
+// together with it. So whoever has connected to it asks again before anything is done there, others first: confirm(), and then find()'s
+// states. Whoever could not connect to it asks others first, too: doubt().
 #pragma once
 
 #include <chrono>
@@ -39,6 +40,8 @@ class SentinelLink {
   State state() const { return state_; }
 
   void find(SteadyTime now);
+  void confirm(SteadyTime now);
+  void doubt() { quest_.ask_others_first(); }
   void watch(SteadyTime now);
   void stop();
   void step(SteadyTime now);
@@ -52,6 +55,7 @@ class SentinelLink {
   bool take_moved() { return std::exchange(is_moved_, false); }
 
  private:
+  void begin_round(SteadyTime now);
   void ask(SteadyTime now);
   Error with_advice(Error error) const;
   void hang_up();

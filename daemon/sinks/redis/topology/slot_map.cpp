@@ -24,6 +24,15 @@ std::string_view field(std::string_view text, std::string_view name) {
   return {};
 }
 
+// Of a node whose address nobody knows any more, as after CLUSTER RESET there.
+bool is_no_address(std::string_view host, std::int64_t port) { return port == 0 && (host.empty() || host == kNameless); }
+
+// The same in CLUSTER SLOTS.
+bool is_without_address(const Reply& node) {
+  return node.kind == Reply::Kind::kArray && node.elements.size() > 1 && node.elements[1].kind == Reply::Kind::kInteger &&
+         is_no_address(node.elements[0].text, node.elements[1].integer);
+}
+
 // A node in CLUSTER SLOTS has a port in its second place.
 std::optional<std::uint16_t> port_of(const Reply& node) {
   if (node.kind != Reply::Kind::kArray || node.elements.size() < 2) return std::nullopt;
@@ -87,8 +96,10 @@ std::optional<SlotMap> SlotMap::read(const Reply& slots, const HostPort& asked) 
     const auto is_slot = [](const Reply& number) {
       return number.kind == Reply::Kind::kInteger && number.integer >= 0 && number.integer < static_cast<std::int64_t>(kSlots);
     };
+    if (!is_slot(first) || !is_slot(last)) return std::nullopt;
+    if (is_without_address(node)) continue;  // nobody can serve these slots
     const auto port = port_of(node);
-    if (!is_slot(first) || !is_slot(last) || !port) return std::nullopt;
+    if (!port) return std::nullopt;
     const std::uint16_t index = map.index_of({host_of(node, asked), *port});
     for (std::int64_t slot = first.integer; slot <= last.integer; ++slot) map.owner_[static_cast<std::size_t>(slot)] = index;
     for (std::size_t i = 3; i < range.elements.size(); ++i) map.add_replica(range.elements[i], asked);
@@ -202,7 +213,9 @@ std::optional<Redirect> read_redirect(std::string_view error) {
   if (space == std::string_view::npos || colon == std::string_view::npos || colon < space) return std::nullopt;
   if (!read_slot(error.substr(0, space), redirect.slot)) return std::nullopt;
   redirect.to.host = std::string(error.substr(space + 1, colon - space - 1));
-  if (!read_number(error.substr(colon + 1), redirect.to.port) || redirect.to.port == 0) return std::nullopt;
+  if (!read_number(error.substr(colon + 1), redirect.to.port)) return std::nullopt;
+  if (is_no_address(redirect.to.host, redirect.to.port)) return Redirect{};
+  if (redirect.to.port == 0) return std::nullopt;
   return redirect;
 }
 

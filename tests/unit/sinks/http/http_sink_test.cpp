@@ -115,6 +115,23 @@ TEST_F(HttpSink, PurgesKeysInBatchesOnConnectionsThatAreKept) {
   EXPECT_LE(server.connections(), std::max(connections, 4));
 }
 
+// The service's name may stand for another machine by now, while the one we talk to still answers.
+TEST_F(HttpSink, AConnectionThatIsKeptBusyIsGivenUpAfterItsTime) {
+  HttpClientOptions options;
+  options.lifetime_max = std::chrono::seconds(1);
+  HttpClient client(options);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  for (std::uint64_t id = 0; server.connections() < 2; ++id) {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << id << " requests, one connection";
+    client.begin(id, {"GET", server.url() + "/", {}, ""});
+    while (client.step().empty()) {
+      Waiting waiting;
+      client.wait_for(waiting);
+      wait_for_any(waiting);
+    }
+  }
+}
+
 TEST_F(HttpSink, OrdersThatWaitShareAKeyAndARequest) {
   make_connected([](HttpSinkOptions& options) { options.service.rate = {10, 1000ms, 2}; });  // the probe takes one
   const OrderBuilder first = keys({"a"});

@@ -464,6 +464,15 @@ TEST_F(FaultsTest, MemberOfATagThatTheAclForbidsIsLeftAloneAndHoldsNothingUp) {
   EXPECT_EQ(driven_->sink().status().state, "ready (left alone: 2 members of tags that the ACL forbids)");
 }
 
+TEST_F(FaultsTest, KeyOfATagThatIsNoSetIsDeletedAndCounted) {
+  connect();
+  server_->client().command({"LPUSH", "tag:t", "product:1"});
+  driven_->run(OrderBuilder(Act::kInvalidate, Target::kTags).trusting().key("t", {10}));
+  EXPECT_FALSE(server_->client().exists("tag:t"));
+  EXPECT_EQ(driven_->sink().status().state,
+            "ready (deleted 1 keys of tags that were no sets: what was to be listed there is found by nobody)");
+}
+
 TEST_F(FaultsTest, MemberOfATagThatNoRuleMayTouchIsLeftAlone) {
   options_.may_touch = [](std::string_view key) { return key.starts_with("product:"); };
   connect();

@@ -225,6 +225,21 @@ TEST_F(ReaderFunctions, FillAddsTheKeyToItsTags) {
   EXPECT_EQ(redis().integer({"SISMEMBER", "tag:b", "k"}), 1);
 }
 
+TEST_F(ReaderFunctions, FillUnderATagThatIsNoSetStoresNothing) {  // nobody would find it to delete it
+  redis().set("tag:text", "x");
+  redis().command({"LPUSH", "tag:list", "k"});
+  redis().command({"HSET", "tag:hash", "k", "1"});
+  redis().command({"SADD", "tag:set", "j"});
+  redis().command({"ZADD", "tag:joined", "9999999999999", "j"});
+  for (const char* tag : {"tag:text", "tag:list", "tag:hash"}) {
+    EXPECT_EQ(call({"evictd_fill", "4", "k", marker_of("k"), "tag:set", tag, "20:25:", "60000", "v"}).text,
+              std::string("ERR expected a set of members at '") + tag + "', got another type: the value is not stored");
+    EXPECT_FALSE(redis().exists("k")) << tag;
+    EXPECT_FALSE(redis().exists(marker_of("k"))) << tag;
+  }
+  EXPECT_EQ(fill_tagged("k", {"tag:set", "tag:joined"}, "20:25:"), 1);
+}
+
 TEST_F(ReaderFunctions, FillThatRacedATagsInvalidationIsRejected) {  // G3
   invalidate_tag("a", "22");
   EXPECT_EQ(fill_tagged("k", {"tag:a"}, "20:25:22"), 0);
@@ -470,12 +485,12 @@ TEST_F(ReaderFunctions, StatsCountOutcomes) {
 }
 
 TEST_F(ReaderFunctions, LibraryIsReplacedInOneStepAndTellsItsVersion) {
-  EXPECT_EQ(call({"evictd_version", "0"}).text, "7 60000");
+  EXPECT_EQ(call({"evictd_version", "0"}).text, "8 60000");
   EXPECT_FALSE(redis()
                    .command(std::vector<std::string>{"FUNCTION", "LOAD", "REPLACE",
                                                      function_library(std::chrono::seconds(30))})
                    .is_error());
-  EXPECT_EQ(call({"evictd_version", "0"}).text, "7 30000");
+  EXPECT_EQ(call({"evictd_version", "0"}).text, "8 30000");
   EXPECT_EQ(fill("k", "12:12:", {"AGE", "30000"}), 0);
 }
 
@@ -485,7 +500,7 @@ TEST(ReaderLibrary, ItsVersionGrowsWithItsText) {
   for (const bool is_cluster : {false, true}) {
     for (const char c : function_library(std::chrono::seconds(60), is_cluster)) digest = (digest ^ static_cast<unsigned char>(c)) * 0x100000001b3;
   }
-  EXPECT_EQ(std::pair(kLibraryVersion, digest), std::pair(7, std::uint64_t{7707852597061289750u}))
+  EXPECT_EQ(std::pair(kLibraryVersion, digest), std::pair(8, std::uint64_t{16538923695038425028u}))
       << "the functions' text has changed: raise kLibraryVersion if readers can notice, and put both numbers here";
 }
 

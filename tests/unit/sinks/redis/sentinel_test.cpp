@@ -75,6 +75,37 @@ TEST(Sentinel, TheyAreAskedInTurnAndWhoAnsweredComesFirst) {
   EXPECT_EQ(quest.asked().host, "a");
 }
 
+TEST(Sentinel, OneWhoseWordIsDoubtedIsAskedAfterTheOthers) {
+  MasterQuest quest("m", {{"a", 1}, {"b", 2}, {"c", 3}});
+  quest.begin();
+  EXPECT_EQ(quest.answered(answer("no master", 0)), Next::kFound);
+  quest.ask_others_first();
+  quest.begin();
+  EXPECT_EQ(quest.asked().host, "b");
+  EXPECT_EQ(quest.answered(answer("x", 0)), Next::kFound);
+  quest.ask_others_first();
+  quest.begin();
+  EXPECT_EQ(quest.asked().host, "c");
+}
+
+TEST(Sentinel, WhatOneTellsIsConfirmedByAnother) {
+  MasterQuest quest("m", {{"a", 1}, {"b", 2}, {"c", 3}});
+  quest.begin();
+  EXPECT_EQ(quest.answered(answer("x", 3)), Next::kFound);
+  quest.begin_confirm();
+  EXPECT_EQ(quest.asked().host, "b");
+  EXPECT_EQ(quest.answered(answer("old", 2)), Next::kAskNext);
+  EXPECT_EQ(quest.asked().host, "c");
+  EXPECT_EQ(quest.answered(answer("another", 3)), Next::kAskNext) << "no failover made it so";
+  EXPECT_EQ(quest.asked().host, "a");
+  EXPECT_EQ(quest.answered(answer("x", 3)), Next::kFound);
+  EXPECT_EQ(quest.master().host, "x");
+  // The one that told it was cut off.
+  quest.begin_confirm();
+  EXPECT_EQ(quest.answered(answer("new", 4)), Next::kFound);
+  EXPECT_EQ(quest.master().host, "new");
+}
+
 TEST(Sentinel, WhenNobodyKnowsEachSaysWhy) {
   MasterQuest quest("m", {{"a", 1}, {"b", 2}});
   quest.begin();
@@ -333,6 +364,17 @@ TEST_F(SentinelSink, WhatTheyCallTheMasterAndIsNoneIsNamedWithThem) {
   monitor(free_port());
   ASSERT_TRUE(driven.until([&] { return driven.journal().last_class == "connection"; }));
   EXPECT_THAT(driven.journal().last_error.hint, HasSubstr("by this address, which the Sentinels tell"));
+}
+
+TEST_F(SentinelSink, OneThatNamesAServerWhichIsNoMasterKeepsNobodyAway) {
+  RedisOptions made = options();
+  made.sentinels.erase(made.sentinels.begin());
+  sentinels_[0]->client().command({"SENTINEL", "REMOVE", "mymaster"});
+  ASSERT_TRUE(sentinels_[0]->client().command({"SENTINEL", "MONITOR", "mymaster", "127.0.0.1", std::to_string(servers_[1]->port()), "3"}).is_ok());
+  DrivenSink driven(made);
+  ASSERT_TRUE(driven.until_connected());
+  EXPECT_EQ(driven.journal().last_connected.instance, info(*servers_[0], "run_id"));
+  driven.run(key("k", 10));
 }
 
 TEST_F(SentinelSink, FollowsThemToAServerThatTheyWereToldOfByHand) {

@@ -91,6 +91,15 @@ TEST(SlotMap, IsNothingElse) {
   EXPECT_EQ(SlotMap::read(list({}), asked)->unserved().count(), kSlots);
 }
 
+// CLUSTER RESET there, and no replica: the others keep it in mind, without an address.
+TEST(SlotMap, AMasterWhoseAddressNobodyKnowsServesNothing) {
+  const auto map = SlotMap::read(list({range(0, 99, "a", 1), range(100, 199, "", 0), range(200, 299, "?", 0), range(300, 16383, "b", 1)}), HostPort{"a", 1});
+  ASSERT_TRUE(map.has_value());
+  EXPECT_EQ(ranges_text(map->unserved()), "100-299");
+  EXPECT_EQ(map->masters().size(), 2u);
+  EXPECT_EQ(read_redirect("MOVED 100 :0")->kind, Redirect::Kind::kDown);
+}
+
 TEST(SlotMap, RangesAreReadAsTheyAreWritten) {
   for (const std::string_view ranges : {"", "0", "0-16383", "3,7-9,16383"}) EXPECT_EQ(ranges_text(slots_from_ranges(ranges).value()), ranges);
   for (const std::string_view wrong : {"x", "1-", "-1", "16384", "1-16384", "1;2"}) EXPECT_FALSE(slots_from_ranges(wrong)) << wrong;
