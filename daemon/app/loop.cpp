@@ -27,6 +27,7 @@ constexpr std::chrono::seconds kRulesRetryMax{30};
 constexpr int kRulesRest = 20;
 // The pause after the system refused to wait.
 constexpr std::chrono::milliseconds kRefusedPause{50};
+constexpr const char* kComesAgain = "what is in hand comes again at the next start";
 
 LogLevel level_of(FlowEvent::Level level) {
   switch (level) {
@@ -78,14 +79,15 @@ int Loop::run() {
       return failure->kind == ErrorKind::kUsage ? 2 : 1;
     }
     if (stopping_ && parts_.flow.finished()) {
-      parts_.log.info("stopped");
+      const std::uint64_t in_hand = parts_.flow.status().inflight_transactions;
+      parts_.log.info(in_hand == 0 ? "stopped" : fmt::format("stopped with {} in hand: {}", counted(in_hand, "transaction"), kComesAgain));
       return 0;
     }
     if (stopping_ && now.steady >= stop_deadline_) {
       parts_.log.warning(
-          fmt::format("stopped with {} transactions in hand after {} s",
-                      parts_.flow.status().inflight_transactions, std::chrono::duration_cast<std::chrono::seconds>(parts_.drain_max).count()),
-          "they are delivered again at the next start");
+          fmt::format("stopped with {} in hand after {} s",
+                      counted(parts_.flow.status().inflight_transactions, "transaction"), std::chrono::duration_cast<std::chrono::seconds>(parts_.drain_max).count()),
+          kComesAgain);
       return 0;
     }
     published_ = now.steady - published_at_ >= kPublishInterval;
@@ -112,7 +114,7 @@ void Loop::begin_stop(Now now) {
   stop_deadline_ = now.steady + parts_.drain_max;
   notify_service_manager("STOPPING=1");
   parts_.log.info("stopping: finishing what is in hand");
-  parts_.flow.stop(now);
+  parts_.flow.stop(now, stop_deadline_);
   publish(now);
 }
 

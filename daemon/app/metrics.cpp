@@ -43,12 +43,13 @@ constexpr std::array<const char*, kOutcomeCount> kOutcomes = {"deleted", "absent
 constexpr std::array kPostgresGaps = {
     "slot_missing",   "slot_lost",      "slot_moved",      "epoch_changed", "publication_missing",
     "record_missing", "source_changed", "table_recreated", "table_added",   "unpublished",
-    "partitions_changed", "table_changed", "stream_incomplete", kRollbackGap, "parked"};
+    "partitions_changed", "table_changed", "stream_incomplete", kRollbackGap, kEvictedGap, "parked"};
 constexpr std::array kKafkaGaps = {"offset_out_of_range", "offsets_lost", "topic_recreated",
-                                   "record_missing", kRollbackGap, "parked"};
+                                   "record_missing", kRollbackGap, kEvictedGap, "parked"};
 constexpr std::array kErrorClasses = {
     "connection", "timeout", "protocol",    "tls",       "loading", "busy",    "oom",  "misconf", "master_down",
-    "no_replicas", "try_again", "read_only", "auth", "noperm", "cluster", "sentinels", "clients", "other"};
+    "no_replicas", "try_again", "read_only", "auth", "noperm", "cluster", "sentinels", "clients", "other",
+    "moved", "set_back", "too_few_replicas", "unknown_command", "database", "protected"};
 constexpr const char* kOther = "other";
 // Labels that come from other rooms are few and fixed; this holds if one is not.
 constexpr std::size_t kOpenLabelsMax = 32;

@@ -79,7 +79,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   void wait_for(Waiting& waiting, Now now);
   void reload(RuleSet rules, Now now);
   std::optional<Error> refusal(const RuleSet& rules) const;
-  void stop(Now now);
+  void stop(Now now, SteadyTime until);
   FlowStatus status() const;
 
   std::shared_ptr<const RuleSet> rules_;
@@ -191,6 +191,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
 
   bool stopping_ = false;
   SteadyTime stopping_since_{};
+  SteadyTime stop_until_{};
 };
 
 void Flow::Impl::start(Now now) {
@@ -254,7 +255,7 @@ void Flow::Impl::step(Now now) {
   bool hopeless = true;
   for (const Entry& entry : lanes_) {
     const Lane& lane = *entry.lane;
-    const bool done = lane.is_parked() || (lane.is_drained() && (!is_streaming() || lane.ledger().is_all_recorded()));
+    const bool done = lane.is_parked() || (lane.is_drained(stop_until_) && (!is_streaming() || lane.ledger().is_all_recorded()));
     drained = drained && done;
     const bool is_away = !lane.is_connected() || lane.lacks_replicas();
     hopeless = hopeless && (done || (is_away && now.steady - stopping_since_ > kStopWithoutCacheMax));
@@ -702,11 +703,12 @@ std::optional<Error> Flow::Impl::refusal(const RuleSet& rules) const {
   return std::nullopt;
 }
 
-void Flow::Impl::stop(Now now) {
+void Flow::Impl::stop(Now now, SteadyTime until) {
   now_ = now;
   if (stopping_) return;
   stopping_ = true;
   stopping_since_ = now.steady;
+  stop_until_ = until;
   // A transaction cut off here is not acknowledged, and so delivered again.
   intake_.cut_off(now);
 }
@@ -786,7 +788,7 @@ void Flow::reload(RuleSet rules, Now now) { impl_->reload(std::move(rules), now)
 const RuleSet& Flow::rules() const { return *impl_->rules_; }
 std::shared_ptr<const RuleSet> Flow::shared_rules() const { return impl_->rules_; }
 std::optional<Error> Flow::refusal(const RuleSet& rules) const { return impl_->refusal(rules); }
-void Flow::stop(Now now) { impl_->stop(now); }
+void Flow::stop(Now now, SteadyTime until) { impl_->stop(now, until); }
 bool Flow::finished() const { return impl_->finished_; }
 const std::optional<Error>& Flow::failure() const { return impl_->failure_; }
 FlowStatus Flow::status() const { return impl_->status(); }

@@ -116,8 +116,9 @@ class Flow {
   // Why a cache cannot serve these rules, as far as is known by now: they are not to be taken over then.
   std::optional<Error> refusal(const RuleSet& rules) const;
 
-  // Drain what is in hand (bounded by the driver's patience), record, acknowledge, then finished().
-  void stop(Now now);
+  // Drain what is in hand, record, acknowledge, then finished(). `until`: the driver's patience. What is due later than that is
+  // left to its redelivery at once: nothing is read meanwhile, and who waits for our place would wait in vain.
+  void stop(Now now, SteadyTime until = SteadyTime::max());
   bool finished() const;
 
   // Set when the process must end: the error says with which exit code (kFatal 1, kUsage 2).

@@ -270,6 +270,15 @@ std::uint64_t Lane::applied_through() const {
   return unapplied_.empty() ? last_taken_ : unapplied_.begin()->first - 1;
 }
 
+// What it holds then are second deletes and renewals that are due later.
+bool Lane::is_drained(SteadyTime until) const {
+  if (ledger().is_under_way()) return false;
+  if (works_.empty() && batches_.empty()) return true;
+  const bool asks = !tickets_.empty() || !ready_.first.empty() || !ready_.again.empty() || !ready_.bulk.empty();
+  const bool waits_for_others = !invisible_.empty() || !held_.empty() || !before_.unbegun.empty() || !before_.gated.empty();
+  return !asks && !waits_for_others && unapplied_.empty() && !giving_up_ && !timers_.empty() && timers_.begin()->first >= until;
+}
+
 bool Lane::is_busy() const { return ready_.first.size() >= kReadyMax; }
 
 void Lane::enqueue(Work& work, std::uint32_t part) {

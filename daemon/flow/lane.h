@@ -165,7 +165,8 @@ class Lane final : private SinkHandler {
   std::optional<SteadyTime> waiting_since() const;
   // What is on record waits for replicas to confirm it. It owes nobody an answer, and yet the source keeps what it sent.
   bool lacks_replicas() const { return lacks_replicas_; }
-  bool is_drained() const { return works_.empty() && batches_.empty() && !ledger().is_under_way(); }
+  // Nothing of what it holds comes to an end before `until`.
+  bool is_drained(SteadyTime until) const;
   std::uint64_t held_transactions() const { return held_transactions_; }
   std::uint64_t held_bytes() const { return held_bytes_; }
   std::set<std::string> gap_reasons() const { return keeper_.gap_reasons(); }

@@ -64,6 +64,24 @@ def test_a_second_daemon_stands_by_and_takes_over(postgres, redis, cache, make_e
     assert second.metrics().sum("evictd_gaps_total") == 0
 
 
+def test_who_takes_over_does_not_wait_for_second_deletes_that_are_due_much_later(postgres, cache, make_evictd):
+    """Who stops reads nothing any more and holds the slot: meanwhile nobody deletes."""
+    late = "- {table: products, keys: ['product:{id}'], settle: 50s}\n"
+    first = make_evictd(rules=late).start()
+    second = make_evictd(rules=late).start(ready=False)
+    eventually("the second one stands by", lambda: second.http("/readyz?standby=ok") == (200, "standby\n"), 30)
+    scenarios.cached(cache, postgres, "product:7")
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
+    scenarios.gone(cache, "product:7", seconds=30)
+    assert first.stop() == 0
+    assert "in hand after" not in first.log_text(), "it waited until its patience was over"
+    second.wait_until_ready(60)
+    scenarios.cached(cache, postgres, "product:8")
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 8")
+    scenarios.gone(cache, "product:8", seconds=30)
+    assert second.metrics().sum("evictd_inflight_transactions") >= 2, "both second deletes are owed"
+
+
 def test_a_standby_without_its_cache_is_not_as_it_should_be(postgres, redis, cache, make_evictd, proxy_of):
     proxy = proxy_of(redis.port)
     first = make_evictd().start()

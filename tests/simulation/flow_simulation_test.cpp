@@ -418,7 +418,7 @@ class World {
         log("stop");
         daemon.is_stopping = true;
         daemon.stopping_since = now_.steady;
-        daemon.flow->stop(now_);
+        daemon.flow->stop(now_, now_.steady + kDrainMax);
       } else if (chance(faults_ ? 4 : 1)) {
         log("kill -9");
         end_daemon(daemon, std::chrono::milliseconds(chance(500) ? 0 : pick(faults_ ? 2000 : 100)));

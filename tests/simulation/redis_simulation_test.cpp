@@ -467,7 +467,7 @@ class World {
     if (chance(2)) {
       log("stop");
       daemon.is_stopping = true;
-      daemon.flow->stop(now_);
+      daemon.flow->stop(now_, now_.steady + 2s);
     } else if (chance(4) || (is_between_pages && chance(60))) {
       log("kill -9{}", is_between_pages ? " between two pages" : "");
       end_daemon(daemon, std::chrono::milliseconds(chance(500) ? 0 : pick(2000)));

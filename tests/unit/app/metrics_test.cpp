@@ -272,7 +272,7 @@ TEST(Metrics, SeveralUnresolvedGapsAreOneUnderEachReason) {
   EXPECT_THAT(series(metrics, "evictd_gaps_total"),
               testing::AllOf(testing::Contains(R"(evictd_gaps_total{cache="redis",reason="slot_lost"} 1)"),
                              testing::Contains(R"(evictd_gaps_total{cache="redis",reason="redis_rollback"} 1)"),
-                             testing::SizeIs(15)));
+                             testing::SizeIs(16)));
 }
 
 // increase() does not see a counter whose first value is 1: each reason that a room can report begins at 0.
@@ -281,19 +281,20 @@ TEST(Metrics, EveryReasonAndClassBeginsAtZero) {
   for (const char* reason :
        {"slot_missing", "slot_lost", "slot_moved", "epoch_changed", "publication_missing",
         "record_missing", "source_changed", "table_recreated", "table_added", "unpublished",
-        "partitions_changed", "table_changed", "stream_incomplete", "redis_rollback"}) {
+        "partitions_changed", "table_changed", "stream_incomplete", "redis_rollback", "redis_evicted", "parked"}) {
     EXPECT_THAT(postgres, HasSubstr(std::string("evictd_gaps_total{cache=\"redis\",reason=\"") + reason + "\"} 0"));
   }
   for (const char* error_class :
        {"connection", "timeout", "protocol", "tls", "loading", "busy", "oom", "misconf",
         "master_down", "no_replicas", "try_again", "read_only", "auth", "noperm", "cluster",
-        "sentinels", "clients", "other"}) {
+        "sentinels", "clients", "other", "moved", "set_back", "too_few_replicas", "unknown_command", "database",
+        "protected"}) {
     EXPECT_THAT(postgres,
                 HasSubstr(std::string("evictd_redis_errors_total{cache=\"redis\",class=\"") + error_class + "\"} 0"));
   }
   const std::string kafka = Metrics("1", "kafka").text(nullptr, kNow);
   for (const char* reason : {"offset_out_of_range", "offsets_lost", "topic_recreated",
-                             "record_missing", "redis_rollback"}) {
+                             "record_missing", "redis_rollback", "redis_evicted", "parked"}) {
     EXPECT_THAT(kafka, HasSubstr(std::string("evictd_gaps_total{cache=\"redis\",reason=\"") + reason + "\"} 0"));
   }
 }

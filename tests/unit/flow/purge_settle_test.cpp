@@ -77,6 +77,64 @@ TEST_F(PurgeEvery, APurgeAloneIsNotHeld) {
   EXPECT_EQ(observer.purges_held, 0);
 }
 
+// Nothing is read while evictd stops, and who waits for its place waits too.
+class AStop : public PurgeSettle {
+ protected:
+  explicit AStop(const char* rules = "- {table: public.rows, keys: ['row:{id}'], settle: 20s}\n") : PurgeSettle(rules) {}
+};
+
+TEST_F(AStop, DoesNotWaitForWhatIsDueLaterThanItsEnd) {
+  run(100ms);
+  write(0);
+  run(100ms);
+  ASSERT_FALSE(is_acknowledged());
+  flow->stop(now, now.steady + 10s);
+  run(1s);
+  EXPECT_TRUE(flow->finished());
+  EXPECT_FALSE(is_acknowledged()) << "its second delete is still owed";
+}
+
+TEST_F(AStop, WaitsForWhatIsDueInTime) {
+  run(100ms);
+  write(0);
+  run(12s);
+  flow->stop(now, now.steady + 10s);
+  run(7s);
+  EXPECT_FALSE(flow->finished());
+  run(2s);
+  EXPECT_TRUE(flow->finished());
+  EXPECT_TRUE(is_acknowledged());
+}
+
+TEST_F(AStop, WaitsForACommitThatHangs) {
+  run(100ms);
+  const Xid hung = database.commit({0}, false, now.system).xid;
+  run(100ms);
+  flow->stop(now, now.steady + 30s);
+  run(2s);
+  EXPECT_FALSE(flow->finished());
+  database.make_visible(hung, now.steady);
+  run(21s);
+  EXPECT_TRUE(flow->finished());
+  EXPECT_TRUE(is_acknowledged());
+}
+
+class AStopUnderCheckedFills : public AStop {
+ protected:
+  AStopUnderCheckedFills() : AStop("- {table: public.rows, purge: ['row:*'], fill: checked}\n") {}
+};
+
+TEST_F(AStopUnderCheckedFills, DoesNotWaitForTheSecondWalkOfAPattern) {
+  run(100ms);
+  write(0);
+  run(100ms);
+  ASSERT_EQ(observer.walks, 1);
+  flow->stop(now, now.steady + 1s);
+  run(500ms);
+  EXPECT_TRUE(flow->finished());
+  EXPECT_FALSE(is_acknowledged());
+}
+
 // Two batches share a walk, and the later one hangs when the connection ends. What is begun of the walk is given up with it; the
 // other one owes its second walk all the same.
 TEST(SharedWalk, OfOneThatHangsKeepsTheSecondOneOfNobodyFromComingAgain) {  // G4
