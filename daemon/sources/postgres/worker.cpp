@@ -21,8 +21,6 @@ namespace {
 constexpr std::chrono::seconds kStopPatience{1};
 // How long a session is kept for the next job. Some come every second (LaterPrimary).
 constexpr std::chrono::seconds kIdleSession{2};
-// And however busy it is: a server that shuts down smartly takes no new one, and waits for each that there is (G7).
-constexpr std::chrono::seconds kSessionMax{10};
 const Error kBehindOthers{ErrorKind::kConnection, "PostgreSQL does not answer questions asked before", {}};
 
 }  // namespace
@@ -61,7 +59,6 @@ struct CatalogueWorker::Mailbox {
 
   void run() {
     Catalogue catalogue{Conninfo{}, answer_max};
-    SteadyTime session_since{};
     std::unique_lock lock(mutex);
     while (true) {
       const auto has_work = [&] { return stopping || !jobs.empty(); };
@@ -80,10 +77,6 @@ struct CatalogueWorker::Mailbox {
       }
       running_since = entry.submitted;
       lock.unlock();
-      if (const SteadyTime now = std::chrono::steady_clock::now(); now - session_since > kSessionMax) {
-        catalogue.disconnect();
-        session_since = now;
-      }
       Completion completion = entry.job(catalogue);
       entry.job = nullptr;
       lock.lock();
