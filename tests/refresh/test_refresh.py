@@ -174,6 +174,17 @@ def test_a_row_that_is_not_visible_yet_is_read_again_until_it_is(postgres, redis
     assert counted(evictd, "rejected") == 0
 
 
+def test_a_value_under_a_tag_that_is_no_set_is_not_stored_and_keeps_no_other_waiting(postgres, cache, make_evictd):
+    evictd = make_evictd(rules(f"select id, {VALUE}, array['near:' || id] as tags from products where id = any($1)")).start()
+    fill(postgres, cache, [1, 2])
+    cache.set("tag:near:1", "no set")
+    postgres.execute("update products set price_cents = price_cents + 1 where id in (1, 2)")
+    eventually("the other one is filled", lambda: value_of(cache, 2) == read(postgres, 2)[0])
+    eventually("it is told", lambda: "'product:1' is not stored: the key of one of its tags is of another type" in evictd.log_text())
+    assert value_of(cache, 1) is None, "it would be listed nowhere"
+    assert evictd.metrics().sum("evictd_refresh_total", outcome="failed") == 1
+
+
 def test_a_build_that_claims_to_have_seen_everything_is_found(postgres, redis, cache, make_evictd):
     evictd = make_evictd(rules(), program="evictd_broken_refresh").start()
     before, held = old_row_is_not_stored(postgres, redis, cache, evictd)
