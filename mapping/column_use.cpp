@@ -43,6 +43,7 @@ class Judge {
     if (use_.has_path) judge_path();
     if (use_.has_each && !use_.has_path) judge_each();
     if (use_.has_date) judge_date();
+    if (use_.is_version) judge_version();
     return std::move(doubts_);
   }
 
@@ -50,6 +51,15 @@ class Judge {
   void add(bool is_certain, std::string what, std::string hint) {
     doubts_.push_back({is_certain, fmt::format("{}: '{}' {}: its type is {}", use_.where, printable(use_.column), what, type_.name),
                        std::move(hint)});
+  }
+
+  // What row_version.h takes: a text may be one, too.
+  void judge_version() {
+    if (type_.family == Family::kInteger || type_.family == Family::kOid || type_.family == Family::kTimestamp || type_.family == Family::kTimestampTz) return;
+    if (type_.family == Family::kNumeric && type_.scale == 0) return;
+    add(false, "is a row's version only where its text is a whole number or a timestamp",
+        "name a column of type bigint or timestamptz that grows with each update: what is neither proves nothing, and no fill of such a row's keys is "
+        "accepted until their tombstones have passed");
   }
 
   void judge_one(const std::string& value, bool is_certain) {
@@ -181,6 +191,15 @@ std::vector<ColumnUse> column_uses(const RuleSet& rules) {
                                    [](const Filter& filter) { return filter.kind == Filter::Kind::kDate; });
         if (use.has_path || use.has_each || use.has_date) uses.push_back(std::move(use));
       }
+    }
+    if (const RuleInfo& info = rules.rules()[index]; !info.version_column.empty()) {
+      ColumnUse use;
+      use.rule = index;
+      use.column = info.version_column;
+      use.place = info.version_place;
+      use.where = "version";
+      use.is_version = true;
+      uses.push_back(std::move(use));
     }
     for (const Condition& condition : compiled.rules[index].where) {
       ColumnUse use;

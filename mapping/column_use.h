@@ -26,6 +26,7 @@ struct ColumnUse {
   bool has_each = false;            // one key for each element
   bool has_element_path = false;    // a path into the JSON of each
   bool has_date = false;            // date(...) of its own text, or of that of an element
+  bool is_version = false;          // what tells a new value from an old one
 };
 std::vector<ColumnUse> column_uses(const RuleSet& rules);
 

@@ -862,6 +862,9 @@ Result<void> parse_rule_list(const YamlNode& list, const Defaults& defaults,
 Result<void> parse_rules(const YamlNode& root, RuleSet::Compiled& compiled) {
   if (root.kind != YamlNode::Kind::kMap) return parse_rule_list(root, Defaults{}, compiled);
   YamlMap map(root, "the rules file");
+  if (!map.has("rules") && map.has("table")) {
+    return fail_at(map.place_of("table"), "expected a list of rules, got the settings of one", "begin each rule with '- ', as in '- table: public.products'");
+  }
   const YamlNode* defaults_node = map.find("defaults");
   const YamlNode* list = map.require("rules");
   if (Result<void> done = map.finish(); !done) return done;

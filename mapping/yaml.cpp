@@ -213,7 +213,8 @@ std::optional<Place> first_indenting_tab(std::string_view text, const std::strin
 }
 
 struct Line {
-  std::size_t indent = 0;  // with the "- " of a list's item
+  std::size_t start = 0;  // where it begins
+  std::size_t indent = 0;  // the same behind the "- " of a list's item
   std::string_view text;  // behind that; empty: nothing, or a comment
 };
 
@@ -224,26 +225,59 @@ Line line_at(std::string_view text, int number) {
     text.remove_prefix(end + 1);
   }
   text = text.substr(0, text.find_first_of("\r\n"));
-  std::size_t first = text.find_first_not_of(' ');
+  const std::size_t start = text.find_first_not_of(' ');
+  std::size_t first = start;
   while (first < text.size() && text.substr(first).starts_with("- ")) first = text.find_first_not_of(' ', first + 2);
   if (first >= text.size() || text[first] == '#') return {};
-  return {first, text.substr(first)};
+  return {start, first, text.substr(first)};
+}
+
+// Whether this line begins where one above does whose list or map it can go on.
+bool stands_beside_one_above(std::string_view text, int number) {
+  const Line line = line_at(text, number);
+  const bool is_item = line.start != line.indent;
+  for (int i = number - 1; i >= 0; --i) {
+    const Line above = line_at(text, i);
+    if (above.text.empty()) continue;
+    const bool is_above_item = above.start != above.indent;
+    if (is_item ? is_above_item && above.start == line.start : above.indent == line.start) return true;
+    if (above.start < line.start || (is_item && above.start == line.start)) return false;  // what owns them
+  }
+  return false;
 }
 
 // What the library calls an illegal value in line `number` is, most of the time, of the line before, which it took for a part of
 // a longer text.
-std::string_view hint_at(std::string_view text, int number) {
+std::string_view hint_of_line_before(std::string_view text, int number) {
   const Line line = line_at(text, number);
   Line before;
   for (int i = number - 1; i >= 0 && before.text.empty(); --i) before = line_at(text, i);
   const std::size_t colon = before.text.find(':');
   const bool has_value = colon != std::string_view::npos && before.text.substr(colon + 1).find_first_not_of(' ') != std::string_view::npos;
+  if (has_value && before.text[0] == '-') return "in the line before, a blank stands between the '-' of a list's item and its text";
   if (has_value && colon > 0 && before.text[colon + 1] != ' ' && before.text.find(": ") == std::string_view::npos &&
       before.text.find_first_of("\"'{[") > colon) {
     return "in the line before, a blank stands between the ':' of a setting and its value";
   }
   if (has_value && line.indent > before.indent) {
     return "the settings of one map begin in one column, and this line begins further right than the one before, which has a value already";
+  }
+  return {};
+}
+
+std::string_view hint_at(std::string_view text, int number, const YAML::Exception& error) {
+  if (const std::string_view hint = hint_of_line_before(text, number); !hint.empty()) return hint;
+  const Line line = line_at(text, number);
+  const auto column = static_cast<std::size_t>(std::max(error.mark.column, 0));
+  const char found = column >= line.indent && column - line.indent < line.text.size() ? line.text[column - line.indent] : '\0';
+  if (error.msg == YAML::ErrorMsg::END_OF_MAP || error.msg == YAML::ErrorMsg::END_OF_SEQ) {
+    if (found == ',' || found == ';') return "nothing stands behind the value of a setting: take that out";
+    if (column <= line.indent && !stands_beside_one_above(text, number)) {
+      return "this line begins where none does that it can go on: indent it as the line above it that it belongs beside";
+    }
+  }
+  if (error.msg.find("flow") != std::string::npos && found != '{' && found != '[') {
+    return "'[' ends with ']' and '{' with '}', a ',' stands between what is in them, and a text that holds one of { } [ ] : # or , in quotes";
   }
   return "a text that holds one of { } [ ] : # or , or begins with one of * & ! | > % @ or `, stands in quotes";
 }
@@ -264,7 +298,7 @@ tl::unexpected<Error> fail_syntax(const YAML::Exception& error, std::string_view
   }
   const int number = std::clamp(error.mark.line, 0, lines);
   return fail_at(Place{file, number + 1, std::max(0, error.mark.column) + 1}, "not valid YAML: " + error.msg,
-                 std::string(hint_at(text, number)));
+                 std::string(hint_at(text, number, error)));
 }
 
 }  // namespace

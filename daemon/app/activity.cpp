@@ -36,19 +36,24 @@ Activity::Activity(Observer& next, std::vector<std::string> caches) : next_(next
 
 void Activity::set_rules(const std::vector<RuleInfo>& rules) {
   std::map<std::string, RuleActivity, std::less<>> kept;
-  std::map<std::string, std::uint64_t, std::less<>> tables;
-  rule_table_.clear();
+  std::map<std::string, TableChanges, std::less<>> tables;
+  std::map<std::string, RuleTable, std::less<>> rule_table;
   for (const RuleInfo& rule : rules) {
     if (kept.size() >= kRulesMax) break;
     const auto known = rules_.find(rule.name);
     kept.emplace(rule.name, known == rules_.end() ? RuleActivity{} : known->second);
     const std::string table = rule.qualified_table();
     const auto counted = tables_.find(table);
-    tables.emplace(table, counted == tables_.end() ? 0 : counted->second);
-    rule_table_.emplace(rule.name, table);
+    const TableChanges changes = counted == tables_.end() ? TableChanges{} : counted->second;
+    tables.emplace(table, changes);
+    const auto stayed = rule_table_.find(rule.name);
+    const bool is_followed = stayed != rule_table_.end() && stayed->second.name == table;
+    // What was counted before this rule came may still be under way, and is none of its.
+    rule_table.emplace(rule.name, is_followed ? stayed->second : RuleTable{table, changes.count});
   }
   rules_ = std::move(kept);
   tables_ = std::move(tables);
+  rule_table_ = std::move(rule_table);
 }
 
 void Activity::sample(const FlowStatus& flow, const SourceStatus& source, Now now) {
@@ -74,10 +79,20 @@ void Activity::sample(const FlowStatus& flow, const SourceStatus& source, Now no
       into.lag_seconds = std::chrono::duration<double>(*flow.lanes[index].lag).count();
     }
   }
+  count_applied(flow);
   changes_ = deletes_ = 0;
   sampled_at_ = now.steady;
   samples_.push_back(std::move(sample));
   if (samples_.size() > kSamplesMax) samples_.pop_front();
+}
+
+// Changes are counted when they are mapped, what became of their keys when a cache has answered.
+void Activity::count_applied(const FlowStatus& flow) {
+  const bool is_current = std::all_of(flow.lanes.begin(), flow.lanes.end(), [](const LaneStatus& lane) { return lane.lag && *lane.lag < kSampleInterval; });
+  for (auto& [name, table] : tables_) {
+    if (is_current) table.applied = table.sampled;
+    table.sampled = table.count;
+  }
 }
 
 std::shared_ptr<const ActivityView> Activity::view() const {
@@ -86,8 +101,11 @@ std::shared_ptr<const ActivityView> Activity::view() const {
   view->rules = rules_;
   for (auto& [name, rule] : view->rules) {
     const auto table = rule_table_.find(name);
-    const auto counted = table == rule_table_.end() ? tables_.end() : tables_.find(table->second);
-    if (counted != tables_.end()) rule.changes = counted->second;
+    const auto counted = table == rule_table_.end() ? tables_.end() : tables_.find(table->second.name);
+    if (counted == tables_.end()) continue;
+    const std::uint64_t before = table->second.count_before;
+    rule.changes = counted->second.count - before;
+    rule.applied_changes = std::max(counted->second.applied, before) - before;
   }
   view->events.assign(events_.begin(), events_.end());
   view->reload = reload_;
@@ -103,7 +121,7 @@ ActivityEvent& Activity::add(ActivityEvent event) {
 
 void Activity::changes(std::string_view table, Operation operation, std::uint64_t count) {
   changes_ += count;
-  if (const auto found = tables_.find(table); found != tables_.end()) found->second += count;
+  if (const auto found = tables_.find(table); found != tables_.end()) found->second.count += count;
   next_.changes(table, operation, count);
 }
 
@@ -123,7 +141,10 @@ void Activity::invalidations(std::string_view cache, const RuleInfo& rule, Inval
 
 void Activity::settle_deletes(std::string_view cache, const Counts& counts) { next_.settle_deletes(cache, counts); }
 
-void Activity::purge_held(std::string_view cache, const RuleInfo& rule) { next_.purge_held(cache, rule); }
+void Activity::purge_held(std::string_view cache, const RuleInfo& rule) {
+  if (const auto found = rules_.find(rule.name); found != rules_.end()) found->second.has_purged = true;
+  next_.purge_held(cache, rule);
+}
 
 void Activity::unmappable(const RuleInfo& rule, UnmappableReason reason) {
   if (const auto found = rules_.find(rule.name); found != rules_.end()) ++found->second.unmappable;
@@ -164,6 +185,7 @@ void Activity::walked(std::string_view cache, const Walk& walk) {
   event.count = walk.deleted;
   event.took = walk.took;
   add(std::move(event));
+  if (const auto found = rules_.find(walk.rule.name); found != rules_.end() && walk.reason == "changes") found->second.has_purged = true;
   next_.walked(cache, walk);
 }
 

@@ -44,7 +44,9 @@ struct RuleActivity {
   Counts keys;              // keys, tags and counters; purges apart
   std::uint64_t purged = 0; // keys that purges deleted
   std::uint64_t changes = 0;  // of its table
+  std::uint64_t applied_changes = 0;  // of these, as many as all caches have surely answered for
   std::uint64_t unmappable = 0;
+  bool has_purged = false;  // changes asked for a purge, whether or not there was a key
   std::optional<SystemTime> last_hit;  // something was there and was deleted
 };
 
@@ -114,7 +116,17 @@ class Activity final : public Observer {
     LatencyBuckets latencies;
     LatencyBuckets sampled;  // as of the last sample
   };
+  struct TableChanges {
+    std::uint64_t count = 0;
+    std::uint64_t sampled = 0;  // as of the last sample
+    std::uint64_t applied = 0;  // those that were there a sample before one in which no cache lagged
+  };
+  struct RuleTable {
+    std::string name;
+    std::uint64_t count_before = 0;  // the table's changes when the rule came
+  };
   ActivityEvent& add(ActivityEvent event);
+  void count_applied(const FlowStatus& flow);
 
   Observer& next_;
   std::vector<Cache> caches_;
@@ -125,8 +137,8 @@ class Activity final : public Observer {
   std::uint64_t deletes_ = 0;
   std::deque<std::shared_ptr<const ActivitySample>> samples_;
   std::map<std::string, RuleActivity, std::less<>> rules_;
-  std::map<std::string, std::uint64_t, std::less<>> tables_;    // changes
-  std::map<std::string, std::string, std::less<>> rule_table_;  // by rule
+  std::map<std::string, TableChanges, std::less<>> tables_;
+  std::map<std::string, RuleTable, std::less<>> rule_table_;  // by rule
   std::deque<ActivityEvent> events_;  // the latest first
   std::optional<ReloadActivity> reload_;
 };

@@ -195,7 +195,7 @@ Result<void> check_explain(CommandLine& into, const Words& words) {
     return {};
   }
   if (!into.where.empty()) return usage("'--where' needs '--from-table'", see_help("explain"));
-  if (into.table.empty()) return usage("'explain' needs '--table'", see_help("explain"));
+  if (into.table.empty()) return usage("'explain' needs '--table' or '--from-table'", see_help("explain"));
   into.has_operation = true;
   if (operation.empty()) return usage("'explain' needs '--op'", see_help("explain"));
   if (Result<void> done = read_operation(into, operation); !done) return done;
@@ -249,7 +249,7 @@ Result<void> check_purge(CommandLine& into, const Words& words) {
   if (!into.where.empty() && into.table.empty()) return usage("'--where' needs '--table'", see_help("purge"));
   if (into.since && into.table.empty()) return {};  // of every table
   if (into.table.empty() == into.pattern.empty()) {
-    return usage(into.table.empty() ? "'purge' needs '--table' or '--pattern'"
+    return usage(into.table.empty() ? "'purge' needs '--table', '--since' or '--pattern'"
                                     : "expected one of '--table' and '--pattern', got both",
                  see_help("purge"));
   }

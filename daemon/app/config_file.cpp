@@ -46,8 +46,10 @@ Result<void> expand_text(YamlNode& node, const Environment& environment, Expande
     }
     const std::optional<std::string> value = environment(std::string(name));
     if (!value) {
-      return fail_at(node.place, fmt::format("environment variable '{}' is not set", name),
-                     fmt::format("set it before evictd starts, for example: export {}=...", name));
+      const std::string hint = how == Expanded::kShown
+                                   ? fmt::format("the value of a column is '{{{0}}}', without the '$'; a variable is set before evictd starts: export {0}=...", name)
+                                   : fmt::format("set it before evictd starts, for example: export {}=...", name);
+      return fail_at(node.place, fmt::format("environment variable '{}' is not set", name), hint);
     }
     expanded += *value;
     node.secret = node.secret || how == Expanded::kSecret;

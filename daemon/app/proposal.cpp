@@ -42,12 +42,12 @@ std::string shown(std::string_view text) {
 }
 
 // The prefix in use whose last part is one of `words`, or the first of them.
-struct Prefix {
+struct KeyPrefix {
   std::string text;
   std::size_t count = 0;
 };
-Prefix prefix_of(const std::vector<std::string>& words, const KeyPrefixes& prefixes) {
-  Prefix best{words.front(), 0};
+KeyPrefix prefix_of(const std::vector<std::string>& words, const KeyPrefixes& prefixes) {
+  KeyPrefix best{words.front(), 0};
   for (const auto& [prefix, count] : prefixes) {
     const std::string last = prefix.substr(prefix.rfind(':') + 1);
     if (std::find(words.begin(), words.end(), last) == words.end() || count <= best.count) continue;
@@ -106,7 +106,7 @@ std::vector<std::string> first_names(const std::string& table) {
 }
 
 std::string rule_of(const SurveyedTable& table, const ProposalSources& sources) {
-  const Prefix prefix = prefix_of(first_names(table.name), sources.prefixes);
+  const KeyPrefix prefix = prefix_of(first_names(table.name), sources.prefixes);
   std::string key = literal(prefix.text);
   for (const std::string& column : table.primary_key) key += ":" + placeholder(column);
   std::string out = fmt::format("- table: {}\n  keys:\n    - {}   # primary key; {}\n", table_setting(table),

@@ -103,8 +103,8 @@ std::string rule_note(const RuleActivity& rule) {
   if (looked > 0 && rule.keys.absent == looked) {
     return "never hit although rows change: another prefix or database than the readers', or nothing is cached";
   }
-  if (looked == 0 && rule.changes > 0 && rule.purged == 0) {
-    return "rows change, and none makes a key: its conditions let nothing through";
+  if (looked == 0 && rule.applied_changes > 0 && !rule.has_purged && rule.unmappable == 0) {
+    return "rows change, and none makes a key: 'evictd explain' says what holds the rule back";
   }
   return {};
 }

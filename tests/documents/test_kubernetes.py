@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import urllib.parse
 
 import pytest
 import yaml
@@ -63,6 +64,14 @@ def test_the_manifests_fit_the_published_schemas(validator):
     # A schema that lets everything pass would prove nothing.
     assert validated(validator, text.replace("terminationGracePeriodSeconds", "terminationGraceSeconds")).returncode != 0
     assert validated(validator, text.replace("replicas: 2", "replicas: two")).returncode != 0
+
+
+def test_the_url_in_the_secret_names_authorities_that_the_image_has():
+    # libpq 15, which the image has, takes no "system".
+    url = of_kind("Secret")["stringData"]["EVICTD_POSTGRES_URL"]
+    assert urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)["sslrootcert"] == ["/etc/ssl/certs/ca-certificates.crt"]
+    with open(f"{ROOT}/deploy/packages.sh", encoding="utf-8") as file:
+        assert re.search(r"run\)\s+echo [^;]*\bca-certificates\b", file.read())
 
 
 def test_the_configuration_is_one_that_evictd_reads():

@@ -67,6 +67,8 @@ def test_it_tells_what_metrics_tell_and_what_happens(page, make_evictd, postgres
     assert "ago" in cell("products", 7) or "now" in cell("products", 7)
     assert cell("never", 7) == "never"
     assert cell("never", 8).startswith("never hit although rows change")
+    page.look(width=1400)
+    page.wait("(() => { const box = document.getElementById('rules').closest('.wide'); return box.scrollWidth <= box.clientWidth; })()")
 
     # The charts have seen it: each has a line, and the caption a number.
     for chart in ("lag", "latency", "rates", "retained"):

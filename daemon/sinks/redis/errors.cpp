@@ -40,7 +40,8 @@ constexpr Row kRows[] = {
     {"DENIED",
      false,
      {"protected", RedisAction::kReconnect},
-     "redis is in protected mode: give it a password or a user, or 'bind' it to addresses that only friends reach"},
+     "redis is in protected mode, which ends when its default user has a password: 'CONFIG SET requirepass ...' on its own machine, and in its "
+     "file; then put that password, or the one of a user of evictd's own, into 'redis: url:'"},
     {"NOAUTH",
      false,
      {"auth", RedisAction::kPerson},

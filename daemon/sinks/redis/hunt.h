@@ -1,6 +1,7 @@
 // One pattern of a walk, and the names found that are still to be treated. Pure.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -78,5 +79,16 @@ struct Hunt {
   std::vector<std::string> names;
   std::size_t bytes = 0;  // of names
 };
+
+// Gives those that treat what matches alike one number, `alike`. -> how many numbers there are: few, however many patterns.
+inline std::size_t number_alike(std::vector<Hunt>& hunts) {
+  std::vector<const Hunt*> firsts;
+  for (Hunt& hunt : hunts) {
+    const auto known = std::find_if(firsts.begin(), firsts.end(), [&](const Hunt* first) { return hunt.is_alike(*first); });
+    hunt.alike = static_cast<std::size_t>(known - firsts.begin());
+    if (known == firsts.end()) firsts.push_back(&hunt);
+  }
+  return firsts.size();
+}
 
 }  // namespace evictd

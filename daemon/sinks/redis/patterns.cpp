@@ -29,14 +29,7 @@ class PatternsWork final : public RedisWork {
     for (const PatternRef& ref : order.patterns) hunts_.emplace_back(order, ref);
     append_tokens(tokens_, hunts_.front().command(), 0);
     outcome_.by_pattern.resize(hunts_.size());
-    // Kinds of treatment are few, however many patterns there are.
-    std::vector<std::size_t> firsts;
-    for (std::size_t i = 0; i < hunts_.size(); ++i) {
-      const auto known = std::find_if(firsts.begin(), firsts.end(), [&](std::size_t first) { return hunts_[i].is_alike(hunts_[first]); });
-      hunts_[i].alike = static_cast<std::size_t>(known - firsts.begin());
-      if (known == firsts.end()) firsts.push_back(i);
-    }
-    treated_.resize(firsts.size());
+    treated_.resize(number_alike(hunts_));
     group_by_channel();
     if (groups_.empty()) begin_scan();
   }

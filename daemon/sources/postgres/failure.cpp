@@ -15,6 +15,20 @@ bool names_database(std::string_view text, const std::string& database) {
          text.find("WAL sender") == std::string_view::npos;
 }
 
+// Of what libpq itself says, before and in the handshake.
+std::string_view hint_of_libpq(std::string_view text) {
+  const auto says = [&](std::string_view words) { return text.find(words) != std::string_view::npos; };
+  if (says("root certificate file \"system\"")) {
+    return "libpq before 16 takes 'system' for a file's name: write sslrootcert=/etc/ssl/certs/ca-certificates.crt into postgres.url (of the package ca-certificates)";
+  }
+  if (says("invalid ") && says(" value: ")) return "libpq refuses this setting of postgres.url";
+  if (says("does not match host name")) return "PostgreSQL is there: name it in postgres.url by a name that its certificate has";
+  if (says("certificate") || says("SSL error") || says("private key")) {
+    return "PostgreSQL is there, and the handshake failed: look at sslrootcert (the authority of its certificate), sslcert and sslkey in postgres.url";
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string_view hint_when_full(std::string_view sqlstate) {
@@ -38,7 +52,13 @@ Error explain_failure(const PostgresFailure& failure, const FailureContext& cont
   if (!context.credential.empty() && (failure.needs_password || state == "28P01" || state == "28000")) {
     // Asked again with the next try: it may just have changed.
     return {ErrorKind::kConnection, text,
-            fmt::format("the password came from {}: does it belong to {}? Then look at pg_hba.conf", context.credential, role)};
+            fmt::format("the password came from {}: does it belong to {}? {} pg_hba.conf", context.credential, role,
+                        state == "28000" ? "Is that role there, and may it log in? Then look at" : "Then look at")};
+  }
+  if (state == "28000" && !failure.needs_password) {
+    return {ErrorKind::kUsage, text,
+            fmt::format("is {} there, and may it log in (CREATE ROLE ... LOGIN REPLICATION; 'evictd check --sql' writes what is missing)? "
+                        "If so, look at the user in postgres.url and at pg_hba.conf", role)};
   }
   if (failure.needs_password || state.starts_with("28")) {
     return {
@@ -85,6 +105,9 @@ Error explain_failure(const PostgresFailure& failure, const FailureContext& cont
     return {ErrorKind::kConnection, text,
             "PostgreSQL is there, without TLS: give it a certificate (ssl = on, ssl_cert_file, ssl_key_file); or name another sslmode in postgres.url, where "
             "nobody on the way may read passwords and rows"};
+  }
+  if (state.empty()) {
+    if (const std::string_view hint = hint_of_libpq(failure.text); !hint.empty()) return {ErrorKind::kConnection, text, std::string(hint)};
   }
   if (const std::string_view hint = hint_when_full(state); !hint.empty()) return {ErrorKind::kTransient, text, std::string(hint)};
   return {state.empty() || state.starts_with("08") || state.starts_with("57")

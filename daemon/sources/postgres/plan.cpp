@@ -135,7 +135,7 @@ Result<Plan> make_plan(const PlanInput& input) {
     return fail(ErrorKind::kConnection,  // somebody else may create it meanwhile
                 fmt::format("cannot create publication '{}': role '{}' does not own {}", input.options->publication,
                             facts.server.role, shown_relation(plan.relations_unowned.front())),
-                "as an owner of the tables: " + create_publication_statement(input.options->publication, relations, facts.server.version));
+                std::string(kWhoMayCreate) + create_publication_statement(input.options->publication, relations, facts.server.version));
   }
   // A slot older than its publication cannot be used: decoding looks into the catalogue of its own
   // past.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "daemon/sources/postgres/catalogue.h"
@@ -45,6 +46,8 @@ std::string shown_relation(const TableName& name);
 std::string add_relations_statement(const std::string& publication, const std::vector<TableName>& relations);
 // Every operation: what is left out is never invalidated.
 std::string publish_all_statement(const std::string& publication);
+// Who can carry out what follows, in advice: to own the tables is not enough.
+inline constexpr std::string_view kWhoMayCreate = "as a superuser, or as an owner of the tables who may CREATE in the database: ";
 // Of PostgreSQL 18 and later, with generated columns: without them, REPLICA IDENTITY FULL makes UPDATE and DELETE fail on a table that has
 // one (G7).
 std::string create_publication_statement(const std::string& publication, const std::vector<TableName>& relations, int server_version);

@@ -241,12 +241,12 @@ void PostgresSource::repaired() {
     if (plan_.create_publication) {
       error.text =
           fmt::format("cannot create publication '{}': {}", options_.publication, error.text);
-      if (!has_hint) error.hint = "as an owner of the tables: " +
+      if (!has_hint) error.hint = std::string(kWhoMayCreate) +
                    create_publication_statement(options_.publication, plan_.relations_to_publish, facts_.server.version);
     } else if (!plan_.relations_to_publish.empty()) {
       error.text =
           fmt::format("cannot extend publication '{}': {}", options_.publication, error.text);
-      if (!has_hint) error.hint = "as an owner of the tables: " +
+      if (!has_hint) error.hint = "as a superuser, or as an owner of the publication and of the tables: " +
                    add_relations_statement(options_.publication, plan_.relations_to_publish);
     } else {
       error.text = fmt::format("cannot drop slot '{}': {}", slot_, error.text);

@@ -147,10 +147,68 @@ TEST(RulesDifference, NamesWhatIsNewGoneAndChanged) {
   EXPECT_THAT(rules_difference({}, rules(many.c_str())), HasSubstr("'r19', ...)"));
 }
 
+TEST_F(ActivityTest, ARuleIsNotedAsIdleOnlyOnceEveryCacheHasAnswered) {
+  const auto note = [&] { return rule_note(activity_.view()->rules.at("a")); };
+  const auto samples = [&](int count) {
+    for (; count > 0; --count) {
+      turn();
+      activity_.sample(flow_, source_, now_);
+    }
+  };
+  flow_.lanes[0].lag = seconds(9);  // away: what the rows make waits
+  activity_.changes("public.rows", Operation::kUpdate, 3);
+  samples(3);
+  EXPECT_EQ(note(), "");
+  flow_.lanes[0].lag = std::nullopt;
+  samples(3);
+  EXPECT_EQ(note(), "");
+  flow_.lanes[0].lag = milliseconds(0);
+  samples(1);
+  EXPECT_THAT(note(), HasSubstr("none makes a key"));
+  activity_.changes("public.rows", Operation::kUpdate, 3);
+  activity_.invalidations("redis", rule(0), InvalidationKind::kKey, {1, 0, 0, 0});
+  EXPECT_EQ(note(), "");
+}
+
+TEST_F(ActivityTest, ARuleThatPurgesIsNotNotedAsIdle) {
+  const auto idle = [&] { return rule_note(activity_.view()->rules.at("a")); };
+  activity_.changes("public.rows", Operation::kTruncate, 1);
+  for (int i = 0; i < 2; ++i) {
+    turn();
+    activity_.sample(flow_, source_, now_);
+  }
+  activity_.walked("redis", {rule(0), "a:*", "new_rules", 0, milliseconds(1)});  // that was no row
+  EXPECT_THAT(idle(), HasSubstr("none makes a key"));
+  activity_.walked("redis", {rule(0), "a:*", "changes", 0, milliseconds(1)});
+  EXPECT_EQ(idle(), "");
+}
+
+TEST_F(ActivityTest, ARuleWhoseValuesAreNotSentIsNotNotedAsIdle) {
+  activity_.changes("public.rows", Operation::kUpdate, 1);
+  for (int i = 0; i < 2; ++i) {
+    turn();
+    activity_.sample(flow_, source_, now_);
+  }
+  activity_.unmappable(rule(0), UnmappableReason::kNotSent);
+  EXPECT_EQ(rule_note(activity_.view()->rules.at("a")), "");
+}
+
+TEST_F(ActivityTest, ANewRuleHasNoneOfTheChangesBeforeIt) {
+  activity_.changes("public.rows", Operation::kUpdate, 7);
+  const RuleSet more = *RuleSet::parse("- {name: a, table: rows, keys: [\"a:{id}\"]}\n"
+                                       "- {name: c, table: rows, keys: [\"c:{id}\"]}\n", "rules.yaml");
+  activity_.set_rules(more.rules());
+  activity_.changes("public.rows", Operation::kUpdate, 2);
+  EXPECT_EQ(activity_.view()->rules.at("a").changes, 9u);
+  EXPECT_EQ(activity_.view()->rules.at("c").changes, 2u);
+  activity_.set_rules(more.rules());
+  EXPECT_EQ(activity_.view()->rules.at("c").changes, 2u);
+}
+
 TEST(RuleNote, SaysWhatToLookInto) {
   RuleActivity rule;
   EXPECT_EQ(rule_note(rule), "");
-  rule.changes = 3;
+  rule.applied_changes = 3;
   EXPECT_THAT(rule_note(rule), HasSubstr("none makes a key"));
   rule.keys.absent = 3;
   EXPECT_THAT(rule_note(rule), HasSubstr("never hit although rows change"));

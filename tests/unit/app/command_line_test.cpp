@@ -111,7 +111,7 @@ TEST(CommandLine, SaysWhatIsWrong) {
   EXPECT_EQ(error_of({"run", "-c"}), "'--config' needs a value\nhint: see 'evictd run --help'");
   EXPECT_EQ(error_of({"run", "-c", "a", "-c", "b"}), "'--config' is given more than once\nhint: see 'evictd run --help'");
   EXPECT_EQ(error_of({"purge", "--table", "x", "--table=y"}), "'--table' is given more than once\nhint: see 'evictd purge --help'");
-  EXPECT_EQ(error_of({"explain"}), "'explain' needs '--table'\nhint: see 'evictd explain --help'");
+  EXPECT_EQ(error_of({"explain"}), "'explain' needs '--table' or '--from-table'\nhint: see 'evictd explain --help'");
   EXPECT_EQ(error_of({"explain", "--table", "p"}),
             "'explain' needs '--op'\nhint: see 'evictd explain --help'");
   EXPECT_EQ(error_of({"explain", "--table", "p", "--op", "updat"}),
@@ -127,7 +127,7 @@ TEST(CommandLine, SaysWhatIsWrong) {
   EXPECT_EQ(error_of({"explain", "--table", "p", "--op", "insert", "--new", "{}", "--old", "{}"}),
             "'--op insert' has no old row\nhint: remove '--old'");
   EXPECT_EQ(error_of({"purge"}),
-            "'purge' needs '--table' or '--pattern'\nhint: see 'evictd purge --help'");
+            "'purge' needs '--table', '--since' or '--pattern'\nhint: see 'evictd purge --help'");
   EXPECT_EQ(error_of({"purge", "--table", "t", "--pattern", "p"}),
             "expected one of '--table' and '--pattern', got both\nhint: see 'evictd purge --help'");
 }

@@ -620,8 +620,8 @@ TEST_F(RulesOfConfig, MayNameVariables) {
   EXPECT_EQ(rules->rules()[0].patterns[1].glob, "$*:x");
   unsetenv("EVICTD_TEST_PREFIX");
   EXPECT_EQ(without_folder(load().error().to_string()),
-            "rules.yaml:1:28: environment variable 'EVICTD_TEST_PREFIX' is not set\nhint: set it before evictd starts, for example: "
-            "export EVICTD_TEST_PREFIX=...");
+            "rules.yaml:1:28: environment variable 'EVICTD_TEST_PREFIX' is not set\nhint: the value of a column is "
+            "'{EVICTD_TEST_PREFIX}', without the '$'; a variable is set before evictd starts: export EVICTD_TEST_PREFIX=...");
 }
 
 TEST_F(RulesOfConfig, InlineErrorsPointIntoTheConfiguration) {

@@ -302,6 +302,21 @@ TEST(TypeDoubts, Comparisons) {
   EXPECT_EQ(where("{not: [gone]}", state).at(0).substr(0, 8), "warning:");
 }
 
+TEST(TypeDoubts, AVersionIsAWholeNumberOrATimestamp) {
+  const auto version = [](const ColumnType& of) { return doubts("keys: [\"k:{id}\"], fill: checked, version: {column: c}", of); };
+  ColumnType whole = type(Family::kNumeric, "numeric(20,0)");
+  whole.digits = 20;
+  whole.scale = 0;
+  for (const ColumnType& of : {type(Family::kInteger, "bigint"), type(Family::kTimestamp, "timestamp"), type(Family::kTimestampTz, "timestamptz"), whole}) {
+    EXPECT_THAT(version(of), IsEmpty()) << of.name;
+  }
+  EXPECT_THAT(version(type(Family::kUuid, "uuid")).at(0), testing::StartsWith("warning: version: 'c' is a row's version only where its text is a whole number or a "
+                                                                              "timestamp: its type is uuid (name a column of type bigint or timestamptz "));
+  for (const Family family : {Family::kText, Family::kBoolean, Family::kNumeric, Family::kFloat, Family::kDate, Family::kJson, Family::kArray}) {
+    EXPECT_EQ(version(type(family, "x")).size(), 1u);
+  }
+}
+
 TEST(TypeDoubts, Templates) {
   const auto key = [](const std::string& text, const ColumnType& of) { return doubts("keys: [\"" + text + "\"]", of); };
   EXPECT_THAT(key("k:{c.a}", type(Family::kJson, "jsonb")), IsEmpty());

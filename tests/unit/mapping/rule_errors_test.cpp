@@ -18,6 +18,8 @@ TEST(RuleErrors, TheFileAsAWhole) {
   EXPECT_EQ(
       error_of("rule: []"),
       "rules.yaml:1:1: unknown setting 'rule' in the rules file\nhint: did you mean 'rules'?");
+  EXPECT_EQ(error_of("table: products\nkeys: [\"p:{id}\"]"),
+            "rules.yaml:1:1: expected a list of rules, got the settings of one\nhint: begin each rule with '- ', as in '- table: public.products'");
   EXPECT_EQ(error_of("defaults: {}"), "rules.yaml:1:1: missing setting 'rules' in the rules file");
   EXPECT_EQ(error_of("- hello"), "rules.yaml:1:3: expected a map of settings, got a text");
   std::string many;

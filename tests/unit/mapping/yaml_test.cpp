@@ -96,10 +96,36 @@ TEST(Yaml, BrokenYamlIsPlaced) {
               AllOf(StartsWith("f.yaml:1:5: not valid YAML: "), EndsWith(hint)));
   EXPECT_THAT(error_of("a: *x\n"),
               AllOf(StartsWith("f.yaml:1:4: not valid YAML: "), EndsWith(hint)));
-  EXPECT_THAT(error_of("a: [1\n"),
-              AllOf(StartsWith("f.yaml:2:1: not valid YAML: "), EndsWith(hint)));
-  EXPECT_THAT(error_of("a: [1,\n  2\n"),
-              AllOf(StartsWith("f.yaml:3:1: not valid YAML: "), EndsWith(hint)));
+  EXPECT_THAT(error_of("a: @x\n"), EndsWith(hint));
+}
+
+TEST(Yaml, AListThatIsNotClosedIsSaid) {
+  const std::string hint =
+      "\nhint: '[' ends with ']' and '{' with '}', a ',' stands between what is in them, and a text that holds one of { } [ ] : # or , in quotes";
+  EXPECT_THAT(error_of("a: [1\n"), AllOf(StartsWith("f.yaml:2:1: not valid YAML: "), EndsWith(hint)));
+  EXPECT_THAT(error_of("a: [1,\n  2\n"), AllOf(StartsWith("f.yaml:3:1: not valid YAML: "), EndsWith(hint)));
+  EXPECT_THAT(error_of("a: {b: 1\nc: 2\n"), EndsWith(hint));
+  EXPECT_THAT(error_of("a: [\"x\" \"y\"]\n"), EndsWith(hint));
+  EXPECT_THAT(error_of("a: [p:{id}]\n"), EndsWith("stands in quotes"));
+}
+
+TEST(Yaml, ALineThatBeginsInNoColumnOfTheLinesAboveIsSaid) {
+  const std::string hint =
+      "\nhint: this line begins where none does that it can go on: indent it as the line above it that it belongs beside";
+  EXPECT_THAT(error_of("a:\n  b: 1\n c:\n  d: 2\n"), AllOf(StartsWith("f.yaml:3:2: not valid YAML: "), EndsWith(hint)));
+  EXPECT_THAT(error_of("a:\n  - b: 1\n   c: 2\n"), EndsWith(hint));
+  EXPECT_THAT(error_of("a:\n  - b: 1\n  c: 2\n"), EndsWith(hint));
+  EXPECT_THAT(error_of("a:\n  - b: 1\n- b: 2\n"), EndsWith(hint));
+  EXPECT_THAT(error_of("a:\n  - b: 1\n - b: 2\n"), EndsWith(hint));
+  EXPECT_THAT(error_of("a:\n  - b:\n      - 1\n     - 2\n"), EndsWith(hint));
+  EXPECT_THAT(error_of("a:\n  - b:\n    - 1\n# a comment\n\n   c: 2\n"), EndsWith(hint));
+}
+
+TEST(Yaml, WhatStandsBehindAValueIsSaid) {
+  const std::string hint = "\nhint: nothing stands behind the value of a setting: take that out";
+  EXPECT_THAT(error_of("a: [\"x\"],\nb: 1\n"), AllOf(StartsWith("f.yaml:1:9: not valid YAML: "), EndsWith(hint)));
+  EXPECT_THAT(error_of("a: \"x\";\n"), EndsWith(hint));
+  EXPECT_THAT(error_of("- \"x\" \"y\"\n"), EndsWith("stands in quotes"));
 }
 
 // The library calls all of these an illegal value, and names the line behind.
@@ -110,6 +136,7 @@ TEST(Yaml, WhatTheLineBeforeLacksIsSaid) {
   EXPECT_THAT(error_of("a:\n  b: 1\n# a comment\n\n    c: 2\n"), EndsWith(column));
   const std::string blank = "hint: in the line before, a blank stands between the ':' of a setting and its value";
   EXPECT_EQ(error_of("a:\n  b:1\n  c: 2\n"), "f.yaml:3:4: not valid YAML: illegal map value\n" + blank);
+  EXPECT_THAT(error_of("a:\n  -b: 1\n   c: 2\n"), EndsWith("hint: in the line before, a blank stands between the '-' of a list's item and its text"));
   EXPECT_THAT(error_of("a:\n  url:postgresql://u:hunter2@h/d\n  c: 2\n"), AllOf(EndsWith(blank), testing::Not(testing::HasSubstr("hunter2"))));
 }
 

@@ -540,18 +540,13 @@ class PatternsOrder final : public ClusterOrder {
     for (const PatternRef& ref : order.patterns) hunts_.emplace_back(order, ref);
     append_tokens(tokens_, hunts_.front().command(), 0);
     outcome_.by_pattern.resize(hunts_.size());
-    // Kinds of treatment are few, however many patterns there are.
-    std::vector<std::size_t> firsts;
     for (std::size_t i = 0; i < hunts_.size(); ++i) {
-      const auto known = std::find_if(firsts.begin(), firsts.end(), [&](std::size_t first) { return hunts_[i].is_alike(hunts_[first]); });
-      hunts_[i].alike = static_cast<std::size_t>(known - firsts.begin());
-      if (known == firsts.end()) firsts.push_back(i);
       if (!hunts_[i].is_plain && hunts_[i].kind != HuntKind::kCounters && !checked_) checked_ = i;
       if (hunts_[i].is_plain || !order.is_unconditional || !shared.has_orphans) continue;
       if (hunts_[i].kind == HuntKind::kSets) orphans_ = i;
       if (hunts_[i].kind == HuntKind::kSets || hunts_[i].kind == HuntKind::kLazyTags) marks_all_ = true;
     }
-    treated_.resize(firsts.size());
+    treated_.resize(number_alike(hunts_));
     for (const std::string& part : order.parts) part_ |= slots_from_ranges(part).value_or(SlotSet().set());
     if (order.parts.empty()) part_.set();
     stage_ = checked_ ? Stage::kMarkers : Stage::kRaise;

@@ -28,6 +28,7 @@ namespace {
 
 constexpr int kScanCallsMax = 200;  // of 1000 keys: a sample, not a census
 constexpr std::size_t kDraws = 64;    // of a key at random
+constexpr std::uint32_t kDatabasesMax = 64;  // looked at, by number; 16 unless a server was told otherwise
 constexpr long long kLargeTag = 1'000'000;
 constexpr std::uint64_t kLargeScan = 200'000;  // elements of a vector set that a search by attribute reads
 
@@ -546,13 +547,30 @@ class RedisCheck {
 
   // A sample of the key space, once for all patterns.
   void check_keys() {
-    if (info_field("db" + std::to_string(client_->address().database)).empty())
-      return;  // nothing is cached yet
+    if (info_field("db" + std::to_string(client_->address().database)).empty()) return check_other_databases();  // nothing is cached yet
     for (const RuleInfo& rule : rules_.rules()) {
       for (const Pattern& pattern : rule.patterns) {
         if (!pattern.is_surrogate && !pattern.is_semantic) check_pattern(rule, pattern);
       }
     }
+    if (any_key_ && any_key_->empty()) check_other_databases();
+  }
+
+  // This one has no key of the application's: a number that was forgotten looks like a cache that is still empty.
+  void check_other_databases() {
+    const std::uint32_t own = client_->address().database;
+    std::uint64_t most = 0;
+    std::string fullest;
+    for (std::uint32_t number = 0; number < kDatabasesMax; ++number) {
+      const std::string keyspace = info_field("db" + std::to_string(number));  // "keys=7,expires=0,avg_ttl=0"
+      const std::uint64_t keys = keyspace.starts_with("keys=") ? std::strtoull(keyspace.c_str() + 5, nullptr, 10) : 0;
+      if (number == own || keys <= most) continue;
+      most = keys;
+      fullest = std::to_string(number);
+    }
+    if (fullest.empty()) return;
+    add("RD009", Severity::kInfo, where_, fmt::format("database {} of this Redis has no cached key, and database {} has {} keys", own, fullest, most),
+        "nothing, when the cache is still empty; when that one is the readers', write its number behind the '/' of 'redis: url:'");
   }
 
   void check_pattern(const RuleInfo& rule, const Pattern& pattern) {

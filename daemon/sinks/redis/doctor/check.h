@@ -8,7 +8,7 @@
 //   RD004 error    the scripts do not run here
 //   RD005 warning  how Redis makes room when it is full
 //   RD006 info     Redis can come back with older data
-//   RD009 warning  no key matches a rule's pattern
+//   RD009 warning  no key matches a rule's pattern; info where another database has the keys
 //   RD010 warning  a tag's set is very large, or no set
 //   RD011 error    a write is refused
 //   RD012 warning  how Redis makes room endangers what some rules keep

@@ -230,7 +230,7 @@ class Judge {
       if (!check_.may_create || !is_owner) {
         add("PG014", Severity::kError, name,
             fmt::format("it does not exist, and role '{}' may not create it", server_.role),
-            "as an owner of the tables: " + create_publication_statement(options_.publication, relations, server_.version));
+            std::string(kWhoMayCreate) + create_publication_statement(options_.publication, relations, server_.version));
       } else if (!is_slot_usable()) {
         add("PG014", Severity::kWarning, name, "it does not exist", fmt::format("`evictd run` creates it once it can start: see {}", slot_name()));
       } else if (slot_.exists) {

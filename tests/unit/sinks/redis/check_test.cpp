@@ -13,7 +13,9 @@
 namespace evictd::testing {
 namespace {
 
+using ::testing::Contains;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 bool wait_until(RedisClient& redis, const std::vector<std::string>& question, const char* told) {
@@ -334,6 +336,25 @@ TEST_F(CheckRedis, NoKeyOfARule) {
             std::vector<std::string>{"RD009 rules.yaml:1:3: no key in Redis matches 'product:*' -> nothing to do when the cache is still empty"});
   redis().set("product:1", "v");
   EXPECT_THAT(findings("- {table: a.b, keys: ['product:{id}']}"), IsEmpty());
+}
+
+TEST_F(CheckRedis, KeysInAnotherDatabaseThanTheUrlNames) {
+  start();
+  const char* rules = "- {table: a.b, keys: ['product:{id}']}";
+  EXPECT_THAT(findings(rules), IsEmpty());
+  redis().command({"SELECT", "3"});
+  redis().set("product:1", "v");
+  redis().set("product:2", "v");
+  redis().command({"SELECT", "5"});
+  redis().set("session:1", "v");
+  redis().command({"SELECT", "0"});
+  const std::string expected = "RD009 " + where() + ": database 0 of this Redis has no cached key, and database 3 has 2 keys -> nothing, when the cache is still "
+                               "empty; when that one is the readers', write its number behind the '/' of 'redis: url:'";
+  EXPECT_EQ(findings(rules), std::vector<std::string>{expected});
+  redis().set("evictd:record:evictd", "v");  // our own is no cached key
+  EXPECT_THAT(findings(rules), Contains(expected));
+  redis().set("prod:1", "v");
+  EXPECT_THAT(findings(rules), Not(Contains(expected)));
 }
 
 TEST_F(CheckRedis, SeveralAddressesAreThoseOfACluster) {

@@ -213,7 +213,7 @@ TEST_F(JudgeServer, MissingPublication) {
   check.may_create = false;
   expect("PG014", Severity::kError, "publication 'evictd'",
          "it does not exist, and role 'evictd' may not create it",
-         "as an owner of the tables: CREATE PUBLICATION evictd FOR TABLE ONLY public.products;");
+         "as a superuser, or as an owner of the tables who may CREATE in the database: CREATE PUBLICATION evictd FOR TABLE ONLY public.products;");
 }
 TEST_F(JudgeServer, UnpublishedTable) {
   unpublish(check.facts.tables["public.products"]);

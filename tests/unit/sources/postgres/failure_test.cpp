@@ -29,6 +29,20 @@ TEST(Failure, WhatAPersonMustChangeIsUsage) {
             "the role that postgres.url signs in as needs REPLICATION") << "no statement without a name";
 }
 
+TEST(Failure, ARoleThatIsNotThereOrMayNotLogInIsNotTakenForAWrongPassword) {
+  for (const char* text : {"role \"evictd\" does not exist", "role \"evictd\" is not permitted to log in",
+                           "no pg_hba.conf entry for host \"10.0.0.7\", user \"evictd\", database \"shop\", no encryption"}) {
+    const Error error = explained("28000", text);
+    EXPECT_EQ(error.kind, ErrorKind::kUsage);
+    EXPECT_TRUE(error.hint.starts_with("is \"evictd\" there, and may it log in (")) << error.hint;
+    EXPECT_TRUE(error.hint.find("'evictd check --sql'") != std::string::npos && error.hint.ends_with("pg_hba.conf")) << error.hint;
+  }
+  FailureContext context{"db:5432", "evictd", "evictd"};
+  context.credential = "password_file 'p'";
+  EXPECT_EQ(explain_failure(PostgresFailure{"28000", "role \"evictd\" does not exist"}, context).hint,
+            "the password came from password_file 'p': does it belong to \"evictd\"? Is that role there, and may it log in? Then look at pg_hba.conf");
+}
+
 // One code for both, and the statement for the other one helps nobody.
 TEST(Failure, ADatabaseThatTheRoleMayNotConnectToIsGranted) {
   const FailureContext context{"db:5432", "evictd", "evictd", "My Shop"};
@@ -45,6 +59,20 @@ TEST(Failure, AServerWithoutTlsIsToldAsOne) {
   const Error error = explained("", "connection to server at \"db\", port 5432 failed: server does not support SSL, but SSL was required");
   EXPECT_EQ(error.kind, ErrorKind::kConnection);
   EXPECT_TRUE(error.hint.starts_with("PostgreSQL is there, without TLS: ")) << error.hint;
+}
+
+TEST(Failure, ACertificateThatDoesNotFitIsNotTakenForAServerThatIsAway) {
+  const auto hint = [](const std::string& text) { return explained("", "connection to server at \"db\", port 5432 failed: " + text).hint; };
+  EXPECT_TRUE(hint("root certificate file \"system\" does not exist; Either provide the file or change sslmode to disable server certificate verification.")
+                  .starts_with("libpq before 16 takes 'system' for a file's name: write sslrootcert=/"));
+  EXPECT_TRUE(hint("server certificate for \"db.lan\" does not match host name \"10.0.0.7\"").starts_with("PostgreSQL is there: name it"));
+  for (const char* text : {"SSL error: certificate verify failed", "could not read root certificate file \"/tmp\": no certificate or crl found",
+                           "root certificate file \"ca.crt\" does not exist; Either provide the file or change sslmode to disable server certificate verification.",
+                           "could not load private key file \"s.key\": key values mismatch", "SSL error: tlsv13 alert certificate required"}) {
+    EXPECT_TRUE(hint(text).starts_with("PostgreSQL is there, and the handshake failed: look at sslrootcert")) << text;
+  }
+  EXPECT_EQ(explained("", "invalid sslmode value: \"always\"").hint, "libpq refuses this setting of postgres.url");
+  EXPECT_EQ(hint("Connection refused"), "");
 }
 
 TEST(Failure, AnImpossibleSlotNameIsUsage) {

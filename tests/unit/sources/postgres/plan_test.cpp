@@ -315,7 +315,7 @@ TEST_F(PlanTest, WhatNoWaitingHelpsIsUsage) {
   facts.tables["public.orders"].table.is_owned = false;
   EXPECT_EQ(error(),
             "cannot create publication 'evictd': role 'evictd' does not own public.orders\n"
-            "hint: as an owner of the tables: CREATE PUBLICATION evictd FOR TABLE ONLY public.products, ONLY "
+            "hint: as a superuser, or as an owner of the tables who may CREATE in the database: CREATE PUBLICATION evictd FOR TABLE ONLY public.products, ONLY "
             "public.orders;");
   facts = healthy_facts();
   facts.publication = PublicationFacts{};
