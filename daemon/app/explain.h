@@ -50,7 +50,6 @@ class ExplainReceiver final : public InvalidationReceiver {
     std::string rule_text() const;  // "rule 'public.products' (rules.yaml:3:5), filled anew if it was cached"
   };
   const std::vector<Line>& lines() const { return lines_; }
-  std::vector<Line> take_lines() { return std::move(lines_); }
   std::size_t invalidations() const;  // those that are known
   bool awaits_lookups() const;        // what some lookup leads to is not known
   // The semantic orders among them: the rule, and the order's text (mapping/semantic.h).

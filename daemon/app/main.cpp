@@ -112,6 +112,7 @@ int main(int argument_count, char** arguments) {
   try {
     return evictd::with_all_written(evictd::guarded(argument_count, arguments));
   } catch (const std::system_error& error) {
+    if (error.code() == std::errc::broken_pipe && evictd::is_reader_gone()) return evictd::kExitFailed;
     const bool lacks_thread = error.code() == std::errc::resource_unavailable_try_again;
     std::fprintf(stderr, "evictd failed: %s%s\n", lacks_thread ? "no thread to begin with: " : "", error.what());
     const bool lacks_file = error.code() == std::errc::too_many_files_open || error.code() == std::errc::too_many_files_open_in_system;

@@ -292,7 +292,7 @@ EdgeVerdict Service::judge(const HttpAnswer& answer, std::span<const std::string
       if (answer.status == 200 && is_number(header(answer, "x-purged").value_or(""))) {
         verdict.kind = EdgeVerdict::Kind::kDone;
       } else {
-        verdict.problem = fmt::format("answered {} without 'X-Purged: <number>': its VCL did not purge", answer.status);
+        verdict.problem = fmt::format("answered {}, expected 200 with 'X-Purged: <number>': its VCL did not purge", answer.status);
       }
       break;
     case EdgeKind::kHttp:

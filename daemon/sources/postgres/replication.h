@@ -108,7 +108,6 @@ class ReplicationStream {
   void end(Now now);
 
   Lsn acknowledged() const { return acknowledged_; }
-  Lsn sent_acknowledged() const { return sent_; }
 
  private:
   void finish_identify(const PostgresConnection::Answer& answer);
