@@ -168,6 +168,8 @@ def reload(world, by_restart):
 
 # The network.
 
+# A way that swallows everything keeps the stream's sender, and with it a server that is to stop, until wal_sender_timeout (60 s).
+SENDER_GONE = 90
 WAYS = ["cut", "refuse", "hole", "slice 3", "slice 1", "delay 50", "delay 300"]
 
 
@@ -197,7 +199,7 @@ def bad_way_to_redis(world, how):
 
 @fault("restart postgres", "sql", "postgres", draw=lambda choice: {"mode": choice.choice(["fast", "immediate"])}, hold=(0, 2), weight=2)
 def restart_postgres(world, mode):
-    world.postgres.stop(mode, patience=40)
+    world.postgres.stop(mode, patience=SENDER_GONE)
     yield
     world.postgres.start()
 
@@ -259,7 +261,7 @@ def slot_is_lost(world, how):
         yield
         return
     world.evictd.kill()
-    eventually("nobody has the slot", lambda: not walsenders(world), 20)
+    eventually("nobody has the slot", lambda: not walsenders(world), SENDER_GONE)
     if not world.sql("select 1 from pg_replication_slots where slot_name = 'evictd'"):
         pass  # there was none yet
     elif how in ("dropped", "made anew"):
@@ -292,8 +294,7 @@ def older_postgres(world):
     """A backup that was taken with the server stopped is put back: positions and transactions are given away once more. Evictd
     has followed the server for a moment in between: of a past that it has never seen nobody can tell it that it is gone."""
     kept = f"{world.postgres.folder}/kept"
-    # A way that swallows everything keeps the sender of the stream, and with it the server, until wal_sender_timeout (60 s).
-    world.postgres.stop("fast", patience=90)
+    world.postgres.stop("fast", patience=SENDER_GONE)
     copy_data(world.postgres, kept)
     world.postgres.start()
     mark = world.sql("select pg_logical_emit_message(true, 'test', 'mark')::text")[0][0]
