@@ -6,6 +6,10 @@ from test_audit import CHECKED, JOINED, Load, PLAIN, SELECT, fill, fill_all, fil
 
 AUDIT = "audit: {rate: 1000/s}\n"
 
+# Of a small cache everything may have been looked at already: the next walk, and with it the next question to the database,
+# comes a minute after.
+NEXT_QUESTION = 150
+
 
 def write_and_fill(postgres, cache, plain=False):
     """Some of the keys are looked at a moment after their settle."""
@@ -70,7 +74,7 @@ def test_an_audit_holds_up_neither_deletes_nor_a_shutdown_of_the_server(postgres
     eventually("deletes go on", lambda: cache.get("product:3") is None)
     fill_all(postgres, cache)
     postgres.stop("smart", patience=30)
-    eventually("and says so", lambda: evictd.status()["audit"]["problem"], 60)
+    eventually("and says so", lambda: evictd.status()["audit"]["problem"], NEXT_QUESTION)
     postgres.start()
     fill_all(postgres, cache)
     postgres.execute("update products set price_cents = price_cents + 1 where id <= 50")
@@ -88,13 +92,13 @@ def test_what_is_edited_and_not_reloaded_is_not_in_force(postgres, cache, make_e
 
     evictd.write_rules(rules(PLAIN.replace("name ||", "'another ' || name ||")))
     postgres.stop("fast")
-    eventually("it says that nothing is audited", lambda: "not audited: " in evictd.log_text(), 60)
+    eventually("it says that nothing is audited", lambda: "not audited: " in evictd.log_text(), NEXT_QUESTION)
     postgres.start()
     eventually("it is connected", lambda: evictd.status()["audit"]["problem"] is None, 60)
     evictd.wait_until_ready()
     before = counted("fresh", "stale", "unreadable")
     write_and_fill(postgres, cache, plain=True)
-    eventually("keys are audited again", lambda: counted("fresh", "stale", "unreadable") > before, 150)
+    eventually("keys are audited again", lambda: counted("fresh", "stale", "unreadable") > before, NEXT_QUESTION)
     assert counted("stale", "unreadable") == 0, evictd.status()["audit"]
     assert evictd.stop() == 0
 

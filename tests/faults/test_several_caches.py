@@ -7,6 +7,7 @@ import pytest
 import scenarios
 from harness import cluster as clusters
 from harness import oracle, shop
+from harness.load import Load
 from harness.waiting import eventually
 
 # What is asked of a cache that goes on while another one stands: it must not take as long as anything that might end the
@@ -359,43 +360,39 @@ def test_all_of_it_under_load(caches, seed):
     tells the truth."""
     evictd = caches.start(a={"redis": "timeout: 1s"}, b={"redis": "timeout: 1s", "park_after": "{age: 3s}"})
     running = scenarios.under_load(caches.postgres, caches.servers["a"], seed)
-    readers = caches.postgres.connect()
-    cursor = readers.cursor()
 
-    def read_in_b():
+    def read_in_b(_connection, cursor, client, _choices):
         for product in range(1, 40):
-            shop.fill(caches.clients["b"], cursor, f"product:{product}")
+            shop.fill(client, cursor, f"product:{product}")
 
-    def writes_on(meanwhile=lambda: None):
+    def reads_in_b():
+        return Load(caches.postgres, caches.servers["b"], seed, [read_in_b])
+
+    def writes_on():
         target = running.writes + 100
+        eventually("the writers write on", lambda: running.writes >= target, 60)
 
-        def has_written():
-            meanwhile()
-            return running.writes >= target
-
-        eventually("the writers write on", has_written, 60)
-
-    read_in_b()
+    with reads_in_b():
+        writes_on()
     stopped(caches.servers["b"])
     writes_on()
     goes_on(caches.servers["b"])
-    read_in_b()
-    writes_on()
+    with reads_in_b():
+        writes_on()
     caches.servers["b"].stop()
     eventually("b is parked", lambda: caches.is_parked("b"), 60)
     writes_on()
     caches.servers["b"].start()
-    eventually("b is back", lambda: not caches.is_parked("b"), 60)
-    stopped(caches.servers["a"])
-    eventually("a is away", lambda: caches.metric("evictd_redis_connected", "a") == 0, 60)
-    goes_on(caches.servers["a"])
-    eventually("a is back", lambda: caches.metric("evictd_redis_connected", "a") == 1, 60)
-    evictd.wait_until_ready(60)  # the second walk of b's purge would take what is read before it
-    writes_on(read_in_b)
-    running.stop_writers()
-    read_in_b()  # while evictd catches up, as the shop's own readers do in a: what was read before may all be deleted by then
-    oracle.converge(caches.postgres, evictd, running)
-    readers.close()
+    with reads_in_b():
+        eventually("b is back", lambda: not caches.is_parked("b"), 60)
+        stopped(caches.servers["a"])
+        eventually("a is away", lambda: caches.metric("evictd_redis_connected", "a") == 0, 60)
+        goes_on(caches.servers["a"])
+        eventually("a is back", lambda: caches.metric("evictd_redis_connected", "a") == 1, 60)
+        writes_on()
+        running.stop_writers()
+        # Read on in b too until evictd has caught up: what was read before it may all be deleted then.
+        oracle.converge(caches.postgres, evictd, running)
     caches.assert_true()
 
 
