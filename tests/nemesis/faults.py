@@ -310,7 +310,7 @@ def older_postgres(world):
     shutil.rmtree(world.postgres.data)
     os.rename(kept, world.postgres.data)
     world.postgres.start()
-    world.tell_passwords()
+    world.tell_postgres_its_password()
 
 
 @fault("a standby is promoted", "sql", "postgres", "schema", "slots", "way to postgres", hold=(0.3, 2), source="postgres",
@@ -329,7 +329,7 @@ def standby_is_promoted(world, slot, cut_off):
     standby.sql_alone("select pg_promote()")
     eventually("the standby is promoted", lambda: not standby.sql_alone("select pg_is_in_recovery()"), 40)
     world.postgres = standby
-    world.tell_passwords()
+    world.tell_postgres_its_password()
     if slot == "late":
         world.sql("select pg_create_logical_replication_slot('evictd', 'pgoutput')", expect=psycopg2.errors.DuplicateObject)
     world.to_postgres.tell(f"target {standby.port}")
@@ -562,8 +562,8 @@ def children(pid):
         return [int(word) for word in file.read().split()]
 
 
-@fault("passwords change", "sql", "passwords", "way to postgres", "way to redis", draw=lambda choice: {"files_first": choice.random() < 0.5, "end_sessions": choice.random() < 0.7},
-       hold=(0.1, 1))
+@fault("passwords change", "sql", "passwords", "way to postgres", "way to redis", "redis", hold=(0.1, 1),
+       draw=lambda choice: {"files_first": choice.random() < 0.5, "end_sessions": choice.random() < 0.7})
 def passwords_change(world, files_first, end_sessions):
     world.rotate(files_first)
     if end_sessions:

@@ -351,16 +351,17 @@ class World:
 
         if files_first:
             change_files()
-        self.tell_passwords(password)
+        self.tell_postgres_its_password(password)
+        self.tell_redis_its_password(password)
         if not files_first:
             change_files()
 
-    def tell_passwords(self, password=None):
-        """Servers that came back from somewhere know an older one, or none."""
+    # Servers that came back from somewhere know an older one, or none.
+
+    def tell_postgres_its_password(self, password=None):
         password = password or f"secret-{self.passwords}"
         self.sql(f"alter role nemesis password '{password}'")
         self.sql("select pg_reload_conf()")
-        self.tell_redis_its_password(password)
 
     def tell_redis_its_password(self, password=None):
         password = password or f"secret-{self.passwords}"
