@@ -152,7 +152,7 @@ std::optional<std::string> tag_condition(std::string_view field, std::string_vie
     if (!part.empty()) parts += fmt::format("{}@{}:{{{}}}", parts.empty() ? "" : " ", field, escaped_tag(part));
     begin = end + 1;
   }
-  if (parts.empty()) return as_one;
+  if (parts.empty()) return std::nullopt;  // nothing but separators: a hash is indexed under no value at all
   return fmt::format("({} | ({}))", as_one, parts);
 }
 

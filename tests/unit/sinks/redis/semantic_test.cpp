@@ -59,6 +59,11 @@ TEST(SemanticFilters, OfRediSearch) {
   EXPECT_EQ(query("1.5", "NUMERIC"), "@a:[1.5 1.5]");
   EXPECT_TRUE(search_filter(entry(SemanticEngine::kSearch), order_of("one"), index_with("NUMERIC")).is_impossible);
   EXPECT_FALSE(search_filter(entry(SemanticEngine::kSearch), order_of("  "), index_with("TAG")).is_whole);
+  for (const char* value : {",", ", ,", " ,\t"}) {
+    const SemanticFilter filter = search_filter(entry(SemanticEngine::kSearch), order_of(value), index_with("TAG"));
+    EXPECT_TRUE(filter.text.empty() && !filter.is_whole) << "'" << value << "' is indexed under no value";
+  }
+  EXPECT_EQ(query(",x,"), R"((@a:{\,x\,} | (@a:{x})))");
 }
 
 // As the engine reads a literal: a backslash keeps the character behind it from ending it, and stays.
