@@ -261,6 +261,7 @@ class ClusterSink final : public Sink, private ClusterNodeOwner, private Cluster
 
   // The copies of the record, all of them.
   void judged(const JudgedCopies& copies) {
+    for (const CopyReader::Proof& proof : reader_.proofs()) writer_.found(proof.master, proof.slot, proof.sequence);
     // Another process may have found it, and not come to the end of it.
     if (copies.lost.any() || (copies.record && copies.record->gaps.contains(kRollbackGap))) {
       shared_.has_orphans = true;

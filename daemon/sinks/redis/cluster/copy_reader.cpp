@@ -50,14 +50,20 @@ void CopyReader::ask(const std::vector<Slot>& known, SteadyTime now) {
 bool CopyReader::on_reply(const Call& call, const Reply& reply, const std::optional<StoredRecord>& stored) {
   if (call.tag != round_) return true;
   if (reply.kind == Reply::Kind::kText) {
-    if (auto copy = copy_from_text(reply.text)) copies_[call.served_by].push_back(std::move(*copy));
+    if (auto copy = copy_from_text(reply.text)) {
+      copy->slot = call.slot;
+      copies_[call.served_by].push_back(std::move(*copy));
+    }
   } else if (reply.kind != Reply::Kind::kNil) {
     return false;
   }
   if (--missing_ > 0) return true;
+  const std::vector<HostPort> masters = routes_.slots().masters();
   std::vector<ShardCopies> shards;
-  for (const HostPort& master : routes_.slots().masters()) shards.push_back({routes_.slots().slots_of(master), std::move(copies_[master])});
+  for (const HostPort& master : masters) shards.push_back({routes_.slots().slots_of(master), std::move(copies_[master])});
   judged_ = judge_copies(shards, stored);
+  proofs_.clear();
+  for (const JudgedCopies::Proof& proof : judged_->proofs) proofs_.push_back({masters[proof.shard], proof.slot, proof.sequence});
   copies_.clear();
   lost_ = judged_->lost;
   is_under_way_ = false;

@@ -47,6 +47,12 @@ class CopyReader {
   std::optional<JudgedCopies> take_judged() { return std::exchange(judged_, std::nullopt); }
   // By the last judgement.
   const SlotSet& lost() const { return lost_; }
+  struct Proof {
+    HostPort master;
+    Slot slot = 0;
+    std::uint64_t sequence = 0;
+  };
+  const std::vector<Proof>& proofs() const { return proofs_; }
   // The connection is lost: answers that come now are nobody's.
   void forget();
 
@@ -61,6 +67,7 @@ class CopyReader {
   std::optional<std::uint64_t> wanted_;
   std::optional<JudgedCopies> judged_;
   SlotSet lost_;
+  std::vector<Proof> proofs_;
 };
 
 }  // namespace evictd

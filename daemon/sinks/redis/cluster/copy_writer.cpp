@@ -34,6 +34,16 @@ void CopyWriter::save(const Record& record, std::chrono::milliseconds written, M
   }
 }
 
+void CopyWriter::found(const HostPort& master, Slot slot, std::uint64_t sequence) {
+  // The next one takes its place, so that the two can be compared.
+  const auto known = last_slots_.find(master);
+  if (known == last_slots_.end() || !routes_.slots().slots_of(master).test(known->second)) last_slots_[master] = slot;
+  if (slot_of(master) != slot) return;
+  Stored& last = last_stored_[master];
+  // One that was stored meanwhile counts for more.
+  if (last.slot != slot || last.sequence < sequence) last = {slot, sequence};
+}
+
 std::vector<Slot> CopyWriter::slots() const {
   std::vector<Slot> found;
   for (const HostPort& master : routes_.slots().masters()) found.push_back(slot_of(master));

@@ -6,8 +6,8 @@
 //
 // A record is stored when each of its copies is. One record at a time is written; a copy that nobody waits for any more is never sent
 // again: its master may have lost data since, for which it would vouch (G6). For the same reason a copy is stored only where the one
-// before it still is, as far as that was stored here in this connection: a master whose data was flushed is lost. (Where others write the
-// record, too, any copy will do.) Bounds: a copy for each master.
+// before it still is, be it that it was stored here or that it was read and believed: a master whose data was flushed since is lost. (Where
+// others write the record, too, any copy will do.) Bounds: a copy for each master.
 #pragma once
 
 #include <chrono>
@@ -36,6 +36,8 @@ class CopyWriter {
   };
   // `written`: by the system's clock.
   void save(const Record& record, std::chrono::milliseconds written, Means means);
+  // A copy that was read, and proved what the master has: the next one is stored only where it is.
+  void found(const HostPort& master, Slot slot, std::uint64_t sequence);
   // Where each master's copy lies: where it was written last, as long as that slot is the master's.
   std::vector<Slot> slots() const;
   // REQUIRES: it has slots.
@@ -83,7 +85,7 @@ class CopyWriter {
     Slot slot = 0;
     std::uint64_t sequence = 0;
   };
-  std::map<HostPort, Stored> last_stored_;  // in this connection
+  std::map<HostPort, Stored> last_stored_;  // or found, in this connection
   std::optional<Save> save_;
   std::map<std::uint64_t, Copy> under_way_;  // by tag
   std::uint64_t next_tag_ = 0;

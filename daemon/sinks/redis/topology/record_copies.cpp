@@ -72,15 +72,19 @@ JudgedCopies judge_copies(const std::vector<ShardCopies>& shards, const std::opt
     return judged;
   }
   std::set<std::string> gaps;
-  for (const ShardCopies& shard : shards) {
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    const ShardCopies& shard = shards[i];
     SlotSet proven;
+    std::optional<JudgedCopies::Proof> last;
     for (const RecordCopy& copy : shard.copies) {
       if (copy.record.writer != newest->record.writer || copy.record.sequence < least) continue;
       proven |= copy.home;
+      if (!last || copy.record.sequence > last->sequence) last = {i, copy.slot, copy.record.sequence};
       gaps.insert(copy.record.gaps.begin(), copy.record.gaps.end());
       if (!judged.record || copy.record.sequence < judged.record->sequence) judged.record = copy.record;
     }
     judged.lost |= shard.slots & ~proven;
+    if (last) judged.proofs.push_back(*last);
   }
   judged.record->gaps = std::move(gaps);
   return judged;

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,6 +22,7 @@ struct RecordCopy {
   std::chrono::milliseconds written{0};  // by the writer's clock: which of two writers came later
   SlotSet home;
   Record record;
+  Slot slot = 0;  // that it was found in
 };
 std::string copy_to_text(std::chrono::milliseconds written, const SlotSet& home, const Record& record);
 // Nothing when it is not one, or not whole.
@@ -43,6 +46,13 @@ struct StoredRecord {
 struct JudgedCopies {
   std::optional<Record> record;  // what every slot that is not lost has
   SlotSet lost;
+  // A copy that proved something, where each shard has one: a master that has it no longer was flushed since.
+  struct Proof {
+    std::size_t shard = 0;
+    Slot slot = 0;
+    std::uint64_t sequence = 0;
+  };
+  std::vector<Proof> proofs;
 };
 JudgedCopies judge_copies(const std::vector<ShardCopies>& shards, const std::optional<StoredRecord>& stored);
 

@@ -529,6 +529,25 @@ TEST_F(ClusterSinkTest, AMasterThatIsFlushedIsFoundByItsRecord) {  // G6
   }
 }
 
+// Between the reading of its copy and the first record of this process.
+TEST_F(ClusterSinkTest, AMasterThatIsFlushedBeforeTheFirstRecordIsFoundByIt) {  // G6
+  for (const bool is_deletes_only : {false, true}) {
+    SinkContext context{"epoch/1", std::chrono::milliseconds(0)};
+    context.is_record_ours_alone = true;
+    context.is_deletes_only = is_deletes_only;
+    again_with(context);
+    saved(1);
+    again_with(context);
+    cluster_->node(1).client().command({"FLUSHALL"});
+    driven_->sink().save_record(numbered_record(2));
+    ASSERT_TRUE(driven_->until([&] { return driven_->journal().disconnects == 1; }));
+    EXPECT_THAT(driven_->journal().last_error.text, HasSubstr("was flushed"));
+    ASSERT_TRUE(driven_->until([&] { return driven_->sink().status().connected; }));
+    EXPECT_THAT(driven_->sink().lost_parts(), ElementsAre(ranges_text(slots_of(1))));
+    EXPECT_THAT(driven_->journal().records_saved, IsEmpty());
+  }
+}
+
 // The sets of tags that a master had are gone with it, and nobody knows any more which values of the others were listed there.
 TEST_F(ClusterSinkTest, ValuesThatMayHaveLostTheirTagGoOnEveryMaster) {
   const auto fill = [](const std::string& key, const std::string& marker) {

@@ -170,6 +170,37 @@ TEST_F(CopyWriterTest, ACopyIsStoredOnlyWhereTheOneBeforeItStillIs) {  // G6
   }
 }
 
+// It may be flushed between the question and the first record of this process.
+TEST_F(CopyWriterTest, ACopyIsStoredOnlyWhereTheOneThatWasReadStillIs) {  // G6
+  const CopyWriter::Means means{.is_ours_alone = true};
+  const auto asks_for = [&](const Call& call, const std::string& sequence) { return call.bytes.ends_with("\r\n$1\r\n" + sequence + "\r\n"); };
+  writer_.found(kA, 100, 3);
+  ASSERT_NE(copy_slot(routes_.map.slots_of(kA), std::nullopt), 100) << "where this process would have put it";
+  writer_.save(numbered_record(4), milliseconds(7), means);
+  std::vector<Call> calls = routes_.take();
+  EXPECT_EQ(calls[0].slot, 100);
+  EXPECT_TRUE(asks_for(calls[0], "3"));
+  EXPECT_FALSE(asks_for(calls[1], "3")) << "nothing was found there";
+  EXPECT_TRUE(writer_.on_reply(calls[0], number(text_of(4, kA).size())));
+  writer_.found(kA, 100, 3);  // asked for before that
+  writer_.save(numbered_record(5), milliseconds(7), means);
+  calls = routes_.take();
+  EXPECT_TRUE(asks_for(calls[0], "4"));
+  EXPECT_TRUE(writer_.on_reply(calls[0], Reply{Reply::Kind::kInteger, -1, {}, {}}));
+  EXPECT_EQ(writer_.take_lost(), kA);
+  writer_.forget();
+  writer_.found(kA, 200, 5);
+  writer_.save(numbered_record(6), milliseconds(7), means);
+  EXPECT_FALSE(asks_for(routes_.take()[0], "5")) << "that one lies elsewhere than the next";
+  writer_.forget();
+  routes_.map.moved(100, kB);
+  writer_.found(kA, 200, 6);
+  writer_.save(numbered_record(7), milliseconds(7), means);
+  calls = routes_.take();
+  EXPECT_EQ(calls[0].slot, 200);
+  EXPECT_TRUE(asks_for(calls[0], "6"));
+}
+
 TEST_F(CopyWriterTest, NothingIsAskedOfASlotOrAMasterThatIsAnother) {
   const CopyWriter::Means means{.may_use_scripts = false, .is_ours_alone = true};
   const auto save_all = [&](std::uint64_t sequence) {
