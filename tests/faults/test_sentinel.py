@@ -78,6 +78,7 @@ def lacks_its_replica(evictd, master):
     code, text = evictd.http("/readyz")
     assert code == 503, text
     assert f"redis at '127.0.0.1:{master.port}' is confirmed by 0 of its replicas" in text and "asks for 1" in text, text
+    assert text.count("'replicas_ack'") == 1, f"told more than once: {text}"
     return True
 
 
