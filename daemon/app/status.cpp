@@ -165,9 +165,6 @@ std::vector<std::string> readiness_problems(const Status& status) {
   if (status.stopping) reasons.emplace_back("stopping");
   for (const std::string& reason : status.flow.not_ready) add_once(reasons, reason);
   if (status.source.problem) add_once(reasons, *status.source.problem);
-  for (const StatusSink& cache : status.sinks) {
-    if (cache.sink.held_up) add_once(reasons, fmt::format("{}: {}", cache.name, *cache.sink.held_up));
-  }
   if (!status.rules_to_come.empty()) add_once(reasons, "rules that were to be reloaded are not in force: " + status.rules_to_come);
   return reasons;
 }

@@ -108,7 +108,9 @@ void Lane::snapshot(const Snapshot& snapshot, Now now) {
 std::vector<std::string> Lane::not_ready() const {
   std::vector<std::string> reasons;
   if (!is_connected_) reasons.push_back(fmt::format("{} is not connected", spec_.name));
-  if (const auto problem = spec_.sink->status().problem) reasons.push_back(*problem);
+  const SinkStatus sink = spec_.sink->status();
+  if (sink.problem) reasons.push_back(*sink.problem);
+  if (sink.held_up && sink.held_up != sink.problem) reasons.push_back(*sink.held_up);
   if (is_connected_ && owes_what_was_refused()) reasons.push_back(fmt::format("{} was asked again for what it has refused: {}", spec_.name, refused_->why));
   if (is_parked_) reasons.push_back(fmt::format("{} is parked: it no longer holds the database up, and is purged when it is back", spec_.name));
   for (const auto& [id, purge] : purges_) {

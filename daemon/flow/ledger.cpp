@@ -89,7 +89,7 @@ Ledger::Found Ledger::found(const std::optional<Record>& stored, bool is_same_pr
   is_dirty_ = false;
   if (!is_shared_) {
     finished_ = record_.acknowledged;
-    applied_ = applied_taken_ = record_.applied;
+    applied_ = applied_taken_ = inherited_ = record_.applied;
   }
   gap_first_in_ = stream_first_in_ = 0;
   return stored ? Found::kAnothers : Found::kFirst;
@@ -182,6 +182,7 @@ void Ledger::forget_positions() {
 void Ledger::forget_known() {
   finished_.clear();
   applied_.clear();
+  inherited_.clear();
 }
 
 bool Ledger::is_of(const SourceConnected& connected) const {
@@ -346,7 +347,11 @@ const Record& Ledger::take(SteadyTime now) {
   record_.applied.clear();
   for (const auto& [name, value] : applied_) {
     const auto acknowledged = record_.acknowledged.find(name);
-    if (acknowledged == record_.acknowledged.end() || value > acknowledged->second) record_.applied.insert({name, value});
+    const std::uint64_t finished = acknowledged == record_.acknowledged.end() ? 0 : acknowledged->second;
+    // Deaths that follow each other closer than settle would put it off for ever: whoever finds it owed a second time does all again.
+    const auto inherited = inherited_.find(name);
+    const bool is_put_off = inherited != inherited_.end() && inherited->second > finished;
+    if (value > finished && !is_put_off) record_.applied.insert({name, value});
   }
   applied_taken_ = applied_;
   under_way_positions_ = done_;

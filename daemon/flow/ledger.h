@@ -199,6 +199,8 @@ class Ledger {
   // about what is finished or applied, so there it is ours alone.
   std::map<std::string, std::uint64_t> finished_;
   std::map<std::string, std::uint64_t> applied_;
+  // Of applied_, what is of whoever wrote before us: its settle has been put off once, by a death, and is counted anew.
+  std::map<std::string, std::uint64_t> inherited_;
   std::map<std::string, std::uint64_t> applied_taken_;  // of them, what the last record was made with
   std::map<std::string, std::uint64_t> awaited_;
   // What the record that the cache came with said, and of which history; and what of it is known in the one that streams, if that

@@ -8,10 +8,12 @@ A schema is for an editor: it completes, and underlines what the parser refuses,
 import json
 import os
 
+import jsonschema
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDER = os.path.join(ROOT, "deploy", "schema")
 
-VARIABLE = r"\$\{"  # the value comes from the environment: nobody can tell
+VARIABLE = {"type": "string", "pattern": r"\$\{"}  # the value comes from the environment: nobody can tell
 
 
 def one_of(*patterns):
@@ -50,37 +52,31 @@ TEXT = {"type": ["string", "number", "boolean"]}  # the parser takes texts as th
 WORD = {"type": ["string", "integer", "boolean"], "minimum": 0}
 NO_URL = "^(?!.*://)"  # it would be shown, with the password in it
 FILLED = {"type": ["string", "number", "boolean"], "minLength": 1}
-YES_OR_NO = {"type": ["boolean", "string"], "pattern": r"\$\{"}  # a text only where it names a variable
+YES_OR_NO = {"type": "boolean"}
 
 
 # Of a Sentinel: a name or an address, and perhaps a port from 1 to 65535.
 HOST_PORT = r"^(?:\[[^\]/@ \t?#]+\]|[^\[:/@ \t?#][^:/@ \t?#]*)(?::(?!0*$)" + up_to(65535) + ")?$"
 
 
-def maybe_variable(pattern):
-    return one_of(pattern, VARIABLE)
+def text(pattern, what):
+    return {"type": "string", "pattern": pattern, "description": what}
 
 
-def text(pattern, what, variables=False):
-    return {"type": "string", "pattern": maybe_variable(pattern) if variables else pattern, "description": what}
+def duration(least, most, what, default=None):
+    return described(text(with_units(least, most, DURATIONS), what), default)
 
 
-def duration(least, most, what, variables=False, default=None):
-    return described(text(with_units(least, most, DURATIONS), what, variables), default)
-
-
-def size(least, most, what, variables=True, default=None):
-    return described(text(with_units(least, most, SIZES), what, variables), default)
+def size(least, most, what, default=None):
+    return described(text(with_units(least, most, SIZES), what), default)
 
 
 def described(schema, default):
     return schema if default is None else dict(schema, default=default)
 
 
-def choice(what, *words, default=None, variables=False):
-    plain = {"enum": list(words)}
-    schema = {"anyOf": [plain, {"type": "string", "pattern": VARIABLE}]} if variables else plain
-    return described(dict(schema, description=what), default)
+def choice(what, *words, default=None):
+    return described({"enum": list(words), "description": what}, default)
 
 
 def number(least, most, what, default=None):
@@ -263,7 +259,7 @@ NOT_BOTH = {"not": {"required": ["password_file", "password_command"]}}
 
 def park_after():
     return {"anyOf": [{"const": "never"}, settings({
-        "age": duration(SECOND, 7 * 24 * HOUR, "of the oldest unacknowledged change", True),
+        "age": duration(SECOND, 7 * 24 * HOUR, "of the oldest unacknowledged change"),
         "wal": size(16 << 20, 1 << 50, "that PostgreSQL keeps"),
     }, null=False, minProperties=1)], "description": "when a cache that is away no longer holds the database up; it is purged when it returns"}
 
@@ -273,12 +269,12 @@ def redis(more=None):
         **(more or {}),
         "url": dict(FILLED, description="redis://user:password@host:port/db, rediss:// for TLS, unix://; host:port,host:port for some nodes of a cluster"),
         **credential(),
-        "sentinels": texts({"type": ["string", "number", "boolean"], "pattern": maybe_variable(HOST_PORT)}, "host:port of each Sentinel; the host of 'url' is the master's name then"),
+        "sentinels": texts({"type": ["string", "number", "boolean"], "pattern": HOST_PORT}, "host:port of each Sentinel; the host of 'url' is the master's name then"),
         "sentinel_password": dict(FILLED, description="of the Sentinels"),
-        "tombstone_ttl": duration(SECOND, 24 * HOUR, "how long a late reader's checked fill is refused", True, "60s"),
-        "timeout": duration(100, 5 * MINUTE, "a reply that takes longer ends the connection", True, "5s"),
+        "tombstone_ttl": duration(SECOND, 24 * HOUR, "how long a late reader's checked fill is refused", default="60s"),
+        "timeout": duration(100, 5 * MINUTE, "a reply that takes longer ends the connection", default="5s"),
         "replicas_ack": number(1, 100, "so many replicas have to have what was done before it is acknowledged (WAIT)"),
-        "replicas_timeout": duration(100, 5 * MINUTE, "until replicas that have not are told of", True, "1s"),
+        "replicas_timeout": duration(100, 5 * MINUTE, "until replicas that have not are told of", default="1s"),
         "tls": settings({"ca": TEXT, "cert": TEXT, "key": TEXT}, what="files; cert and key go together",
                         dependentRequired={"cert": ["key"], "key": ["cert"]}),
     }, ["url"], "the cache", dependentRequired={"sentinel_password": ["sentinels"], "replicas_timeout": ["replicas_ack"]}, **NOT_BOTH)
@@ -287,22 +283,21 @@ def redis(more=None):
 def caches():
     base = dict(FILLED, description="where the API is, without a path")
     common_edge = {
-        "rate": settings({"requests": number(1, 10_000, "so many"), "per": duration(SECOND, HOUR, "in this time", True, "1s"),
+        "rate": settings({"requests": number(1, 10_000, "so many"), "per": duration(SECOND, HOUR, "in this time", default="1s"),
                           "burst": number(1, 100_000, "so many at once")}, ["requests"], "requests that may leave"),
         "ca": dict(TEXT, description="a file of authorities, instead of the system's"),
-        "timeout": duration(100, 5 * MINUTE, "an answer that takes longer is none", True, "10s"),
+        "timeout": duration(100, 5 * MINUTE, "an answer that takes longer is none", default="10s"),
     }
     token = dict(FILLED, description="a credential that may purge")
     soft = dict(YES_OR_NO, description="what is purged may be served while it is fetched anew")
-    name = dict(WORD, pattern=maybe_variable("^[A-Za-z0-9_-]{1,100}$"))
+    name = dict(WORD, pattern="^[A-Za-z0-9_-]{1,100}$")
     edges = {
         "fastly": settings({"service": name, "token": token, "soft": soft, "url": base, **common_edge}, ["service", "token"]),
         "cloudflare": settings({"zone": name, "token": token, "url": base,
                                 "plan": choice("whose rate of purges holds", "free", "pro", "business", "enterprise",
-                                               default="free", variables=True), **common_edge}, ["zone", "token"]),
+                                               default="free"), **common_edge}, ["zone", "token"]),
         "varnish": settings({"url": dict(FILLED, description="http://host:port/"), "header": name,
-                             "method": choice("PURGE with keys, or BAN with a pattern of them", "PURGE", "BAN", default="PURGE",
-                                              variables=True),
+                             "method": choice("PURGE with keys, or BAN with a pattern of them", "PURGE", "BAN", default="PURGE"),
                              "soft": soft, "token": token, "header_max": size(256, 1 << 20, "of the keys in one request"),
                              **common_edge}, ["url"]),
         "http": settings({"url": FILLED, "method": name, "headers": {"type": ["object", "null"], "additionalProperties": FILLED},
@@ -312,8 +307,7 @@ def caches():
     }
     # Where an entry is an edge.
     only_edges = {
-        "origin_time": duration(0, 10 * MINUTE, "how long a response may take from its last read of a cache until the edge has it",
-                                True, "1s"),
+        "origin_time": duration(0, 10 * MINUTE, "how long a response may take from its last read of a cache until the edge has it", default="1s"),
         "on_gap": {"anyOf": [{"enum": ["all", "ignore"]}, settings({"keys": texts(TEXT, "surrogate keys", most=100)}, ["keys"])],
                    "description": "what is purged when it is not known which keys"},
     }
@@ -331,13 +325,13 @@ def postgres():
     return settings({
         "url": dict(FILLED, description="libpq URI or keywords, to the server itself: poolers do not carry replication"),
         **credential(),
-        "slot": dict(WORD, pattern=maybe_variable("^[a-z0-9_]{1,63}$"), description="created when absent", default="evictd"),
+        "slot": dict(WORD, pattern="^[a-z0-9_]{1,63}$", description="created when absent", default="evictd"),
         "publication": {"type": ["string", "number", "boolean"], "minLength": 1, "pattern": NO_URL, "description": "created when absent", "default": "evictd"},
-        "heartbeat": described({"anyOf": [{"const": "off"}, duration(SECOND, HOUR, "", True)],
+        "heartbeat": described({"anyOf": [{"const": "off"}, duration(SECOND, HOUR, "")],
                                 "description": "how often evictd sends itself a message through the stream"}, "10s"),
-        "shutdown_grace": duration(0, 10 * MINUTE, "how long a server that wants to stop waits for us", True, "5s"),
-        "client_encoding": choice("SQL_ASCII for a database of that encoding", "UTF8", "SQL_ASCII", default="UTF8", variables=True),
-        "on_first_start": choice("purge: drop once what was cached before evictd watched", "keep", "purge", default="keep", variables=True),
+        "shutdown_grace": duration(0, 10 * MINUTE, "how long a server that wants to stop waits for us", default="5s"),
+        "client_encoding": choice("SQL_ASCII for a database of that encoding", "UTF8", "SQL_ASCII", default="UTF8"),
+        "on_first_start": choice("purge: drop once what was cached before evictd watched", "keep", "purge", default="keep"),
     }, ["url"], "the database whose changes are followed", **NOT_BOTH)
 
 
@@ -347,12 +341,12 @@ def kafka():
         "group": dict(FILLED, default="evictd", description="the consumer group"),
         "topics": texts(FILLED, "names, or regular expressions that begin with ^"),
         "properties": {"type": ["object", "null"], "additionalProperties": FILLED, "description": "librdkafka's own"},
-        "on_first_start": choice("where to begin", "keep", "purge", default="keep", variables=True),
-        "on_snapshot": choice("what to do with rows of a Debezium snapshot", "ignore", "invalidate", default="ignore", variables=True),
-        "on_poison": choice("what to do with a record that cannot be read", "purge", "stop", "skip", default="purge", variables=True),
+        "on_first_start": choice("where to begin", "keep", "purge", default="keep"),
+        "on_snapshot": choice("what to do with rows of a Debezium snapshot", "ignore", "invalidate", default="ignore"),
+        "on_poison": choice("what to do with a record that cannot be read", "purge", "stop", "skip", default="purge"),
         "dead_letter_file": TEXT,
         "dead_letter_max": size(64 * 1024, 1 << 30, "the size of that file", default="16MiB"),
-        "revoke_drain": duration(0, MINUTE, "how long a revoked partition's work may take to finish", True, "5s"),
+        "revoke_drain": duration(0, MINUTE, "how long a revoked partition's work may take to finish", default="5s"),
         "connect_url": TEXT,
         "registry": settings({
             "url": dict(FILLED, description="of the Confluent-compatible interface; Apicurio's is at /apis/ccompat/v7"),
@@ -360,7 +354,7 @@ def kafka():
             "password": FILLED,
             **credential(),
             "ca": dict(TEXT, description="a file; else the system's authorities"),
-            "id": described({"anyOf": [{"enum": ["auto", "4", "8", 4, 8]}, {"type": "string", "pattern": VARIABLE}],
+            "id": described({"enum": ["auto", "4", "8", 4, 8],
                              "description": "how many bytes the id of a schema has"}, "auto"),
         }, ["url"], "the schema registry, for events in Avro",
             **{"not": {"anyOf": [{"required": list(pair)} for pair in (
@@ -376,11 +370,11 @@ def config_schema():
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "evictd: configuration",
             **settings({
                 "postgres": postgres(), "kafka": kafka(), "redis": redis({"park_after": park_after()}), "caches": caches(),
-                "http": settings({"listen": dict(text(listen, "", True), **{"description": "host:port, or off", "default": "127.0.0.1:9464"}),
+                "http": settings({"listen": dict(text(listen, ""), **{"description": "host:port, or off", "default": "127.0.0.1:9464"}),
                                   "show_keys": dict(YES_OR_NO, description="the status page tells the last decisions about a key", default=False)}),
-                "log": settings({"level": choice("what is logged", "debug", "info", "warning", "error", default="info", variables=True),
-                                 "format": choice("json: one object per line", "text", "json", default="text", variables=True)}),
-                "audit": settings({"rate": text(r"^0*(?:[1-9][0-9]{0,2}|1000)/s$", "questions per second that the audit asks the database at most", True)},
+                "log": settings({"level": choice("what is logged", "debug", "info", "warning", "error", default="info"),
+                                 "format": choice("json: one object per line", "text", "json", default="text")}),
+                "audit": settings({"rate": text(r"^0*(?:[1-9][0-9]{0,2}|1000)/s$", "questions per second that the audit asks the database at most")},
                                   ["rate"], "the cache is compared with the database while evictd runs"),
                 "limits": settings({"inflight": size(1 << 20, 4 << 30, "what evictd holds before it stops reading", default="24MiB")}),
                 "rules": {"anyOf": [dict(FILLED, pattern=NO_URL), {"$ref": "#/$defs/rules"}, {"$ref": "#/$defs/rules_file"}],
@@ -390,11 +384,41 @@ def config_schema():
                       {"oneOf": [{"required": ["redis"]}, {"required": ["caches"]}]}], "$defs": definitions()}
 
 
+def is_plain(schema):
+    """Of values that are no list and no map."""
+    if "anyOf" in schema:
+        return all(is_plain(one) for one in schema["anyOf"])
+    if "type" not in schema:
+        return "enum" in schema or "const" in schema
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return not {"object", "array"} & set(types)
+
+
+def with_variables(schema):
+    """A variable may stand for every plain value, whatever that has to be."""
+    if is_plain(schema):
+        if jsonschema.Draft202012Validator(schema).is_valid("${X}"):
+            return schema
+        plain = {name: value for name, value in schema.items() if name not in ("description", "default")}
+        return {"anyOf": [*(plain["anyOf"] if list(plain) == ["anyOf"] else [plain]), VARIABLE],
+                **{name: value for name, value in schema.items() if name not in plain}}
+    made = dict(schema)
+    for name in ("properties", "$defs"):
+        if name in schema:
+            made[name] = {key: with_variables(value) for key, value in schema[name].items()}
+    for name in ("items", "additionalProperties"):
+        if isinstance(schema.get(name), dict):
+            made[name] = with_variables(schema[name])
+    if "anyOf" in schema and "type" not in schema:
+        made["anyOf"] = [with_variables(one) for one in schema["anyOf"]]
+    return made
+
+
 SCHEMAS = {"rules.schema.json": rules_schema, "evictd.schema.json": config_schema}
 
 
 def as_text(name):
-    return json.dumps(SCHEMAS[name](), indent=2) + "\n"
+    return json.dumps(with_variables(SCHEMAS[name]()), indent=2) + "\n"
 
 
 if __name__ == "__main__":

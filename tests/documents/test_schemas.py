@@ -156,9 +156,10 @@ def documents_of_settings():
                 yield CONFIG_BASES[2] % f"{section}: {{{setting}: {value}}}"
 
 
-def verdicts(documents):
-    """[(rules, config)] of the parsers."""
-    done = subprocess.run([binary("yaml_verdicts")], input="\0".join(documents).encode("utf-8", "replace"), stdout=subprocess.PIPE, check=True)
+def verdicts(documents, variables=None):
+    """[(rules, config)] of the parsers, with these variables in their environment."""
+    done = subprocess.run([binary("yaml_verdicts")], input="\0".join(documents).encode("utf-8", "replace"), stdout=subprocess.PIPE, check=True,
+                          env=os.environ | (variables or {}))
     lines = [line.split("\t") for line in done.stdout.decode("utf-8", "replace").splitlines()]
     assert len(lines) == len(documents)
     return lines
@@ -198,6 +199,48 @@ def test_schema_and_parser_agree(which, name):
     assert not wrong, f"{len(wrong)} of {len(documents)}:\n" + "\n".join(wrong[:40])
     # The comparison is worth nothing when it compares nothing.
     assert accepted > 300 and refused > 300
+
+
+def scalars(node, path=()):
+    """(path, node) of each value that is no list and no map."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            yield from scalars(value, (*path, name.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from scalars(item, (*path, "[]"))
+    else:
+        yield path, node
+
+
+def with_variables(documents, accepted):
+    """(document, variables): of each setting that a parser accepts, once with each type of its value, the same with a variable in its place."""
+    seen = set()
+    for text, is_accepted in zip(documents, accepted):
+        if not is_accepted or "${" in text:
+            continue
+        for path, node in scalars(yaml.compose(text, Loader)):
+            kind = (path, node.tag)
+            if kind in seen or node.tag.endswith(":null") or "\n" in node.value:
+                continue
+            seen.add(kind)
+            name = f"V{len(seen)}"
+            yield text[:node.start_mark.index] + f"'${{{name}}}'" + text[node.end_mark.index:], {name: node.value}
+
+
+@pytest.mark.parametrize("which, name", enumerate(("rules.schema.json", "evictd.schema.json")))
+def test_a_variable_may_stand_for_every_value(which, name):
+    """The environment has it when evictd starts; the schema cannot see it."""
+    documents = sorted({text for text in documents_of_settings() if "\0" not in text})
+    made = list(with_variables(documents, [said[which] == "ok" for said in verdicts(documents)]))
+    texts, variables = [text for text, _ in made], {}
+    for _, one in made:
+        variables.update(one)
+    validator = jsonschema.Draft202012Validator(json.loads(read(f"{ROOT}/deploy/schema/{name}")))
+    said = [one[which] for one in verdicts(texts, variables)]
+    wrong = [text for text, verdict in zip(texts, said) if verdict == "ok" and not validator.is_valid(yaml.load(text, Loader))]
+    assert not wrong, f"{len(wrong)} of {len(texts)}: the parser takes a variable there, the schema does not:\n" + "\n".join(wrong)
+    assert said.count("ok") > len(said) * 0.9, "\n".join(f"{verdict}:\n{text}" for text, verdict in zip(texts, said) if verdict != "ok")
 
 
 def test_the_exceptions_are_used():

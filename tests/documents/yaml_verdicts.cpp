@@ -7,6 +7,7 @@
 #include <string>
 
 #include "daemon/app/config.h"
+#include "daemon/app/config_file.h"
 #include "mapping/rules.h"
 #include "mapping/yaml.h"
 
@@ -17,20 +18,27 @@ std::string one_line(std::string text) {
   return text;
 }
 
-std::string rules_verdict(const std::string& text) {
-  const auto rules = evictd::RuleSet::parse(text, "f");
+// A variable that is not set has its name as its value.
+std::optional<std::string> value_of(const std::string& name) { return evictd::process_environment(name).value_or(name); }
+
+std::string rules_verdict(evictd::YamlNode node) {
+  if (const auto done = evictd::expand_variables(node, value_of, "", evictd::Expanded::kShown); !done) return one_line(done.error().text);
+  const auto rules = evictd::RuleSet::parse(node);
   return rules ? "ok" : one_line(rules.error().text);
+}
+
+std::string rules_verdict(const std::string& text) {
+  const auto tree = evictd::parse_yaml(text, "f");
+  return tree ? rules_verdict(*tree) : one_line(tree.error().text);
 }
 
 // With the rules that may stand inside, which are read apart from the rest.
 std::string config_verdict(const std::string& text) {
-  const auto set = [](const std::string& name) { return std::optional<std::string>(name); };
-  if (const auto config = evictd::parse_config(text, "f", set); !config) return one_line(config.error().text);
+  if (const auto config = evictd::parse_config(text, "f", value_of); !config) return one_line(config.error().text);
   const auto tree = evictd::parse_yaml(text, "f");
   for (const evictd::YamlEntry& entry : tree->entries) {
     if (entry.name != "rules" || entry.value.kind == evictd::YamlNode::Kind::kText) continue;
-    const auto rules = evictd::RuleSet::parse(entry.value);
-    if (!rules) return one_line(rules.error().text);
+    if (std::string said = rules_verdict(entry.value); said != "ok") return said;
   }
   return "ok";
 }

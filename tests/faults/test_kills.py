@@ -78,3 +78,25 @@ def test_sigterm_finishes_what_is_in_hand(postgres, redis, cache, make_evictd, s
     oracle.converge(postgres, evictd, running)
     oracle.assert_true_cache(postgres, cache, at_least=50)
     assert evictd.metrics().sum("evictd_gaps_total") == 0
+
+
+def test_a_second_delete_is_not_put_off_by_one_death_after_the_other(postgres, cache, make_evictd):  # G4
+    """Each comes before `settle` has passed since the last start, and so before the second delete that takes what a slow reader stored."""
+    evictd = make_evictd("- {table: products, keys: ['product:{id}'], settle: 50s}\n").start()
+    cache.set("product:7", "old")
+    postgres.execute("update products set price_cents = price_cents + 1 where id = 7")
+    scenarios.gone(cache, "product:7")
+    end = postgres.value("select pg_current_wal_flush_lsn()::text")
+    eventually("it is on record", lambda: has_applied(cache, postgres, end))
+    cache.set("product:7", "old, of a reader that began before")
+    for _ in range(3):
+        evictd.kill()
+        evictd.start()
+    eventually("what the reader stored is gone", lambda: not cache.exists("product:7"), 20)
+    assert evictd.metrics().sum("evictd_gaps_total") == 0
+
+
+def has_applied(cache, postgres, end):
+    record = cache.get("evictd:record:evictd").decode().split("\n")
+    applied = [line.split()[1] for line in record if line.startswith("applied ")]
+    return applied and postgres.value("select %s::numeric >= %s::pg_lsn - '0/0'", (applied[0], end))

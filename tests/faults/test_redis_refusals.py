@@ -1,6 +1,8 @@
 """Redis is there, takes evictd's connection, and refuses what evictd asks for: a right was taken away, a command has another
 name. Whatever stays cached meanwhile is stale, however often the connection is made anew."""
 
+import re
+import subprocess
 import time
 
 import pytest
@@ -111,4 +113,15 @@ def test_a_command_that_was_renamed_is_named_and_waited_for(postgres, make_redis
     redis.options = []
     redis.stop()
     redis.start()
+    evictd.wait_until_ready()
+
+
+def test_a_redis_that_is_not_there_is_told_with_what_to_do(redis, make_evictd):
+    redis.stop()
+    evictd = make_evictd().start(ready=False)
+    told = re.compile(r"hint: .*'redis: url:'.*'(redis-cli [^']* ping)'")
+    advice = eventually("what to do is told", lambda: told.search(evictd.log_text()))[1]
+    assert "PONG" not in subprocess.run(advice.split(), capture_output=True, text=True, check=False).stdout
+    redis.start()
+    assert subprocess.run(advice.split(), capture_output=True, text=True, check=False).stdout == "PONG\n"
     evictd.wait_until_ready()

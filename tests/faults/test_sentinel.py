@@ -78,6 +78,7 @@ def lacks_its_replica(evictd, master):
     code, text = evictd.http("/readyz")
     assert code == 503, text
     assert f"redis at '127.0.0.1:{master.port}' is confirmed by 0 of its replicas" in text and "asks for 1" in text, text
+    assert text.count("'replicas_ack'") == 1, f"told more than once: {text}"
     return True
 
 
@@ -158,3 +159,24 @@ def test_a_replica_that_lacks_the_last_deletes(postgres, cache, make_evictd, sen
     assert evictd.metrics().sum("evictd_gaps_total", reason="redis_rollback") == 1
     oracle.converge(postgres, evictd)
 
+
+
+def test_one_that_was_set_up_for_another_server_is_outvoted(postgres, cache, make_evictd, make_redis, sentinels):
+    """By mistake, or by somebody who moved on and forgot it. It is named first, and its server calls itself master."""
+    another = make_redis()
+    first = sentinels.asked.sentinels[0]
+    first.sentinel_remove(NAME)
+    first.sentinel_monitor(NAME, "127.0.0.1", another.port, 2)
+    evictd = started(make_evictd, sentinels)
+    for product in (1, 2, 3):  # whoever is asked first next time
+        scenarios.cached(cache, postgres, f"product:{product}")
+        postgres.execute("update products set price_cents = price_cents + 1 where id = %s", (product,))
+        scenarios.gone(cache, f"product:{product}")
+        connects = evictd.metrics().sum("evictd_reconnects_total", peer="redis")
+        cache.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        eventually("it has connected anew", lambda connects=connects: evictd.metrics().sum("evictd_reconnects_total", peer="redis") > connects)
+        evictd.wait_until_ready()
+    evictd.command("check")
+    asked = another.client().info("commandstats")
+    assert "cmdstat_scan" not in asked and "cmdstat_acl|whoami" not in asked, f"check looked at the wrong one: {list(asked)}"
+    assert not another.client().exists("evictd:record:evictd")

@@ -1,6 +1,8 @@
 """PostgreSQL's standbys: the stream read from one (16 and later), and a slot that is kept on one (17 and later)."""
 
+import os
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -158,6 +160,60 @@ def test_an_old_primary_beside_the_one_that_was_promoted_is_not_followed(postgre
         assert_follows(standby, evictd, cache)
     finally:
         evictd.stop()
+
+
+class StandbyBeside(Standby):
+    """On another address, and the primary's port."""
+
+    address = "127.0.0.2"
+
+    def _configure(self):
+        self.port = self.primary.port
+        self.settings["listen_addresses"] = self.address
+        super()._configure()
+
+    def url(self, database="shop", user="postgres", port=None):
+        return super().url(database, user, port).replace("127.0.0.1", self.address)
+
+
+def with_names(evictd, hosts):
+    """Its process sees another /etc/hosts."""
+    with open(f"{evictd.folder}/hosts", "w", encoding="ascii") as file:
+        file.write(hosts)
+    script = f"{evictd.folder}/with_names"
+    with open(script, "w", encoding="utf-8") as file:
+        file.write(f"#!/bin/sh\nexec unshare -m sh -c 'mount --bind {evictd.folder}/hosts /etc/hosts && exec \"$0\" \"$@\"' {evictd.program} \"$@\"\n")
+    os.chmod(script, 0o755)
+    if subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
+        pytest.skip("no mount namespace of our own: not root")
+    evictd.program = script
+    return evictd
+
+
+@pytest.mark.parametrize("knows_both", [True, False], ids=["both at once", "the other one later"])
+def test_of_the_addresses_of_one_name_the_later_primary_is_followed(postgres, redis, cache, folder, knows_both):  # G6
+    """All hosts of a group under one name: the old primary, which nobody has ended, comes first."""
+    standby = StandbyBeside(f"{folder}/standby", postgres, 0).start()
+    url = f"postgresql://postgres@database:{postgres.port}/shop?target_session_attrs=read-write"
+    names = ["127.0.0.1 database\n", "127.0.0.2 database\n"]
+    evictd = with_names(daemon.Evictd(f"{folder}/evictd", url, redis.url(), RULES), "".join(names[:1 + knows_both])).start()
+    try:
+        cache.set("product:50", "of a transaction that only the old primary had")
+        promote(standby)
+        with open(f"{evictd.folder}/hosts", "w", encoding="ascii") as file:
+            file.write("".join(names))
+        eventually("what may be of the old primary alone is purged", lambda: not cache.exists("product:50"), 30)
+        assert (f"database:{postgres.port} (127.0.0.1) can be written to and is of timeline 1, but database:{postgres.port} (127.0.0.2) is the"
+                " primary of timeline 2: following that one") in evictd.log_text()
+        assert_follows(standby, evictd, cache)
+        gaps, sender = evictd.metrics().sum("evictd_gaps_total"), standby.value(SENDER)
+        standby.execute("select pg_terminate_backend(%s)", (sender,))
+        eventually("it has connected anew", lambda: standby.value(SENDER) not in (None, sender), 30)
+        assert_follows(standby, evictd, cache)
+        assert evictd.metrics().sum("evictd_gaps_total") == gaps, "it went by the old primary"
+    finally:
+        evictd.stop()
+        standby.stop("immediate")
 
 
 def test_a_host_that_says_nothing_hides_no_other_that_was_promoted(postgres, redis, cache, make_standby, folder):  # G6

@@ -132,10 +132,15 @@ Result<HostPort> ask_sentinels(const RedisOptions& options) {
   if (!address) return tl::unexpected(std::move(address.error()));
   SentinelLink link(sentinel_options(options, *address));
   link.find(std::chrono::steady_clock::now());
+  bool is_confirmed = options.sentinels.size() == 1;
   while (true) {
     link.step(std::chrono::steady_clock::now());
-    if (link.state() == SentinelLink::State::kFound) return link.master();
     if (link.state() == SentinelLink::State::kFailed) return tl::unexpected(link.error());
+    if (link.state() == SentinelLink::State::kFound) {
+      if (is_confirmed) return link.master();
+      is_confirmed = true;
+      link.confirm(std::chrono::steady_clock::now());
+    }
     Waiting waiting;
     link.wait_for(waiting);
     wait_for_any(waiting);

@@ -12,7 +12,8 @@
 
 namespace evictd {
 
-// Where the master is, by the Sentinels of `options`. REQUIRES: there are some.
+// Where the master is, by the Sentinels of `options`: what one tells and, where there are several, others confirm, as for the sink.
+// REQUIRES: there are some.
 Result<HostPort> ask_sentinels(const RedisOptions& options);
 
 class BlockingClient {

@@ -24,6 +24,13 @@
 namespace evictd {
 namespace {
 
+// What to do where nobody answers at the address that the url names.
+std::string url_address_hint(const RedisAddress& address) {
+  const std::string where = address.socket_path.empty() ? "-h " + address.host + " -p " + std::to_string(address.port) : "-s " + address.socket_path;
+  return "that is where 'redis: url:' looks for it: start it there, or mend the url. Whether it can be reached from this machine, 'redis-cli " + where +
+         (address.tls ? " --tls" : "") + " ping' tells";
+}
+
 // INFO while connected: evicted_keys for the metric, and a sign of life on an idle connection.
 constexpr std::chrono::seconds kInfoInterval{10};
 // How long /status tells of a full Redis after it last refused a tombstone.
@@ -792,12 +799,15 @@ class RedisSink final : public NodeSink {
   SessionFailure located(SessionFailure failure) const {
     const bool is_told_by_sentinels = sentinels_ && is_trying_;
     const bool is_told_by_nodes = node_.role == NodeRole::kShard && !ever_connected_;
-    if (!is_told_by_sentinels && !is_told_by_nodes) return failure;
+    const bool is_out_of_reach = failure.error_class == kClassConnection || failure.error_class == kClassTimeout;
     Error& error = failure.error;
+    if (!is_told_by_sentinels && !is_told_by_nodes) {
+      if (is_out_of_reach && !session_ && node_.role == NodeRole::kAlone && error.hint.empty()) error.hint = url_address_hint(address_);
+      return failure;
+    }
     if (is_told_by_sentinels && error.text.find(address_.to_string()) == std::string::npos) {
       error.text = "redis at '" + address_.to_string() + "', which the Sentinels call the master: " + error.text;
     }
-    const bool is_out_of_reach = failure.error_class == kClassConnection || failure.error_class == kClassTimeout;
     if (is_out_of_reach && !session_) tell_whose_address(error, is_told_by_sentinels ? kSentinelsAddressHint : kNodesAddressHint);
     return failure;
   }

@@ -24,6 +24,7 @@
 #include "daemon/sources/postgres/as_stored.h"
 #include "daemon/sources/postgres/catalogue_watch.h"
 #include "daemon/sources/postgres/failure.h"
+#include "daemon/sources/postgres/first_address.h"
 #include "daemon/sources/postgres/heartbeat.h"
 #include "daemon/sources/postgres/later_primary.h"
 #include "daemon/sources/postgres/lookups.h"
@@ -134,9 +135,11 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   void watch_snapshots();
   void watch_catalogue();
   void watch_silence();
-  std::vector<Conninfo> other_hosts() const;
-  void ask_other_host(std::size_t other);
-  void other_host_answered(std::size_t other, const Result<ServerHistory>& answer);
+  void try_first(const Conninfo& server);
+  CatalogueWorker& host_worker(const std::string& name);
+  void look_hosts_up();
+  void ask_other_host(const std::string& other);
+  void other_host_answered(const std::string& other, const Result<ServerHistory>& answer);
   void look_at_catalogue();
   void looked_at_catalogue(Result<Facts> answer);
   void read_statistics();
@@ -179,7 +182,8 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   SourceHandler* handler_ = nullptr;  // inside step() only
 
   Conninfo conninfo_;  // as configured
-  ReplicationStream stream_;
+  FirstAddress first_address_;
+  ReplicationStream stream_{first_address_.resolver()};
   Snapshots snapshots_;
   Lookups lookups_;
   std::optional<LookupAnswer> refused_lookup_;  // of what the tables do not have
@@ -201,7 +205,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   SlotWait slot_wait_;
   Lsn confirmed_;  // of the slot, when streaming begins
   OwnSession own_session_;
-  std::optional<Conninfo> to_try_first_;  // of several hosts
+  std::optional<Conninfo> to_try_first_;  // of several hosts, or addresses
 
   Retries retries_;
   ToldProblems told_problems_;
@@ -232,7 +236,8 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   LaterPrimary later_primary_;
   bool polling_slot_ = false;
   CatalogueWorker worker_;
-  std::map<std::string, CatalogueWorker> host_workers_;  // for each other host: one that does not answer holds up no question to another
+  // For each other host: one that does not answer holds up no question to another. Without a name: for looking names up.
+  std::map<std::string, CatalogueWorker> host_workers_;
 };
 
 }  // namespace evictd

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "daemon/sources/postgres/connection.h"
 #include "daemon/sources/postgres/lsn.h"
@@ -45,6 +46,8 @@ class ReplicationStream {
     kStreaming,
     kEnding
   };
+
+  explicit ReplicationStream(NameLookup::Resolver resolver = NameLookup::system_resolver) : connection_(std::move(resolver)) {}
 
   void open(const Conninfo& conninfo, Now now);
   void close();

@@ -356,9 +356,13 @@ void PostgresSource::streaming_began() {
   watch_.streaming(facts_, now_.steady);
   counting_.due_at(now_.steady);
   heartbeat_.streaming(now_.steady);
-  to_try_first_.emplace();  // the next time too: what stands before it may be an old primary by then
-  stream_.connection().pin_server(*to_try_first_);
-  later_primary_.streaming(stream_.identity(), other_hosts(), now_.steady);
+  Conninfo server;
+  stream_.connection().pin_server(server);
+  try_first(server);  // the next time too: what stands before it may be an old primary by then
+  const std::vector<Conninfo> hosts = conninfo_.each_host();
+  const bool has_names = !conninfo_.names().empty();
+  const bool has_others = !options_.temporary_slot && (hosts.size() > 1 || has_names);
+  later_primary_.streaming(stream_.identity(), server, has_others ? hosts : std::vector<Conninfo>(), has_others && has_names, now_.steady);
   barrier_.streaming(now_.steady);
 
   SourceConnected connected;

@@ -257,25 +257,38 @@ void PostgresSource::run_side_work() {
   const bool can_beat = !options_.temporary_slot && facts_.server.version >= kMessagesVersion;
   if (auto content = heartbeat_.beats(can_beat, now_.steady)) emit_heartbeat(std::move(*content));
   if (watch_.looks(now_.steady)) look_at_catalogue();
-  for (const std::size_t other : later_primary_.asks(now_.steady)) ask_other_host(other);
+  if (later_primary_.looks_up(now_.steady)) look_hosts_up();
+  for (const std::string& other : later_primary_.asks(now_.steady)) ask_other_host(other);
 }
 
-// Than the one that is followed. Several of one name are told apart by addresses of the URL's, or not at all.
-std::vector<Conninfo> PostgresSource::other_hosts() const {
-  if (options_.temporary_slot) return {};
-  std::vector<Conninfo> each = conninfo_.each_host(), others;
-  for (Conninfo& host : each) {
-    if (!host.get("hostaddr").empty() || !host.is_same_server(*to_try_first_)) others.push_back(std::move(host));
-  }
-  return others;
+void PostgresSource::try_first(const Conninfo& server) {
+  to_try_first_ = server;
+  first_address_.is(server);
 }
 
-void PostgresSource::ask_other_host(std::size_t other) {
-  const Conninfo& conninfo = later_primary_.conninfo(other);
+CatalogueWorker& PostgresSource::host_worker(const std::string& name) {
+  return host_workers_.try_emplace(name, options_.answer_max).first->second;
+}
+
+// Its own thread: no answer of a resolver holds up a question to anybody.
+void PostgresSource::look_hosts_up() {
+  // A host that is no more has no thread any more, once it does not hang.
+  std::erase_if(host_workers_, [this](const auto& one) { return !one.first.empty() && !later_primary_.has(one.first) && !one.second.waiting_since(); });
+  host_worker({}).submit(
+      [this, conninfo = conninfo_, attempt = attempt_](Catalogue&) {
+        return CatalogueWorker::Completion([this, attempt, hosts = each_address(conninfo)] {
+          if (attempt == attempt_) later_primary_.looked_up(hosts, now_.steady);
+        });
+      },
+      [this, attempt = attempt_](const Error&) {
+        if (attempt == attempt_) later_primary_.looked_up(conninfo_.each_host(), now_.steady);  // by their names, until the next time
+      });
+}
+
+void PostgresSource::ask_other_host(const std::string& other) {
   // By what no reconnection changes: one that hangs has a thread of its own for ever, and one alone.
-  CatalogueWorker& worker = host_workers_.try_emplace(conninfo.server() + '/' + conninfo.get("hostaddr"), options_.answer_max).first->second;
-  worker.submit(
-      [this, conninfo, other, attempt = attempt_](Catalogue& side) {
+  host_worker(other).submit(
+      [this, conninfo = later_primary_.conninfo(other), other, attempt = attempt_](Catalogue& side) {
         side.go_to(conninfo);
         return CatalogueWorker::Completion([this, attempt, other, answer = side.read_history()] {
           if (attempt == attempt_) other_host_answered(other, answer);
@@ -286,19 +299,21 @@ void PostgresSource::ask_other_host(std::size_t other) {
       });
 }
 
-void PostgresSource::other_host_answered(std::size_t other, const Result<ServerHistory>& answer) {
+void PostgresSource::other_host_answered(const std::string& other, const Result<ServerHistory>& answer) {
   if (!is_streaming()) return;
   later_primary_.answered(other, answer, now_.steady);
   const auto later = later_primary_.found();
   if (!later) return;
   Conninfo followed;
   stream_.connection().pin_server(followed);
-  to_try_first_ = later->conninfo;
+  try_first(later->conninfo);
   // Not at once again and again, where that one cannot be followed either.
   trouble(Error{ErrorKind::kConnection,
                 fmt::format("{} can be written to and is of timeline {}, but {} is the primary of timeline {}: following that one",
-                            followed.server(), stream_.identity().timeline, later->conninfo.server(), later->history.timeline),
-                fmt::format("{} is an old primary that came back: stop it, or make it a standby, before the application writes there too", followed.server())});
+                            server_and_address(followed), stream_.identity().timeline, server_and_address(later->conninfo),
+                            later->history.timeline),
+                fmt::format("{} is an old primary that came back: stop it, or make it a standby, before the application writes there too",
+                            server_and_address(followed))});
 }
 
 void PostgresSource::read_statistics() {

@@ -283,6 +283,33 @@ TEST_F(TakeOver, APartThatWasLostWhileNobodyWatchedIsPurgedAlone) {
   for (const std::vector<std::string>& parts : second->sink->walked_parts) EXPECT_EQ(parts, (std::vector<std::string>{"0-99", "7000"})) << second->said;
 }
 
+// A death puts a second delete off, since it is counted from the start that follows.
+TEST_F(TakeOver, WhatOwesItsSettleThroughTwoDeathsIsDeletedAtOnce) {
+  rules = "- {table: public.rows, keys: ['row:{id}'], settle: 50s}\n";
+  auto daemon = start();
+  until({daemon.get()}, [&] { return is_ready(*daemon); });
+  commit(1);
+  until({daemon.get()}, [&] { return redis->record->applied.contains("wal") && redis->record->applied.at("wal") >= database.log_end(); });
+  for (int death = 1; death <= 6; ++death) {
+    const std::string writer = redis->record->writer;
+    redis->cache["row:1"] = {{}, false};  // of a reader that began before
+    daemon.reset();
+    daemon = start();
+    until({daemon.get()}, [&] { return redis->record->writer != writer && is_ready(*daemon); });
+    const SteadyTime soon = now.steady + 1s;
+    until({daemon.get()}, [&] { return now.steady >= soon; });
+    EXPECT_EQ(redis->cache.contains("row:1"), death % 2 == 1) << death;
+  }
+  redis->cache["row:1"] = {{}, false};
+  for (int i = 0; i < 4; ++i) {
+    const SteadyTime end = now.steady + 15s;
+    until({daemon.get()}, [&] { return now.steady >= end; });
+  }
+  EXPECT_FALSE(redis->cache.contains("row:1")) << "nobody died: the settle itself";
+  EXPECT_TRUE(all_acknowledged());
+  EXPECT_EQ(observer.gaps, 0);
+}
+
 TEST_F(TakeOver, ARedisThatComesBackWithItsDataIsNoRollback) {
   auto daemon = start();
   until({daemon.get()}, [&] { return is_ready(*daemon); });

@@ -66,6 +66,7 @@ void MasterQuest::begin_confirm() {
   ask_others_first();
   begin();
   is_confirming_ = true;
+  heard_.assign(sentinels_.size(), Heard{});
 }
 
 void MasterQuest::ask_others_first() { std::rotate(sentinels_.begin(), sentinels_.begin() + 1, sentinels_.end()); }
@@ -76,7 +77,13 @@ MasterQuest::Next MasterQuest::answered(const SentinelAnswer& answer) {
     if (!out_of_date_ || out_of_date_->epoch < answer.epoch) out_of_date_ = answer;
     return failed("tells of '" + answer.master->to_string() + "' from before the last failover");
   }
-  if (is_confirming_ && answer.epoch == epoch_ && answer.master != master_) return failed("names '" + answer.master->to_string() + "'");
+  if (is_confirming_ && answer.epoch == epoch_ && answer.master != master_) {
+    const std::string name = answer.master->to_string();
+    heard_[at_] = Heard{Heard::What::kAnother, name};
+    const auto same = std::count_if(heard_.begin(), heard_.end(), [&](const Heard& one) { return one.what == Heard::What::kAnother && one.why == name; });
+    // What was found is one's word against that of more than half of them.
+    if (2 * static_cast<std::size_t>(same) <= sentinels_.size()) return failed("names '" + name + "'");
+  }
   master_ = answer.master;
   epoch_ = answer.epoch;
   std::rotate(sentinels_.begin(), sentinels_.begin() + static_cast<std::ptrdiff_t>(at_), sentinels_.begin() + static_cast<std::ptrdiff_t>(at_) + 1);

@@ -48,7 +48,7 @@ class MasterQuest {
   // A round: each Sentinel is asked once, until one knows. What was found before stays known.
   void begin();
   // A round that confirms what was found: others are asked first. Who names another server without having seen a later failover is passed
-  // over.
+  // over, unless more than half of them name it.
   void begin_confirm();
   // What the one that answered last told is doubted: the next round asks it after all others.
   void ask_others_first();
@@ -77,7 +77,7 @@ class MasterQuest {
  private:
   struct Heard {
     enum class What : std::uint8_t { kNothingYet, kOurs, kAnother, kSilence } what = What::kNothingYet;
-    std::string why = {};  // kSilence
+    std::string why = {};  // kSilence; kAnother of a round that confirms: whom
   };
   Error error(std::string text, const std::vector<std::string>& reasons) const;
 
@@ -89,7 +89,7 @@ class MasterQuest {
   std::uint64_t epoch_ = 0;                   // of master_
   bool is_confirming_ = false;
   std::optional<SentinelAnswer> out_of_date_; // of this round, the best of them
-  std::vector<Heard> heard_;                  // of the watch, by Sentinel
+  std::vector<Heard> heard_;                  // of the watch, or of a round that confirms, by Sentinel
 };
 
 }  // namespace evictd

@@ -106,6 +106,21 @@ TEST(Sentinel, WhatOneTellsIsConfirmedByAnother) {
   EXPECT_EQ(quest.master().host, "new");
 }
 
+// Set up by mistake: no failover made it so, and its server may call itself master.
+TEST(Sentinel, OneAgainstMoreThanHalfOfThemIsNotBelieved) {
+  MasterQuest quest("m", {{"a", 1}, {"b", 2}, {"c", 3}});
+  quest.begin();
+  EXPECT_EQ(quest.answered(answer("another", 0)), Next::kFound);
+  quest.begin_confirm();
+  EXPECT_EQ(quest.answered(answer("x", 0)), Next::kAskNext) << "one of three, as the first";
+  EXPECT_EQ(quest.answered(answer("x", 0)), Next::kFound);
+  EXPECT_EQ(quest.master().host, "x");
+  quest.begin_confirm();
+  EXPECT_EQ(quest.answered(answer("another", 0)), Next::kAskNext);
+  EXPECT_EQ(quest.answered(answer("x", 0)), Next::kFound);
+  EXPECT_EQ(quest.master().host, "x");
+}
+
 TEST(Sentinel, WhenNobodyKnowsEachSaysWhy) {
   MasterQuest quest("m", {{"a", 1}, {"b", 2}});
   quest.begin();
@@ -329,6 +344,22 @@ TEST_F(SentinelSink, ABlockingCallerIsToldByThoseBehindOneThatIsAway) {
     ASSERT_TRUE(master) << master.error().to_string();
     EXPECT_EQ(master->port, servers_[0]->port());
   }
+}
+
+TEST_F(SentinelSink, OneThatNamesAnotherMasterIsOutvotedForTheSinkAndForABlockingCaller) {
+  RedisServer another;
+  RedisOptions made = options();
+  made.sentinels.erase(made.sentinels.begin());
+  sentinels_[0]->client().command({"SENTINEL", "REMOVE", "mymaster"});
+  ASSERT_TRUE(sentinels_[0]->client().command({"SENTINEL", "MONITOR", "mymaster", "127.0.0.1", std::to_string(another.port()), "3"}).is_ok());
+  const auto master = ask_sentinels(made);
+  ASSERT_TRUE(master) << master.error().to_string();
+  EXPECT_EQ(master->port, servers_[0]->port());
+  DrivenSink driven(made);
+  ASSERT_TRUE(driven.until_connected());
+  EXPECT_EQ(driven.journal().last_connected.instance, info(*servers_[0], "run_id"));
+  driven.run(key("k", 10));
+  EXPECT_EQ(info(another, "cmdstat_evalsha"), "");
 }
 
 TEST_F(SentinelSink, ThatNoneOfThemTellsAnythingIsAProblemWhileTheMasterWorks) {
