@@ -40,7 +40,9 @@ void Lane::on_sink_refused(const Error& error) {
 }
 
 bool Lane::owes_what_was_refused() const {
-  return refused_ && (refused_->is_of_record || (!owed_.empty() && *owed_.begin() <= refused_->at));
+  // Whoever takes the source over writes the record.
+  const bool owes_record = refused_ && refused_->is_of_record && ledger().holds();
+  return owes_record || (refused_ && !owed_.empty() && *owed_.begin() <= refused_->at);
 }
 
 void Lane::on_sink_failed(const Error& error) { failure_ = error; }

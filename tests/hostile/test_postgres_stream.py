@@ -1,7 +1,9 @@
 """The replication stream says what the server did not: one bit is flipped on the way. Rows' own texts are left alone:
 nothing but TLS protects those."""
 
+import os
 import random
+import signal
 import threading
 
 import pytest
@@ -204,3 +206,28 @@ def test_the_backlog_of_a_server_whose_clock_is_ahead_is_no_lag_of_0(postgres, c
     oracle.converge(postgres, evictd)
     oracle.assert_true_cache(postgres, cache, at_least=0)
     eventually("it is current", lambda: evictd.metrics().sum("evictd_lag_seconds") == 0)
+
+
+def test_lag_goes_by_the_servers_clock_after_it_was_set_back(postgres, redis, cache, middle, make_evictd):
+    """It was an hour ahead and is set right on the open connection: what is committed from then on is not an hour old."""
+    ahead, is_set_back = [3_600_000_000], threading.Event()
+
+    def tamper(frame):
+        begins = frame[HEADER] == DATA and frame[HEADER + 25:HEADER + 26] == b"B"
+        if begins and is_set_back.is_set():
+            ahead[0] = 0
+        return set_ahead(frame, ahead[0])
+
+    middle.tamper = tamper
+    evictd = make_evictd(postgres_url=f"{postgres.url(port=middle.port)}?sslmode=disable", postgres_more="heartbeat: 1s").start()
+    is_set_back.set()
+    eventually("a message came back by the new clock", lambda: ahead[0] == 0 and evictd.metrics().sum("evictd_heartbeat_age_seconds") < 0.5)
+    os.kill(redis.process.pid, signal.SIGSTOP)
+    try:
+        postgres.execute("update products set price_cents = price_cents + 1 where id = 1")
+        eventually("the change waits for the cache", lambda: evictd.metrics().sum("evictd_lag_seconds") > 0.5)
+        assert evictd.metrics().sum("evictd_lag_seconds") < 600
+    finally:
+        os.kill(redis.process.pid, signal.SIGCONT)
+    oracle.converge(postgres, evictd)
+    assert evictd.metrics().sum("evictd_reconnects_total", peer="postgres") == 0

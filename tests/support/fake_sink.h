@@ -85,6 +85,7 @@ class FakeSink final : public Sink {
   bool server_up = true;
   bool frozen = false;               // takes orders, answers nothing
   bool lacks_replicas = false;       // nobody confirms what is on record
+  bool refuses_records = false;      // in so many words, and the connection with it
   std::size_t confirms_after = 0;    // so many steps later
   std::size_t orders_per_turn = 4;
   std::size_t steps_per_turn = 1;    // beyond 1: slow, most steps do nothing
@@ -168,6 +169,10 @@ class FakeSink final : public Sink {
           handler.on_done(next.number, apply(next.order));
           break;
         case UnderWay::kSave:
+          if (refuses_records) {
+            handler.on_sink_refused(Error{ErrorKind::kConnection, "fake sink: no record is taken", ""});
+            return disconnect(handler);
+          }
           save(next.record);
           handler.on_record_saved(next.number);
           unconfirmed_ = next.number;

@@ -218,6 +218,7 @@ class PostgresSource final : public Source, private PgoutputReceiver {
   WalClaims claims_;
   StreamXids xids_;
   ServerClock clock_;
+  SystemTime commit_time_{};  // of the transaction under way
   std::string impossible_;  // what a begin said that cannot be
   AsStored as_stored_;
   Outage silence_;

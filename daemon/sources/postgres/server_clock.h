@@ -9,7 +9,7 @@
 namespace evictd {
 
 // Each message of the stream says when it was sent. The least that one of a connection took, by both clocks, is how they differ: what
-// took longer waited on its way. (One that is set back meanwhile makes a commit look older, never newer.)
+// took longer waited on its way, or the server's clock was set back, which makes a commit look older until a message of our own is back.
 class ServerClock {
  public:
   void forget() { least_.reset(); }
@@ -19,6 +19,13 @@ class ServerClock {
     if (!is_possible(sent)) return;
     const SystemTime::duration took = ours(now) - sent.time_since_epoch();
     least_ = least_ ? std::min(*least_, took) : took;
+  }
+
+  // A message of our own was emitted at `emitted` or later, committed at `committed` by the server's clock, and is read. It waited for no
+  // longer than that: what the clocks would differ by beyond it is a clock that was set back.
+  void came_back(SystemTime committed, SteadyTime emitted, SteadyTime now) {
+    if (!is_possible(committed) || !least_) return;
+    if (*least_ < ours(emitted) - committed.time_since_epoch()) least_ = ours(now) - committed.time_since_epoch();
   }
 
   // When `time` was by our clock, at most now; none: not known.

@@ -149,7 +149,7 @@ void PostgresSource::on_begin(const BeginMessage& begin) {
   if (!xids_.is_possible(transaction.xid)) {
     impossible_ = fmt::format("transaction {} cannot be: the server is at {}", number(transaction.xid), number(xids_.server_is_at()));
   }
-  transaction.commit_time = begin.commit_time;
+  transaction.commit_time = commit_time_ = begin.commit_time;
   transaction.place = begin.commit_lsn.value;
   transaction.committed_at = clock_.ours_at(begin.commit_time, now_.steady);
   handler_->on_begin(transaction);
@@ -174,7 +174,10 @@ void PostgresSource::on_relation_gone(const Relation& relation) {
 }
 
 void PostgresSource::on_logical_message(std::string_view prefix, std::string_view content) {
-  if (const auto sent = heartbeat_.news(prefix, content)) handler_->on_heartbeat(*sent);
+  const auto sent = heartbeat_.news(prefix, content);
+  if (!sent) return;
+  clock_.came_back(commit_time_, *sent, now_.steady);
+  handler_->on_heartbeat(*sent);
 }
 
 void PostgresSource::deliver_snapshots() {

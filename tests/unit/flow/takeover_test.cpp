@@ -2,9 +2,12 @@
 // over.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "daemon/flow/flow.h"
 #include "tests/support/fake_database.h"
@@ -231,6 +234,26 @@ TEST_F(TakeOver, AStandbyNeverWritesTheRecord) {
   const auto begin = now.steady;
   until({second.get()}, [&] { return now.steady - begin > 15s; });
   EXPECT_EQ(redis->record->source_identity, "of the first");
+}
+
+// What the cache refused was the record, which is the other one's to write now: a standby that owes nothing lacks nothing.
+TEST_F(TakeOver, AStandbyDoesNotWaitForARecordThatWasRefused) {
+  auto first = start();
+  until({first.get()}, [&] { return is_ready(*first); });
+  first->sink->refuses_records = true;
+  commit(1);
+  const auto says = [&](std::string_view what) {
+    const std::vector<std::string> reasons = first->flow->status().not_ready;
+    return std::any_of(reasons.begin(), reasons.end(), [&](const std::string& reason) { return reason.find(what) != std::string::npos; });
+  };
+  until({first.get()}, [&] { return says("no record is taken"); });
+  slot->holder = nullptr;
+  auto second = start();
+  until({second.get()}, [&] { return is_ready(*second); });
+  until({first.get(), second.get()}, [&] { return stands_by(*first) && first->sink->connected(); });
+  first->sink->refuses_records = false;
+  until({first.get(), second.get()}, [&] { return first->flow->status().not_ready.size() == 1; });
+  EXPECT_TRUE(says("standby"));
 }
 
 TEST_F(TakeOver, ARedisOfEarlierIsTheActiveOnesToRepair) {

@@ -44,6 +44,25 @@ TEST(ServerClock, AMessageThatTookLessIsBelieved) {
   EXPECT_EQ(clock.ours_at(dated(101s), at(8s)), at(8s));
 }
 
+// Else every commit would look an hour old, and lag with it, for as long as the connection lasts.
+TEST(ServerClock, AClockThatWasSetBackIsKnownBySomethingOfOurOwnThatCameBack) {
+  ServerClock clock;
+  clock.heard(dated(100h), at(7s));
+  clock.heard(dated(99h + 1s), at(8s));
+  clock.came_back(dated(99h + 2s), at(9s), at(9s + 20ms));
+  EXPECT_EQ(clock.ours_at(dated(99h + 2s), at(10s)), at(9s + 20ms));
+  clock.heard(dated(99h + 3s), at(10s + 1ms));
+  EXPECT_EQ(clock.ours_at(dated(99h + 3s), at(11s)), at(10s + 1ms));
+}
+
+TEST(ServerClock, SomethingOfOurOwnThatTookLongChangesNothing) {
+  ServerClock clock;
+  clock.heard(dated(100s), at(7s));
+  clock.came_back(dated(101s), at(8s), at(90s));
+  clock.came_back(dated(101s), SteadyTime::min(), at(90s));  // so long that nobody knows
+  EXPECT_EQ(clock.ours_at(dated(101s), at(90s)), at(8s));
+}
+
 TEST(ServerClock, NothingIsInTheFuture) {
   ServerClock clock;
   clock.heard(dated(100s), at(7s));
@@ -56,6 +75,7 @@ TEST(ServerClock, DatesThatAreMadeUpOverflowNothing) {
     for (const SystemTime committed : dates) {
       ServerClock clock;
       clock.heard(sent, at(7s));
+      clock.came_back(committed, at(6s), at(7s));
       if (const auto ours = clock.ours_at(committed, at(7s))) {
         EXPECT_LE(*ours, at(7s));
       }
