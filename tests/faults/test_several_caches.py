@@ -443,6 +443,23 @@ def test_a_cache_that_was_away_when_the_database_was_set_back_is_purged_by_what_
     caches.converge(at_least=0)
 
 
+def test_the_purge_command_goes_from_cache_to_cache_as_they_are_filled_and_past_one_that_is_away(caches):
+    """What is deleted before it is gone from where it is filled from comes back."""
+    caches.add("near")
+    caches.servers = {name: caches.servers[name] for name in ("near", "b", "a")}
+    evictd = caches.start(near={"after": "[a]"})
+    oracle.converge(caches.postgres, evictd)
+    caches.servers["b"].stop()
+    for more in ([], ["--where", "id < 3"]):
+        caches.fill("product:1", "product:2", names=["a", "near"])
+        done = evictd.command("purge", "--table", "products", *more)
+        said = [line for line in done.stdout.splitlines() if line.startswith("cache ")]
+        assert said == ["cache 'b'", "cache 'a'", "cache 'near'"], done.stdout
+        assert done.returncode == 1 and "cache 'b': gave up" in done.stderr and "purge again when this one can be" in done.stderr, done.stderr
+        for name in ("a", "near"):
+            assert not caches.clients[name].exists("product:1", "product:2")
+
+
 def test_all_of_it_under_load(caches, seed):
     """One cache after the other stands still, dies and is parked, while the shop reads and writes in a; at the end each
     tells the truth."""
