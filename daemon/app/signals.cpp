@@ -73,6 +73,7 @@ std::optional<Signal> Signals::next() {
   }
   if (info.ssi_signo == SIGHUP && hangup_ == Hangup::kReloads) return Signal::kReload;
   (void)eventfd_write(stopped_, 1);
+  has_stopped_ = true;
   return Signal::kStop;
 }
 

@@ -24,11 +24,14 @@ class Signals {
 
   int descriptor() const { return descriptor_; }
 
+  // next() has returned kStop.
+  bool has_stopped() const { return has_stopped_; }
   // The next signal that has arrived, if any. Never blocks.
   std::optional<Signal> next();
 
  private:
   Hangup hangup_;
+  bool has_stopped_ = false;
   int descriptor_ = -1;
   int stopped_ = -1;  // an eventfd: next() has returned kStop
   int stop_ = -1;     // an epoll on both: readable from when kStop has arrived, and for good

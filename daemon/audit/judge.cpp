@@ -195,11 +195,24 @@ Judgement judge_content(const RuleInfo& rule, std::string_view value, const Audi
   return suspect(fmt::format("it is not the JSON that {} answers with", whose));
 }
 
+namespace {
+
+// Such a tag's invalidation leaves the value where it is, and readers, who ask for the tag, are not given it.
+bool may_be_under_lazy_tags(const RuleInfo& rule, const AuditAnswer& answer) {
+  if (rule.tags_mode == TagsMode::kLazy) return true;
+  return rule.audit.is_of_refresh && std::find(answer.columns.begin(), answer.columns.end(), "lazy_tags") != answer.columns.end();
+}
+
+}  // namespace
+
 Judgement judge(const RuleInfo& rule, const Presence& presence, std::int64_t filled_since, const AuditFacts& facts,
                 JsonReader& json) {
   if (!presence.problem.empty()) return unknown(presence.problem);
+  if (facts.has_query && !facts.answer) return unknown(facts.problem);
   if (facts.has_query) {
-    return facts.answer ? judge_content(rule, presence.value, *facts.answer, json) : unknown(facts.problem);
+    Judgement judgement = judge_content(rule, presence.value, *facts.answer, json);
+    if (judgement.verdict != AuditVerdict::kSuspect || !may_be_under_lazy_tags(rule, *facts.answer)) return judgement;
+    return unknown(judgement.reason + "; but a lazy tag may keep it from readers, and which tags it has is known to them alone");
   }
   if (!facts.problem.empty()) return unknown(facts.problem);
   Judgement judgement = judge_marker(rule, presence.marker, filled_since, facts);

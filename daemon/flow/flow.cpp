@@ -36,6 +36,9 @@ constexpr auto kLateMin = 10s;
 // where that is less.
 constexpr std::int64_t kSafeWalMin = 64LL * 1024 * 1024;
 
+// The gap of those who stand behind a cache that was repaired.
+std::string gap_behind(const Lane& lane) { return "after_" + lane.name(); }
+
 bool nearly_lost(const SourceStatus& source) {
   if (!source.slot_safe_wal_bytes) return false;
   const std::int64_t safe = *source.slot_safe_wal_bytes;
@@ -62,6 +65,7 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
           {std::make_unique<Lane>(std::move(spec), source_, observer_, std::move(events), options_, rules_), {}, {}, {}, {}});
     }
     for (Entry& entry : lanes_) {
+      if (lanes_.size() > 1) entry.lane->set_beside_others();
       for (const std::string& name : entry.lane->spec().after) {
         for (Entry& other : lanes_) {
           if (other.lane->name() != name) continue;
@@ -149,6 +153,8 @@ class Flow::Impl final : public SourceHandler, private IntakeOut, private Lookup
   void tell_parked();
   void judge();
   void watch_lanes();
+  void tell_all();
+  bool is_told_to_others(const Entry& entry) const;
   void ask_for_redelivery();
   void park_late_ones();
   void acknowledge();
@@ -240,6 +246,7 @@ void Flow::Impl::step(Now now) {
   if (!batch_should_wait()) intake_.close(now);
   open_gates();
   for (Entry& entry : lanes_) entry.lane->work(now, surroundings());
+  tell_all();
   if (stage_ == Stage::kJudging) judge();
   watch_lanes();
   tell_parked();  // of the next batch it is taken for granted
@@ -552,15 +559,37 @@ void Flow::Impl::watch_lanes() {
     if (lane.take_wants_redelivery()) redelivery_wanted_ = true;
     if (lane.take_repaired()) {
       // What stands behind it may have been filled again from what was stale here.
-      for (Entry& behind : lanes_) {
-        if (std::find(behind.after.begin(), behind.after.end(), &lane) != behind.after.end()) {
-          behind.lane->purge_after("after_" + lane.name(), now_);
-        }
-      }
+      for (const auto& [behind, place] : entry.behind) behind->purge_after(gap_behind(lane), now_);
     }
+    if (!lane.repaired_gaps().empty() && is_told_to_others(entry)) lane.close_repaired_gaps();
   }
   park_late_ones();
   ask_for_redelivery();
+}
+
+// What one cache's record proves of the source's history.
+void Flow::Impl::tell_all() {
+  for (Entry& entry : lanes_) {
+    const auto told = entry.lane->take_for_all();
+    if (!told) continue;
+    for (Entry& other : lanes_) {
+      if (&other != &entry) other.lane->hear(*told, now_);
+    }
+  }
+}
+
+// Each has on record what the repaired gaps of this one mean for it. Whoever is parked is purged when it returns, whatever it missed.
+bool Flow::Impl::is_told_to_others(const Entry& entry) const {
+  for (const auto& [behind, place] : entry.behind) {
+    if (behind->has_untold(gap_behind(*entry.lane))) return false;
+  }
+  for (const std::string& gap : entry.lane->repaired_gaps()) {
+    if (!concerns_every_cache(gap)) continue;
+    for (const Entry& other : lanes_) {
+      if (&other != &entry && other.lane->has_untold(gap)) return false;
+    }
+  }
+  return true;
 }
 
 // A cache that fell behind, or came back as another process, needs what it has not on record once more. The others know

@@ -175,6 +175,13 @@ class Lane final : private SinkHandler {
   const std::optional<Error>& failure() const { return failure_; }
   // Repairs that became over since the last call: whoever stands behind this lane has to be purged again.
   bool take_repaired() { return keeper_.take_repaired(); }
+  // See RecordKeeper::set_beside_others().
+  void set_beside_others() { keeper_.set_beside_others(); }
+  const std::set<std::string>& repaired_gaps() const { return keeper_.repaired_gaps(); }
+  void close_repaired_gaps() { keeper_.close_repaired_gaps(); }
+  std::optional<RecordKeeper::ForAll> take_for_all() { return keeper_.take_for_all(); }
+  void hear(const RecordKeeper::ForAll& told, Now now);
+  bool has_untold(const std::string& gap) const { return !is_parked_ && keeper_.has_untold(gap); }
   void purge_after(const std::string& reason, Now now);
 
  private:

@@ -102,6 +102,11 @@ void Lane::purge_after(const std::string& reason, Now now) {
   keeper_.open_repair({reason, {}, false, false});
 }
 
+void Lane::hear(const RecordKeeper::ForAll& told, Now now) {
+  now_ = now;
+  if (!is_parked_) keeper_.hear(told);
+}
+
 void Lane::snapshot(const Snapshot& snapshot, Now now) {
   now_ = now;
   keeper_.snapshot(snapshot);

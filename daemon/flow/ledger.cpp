@@ -47,6 +47,7 @@ Ledger::Ledger(std::string writer, std::chrono::milliseconds interval, bool is_s
 Ledger::Found Ledger::found(const std::optional<Record>& stored, bool is_same_process) {
   const bool was_known = std::exchange(is_known_, true);
   if (stored && !stored->gaps.empty()) may_follow_another_history_ = true;  // why, nobody knows any more
+  stored_gaps_ = stored ? stored->gaps : std::set<std::string>();
   on_record_ = stored ? OnRecord{stored->epoch, stored->source_instance, stored->acknowledged, stored->applied} : OnRecord{};
   std::optional<Written> written;
   if (stored) written = Written{stored->writer, stored->sequence};
@@ -123,17 +124,7 @@ std::vector<Gap> Ledger::judge(const SourceFacts& facts) const {
     return {{"source_changed",
              fmt::format("expected database and slot '{}', got '{}'", record_.source_identity, facts.identity), {}}};
   }
-  for (const auto& [stream, end] : facts.ends) {
-    std::uint64_t known = 0;
-    for (const auto* positions : {&record_.acknowledged, &record_.committed}) {
-      if (const auto found = positions->find(stream); found != positions->end()) known = std::max(known, found->second);
-    }
-    if (known <= end) continue;
-    return {{"epoch_changed",
-             fmt::format("the server's log ends at {}, and this cache has on record what was at {}: it was set back to an earlier moment", end,
-                         known),
-             {}}};
-  }
+  if (std::optional<Gap> gap = set_back(facts)) return {std::move(*gap)};
   for (const auto& [stream, confirmed] : facts.confirmed) {
     const auto known = record_.acknowledged.find(stream);
     if (known == record_.acknowledged.end() || confirmed <= known->second) continue;
@@ -144,6 +135,21 @@ std::vector<Gap> Ledger::judge(const SourceFacts& facts) const {
   }
   judge_tables(record_, facts, gaps);
   return gaps;
+}
+
+std::optional<Gap> Ledger::set_back(const SourceFacts& facts) const {
+  if (!facts.has_history || record_.epoch.empty() || record_.epoch != facts.epoch || record_.source_identity != facts.identity) return std::nullopt;
+  for (const auto& [stream, end] : facts.ends) {
+    std::uint64_t known = 0;
+    for (const auto* positions : {&record_.acknowledged, &record_.committed}) {
+      if (const auto found = positions->find(stream); found != positions->end()) known = std::max(known, found->second);
+    }
+    if (known <= end) continue;
+    return Gap{"epoch_changed",
+               fmt::format("the server's log ends at {}, and this cache has on record what was at {}: it was set back to an earlier moment", end, known),
+               {}};
+  }
+  return std::nullopt;
 }
 
 std::vector<std::string> Ledger::changed_rules(const std::map<std::string, std::uint64_t>& rules) const {
@@ -355,6 +361,7 @@ const Record& Ledger::take(SteadyTime now) {
   }
   applied_taken_ = applied_;
   under_way_positions_ = done_;
+  under_way_gaps_ = record_.gaps;
   under_way_ = ++sent_;
   record_.writer = writer_;
   record_.sequence = sent_;
@@ -366,6 +373,7 @@ const Record& Ledger::take(SteadyTime now) {
 void Ledger::stored(std::uint64_t sequence) {
   if (sequence != under_way_ || sequence == 0) return;
   stored_ = unsure_after_ = sequence;
+  stored_gaps_ = under_way_gaps_;
   last_ = Written{writer_, sequence};
   under_way_ = 0;
   // Whoever has the newest has all before it: those in between need not be known.

@@ -68,6 +68,9 @@ class Ledger {
   // What this cache has missed, or may have. Sorted out: at most one gap that concerns all tables, else those of tables.
   // REQUIRES: is_known().
   std::vector<Gap> judge(const SourceFacts& facts) const;
+  // The part of it that this record happens to prove, and that concerns every cache, whatever their own records say: the server was set
+  // back to an earlier moment, and what others hold of the stretch that is gone may have been read before they had heard of it.
+  std::optional<Gap> set_back(const SourceFacts& facts) const;
   // Tables whose rules are others than on record, "schema.table"; `rules`: as Record::rules. Empty at a first start.
   std::vector<std::string> changed_rules(const std::map<std::string, std::uint64_t>& rules) const;
   // New rules are in force: their digests go on record (with the gap that purges what they match).
@@ -125,6 +128,8 @@ class Ledger {
   void open_gap(const std::string& reason);
   void close_gap(const std::string& reason);
   const std::set<std::string>& gaps() const { return record_.gaps; }
+  // This gap is open, and no record that is known to be stored names it: whoever comes after this process would not know of it.
+  bool is_untold(const std::string& gap) const { return record_.gaps.contains(gap) && !stored_gaps_.contains(gap); }
   // True when every gap opened so far is in a stored record.
   bool gaps_are_stored() const { return record_.gaps.empty() || stored_ >= gap_first_in_; }
 
@@ -178,6 +183,8 @@ class Ledger {
   std::uint64_t as_good_from_ = 0;  // older ones of ours than this are never as good as the last
   std::uint64_t gap_first_in_ = 0;
   std::uint64_t stream_first_in_ = 0;
+  std::set<std::string> stored_gaps_;      // of the last record known to be stored
+  std::set<std::string> under_way_gaps_;
   SteadyTime written_at_ = SteadyTime::min();
 
   struct Done {

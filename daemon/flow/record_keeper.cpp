@@ -47,6 +47,7 @@ void RecordKeeper::watch_evictions() {
   if (std::exchange(is_losing_keys_, spec_.sink->is_losing_keys()) == is_losing_keys_) return;
   if (is_losing_keys_) {
     ledger_.open_gap(kEvictedGap);
+    repaired_gaps_.erase(kEvictedGap);
     if (judging_ == Judging::kDone) ledger_.hold();
     if (const auto problem = spec_.sink->status().problem) events_.error(*problem);
     return;
@@ -68,7 +69,7 @@ void RecordKeeper::found_on_connection(const SinkConnected& connected, bool is_a
     const std::set<std::string> dropped = knew ? repairs_.drop_unbegun() : std::set<std::string>();
     if (is_another_process || ledger_.fell_back()) {
       forget_unrecorded();
-      repairs_.begin_again(now_.steady);
+      begin_repairs_again();
       if (streaming_) wants_redelivery_ = true;
     }
     note_what_is_left(found, dropped);
@@ -86,7 +87,7 @@ void RecordKeeper::found_on_connection(const SinkConnected& connected, bool is_a
       // What is on record was done before it, so it is done; what came later may be lost with the process.
       if (is_another_process) {
         forget_unrecorded();
-        repairs_.begin_again(now_.steady);
+        begin_repairs_again();
         wants_redelivery_ = true;
       }
       break;
@@ -107,6 +108,12 @@ void RecordKeeper::found_on_connection(const SinkConnected& connected, bool is_a
       break;
   }
   if (found != Ledger::Found::kRolledBack && found != Ledger::Found::kAnothers) repair_lost_parts(false);
+}
+
+// What was purged for them may be undone.
+void RecordKeeper::begin_repairs_again() {
+  repairs_.begin_again(now_.steady);
+  for (const std::string& reason : std::set<std::string>(repaired_gaps_)) open_repair({reason, {}, false, false});
 }
 
 // A part of the cache lacks what the others have on record: it alone is purged.
@@ -172,6 +179,7 @@ void RecordKeeper::judge_now() {
     }
     open_repair({gap.reason, gap.tables, !gap.is_expected, true});
   }
+  if (const auto gap = ledger_.set_back(facts)) for_all_ = ForAll{gap->reason, true};
   // Nobody held the source when the cache lost what came after.
   if (ledger_.fell_back() && !repairs_.reasons(true).contains(kRollbackGap)) {
     events_.error(fmt::format("gap ({}): the cache came back with older data than it had", kRollbackGap),
@@ -180,10 +188,14 @@ void RecordKeeper::judge_now() {
   }
   const std::set<std::string> anothers = std::exchange(anothers_gaps_, {});
   for (const std::string& reason : inherited) {
-    if (repairs_.reasons(true).contains(reason) && !anothers.contains(reason)) continue;
+    if ((repairs_.reasons(true).contains(reason) || repaired_gaps_.contains(reason)) && !anothers.contains(reason)) continue;
     if (is_losing_keys_ && reason == kEvictedGap) continue;  // not over
     events_.warning(fmt::format("a gap was not repaired by whoever held the source before: {}", reason));
+    if (concerns_every_cache(reason) && !for_all_) for_all_ = ForAll{reason, false};
     open_repair({reason, {}, true, true});
+  }
+  for (const std::string& reason : std::exchange(heard_, {})) {
+    if (!repairs_.is_to_begin(reason)) repair_what_another_knows(reason, true);
   }
   repair_lost_parts(true);
   // A gap must be on record before the source does what would hide it.
@@ -300,6 +312,7 @@ void RecordKeeper::open_repair(Repairs::Wanted wanted) {
                            wanted.tables.empty() ? "all tables" : fmt::format("'{}'", fmt::join(wanted.tables, "', '")),
                            wanted.reason));
   ledger_.open_gap(wanted.reason);
+  repaired_gaps_.erase(wanted.reason);  // its own end closes it
   // Judged: it is ours to write, and the source waits until it is on record.
   if (judging_ == Judging::kDone) ledger_.hold();
   repairs_.open(std::move(wanted), now_.steady);
@@ -336,8 +349,31 @@ void RecordKeeper::tell_repaired() {
     has_repaired_ = true;
   }
   for (const std::string& reason : repairs_.take_closed()) {
-    if (!is_losing_keys_ || reason != kEvictedGap) ledger_.close_gap(reason);
+    if (is_losing_keys_ && reason == kEvictedGap) continue;
+    if (is_beside_others_) {
+      repaired_gaps_.insert(reason);
+    } else {
+      ledger_.close_gap(reason);
+    }
   }
+}
+
+void RecordKeeper::hear(const ForAll& told) {
+  if (judging_ == Judging::kReading) {
+    heard_.insert(told.gap);  // it may find the same by itself
+  } else if (told.is_new ? !repairs_.is_to_begin(told.gap) : !ledger_.gaps().contains(told.gap)) {
+    repair_what_another_knows(told.gap, false);
+  }
+}
+
+void RecordKeeper::repair_what_another_knows(const std::string& reason, bool after_connect) {
+  events_.error(fmt::format("gap in the change stream ({}): another cache's record tells of it", reason),
+                "the cached values it may have touched are purged now; evictd reports ready when that is done");
+  open_repair({reason, {}, true, after_connect});
+}
+
+void RecordKeeper::close_repaired_gaps() {
+  for (const std::string& reason : std::exchange(repaired_gaps_, {})) ledger_.close_gap(reason);
 }
 
 void RecordKeeper::walk_done(const Outcome& outcome) {

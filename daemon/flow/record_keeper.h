@@ -32,6 +32,9 @@
 
 namespace evictd {
 
+// A gap of the source's history that is found once: nothing but a record names it afterwards.
+inline bool concerns_every_cache(const std::string& gap) { return gap == "epoch_changed" || gap == "stream_incomplete"; }
+
 class RecordKeeper {
  public:
   // What a lane needs to know of the source and of the intake at each step.
@@ -95,6 +98,21 @@ class RecordKeeper {
   std::set<std::string> gap_reasons() const;
   // Judged in a connection that goes on, and purged: the cache lacks nothing but what is in hand.
   bool is_whole() const { return streaming_ && judging_ == Judging::kDone && repairs_.reasons(false).empty(); }
+  // There are other caches: a gap that is repaired here stays on record until they have on theirs what it means for them, or
+  // nobody would know of it after a kill.
+  void set_beside_others() { is_beside_others_ = true; }
+  const std::set<std::string>& repaired_gaps() const { return repaired_gaps_; }
+  void close_repaired_gaps();
+  // The reason of a gap that this cache's record tells, and that concerns every cache.
+  struct ForAll {
+    std::string gap;
+    bool is_new = true;  // false: left by whoever held the source before, who may have told the others
+  };
+  std::optional<ForAll> take_for_all() { return std::exchange(for_all_, std::nullopt); }
+  // What another cache's record has told.
+  void hear(const ForAll& told);
+  // The cache has a gap that nobody would know of after a kill.
+  bool has_untold(const std::string& gap) const { return heard_.contains(gap) || ledger_.is_untold(gap); }
   // When there is something to do by the clock alone; max(): never.
   SteadyTime wake_at(bool is_hurried) const;
 
@@ -112,6 +130,8 @@ class RecordKeeper {
   void judge_now();
   void repair_lost_parts(bool after_connect);
   void forget_unrecorded();
+  void begin_repairs_again();
+  void repair_what_another_knows(const std::string& reason, bool after_connect);
   void purge_changed_rules();
   void remember_changed_rules(const std::map<std::string, std::uint64_t>& before);
   std::chrono::milliseconds cache_time() const;
@@ -130,6 +150,10 @@ class RecordKeeper {
   Prefix prefix_;
   Repairs repairs_;
   bool has_repaired_ = false;
+  bool is_beside_others_ = false;
+  std::set<std::string> repaired_gaps_;  // still on record, see set_beside_others()
+  std::optional<ForAll> for_all_;
+  std::set<std::string> heard_;  // from other caches' records, while our own is read
   bool wants_redelivery_ = false;
 
   // The cache.

@@ -1,13 +1,17 @@
 """Several caches behind one evictd: each has its own progress, record, repairs and lag, and none waits for another
 (G9). PostgreSQL and every Redis are real; a fault of one is shown by what happens in the others."""
 
+import os
+import shutil
 import signal
+import subprocess
 
 import pytest
 import scenarios
 from harness import cluster as clusters
 from harness import oracle, shop
 from harness.load import Load
+from harness.proxy import Proxy
 from harness.waiting import eventually
 
 # What is asked of a cache that goes on while another one stands: it must not take as long as anything that might end the
@@ -22,6 +26,7 @@ class Caches:
         self.postgres = postgres
         self.servers = {}
         self.clients = {}
+        self.ways = {}  # proxies of evictd's own to some of them
         self.evictd = None
         self._make_redis = make_redis
         self._make_evictd = make_evictd
@@ -39,7 +44,8 @@ class Caches:
             own = dict(settings.get(name, {}))
             redis_more = "".join(f"\n      {line}" for line in own.pop("redis", "").splitlines())
             lines = "".join(f"\n    {key}: {value}" for key, value in own.items())
-            texts[name] = f"  {name}:\n    redis:\n      url: {server.url()}{redis_more}{lines}\n"
+            url = server.url(port=self.ways[name].port) if name in self.ways else server.url()
+            texts[name] = f"  {name}:\n    redis:\n      url: {url}{redis_more}{lines}\n"
         self.evictd = self._make_evictd(rules=rules, caches="".join(texts.values()))
         self.evictd.start(ready=ready)
         return self.evictd
@@ -80,6 +86,16 @@ class Caches:
             self.change(product)
             self.gone(name, f"product:{product}")
 
+    def record_gets_past_now(self, name):
+        """It says that a transaction which ends behind the log's end of now is applied."""
+        now = self.postgres.value("select (pg_current_wal_lsn() - '0/0')::bigint")
+        self.change(100)
+
+        def is_past():
+            words = [line.split() for line in self.clients[name].get("evictd:record:evictd").decode().splitlines()]
+            return max(int(line[1]) for line in words if line[0] in ("committed", "acknowledged")) > now
+        eventually(f"the record of '{name}' is past {now}", is_past, 30)
+
     def is_parked(self, name):
         return self.metric("evictd_parked", name) == 1
 
@@ -91,6 +107,13 @@ def caches(postgres, make_redis, make_evictd):
         # With its data on disk: what a restart brings back is what it had.
         made.add(name, "--appendonly", "yes", "--appendfsync", "always")
     return made
+
+
+@pytest.fixture
+def way_to_b(caches):
+    caches.ways["b"] = Proxy(caches.servers["b"].port)
+    yield caches.ways["b"]
+    caches.ways["b"].stop()
 
 
 def stopped(server):
@@ -353,6 +376,89 @@ def test_what_stands_behind_a_repaired_cache_is_purged_after_it(caches):
     assert caches.has("b", "product:2")
     caches.fill("product:3")
     caches.converge()
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_what_stands_behind_a_repaired_cache_is_purged_after_it_although_evictd_was_started_anew(caches, how):
+    """It was away when 'a' was repaired, so its own record does not say that it has to be."""
+    caches.add("near", "--appendonly", "yes")
+    evictd = caches.start(near={"after": "[a]"})
+    caches.fill("product:1", "product:2")
+    oracle.converge(caches.postgres, evictd)
+    stopped(caches.servers["near"])
+    eventually("near is away", lambda: caches.metric("evictd_redis_connected", "near") == 0 or evictd.http("/readyz")[0] == 503, 30)
+    caches.clients["a"].flushall()
+    eventually("a is repaired", lambda: "cache 'a': repaired: redis_rollback" in evictd.log_text(), 30)
+    eventually("what else a has to say is on record", lambda: b"acknowledged" in (caches.clients["a"].get("evictd:record:evictd") or b""), 30)
+    if how == "killed":
+        evictd.kill()
+    else:
+        evictd.stop()
+    goes_on(caches.servers["near"])
+    evictd.start()
+    caches.gone("near", "product:2")
+    oracle.converge(caches.postgres, evictd)
+    assert caches.has("b", "product:2")
+    # Nothing of it is left on record, and another start purges nothing.
+    caches.fill("product:2", "product:3")
+    oracle.converge(caches.postgres, evictd)
+    eventually("a's record has no gap", lambda: b"\ngap " not in caches.clients["a"].get("evictd:record:evictd"), 30)
+    evictd.kill()
+    evictd.start()
+    oracle.converge(caches.postgres, evictd)
+    for name in ("a", "b", "near"):
+        assert caches.has(name, "product:2", "product:3")
+
+
+@pytest.mark.parametrize("how", ["followed on", "killed"])
+def test_a_cache_that_was_away_when_the_database_was_set_back_is_purged_by_what_another_knows(caches, way_to_b, how):
+    """Its own record is older than the moment that the database is at now. Readers reached it all the same, and filled it with what is gone."""
+    postgres, evictd = caches.postgres, caches.start()
+    oracle.converge(postgres, evictd)
+    way_to_b.tell("refuse")
+    eventually("b is away", lambda: caches.metric("evictd_redis_connected", "b") == 0, 30)
+    caches.change(1)
+    postgres.stop()
+    subprocess.run(["cp", "-a", postgres.data, f"{postgres.folder}/kept"], check=True)
+    postgres.start()
+    caches.change(2)
+    caches.fill("product:2")
+    caches.gone("a", "product:2")
+    caches.fill("product:2")
+    caches.record_gets_past_now("a")
+    if how == "killed":
+        evictd.kill()
+    postgres.stop("immediate")
+    shutil.rmtree(postgres.data)
+    os.rename(f"{postgres.folder}/kept", postgres.data)
+    postgres.start()
+    if how == "killed":
+        evictd.start(ready=False)
+    eventually("a is repaired", lambda: "cache 'a': repaired: epoch_changed" in evictd.log_text(), 60)
+    caches.gone("a", "product:2")
+    if how == "killed":
+        evictd.kill()
+        evictd.start(ready=False)
+    way_to_b.tell("pass")
+    evictd.wait_until_ready()
+    caches.converge(at_least=0)
+
+
+def test_the_purge_command_goes_from_cache_to_cache_as_they_are_filled_and_past_one_that_is_away(caches):
+    """What is deleted before it is gone from where it is filled from comes back."""
+    caches.add("near")
+    caches.servers = {name: caches.servers[name] for name in ("near", "b", "a")}
+    evictd = caches.start(near={"after": "[a]"})
+    oracle.converge(caches.postgres, evictd)
+    caches.servers["b"].stop()
+    for more in ([], ["--where", "id < 3"]):
+        caches.fill("product:1", "product:2", names=["a", "near"])
+        done = evictd.command("purge", "--table", "products", *more)
+        said = [line for line in done.stdout.splitlines() if line.startswith("cache ")]
+        assert said == ["cache 'b'", "cache 'a'", "cache 'near'"], done.stdout
+        assert done.returncode == 1 and "cache 'b': gave up" in done.stderr and "purge again when this one can be" in done.stderr, done.stderr
+        for name in ("a", "near"):
+            assert not caches.clients[name].exists("product:1", "product:2")
 
 
 def test_all_of_it_under_load(caches, seed):

@@ -160,7 +160,8 @@ int audit_command(const CommandLine& request) {
   const std::uint64_t samples = request.samples ? *request.samples : request.time ? UINT64_MAX : kSamplesDefault;
   int exit = kExitDone;
   std::optional<Error> failure;
-  for (const CacheSettings& cache : (*config)->caches) {
+  for (const CacheSettings* next : in_order_of_filling(**config)) {
+    const CacheSettings& cache = *next;
     if (cache.edge) continue;  // it has no values to look at
     const std::vector<bool> acts = rules_of(*rules, request.rule, cache.name);
     if (std::find(acts.begin(), acts.end(), true) == acts.end()) continue;

@@ -307,6 +307,24 @@ void print_rows_outcome(const RuleInfo& rule, Target target, const Counts& count
   }
 }
 
+// A cache that is away is no reason to leave the others stale.
+class CacheErrors {
+ public:
+  explicit CacheErrors(const Config& config) : is_one_of_several_(config.caches.size() > 1) {}
+  void add(const CacheSettings& cache, Error error) {
+    if (is_one_of_several_) {
+      error.text = fmt::format("cache '{}': {}", cache.name, error.text);
+      error.hint += fmt::format("{}the other caches are purged all the same; purge again when this one can be", error.hint.empty() ? "" : "; ");
+    }
+    exit_ = std::max(exit_, report(error));
+  }
+  int exit() const { return exit_; }
+
+ private:
+  const bool is_one_of_several_;
+  int exit_ = kExitDone;
+};
+
 // The keys of rows that are in the tables now.
 int purge_rows(const CommandLine& request, const Config& config, const std::shared_ptr<const RuleSet>& shared_rules) {
   const RuleSet& rules = *shared_rules;
@@ -334,7 +352,9 @@ int purge_rows(const CommandLine& request, const Config& config, const std::shar
   const std::vector<RowKeys::Batch> batches = keys.take_batches();
   const Xid floor = floor_now(config);
   Signals signals;
-  for (const CacheSettings& cache : config.caches) {
+  CacheErrors errors(config);
+  for (const CacheSettings* next : in_order_of_filling(config)) {
+    const CacheSettings& cache = *next;
     std::vector<Order> orders;
     std::vector<PatternRef> refs;
     for (const auto& [number, pattern] : keys.patterns()) {
@@ -365,9 +385,10 @@ int purge_rows(const CommandLine& request, const Config& config, const std::shar
       sum.absent += outcome.absent;
     });
     for (const auto& [about, counts] : sums) print_rows_outcome(*about.first, about.second, counts);
-    if (!done) return report(done.error());
+    if (!done) errors.add(cache, done.error());
+    if (signals.has_stopped()) break;
   }
-  return kExitDone;
+  return errors.exit();
 }
 
 }  // namespace
@@ -384,7 +405,9 @@ int purge_command(const CommandLine& request) {
   if (!patterns) return report(patterns.error());
   const Xid floor = floor_now(**config);
   Signals signals;
-  for (const CacheSettings& cache : (*config)->caches) {
+  CacheErrors errors(**config);
+  for (const CacheSettings* next : in_order_of_filling(**config)) {
+    const CacheSettings& cache = *next;
     const Patterns refs = patterns_in(*patterns, cache);
     if (refs.empty()) continue;
     Result<std::unique_ptr<Sink>> sink = make_sink(**config, cache);
@@ -395,9 +418,10 @@ int purge_command(const CommandLine& request) {
     const Result<void> done = run_on_sink(**sink, orders, signals, [&](std::size_t index, const Outcome& outcome) {
       print_outcome(*refs[index].pattern, outcome);
     });
-    if (!done) return report(done.error());
+    if (!done) errors.add(cache, done.error());
+    if (signals.has_stopped()) break;
   }
-  return kExitDone;
+  return errors.exit();
 }
 
 }  // namespace evictd

@@ -174,6 +174,21 @@ Result<std::unique_ptr<Sink>> make_sink(const Config& config, const CacheSetting
   return make_http_sink(edge_options(cache), std::move(*store));
 }
 
+std::vector<const CacheSettings*> in_order_of_filling(const Config& config) {
+  std::vector<const CacheSettings*> order;
+  const auto is_placed = [&](const std::string& name) {
+    return std::any_of(order.begin(), order.end(), [&](const CacheSettings* placed) { return placed->name == name; });
+  };
+  while (order.size() < config.caches.size()) {
+    const std::size_t before = order.size();
+    for (const CacheSettings& cache : config.caches) {
+      if (!is_placed(cache.name) && std::all_of(cache.after.begin(), cache.after.end(), is_placed)) order.push_back(&cache);
+    }
+    EVICTD_CHECK(order.size() > before);  // 'after' goes in no circle
+  }
+  return order;
+}
+
 FlowOptions flow_options(const Config& config) {
   FlowOptions options;
   std::random_device random;

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "daemon/app/config.h"
 #include "daemon/base/finding.h"
@@ -28,6 +29,8 @@ HttpSinkOptions edge_options(const CacheSettings& cache);
 // Redis or an edge, as configured.
 Result<std::unique_ptr<Sink>> make_sink(const Config& config, const CacheSettings& cache);
 FlowOptions flow_options(const Config& config);
+// Those that others are filled from first: what is deleted before it is gone from where it is filled from comes back.
+std::vector<const CacheSettings*> in_order_of_filling(const Config& config);
 
 // PostgreSQL or Kafka, as configured. `log` must outlive the source.
 Result<std::unique_ptr<Source>> make_source(const Config& config, const RuleSet& rules, Log& log);

@@ -306,6 +306,23 @@ TEST(AuditRules, ARefreshsQueryComparesAsJsonWhereBothAreAndMayAnswerWithTags) {
   EXPECT_EQ(verdict("red", std::nullopt), AuditVerdict::kUnknown);
 }
 
+TEST(AuditRules, WhatALazyTagMayKeepFromReadersIsNotCalledStaleByAQuery) {
+  JsonReader json;
+  RuleInfo rule = checked_rule();
+  AuditFacts facts = facts_of("120:120:", {{99, ""}});
+  facts.has_query = true;
+  const auto verdict = [&](const std::string& wanted, std::vector<std::string> columns) {
+    facts.answer = AuditAnswer{std::move(columns), {false, false}, {wanted, "{t:1}"}};
+    return judge(rule, checked_value(), 0, facts, json).verdict;
+  };
+  rule.audit.is_of_refresh = true;
+  EXPECT_EQ(verdict("b", {"v", "tags"}), AuditVerdict::kSuspect);
+  EXPECT_EQ(verdict("b", {"v", "lazy_tags"}), AuditVerdict::kUnknown);
+  EXPECT_EQ(verdict("a", {"v", "lazy_tags"}), AuditVerdict::kFresh);
+  rule.tags_mode = TagsMode::kLazy;
+  EXPECT_EQ(verdict("b", {"v", "tags"}), AuditVerdict::kUnknown);
+}
+
 TEST(AuditRules, WhichRulesCannotBeAudited) {
   EXPECT_EQ(why_not_audited(checked_rule(), false), "");
   RuleInfo plain = checked_rule();
