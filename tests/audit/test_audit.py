@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from harness import load, oracle
+from harness import load, oracle, process
 from harness.daemon import sanitizer
 from harness.fixtures import soak
 from harness.proxy import Proxy
@@ -671,14 +671,24 @@ def test_an_audit_that_is_cut_off_tells_what_it_has_found(postgres, cache, make_
     fill_all(postgres, cache)
     break_promise(postgres, cache, "product:7", "update products set price_cents = price_cents + 1 where id = 7")
     with subprocess.Popen([evictd.program, "audit", "--json", "--for", "60s", "--rate", "1000", "-c", evictd.config],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        first = json.loads(process.stdout.readline())
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as audit:
+        first = json.loads(audit.stdout.readline())
         assert first["key"] == "product:7"
         postgres.stop("fast")
-        out, said = process.communicate(timeout=60)
+        out, said = audit.communicate(timeout=60)
     counts = json.loads(out.splitlines()[-1])
-    assert process.returncode == 1 and counts["stale"] >= 1 and counts["checked"] >= 1, (counts, said)
+    assert audit.returncode == 1 and counts["stale"] >= 1 and counts["checked"] >= 1, (counts, said)
     assert said.strip(), "and why it ended"
+
+
+def test_a_cache_that_is_away_leaves_the_others_audited(postgres, redis, cache, make_evictd):
+    nobody = f"redis://127.0.0.1:{process.free_port()}"
+    caches = f"  away:\n    redis: {{url: '{nobody}'}}\n  there:\n    redis: {{url: {redis.url()}}}\n"
+    evictd = make_evictd(rules(CHECKED), caches=caches).start(ready=False)
+    eventually("the history of this cache begins", lambda: "cache 'there': first start" in evictd.log_text())
+    fill_all(postgres, cache)
+    counts, _, code, said = evictd.audit()
+    assert code == 1 and "cache 'away': " in said and counts["fresh"] == 100, (counts, said)
 
 
 def test_huge_values_and_answers_are_unreadable_and_not_gathered(postgres, cache, make_evictd):

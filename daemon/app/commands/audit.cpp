@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "daemon/app/commands/commands.h"
 #include "daemon/app/commands/wiring.h"
@@ -159,21 +160,32 @@ int audit_command(const CommandLine& request) {
   options.fix = request.fix;
   const std::uint64_t samples = request.samples ? *request.samples : request.time ? UINT64_MAX : kSamplesDefault;
   int exit = kExitDone;
-  std::optional<Error> failure;
+  // A cache that is away is no reason to leave the others out.
+  std::vector<Error> failures;
+  const bool is_one_of_several = (*config)->caches.size() > 1;
+  const auto failed = [&](const CacheSettings& cache, Error why) {
+    if (is_one_of_several) why.text = fmt::format("cache '{}': {}", cache.name, why.text);
+    failures.push_back(std::move(why));
+  };
+  bool has_begun = false;
   for (const CacheSettings* next : in_order_of_filling(**config)) {
     const CacheSettings& cache = *next;
     if (cache.edge) continue;  // it has no values to look at
     const std::vector<bool> acts = rules_of(*rules, request.rule, cache.name);
     if (std::find(acts.begin(), acts.end(), true) == acts.end()) continue;
     Result<std::unique_ptr<AuditCache>> there = AuditCache::open(redis_options(**config, cache));
-    if (!there) return report(there.error());
-    const Result<std::optional<Record>> record = (*there)->record();
-    if (!record) return report(record.error());
+    const Result<std::optional<Record>> record = there ? (*there)->record() : tl::unexpected(there.error());
+    if (!record) {
+      failed(cache, record.error());
+      continue;
+    }
     if (!*record) {
-      return report(Error{ErrorKind::kFatal,
+      failed(cache, Error{ErrorKind::kFatal,
                           fmt::format("evictd has no record in Redis {}: nothing tells which changes it has applied", cache_text(cache)),
                           "run 'evictd run' with this configuration first"});
+      continue;
     }
+    has_begun = true;
     found.begin_cache(cache.name);
     options.shapes = key_shapes_of_cache(*rules, cache.name);
     Auditor auditor(*rules, acts, **database, **there, options, [&](const AuditFinding& finding) { found.found(finding); },
@@ -182,8 +194,8 @@ int audit_command(const CommandLine& request) {
     if (!done) {
       // What was judged until then stands.
       auditor.let_go();
-      failure = done.error();
-      break;
+      failed(cache, done.error());
+      continue;
     }
     if (auditor.behind() > 0) {
       std::fprintf(stderr, "evictd does not follow: %llu values are older than their rows and wait for it: %s\n",
@@ -192,8 +204,9 @@ int audit_command(const CommandLine& request) {
     }
     if (auditor.was_stopped()) break;
   }
-  found.print_end(notes);
-  if (failure) return report(*failure);
+  if (has_begun || failures.empty()) found.print_end(notes);
+  for (const Error& failure : failures) exit = std::max(exit, report(failure));
+  if (!failures.empty()) return exit;
   const AuditCounts& counts = found.counts();
   if (counts.stale > 0) exit = kExitFailed;
   if (counts.checked() > 0 && counts.fresh + counts.stale + counts.in_flight == 0) {
