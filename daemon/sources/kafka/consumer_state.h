@@ -84,6 +84,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void on_topic_refused(const std::string& topic, const Error& error) override;
   void on_committed(const std::vector<TopicPartition>& partitions) override;
   void on_offset_lost(const TopicPartition& at) override;
+  void on_end_reached(const TopicPartition& at, std::int64_t end) override;
   void probe_brokers();
   void find_vanished(const std::map<std::string, std::int32_t>& topics);
   void ask_for_ends();

@@ -91,6 +91,13 @@ void KafkaSource::announce_ignored() {
   }
 }
 
+// announce_ignored() takes it from here.
+void KafkaSource::on_end_reached(const TopicPartition& at, std::int64_t end) {
+  Partition* partition = partitions_.find_assigned(at.topic, at.partition);
+  if (partition == nullptr || partition->assignment->is_draining) return;
+  partition->assignment->delivered = std::max(partition->assignment->delivered, end);
+}
+
 // The purge after a gap is acknowledged like a record: with the offset where reading goes on. Until
 // then nothing is committed for the partition, so that whoever reads it next finds the gap again
 // (G6).
