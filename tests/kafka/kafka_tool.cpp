@@ -11,7 +11,8 @@
 //   kafka_tool BROKERS commit GROUP TOPIC PARTITION OFFSET
 //   kafka_tool BROKERS offsets GROUP TOPIC PARTITIONS   "committed low high" by partition
 //   kafka_tool BROKERS members GROUP                    "client.id topic[partition] ..." by member
-//   kafka_tool BROKERS produce TOPIC PARTITION          lines "KEY VALUE" in hex; '-': null, '.': empty
+//   kafka_tool BROKERS produce TOPIC PARTITION [commit|abort|leave]   lines "KEY VALUE" in hex; '-': null, '.': empty;
+//                                                       all in one transaction, which may be left open
 //   kafka_tool BROKERS drain TOPIC RECORDS              reads and discards; prints seconds
 //   kafka_tool BROKERS cat TOPIC RECORDS                prints the values, a line each
 // clang-format on
@@ -123,11 +124,24 @@ std::string unhex(const std::string& text) {
   return bytes;
 }
 
-void produce(const std::string& brokers, const std::string& topic, int partition) {
-  rd_kafka_t* client = make(RD_KAFKA_PRODUCER, brokers,
-                            {{"linger.ms", "5"},
-                             {"queue.buffering.max.messages", "1000000"},
-                             {"queue.buffering.max.kbytes", "1048576"}});
+void check(rd_kafka_error_t* error) {
+  if (error != nullptr) die(rd_kafka_error_string(error));
+}
+
+// `ending`: of the transaction that holds all of it; empty: none does.
+void produce(const std::string& brokers, const std::string& topic, int partition, const std::string& ending) {
+  std::vector<std::pair<std::string, std::string>> settings{{"linger.ms", "5"},
+                                                            {"queue.buffering.max.messages", "1000000"},
+                                                            {"queue.buffering.max.kbytes", "1048576"}};
+  if (!ending.empty()) {
+    settings.emplace_back("transactional.id", "kafka_tool-" + topic);
+    settings.emplace_back("transaction.timeout.ms", "600000");
+  }
+  rd_kafka_t* client = make(RD_KAFKA_PRODUCER, brokers, settings);
+  if (!ending.empty()) {
+    check(rd_kafka_init_transactions(client, kTimeoutMs));
+    check(rd_kafka_begin_transaction(client));
+  }
   std::string line;
   while (std::getline(std::cin, line)) {
     const std::size_t space = line.find(' ');
@@ -149,6 +163,9 @@ void produce(const std::string& brokers, const std::string& topic, int partition
   }
   if (rd_kafka_flush(client, 60'000) != RD_KAFKA_RESP_ERR_NO_ERROR)
     die("not everything was delivered");
+  if (ending == "commit") check(rd_kafka_commit_transaction(client, kTimeoutMs));
+  if (ending == "abort") check(rd_kafka_abort_transaction(client, kTimeoutMs));
+  if (ending == "leave") std::_Exit(0);
   rd_kafka_destroy(client);
 }
 
@@ -201,7 +218,7 @@ int main(int argc, char** argv) {
     return i < arguments.size() ? std::stol(arguments[i]) : 0;
   };
   char reason[512];
-  if (command == "produce") return produce(brokers, topic, static_cast<int>(number(3))), 0;
+  if (command == "produce") return produce(brokers, topic, static_cast<int>(number(3)), arguments.size() > 4 ? arguments[4] : ""), 0;
   if (command == "drain") return drain(brokers, topic, number(3), false), 0;
   if (command == "cat") return drain(brokers, topic, number(3), true), 0;
   if (command == "topics") {

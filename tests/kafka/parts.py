@@ -318,10 +318,11 @@ class Client:
         """[(client.id, {"topic[partition]", ...})] of the group, as its coordinator knows it."""
         return [(words[0], set(words[1:])) for words in map(str.split, self._run("members", group).splitlines())]
 
-    def produce(self, topic, records, partition=-1):
-        """Records are (key or None, value or None) of bytes."""
+    def produce(self, topic, records, partition=-1, transaction=None):
+        """Records are (key or None, value or None) of bytes. `transaction`: all are of one, and that is its end: commit, abort,
+        leave (open)."""
         lines = []
         for key, value in records:
             lines.append((b"-" if key is None else key.hex().encode() or b".") + b" " +
                          (b"-" if value is None else value.hex().encode() or b"."))
-        self._run("produce", topic, partition, data=b"\n".join(lines) + b"\n")
+        self._run("produce", topic, partition, *([transaction] if transaction else []), data=b"\n".join(lines) + b"\n")

@@ -21,6 +21,7 @@
 #include "daemon/sources/kafka/broker_watch.h"
 #include "daemon/sources/kafka/dead_letters.h"
 #include "daemon/sources/kafka/debezium_servers.h"
+#include "daemon/sources/kafka/debezium_snapshots.h"
 #include "daemon/sources/kafka/ending.h"
 #include "daemon/sources/kafka/envelope.h"
 #include "daemon/sources/kafka/helper_thread.h"
@@ -84,6 +85,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   void on_topic_refused(const std::string& topic, const Error& error) override;
   void on_committed(const std::vector<TopicPartition>& partitions) override;
   void on_offset_lost(const TopicPartition& at) override;
+  void on_end_reached(const TopicPartition& at, std::int64_t end) override;
   void probe_brokers();
   void find_vanished(const std::map<std::string, std::int32_t>& topics);
   void ask_for_ends();
@@ -141,6 +143,7 @@ class KafkaSource final : public Source, private KafkaClientHandler {
   Beginnings beginnings_{partitions_};
   OwedToGroup owed_;
   DebeziumServers servers_;
+  DebeziumSnapshots snapshots_of_debezium_;
   TablePlaces places_;
   std::optional<EnvelopeDecoder::ReadColumns> columns_to_come_;  // of rules that were checked, not set
   SnapshotTurns snapshot_turns_;

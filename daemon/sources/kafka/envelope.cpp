@@ -65,6 +65,13 @@ void take_transaction_id(const JsonValue& value, Decoded& decoded) {
   if (const auto id = integer(&value); id && *id > 0) decoded.transaction_id = static_cast<std::uint64_t>(*id);
 }
 
+// Debezium documentation, "snapshot" of the source block: incremental ones are called so at each row.
+SnapshotEnd snapshot_end_of(std::string_view text) {
+  if (text == "first" || text == "last") return SnapshotEnd::kOfAll;
+  if (text == "first_in_data_collection" || text == "last_in_data_collection") return SnapshotEnd::kOfTable;
+  return SnapshotEnd::kNone;
+}
+
 Decoded not_a_change(RecordKind kind) {
   Decoded decoded;
   decoded.kind = kind;
@@ -329,6 +336,8 @@ void EnvelopeDecoder::read_source(Decoded& decoded) {
       collection = string_or_empty(&field.value);
     } else if (name == "txId") {
       take_transaction_id(field.value, decoded);
+    } else if (name == "snapshot") {
+      decoded.snapshot_end = snapshot_end_of(string_or_empty(&field.value));
     } else {
       time.take(name, field.value);
     }
@@ -462,6 +471,7 @@ Result<Decoded> EnvelopeDecoder::decode_flattened(const KafkaRecord& record, Top
     if (name == "connector") decoded.connector = string_or_empty(&field.value);
     if (name == "name") decoded.server = string_or_empty(&field.value);
     if (name == "txId") take_transaction_id(field.value, decoded);
+    if (name == "snapshot") decoded.snapshot_end = snapshot_end_of(string_or_empty(&field.value));
     if (field.name.starts_with("__source_")) time.take(name, field.value);
   }
   if (const auto finest = time.finest()) {

@@ -57,6 +57,9 @@ enum class RecordKind : std::uint8_t {
   kTombstone,  // follows the delete that was decoded before it
 };
 
+// Of a snapshot that is not incremental: its first and last row, and the first and last of each table.
+enum class SnapshotEnd : std::uint8_t { kNone, kOfTable, kOfAll };
+
 struct Decoded {
   RecordKind kind = RecordKind::kChange;
   Change change;                                // kChange, kSnapshotRow
@@ -65,6 +68,7 @@ struct Decoded {
   bool has_commit_time = false;                 // from the source
   std::string_view connector;                   // "postgresql", "mysql", ...; may be empty
   std::string_view server;                      // source.name, the topic prefix; may be empty
+  SnapshotEnd snapshot_end = SnapshotEnd::kNone;  // by source.snapshot
 };
 
 // What decode() learnt of a topic, for messages and `check`.

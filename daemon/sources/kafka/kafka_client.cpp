@@ -61,7 +61,7 @@ constexpr struct {
     {"enable.auto.commit", "true", "stored offsets are committed in the background and on revoke"},
     {"auto.offset.reset", "error",
      "a lost offset is a gap that evictd repairs, not a place to skip to (G6)"},
-    {"enable.partition.eof", "false", "the end of a partition is no event here"},
+    {"enable.partition.eof", "true", "what ends with no record, as every transaction of a producer does, is read up to its end"},
     {"check.crcs", "false",
      "librdkafka leaves out a batch with a wrong checksum and goes on; read, it is for 'on_poison' (G1)"},
 };
@@ -352,6 +352,9 @@ struct KafkaClient::Impl {
   void report(const rd_kafka_message_t& message) {
     const std::string topic = message.rkt != nullptr ? rd_kafka_topic_name(message.rkt) : "";
     switch (message.err) {
+      case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+        handler->on_end_reached({topic, message.partition}, message.offset);
+        return;
       case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
       case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
         handler->on_offset_lost({topic, message.partition});
@@ -730,6 +733,7 @@ Error KafkaClient::explained(Error error) {
     void on_revoked(std::vector<TopicPartition>, bool) override {}
     void on_committed(const std::vector<TopicPartition>&) override {}
     void on_offset_lost(const TopicPartition&) override {}
+    void on_end_reached(const TopicPartition&, std::int64_t) override {}
     void on_topic_refused(const std::string&, const Error&) override {}
     void on_topic_missing(const std::string&) override {}
     void on_brokers_down(const Error&) override {}

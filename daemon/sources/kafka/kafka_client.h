@@ -76,6 +76,9 @@ class KafkaClientHandler {
   virtual void on_committed(const std::vector<TopicPartition>& partitions) = 0;
   // No record of this partition can be read where we stand.
   virtual void on_offset_lost(const TopicPartition& partition) = 0;
+  // All records before this offset, the partition's end for now, have been given. It lies beyond the last one where
+  // something ends it that is no record for us: control records of transactions, aborted ones, a hole left by compaction.
+  virtual void on_end_reached(const TopicPartition& partition, std::int64_t end) = 0;
 };
 
 class KafkaClient {

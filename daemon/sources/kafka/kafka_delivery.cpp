@@ -66,11 +66,19 @@ bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
   const bool wanted = decoded->kind == RecordKind::kChange ||
                       (decoded->kind == RecordKind::kSnapshotRow &&
                        options_.on_snapshot == OnSnapshotEvent::kInvalidate);
-  if (!wanted) return true;
-  handler_->on_begin(
-      {partitions_.stream_of(partition), xid_of(*decoded, record, partition), decoded->commit_time, assignment.known_ends.since(record.offset),
-       static_cast<std::uint64_t>(record.offset)});
-  handler_->on_change(decoded->change);
+  auto missing_before = snapshots_of_debezium_.missing_before(*decoded);
+  if (!wanted && !missing_before) return true;
+  // What may be missing has no transaction that is known.
+  const Xid xid = missing_before ? unique_xid(partition, record.offset, record.timestamp_ms) : xid_of(*decoded, record, partition);
+  handler_->on_begin({partitions_.stream_of(partition), xid, decoded->commit_time, assignment.known_ends.since(record.offset),
+                      static_cast<std::uint64_t>(record.offset)});
+  if (missing_before) {
+    handler_->on_unknown_change({std::move(*missing_before),
+                                 fmt::format("{} offset {}: a snapshot: the connector began anew here, and what changed since it last wrote "
+                                             "may not be in Kafka",
+                                             partition.at.to_string(), record.offset)});
+  }
+  if (wanted) handler_->on_change(decoded->change);
   commit(partition, next);
   return true;
 }
@@ -89,6 +97,13 @@ void KafkaSource::announce_ignored() {
                         static_cast<std::uint64_t>(assignment.delivered - 1)});
     commit(*partition, assignment.delivered);
   }
+}
+
+// announce_ignored() takes it from here.
+void KafkaSource::on_end_reached(const TopicPartition& at, std::int64_t end) {
+  Partition* partition = partitions_.find_assigned(at.topic, at.partition);
+  if (partition == nullptr || partition->assignment->is_draining) return;
+  partition->assignment->delivered = std::max(partition->assignment->delivered, end);
 }
 
 // The purge after a gap is acknowledged like a record: with the offset where reading goes on. Until

@@ -229,6 +229,7 @@ Findings check_kafka(const KafkaOptions& options, const RuleSet& rules, const As
   if (!options.connect_url.empty()) {
     if (const auto connectors = read_connectors(options.connect_url); connectors) {
       check_connectors(*connectors, options, findings);
+      check_altered_columns(*connectors, rules, findings);
     } else {
       findings.push_back(
           {"KF007", Severity::kWarning, "connect_url", connectors.error().text,

@@ -1,6 +1,7 @@
 #include "daemon/sources/kafka/doctor/check_findings.h"
 
 #include <fmt/format.h>
+#include <regex.h>
 
 #include <algorithm>
 #include <set>
@@ -18,6 +19,24 @@ std::string joined(const std::set<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "'" : ", '") + name + "'";
   return text;
+}
+
+// Whether Debezium's list of regular expressions, separated by commas, names the column: each the whole of "schema.table.column",
+// in any case. One that POSIX cannot read may name any.
+bool may_name(const std::string& list, const std::string& column) {
+  for (std::size_t begin = 0; begin <= list.size();) {
+    const std::size_t end = std::min(list.find(',', begin), list.size());
+    const std::size_t first = list.find_first_not_of(' ', begin);
+    const std::string one = first < end ? list.substr(first, end - first) : "";
+    begin = end + 1;
+    if (one.empty()) continue;
+    regex_t pattern;
+    if (regcomp(&pattern, ("^(" + one + ")$").c_str(), REG_EXTENDED | REG_NOSUB | REG_ICASE) != 0) return true;
+    const bool matches = regexec(&pattern, column.c_str(), 0, nullptr, 0) == 0;
+    regfree(&pattern);
+    if (matches) return true;
+  }
+  return false;
 }
 
 // What one topic's records were seen to be.
@@ -328,6 +347,27 @@ void check_connectors(const ConnectorSettings& connectors, const KafkaOptions& o
                           "(offset.mismatch.strategy): changes in "
                           "between never reach Kafka",
                           "watch the slot; after losing it run 'evictd purge'"});
+    }
+  }
+}
+
+void check_altered_columns(const ConnectorSettings& connectors, const RuleSet& rules, Findings& findings) {
+  for (const auto& [name, settings] : connectors) {
+    std::map<std::string, std::set<std::string>> altered;  // by setting: its name goes on with numbers, and a salt that is secret
+    for (const auto& [setting, list] : settings) {
+      for (const char* kind : {"column.mask.", "column.truncate."}) {
+        if (!setting.starts_with(kind)) continue;
+        for (const ColumnNeed& need : column_needs(rules)) {
+          const std::string column = rules.rules()[need.rule].qualified_table() + "." + need.column;
+          if (may_name(list, column)) altered[kind].insert(column);
+        }
+      }
+    }
+    for (const auto& [kind, columns] : altered) {
+      findings.push_back({"KF007", Severity::kError, "connector '" + name + "'",
+                          fmt::format("does not write {} as they are ({}...): keys are made of what it writes, and its changes may not show",
+                                      joined(columns), kind),
+                          fmt::format("remove these columns from {}..., or let the rules do without them", kind)});
     }
   }
 }

@@ -36,4 +36,7 @@ void check_tables(const TableTree* tree, const std::map<std::string, std::int32_
 void check_connectors(const ConnectorSettings& connectors, const KafkaOptions& options,
                       Findings& findings);
 
+// KF007: columns that rules read and the connector masks or cuts short.
+void check_altered_columns(const ConnectorSettings& connectors, const RuleSet& rules, Findings& findings);
+
 }  // namespace evictd

@@ -234,6 +234,30 @@ std::vector<std::string> connector_findings(
   return texts(findings);
 }
 
+std::vector<std::string> altered_columns(std::map<std::string, std::string> settings) {
+  Findings findings;
+  check_altered_columns({{"shop", std::move(settings)}}, rules_from(kRules), findings);
+  return texts(findings);
+}
+
+TEST(KafkaCheck, ColumnsOfRulesThatTheConnectorAlters) {
+  const auto finding = [](const std::string& columns, const std::string& kind) {
+    return "KF007 error connector 'shop': does not write " + columns + " as they are (" + kind +
+           "...): keys are made of what it writes, and its changes may not show";
+  };
+  EXPECT_THAT(altered_columns({{"column.mask.with.4.chars", "public.items.slug"}}),
+              ElementsAre(finding("'public.items.slug'", "column.mask.")));
+  EXPECT_THAT(altered_columns({{"column.mask.hash.SHA-256.with.salt.secret", R"(public\..*\.(secret|SLUG))"}}),
+              ElementsAre(finding("'public.items.slug'", "column.mask."))) << "the salt is told to nobody";
+  EXPECT_THAT(altered_columns({{"column.truncate.to.3.chars", "public.others.slug, public.items.(id|slug)"}}),
+              ElementsAre(finding("'public.items.id', 'public.items.slug'", "column.truncate.")));
+  EXPECT_THAT(altered_columns({{"column.mask.with.0.chars", "("}}),
+              ElementsAre(finding("'public.items.id', 'public.items.slug'", "column.mask."))) << "what cannot be read may name any";
+  EXPECT_THAT(altered_columns({{"column.mask.with.4.chars", "public.items.name,items.slug,public.items.slugs"},
+                               {"column.include.list", "public.items.slug"}}),
+              IsEmpty());
+}
+
 TEST(KafkaCheck, ConnectorSettings) {
   EXPECT_THAT(
       connector_findings({{"connector.class", "io.debezium.connector.mysql.MySqlConnector"}}),

@@ -160,6 +160,24 @@ TEST_F(Envelope, SnapshotRowsAreMarked) {
             "snapshot insert public.products new{id='1'}");
 }
 
+TEST_F(Envelope, TheEndsOfASnapshotAreMarked) {
+  const std::string of_the_stream = R"("snapshot":"false")";
+  const auto end_of = [&](std::string_view mark) {
+    std::string row = envelope("r", "null", R"({"id":1})");
+    row.replace(row.find(of_the_stream), of_the_stream.size(), fmt::format(R"("snapshot":"{}")", mark));
+    decode(kKey, row);
+    const SnapshotEnd of_envelope = last_->snapshot_end;
+    decode(kKey, fmt::format(R"({{"id":1,"__op":"r","__source_snapshot":"{}"}})", mark));
+    EXPECT_EQ(last_->snapshot_end, of_envelope) << "flattened: " << mark;
+    return of_envelope;
+  };
+  EXPECT_EQ(end_of("first"), SnapshotEnd::kOfAll);
+  EXPECT_EQ(end_of("last"), SnapshotEnd::kOfAll);
+  EXPECT_EQ(end_of("first_in_data_collection"), SnapshotEnd::kOfTable);
+  EXPECT_EQ(end_of("last_in_data_collection"), SnapshotEnd::kOfTable);
+  for (const char* mark : {"true", "incremental", "false", ""}) EXPECT_EQ(end_of(mark), SnapshotEnd::kNone) << mark;
+}
+
 TEST_F(Envelope, TruncateHasNoKeyAndNoRows) {
   EXPECT_EQ(decode(std::nullopt, envelope("t", "null", "null")), "truncate public.products");
 }
