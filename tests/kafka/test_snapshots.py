@@ -3,7 +3,7 @@
 import pytest
 
 from harness.waiting import eventually, stays
-from kafka_daemon import wait_for_daemons
+from kafka_daemon import wait_for_daemons, wait_for_debezium
 
 
 def _slot(group):
@@ -36,3 +36,26 @@ def test_a_connector_begins_anew_with_a_snapshot(make_group, connect, mode, lose
     group.postgres.execute("update products set name = name where id = 1")
     eventually("it reads on", lambda: not group.cache.exists("product:1"), 30)
     stays("one snapshot is told once", lambda: group.cache.exists("product:3"), 1)
+
+
+def test_the_snapshot_that_topics_begin_with_takes_nothing(make_group, connect):
+    """What was before it has never been in Kafka."""
+    group = make_group()
+    one = group.add(topics=[f"^{group.name}(_second)?[.]"])
+    wait_for_daemons([one], 60, group.client, group.name + ".public.")
+    group.fill("product:1", "product:2", "config:banner", "category:1")
+    second = f"{group.name}_second"
+    connect.add_postgres(group.postgres, second, **{**group.connector, "snapshot_mode": "initial"})
+    try:
+        wait_for_debezium(group.postgres, f"debezium_{second}")
+        wait_for_daemons([one], 60, group.client, f"{second}.public.")
+        group.fill("product:3")
+        group.postgres.execute("update products set name = name where id = 3")
+        eventually("it follows", lambda: not group.cache.exists("product:3"), 30)
+        topic = f"{second}.public.products"
+        rows = sum(high for _, _, high in group.client.offsets(group.name, topic, group.client.topics()[topic]))
+        assert rows > 50, "the snapshot is there"
+        stays("nothing else went", lambda: group.cache.exists("product:1", "product:2", "config:banner", "category:1") == 4, 1)
+        assert "a snapshot: the connector began anew here" not in one.log_text()
+    finally:
+        connect.remove(second)

@@ -67,8 +67,10 @@ void take_transaction_id(const JsonValue& value, Decoded& decoded) {
 
 // Debezium documentation, "snapshot" of the source block: incremental ones are called so at each row.
 SnapshotEnd snapshot_end_of(std::string_view text) {
-  if (text == "first" || text == "last") return SnapshotEnd::kOfAll;
-  if (text == "first_in_data_collection" || text == "last_in_data_collection") return SnapshotEnd::kOfTable;
+  if (text == "first") return SnapshotEnd::kFirst;
+  if (text == "last") return SnapshotEnd::kLast;
+  if (text == "first_in_data_collection") return SnapshotEnd::kFirstOfTable;
+  if (text == "last_in_data_collection") return SnapshotEnd::kLastOfTable;
   return SnapshotEnd::kNone;
 }
 

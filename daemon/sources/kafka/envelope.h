@@ -57,8 +57,8 @@ enum class RecordKind : std::uint8_t {
   kTombstone,  // follows the delete that was decoded before it
 };
 
-// Of a snapshot that is not incremental: its first and last row, and the first and last of each table.
-enum class SnapshotEnd : std::uint8_t { kNone, kOfTable, kOfAll };
+// Of a snapshot that is not incremental: its first and last row, and the first and last of each table between them.
+enum class SnapshotEnd : std::uint8_t { kNone, kFirst, kLast, kFirstOfTable, kLastOfTable };
 
 struct Decoded {
   RecordKind kind = RecordKind::kChange;

@@ -66,7 +66,7 @@ bool KafkaSource::deliver_record(const KafkaRecord& record, Partition& partition
   const bool wanted = decoded->kind == RecordKind::kChange ||
                       (decoded->kind == RecordKind::kSnapshotRow &&
                        options_.on_snapshot == OnSnapshotEvent::kInvalidate);
-  auto missing_before = snapshots_of_debezium_.missing_before(*decoded);
+  auto missing_before = snapshots_of_debezium_.missing_before(*decoded, partitions_.stream_of(partition), record.offset);
   if (!wanted && !missing_before) return true;
   // What may be missing has no transaction that is known.
   const Xid xid = missing_before ? unique_xid(partition, record.offset, record.timestamp_ms) : xid_of(*decoded, record, partition);

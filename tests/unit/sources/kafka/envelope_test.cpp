@@ -171,10 +171,10 @@ TEST_F(Envelope, TheEndsOfASnapshotAreMarked) {
     EXPECT_EQ(last_->snapshot_end, of_envelope) << "flattened: " << mark;
     return of_envelope;
   };
-  EXPECT_EQ(end_of("first"), SnapshotEnd::kOfAll);
-  EXPECT_EQ(end_of("last"), SnapshotEnd::kOfAll);
-  EXPECT_EQ(end_of("first_in_data_collection"), SnapshotEnd::kOfTable);
-  EXPECT_EQ(end_of("last_in_data_collection"), SnapshotEnd::kOfTable);
+  EXPECT_EQ(end_of("first"), SnapshotEnd::kFirst);
+  EXPECT_EQ(end_of("last"), SnapshotEnd::kLast);
+  EXPECT_EQ(end_of("first_in_data_collection"), SnapshotEnd::kFirstOfTable);
+  EXPECT_EQ(end_of("last_in_data_collection"), SnapshotEnd::kLastOfTable);
   for (const char* mark : {"true", "incremental", "false", ""}) EXPECT_EQ(end_of(mark), SnapshotEnd::kNone) << mark;
 }
 
