@@ -85,6 +85,7 @@ class FakeSink final : public Sink {
   bool server_up = true;
   bool frozen = false;               // takes orders, answers nothing
   bool lacks_replicas = false;       // nobody confirms what is on record
+  std::optional<std::string> held_up;  // what status() says
   bool refuses_records = false;      // in so many words, and the connection with it
   std::size_t confirms_after = 0;    // so many steps later
   std::size_t orders_per_turn = 4;
@@ -232,7 +233,7 @@ class FakeSink final : public Sink {
   }
   bool is_losing_keys() const override { return loses_keys; }
   SinkStatus status() const override {
-    return SinkStatus{connected_, "fake", {}, loses_keys ? std::optional<std::string>("fake sink: keys are evicted") : std::nullopt, {}};
+    return SinkStatus{connected_, "fake", {}, loses_keys ? std::optional<std::string>("fake sink: keys are evicted") : std::nullopt, held_up};
   }
 
  private:

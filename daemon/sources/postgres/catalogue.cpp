@@ -44,9 +44,9 @@ SlotFacts slot_facts(CatalogueSession& session, const std::string& slot) {
   facts.is_lost = row[7] == "lost" || !row[10].empty();
   if (!row[8].empty()) facts.safe_wal_bytes = std::stoll(row[8]);
   facts.two_phase = row[9] == "t";
-  facts.lost_reason = !row[10].empty() ? row[10]
-                      : facts.is_lost  ? "more WAL than max_slot_wal_keep_size"
-                                       : "";
+  // Before 17 nothing tells the reason, and there was but this one.
+  const bool is_wal_removed = row[10] == "wal_removed" || row[10].empty();
+  facts.lost_reason = facts.is_lost && is_wal_removed ? "more WAL than max_slot_wal_keep_size" : row[10];
   facts.holder =
       fmt::format("pid {} ({}, {})", facts.active_pid, row[11].empty() ? "unnamed" : row[11],
                   row[12].empty() ? "local or hidden address" : row[12]);

@@ -330,7 +330,7 @@ TEST(Metrics, EvictdIsReadyWhereReadyzSaysSo) {
   const Status ready = connected_status();
   EXPECT_THAT(metrics.text(&ready, kNow), HasSubstr("evictd_ready 1\n"));
   Status held_up = ready;
-  held_up.sinks[0].sink.held_up = "orders of rule 'near': no such index";
+  held_up.flow.not_ready = {"orders of rule 'near': no such index"};
   Status reloads = ready;
   reloads.rules_to_come = "PostgreSQL is not connected";
   Status lacks = ready;

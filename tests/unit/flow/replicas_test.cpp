@@ -30,6 +30,16 @@ class Replicas : public ::testing::Test, protected FlowWorld {
   FakeSink sink;
 };
 
+TEST_F(Replicas, WhatHoldsTheAcknowledgementUpIsTold) {
+  start();
+  sink.held_up = "fake sink: 1 of 2 replicas";
+  run(500ms);
+  EXPECT_THAT(flow->status().not_ready, ElementsAre("fake sink: 1 of 2 replicas"));
+  sink.held_up.reset();
+  run(500ms);
+  EXPECT_THAT(flow->status().not_ready, ElementsAre());
+}
+
 TEST_F(Replicas, WhatTheyHaveNotConfirmedIsNotAcknowledged) {
   start();
   sink.lacks_replicas = true;
