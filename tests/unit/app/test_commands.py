@@ -82,7 +82,7 @@ def test_a_cache_whose_user_may_not_wait_leaves_the_others_alone(postgres, redis
         us = f"redis://waiter:pw@127.0.0.1:{master.port}"
         evictd = make_evictd(rules=RULES, caches=f"  eu: {{redis: {{url: {redis.url()}}}}}\n  us: {{redis: {{url: '{us}', replicas_ack: 1}}}}\n")
         evictd.start(ready=False)
-        eventually("it is told", lambda: "us: redis at '127.0.0.1:" in (text := evictd.http("/readyz")[1]) and "does not let user 'waiter' run WAIT" in text)
+        eventually("it is told", lambda: "cache 'us': redis at '127.0.0.1:" in (text := evictd.http("/readyz")[1]) and "does not let user 'waiter' run WAIT" in text)
         assert "ACL SETUSER waiter +wait" in evictd.log_text()
         for one in (cache, admin):
             one.set("product:1", "v")
