@@ -123,6 +123,7 @@ class Kafka:
     slot = "debezium_shop"
     # Of the tables that rules name; that of `marker` comes to these.
     tables = ("items", "notes", "settings", "lines", "labels", "parts_0", "parts_1")
+    without_rules = ()
     rules = "- {name: marker, table: marker, keys: ['marker:{id}']}\n"
     # Debezium's delay is part of lag, and it shares two cores with everything here.
     delay = lag_green = AGE_GREEN
@@ -266,6 +267,7 @@ class KafkaAlone(Kafka):
     faults = {"any", "kafka"}
     asks_database = False
     tables = ("items", "notes", "settings", "lines", "labels", "parts")
+    without_rules = ("lines", "labels")
 
     def start(self):
         # Debezium takes the one that is there; the 3.1 that is tested here cannot be told to make it so.
