@@ -342,6 +342,10 @@ def test_rows_that_a_policy_hides_are_no_rows_that_are_not_there(tables, cache, 
 def test_what_the_readers_join_takes_for_equal_is_found(postgres, cache, make_evictd):
     """citext in a schema that evictd's role does not search, as hosted servers have it, also between two joined tables and below a
     domain; and a collation that the joined column does not have."""
+    try:
+        postgres.execute("create collation of_icu (provider = icu, locale = 'und')")
+    except psycopg2.errors.FeatureNotSupported as error:
+        pytest.skip(str(error))
     postgres.execute("""
         drop schema public cascade; create schema public; create schema extensions; create extension citext schema extensions; create domain mail as extensions.citext;
         create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
