@@ -70,7 +70,7 @@ def counts_of(output):
     counts = {}
     for number, word in re.findall(r"(\d+) (passed|failed|error|skipped)", output):
         counts[word] = int(number)
-    for word, number in re.findall(r"\[  (PASSED|FAILED|SKIPPED) \] (\d+) test", output):
+    for word, number in re.findall(r"\[ +(PASSED|FAILED|SKIPPED) +\] (\d+) test", output):
         counts[word.lower()] = int(number)
     return counts
 
